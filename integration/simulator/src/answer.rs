@@ -1,0 +1,289 @@
+//! Decides what the simulator says: the same for every dialect.
+
+use hyper::HeaderMap;
+use serde_json::{Map, Value, json};
+
+use crate::behavior::{Behavior, CallSpec, Echo, UsageSpec};
+use crate::chunked::Chunked;
+use crate::schema;
+
+/// A request, as far as the answer depends on it.
+#[derive(Debug, Default)]
+pub struct Ask {
+    /// The model, as the request names it.
+    pub model: String,
+    /// Whether the answer is to be streamed.
+    pub stream: bool,
+    /// Whether a stream is to end with the token counts.
+    pub include_usage: bool,
+    /// How many choices.
+    pub choices: usize,
+    /// The most tokens per choice.
+    pub max_tokens: Option<usize>,
+    /// The role of the last message.
+    pub last_role: String,
+    /// The text of the last message.
+    pub last_text: String,
+    /// The end user the request names.
+    pub user: Option<String>,
+    /// The tool to call, if the request offers one and does not forbid it.
+    pub tool: Option<Tool>,
+    /// The form of the answer.
+    pub format: Format,
+    /// The tokens of the prompt.
+    pub prompt_tokens: u64,
+}
+
+/// A function the request offers.
+#[derive(Debug)]
+pub struct Tool {
+    /// Its name.
+    pub name: String,
+    /// The JSON schema of its arguments.
+    pub parameters: Value,
+}
+
+/// The form of an answer.
+#[derive(Debug, Default)]
+pub enum Format {
+    /// Plain text.
+    #[default]
+    Text,
+    /// Any JSON object.
+    JsonObject,
+    /// A document that satisfies this schema.
+    JsonSchema(Value),
+}
+
+/// What the simulator says.
+#[derive(Debug)]
+pub struct Answer {
+    /// The content of every choice.
+    pub said: Said,
+    /// Why it ends, if a behavior says so or a limit was reached.
+    pub finish_reason: Option<String>,
+    /// The token counts.
+    pub usage: Usage,
+}
+
+/// The content of a choice.
+#[derive(Debug)]
+pub enum Said {
+    /// Text.
+    Text(Chunked),
+    /// Tool calls, none of them empty.
+    Calls(Vec<Call>),
+}
+
+/// One tool call.
+#[derive(Debug)]
+pub struct Call {
+    /// Its id.
+    pub id: String,
+    /// The function.
+    pub name: String,
+    /// The arguments as JSON text.
+    pub arguments: Chunked,
+}
+
+/// The token counts of an answer.
+#[derive(Debug, Clone)]
+pub enum Usage {
+    /// These counts.
+    Tokens {
+        /// Of the prompt.
+        input: u64,
+        /// Of all choices.
+        output: u64,
+    },
+    /// This value, as it is (it may be `null`).
+    Given(Value),
+    /// None at all.
+    Omit,
+}
+
+impl Answer {
+    /// The number of content chunks of one choice.
+    pub fn chunks(&self) -> usize {
+        match &self.said {
+            Said::Text(text) => text.len(),
+            Said::Calls(calls) => calls.iter().map(|call| call.arguments.len() + 1).sum(),
+        }
+    }
+}
+
+/// What surrounds a request: who answers it, and the parts an echo repeats.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances<'a> {
+    /// The name the simulator goes by.
+    pub name: &'a str,
+    /// The request's number, for ids.
+    pub number: u64,
+    /// The path and query.
+    pub path: &'a str,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// What to say to `ask` under `behavior`.
+pub fn compose(ask: &Ask, behavior: &Behavior, around: Circumstances<'_>) -> Answer {
+    let mut finish_reason = behavior.finish_reason.clone();
+    let said = match calls(ask, behavior, around.number) {
+        Some(calls) => Said::Calls(calls),
+        None => {
+            let (text, scripted) = text(ask, behavior, around);
+            let mut text = match (text, behavior.chunks, behavior.chunk_bytes) {
+                (None, count, bytes) => Chunked::made(count.unwrap_or(16), bytes),
+                (Some(text), Some(count), _) => Chunked::count(text, count),
+                (Some(text), None, Some(bytes)) => Chunked::bytes(text, bytes),
+                (Some(text), None, None) => Chunked::words(text),
+            };
+            let cut = !scripted && ask.max_tokens.is_some_and(|most| text.truncate(most));
+            if cut && finish_reason.is_none() {
+                finish_reason = Some("length".to_owned());
+            }
+            Said::Text(text)
+        }
+    };
+    let mut answer = Answer { said, finish_reason, usage: Usage::Omit };
+    answer.usage = match &behavior.usage {
+        UsageSpec::Counted => {
+            Usage::Tokens { input: ask.prompt_tokens, output: (answer.chunks() * ask.choices.max(1)) as u64 }
+        }
+        UsageSpec::Null => Usage::Given(Value::Null),
+        UsageSpec::Given(value) => Usage::Given(value.clone()),
+        UsageSpec::Omit => Usage::Omit,
+    };
+    answer
+}
+
+/// The tool calls to answer with: those of the behavior, or one of the tool the request offers its user.
+fn calls(ask: &Ask, behavior: &Behavior, number: u64) -> Option<Vec<Call>> {
+    let id = |index: usize| format!("call_sim{number:08}{index:02}");
+    if let Some(specs) = behavior.tool_calls.as_deref().filter(|specs| !specs.is_empty()) {
+        return Some(specs.iter().enumerate().map(|(index, spec)| call(spec, id(index))).collect());
+    }
+    let text_is_scripted = behavior.content.is_some()
+        || behavior.chunks.is_some()
+        || behavior.chunk_bytes.is_some()
+        || behavior.echo != Echo::No;
+    let tool = ask.tool.as_ref().filter(|_| ask.last_role == "user" && !text_is_scripted)?;
+    let arguments = schema::instance(&tool.parameters).to_string();
+    Some(vec![Call { id: id(0), name: tool.name.clone(), arguments: Chunked::bytes(arguments, 8) }])
+}
+
+fn call(spec: &CallSpec, id: String) -> Call {
+    let function = spec.function.as_ref();
+    let name = spec.name.clone().or_else(|| function.and_then(|function| function.name.clone()));
+    let arguments = match spec.arguments.as_ref().or_else(|| function.and_then(|function| function.arguments.as_ref()))
+    {
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+        None => "{}".to_owned(),
+    };
+    Call {
+        id: spec.id.clone().unwrap_or(id),
+        name: name.unwrap_or_else(|| "sim".to_owned()),
+        arguments: Chunked::bytes(arguments, 8),
+    }
+}
+
+/// The text to answer with (none: made-up chunks), and whether a behavior fixes it.
+fn text(ask: &Ask, behavior: &Behavior, around: Circumstances<'_>) -> (Option<String>, bool) {
+    match behavior.echo {
+        Echo::Body => return (Some(String::from_utf8_lossy(around.body).into_owned()), true),
+        Echo::User => return (Some(identity(ask, around).to_string()), true),
+        Echo::No => {}
+    }
+    if let Some(content) = &behavior.content {
+        return (Some(content.clone()), true);
+    }
+    if behavior.chunks.is_some() || behavior.chunk_bytes.is_some() {
+        return (None, true);
+    }
+    let text = match &ask.format {
+        Format::JsonSchema(schema) => schema::instance(schema).to_string(),
+        Format::JsonObject => json!({"answer": "This is the Pointsman simulator, not a model."}).to_string(),
+        Format::Text if ask.last_role == "tool" => format!(
+            "This is the Pointsman simulator, not a model: {} got the tool result {}",
+            around.name, ask.last_text
+        ),
+        Format::Text => format!(
+            "This is the Pointsman simulator, not a model: {} read {} bytes of your last message, for model {}.",
+            around.name,
+            ask.last_text.len(),
+            ask.model
+        ),
+    };
+    (Some(text), false)
+}
+
+/// Everything that says who asked.
+fn identity(ask: &Ask, around: Circumstances<'_>) -> Value {
+    let mut headers = Map::new();
+    for name in around.headers.keys() {
+        let values: Vec<_> =
+            around.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        headers.insert(name.as_str().to_owned(), Value::String(values.join(", ")));
+    }
+    json!({"path": around.path, "model": ask.model, "user": ask.user, "headers": headers})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn say(ask: &Ask, behavior: &str) -> Answer {
+        let behavior = serde_json::from_str(behavior).unwrap();
+        let headers = HeaderMap::from_iter([("authorization".parse().unwrap(), "Bearer k".parse().unwrap())]);
+        compose(ask, &behavior, Circumstances { name: "vllm", number: 7, path: "/v1", headers: &headers, body: b"{}" })
+    }
+
+    fn text(answer: &Answer) -> &str {
+        match &answer.said {
+            Said::Text(text) => text.text(),
+            Said::Calls(calls) => panic!("{calls:?}"),
+        }
+    }
+
+    #[test]
+    fn the_default_answer_says_what_it_is() {
+        let answer = say(&Ask { model: "m".to_owned(), ..Ask::default() }, "{}");
+        assert!(text(&answer).starts_with("This is the Pointsman simulator, not a model: vllm"));
+    }
+
+    #[test]
+    fn a_limit_cuts_the_default_answer_but_not_a_scripted_one() {
+        let ask = Ask { max_tokens: Some(2), ..Ask::default() };
+        let answer = say(&ask, "{}");
+        assert_eq!((text(&answer), answer.finish_reason.as_deref()), ("This is", Some("length")));
+        let answer = say(&ask, r#"{"content":"a b c"}"#);
+        assert_eq!((text(&answer), answer.finish_reason), ("a b c", None));
+    }
+
+    #[test]
+    fn a_user_gets_a_tool_call_and_a_tool_gets_text() {
+        let tool = || Some(Tool { name: "f".to_owned(), parameters: json!({"properties": {"q": {}}}) });
+        let ask = Ask { last_role: "user".to_owned(), tool: tool(), ..Ask::default() };
+        let Said::Calls(calls) = say(&ask, "{}").said else { panic!() };
+        assert_eq!(calls[0].arguments.text(), r#"{"q":"sim"}"#);
+        assert_eq!(text(&say(&ask, r#"{"content":"no"}"#)), "no");
+        let ask = Ask { last_role: "tool".to_owned(), last_text: "42".to_owned(), tool: tool(), ..Ask::default() };
+        assert!(text(&say(&ask, "{}")).ends_with("the tool result 42"));
+    }
+
+    #[test]
+    fn usage_counts_chunks_of_all_choices() {
+        let ask = Ask { choices: 2, prompt_tokens: 9, ..Ask::default() };
+        let Usage::Tokens { input, output } = say(&ask, r#"{"chunks":5}"#).usage else { panic!() };
+        assert_eq!((input, output), (9, 10));
+    }
+
+    #[test]
+    fn an_echo_shows_the_credential() {
+        assert!(text(&say(&Ask::default(), r#"{"echo":"user"}"#)).contains(r#""authorization":"Bearer k""#));
+        assert_eq!(text(&say(&Ask::default(), r#"{"echo":true}"#)), "{}");
+    }
+}

@@ -1,0 +1,252 @@
+//! What a rule or a prompt may ask of the simulator: the `Behavior` document.
+
+use hyper::StatusCode;
+use hyper::header::{HeaderName, HeaderValue};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+/// How to answer one request. Everything left out is as an obliging provider would do it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Behavior {
+    /// The status; one outside 2xx without a `body` or `json` gets the provider's own error document.
+    #[serde(deserialize_with = "status")]
+    pub status: Option<StatusCode>,
+    /// Headers to set. A name given twice is sent twice.
+    #[serde(deserialize_with = "headers")]
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The whole body, as text.
+    pub body: Option<String>,
+    /// The whole body, as JSON.
+    pub json: Option<Value>,
+    /// The text of the answer.
+    pub content: Option<String>,
+    /// The number of content chunks.
+    pub chunks: Option<usize>,
+    /// The bytes of text in each content chunk.
+    pub chunk_bytes: Option<usize>,
+    /// Answer with what was received.
+    pub echo: Echo,
+    /// Answer with these tool calls.
+    pub tool_calls: Option<Vec<CallSpec>>,
+    /// The finish reason.
+    pub finish_reason: Option<String>,
+    /// The token counts.
+    #[serde(deserialize_with = "usage")]
+    pub usage: UsageSpec,
+    /// Milliseconds before the first token.
+    pub ttft_ms: Option<u64>,
+    /// Milliseconds between chunks.
+    pub chunk_ms: Option<u64>,
+    /// Milliseconds before the response headers.
+    pub delay_headers_ms: u64,
+    /// The content type.
+    #[serde(deserialize_with = "content_type")]
+    pub content_type: Option<HeaderValue>,
+    /// Encode the body with gzip, whatever the request accepts.
+    pub gzip: bool,
+    /// What goes wrong.
+    pub fault: Option<Fault>,
+    /// Write the body in pieces of this size.
+    pub split: Option<Split>,
+    /// Add bytes after the end: an unfinished comment to a stream, blank lines to a document.
+    pub trailing_bytes: bool,
+    /// End SSE lines with CR LF.
+    pub crlf: bool,
+    /// Add comments, `event:` and `id:` lines to the SSE stream.
+    pub comments: bool,
+}
+
+/// What an answer repeats of its request.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Echo {
+    /// Nothing.
+    #[default]
+    No,
+    /// The request's body.
+    Body,
+    /// Who asked: path, `user` field and every header, credentials too.
+    User,
+}
+
+impl<'de> Deserialize<'de> for Echo {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Bool(true) => Ok(Self::Body),
+            Value::Bool(false) => Ok(Self::No),
+            Value::String(text) if text == "user" => Ok(Self::User),
+            other => Err(D::Error::custom(format!("echo: {other} is neither true, false nor \"user\""))),
+        }
+    }
+}
+
+/// A tool call to answer with; either flat, or in the shape OpenAI sends.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CallSpec {
+    /// The call's id; made up when left out.
+    pub id: Option<String>,
+    /// Accepted and ignored: every call is a function call.
+    #[serde(rename = "type")]
+    pub _type: Option<String>,
+    /// The function's name.
+    pub name: Option<String>,
+    /// The arguments: a string is sent as it is, anything else as JSON text.
+    pub arguments: Option<Value>,
+    /// The OpenAI shape of the two fields above.
+    pub function: Option<FunctionSpec>,
+}
+
+/// The function of a [`CallSpec`] in OpenAI's shape.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FunctionSpec {
+    /// The function's name.
+    pub name: Option<String>,
+    /// As [`CallSpec::arguments`].
+    pub arguments: Option<Value>,
+}
+
+/// The token counts an answer carries.
+#[derive(Debug, Default, PartialEq)]
+pub enum UsageSpec {
+    /// Counted from the request and the answer.
+    #[default]
+    Counted,
+    /// `"usage": null`.
+    Null,
+    /// No usage at all.
+    Omit,
+    /// This object, as it is.
+    Given(Value),
+}
+
+/// What goes wrong. Those with `after_chunks` strike after that many content chunks; at 0, before the first event.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Fault {
+    /// RST before any byte of the response.
+    ResetBeforeHeaders,
+    /// FIN before any byte of the response.
+    CloseBeforeHeaders,
+    /// No response, ever.
+    HangBeforeHeaders,
+    /// Headers, then nothing.
+    HangAfterHeaders,
+    /// RST in the middle of the body.
+    ResetMidStream(Strike),
+    /// FIN in the middle of the body.
+    CloseMidStream(Strike),
+    /// Nothing more from the middle of the body on.
+    HangMidStream(Strike),
+    /// A clean end of the response in the middle of an event.
+    TruncateEvent(Strike),
+    /// A clean end without `[DONE]`.
+    NoDone,
+    /// An error inside a 200 stream, which then ends.
+    ErrorEvent(ErrorStrike),
+    /// One event whose data is not JSON; the stream goes on after it.
+    MalformedJson(Strike),
+    /// 200 with a page of HTML.
+    WrongContentType,
+    /// 200 with no body.
+    EmptyBody,
+    /// A response header of 100 KiB.
+    OversizedHeaders,
+}
+
+/// When a fault strikes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Strike {
+    /// After this many content chunks.
+    pub after_chunks: usize,
+}
+
+/// When an error event comes, and what it says.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ErrorStrike {
+    /// After this many content chunks.
+    pub after_chunks: usize,
+    /// The event's data; the provider's own server error when left out.
+    pub json: Option<Value>,
+}
+
+/// Writing a body in pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Split {
+    /// The size of each piece; 0 counts as 1.
+    pub bytes: usize,
+    /// Milliseconds between pieces. At 0 each is flushed, but the peer may well read several at once.
+    #[serde(default)]
+    pub ms: u64,
+}
+
+fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<StatusCode>, D::Error> {
+    let Some(code) = Option::<u16>::deserialize(deserializer)? else { return Ok(None) };
+    match StatusCode::from_u16(code) {
+        Ok(status) if (200..600).contains(&code) => Ok(Some(status)),
+        _ => Err(D::Error::custom(format!("status: {code} is not between 200 and 599"))),
+    }
+}
+
+fn headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(HeaderName, HeaderValue)>, D::Error> {
+    Vec::<(String, String)>::deserialize(deserializer)?
+        .into_iter()
+        .map(|(name, value)| {
+            let valid = HeaderName::try_from(name.as_str()).ok().zip(HeaderValue::try_from(value.as_str()).ok());
+            valid.ok_or_else(|| D::Error::custom(format!("headers: {name:?}: {value:?} is not a valid header")))
+        })
+        .collect()
+}
+
+fn content_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<HeaderValue>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let value = HeaderValue::try_from(text.as_str());
+    value.map(Some).map_err(|_| D::Error::custom(format!("content_type: {text:?} is not a valid header value")))
+}
+
+fn usage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UsageSpec, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Null => Ok(UsageSpec::Null),
+        Value::String(text) if text == "omit" => Ok(UsageSpec::Omit),
+        given @ Value::Object(_) => Ok(UsageSpec::Given(given)),
+        other => Err(D::Error::custom(format!("usage: {other} is neither an object, null nor \"omit\""))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Behavior, String> {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn faults_are_a_word_or_an_object() {
+        assert_eq!(read(r#"{"fault":"no_done"}"#).unwrap().fault, Some(Fault::NoDone));
+        let strike = read(r#"{"fault":{"reset_mid_stream":{"after_chunks":3}}}"#).unwrap();
+        assert_eq!(strike.fault, Some(Fault::ResetMidStream(Strike { after_chunks: 3 })));
+        assert!(read(r#"{"fault":"reset"}"#).unwrap_err().contains("unknown variant `reset`"));
+    }
+
+    #[test]
+    fn usage_tells_null_from_left_out() {
+        assert_eq!(read("{}").unwrap().usage, UsageSpec::Counted);
+        assert_eq!(read(r#"{"usage":null}"#).unwrap().usage, UsageSpec::Null);
+        assert_eq!(read(r#"{"usage":"omit"}"#).unwrap().usage, UsageSpec::Omit);
+        assert!(read(r#"{"usage":3}"#).unwrap_err().starts_with("usage: 3 is neither"));
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_refused() {
+        assert!(read(r#"{"status":99}"#).unwrap_err().starts_with("status: 99 is not between"));
+        assert!(read(r#"{"headers":[["a b","c"]]}"#).unwrap_err().starts_with("headers: \"a b\""));
+        assert!(read(r#"{"contents":"x"}"#).unwrap_err().contains("unknown field `contents`"));
+        assert!(read(r#"{"echo":"x"}"#).unwrap_err().starts_with("echo: \"x\" is neither"));
+    }
+}

@@ -1,0 +1,62 @@
+//! Accepts connections and serves HTTP/1.1 or HTTP/2 (prior knowledge) on each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::serve::{self, Sim};
+use crate::wire::{Line, Wire};
+
+/// Which listener a request came on.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// The listener's position among the `--listen` flags.
+    pub index: usize,
+    /// Its port.
+    pub port: u16,
+}
+
+/// One accepted connection, as its requests see it.
+#[derive(Debug)]
+pub struct Peer {
+    /// Where it was accepted.
+    pub place: Place,
+    /// The port at the other end.
+    pub port: u16,
+    /// The handle that cuts it.
+    pub line: Arc<Line>,
+}
+
+/// Accepts for ever.
+pub async fn accept(sim: Arc<Sim>, listener: TcpListener, place: Place) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, from)) => {
+                let peer = Arc::new(Peer { place, port: from.port(), line: Arc::default() });
+                tokio::spawn(connection(Arc::clone(&sim), stream, peer));
+            }
+            // Out of file descriptors, most likely: let some connections end.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+/// Serves one connection until either side ends it.
+async fn connection(sim: Arc<Sim>, stream: TcpStream, peer: Arc<Peer>) {
+    // A stream's events must leave as they are written.
+    let _ = stream.set_nodelay(true);
+    let wire = Wire::new(stream, Arc::clone(&peer.line));
+    let line = Arc::clone(&peer.line);
+    let service = service_fn(move |request| serve::handle(Arc::clone(&sim), Arc::clone(&peer), request));
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http2().max_concurrent_streams(1024);
+    tokio::select! {
+        // A client that goes away is recorded by the request it leaves behind, not here.
+        _ = builder.serve_connection(TokioIo::new(wire), service) => {}
+        () = line.when_cut() => {}
+    }
+}

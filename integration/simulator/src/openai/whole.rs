@@ -1,0 +1,99 @@
+//! Writes a chat completion as one document.
+
+use super::{Stamp, put_string, put_usage};
+use crate::answer::{Answer, Ask, Said, Usage};
+
+/// The `chat.completion` document.
+pub fn document(stamp: &Stamp, ask: &Ask, answer: &Answer) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    out.extend_from_slice(b"{\"id\":");
+    put_string(&mut out, &stamp.id);
+    out.extend_from_slice(format!(r#","object":"chat.completion","created":{},"model":"#, stamp.created).as_bytes());
+    put_string(&mut out, &ask.model);
+    out.extend_from_slice(b",\"choices\":[");
+    for index in 0..ask.choices.max(1) {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(format!(r#"{{"index":{index},"message":{{"role":"assistant","content":"#).as_bytes());
+        put_message(&mut out, &answer.said);
+        out.extend_from_slice(b",\"refusal\":null,\"annotations\":[]},\"logprobs\":null,\"finish_reason\":");
+        put_string(&mut out, finish_reason(answer));
+        out.push(b'}');
+    }
+    out.push(b']');
+    if !matches!(answer.usage, Usage::Omit) {
+        out.extend_from_slice(b",\"usage\":");
+        put_usage(&mut out, &answer.usage);
+    }
+    out.extend_from_slice(br#","service_tier":"default","system_fingerprint":"fp_simulator"}"#);
+    out
+}
+
+/// Why the answer ends.
+pub(super) fn finish_reason(answer: &Answer) -> &str {
+    match (&answer.finish_reason, &answer.said) {
+        (Some(reason), _) => reason,
+        (None, Said::Text(_)) => "stop",
+        (None, Said::Calls(_)) => "tool_calls",
+    }
+}
+
+fn put_message(out: &mut Vec<u8>, said: &Said) {
+    match said {
+        Said::Text(text) => put_string(out, text.text()),
+        Said::Calls(calls) => {
+            out.extend_from_slice(b"null,\"tool_calls\":[");
+            for (index, call) in calls.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(b"{\"id\":");
+                put_string(out, &call.id);
+                out.extend_from_slice(b",\"type\":\"function\",\"function\":{\"name\":");
+                put_string(out, &call.name);
+                out.extend_from_slice(b",\"arguments\":");
+                put_string(out, call.arguments.text());
+                out.extend_from_slice(b"}}");
+            }
+            out.push(b']');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::answer::Call;
+    use crate::chunked::Chunked;
+
+    fn made(said: Said, usage: Usage, choices: usize) -> Value {
+        let ask = Ask { model: "m\"1".to_owned(), choices, ..Ask::default() };
+        let stamp = Stamp { id: "chatcmpl-sim-1".to_owned(), created: 5 };
+        serde_json::from_slice(&document(&stamp, &ask, &Answer { said, finish_reason: None, usage })).unwrap()
+    }
+
+    #[test]
+    fn text_comes_once_per_choice() {
+        let text = Said::Text(Chunked::words("hi \"you\"".to_owned()));
+        let made = made(text, Usage::Tokens { input: 3, output: 4 }, 2);
+        assert_eq!(made["model"], "m\"1");
+        assert_eq!(made["choices"][1]["message"]["content"], "hi \"you\"");
+        assert_eq!(made["choices"][1]["finish_reason"], "stop");
+        assert_eq!(made["usage"]["total_tokens"], 7);
+        assert_eq!(made["usage"]["prompt_tokens_details"]["cached_tokens"], 0);
+    }
+
+    #[test]
+    fn calls_come_with_null_content() {
+        let arguments = Chunked::bytes("{\"a\":1}".to_owned(), 2);
+        let call = Call { id: "c".to_owned(), name: "f".to_owned(), arguments };
+        let made = made(Said::Calls(vec![call]), Usage::Omit, 1);
+        assert_eq!(made["choices"][0]["message"]["content"], Value::Null);
+        assert_eq!(made["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"], "{\"a\":1}");
+        assert_eq!(made["choices"][0]["finish_reason"], "tool_calls");
+        assert_eq!(made.get("usage"), None);
+    }
+}

@@ -1,0 +1,224 @@
+//! Plays a response body: pacing, faults in the middle of it, compression, and how it is cut into pieces.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures_util::{Stream, stream};
+
+use crate::behavior::Split;
+use crate::record::Exchange;
+use crate::sse::{Event, Kind};
+use crate::wire::{Cut, Line};
+
+/// How long written bytes get to reach the peer before the connection is cut: a reset discards what is still on its way.
+const GRACE: Duration = Duration::from_millis(20);
+
+/// What goes wrong in the middle of a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// The connection is cut.
+    Cut(Cut),
+    /// Nothing more comes.
+    Hang,
+    /// The body ends, cleanly, in the middle of the next event.
+    Truncate,
+    /// These bytes come, and the body ends cleanly.
+    Last(Bytes),
+    /// These bytes come, and the body goes on.
+    Aside(Bytes),
+}
+
+/// A body to play.
+pub struct Score {
+    /// The events, in order. A document is one or more `Content` events.
+    pub events: Box<dyn Iterator<Item = Event> + Send>,
+    /// What goes wrong, and after how many content events (0: before the first event of any kind).
+    pub trouble: Option<(usize, Trouble)>,
+    /// Leave out the `Done` event.
+    pub no_done: bool,
+    /// Comes after the last event.
+    pub trailing: Option<&'static [u8]>,
+    /// The wait before the first event.
+    pub first_delay: Duration,
+    /// The wait between content events.
+    pub chunk_delay: Duration,
+    /// Compress with gzip.
+    pub gzip: bool,
+    /// Write in pieces of this size.
+    pub split: Option<Split>,
+}
+
+struct Player {
+    score: Score,
+    line: Arc<Line>,
+    exchange: Exchange,
+    gzip: Option<GzEncoder<Vec<u8>>>,
+    /// Bytes that wait for a split to send them.
+    held: BytesMut,
+    contents: usize,
+    started: bool,
+    split_started: bool,
+    ended: bool,
+}
+
+enum Step {
+    Send(Bytes),
+    End,
+}
+
+/// The pieces of the body; `exchange` learns how far they got.
+pub fn play(score: Score, line: Arc<Line>, exchange: Exchange) -> impl Stream<Item = Bytes> + Send {
+    let gzip = score.gzip.then(|| GzEncoder::new(Vec::new(), Compression::fast()));
+    let player = Player {
+        score,
+        line,
+        exchange,
+        gzip,
+        held: BytesMut::new(),
+        contents: 0,
+        started: false,
+        split_started: false,
+        ended: false,
+    };
+    stream::unfold(player, |mut player| async move { player.next().await.map(|piece| (piece, player)) })
+}
+
+impl Player {
+    /// The next piece to write.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(split) = self.score.split {
+                let size = split.bytes.max(1);
+                if self.held.len() >= size || (self.ended && !self.held.is_empty()) {
+                    if std::mem::replace(&mut self.split_started, true) {
+                        pause(split.ms).await;
+                    }
+                    return Some(self.held.split_to(size.min(self.held.len())).freeze());
+                }
+            }
+            if self.ended {
+                self.exchange.finish();
+                return None;
+            }
+            let bytes = match self.step().await {
+                Step::Send(bytes) => self.encode(bytes),
+                Step::End => {
+                    self.ended = true;
+                    self.last_bytes()
+                }
+            };
+            if self.score.split.is_some() {
+                self.held.extend_from_slice(&bytes);
+            } else if !bytes.is_empty() {
+                return Some(bytes);
+            }
+        }
+    }
+
+    /// Everything that is still held, then the connection is cut or left to hang.
+    async fn step(&mut self) -> Step {
+        if !self.started {
+            self.started = true;
+            wait(self.score.first_delay).await;
+            if let Some(step) = self.strike_if(|after, _| after == 0, None).await {
+                return step;
+            }
+        }
+        let Some(event) = self.score.events.next() else {
+            return match self.strike_if(|_, _| true, None).await {
+                Some(step) => step,
+                None => Step::End,
+            };
+        };
+        let due = |after: usize, contents: usize| match event.kind {
+            Kind::Head => false,
+            Kind::Content => contents >= after,
+            Kind::Tail | Kind::Done => true,
+        };
+        if let Some(step) = self.strike_if(due, Some(&event)).await {
+            return step;
+        }
+        match event.kind {
+            Kind::Content => {
+                if self.contents > 0 {
+                    wait(self.score.chunk_delay).await;
+                }
+                self.contents += 1;
+                self.exchange.chunk();
+            }
+            Kind::Done if self.score.no_done => return Step::End,
+            Kind::Head | Kind::Tail | Kind::Done => {}
+        }
+        Step::Send(event.bytes)
+    }
+
+    /// Lets the trouble happen if it is due; `event` is what would come next, and comes back if the body goes on.
+    async fn strike_if(&mut self, due: impl Fn(usize, usize) -> bool, event: Option<&Event>) -> Option<Step> {
+        let (after, trouble) = self.score.trouble.take()?;
+        if !due(after, self.contents) {
+            self.score.trouble = Some((after, trouble));
+            return None;
+        }
+        match trouble {
+            Trouble::Cut(how) => {
+                self.exchange.give_up();
+                // Waiting lets the connection write what it has.
+                tokio::time::sleep(GRACE).await;
+                self.line.cut(how);
+                std::future::pending().await
+            }
+            Trouble::Hang => std::future::pending().await,
+            Trouble::Truncate => {
+                let next = event.map(|event| event.bytes.clone()).or_else(|| self.score.events.next().map(|e| e.bytes));
+                self.score.events = Box::new(std::iter::empty());
+                self.score.trailing = None;
+                next.map(|bytes| Step::Send(bytes.slice(..bytes.len() / 2)))
+            }
+            Trouble::Last(bytes) => {
+                self.score.events = Box::new(std::iter::empty());
+                Some(Step::Send(bytes))
+            }
+            Trouble::Aside(bytes) => {
+                if let Some(event) = event.cloned() {
+                    let rest = std::mem::replace(&mut self.score.events, Box::new(std::iter::empty()));
+                    self.score.events = Box::new(std::iter::once(event).chain(rest));
+                }
+                Some(Step::Send(bytes))
+            }
+        }
+    }
+
+    fn encode(&mut self, bytes: Bytes) -> Bytes {
+        let Some(gzip) = &mut self.gzip else { return bytes };
+        // Writing to memory does not fail.
+        let _ = gzip.write_all(&bytes).and_then(|()| gzip.flush());
+        std::mem::take(gzip.get_mut()).into()
+    }
+
+    fn last_bytes(&mut self) -> Bytes {
+        let mut out = self.score.trailing.take().map(|bytes| self.encode(Bytes::from_static(bytes)).to_vec());
+        if let Some(end) = self.gzip.take().and_then(|gzip| gzip.finish().ok()) {
+            out.get_or_insert_default().extend_from_slice(&end);
+        }
+        out.unwrap_or_default().into()
+    }
+}
+
+async fn wait(delay: Duration) {
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+}
+
+/// Lets the connection write what it has before the next piece comes.
+async fn pause(ms: u64) {
+    if ms == 0 {
+        tokio::task::yield_now().await;
+    } else {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+}

@@ -1,0 +1,254 @@
+//! Turns a request and a behavior into a response.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, SERVER};
+use hyper::{Response, StatusCode};
+use serde_json::Value;
+
+use crate::answer::{Answer, Ask};
+use crate::behavior::{Behavior, Fault};
+use crate::body::SimBody;
+use crate::openai::{self, Stamp};
+use crate::player::{self, Score, Trouble};
+use crate::record::Exchange;
+use crate::sse::{Event, Framing, Kind};
+use crate::wire::{Cut, Line};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const PAGE: &str =
+    "<html><head><title>502 Bad Gateway</title></head><body>The simulated provider's proxy speaks.</body></html>\n";
+
+/// A request to answer, and all that its answer needs.
+pub struct Call<'a> {
+    /// What is asked.
+    pub ask: &'a Ask,
+    /// How to answer.
+    pub behavior: &'a Behavior,
+    /// The connection.
+    pub line: &'a Arc<Line>,
+    /// The delays that hold unless the behavior has its own: before the first token, and between chunks.
+    pub pace: (u64, u64),
+}
+
+/// A response of one JSON document.
+pub fn json_response(status: StatusCode, document: impl Into<Bytes>, exchange: Option<Exchange>) -> Response<SimBody> {
+    respond(status, JSON, SimBody::whole(document, exchange))
+}
+
+/// A response with the headers that every one has.
+pub fn respond(status: StatusCode, content_type: HeaderValue, body: SimBody) -> Response<SimBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response.headers_mut().insert(SERVER, HeaderValue::from_static("pointsman-simulator"));
+    response
+}
+
+/// What a body is made of, before faults.
+enum Content {
+    Document(HeaderValue, Vec<u8>),
+    Events(Stamp, Answer),
+}
+
+/// Answers as the behavior says. `say` makes the answer of an obliging provider, if it comes to that.
+pub async fn reply(
+    call: Call<'_>,
+    stamp: Stamp,
+    mut exchange: Exchange,
+    say: impl FnOnce() -> Answer,
+) -> Response<SimBody> {
+    let Call { ask, behavior, line, pace } = call;
+    match behavior.fault {
+        Some(Fault::ResetBeforeHeaders) => return cut(&mut exchange, line, Cut::Rst).await,
+        Some(Fault::CloseBeforeHeaders) => return cut(&mut exchange, line, Cut::Fin).await,
+        Some(Fault::HangBeforeHeaders) => return std::future::pending().await,
+        _ => {}
+    }
+    sleep(behavior.delay_headers_ms).await;
+    let status = behavior.status.unwrap_or(StatusCode::OK);
+    let first = behavior.ttft_ms.unwrap_or(pace.0);
+    let between = behavior.chunk_ms.unwrap_or(pace.1);
+    let content = match content(ask, behavior, status) {
+        Some((content_type, document)) => Content::Document(content_type, document),
+        None => {
+            let answer = say();
+            if ask.stream {
+                Content::Events(stamp, answer)
+            } else {
+                sleep(first.saturating_add(between.saturating_mul(answer.chunks().saturating_sub(1) as u64))).await;
+                Content::Document(JSON, openai::document(&stamp, ask, &answer))
+            }
+        }
+    };
+    let mut response = match content {
+        Content::Document(content_type, bytes) => document(content_type, bytes, behavior, line, exchange),
+        Content::Events(stamp, answer) => {
+            let framing = Framing { crlf: behavior.crlf, comments: behavior.comments };
+            let score = Score {
+                events: Box::new(openai::events(&stamp, ask, answer, framing)),
+                trouble: trouble(behavior, framing),
+                no_done: behavior.fault == Some(Fault::NoDone),
+                trailing: behavior.trailing_bytes.then_some(&b": unfinished"[..]),
+                first_delay: Duration::from_millis(first),
+                chunk_delay: Duration::from_millis(between),
+                gzip: behavior.gzip,
+                split: behavior.split,
+            };
+            let body = SimBody::Played(Box::pin(player::play(score, Arc::clone(line), exchange)));
+            respond(status, EVENT_STREAM, body)
+        }
+    };
+    *response.status_mut() = status;
+    finish_headers(&mut response, behavior);
+    response
+}
+
+async fn sleep(ms: u64) {
+    if ms > 0 {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+}
+
+async fn cut(exchange: &mut Exchange, line: &Line, how: Cut) -> Response<SimBody> {
+    exchange.give_up();
+    line.cut(how);
+    // The connection's task drops this future with the connection.
+    std::future::pending().await
+}
+
+/// The document a behavior fixes, if it fixes one.
+fn content(ask: &Ask, behavior: &Behavior, status: StatusCode) -> Option<(HeaderValue, Vec<u8>)> {
+    if let Some(body) = &behavior.body {
+        return Some((behavior.content_type.clone().unwrap_or(JSON), body.clone().into_bytes()));
+    }
+    if let Some(json) = &behavior.json {
+        return Some((JSON, json.to_string().into_bytes()));
+    }
+    match behavior.fault {
+        Some(Fault::WrongContentType) => return Some((HTML, PAGE.as_bytes().to_vec())),
+        Some(Fault::EmptyBody) => return Some((JSON, Vec::new())),
+        _ => {}
+    }
+    if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        return Some((JSON, Vec::new()));
+    }
+    (!status.is_success()).then(|| (JSON, openai::error_document(status, &ask.model).to_string().into_bytes()))
+}
+
+/// The trouble a fault makes for a stream.
+fn trouble(behavior: &Behavior, framing: Framing) -> Option<(usize, Trouble)> {
+    let event = |json: &[u8]| framing.event(Kind::Tail, |out| out.extend_from_slice(json)).bytes;
+    Some(match behavior.fault.as_ref()? {
+        Fault::HangAfterHeaders => (0, Trouble::Hang),
+        Fault::ResetMidStream(strike) => (strike.after_chunks, Trouble::Cut(Cut::Rst)),
+        Fault::CloseMidStream(strike) => (strike.after_chunks, Trouble::Cut(Cut::Fin)),
+        Fault::HangMidStream(strike) => (strike.after_chunks, Trouble::Hang),
+        Fault::TruncateEvent(strike) => (strike.after_chunks, Trouble::Truncate),
+        Fault::ErrorEvent(strike) => {
+            (strike.after_chunks, Trouble::Last(event(error(strike.json.as_ref()).to_string().as_bytes())))
+        }
+        Fault::MalformedJson(strike) => {
+            let broken =
+                br#"{"id":"chatcmpl-sim","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"con"#;
+            (strike.after_chunks, Trouble::Aside(event(broken)))
+        }
+        Fault::ResetBeforeHeaders
+        | Fault::CloseBeforeHeaders
+        | Fault::HangBeforeHeaders
+        | Fault::NoDone
+        | Fault::WrongContentType
+        | Fault::EmptyBody
+        | Fault::OversizedHeaders => return None,
+    })
+}
+
+fn error(json: Option<&Value>) -> Value {
+    json.cloned().unwrap_or_else(openai::server_error)
+}
+
+/// A response of one document. It has no chunks, so a fault in the middle strikes after half of it.
+fn document(
+    content_type: HeaderValue,
+    bytes: Vec<u8>,
+    behavior: &Behavior,
+    line: &Arc<Line>,
+    exchange: Exchange,
+) -> Response<SimBody> {
+    let mut bytes = bytes;
+    let mut trouble = None;
+    match &behavior.fault {
+        Some(Fault::HangAfterHeaders) => trouble = Some((0, Trouble::Hang)),
+        Some(Fault::ResetMidStream(_)) => trouble = Some((1, Trouble::Cut(Cut::Rst))),
+        Some(Fault::CloseMidStream(_)) => trouble = Some((1, Trouble::Cut(Cut::Fin))),
+        Some(Fault::HangMidStream(_)) => trouble = Some((1, Trouble::Hang)),
+        Some(Fault::TruncateEvent(_) | Fault::MalformedJson(_)) => bytes.truncate(bytes.len() / 2),
+        Some(Fault::ErrorEvent(strike)) => bytes = error(strike.json.as_ref()).to_string().into_bytes(),
+        _ => {}
+    }
+    if behavior.trailing_bytes {
+        bytes.extend_from_slice(b"\n\n\n");
+    }
+    if behavior.gzip {
+        bytes = gzip(&bytes);
+    }
+    if trouble.is_none() && behavior.split.is_none() {
+        return respond(StatusCode::OK, content_type, SimBody::whole(bytes, Some(exchange)));
+    }
+    let length = bytes.len();
+    let mut first = Bytes::from(bytes);
+    let second = first.split_off(length / 2);
+    let halves = [first, second].map(|bytes| Event { kind: Kind::Content, bytes });
+    let score = Score {
+        events: Box::new(halves.into_iter()),
+        trouble,
+        no_done: false,
+        trailing: None,
+        first_delay: Duration::ZERO,
+        chunk_delay: Duration::ZERO,
+        gzip: false,
+        split: behavior.split,
+    };
+    let body = SimBody::Played(Box::pin(player::play(score, Arc::clone(line), exchange)));
+    let is_stream = content_type.as_bytes().starts_with(b"text/event-stream");
+    let mut response = respond(StatusCode::OK, content_type, body);
+    if !is_stream {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    response
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    // Writing to memory does not fail.
+    let _ = encoder.write_all(bytes);
+    encoder.finish().unwrap_or_default()
+}
+
+fn finish_headers(response: &mut Response<SimBody>, behavior: &Behavior) {
+    let headers = response.headers_mut();
+    if behavior.gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    if let Some(content_type) = &behavior.content_type {
+        headers.insert(CONTENT_TYPE, content_type.clone());
+    }
+    if behavior.fault == Some(Fault::OversizedHeaders)
+        && let Ok(value) = HeaderValue::try_from("x".repeat(100 << 10))
+    {
+        headers.insert(HeaderName::from_static("x-simulator-oversized"), value);
+    }
+    for (index, (name, value)) in behavior.headers.iter().enumerate() {
+        let again = behavior.headers.iter().take(index).any(|(before, _)| before == name);
+        if again {
+            headers.append(name.clone(), value.clone());
+        } else {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+}

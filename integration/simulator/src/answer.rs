@@ -260,7 +260,7 @@ mod tests {
         let answer = say(&ask, "{}");
         assert_eq!((text(&answer), answer.finish_reason.as_deref()), ("This is", Some("length")));
         let answer = say(&ask, r#"{"content":"a b c"}"#);
-        assert_eq!((text(&answer), answer.finish_reason), ("a b c", None));
+        assert_eq!((text(&answer), answer.finish_reason.as_deref()), ("a b c", None));
     }
 
     #[test]

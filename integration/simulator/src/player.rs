@@ -62,12 +62,20 @@ struct Player {
     contents: usize,
     started: bool,
     split_started: bool,
-    ended: bool,
+    stop: Option<Stop>,
 }
 
 enum Step {
     Send(Bytes),
+    Stop(Stop),
+}
+
+/// How a body stops.
+#[derive(Clone, Copy)]
+enum Stop {
     End,
+    Cut(Cut),
+    Hang,
 }
 
 /// The pieces of the body; `exchange` learns how far they got.
@@ -82,33 +90,44 @@ pub fn play(score: Score, line: Arc<Line>, exchange: Exchange) -> impl Stream<It
         contents: 0,
         started: false,
         split_started: false,
-        ended: false,
+        stop: None,
     };
     stream::unfold(player, |mut player| async move { player.next().await.map(|piece| (piece, player)) })
 }
 
 impl Player {
-    /// The next piece to write.
+    /// The next piece to write. A body that is cut or left to hang first writes all that came before.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(split) = self.score.split {
                 let size = split.bytes.max(1);
-                if self.held.len() >= size || (self.ended && !self.held.is_empty()) {
+                if self.held.len() >= size || (self.stop.is_some() && !self.held.is_empty()) {
                     if std::mem::replace(&mut self.split_started, true) {
                         pause(split.ms).await;
                     }
                     return Some(self.held.split_to(size.min(self.held.len())).freeze());
                 }
             }
-            if self.ended {
-                self.exchange.finish();
-                return None;
+            match self.stop {
+                None => {}
+                Some(Stop::End) => {
+                    self.exchange.finish();
+                    return None;
+                }
+                Some(Stop::Cut(how)) => {
+                    self.exchange.give_up();
+                    // Waiting lets the connection write what it has.
+                    tokio::time::sleep(GRACE).await;
+                    self.line.cut(how);
+                    return std::future::pending().await;
+                }
+                Some(Stop::Hang) => return std::future::pending().await,
             }
             let bytes = match self.step().await {
                 Step::Send(bytes) => self.encode(bytes),
-                Step::End => {
-                    self.ended = true;
-                    self.last_bytes()
+                Step::Stop(stop) => {
+                    self.stop = Some(stop);
+                    if matches!(stop, Stop::End) { self.last_bytes() } else { Bytes::new() }
                 }
             };
             if self.score.split.is_some() {
@@ -119,19 +138,19 @@ impl Player {
         }
     }
 
-    /// Everything that is still held, then the connection is cut or left to hang.
+    /// The next event, or what goes wrong instead of it.
     async fn step(&mut self) -> Step {
         if !self.started {
             self.started = true;
             wait(self.score.first_delay).await;
-            if let Some(step) = self.strike_if(|after, _| after == 0, None).await {
+            if let Some(step) = self.strike_if(|after, _| after == 0, None) {
                 return step;
             }
         }
         let Some(event) = self.score.events.next() else {
-            return match self.strike_if(|_, _| true, None).await {
+            return match self.strike_if(|_, _| true, None) {
                 Some(step) => step,
-                None => Step::End,
+                None => Step::Stop(Stop::End),
             };
         };
         let due = |after: usize, contents: usize| match event.kind {
@@ -139,7 +158,7 @@ impl Player {
             Kind::Content => contents >= after,
             Kind::Tail | Kind::Done => true,
         };
-        if let Some(step) = self.strike_if(due, Some(&event)).await {
+        if let Some(step) = self.strike_if(due, Some(&event)) {
             return step;
         }
         match event.kind {
@@ -150,28 +169,22 @@ impl Player {
                 self.contents += 1;
                 self.exchange.chunk();
             }
-            Kind::Done if self.score.no_done => return Step::End,
+            Kind::Done if self.score.no_done => return Step::Stop(Stop::End),
             Kind::Head | Kind::Tail | Kind::Done => {}
         }
         Step::Send(event.bytes)
     }
 
     /// Lets the trouble happen if it is due; `event` is what would come next, and comes back if the body goes on.
-    async fn strike_if(&mut self, due: impl Fn(usize, usize) -> bool, event: Option<&Event>) -> Option<Step> {
+    fn strike_if(&mut self, due: impl Fn(usize, usize) -> bool, event: Option<&Event>) -> Option<Step> {
         let (after, trouble) = self.score.trouble.take()?;
         if !due(after, self.contents) {
             self.score.trouble = Some((after, trouble));
             return None;
         }
         match trouble {
-            Trouble::Cut(how) => {
-                self.exchange.give_up();
-                // Waiting lets the connection write what it has.
-                tokio::time::sleep(GRACE).await;
-                self.line.cut(how);
-                std::future::pending().await
-            }
-            Trouble::Hang => std::future::pending().await,
+            Trouble::Cut(how) => Some(Step::Stop(Stop::Cut(how))),
+            Trouble::Hang => Some(Step::Stop(Stop::Hang)),
             Trouble::Truncate => {
                 let next = event.map(|event| event.bytes.clone()).or_else(|| self.score.events.next().map(|e| e.bytes));
                 self.score.events = Box::new(std::iter::empty());

@@ -76,7 +76,7 @@ pub fn error_document(status: StatusCode, model: &str) -> Value {
         ),
         504 => error("Gateway timeout.", "server_error", None, None),
         529 => error("Overloaded", "overloaded_error", None, None),
-        400..500 => error("The request was refused.", INVALID, None, None),
+        _ if status.is_client_error() => error("The request was refused.", INVALID, None, None),
         _ => server_error(),
     }
 }

@@ -1,0 +1,10 @@
+//! Starts the simulator and drives it over raw TCP: what a gateway would see, byte by byte.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod answers;
+mod control;
+mod faults;
+mod framing;
+mod http2;
+mod process;
+mod raw;

@@ -1,1 +1,27 @@
-//! Stub.
+//! Every decision of the Pointsman LLM gateway, as pure functions over data.
+//!
+//! No host call, no clock, no I/O, no randomness: the Wasm module, the command line and the tests all run this same code.
+//! A newcomer reads [`config`] (what people write), [`policy`] (what the program uses), [`exchange`] (one request and its
+//! answer at the gateway stage) and [`dispatch`] (what the model stage is told); the other modules each decide one thing.
+
+pub mod answer;
+pub mod audit;
+pub mod canonical;
+pub mod chat_request;
+pub mod config;
+pub mod dispatch;
+pub mod exchange;
+pub mod identity;
+pub mod json;
+pub mod load;
+pub mod metrics;
+pub mod policy;
+pub mod price;
+pub mod problem;
+pub mod provider_error;
+pub mod refusal;
+pub mod reply;
+pub mod request_head;
+pub mod route;
+pub mod sse;
+pub mod usage;

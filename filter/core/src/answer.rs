@@ -1,0 +1,259 @@
+//! The answer as it passes the gateway stage: what it is, how far it came, and what it took.
+
+use crate::sse::{self, EventCutter};
+use crate::usage::{self, Usage};
+
+/// The answer of one exchange.
+#[derive(Debug)]
+pub enum Answer {
+    /// None yet.
+    None,
+    /// The module's own reply.
+    Own {
+        /// HTTP status.
+        status: u16,
+        /// The refusal's code, if it is one.
+        code: Option<&'static str>,
+    },
+    /// A provider's failure, or Envoy's.
+    Failed {
+        /// The status that the caller gets.
+        status: u16,
+        /// What failed.
+        code: Option<&'static str>,
+    },
+    /// A whole completion.
+    Whole {
+        /// HTTP status.
+        status: u16,
+        /// Its usage, if it has one.
+        usage: Option<Usage>,
+        /// Bytes of generated text.
+        text_bytes: usize,
+        /// Whether the whole body came and was a completion.
+        complete: bool,
+    },
+    /// A stream.
+    Stream(Box<Stream>),
+}
+
+/// A stream's progress.
+#[derive(Debug, Default)]
+pub struct Stream {
+    status: u16,
+    hide_usage: bool,
+    cutter: EventCutter,
+    usage: Option<Usage>,
+    text_bytes: usize,
+    first_token_ms: Option<u64>,
+    done: bool,
+    ended: bool,
+    error: Option<&'static str>,
+}
+
+impl Answer {
+    /// A failure with this status.
+    pub fn failed(status: u16) -> Self {
+        Self::Failed { status, code: None }
+    }
+
+    /// A whole completion, its body still to come.
+    pub fn whole(status: u16) -> Self {
+        Self::Whole { status, usage: None, text_bytes: 0, complete: false }
+    }
+
+    /// A stream, all of it still to come. `hide_usage`: the caller did not ask for the usage chunk.
+    pub fn stream(status: u16, hide_usage: bool) -> Self {
+        Self::Stream(Box::new(Stream { status, hide_usage, ..Stream::default() }))
+    }
+
+    /// The status that the caller gets.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::None => None,
+            Self::Own { status, .. } | Self::Failed { status, .. } | Self::Whole { status, .. } => Some(*status),
+            Self::Stream(stream) => Some(stream.status),
+        }
+    }
+
+    /// What went wrong, if anything did.
+    pub fn error_code(&self) -> Option<&'static str> {
+        match self {
+            Self::None => Some("no_response"),
+            Self::Own { code, .. } | Self::Failed { code, .. } => *code,
+            Self::Whole { complete, .. } => (!complete).then_some("invalid_response"),
+            Self::Stream(stream) => match stream.error {
+                Some(error) => Some(error),
+                None if !stream.ended => Some("stream_aborted"),
+                None if !stream.done => Some("stream_truncated"),
+                None => None,
+            },
+        }
+    }
+
+    /// Milliseconds from the start of the exchange to the first event of the stream.
+    pub fn time_to_first_token_ms(&self) -> Option<u64> {
+        match self {
+            Self::Stream(stream) => stream.first_token_ms,
+            _ => None,
+        }
+    }
+
+    /// What the answer took, and whether that is an estimate; `input_bytes` are those of the prompt.
+    pub fn usage(&self, input_bytes: usize) -> Option<(Usage, bool)> {
+        let (usage, text_bytes, any) = match self {
+            Self::None | Self::Own { .. } | Self::Failed { .. } => return None,
+            Self::Whole { usage, text_bytes, complete, .. } => (usage, *text_bytes, *complete),
+            Self::Stream(stream) => (&stream.usage, stream.text_bytes, stream.first_token_ms.is_some()),
+        };
+        match usage {
+            Some(usage) => Some((*usage, false)),
+            None => any.then(|| (Usage::estimate(input_bytes, text_bytes), true)),
+        }
+    }
+
+    /// The whole body of a completion has come.
+    pub fn whole_body(&mut self, body: &[u8]) {
+        if let Self::Whole { usage, text_bytes, complete, .. } = self
+            && let Ok(completion) = usage::read(body)
+        {
+            *usage = completion.usage;
+            *text_bytes = completion.text_bytes;
+            *complete = completion.has_choices;
+        }
+    }
+
+    /// A chunk of the stream has come; `Some` replaces it.
+    pub fn stream_chunk(&mut self, chunk: &[u8], end_of_stream: bool, elapsed_ms: u64) -> Option<Vec<u8>> {
+        let Self::Stream(stream) = self else { return None };
+        stream.ended |= end_of_stream;
+        stream.push(chunk, end_of_stream, elapsed_ms)
+    }
+}
+
+impl Stream {
+    fn push(&mut self, chunk: &[u8], end_of_stream: bool, elapsed_ms: u64) -> Option<Vec<u8>> {
+        let mut cutter = std::mem::take(&mut self.cutter);
+        let held_before = !cutter.is_empty();
+        let mut passed = 0;
+        let mut out: Option<Vec<u8>> = held_before.then(|| Vec::with_capacity(chunk.len() + 256));
+        cutter.push(chunk, |event| {
+            if self.event(event, elapsed_ms) {
+                match &mut out {
+                    Some(out) => out.extend_from_slice(event),
+                    None => passed += event.len(),
+                }
+            } else if out.is_none() {
+                // Until here the chunk itself could have passed.
+                out = Some(chunk.get(..passed).unwrap_or_default().to_vec());
+            }
+        });
+        if end_of_stream || cutter.is_too_long() {
+            let rest = cutter.take_rest();
+            if !rest.is_empty() {
+                self.event(&rest, elapsed_ms);
+                match &mut out {
+                    Some(out) => out.extend_from_slice(&rest),
+                    None => passed += rest.len(),
+                }
+            }
+        }
+        self.cutter = cutter;
+        match out {
+            Some(out) => Some(out),
+            None if passed == chunk.len() => None,
+            None => Some(chunk.get(..passed).unwrap_or_default().to_vec()),
+        }
+    }
+
+    /// One event has come; whether it goes on to the caller.
+    fn event(&mut self, event: &[u8], elapsed_ms: u64) -> bool {
+        let data = sse::data(event);
+        if data.is_empty() {
+            return true;
+        }
+        if data.trim_ascii() == b"[DONE]" {
+            self.done = true;
+            return true;
+        }
+        self.first_token_ms.get_or_insert(elapsed_ms);
+        let Ok(completion) = usage::read(&data) else {
+            self.error.get_or_insert("stream_malformed");
+            return true;
+        };
+        if completion.is_error {
+            self.error.get_or_insert("stream_error");
+        }
+        self.text_bytes += completion.text_bytes;
+        if let Some(usage) = completion.usage {
+            self.usage = Some(usage);
+            return !(self.hide_usage && completion.choices_empty);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STREAM: &str = concat!(
+        "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"Hél\"}}],\"usage\":null}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"lo\"}}],\"usage\":null}\n\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2}}\n\n",
+        "data: [DONE]\n\n"
+    );
+
+    fn run(chunks: &[&[u8]], hide_usage: bool) -> (Answer, Vec<u8>) {
+        let mut answer = Answer::stream(200, hide_usage);
+        let mut out = Vec::new();
+        for (i, chunk) in chunks.iter().enumerate() {
+            let replaced = answer.stream_chunk(chunk, i + 1 == chunks.len(), 5);
+            out.extend(replaced.unwrap_or_else(|| chunk.to_vec()));
+        }
+        (answer, out)
+    }
+
+    #[test]
+    fn every_split_gives_the_same_usage_and_the_same_bytes() {
+        let text = STREAM.as_bytes();
+        let without =
+            STREAM.replace("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2}}\n\n", "");
+        for i in 0..text.len() {
+            for j in i..text.len() {
+                for (hide, expected) in [(false, STREAM), (true, without.as_str())] {
+                    let (answer, out) = run(&[&text[..i], &text[i..j], &text[j..]], hide);
+                    assert_eq!(String::from_utf8(out).unwrap(), expected);
+                    assert_eq!(answer.usage(0), Some((Usage { input: 7, cached_input: 0, output: 2 }, false)));
+                    assert_eq!(answer.error_code(), None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_whole_chunk_is_passed_without_a_copy() {
+        let mut answer = Answer::stream(200, false);
+        assert_eq!(answer.stream_chunk(STREAM.as_bytes(), false, 1), None);
+        assert_eq!(answer.stream_chunk(b"", true, 2), None);
+    }
+
+    #[test]
+    fn an_aborted_stream_is_charged_for_what_was_seen() {
+        let mut answer = Answer::stream(200, true);
+        answer.stream_chunk(STREAM.split_inclusive("\n\n").next().unwrap().as_bytes(), false, 3);
+        let (usage, estimated) = answer.usage(400).unwrap();
+        assert!(estimated);
+        assert_eq!(usage, Usage { input: 100, cached_input: 0, output: 1 });
+        assert_eq!(answer.error_code(), Some("stream_aborted"));
+        assert_eq!(answer.time_to_first_token_ms(), Some(3));
+    }
+
+    #[test]
+    fn a_stream_without_its_end_or_with_an_error_is_no_success() {
+        let cut = &STREAM.as_bytes()[..STREAM.len() - 14];
+        assert_eq!(run(&[cut], false).0.error_code(), Some("stream_truncated"));
+        assert_eq!(run(&[b"data: {\"error\":{}}\n\n", b""], false).0.error_code(), Some("stream_error"));
+        assert_eq!(run(&[b"data: {oops\n\n", b""], false).0.error_code(), Some("stream_malformed"));
+    }
+}

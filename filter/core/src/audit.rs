@@ -1,0 +1,174 @@
+//! The audit record: one JSON object per request, without prompt, answer, key or raw user id.
+
+use crate::json::quote_into;
+use crate::price::MicroUsd;
+use crate::usage::Usage;
+
+/// Everything the record says. Numbers are written as JSON numbers, what is unknown as `null`.
+#[derive(Debug, Default)]
+#[allow(missing_docs)] // The names are the record's own, and documented in the README.
+pub struct Record<'a> {
+    pub trace_id: &'a str,
+    pub tenant_id: Option<&'a str>,
+    pub user_id_hash: Option<&'a str>,
+    pub tier: Option<&'a str>,
+    pub endpoint: &'a str,
+    pub task: Option<&'a str>,
+    pub data_class: Option<&'a str>,
+    pub provider: Option<&'a str>,
+    pub model: Option<&'a str>,
+    pub plan: Vec<&'a str>,
+    pub route_reason: Option<&'a str>,
+    pub stream: bool,
+    pub status: Option<u16>,
+    pub usage: Option<Usage>,
+    pub usage_estimated: bool,
+    pub cost: Option<MicroUsd>,
+    pub latency_ms: u64,
+    pub time_to_first_token_ms: Option<u64>,
+    pub retry_count: u32,
+    pub fallback_used: bool,
+    pub tool_names: &'a [String],
+    pub policy_decision: &'a str,
+    pub error_code: Option<&'a str>,
+}
+
+impl Record<'_> {
+    /// The members of the JSON object, without its braces, so that Envoy's access log format can put its own beside them.
+    pub fn members(&self) -> Vec<u8> {
+        // Every field by name: a new one does not compile until it is written.
+        let Self {
+            trace_id,
+            tenant_id,
+            user_id_hash,
+            tier,
+            endpoint,
+            task,
+            data_class,
+            provider,
+            model,
+            plan,
+            route_reason,
+            stream,
+            status,
+            usage,
+            usage_estimated,
+            cost,
+            latency_ms,
+            time_to_first_token_ms,
+            retry_count,
+            fallback_used,
+            tool_names,
+            policy_decision,
+            error_code,
+        } = self;
+        let mut out = Members(Vec::with_capacity(768));
+        out.text("trace_id", Some(trace_id));
+        out.text("tenant_id", *tenant_id);
+        out.text("user_id_hash", *user_id_hash);
+        out.text("tier", *tier);
+        out.text("endpoint", Some(endpoint));
+        out.text("task", *task);
+        out.text("prompt_id", None);
+        out.text("prompt_version", None);
+        out.text("schema_version", None);
+        out.text("data_class", *data_class);
+        out.text("provider", *provider);
+        out.text("model", *model);
+        out.list("plan", plan.iter().copied());
+        out.text("route_reason", *route_reason);
+        out.flag("stream", *stream);
+        out.number("status", status.map(u64::from));
+        out.number("input_tokens", usage.map(|u| u.input));
+        out.number("cached_input_tokens", usage.map(|u| u.cached_input));
+        out.number("output_tokens", usage.map(|u| u.output));
+        out.flag("usage_estimated", *usage_estimated);
+        out.raw("estimated_cost_usd", &cost.map_or_else(|| "null".to_owned(), MicroUsd::to_decimal));
+        out.number("latency_ms", Some(*latency_ms));
+        out.number("time_to_first_token_ms", *time_to_first_token_ms);
+        out.flag("cache_hit", false);
+        out.number("retry_count", Some(u64::from(*retry_count)));
+        out.flag("fallback_used", *fallback_used);
+        out.list("tool_names", tool_names.iter().map(String::as_str));
+        out.text("policy_decision", Some(policy_decision));
+        out.text("error_code", *error_code);
+        out.0
+    }
+}
+
+struct Members(Vec<u8>);
+
+impl Members {
+    fn key(&mut self, name: &str) {
+        if !self.0.is_empty() {
+            self.0.push(b',');
+        }
+        self.0.push(b'"');
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
+    }
+
+    fn raw(&mut self, name: &str, value: &str) {
+        self.key(name);
+        self.0.extend_from_slice(value.as_bytes());
+    }
+
+    fn flag(&mut self, name: &str, value: bool) {
+        self.raw(name, if value { "true" } else { "false" });
+    }
+
+    fn text(&mut self, name: &str, value: Option<&str>) {
+        self.key(name);
+        match value {
+            Some(text) => quote_into(&mut self.0, text),
+            None => self.0.extend_from_slice(b"null"),
+        }
+    }
+
+    fn number(&mut self, name: &str, value: Option<u64>) {
+        match value {
+            Some(number) => self.raw(name, &number.to_string()),
+            None => self.raw(name, "null"),
+        }
+    }
+
+    fn list<'a>(&mut self, name: &str, values: impl Iterator<Item = &'a str>) {
+        self.key(name);
+        self.0.push(b'[');
+        for (i, value) in values.enumerate() {
+            if i > 0 {
+                self.0.push(b',');
+            }
+            quote_into(&mut self.0, value);
+        }
+        self.0.push(b']');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_is_json_with_numbers_as_numbers() {
+        let tools = ["look \"up\"\n".to_owned()];
+        let record = Record {
+            trace_id: "t",
+            tenant_id: Some("acme"),
+            endpoint: "chat",
+            plan: vec!["a", "b"],
+            usage: Some(Usage { input: 10, cached_input: 2, output: 3 }),
+            cost: Some(MicroUsd(2200)),
+            latency_ms: 12,
+            tool_names: &tools,
+            policy_decision: "allow",
+            ..Record::default()
+        };
+        let text = format!("{{{}}}", String::from_utf8(record.members()).unwrap());
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["input_tokens"], 10);
+        assert_eq!(value["estimated_cost_usd"], 0.0022);
+        assert_eq!(value["tool_names"][0], "look \"up\"\n");
+        assert!(value["model"].is_null() && value["prompt_id"].is_null());
+    }
+}

@@ -1,0 +1,412 @@
+//! An OpenAI chat request as it arrives: one scan finds what the decisions need and where it stands.
+//!
+//! Nothing of the prompt is decoded or copied. Source of the fields: OpenAI's API reference, "Create chat completion".
+
+use crate::json::{InvalidJson, Kind, Scanned, Scanner, Span, Why, unquote};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+/// A top-level member of the request.
+#[derive(Debug, Clone)]
+pub struct Member<'a> {
+    /// Its name, escapes decoded.
+    pub name: Cow<'a, str>,
+    /// Where its key is, quotes included.
+    pub key: Span,
+    /// Its value.
+    pub value: Scanned,
+}
+
+/// What a scan found.
+#[derive(Debug)]
+pub struct ChatRequest<'a> {
+    /// The whole body.
+    pub body: &'a [u8],
+    /// The top-level members, in order.
+    pub members: Vec<Member<'a>>,
+    /// `model`
+    pub model: Option<Cow<'a, str>>,
+    /// `metadata.task`
+    pub task: Option<Cow<'a, str>>,
+    /// `user`, else `safety_identifier`
+    pub user: Option<Cow<'a, str>>,
+    /// `stream`
+    pub stream: bool,
+    /// `stream_options.include_usage`
+    pub include_usage: bool,
+    /// `max_tokens`
+    pub max_tokens: Option<u64>,
+    /// `max_completion_tokens`
+    pub max_completion_tokens: Option<u64>,
+    /// `n`, the number of answers asked for.
+    pub choices: u64,
+    /// Names of the tools offered, at most [`MAX_TOOL_NAMES`].
+    pub tool_names: Vec<Cow<'a, str>>,
+    /// Whether any tool is offered.
+    pub has_tools: bool,
+    /// Whether the answer must follow a JSON Schema.
+    pub wants_json_schema: bool,
+    /// Whether a message has an image.
+    pub has_image: bool,
+    /// Bytes of the `messages` value.
+    pub messages_bytes: usize,
+}
+
+/// Tool names kept for the audit record.
+pub const MAX_TOOL_NAMES: usize = 32;
+
+/// Why a body is no chat request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InvalidRequest {
+    /// It is no JSON.
+    Json(InvalidJson),
+    /// A field is wrong: its name as OpenAI's `param`, and a message.
+    Field(String, String),
+}
+
+impl From<InvalidJson> for InvalidRequest {
+    fn from(error: InvalidJson) -> Self {
+        Self::Json(error)
+    }
+}
+
+fn wrong(param: &str, message: impl Into<String>) -> InvalidRequest {
+    InvalidRequest::Field(param.to_owned(), message.into())
+}
+
+impl<'a> ChatRequest<'a> {
+    /// Scans `body`.
+    ///
+    /// # Errors
+    /// [`InvalidRequest`], for the first mistake in the order of the text.
+    pub fn parse(body: &'a [u8], max_nesting: u32) -> Result<Self, InvalidRequest> {
+        let mut request = ChatRequest {
+            body,
+            members: Vec::with_capacity(16),
+            model: None,
+            task: None,
+            user: None,
+            stream: false,
+            include_usage: false,
+            max_tokens: None,
+            max_completion_tokens: None,
+            choices: 1,
+            tool_names: Vec::new(),
+            has_tools: false,
+            wants_json_schema: false,
+            has_image: false,
+            messages_bytes: 0,
+        };
+        let mut scanner = Scanner::new(body, max_nesting);
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            // Say what is wrong with it as JSON first: an empty or broken body is that.
+            scanner.value()?;
+            scanner.finish()?;
+            return Err(InvalidRequest::Json(InvalidJson { at: 0, why: Why::Unexpected }));
+        }
+        let mut safety_identifier = None;
+        let mut names = BTreeSet::new();
+        scanner.object(|s, key| {
+            let name = unquote(s.bytes(&key)).ok_or(InvalidJson { at: key.start, why: Why::Utf8 })?;
+            if is_duplicate(&request.members, &mut names, &name) {
+                return Err(wrong(&name, format!("Duplicate field '{name}'.")));
+            }
+            let value = match &*name {
+                "messages" => request.messages(s)?,
+                "metadata" => request.metadata(s)?,
+                "stream_options" => request.stream_options(s)?,
+                "tools" => request.tools(s)?,
+                "response_format" => request.response_format(s)?,
+                _ => s.value()?,
+            };
+            let at = s.bytes(&value.span);
+            match &*name {
+                "model" => request.model = Some(text("model", &value, at)?),
+                "user" => request.user = optional_text("user", &value, at)?,
+                "safety_identifier" => safety_identifier = optional_text("safety_identifier", &value, at)?,
+                "stream" => request.stream = boolean("stream", &value, at)?,
+                "max_tokens" => request.max_tokens = count("max_tokens", &value, at)?,
+                "max_completion_tokens" => request.max_completion_tokens = count("max_completion_tokens", &value, at)?,
+                "n" => request.choices = count("n", &value, at)?.unwrap_or(1),
+                "functions" => request.has_tools |= value.kind == Kind::Array,
+                _ => {}
+            }
+            request.members.push(Member { name, key, value });
+            Ok(())
+        })?;
+        scanner.finish()?;
+        if request.user.is_none() {
+            request.user = safety_identifier;
+        }
+        if request.member("messages").is_none() {
+            return Err(wrong("messages", "Missing required parameter: 'messages'."));
+        }
+        Ok(request)
+    }
+
+    /// The top-level member of this name.
+    pub fn member(&self, name: &str) -> Option<&Member<'a>> {
+        self.members.iter().find(|m| m.name == name)
+    }
+
+    /// The bytes of `span`.
+    pub fn bytes(&self, span: &Span) -> &'a [u8] {
+        self.body.get(span.clone()).unwrap_or_default()
+    }
+
+    /// The output limit that the caller asked for: the smaller one where it sent both.
+    pub fn asked_output(&self) -> Option<u64> {
+        [self.max_tokens, self.max_completion_tokens].into_iter().flatten().min()
+    }
+
+    fn messages(&mut self, s: &mut Scanner<'a>) -> Result<Scanned, InvalidRequest> {
+        if s.peek()? != Kind::Array {
+            s.value()?;
+            return Err(wrong("messages", "Invalid type for 'messages': expected an array of objects."));
+        }
+        let start = s.position();
+        let mut any = false;
+        s.array(|s, index| {
+            any = true;
+            if s.peek()? != Kind::Object {
+                let param = format!("messages[{index}]");
+                let message = format!("Invalid type for '{param}': expected an object.");
+                return Err(wrong(&param, message));
+            }
+            let mut role = false;
+            s.object(|s, key| match s.bytes(&key) {
+                b"\"role\"" if s.peek()? == Kind::String => {
+                    role = true;
+                    s.value().map(drop).map_err(InvalidRequest::from)
+                }
+                b"\"content\"" if s.peek()? == Kind::Array => self.content_parts(s),
+                _ => s.value().map(drop).map_err(InvalidRequest::from),
+            })?;
+            if !role {
+                let param = format!("messages[{index}].role");
+                let message = format!("Missing required parameter: '{param}', a string.");
+                return Err(wrong(&param, message));
+            }
+            Ok(())
+        })?;
+        if !any {
+            return Err(wrong("messages", "Invalid 'messages': empty array. Expected at least one message."));
+        }
+        let span = start..s.position();
+        self.messages_bytes = span.len();
+        Ok(Scanned { kind: Kind::Array, span })
+    }
+
+    fn content_parts(&mut self, s: &mut Scanner<'a>) -> Result<(), InvalidRequest> {
+        s.array(|s, _| {
+            if s.peek()? != Kind::Object {
+                return Ok(s.value().map(drop)?);
+            }
+            s.object(|s, key| {
+                let key = s.bytes(&key);
+                let value = s.value()?;
+                if key == b"\"image_url\"" || key == b"\"type\"" && s.bytes(&value.span) == b"\"image_url\"" {
+                    self.has_image = true;
+                }
+                Ok::<_, InvalidRequest>(())
+            })
+        })
+    }
+
+    fn metadata(&mut self, s: &mut Scanner<'a>) -> Result<Scanned, InvalidRequest> {
+        if s.peek()? != Kind::Object {
+            return Ok(s.value()?);
+        }
+        let start = s.position();
+        s.object(|s, key| {
+            let key = unquote(s.bytes(&key));
+            let value = s.value()?;
+            if key.as_deref() == Some("task") {
+                if self.task.is_some() {
+                    return Err(wrong("metadata.task", "Duplicate field 'metadata.task'."));
+                }
+                self.task = optional_text("metadata.task", &value, s.bytes(&value.span))?;
+            }
+            Ok(())
+        })?;
+        Ok(Scanned { kind: Kind::Object, span: start..s.position() })
+    }
+
+    fn stream_options(&mut self, s: &mut Scanner<'a>) -> Result<Scanned, InvalidRequest> {
+        match s.peek()? {
+            Kind::Object => {}
+            Kind::Null => return Ok(s.value()?),
+            _ => return Err(wrong("stream_options", "Invalid type for 'stream_options': expected an object.")),
+        }
+        let start = s.position();
+        let mut seen = false;
+        s.object(|s, key| {
+            let key = unquote(s.bytes(&key));
+            let value = s.value()?;
+            if key.as_deref() == Some("include_usage") {
+                if std::mem::replace(&mut seen, true) {
+                    return Err(wrong(
+                        "stream_options.include_usage",
+                        "Duplicate field 'stream_options.include_usage'.",
+                    ));
+                }
+                self.include_usage = boolean("stream_options.include_usage", &value, s.bytes(&value.span))?;
+            }
+            Ok(())
+        })?;
+        Ok(Scanned { kind: Kind::Object, span: start..s.position() })
+    }
+
+    fn tools(&mut self, s: &mut Scanner<'a>) -> Result<Scanned, InvalidRequest> {
+        match s.peek()? {
+            Kind::Array => {}
+            Kind::Null => return Ok(s.value()?),
+            _ => return Err(wrong("tools", "Invalid type for 'tools': expected an array of objects.")),
+        }
+        let start = s.position();
+        s.array(|s, _| {
+            self.has_tools = true;
+            if s.peek()? != Kind::Object {
+                return Ok::<_, InvalidRequest>(s.value().map(drop)?);
+            }
+            s.object(|s, key| {
+                if s.bytes(&key) != b"\"function\"" || s.peek()? != Kind::Object {
+                    return Ok(s.value().map(drop)?);
+                }
+                s.object(|s, key| {
+                    let key = s.bytes(&key);
+                    let value = s.value()?;
+                    if key == b"\"name\"" && value.kind == Kind::String && self.tool_names.len() < MAX_TOOL_NAMES {
+                        self.tool_names.extend(unquote(s.bytes(&value.span)));
+                    }
+                    Ok::<_, InvalidRequest>(())
+                })
+            })
+        })?;
+        Ok(Scanned { kind: Kind::Array, span: start..s.position() })
+    }
+
+    fn response_format(&mut self, s: &mut Scanner<'a>) -> Result<Scanned, InvalidRequest> {
+        if s.peek()? != Kind::Object {
+            return Ok(s.value()?);
+        }
+        let start = s.position();
+        s.object(|s, key| {
+            let key = s.bytes(&key);
+            let value = s.value()?;
+            self.wants_json_schema |= key == b"\"type\"" && s.bytes(&value.span) == b"\"json_schema\"";
+            Ok::<_, InvalidRequest>(())
+        })?;
+        Ok(Scanned { kind: Kind::Object, span: start..s.position() })
+    }
+}
+
+/// Few members are compared one by one; many, which only a hostile body has, by a set.
+fn is_duplicate<'a>(members: &[Member<'a>], names: &mut BTreeSet<Cow<'a, str>>, name: &Cow<'a, str>) -> bool {
+    const FEW: usize = 32;
+    if members.len() < FEW {
+        return members.iter().any(|m| m.name == *name);
+    }
+    if names.is_empty() {
+        names.extend(members.iter().map(|m| m.name.clone()));
+    }
+    !names.insert(name.clone())
+}
+
+fn text<'a>(param: &str, value: &Scanned, bytes: &'a [u8]) -> Result<Cow<'a, str>, InvalidRequest> {
+    if value.kind != Kind::String {
+        return Err(wrong(param, format!("Invalid type for '{param}': expected a string.")));
+    }
+    unquote(bytes).ok_or_else(|| wrong(param, format!("Invalid text in '{param}'.")))
+}
+
+fn optional_text<'a>(param: &str, value: &Scanned, bytes: &'a [u8]) -> Result<Option<Cow<'a, str>>, InvalidRequest> {
+    if value.kind == Kind::Null { Ok(None) } else { text(param, value, bytes).map(Some) }
+}
+
+fn boolean(param: &str, value: &Scanned, bytes: &[u8]) -> Result<bool, InvalidRequest> {
+    match value.kind {
+        Kind::Bool => Ok(bytes == b"true"),
+        Kind::Null => Ok(false),
+        _ => Err(wrong(param, format!("Invalid type for '{param}': expected a boolean."))),
+    }
+}
+
+/// A positive whole number, or null.
+fn count(param: &str, value: &Scanned, bytes: &[u8]) -> Result<Option<u64>, InvalidRequest> {
+    if value.kind == Kind::Null {
+        return Ok(None);
+    }
+    let number = std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<u64>().ok());
+    match number {
+        Some(number) if number > 0 && value.kind == Kind::Number => Ok(Some(number)),
+        _ => Err(wrong(param, format!("Invalid value for '{param}': expected a positive integer."))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(body: &str) -> Result<ChatRequest<'_>, InvalidRequest> {
+        ChatRequest::parse(body.as_bytes(), 16)
+    }
+
+    fn refused(body: &str) -> String {
+        match parse(body).unwrap_err() {
+            InvalidRequest::Field(param, _) => param,
+            InvalidRequest::Json(e) => e.message(),
+        }
+    }
+
+    #[test]
+    fn finds_what_the_decisions_need() {
+        let body = r#"{"mod\u0065l":"auto","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}],
+            "stream":true,"stream_options":{"include_usage":true},"max_tokens":9,"n":2,"user":"u-1","metadata":{"task":"chat"},
+            "tools":[{"type":"function","function":{"name":"look_up"}}],"response_format":{"type":"json_schema"}}"#;
+        let request = parse(body).unwrap();
+        assert_eq!(request.model.as_deref(), Some("auto"));
+        assert_eq!(request.task.as_deref(), Some("chat"));
+        assert_eq!(request.user.as_deref(), Some("u-1"));
+        assert!(request.stream && request.include_usage && request.has_image && request.has_tools);
+        assert!(request.wants_json_schema);
+        assert_eq!((request.max_tokens, request.choices), (Some(9), 2));
+        assert_eq!(request.tool_names, ["look_up"]);
+    }
+
+    #[test]
+    fn refuses_what_is_no_chat_request_and_names_the_field() {
+        let m = r#""messages":[{"role":"user","content":"x"}]"#;
+        assert_eq!(refused(r#"{"model":"a"}"#), "messages");
+        assert_eq!(refused(r#"{"messages":[]}"#), "messages");
+        assert_eq!(refused(r#"{"messages":{}}"#), "messages");
+        assert_eq!(refused(r#"{"messages":[1]}"#), "messages[0]");
+        assert_eq!(refused(r#"{"messages":[{"role":"user"},{"content":"x"}]}"#), "messages[1].role");
+        assert_eq!(refused(&format!(r#"{{"model":"a",{m},"model":"b"}}"#)), "model");
+        assert_eq!(refused(&format!(r#"{{"model":"a",{m},"mod\u0065l":"b"}}"#)), "model");
+        assert_eq!(refused(&format!(r#"{{{m},"stream":"yes"}}"#)), "stream");
+        for number in ["0", "-1", "1.5", "1e3", "\"5\"", "99999999999999999999"] {
+            assert_eq!(refused(&format!(r#"{{{m},"max_tokens":{number}}}"#)), "max_tokens");
+        }
+        assert_eq!(refused(&format!(r#"{{{m},"metadata":{{"task":"a","t\u0061sk":"b"}}}}"#)), "metadata.task");
+        assert!(refused("[]").starts_with("invalid JSON"));
+        assert!(refused("").starts_with("the JSON text ends"));
+        assert!(parse(&format!(r#"{{{m},"max_tokens":null}}"#)).is_ok());
+    }
+
+    #[test]
+    fn a_duplicate_among_very_many_members_is_found_in_good_time() {
+        let members: String = (0..50_000).map(|i| format!(r#""k{i}":0,"#)).collect();
+        assert_eq!(refused(&format!(r#"{{{members}"k7":1}}"#)), "k7");
+    }
+
+    #[test]
+    fn invalid_utf8_and_depth() {
+        let body = b"{\"messages\":[{\"role\":\"user\",\"content\":\"\xff\"}]}";
+        assert!(
+            matches!(ChatRequest::parse(body, 16), Err(InvalidRequest::Json(e)) if e.why == Why::Utf8 && body[e.at] == 0xff)
+        );
+        let deep = format!(r#"{{"x":{}1{}}}"#, "[".repeat(16), "]".repeat(16));
+        assert!(refused(&deep).contains("nested too deeply"));
+    }
+}

@@ -1,0 +1,338 @@
+//! The policy as people write it: one serde type per section, nothing validated beyond its shape.
+//!
+//! `Config` becomes a [`Policy`](crate::policy::Policy) in one step, which checks every reference and value.
+//! Unknown fields are errors. `policies/README.md` documents every field for users; the JSON Schema for editors is
+//! generated from these types.
+
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+#[cfg(feature = "schema")]
+use schemars::JsonSchema;
+
+/// One policy document.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// How a caller proves which tenant it is. API keys by default.
+    #[serde(default)]
+    pub identity: Identity,
+    /// Bounds on what a request may look like.
+    #[serde(default)]
+    pub limits: Limits,
+    /// The task of a request that names none, or whose `model` is `auto`. Without it such a request must name a model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_task: Option<String>,
+    /// Where models are served. Each name is also the name of an Envoy cluster that the operator owns.
+    pub providers: BTreeMap<String, Provider>,
+    /// The models that callers may be given, by the name that callers use.
+    pub models: BTreeMap<String, Model>,
+    /// Kinds of work, each with its chain of models. A task is also a virtual model: `"model": "extract"`.
+    #[serde(default)]
+    pub tasks: BTreeMap<String, Task>,
+    /// Service levels: which models a tenant may use.
+    pub tiers: BTreeMap<String, Tier>,
+    /// Who may call.
+    pub tenants: BTreeMap<String, Tenant>,
+}
+
+/// The source of a caller's identity.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(tag = "source", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Identity {
+    /// `Authorization: Bearer KEY`, `x-api-key: KEY` or `api-key: KEY`, looked up by SHA-256 among the tenants' keys.
+    #[default]
+    ApiKey,
+    /// Headers that a trusted filter before this one sets (jwt_authn, ext_authz). That filter must overwrite or remove
+    /// what the client sent under these names.
+    Header {
+        /// Header that carries the tenant's name, for example `x-jwt-tenant`.
+        tenant: String,
+        /// Header that carries the end user's id; only a hash of it is ever logged.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<String>,
+    },
+}
+
+/// Bounds on a request.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Largest request body, in bytes. A larger one is answered with 413.
+    pub max_body_bytes: u64,
+    /// Deepest nesting of arrays and objects in a request. A deeper one is answered with 400.
+    pub max_nesting: u32,
+    /// Whether a request without an output limit gets the model's or task's `max_output_tokens`.
+    pub set_output_limit: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_body_bytes: 32 << 20, max_nesting: 64, set_output_limit: false }
+    }
+}
+
+/// A place that serves models.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    /// Wire protocol of the provider.
+    pub dialect: Dialect,
+    /// Whether the provider runs on the operator's own machines.
+    #[serde(default)]
+    pub local: bool,
+    /// The most sensitive class of data that the provider may see.
+    pub data: DataClass,
+    /// Where the provider processes data, for people and for the audit record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Path before `/chat/completions`.
+    #[serde(default = "default_base_path")]
+    pub base_path: String,
+    /// The provider's key: where Envoy finds it, never the key itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<Credential>,
+}
+
+fn default_base_path() -> String {
+    "/v1".to_owned()
+}
+
+/// A provider's wire protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    /// OpenAI chat completions, and the many servers that speak it (vLLM, Ollama's `/v1`, …).
+    Openai,
+}
+
+/// How sensitive data is; each class includes the ones before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum DataClass {
+    /// Fit for publication.
+    Public,
+    /// Ordinary business data.
+    Internal,
+    /// Data whose disclosure does harm.
+    Confidential,
+    /// Data under law or contract: health, payment, personal records.
+    Regulated,
+}
+
+/// Where Envoy finds a provider's key, and the header it puts it into. Exactly one of `env`, `file`, `sds`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Credential {
+    /// Header that carries the key, for example `authorization` or `api-key`.
+    pub header: String,
+    /// Text before the key, for example `"Bearer "`.
+    #[serde(default)]
+    pub prefix: String,
+    /// Environment variable of the Envoy process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
+    /// File that holds the key alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Path of an Envoy SDS file with a generic secret named like the provider; replaced by rename, it rotates live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sds: Option<String>,
+}
+
+/// A model that a provider serves.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Name of the provider that serves it.
+    pub provider: String,
+    /// The provider's own id of the model, for example `gpt-4.1`.
+    pub model: String,
+    /// What kind of model it is.
+    pub tier: ModelTier,
+    /// Context window, in tokens.
+    pub context: u64,
+    /// Most output tokens a request may ask of it.
+    pub max_output_tokens: u64,
+    /// Price; without it the model has none and its cost is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
+    /// What it can do beyond text; all of it if the field is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Vec<Capability>>,
+    /// The one field of an output limit that the model takes; either if the field is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_param: Option<OutputParam>,
+    /// Top-level request fields that the model does not take.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsupported_params: Vec<String>,
+    /// Whether a field of `unsupported_params` is dropped; a request that has one is answered with 400 otherwise.
+    #[serde(default)]
+    pub drop_params: bool,
+}
+
+/// What kind of model a model is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ModelTier {
+    /// Small and near.
+    Local,
+    /// Hosted, moderately priced.
+    Mid,
+    /// The best and dearest.
+    Flagship,
+}
+
+/// Price in USD per million tokens, at most six decimals.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// Input tokens.
+    pub input: f64,
+    /// Input tokens that the provider read from its own prompt cache; the input price if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_input: Option<f64>,
+    /// Output tokens.
+    pub output: f64,
+}
+
+/// Something that not every model can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Capability {
+    /// Function calling (`tools`).
+    Tools,
+    /// Output that follows a JSON Schema (`response_format.type: json_schema`).
+    JsonSchema,
+    /// Images in messages.
+    Vision,
+}
+
+/// The request field that limits a model's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum OutputParam {
+    /// `max_tokens`
+    MaxTokens,
+    /// `max_completion_tokens`
+    MaxCompletionTokens,
+}
+
+/// A kind of work.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// The model that serves it first.
+    pub primary: String,
+    /// The models that serve it when the ones before have failed, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallback: Vec<String>,
+    /// Most output tokens a request of this task may ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output_tokens: Option<u64>,
+}
+
+/// A service level.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Tier {
+    /// The models that its tenants may use.
+    pub models: Vec<String>,
+}
+
+/// A tenant.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Tenant {
+    /// Its service level.
+    pub tier: String,
+    /// Its API keys, as SHA-256.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<Key>,
+    /// The class of the data it sends, unless a request says that its data is more sensitive.
+    #[serde(default = "default_tenant_data")]
+    pub data: DataClass,
+}
+
+fn default_tenant_data() -> DataClass {
+    DataClass::Internal
+}
+
+/// An API key: `"sha256:HEX"`, or `{hash: "sha256:HEX", expires: "2027-01-31T00:00:00Z"}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// `sha256:` and 64 hexadecimal digits: the SHA-256 of the key's bytes.
+    pub hash: String,
+    /// RFC 3339 time (UTC, `Z`) from which the key is refused.
+    pub expires: Option<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+struct KeyWithExpiry {
+    hash: String,
+    #[serde(default)]
+    expires: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("\"sha256:HEX\" or {hash: \"sha256:HEX\", expires: TIME}")
+            }
+            fn visit_str<E: de::Error>(self, hash: &str) -> Result<Key, E> {
+                Ok(Key { hash: hash.to_owned(), expires: None })
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Key, A::Error> {
+                let KeyWithExpiry { hash, expires } =
+                    Deserialize::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(Key { hash, expires })
+            }
+        }
+        deserializer.deserialize_any(KeyVisitor)
+    }
+}
+
+impl Serialize for Key {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.expires {
+            None => serializer.serialize_str(&self.hash),
+            Some(_) => KeyWithExpiry { hash: self.hash.clone(), expires: self.expires.clone() }.serialize(serializer),
+        }
+    }
+}
+
+#[cfg(feature = "schema")]
+impl JsonSchema for Key {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Key".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let with_expiry = generator.subschema_for::<KeyWithExpiry>();
+        schemars::json_schema!({
+            "description": "An API key as SHA-256, alone or with the time from which it is refused.",
+            "anyOf": [{"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}, with_expiry]
+        })
+    }
+}

@@ -1,0 +1,173 @@
+//! What the gateway stage tells the model stage about a request: one record, in Envoy's filter state.
+//!
+//! Filter state cannot be set or seen by a client, survives from attempt to attempt, and makes both stages act on one
+//! revision of the policy even while it is being replaced. Every field is length-prefixed.
+
+use crate::canonical::Canonical;
+use crate::policy::{ModelId, Policy};
+
+const VERSION: u8 = 1;
+
+/// One attempt of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt<'a> {
+    /// Name of the provider, which the host's metadata must confirm.
+    pub provider: &'a str,
+    /// Name of the model in the policy.
+    pub model: &'a str,
+    /// `:path` of the request to the provider.
+    pub path: &'a str,
+    /// Header that carries the provider's credential; empty if it has none.
+    pub credential_header: &'a str,
+    /// Head of the request body.
+    pub head: &'a [u8],
+}
+
+/// The record, decoded.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Dispatch<'a> {
+    /// Length of the body after its head, in bytes.
+    pub rest_len: usize,
+    /// Whether the caller asked for a stream.
+    pub stream: bool,
+    /// The attempts, in order; never empty.
+    pub attempts: Vec<Attempt<'a>>,
+}
+
+/// The record of a plan.
+pub fn encode(policy: &Policy, models: &[ModelId], canonical: &Canonical, stream: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    out.extend([VERSION, u8::from(stream), models.len().min(255) as u8]);
+    out.extend((canonical.rest_len() as u32).to_le_bytes());
+    for (id, head) in models.iter().zip(&canonical.heads) {
+        let (model, provider) = (policy.model(*id), policy.provider_of(*id));
+        put(&mut out, &[provider.name.as_bytes()]);
+        put(&mut out, &[model.name.as_bytes()]);
+        put(&mut out, &[provider.base_path.as_bytes(), b"/chat/completions"]);
+        put(&mut out, &[provider.credential.as_ref().map_or("", |c| &c.header).as_bytes()]);
+        put(&mut out, &[head]);
+    }
+    out
+}
+
+fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    out.extend((parts.iter().map(|p| p.len()).sum::<usize>() as u32).to_le_bytes());
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+}
+
+/// Reads a record. `None` if it is not one, which only another program that writes our filter state can cause.
+pub fn decode(bytes: &[u8]) -> Option<Dispatch<'_>> {
+    let (&[version, stream, count], mut rest) = bytes.split_first_chunk::<3>()?;
+    if version != VERSION || count == 0 {
+        return None;
+    }
+    let rest_len = take_u32(&mut rest)?;
+    let mut attempts = Vec::with_capacity(usize::from(count));
+    for _ in 0..count {
+        attempts.push(Attempt {
+            provider: take_text(&mut rest)?,
+            model: take_text(&mut rest)?,
+            path: take_text(&mut rest)?,
+            credential_header: take_text(&mut rest)?,
+            head: take(&mut rest)?,
+        });
+    }
+    rest.is_empty().then_some(Dispatch { rest_len, stream: stream == 1, attempts })
+}
+
+fn take_u32(rest: &mut &[u8]) -> Option<usize> {
+    let (number, after) = rest.split_first_chunk::<4>()?;
+    *rest = after;
+    usize::try_from(u32::from_le_bytes(*number)).ok()
+}
+
+fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = take_u32(rest)?;
+    let (field, after) = rest.split_at_checked(len)?;
+    *rest = after;
+    Some(field)
+}
+
+fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    take(rest).and_then(|field| std::str::from_utf8(field).ok())
+}
+
+impl<'a> Dispatch<'a> {
+    /// The attempt that goes to `provider`, when Envoy makes its attempt number `count` (from 1).
+    ///
+    /// Envoy may skip a provider that is not healthy, so the place in the plan is the first one from `count` on that
+    /// this provider serves, else the last one before. `None` if the plan does not have the provider at all: then the
+    /// request must not go there.
+    pub fn choose(&self, provider: &str, count: usize) -> Option<(usize, &Attempt<'a>)> {
+        let from = count.saturating_sub(1);
+        let serves = |(_, attempt): &(usize, &Attempt)| attempt.provider == provider;
+        let mut all = self.attempts.iter().enumerate();
+        all.clone().skip(from).find(serves).or_else(|| all.rfind(serves))
+    }
+
+    /// The head that the request body comes with: the first attempt's.
+    pub fn canonical_head(&self) -> &'a [u8] {
+        self.attempts.first().map_or(&[], |attempt| attempt.head)
+    }
+
+    /// Length of the whole body of `attempt`, in bytes.
+    pub fn content_length(&self, attempt: &Attempt) -> usize {
+        attempt.head.len() + self.rest_len
+    }
+}
+
+/// Name of the Envoy cluster that serves `providers` in this order.
+pub fn plan_cluster<'a>(providers: impl Iterator<Item = &'a str>) -> String {
+    let mut name = String::from("plan.");
+    for (i, provider) in providers.enumerate() {
+        if i > 0 {
+            name.push('+');
+        }
+        name.push_str(provider);
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dispatch(providers: &[&'static str]) -> Dispatch<'static> {
+        let attempts = providers
+            .iter()
+            .map(|provider| Attempt { provider, model: "m", path: "/v1", credential_header: "", head: b"{" })
+            .collect();
+        Dispatch { rest_len: 10, stream: false, attempts }
+    }
+
+    #[test]
+    fn the_hosts_provider_decides_and_the_attempt_count_tells_twins_apart() {
+        let plan = dispatch(&["vllm", "openai", "openai"]);
+        let index = |provider, count| plan.choose(provider, count).map(|(i, _)| i);
+        assert_eq!(index("vllm", 1), Some(0));
+        assert_eq!(index("openai", 2), Some(1));
+        assert_eq!(index("openai", 3), Some(2));
+        // vllm was skipped as unhealthy
+        assert_eq!(index("openai", 1), Some(1));
+        // more attempts than the plan has
+        assert_eq!(index("openai", 9), Some(2));
+        assert_eq!(index("vllm", 2), Some(0));
+        // not in the plan: never sent
+        assert_eq!(index("anthropic", 1), None);
+    }
+
+    #[test]
+    fn damaged_records_are_refused() {
+        assert!(decode(b"").is_none());
+        assert!(decode(&[VERSION, 0, 0, 0, 0, 0, 0]).is_none());
+        assert!(decode(&[VERSION, 0, 1, 0, 0, 0, 0, 255, 255, 255, 255]).is_none());
+        assert!(decode(&[9, 0, 1, 0, 0, 0, 0]).is_none());
+    }
+
+    #[test]
+    fn cluster_names() {
+        assert_eq!(plan_cluster(["vllm", "openai"].into_iter()), "plan.vllm+openai");
+    }
+}

@@ -1,0 +1,451 @@
+//! One request and its answer at the gateway stage: events in, effects out.
+//!
+//! The glue calls one method per callback of Envoy and applies what it returns. No method calls the host.
+
+use crate::answer::Answer;
+use crate::audit::Record;
+use crate::canonical::{self, Canonical};
+use crate::chat_request::{ChatRequest, InvalidRequest};
+use crate::config::DataClass;
+use crate::dispatch;
+use crate::identity::{InvalidIdentity, user_id_hash};
+use crate::metrics::Metric;
+use crate::policy::{ModelId, Policy, TenantId};
+use crate::provider_error;
+use crate::refusal::Refusal;
+use crate::reply::Reply;
+use crate::request_head::{RequestHead, data_class, data_class_name};
+use crate::route::{self, Hints, Plan};
+use crate::usage::Usage;
+
+/// The state of one exchange.
+#[derive(Debug)]
+pub struct Exchange {
+    started_ms: u64,
+    trace_id: String,
+    endpoint: &'static str,
+    caller: Option<Caller>,
+    routed: Option<Routed>,
+    answer: Answer,
+}
+
+#[derive(Debug)]
+struct Caller {
+    tenant: TenantId,
+    user_hash: Option<String>,
+    task: Option<String>,
+    data_class: Option<DataClass>,
+}
+
+/// What is remembered of a request that went upstream.
+#[derive(Debug)]
+struct Routed {
+    plan: Plan,
+    stream: bool,
+    hide_usage: bool,
+    messages_bytes: usize,
+    tool_names: Vec<String>,
+    served: Option<Served>,
+}
+
+/// Who answered in the end.
+#[derive(Debug, Clone, Copy)]
+struct Served {
+    model: ModelId,
+    attempts: u32,
+}
+
+/// What the request's headers led to.
+#[derive(Debug)]
+pub enum OnRequestHead {
+    /// Answer now.
+    Reply(Reply),
+    /// Read the whole body, then call [`Exchange::request_body`].
+    AwaitBody,
+}
+
+/// How the request goes upstream.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Name of the plan cluster.
+    pub cluster: String,
+    /// The record for the model stage.
+    pub dispatch: Vec<u8>,
+    /// Attempts after the first.
+    pub retries: usize,
+    /// Length of the new body, in bytes.
+    pub content_length: usize,
+    /// How to make the new body.
+    pub edit: BodyEdit,
+}
+
+/// An edit of the request body.
+#[derive(Debug)]
+pub enum BodyEdit {
+    /// Replace this many bytes at the start.
+    Prefix(usize, Vec<u8>),
+    /// Replace everything.
+    Whole(Vec<u8>),
+}
+
+/// What is known when a response's headers come.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct ResponseHead<'a> {
+    /// `:status`
+    pub status: u16,
+    /// `content-type`
+    pub content_type: &'a [u8],
+    /// Which attempt of the plan answered, by the model stage's word; `None` where Envoy answered itself.
+    pub served: Option<usize>,
+    /// How many attempts Envoy made.
+    pub attempts: u32,
+    /// Whether the response has no body.
+    pub end_of_stream: bool,
+}
+
+/// What the response's headers led to.
+#[derive(Debug)]
+pub enum OnResponseHead {
+    /// It is the module's own reply: leave it alone.
+    Own,
+    /// Send the headers with these set, and give every chunk to [`Exchange::stream_chunk`].
+    Stream(Vec<(&'static str, String)>),
+    /// Hold headers and body, then call [`Exchange::whole_body`].
+    Hold,
+    /// Answer this instead.
+    Replace(Reply),
+}
+
+/// How a held response goes on.
+#[derive(Debug)]
+pub struct Whole {
+    /// Headers to set.
+    pub headers: Vec<(&'static str, String)>,
+    /// The status and body to put in place of the provider's.
+    pub replace: Option<(u16, Vec<u8>)>,
+}
+
+impl Exchange {
+    /// An exchange that starts at `now_ms` (milliseconds since the Unix epoch).
+    pub fn new(now_ms: u64) -> Self {
+        Self {
+            started_ms: now_ms,
+            trace_id: String::new(),
+            endpoint: "unknown",
+            caller: None,
+            routed: None,
+            answer: Answer::None,
+        }
+    }
+
+    /// The request's headers have come.
+    pub fn request_head(&mut self, policy: &Policy, head: &RequestHead) -> OnRequestHead {
+        self.trace_id = head.trace_id();
+        match self.admit(policy, head) {
+            Ok(None) => OnRequestHead::AwaitBody,
+            Ok(Some(reply)) => OnRequestHead::Reply(self.reply(reply)),
+            Err(refusal) => OnRequestHead::Reply(self.refuse(&refusal)),
+        }
+    }
+
+    fn admit(&mut self, policy: &Policy, head: &RequestHead) -> Result<Option<Reply>, Refusal> {
+        let allow = |method: &'static str| match head.method {
+            m if m == method.as_bytes() => Ok(()),
+            _ => Err(Refusal::WrongMethod(method)),
+        };
+        match head.path {
+            b"/healthz" => {
+                self.endpoint = "healthz";
+                allow("GET")?;
+                Ok(Some(Reply::healthy()))
+            }
+            b"/v1/models" => {
+                self.endpoint = "models";
+                allow("GET")?;
+                let tenant = self.identify(policy, head)?;
+                Ok(Some(Reply::models(policy, tenant)))
+            }
+            b"/v1/chat/completions" => {
+                self.endpoint = "chat";
+                allow("POST")?;
+                self.identify(policy, head)?;
+                if head.is_encoded {
+                    return Err(Refusal::ContentEncoding);
+                }
+                let limit = policy.limits.max_body_bytes;
+                if head.content_length.is_some_and(|length| length > limit) {
+                    return Err(Refusal::TooLarge(limit));
+                }
+                Ok(None)
+            }
+            _ => Err(Refusal::UnknownPath),
+        }
+    }
+
+    fn identify(&mut self, policy: &Policy, head: &RequestHead) -> Result<TenantId, Refusal> {
+        let tenant = head.tenant(policy, self.started_ms).map_err(|why| match (why, &policy.identity) {
+            (InvalidIdentity::Missing, _) => Refusal::MissingKey,
+            (InvalidIdentity::Expired, _) => Refusal::ExpiredKey,
+            (InvalidIdentity::Unknown, crate::config::Identity::ApiKey) => Refusal::UnknownKey,
+            (InvalidIdentity::Unknown, crate::config::Identity::Header { .. }) => Refusal::UnknownTenant,
+        })?;
+        self.caller = Some(Caller {
+            tenant,
+            user_hash: head.user().map(|user| user_id_hash(&policy.tenant(tenant).name, user)),
+            task: None,
+            data_class: None,
+        });
+        let text = |name: &str, value: &[u8]| match std::str::from_utf8(value) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(_) => Err(Refusal::InvalidField(name.to_owned(), format!("The header '{name}' is not UTF-8."))),
+        };
+        let task = head.task.map(|task| text("x-pointsman-task", task)).transpose()?;
+        let class = match head.data_class {
+            None => None,
+            Some(value) => Some(data_class(value).ok_or_else(|| {
+                let message =
+                    "The header 'x-pointsman-data-class' is one of public, internal, confidential, regulated.";
+                Refusal::InvalidField("x-pointsman-data-class".to_owned(), message.to_owned())
+            })?),
+        };
+        if let Some(caller) = &mut self.caller {
+            caller.task = task;
+            caller.data_class = class;
+        }
+        Ok(tenant)
+    }
+
+    /// So many bytes of the body have come; an answer if that is too much.
+    pub fn request_body_size(&mut self, policy: &Policy, bytes: usize) -> Option<Reply> {
+        let limit = policy.limits.max_body_bytes;
+        (bytes as u64 > limit).then(|| self.refuse(&Refusal::TooLarge(limit)))
+    }
+
+    /// The whole body has come.
+    ///
+    /// # Errors
+    /// The reply, if the request is refused.
+    pub fn request_body(&mut self, policy: &Policy, body: &[u8]) -> Result<Outgoing, Reply> {
+        self.route(policy, body).map_err(|refusal| self.refuse(&refusal))
+    }
+
+    fn route(&mut self, policy: &Policy, body: &[u8]) -> Result<Outgoing, Refusal> {
+        let caller = self.caller.as_mut().ok_or(Refusal::Internal)?;
+        let request = ChatRequest::parse(body, policy.limits.max_nesting).map_err(|why| match why {
+            InvalidRequest::Json(error) => Refusal::InvalidJson(error.message()),
+            InvalidRequest::Field(param, message) => Refusal::InvalidField(param, message),
+        })?;
+        if caller.user_hash.is_none() {
+            let tenant = &policy.tenant(caller.tenant).name;
+            caller.user_hash = request.user.as_ref().map(|user| user_id_hash(tenant, user.as_bytes()));
+        }
+        let hints = Hints { task: caller.task.as_deref(), data_class: caller.data_class };
+        let plan = route::plan(policy, caller.tenant, &request, hints)?;
+
+        let canonical = canonical::build(policy, &request, plan.task, &plan.models);
+        let outgoing = Outgoing {
+            cluster: dispatch::plan_cluster(plan.models.iter().map(|id| &*policy.provider_of(*id).name)),
+            dispatch: dispatch::encode(policy, &plan.models, &canonical, request.stream),
+            retries: plan.models.len() - 1,
+            content_length: canonical.heads.first().map_or(0, Vec::len) + canonical.rest_len(),
+            edit: edit(&canonical, body),
+        };
+        self.routed = Some(Routed {
+            stream: request.stream,
+            hide_usage: request.stream && !request.include_usage,
+            messages_bytes: request.messages_bytes,
+            tool_names: request.tool_names.iter().map(|n| n.chars().take(64).collect()).collect(),
+            served: None,
+            plan,
+        });
+        Ok(outgoing)
+    }
+
+    /// The response's headers have come.
+    pub fn response_head(&mut self, policy: &Policy, head: &ResponseHead) -> OnResponseHead {
+        let Some(routed) = &mut self.routed else { return OnResponseHead::Own };
+        if matches!(self.answer, Answer::Own { .. }) {
+            return OnResponseHead::Own;
+        }
+        routed.served = head
+            .served
+            .and_then(|index| routed.plan.models.get(index))
+            .map(|model| Served { model: *model, attempts: head.attempts.max(1) });
+        if !(200..300).contains(&head.status) {
+            self.answer = Answer::failed(head.status);
+            if head.end_of_stream {
+                let Whole { headers, replace } = self.whole_body(policy, b"");
+                let (status, body) = replace.unwrap_or((502, Vec::new()));
+                return OnResponseHead::Replace(Reply { status, headers, body, code: None });
+            }
+            return OnResponseHead::Hold;
+        }
+        if head.content_type.starts_with(b"text/event-stream") {
+            self.answer = Answer::stream(head.status, routed.hide_usage);
+            return OnResponseHead::Stream(self.response_headers(policy));
+        }
+        self.answer = Answer::whole(head.status);
+        OnResponseHead::Hold
+    }
+
+    /// A chunk of a stream has come. `Some` replaces it.
+    pub fn stream_chunk(&mut self, chunk: &[u8], end_of_stream: bool, now_ms: u64) -> Option<Vec<u8>> {
+        let elapsed = now_ms.saturating_sub(self.started_ms);
+        self.answer.stream_chunk(chunk, end_of_stream, elapsed)
+    }
+
+    /// The whole body of a held response has come.
+    pub fn whole_body(&mut self, policy: &Policy, body: &[u8]) -> Whole {
+        let mut replace = None;
+        if let Answer::Failed { status, code } = &mut self.answer {
+            let words = provider_error::words(*status, body);
+            *status = words.status;
+            *code = Some(words.code);
+            replace = Some((words.status, words.openai_body()));
+        } else {
+            self.answer.whole_body(body);
+        }
+        let mut headers = self.response_headers(policy);
+        if let Some((usage, _)) = self.usage()
+            && let Some(cost) = self.served_price(policy).map(|price| price.cost(&usage))
+        {
+            headers.push(("x-pointsman-cost-usd", cost.to_decimal()));
+        }
+        if replace.is_some() {
+            headers.push(("content-type", "application/json".to_owned()));
+        }
+        Whole { headers, replace }
+    }
+
+    /// A held response has become too long to hold: send its headers, and give what follows to [`Exchange::whole_chunk`].
+    pub fn release(&mut self, policy: &Policy) -> Vec<(&'static str, String)> {
+        self.response_headers(policy)
+    }
+
+    fn served_price<'p>(&self, policy: &'p Policy) -> Option<&'p crate::price::Price> {
+        let served = self.routed.as_ref()?.served?;
+        policy.model(served.model).price.as_ref()
+    }
+
+    /// What is charged, and whether it is an estimate; `None` where nothing is.
+    fn usage(&self) -> Option<(Usage, bool)> {
+        let routed = self.routed.as_ref()?;
+        self.answer.usage(routed.messages_bytes)
+    }
+
+    fn response_headers(&self, policy: &Policy) -> Vec<(&'static str, String)> {
+        let mut headers = Vec::with_capacity(8);
+        headers.push(("x-request-id", self.trace_id.clone()));
+        headers.push(("x-pointsman-cache", "bypass".to_owned()));
+        if let Some(Routed { plan, served: Some(served), .. }) = &self.routed {
+            let model = policy.model(served.model);
+            headers.push(("x-pointsman-model", model.name.to_string()));
+            headers.push(("x-pointsman-provider", policy.provider(model.provider).name.to_string()));
+            headers.push(("x-pointsman-fallback", (plan.models.first() != Some(&served.model)).to_string()));
+            headers.push(("x-pointsman-attempts", served.attempts.to_string()));
+        }
+        headers
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) -> Reply {
+        self.reply(Reply::refusal(refusal))
+    }
+
+    fn reply(&mut self, mut reply: Reply) -> Reply {
+        self.answer = Answer::Own { status: reply.status, code: reply.code };
+        reply.headers.push(("x-request-id", self.trace_id.clone()));
+        reply
+    }
+
+    /// The exchange is over, at `now_ms`: its audit record, as the members of a JSON object.
+    pub fn audit(&self, policy: &Policy, now_ms: u64) -> Vec<u8> {
+        let routed = self.routed.as_ref();
+        let served = routed.and_then(|r| r.served);
+        let usage = self.usage();
+        let refused = matches!(self.answer, Answer::Own { code: Some(_), .. });
+        let caller = self.caller.as_ref();
+        let tenant = caller.map(|c| policy.tenant(c.tenant));
+        Record {
+            trace_id: &self.trace_id,
+            tenant_id: tenant.map(|t| &*t.name),
+            user_id_hash: caller.and_then(|c| c.user_hash.as_deref()),
+            tier: tenant.map(|t| &*policy.tier(t.tier).name),
+            endpoint: self.endpoint,
+            task: routed.and_then(|r| r.plan.task).map(|t| &*policy.task(t).name),
+            data_class: routed.map(|r| data_class_name(r.plan.data)),
+            provider: served.map(|s| &*policy.provider_of(s.model).name),
+            model: served.map(|s| &*policy.model(s.model).name),
+            plan: routed.map_or(Vec::new(), |r| r.plan.models.iter().map(|m| &*policy.model(*m).name).collect()),
+            route_reason: routed.map(|r| r.plan.reason),
+            stream: routed.is_some_and(|r| r.stream),
+            status: self.answer.status(),
+            usage: usage.map(|(usage, _)| usage),
+            usage_estimated: usage.is_some_and(|(_, estimated)| estimated),
+            cost: usage.and_then(|(usage, _)| Some(self.served_price(policy)?.cost(&usage))),
+            latency_ms: now_ms.saturating_sub(self.started_ms),
+            time_to_first_token_ms: self.answer.time_to_first_token_ms(),
+            retry_count: served.map_or(0, |s| s.attempts - 1),
+            fallback_used: self.is_fallback(),
+            tool_names: routed.map_or(&[], |r| &r.tool_names),
+            policy_decision: if refused { "deny" } else { "allow" },
+            error_code: self.answer.error_code(),
+        }
+        .members()
+    }
+
+    fn is_fallback(&self) -> bool {
+        let routed = self.routed.as_ref();
+        routed.is_some_and(|r| r.served.is_some_and(|s| r.plan.models.first() != Some(&s.model)))
+    }
+
+    /// The exchange is over: what to count.
+    pub fn metrics(&self, policy: &Policy, now_ms: u64) -> Vec<(Metric, u64)> {
+        let mut all = Vec::with_capacity(8);
+        if self.endpoint == "healthz" {
+            return all;
+        }
+        let routed = self.routed.as_ref();
+        let task = routed.and_then(|r| r.plan.task);
+        let served = routed.and_then(|r| r.served);
+        let tier = self.caller.as_ref().map(|c| policy.tenant(c.tenant).tier);
+        let status = self.answer.status().unwrap_or(0);
+        all.push((Metric::Requests { tier, task, model: served.map(|s| s.model), status }, 1));
+        let (Some(routed), Some(Served { model, attempts }), Some(caller)) = (routed, served, &self.caller) else {
+            return all;
+        };
+        all.push((Metric::Latency { task, model }, now_ms.saturating_sub(self.started_ms)));
+        if let Some(ms) = self.answer.time_to_first_token_ms() {
+            all.push((Metric::TimeToFirstToken { task, model }, ms));
+        }
+        if attempts > 1 {
+            all.push((Metric::Retries { task, model }, u64::from(attempts - 1)));
+        }
+        if let Some(from) = routed.plan.models.first().filter(|first| **first != model) {
+            all.push((Metric::Fallbacks { task, from: *from, to: model }, 1));
+        }
+        if let Some(error) = self.answer.error_code() {
+            all.push((Metric::ProviderErrors { model, error }, 1));
+        }
+        if let Some((usage, _)) = self.usage() {
+            let tenant = caller.tenant;
+            all.push((Metric::InputTokens { tenant, task, model }, usage.input));
+            all.push((Metric::OutputTokens { tenant, task, model }, usage.output));
+            if let Some(price) = self.served_price(policy) {
+                all.push((Metric::Cost { tenant, task, model }, price.cost(&usage).0));
+            }
+        }
+        all
+    }
+
+    /// The trace id, for the log lines of the attempts.
+    pub fn trace_id(&self) -> &str {
+        &self.trace_id
+    }
+}
+
+fn edit(canonical: &Canonical, body: &[u8]) -> BodyEdit {
+    match (canonical.prefix_only(body.len()), canonical.heads.first()) {
+        (Some(prefix), Some(head)) => BodyEdit::Prefix(prefix, head.clone()),
+        _ => BodyEdit::Whole(canonical.assemble(body)),
+    }
+}

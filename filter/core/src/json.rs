@@ -1,0 +1,500 @@
+//! A JSON scanner (RFC 8259) that validates and finds spans, without building a tree.
+//!
+//! One pass at the speed of memory: strings, which are nearly all of a prompt, are scanned sixteen bytes at a time, and
+//! UTF-8 is validated only where a byte outside ASCII was seen.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use wide::u8x16;
+
+/// Byte range of a value or key in the scanned text.
+pub type Span = Range<usize>;
+
+/// What a value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `{…}`
+    Object,
+    /// `[…]`
+    Array,
+    /// `"…"`
+    String,
+    /// A number.
+    Number,
+    /// `true` or `false`
+    Bool,
+    /// `null`
+    Null,
+}
+
+/// A value's place in the text; a string's span includes its quotes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scanned {
+    /// What it is.
+    pub kind: Kind,
+    /// Where it is.
+    pub span: Span,
+}
+
+/// Why a text is no JSON, and at which byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidJson {
+    /// Byte offset.
+    pub at: usize,
+    /// What is wrong there.
+    pub why: Why,
+}
+
+/// What is wrong with a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The text ends in the middle of a value.
+    End,
+    /// A byte that the grammar does not allow here.
+    Unexpected,
+    /// An unescaped control character in a string.
+    Control,
+    /// An escape that JSON does not know.
+    Escape,
+    /// Deeper than the limit.
+    TooDeep,
+    /// Bytes that are not UTF-8.
+    Utf8,
+}
+
+impl InvalidJson {
+    /// For people: what is wrong and where, without any of the text.
+    pub fn message(self) -> String {
+        let what = match self.why {
+            Why::End => "the JSON text ends too early",
+            Why::Unexpected => "invalid JSON",
+            Why::Control => "unescaped control character in a JSON string",
+            Why::Escape => "invalid escape in a JSON string",
+            Why::TooDeep => "the JSON text is nested too deeply",
+            Why::Utf8 => "the JSON text is not valid UTF-8",
+        };
+        format!("{what}, at byte {}", self.at)
+    }
+}
+
+/// Scans one text from its start.
+pub struct Scanner<'a> {
+    text: &'a [u8],
+    at: usize,
+    depth: u32,
+    max_depth: u32,
+    seen: u8x16,
+}
+
+impl<'a> Scanner<'a> {
+    /// A scanner that allows `max_depth` nested arrays and objects.
+    pub fn new(text: &'a [u8], max_depth: u32) -> Self {
+        Self { text, at: 0, depth: 0, max_depth, seen: u8x16::ZERO }
+    }
+
+    /// The bytes of `span`.
+    pub fn bytes(&self, span: &Span) -> &'a [u8] {
+        self.text.get(span.clone()).unwrap_or_default()
+    }
+
+    /// Ends the scan: nothing but white space may follow, and the whole text must be UTF-8.
+    ///
+    /// # Errors
+    /// [`Why::Unexpected`] or [`Why::Utf8`].
+    pub fn finish(mut self) -> Result<(), InvalidJson> {
+        self.space();
+        if self.at < self.text.len() {
+            return Err(self.error(Why::Unexpected));
+        }
+        let outside_ascii = self.seen.to_array().iter().any(|b| *b >= 0x80);
+        if outside_ascii && simdutf8::basic::from_utf8(self.text).is_err() {
+            let at = std::str::from_utf8(self.text).map_or_else(|e| e.valid_up_to(), |_| 0);
+            return Err(InvalidJson { at, why: Why::Utf8 });
+        }
+        Ok(())
+    }
+
+    /// What the next value is, without reading it.
+    ///
+    /// # Errors
+    /// If no value starts here.
+    pub fn peek(&mut self) -> Result<Kind, InvalidJson> {
+        self.space();
+        match self.byte() {
+            b'{' => Ok(Kind::Object),
+            b'[' => Ok(Kind::Array),
+            b'"' => Ok(Kind::String),
+            b't' | b'f' => Ok(Kind::Bool),
+            b'n' => Ok(Kind::Null),
+            b'-' | b'0'..=b'9' => Ok(Kind::Number),
+            _ => Err(self.error(Why::Unexpected)),
+        }
+    }
+
+    /// Reads over one value, whatever it is.
+    ///
+    /// # Errors
+    /// If it is not valid JSON.
+    pub fn value(&mut self) -> Result<Scanned, InvalidJson> {
+        let kind = self.peek()?;
+        let start = self.at;
+        match kind {
+            Kind::Object => self.object(|scanner, _| scanner.value().map(drop))?,
+            Kind::Array => self.array(|scanner, _| scanner.value().map(drop))?,
+            Kind::String => {
+                self.string()?;
+            }
+            Kind::Number => self.number()?,
+            Kind::Bool if self.byte() == b't' => self.literal(b"true")?,
+            Kind::Bool => self.literal(b"false")?,
+            Kind::Null => self.literal(b"null")?,
+        }
+        Ok(Scanned { kind, span: start..self.at })
+    }
+
+    /// Reads one object; `member` gets each key's span, quotes included, and must read the value.
+    ///
+    /// # Errors
+    /// If it is no valid object, and whatever `member` returns.
+    pub fn object<E: From<InvalidJson>>(
+        &mut self,
+        mut member: impl FnMut(&mut Self, Span) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.open(b'{')?;
+        self.space();
+        if self.byte() == b'}' {
+            self.at += 1;
+        } else {
+            loop {
+                self.space();
+                let key = self.string()?;
+                self.space();
+                self.expect(b':')?;
+                member(self, key)?;
+                if self.next_or_close(b'}')? {
+                    break;
+                }
+            }
+        }
+        self.depth -= 1;
+        Ok(())
+    }
+
+    /// Reads one array; `element` gets each element's index and must read it.
+    ///
+    /// # Errors
+    /// If it is no valid array, and whatever `element` returns.
+    pub fn array<E: From<InvalidJson>>(
+        &mut self,
+        mut element: impl FnMut(&mut Self, usize) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.open(b'[')?;
+        self.space();
+        if self.byte() == b']' {
+            self.at += 1;
+        } else {
+            for index in 0.. {
+                element(self, index)?;
+                if self.next_or_close(b']')? {
+                    break;
+                }
+            }
+        }
+        self.depth -= 1;
+        Ok(())
+    }
+
+    /// The byte offset that the scan has reached.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    fn error(&self, why: Why) -> InvalidJson {
+        let why = if why == Why::Unexpected && self.at >= self.text.len() { Why::End } else { why };
+        InvalidJson { at: self.at, why }
+    }
+
+    /// The byte here, or 0, which no place of the grammar allows, at the end.
+    #[inline]
+    fn byte(&self) -> u8 {
+        self.text.get(self.at).copied().unwrap_or(0)
+    }
+
+    #[inline]
+    fn space(&mut self) {
+        while matches!(self.byte(), b' ' | b'\n' | b'\r' | b'\t') {
+            self.at += 1;
+        }
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), InvalidJson> {
+        if self.byte() != byte {
+            return Err(self.error(Why::Unexpected));
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn open(&mut self, byte: u8) -> Result<(), InvalidJson> {
+        self.space();
+        self.expect(byte)?;
+        self.depth += 1;
+        if self.depth > self.max_depth {
+            return Err(InvalidJson { at: self.at - 1, why: Why::TooDeep });
+        }
+        Ok(())
+    }
+
+    /// After an element: `true` at the closing byte, `false` at a comma.
+    fn next_or_close(&mut self, close: u8) -> Result<bool, InvalidJson> {
+        self.space();
+        let byte = self.byte();
+        if byte != close && byte != b',' {
+            return Err(self.error(Why::Unexpected));
+        }
+        self.at += 1;
+        Ok(byte == close)
+    }
+
+    fn literal(&mut self, word: &[u8]) -> Result<(), InvalidJson> {
+        for byte in word {
+            self.expect(*byte)?;
+        }
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<(), InvalidJson> {
+        if self.byte() == b'-' {
+            self.at += 1;
+        }
+        if self.byte() == b'0' {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.byte() == b'.' {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.byte(), b'e' | b'E') {
+            self.at += 1;
+            if matches!(self.byte(), b'+' | b'-') {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), InvalidJson> {
+        if !self.byte().is_ascii_digit() {
+            return Err(self.error(Why::Unexpected));
+        }
+        while self.byte().is_ascii_digit() {
+            self.at += 1;
+        }
+        Ok(())
+    }
+
+    /// Reads a string and returns its span, quotes included.
+    fn string(&mut self) -> Result<Span, InvalidJson> {
+        let start = self.at;
+        self.expect(b'"')?;
+        loop {
+            let (block, len) = self.block();
+            let special = block.simd_eq(u8x16::splat(b'"'))
+                | block.simd_eq(u8x16::splat(b'\\'))
+                | block.simd_lt(u8x16::splat(b' '));
+            let mask = special.to_bitmask();
+            if mask == 0 {
+                self.seen |= block;
+                self.at += 16;
+                continue;
+            }
+            let offset = mask.trailing_zeros() as usize;
+            // Bytes after the special one are seen now and again later; all of them are in the text either way.
+            self.seen |= block;
+            if offset >= len {
+                self.at = self.text.len();
+                return Err(self.error(Why::Unexpected));
+            }
+            self.at += offset;
+            match self.byte() {
+                b'"' => {
+                    self.at += 1;
+                    return Ok(start..self.at);
+                }
+                b'\\' => self.escape()?,
+                _ => return Err(self.error(Why::Control)),
+            }
+        }
+    }
+
+    /// The next sixteen bytes, padded with zeros at the end of the text, and how many are real.
+    #[inline]
+    fn block(&self) -> (u8x16, usize) {
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        if let Some(block) = rest.first_chunk::<16>() {
+            return (u8x16::new(*block), 16);
+        }
+        let mut padded = [0u8; 16];
+        for (to, from) in padded.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        (u8x16::new(padded), rest.len())
+    }
+
+    fn escape(&mut self) -> Result<(), InvalidJson> {
+        self.at += 1;
+        match self.byte() {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {
+                self.at += 1;
+                Ok(())
+            }
+            b'u' => {
+                self.at += 1;
+                for _ in 0..4 {
+                    if !self.byte().is_ascii_hexdigit() {
+                        return Err(self.error(if self.at < self.text.len() { Why::Escape } else { Why::End }));
+                    }
+                    self.at += 1;
+                }
+                Ok(())
+            }
+            _ => Err(self.error(if self.at < self.text.len() { Why::Escape } else { Why::End })),
+        }
+    }
+}
+
+/// The text of a scanned string, quotes included in `quoted`. Borrowed unless it has escapes.
+///
+/// `None` where the text is not UTF-8 or an escape is half a surrogate pair, which stands for no text at all.
+pub fn unquote(quoted: &[u8]) -> Option<Cow<'_, str>> {
+    let inner = quoted.get(1..quoted.len().checked_sub(1)?)?;
+    if memchr::memchr(b'\\', inner).is_none() {
+        return std::str::from_utf8(inner).ok().map(Cow::Borrowed);
+    }
+    serde_json::from_slice::<String>(quoted).ok().map(Cow::Owned)
+}
+
+/// Appends `text` to `out` as a JSON string.
+pub fn quote_into(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend([b'\\', byte]),
+            b'\n' => out.extend(b"\\n"),
+            0..0x20 | 0x7f => out.extend(format!("\\u{byte:04x}").into_bytes()),
+            _ => out.push(byte),
+        }
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(text: &[u8]) -> Result<Scanned, InvalidJson> {
+        let mut scanner = Scanner::new(text, 8);
+        let value = scanner.value()?;
+        scanner.finish()?;
+        Ok(value)
+    }
+
+    #[test]
+    fn accepts_and_rejects_exactly_what_serde_json_does() {
+        let long = format!("\"{}\\n{}\"", "a".repeat(40), "é".repeat(40));
+        let cases: &[&[u8]] = &[
+            b"{}",
+            b" [ ] ",
+            b"[1,2]",
+            b"[1,]",
+            b"{\"a\":1,}",
+            b"{\"a\" 1}",
+            b"{a:1}",
+            b"nul",
+            b"null ",
+            b"true false",
+            b"01",
+            b"-",
+            b"-0",
+            b"1.",
+            b"1.5e+3",
+            b"1e",
+            b".5",
+            b"+1",
+            b"\"",
+            b"\"\\",
+            b"\"\\u12\"",
+            b"\"\\u1234\"",
+            b"\"\\x\"",
+            b"\"\t\"",
+            b"\"tab\\t\"",
+            b"\"\x7f\"",
+            b"",
+            b"[",
+            b"[[",
+            b"]",
+            b"{\"a\":{\"b\":[1,{}]}}",
+            b"\xff",
+            b"\"\xff\"",
+            b"\"\xc3\xa9\"",
+            b"\"\xed\xa0\x80\"",
+            b"\"0123456789abcdef\"",
+            b"\"0123456789abcde\"",
+            b"\"0123456789abcd",
+            b"\"0123456789abcde\\",
+            b"\"\0\"",
+            b"\"a\0",
+            b"[\"0123456789abcdef\xff\"]",
+            long.as_bytes(),
+        ];
+        for case in cases {
+            let ours = scan(case).is_ok();
+            let theirs = serde_json::from_slice::<serde_json::Value>(case).is_ok();
+            assert_eq!(ours, theirs, "{:?}", String::from_utf8_lossy(case));
+        }
+    }
+
+    #[test]
+    fn every_truncation_and_every_changed_byte_agrees_with_serde_json() {
+        let text =
+            r#"{"k\u0041\n":[true,false,null,-1.25e-3,"ünïcödé and a long tail of text"],"z":{"y":""}}"#.as_bytes();
+        for cut in 0..text.len() {
+            assert!(scan(&text[..cut]).is_err(), "{cut}");
+            for byte in [0u8, b'"', b'\\', b'{', b',', b'9', 0x80, 0xff, b'u'] {
+                let mut changed = text.to_vec();
+                changed[cut] = byte;
+                let theirs = serde_json::from_slice::<serde_json::Value>(&changed);
+                // A lone surrogate is valid by the grammar; only serde_json, which decodes, refuses it.
+                if let Err(e) = &theirs
+                    && e.to_string().contains("surrogate")
+                {
+                    continue;
+                }
+                assert_eq!(scan(&changed).is_ok(), theirs.is_ok(), "{cut} {byte}");
+            }
+        }
+    }
+
+    #[test]
+    fn depth_is_limited_and_the_place_is_told() {
+        assert!(scan(b"[[[[[[[[1]]]]]]]]").is_ok());
+        assert_eq!(scan(b"[[[[[[[[[1]]]]]]]]]"), Err(InvalidJson { at: 8, why: Why::TooDeep }));
+        assert_eq!(scan(&[b'['; 100_000]).unwrap_err().why, Why::TooDeep);
+        assert_eq!(scan(b"{\"a\":").unwrap_err(), InvalidJson { at: 5, why: Why::End });
+        assert_eq!(scan(b"{\"a\":x}").unwrap_err(), InvalidJson { at: 5, why: Why::Unexpected });
+    }
+
+    #[test]
+    fn unquotes_and_quotes() {
+        assert_eq!(unquote(br#""mod\u0065l""#).as_deref(), Some("model"));
+        assert_eq!(unquote(br#""plain""#).as_deref(), Some("plain"));
+        assert_eq!(unquote(br#""\ud800""#), None);
+        assert_eq!(unquote(b"\"\xff\""), None);
+        let mut out = Vec::new();
+        quote_into(&mut out, "a\"b\\c\n\u{1}é");
+        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), "a\"b\\c\n\u{1}é");
+    }
+}

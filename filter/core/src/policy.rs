@@ -1,0 +1,502 @@
+//! The policy as the program uses it: validated and indexed, with nothing left to check.
+
+use crate::config::{self, Capability, Config, DataClass, Dialect, Identity, Limits, OutputParam};
+use crate::identity::KeyTable;
+use crate::price::Price;
+use crate::problem::Problem;
+use std::collections::{BTreeMap, BTreeSet};
+
+macro_rules! index {
+    ($(#[$doc:meta] $name:ident($int:ty);)*) => {$(
+        #[$doc]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub(crate) $int);
+    )*};
+}
+
+index! {
+    /// Index of a provider in its policy.
+    ProviderId(u16);
+    /// Index of a model in its policy.
+    ModelId(u16);
+    /// Index of a task in its policy.
+    TaskId(u16);
+    /// Index of a tier in its policy.
+    TierId(u16);
+    /// Index of a tenant in its policy.
+    TenantId(u32);
+}
+
+/// A validated policy.
+#[derive(Debug)]
+pub struct Policy {
+    /// How callers are identified.
+    pub identity: Identity,
+    /// Bounds on a request.
+    pub limits: Limits,
+    /// Task of a request that names none.
+    pub default_task: Option<TaskId>,
+    pub(crate) providers: Vec<Provider>,
+    pub(crate) models: Vec<Model>,
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) tiers: Vec<Tier>,
+    pub(crate) tenants: Vec<Tenant>,
+    pub(crate) keys: KeyTable,
+}
+
+/// A validated provider.
+#[derive(Debug)]
+pub struct Provider {
+    /// Its name, which is also the name of its Envoy cluster.
+    pub name: Box<str>,
+    /// Its wire protocol.
+    pub dialect: Dialect,
+    /// Whether it runs on the operator's own machines.
+    pub local: bool,
+    /// The most sensitive class it may see.
+    pub data: DataClass,
+    /// Path before `/chat/completions`, without a trailing slash.
+    pub base_path: Box<str>,
+    /// Where its key comes from.
+    pub credential: Option<config::Credential>,
+}
+
+/// A validated model.
+#[derive(Debug)]
+pub struct Model {
+    /// The name that callers use.
+    pub name: Box<str>,
+    /// Who serves it.
+    pub provider: ProviderId,
+    /// The provider's own id of it.
+    pub upstream_id: Box<str>,
+    /// What kind of model it is.
+    pub tier: config::ModelTier,
+    /// Context window, in tokens.
+    pub context: u64,
+    /// Most output tokens of a request.
+    pub max_output_tokens: u64,
+    /// Its price, if it has one.
+    pub price: Option<Price>,
+    capabilities: u8,
+    /// The one output limit it takes, if it takes only one.
+    pub output_param: Option<OutputParam>,
+    /// Request fields it does not take, sorted.
+    pub unsupported_params: Vec<Box<str>>,
+    /// Whether those are dropped instead of refused.
+    pub drop_params: bool,
+}
+
+impl Model {
+    /// Whether the model can do `capability`.
+    pub fn can(&self, capability: Capability) -> bool {
+        self.capabilities & capability_bit(capability) != 0
+    }
+
+    /// Whether the model takes the request field `name`.
+    pub fn takes(&self, name: &str) -> bool {
+        self.unsupported_params.binary_search_by(|p| (**p).cmp(name)).is_err()
+    }
+}
+
+fn capability_bit(capability: Capability) -> u8 {
+    match capability {
+        Capability::Tools => 1,
+        Capability::JsonSchema => 2,
+        Capability::Vision => 4,
+    }
+}
+
+/// A validated task.
+#[derive(Debug)]
+pub struct Task {
+    /// Its name.
+    pub name: Box<str>,
+    /// Primary, then fallbacks; never empty.
+    pub chain: Vec<ModelId>,
+    /// Most output tokens of a request.
+    pub max_output_tokens: Option<u64>,
+}
+
+/// A validated tier.
+#[derive(Debug)]
+pub struct Tier {
+    /// Its name.
+    pub name: Box<str>,
+    /// By model: whether its tenants may use it.
+    allowed: Vec<bool>,
+}
+
+impl Tier {
+    /// Whether the tier's tenants may use `model`.
+    pub fn allows(&self, model: ModelId) -> bool {
+        self.allowed.get(usize::from(model.0)).copied().unwrap_or(false)
+    }
+}
+
+/// A validated tenant.
+#[derive(Debug)]
+pub struct Tenant {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its service level.
+    pub tier: TierId,
+    /// The class of the data it sends by default.
+    pub data: DataClass,
+}
+
+macro_rules! lookup {
+    ($($(#[$doc:meta])* $get:ident, $find:ident, $list:ident, $id:ident, $int:ty => $item:ty;)*) => {
+        impl Policy {$(
+            $(#[$doc])*
+            #[allow(clippy::indexing_slicing)] // An id is only ever made by this policy, which never shrinks.
+            pub fn $get(&self, id: $id) -> &$item {
+                &self.$list[id.0 as usize]
+            }
+            /// Looks one up by its exact name.
+            pub fn $find(&self, name: &str) -> Option<$id> {
+                self.$list.binary_search_by(|item| (*item.name).cmp(name)).ok().map(|i| $id(i as $int))
+            }
+        )*}
+    };
+}
+
+lookup! {
+    /// The provider of this id.
+    provider, find_provider, providers, ProviderId, u16 => Provider;
+    /// The model of this id.
+    model, find_model, models, ModelId, u16 => Model;
+    /// The task of this id.
+    task, find_task, tasks, TaskId, u16 => Task;
+    /// The tier of this id.
+    tier, find_tier, tiers, TierId, u16 => Tier;
+    /// The tenant of this id.
+    tenant, find_tenant, tenants, TenantId, u32 => Tenant;
+}
+
+impl Policy {
+    /// All models, in the order of their names.
+    pub fn models(&self) -> impl Iterator<Item = (ModelId, &Model)> {
+        self.models.iter().enumerate().map(|(i, m)| (ModelId(i as u16), m))
+    }
+
+    /// All tasks, in the order of their names.
+    pub fn tasks(&self) -> impl Iterator<Item = (TaskId, &Task)> {
+        self.tasks.iter().enumerate().map(|(i, t)| (TaskId(i as u16), t))
+    }
+
+    /// All providers, in the order of their names.
+    pub fn providers(&self) -> impl Iterator<Item = &Provider> {
+        self.providers.iter()
+    }
+
+    /// The provider that serves `model`.
+    pub fn provider_of(&self, model: ModelId) -> &Provider {
+        self.provider(self.model(model).provider)
+    }
+}
+
+/// The names of one section, in order, which is also the order of the indices.
+struct Names<'a> {
+    singular: &'static str,
+    plural: &'static str,
+    sorted: Vec<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    fn of<T>(singular: &'static str, plural: &'static str, section: &'a BTreeMap<String, T>) -> Self {
+        Self { singular, plural, sorted: section.keys().map(String::as_str).collect() }
+    }
+
+    fn find(&self, name: &str, place: impl FnOnce() -> String, problems: &mut Vec<Problem>) -> Option<usize> {
+        let found = self.sorted.binary_search(&name).ok();
+        if found.is_none() {
+            let some: Vec<_> = self.sorted.iter().take(20).copied().collect();
+            let more = if self.sorted.len() > some.len() { ", …" } else { "" };
+            let have = if some.is_empty() { "none".to_owned() } else { format!("{}{more}", some.join(", ")) };
+            problems.push(Problem::new(
+                place(),
+                format!("no {} named \"{name}\"; {} are {have}", self.singular, self.plural),
+            ));
+        }
+        found
+    }
+}
+
+impl TryFrom<Config> for Policy {
+    type Error = Vec<Problem>;
+
+    fn try_from(config: Config) -> Result<Self, Vec<Problem>> {
+        // Every field by name: a new one does not compile until this function says what it means.
+        let Config { identity, limits, default_task, providers, models, tasks, tiers, tenants } = config;
+        let mut problems = Vec::new();
+        let p = &mut problems;
+
+        check_identity(&identity, p);
+        check_limits(&limits, p);
+        check_section_size("providers", providers.len(), 1000, true, p);
+        check_section_size("models", models.len(), 10_000, true, p);
+        check_section_size("tasks", tasks.len(), 10_000, false, p);
+        check_section_size("tiers", tiers.len(), 1000, true, p);
+        check_section_size("tenants", tenants.len(), 10_000_000, true, p);
+
+        let provider_names = Names::of("provider", "providers", &providers);
+        let model_names = Names::of("model", "models", &models);
+        let task_names = Names::of("task", "tasks", &tasks);
+        let tier_names = Names::of("tier", "tiers", &tiers);
+
+        let default_task =
+            default_task.and_then(|name| task_names.find(&name, || "default_task".into(), p)).map(|i| TaskId(i as u16));
+        let built_models = models.iter().map(|(name, m)| build_model(name, m, &provider_names, p)).collect();
+        let built_tasks = tasks.iter().map(|(name, t)| build_task(name, t, &model_names, p)).collect();
+        let built_tiers = tiers.iter().map(|(name, t)| build_tier(name, t, &model_names, p)).collect();
+        let mut keys = KeyTable::default();
+        let built_tenants = tenants
+            .iter()
+            .enumerate()
+            .map(|(i, (name, t))| build_tenant(TenantId(i as u32), name, t, &tier_names, &mut keys, p))
+            .collect();
+        for name in tasks.keys().filter(|name| models.contains_key(*name)) {
+            p.push(Problem::new(
+                format!("tasks.{name}"),
+                "a model has the same name; callers could not tell them apart",
+            ));
+        }
+        keys.finish(p, |tenant| tenants.keys().nth(tenant.0 as usize).map_or("", String::as_str));
+        if matches!(identity, Identity::ApiKey) && keys.is_empty() {
+            p.push(Problem::new("tenants", "no tenant has a key, so nobody could call; add `keys`, or set `identity`"));
+        }
+        let built_providers = providers.iter().map(|(name, v)| build_provider(name, v, p)).collect();
+
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self {
+            identity,
+            limits,
+            default_task,
+            providers: built_providers,
+            models: built_models,
+            tasks: built_tasks,
+            tiers: built_tiers,
+            tenants: built_tenants,
+            keys,
+        })
+    }
+}
+
+fn check_section_size(section: &str, len: usize, most: usize, needed: bool, problems: &mut Vec<Problem>) {
+    if needed && len == 0 {
+        problems.push(Problem::new(section, "at least one is needed"));
+    }
+    if len > most {
+        problems.push(Problem::new(section, format!("{len} entries; at most {most} are supported")));
+    }
+}
+
+fn check_identity(identity: &Identity, problems: &mut Vec<Problem>) {
+    if let Identity::Header { tenant, user } = identity {
+        check_header_name("identity.tenant", tenant, problems);
+        if let Some(user) = user {
+            check_header_name("identity.user", user, problems);
+        }
+    }
+}
+
+fn check_limits(limits: &Limits, problems: &mut Vec<Problem>) {
+    let Limits { max_body_bytes, max_nesting, set_output_limit: _ } = limits;
+    if !(1024..=1 << 30).contains(max_body_bytes) {
+        problems
+            .push(Problem::new("limits.max_body_bytes", format!("{max_body_bytes} is not within 1024 and 1073741824")));
+    }
+    if !(4..=256).contains(max_nesting) {
+        problems.push(Problem::new("limits.max_nesting", format!("{max_nesting} is not within 4 and 256")));
+    }
+}
+
+fn build_provider(name: &str, provider: &config::Provider, problems: &mut Vec<Problem>) -> Provider {
+    let config::Provider { dialect, local, data, region: _, base_path, credential } = provider;
+    let place = format!("providers.{name}");
+    check_name(&place, name, "_-", problems);
+    if !base_path.is_empty()
+        && (!base_path.starts_with('/')
+            || base_path.ends_with('/')
+            || !base_path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%".contains(&b)))
+    {
+        problems.push(Problem::new(
+            format!("{place}.base_path"),
+            format!("\"{base_path}\" is not a path that starts with \"/\" and does not end with it"),
+        ));
+    }
+    if let Some(config::Credential { header, prefix, env, file, sds }) = credential {
+        check_header_name(&format!("{place}.credential.header"), header, problems);
+        if !prefix.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'%') {
+            problems
+                .push(Problem::new(format!("{place}.credential.prefix"), "only printable ASCII without % is allowed"));
+        }
+        if [env, file, sds].iter().filter(|source| source.is_some()).count() != 1 {
+            problems.push(Problem::new(
+                format!("{place}.credential"),
+                "name exactly one source of the key: env, file or sds",
+            ));
+        }
+    }
+    Provider {
+        name: name.into(),
+        dialect: *dialect,
+        local: *local,
+        data: *data,
+        base_path: base_path.as_str().into(),
+        credential: credential.clone(),
+    }
+}
+
+fn build_model(name: &str, model: &config::Model, providers: &Names, problems: &mut Vec<Problem>) -> Model {
+    let config::Model {
+        provider,
+        model: upstream_id,
+        tier,
+        context,
+        max_output_tokens,
+        price,
+        capabilities,
+        output_param,
+        unsupported_params,
+        drop_params,
+    } = model;
+    let place = format!("models.{name}");
+    check_name(&place, name, "._:/-", problems);
+    if name == "auto" {
+        problems.push(Problem::new(&*place, "\"auto\" is reserved: it asks for the default task"));
+    }
+    let provider = providers.find(provider, || format!("{place}.provider"), problems).unwrap_or(0);
+    if upstream_id.is_empty() || upstream_id.len() > 256 || upstream_id.chars().any(char::is_control) {
+        problems
+            .push(Problem::new(format!("{place}.model"), "the provider's model id is 1 to 256 printable characters"));
+    }
+    check_range(&place, "context", *context, 1..=100_000_000, problems);
+    check_range(&place, "max_output_tokens", *max_output_tokens, 1..=100_000_000, problems);
+    for param in unsupported_params {
+        if ["model", "messages", "stream"].contains(&param.as_str()) {
+            problems
+                .push(Problem::new(format!("{place}.unsupported_params"), format!("every model takes \"{param}\"")));
+        }
+    }
+    let mut unsupported: Vec<Box<str>> = unsupported_params.iter().map(|p| p.as_str().into()).collect();
+    unsupported.sort_unstable();
+    unsupported.dedup();
+    Model {
+        name: name.into(),
+        provider: ProviderId(provider as u16),
+        upstream_id: upstream_id.as_str().into(),
+        tier: *tier,
+        context: *context,
+        max_output_tokens: *max_output_tokens,
+        price: price.as_ref().and_then(|price| Price::from_config(price, &place, problems)),
+        capabilities: capabilities.as_ref().map_or(u8::MAX, |all| all.iter().fold(0, |m, c| m | capability_bit(*c))),
+        output_param: *output_param,
+        unsupported_params: unsupported,
+        drop_params: *drop_params,
+    }
+}
+
+fn build_task(name: &str, task: &config::Task, models: &Names, problems: &mut Vec<Problem>) -> Task {
+    let config::Task { primary, fallback, max_output_tokens } = task;
+    let place = format!("tasks.{name}");
+    check_name(&place, name, "._:/-", problems);
+    if name == "auto" {
+        problems.push(Problem::new(&*place, "\"auto\" is reserved: it asks for the default task"));
+    }
+    if let Some(limit) = max_output_tokens {
+        check_range(&place, "max_output_tokens", *limit, 1..=100_000_000, problems);
+    }
+    if fallback.len() > 7 {
+        problems.push(Problem::new(format!("{place}.fallback"), "at most 7 fallbacks are supported"));
+    }
+    let mut chain = Vec::with_capacity(1 + fallback.len());
+    chain.extend(models.find(primary, || format!("{place}.primary"), problems));
+    for (i, model) in fallback.iter().enumerate() {
+        chain.extend(models.find(model, || format!("{place}.fallback[{i}]"), problems));
+    }
+    let chain = chain.into_iter().map(|i| ModelId(i as u16)).collect();
+    Task { name: name.into(), chain, max_output_tokens: *max_output_tokens }
+}
+
+fn build_tier(name: &str, tier: &config::Tier, models: &Names, problems: &mut Vec<Problem>) -> Tier {
+    let config::Tier { models: listed } = tier;
+    let place = format!("tiers.{name}");
+    check_name(&place, name, "_-", problems);
+    let mut allowed = vec![false; models.sorted.len()];
+    for (i, model) in listed.iter().enumerate() {
+        if let Some(slot) =
+            models.find(model, || format!("{place}.models[{i}]"), problems).and_then(|index| allowed.get_mut(index))
+        {
+            *slot = true;
+        }
+    }
+    if listed.is_empty() {
+        problems.push(Problem::new(format!("{place}.models"), "a tier needs at least one model"));
+    }
+    Tier { name: name.into(), allowed }
+}
+
+fn build_tenant(
+    id: TenantId,
+    name: &str,
+    tenant: &config::Tenant,
+    tiers: &Names,
+    table: &mut KeyTable,
+    problems: &mut Vec<Problem>,
+) -> Tenant {
+    let config::Tenant { tier, keys, data } = tenant;
+    if !is_name(name, "._:/@-") {
+        check_name(&format!("tenants.{name}"), name, "._:/@-", problems);
+    }
+    let tier = tiers.find(tier, || format!("tenants.{name}.tier"), problems).unwrap_or(0);
+    for (i, key) in keys.iter().enumerate() {
+        if let Err(message) = table.add(id, key) {
+            problems.push(Problem::new(format!("tenants.{name}.keys[{i}]"), message));
+        }
+    }
+    Tenant { name: name.into(), tier: TierId(tier as u16), data: *data }
+}
+
+fn check_range(
+    place: &str,
+    field: &str,
+    value: u64,
+    range: std::ops::RangeInclusive<u64>,
+    problems: &mut Vec<Problem>,
+) {
+    if !range.contains(&value) {
+        let message = format!("{value} is not within {} and {}", range.start(), range.end());
+        problems.push(Problem::new(format!("{place}.{field}"), message));
+    }
+}
+
+fn is_name(name: &str, punctuation: &str) -> bool {
+    name.len() <= 64
+        && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || punctuation.as_bytes().contains(&b))
+}
+
+/// Names go into headers, metric labels and cluster names, so their alphabet is small.
+fn check_name(place: &str, name: &str, punctuation: &str, problems: &mut Vec<Problem>) {
+    if !is_name(name, punctuation) {
+        let message =
+            format!("a name is 1 to 64 letters, digits or any of {punctuation}, and starts with a letter or digit");
+        problems.push(Problem::new(place, message));
+    }
+}
+
+fn check_header_name(place: &str, name: &str, problems: &mut Vec<Problem>) {
+    let valid = !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
+    let taken: BTreeSet<&str> = ["host", "content-length", "transfer-encoding", "connection"].into();
+    if !valid || taken.contains(name) || name.starts_with("x-pointsman-") || name.starts_with("x-envoy-") {
+        problems.push(Problem::new(
+            place,
+            format!("\"{name}\" is not a usable header name: lower case letters, digits, - and _, and none of the proxy's own"),
+        ));
+    }
+}

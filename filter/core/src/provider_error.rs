@@ -1,0 +1,150 @@
+//! A provider's failure in the caller's words: the right status, and nothing of the provider's internals.
+//!
+//! Only what the caller itself can mend (a bad request) quotes the provider's message, with whatever looks like a key,
+//! an organisation, a project, a host or an address taken out. Everything else gets words of our own.
+
+use crate::json::{Kind, Scanner, unquote};
+use crate::refusal::Words;
+
+/// What the caller is told when a provider answered `status` (or Envoy did, for want of an answer) with `body`.
+pub fn words(status: u16, body: &[u8]) -> Words {
+    let server = |status, code, message: &str| Words {
+        status,
+        kind: "server_error",
+        code,
+        param: None,
+        message: message.to_owned(),
+    };
+    match status {
+        400 | 404 | 405 | 413 | 415 | 422 => {
+            let told = read(body);
+            Words {
+                status: if status == 404 { 404 } else { status },
+                kind: "invalid_request_error",
+                code: "provider_rejected_request",
+                param: told.param,
+                message: told.message.map_or_else(|| "The provider refused the request.".to_owned(), |m| redact(&m)),
+            }
+        }
+        // The provider's own 401 or 403 is about the gateway's credential, not the caller's.
+        401..=403 => server(502, "provider_refused_gateway", "The model's provider refused the gateway."),
+        408 | 504 => server(504, "provider_timeout", "The model's provider did not answer in time."),
+        429 => Words {
+            status: 429,
+            kind: "rate_limit_error",
+            code: "provider_rate_limited",
+            param: None,
+            message: "The model's provider is receiving too many requests. Try again later.".to_owned(),
+        },
+        503 | 529 => server(503, "provider_unavailable", "The model's provider is not available. Try again later."),
+        500..=599 => server(502, "provider_error", "The model's provider failed."),
+        _ => server(502, "provider_unexpected_status", "The model's provider answered in an unexpected way."),
+    }
+}
+
+#[derive(Default)]
+struct Told {
+    message: Option<String>,
+    param: Option<String>,
+}
+
+/// Reads `{"error":{"message":…,"param":…}}`, and vLLM's older `{"message":…}`.
+fn read(body: &[u8]) -> Told {
+    let mut told = Told::default();
+    let mut scanner = Scanner::new(body, 64);
+    let _ = scanner.object(|s, key| match s.bytes(&key) {
+        b"\"error\"" if s.peek()? == Kind::Object => s.object(|s, key| field(s, &key, &mut told)),
+        _ => field(s, &key, &mut told),
+    });
+    told
+}
+
+fn field(s: &mut Scanner, key: &crate::json::Span, told: &mut Told) -> Result<(), crate::json::InvalidJson> {
+    let key = s.bytes(key);
+    let value = s.value()?;
+    let text = || unquote(s.bytes(&value.span)).map(std::borrow::Cow::into_owned);
+    if value.kind == Kind::String {
+        match key {
+            b"\"message\"" => told.message = text(),
+            b"\"param\"" => told.param = text().filter(|p| p.len() <= 200),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The message, at most 500 characters, without words that look like internals.
+fn redact(message: &str) -> String {
+    let mut out = String::with_capacity(message.len().min(512));
+    for (i, word) in message.split(' ').enumerate() {
+        if i > 0 {
+            out.push(' ');
+        }
+        if out.len() > 500 {
+            out.push('…');
+            break;
+        }
+        let word: String = word.chars().filter(|c| !c.is_control()).take(200).collect();
+        out.push_str(if is_internal(&word) { "[redacted]" } else { &word });
+    }
+    out
+}
+
+fn is_internal(word: &str) -> bool {
+    let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    let lower = bare.to_ascii_lowercase();
+    let prefixes =
+        ["sk-", "sk_", "org-", "org_", "proj-", "proj_", "key-", "pk-", "req_", "http://", "https://", "bearer"];
+    prefixes.iter().any(|p| lower.contains(p))
+        || bare.parse::<std::net::IpAddr>().is_ok()
+        || bare.parse::<std::net::SocketAddr>().is_ok()
+        || is_host(&lower)
+        || bare.len() >= 24
+            && bare.bytes().all(|b| b.is_ascii_alphanumeric())
+            && bare.bytes().any(|b| b.is_ascii_digit())
+}
+
+/// `name.name.tld`, with or without a port: at least two dots, or one with a well-known internal ending.
+fn is_host(word: &str) -> bool {
+    let host = word.split([':', '/']).next().unwrap_or_default();
+    let labels: Vec<&str> = host.split('.').collect();
+    let label = |l: &&str| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let alphabetic_end = labels.last().is_some_and(|l| l.len() >= 2 && l.bytes().all(|b| b.is_ascii_alphabetic()));
+    let endings = ["com", "net", "org", "io", "ai", "dev", "local", "internal", "svc", "localhost"];
+    labels.iter().all(label)
+        && alphabetic_end
+        && (labels.len() >= 3 || labels.len() == 2 && labels.last().is_some_and(|l| endings.contains(l)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_request_keeps_the_providers_message_without_its_internals() {
+        let body = br#"{"error":{"message":"Invalid 'temperature' for org-AbC123: ask https://internal.example.com or gpu-7.cluster.local:8000, key sk-proj-9.","param":"temperature","code":"x"}}"#;
+        let words = words(400, body);
+        assert_eq!((words.status, words.param.as_deref()), (400, Some("temperature")));
+        assert_eq!(words.message, "Invalid 'temperature' for [redacted] ask [redacted] or [redacted] key [redacted]");
+    }
+
+    #[test]
+    fn ordinary_words_stay() {
+        let plain = "This model's maximum context length is 8192 tokens, e.g. 3.5 or gpt-4.1. See messages.0.content.";
+        assert_eq!(redact(plain).replace("[redacted]", "?"), plain.replace("messages.0.content.", "?"));
+    }
+
+    #[test]
+    fn the_gateways_own_credential_is_not_the_callers_fault() {
+        for status in [401, 403] {
+            let told = words(status, br#"{"error":{"message":"Incorrect API key provided: sk-abc"}}"#);
+            assert_eq!(told.status, 502);
+            assert!(!told.message.contains("sk-"));
+        }
+        assert_eq!(words(429, b"").status, 429);
+        assert_eq!(words(529, b"").status, 503);
+        assert_eq!(words(500, b"<html>").status, 502);
+        assert_eq!(words(418, b"").status, 502);
+        assert_eq!(words(422, b"not json").message, "The provider refused the request.");
+    }
+}

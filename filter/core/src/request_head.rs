@@ -1,0 +1,143 @@
+//! A request's headers: what the gateway reads of them, and what of them may go on to a provider.
+
+use crate::config::{DataClass, Identity};
+use crate::identity::{InvalidIdentity, api_key};
+use crate::policy::{Policy, TenantId};
+
+/// A header as the host gives it: neither name nor value need be UTF-8.
+pub type Header<'a> = (&'a [u8], &'a [u8]);
+
+/// What the gateway reads of a request's headers; the first of each name counts.
+#[derive(Debug, Default)]
+pub struct RequestHead<'a> {
+    /// `:method`
+    pub method: &'a [u8],
+    /// `:path` without its query.
+    pub path: &'a [u8],
+    /// `content-length`, if it is a number.
+    pub content_length: Option<u64>,
+    /// Whether the body has a `content-encoding` other than identity.
+    pub is_encoded: bool,
+    /// `x-pointsman-task`
+    pub task: Option<&'a [u8]>,
+    /// `x-pointsman-data-class`
+    pub data_class: Option<&'a [u8]>,
+    /// `x-request-id`, which Envoy sets.
+    pub request_id: Option<&'a [u8]>,
+    traceparent: Option<&'a [u8]>,
+    authorization: Option<&'a [u8]>,
+    x_api_key: Option<&'a [u8]>,
+    api_key: Option<&'a [u8]>,
+    tenant: Option<&'a [u8]>,
+    user: Option<&'a [u8]>,
+    /// Names of the headers that stay here: everything that a provider need not see.
+    pub remove: Vec<&'a [u8]>,
+}
+
+/// Headers that go on to a provider. A list of what may pass, because what names a caller has no end.
+fn passes(name: &[u8]) -> bool {
+    name.first() == Some(&b':')
+        || matches!(
+            name,
+            b"content-type" | b"content-length" | b"accept" | b"x-request-id" | b"traceparent" | b"tracestate"
+        )
+}
+
+impl<'a> RequestHead<'a> {
+    /// Reads the headers.
+    pub fn read(policy: &Policy, headers: impl Iterator<Item = Header<'a>>) -> Self {
+        let (tenant_header, user_header) = match &policy.identity {
+            Identity::ApiKey => (None, None),
+            Identity::Header { tenant, user } => (Some(tenant.as_bytes()), user.as_ref().map(String::as_bytes)),
+        };
+        let mut head = Self::default();
+        for (name, value) in headers {
+            match name {
+                b":method" => head.method = value,
+                b":path" => head.path = value.split(|b| *b == b'?').next().unwrap_or_default(),
+                b"content-length" => head.content_length = std::str::from_utf8(value).ok().and_then(|n| n.parse().ok()),
+                b"content-encoding" => head.is_encoded |= !value.is_empty() && !value.eq_ignore_ascii_case(b"identity"),
+                b"x-pointsman-task" => head.task = head.task.or(Some(value)),
+                b"x-pointsman-data-class" => head.data_class = head.data_class.or(Some(value)),
+                b"x-request-id" => head.request_id = head.request_id.or(Some(value)),
+                b"traceparent" => head.traceparent = head.traceparent.or(Some(value)),
+                b"authorization" => head.authorization = head.authorization.or(Some(value)),
+                b"x-api-key" => head.x_api_key = head.x_api_key.or(Some(value)),
+                b"api-key" => head.api_key = head.api_key.or(Some(value)),
+                _ => {}
+            }
+            if tenant_header == Some(name) {
+                head.tenant = head.tenant.or(Some(value));
+            }
+            if user_header == Some(name) {
+                head.user = head.user.or(Some(value));
+            }
+            if !passes(name) && !head.remove.contains(&name) {
+                head.remove.push(name);
+            }
+        }
+        head
+    }
+
+    /// Who is calling.
+    ///
+    /// # Errors
+    /// Why nobody is.
+    pub fn tenant(&self, policy: &Policy, now_ms: u64) -> Result<TenantId, InvalidIdentity> {
+        match policy.identity {
+            Identity::ApiKey => {
+                let key = api_key(self.authorization, self.x_api_key, self.api_key)?;
+                policy.keys.tenant_of(key, now_ms)
+            }
+            Identity::Header { .. } => {
+                let name = self.tenant.filter(|name| !name.is_empty()).ok_or(InvalidIdentity::Missing)?;
+                let name = std::str::from_utf8(name).map_err(|_| InvalidIdentity::Unknown)?;
+                policy.find_tenant(name).ok_or(InvalidIdentity::Unknown)
+            }
+        }
+    }
+
+    /// The end user's id that a trusted filter has set.
+    pub fn user(&self) -> Option<&'a [u8]> {
+        self.user.filter(|user| !user.is_empty())
+    }
+
+    /// The trace id of W3C Trace Context if there is one, else the request id.
+    pub fn trace_id(&self) -> String {
+        let parent = self.traceparent.and_then(|value| {
+            let mut parts = value.split(|b| *b == b'-');
+            let id = parts.nth(1)?;
+            (id.len() == 32 && id.iter().all(u8::is_ascii_hexdigit)).then_some(id)
+        });
+        let id = parent.or(self.request_id).unwrap_or_default();
+        String::from_utf8_lossy(id.get(..id.len().min(64)).unwrap_or_default()).into_owned()
+    }
+}
+
+/// A data class as a caller writes it.
+pub fn data_class(value: &[u8]) -> Option<DataClass> {
+    match value {
+        b"public" => Some(DataClass::Public),
+        b"internal" => Some(DataClass::Internal),
+        b"confidential" => Some(DataClass::Confidential),
+        b"regulated" => Some(DataClass::Regulated),
+        _ => None,
+    }
+}
+
+/// The name of a data class.
+pub fn data_class_name(class: DataClass) -> &'static str {
+    match class {
+        DataClass::Public => "public",
+        DataClass::Internal => "internal",
+        DataClass::Confidential => "confidential",
+        DataClass::Regulated => "regulated",
+    }
+}
+
+/// Whether a provider's response header goes on to the caller. Again a list of what may pass: organisation ids, account
+/// limits, cookies and server names stay here.
+pub fn response_header_passes(name: &[u8]) -> bool {
+    name.first() == Some(&b':')
+        || matches!(name, b"content-type" | b"content-length" | b"cache-control" | b"date" | b"retry-after")
+}

@@ -1,0 +1,160 @@
+//! Which models may serve a request, in which order, and why the others may not.
+
+use crate::chat_request::ChatRequest;
+use crate::config::{Capability, DataClass};
+use crate::policy::{ModelId, Policy, TaskId, TenantId};
+use crate::refusal::Refusal;
+use std::borrow::Cow;
+
+/// Why a model of the chain is not in the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dropped {
+    /// The tenant's tier does not allow it.
+    Tier,
+    /// Its provider may not see data of the request's class.
+    DataClass,
+    /// It cannot do what the request needs.
+    Capability(&'static str),
+    /// It does not take a field that the request has.
+    Param(String),
+    /// The prompt is longer than its context window.
+    Context,
+}
+
+/// The models that serve a request: attempt 1, attempt 2, …; and why the others do not.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The task, if the request is one.
+    pub task: Option<TaskId>,
+    /// The models, never empty.
+    pub models: Vec<ModelId>,
+    /// What was left out, and why.
+    pub dropped: Vec<(ModelId, Dropped)>,
+    /// The class of the request's data.
+    pub data: DataClass,
+    /// How the plan came about, for the audit record.
+    pub reason: &'static str,
+}
+
+/// What the request says besides its body.
+#[derive(Debug, Clone, Copy)]
+pub struct Hints<'a> {
+    /// `x-pointsman-task`
+    pub task: Option<&'a str>,
+    /// `x-pointsman-data-class`: raises the class, never lowers it.
+    pub data_class: Option<DataClass>,
+}
+
+/// Chooses the plan.
+///
+/// # Errors
+/// The refusal that fits best where no model is left.
+pub fn plan(policy: &Policy, tenant: TenantId, request: &ChatRequest, hints: Hints) -> Result<Plan, Refusal> {
+    let tenant = policy.tenant(tenant);
+    let tier = policy.tier(tenant.tier);
+    let data = hints.data_class.map_or(tenant.data, |class| class.max(tenant.data));
+    let (task, chain, reason) = target(policy, request, hints.task)?;
+
+    let mut models = Vec::with_capacity(chain.len());
+    let mut dropped = Vec::new();
+    for &model in chain.iter() {
+        let verdict = if tier.allows(model) { fits(policy, model, request, data) } else { Err(Dropped::Tier) };
+        match verdict {
+            Ok(()) => models.push(model),
+            Err(reason) => dropped.push((model, reason)),
+        }
+    }
+    if models.is_empty() {
+        return Err(refusal(request, &dropped));
+    }
+    Ok(Plan { task, models, dropped, data, reason })
+}
+
+/// The chain that the request asks for.
+fn target<'p>(
+    policy: &'p Policy,
+    request: &ChatRequest,
+    header: Option<&str>,
+) -> Result<(Option<TaskId>, Cow<'p, [ModelId]>, &'static str), Refusal> {
+    let find = |name: &str| policy.find_task(name).ok_or_else(|| Refusal::UnknownTask(name.to_owned()));
+    let mut named = None;
+    for name in [header, request.task.as_deref()].into_iter().flatten() {
+        let task = find(name)?;
+        match named {
+            Some((other, other_name)) if other != task => return conflict(other_name, name),
+            _ => named = Some((task, name)),
+        }
+    }
+    let chain = |task: TaskId| Cow::Borrowed(policy.task(task).chain.as_slice());
+    match request.model.as_deref() {
+        None | Some("auto") => match named {
+            Some((task, _)) => Ok((Some(task), chain(task), "task")),
+            None => {
+                let task = policy.default_task.ok_or(Refusal::NoModel)?;
+                Ok((Some(task), chain(task), "default_task"))
+            }
+        },
+        Some(model) => match (policy.find_task(model), policy.find_model(model)) {
+            (Some(task), _) => match named {
+                Some((other, other_name)) if other != task => conflict(model, other_name),
+                _ => Ok((Some(task), chain(task), "task")),
+            },
+            // A model that is named is served by that model; the task then says what the work is, not who does it.
+            (None, Some(id)) => Ok((named.map(|(task, _)| task), Cow::Owned(vec![id]), "model")),
+            (None, None) => Err(Refusal::UnknownModel(model.to_owned())),
+        },
+    }
+}
+
+fn conflict<T>(one: &str, other: &str) -> Result<T, Refusal> {
+    Err(Refusal::TaskConflict(one.to_owned(), other.to_owned()))
+}
+
+/// Whether the model can and may serve the request.
+fn fits(policy: &Policy, id: ModelId, request: &ChatRequest, data: DataClass) -> Result<(), Dropped> {
+    let model = policy.model(id);
+    if data > policy.provider_of(id).data {
+        return Err(Dropped::DataClass);
+    }
+    let needs = [
+        (request.has_tools, Capability::Tools, "tools"),
+        (request.wants_json_schema, Capability::JsonSchema, "response_format"),
+        (request.has_image, Capability::Vision, "messages"),
+    ];
+    if let Some((_, _, param)) = needs.iter().find(|(needed, capability, _)| *needed && !model.can(*capability)) {
+        return Err(Dropped::Capability(param));
+    }
+    if !model.drop_params
+        && let Some(member) = request.members.iter().find(|m| !model.takes(&m.name))
+    {
+        return Err(Dropped::Param(member.name.to_string()));
+    }
+    if certainly_longer(request, model.context) {
+        return Err(Dropped::Context);
+    }
+    Ok(())
+}
+
+/// Whether the messages are certainly longer than `context` tokens.
+///
+/// No common tokenizer spends less than a token on 16 bytes of running text, so this never refuses what would fit;
+/// what it lets through and is too long after all, the provider refuses. Images are not counted: their bytes say little.
+fn certainly_longer(request: &ChatRequest, context: u64) -> bool {
+    !request.has_image && request.messages_bytes as u64 / 16 > context
+}
+
+/// The refusal for a chain of which nothing is left: what the caller can change comes first.
+fn refusal(request: &ChatRequest, dropped: &[(ModelId, Dropped)]) -> Refusal {
+    let pick = |wanted: fn(&Dropped) -> bool| dropped.iter().map(|(_, why)| why).find(|why| wanted(why));
+    let why = pick(|why| matches!(why, Dropped::Param(_)))
+        .or_else(|| pick(|why| matches!(why, Dropped::Capability(_))))
+        .or_else(|| pick(|why| *why == Dropped::Context))
+        .or_else(|| pick(|why| *why == Dropped::DataClass));
+    match why {
+        Some(Dropped::Param(param)) => Refusal::UnsupportedParam(param.clone()),
+        Some(Dropped::Capability(param)) => Refusal::MissingCapability(param),
+        Some(Dropped::Context) => Refusal::ContextTooLong,
+        Some(Dropped::DataClass) => Refusal::DataClass,
+        Some(Dropped::Tier) | None => Refusal::ModelNotAllowed(request.model.as_deref().unwrap_or("auto").to_owned()),
+    }
+}

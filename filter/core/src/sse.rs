@@ -1,0 +1,149 @@
+//! Server-sent events as they pass: where events end, whatever the chunks.
+//!
+//! Rules of the WHATWG HTML standard, "Server-sent events": lines end in LF, CRLF or CR; an empty line ends an event;
+//! several `data:` lines are joined by LF; lines that start with a colon are comments.
+
+/// Cuts a stream of chunks into events. Holds back only the bytes of an unfinished event.
+#[derive(Debug, Default)]
+pub struct EventCutter {
+    held: Vec<u8>,
+    /// How much of `held` has been searched for an end already.
+    searched: usize,
+}
+
+/// An event may be at most this long, in bytes; a longer one is passed on unread, so that no provider makes us hold more.
+pub const MAX_EVENT: usize = 1 << 20;
+
+impl EventCutter {
+    /// Whether an unfinished event is held.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Takes the next chunk; `event` gets each finished event, its closing empty line included.
+    ///
+    /// A chunk of whole events is not copied.
+    pub fn push(&mut self, chunk: &[u8], mut event: impl FnMut(&[u8])) {
+        let mut held = std::mem::take(&mut self.held);
+        let mut from = self.searched;
+        let mut rest = if held.is_empty() {
+            chunk
+        } else {
+            held.extend_from_slice(chunk);
+            &held
+        };
+        let whole = rest.len();
+        while let Some(end) = event_end(rest, from) {
+            let (one, after) = rest.split_at(end);
+            event(one);
+            rest = after;
+            from = 0;
+        }
+        // The end of an event may straddle two chunks, so the last three bytes are searched again.
+        self.searched = rest.len().saturating_sub(3);
+        self.held = if rest.len() == whole && !held.is_empty() { held } else { rest.to_vec() };
+    }
+
+    /// Takes the bytes of the unfinished event.
+    pub fn take_rest(&mut self) -> Vec<u8> {
+        self.searched = 0;
+        std::mem::take(&mut self.held)
+    }
+
+    /// Whether the unfinished event is longer than [`MAX_EVENT`].
+    pub fn is_too_long(&self) -> bool {
+        self.held.len() > MAX_EVENT
+    }
+}
+
+/// Where the first event of `text` ends: after an empty line.
+fn event_end(text: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    while let Some(offset) = memchr::memchr2(b'\n', b'\r', text.get(at..)?) {
+        let line_end = at + offset;
+        let next = after_line_break(text, line_end)?;
+        if let Some(end) = match text.get(next) {
+            Some(b'\n' | b'\r') => after_line_break(text, next),
+            _ => None,
+        } {
+            return Some(end);
+        }
+        at = next;
+    }
+    None
+}
+
+/// The place after the line break at `at`. A CR at the very end may yet become CRLF, so it ends nothing before more comes,
+/// unless the bytes before show that the stream does not use CRLF.
+fn after_line_break(text: &[u8], at: usize) -> Option<usize> {
+    match (text.get(at)?, text.get(at + 1)) {
+        (b'\r', Some(b'\n')) => Some(at + 2),
+        (b'\r', None) => None,
+        _ => Some(at + 1),
+    }
+}
+
+/// The joined `data` of one event; empty if it has none.
+pub fn data(event: &[u8]) -> std::borrow::Cow<'_, [u8]> {
+    use std::borrow::Cow;
+    let mut found: Cow<[u8]> = Cow::Borrowed(&[]);
+    let mut any = false;
+    for line in event.split(|b| *b == b'\n' || *b == b'\r') {
+        let Some(value) = line.strip_prefix(b"data") else { continue };
+        let value = match value.split_first() {
+            Some((b':', rest)) => rest.strip_prefix(b" ").unwrap_or(rest),
+            None => value,
+            _ => continue,
+        };
+        if any {
+            let joined = found.to_mut();
+            joined.push(b'\n');
+            joined.extend_from_slice(value);
+        } else {
+            found = Cow::Borrowed(value);
+            any = true;
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STREAM: &str =
+        "data: {\"a\":1}\n\n: comment\nevent: x\ndata: é\r\n\r\ndata: one\ndata: two\n\ndata:[DONE]\n\nrest";
+
+    fn cut(chunks: &[&[u8]]) -> (Vec<Vec<u8>>, Vec<u8>) {
+        let (mut cutter, mut events) = (EventCutter::default(), Vec::new());
+        for chunk in chunks {
+            cutter.push(chunk, |event| events.push(event.to_vec()));
+        }
+        (events, cutter.take_rest())
+    }
+
+    #[test]
+    fn every_split_gives_the_same_events() {
+        for text in [STREAM.to_owned(), STREAM.replace('\n', "\r\n").replace("\r\r", "\r")] {
+            let text = text.as_bytes();
+            let whole = cut(&[text]);
+            assert_eq!(whole.0.len(), 4);
+            assert_eq!(whole.0.concat().len() + whole.1.len(), text.len());
+            for i in 0..text.len() {
+                for j in i..text.len() {
+                    assert_eq!(cut(&[&text[..i], &text[i..j], &text[j..]]), whole, "{i} {j}");
+                }
+            }
+            assert_eq!(cut(&text.chunks(1).collect::<Vec<_>>()), whole);
+        }
+    }
+
+    #[test]
+    fn data_is_joined_and_the_rest_ignored() {
+        let (events, _) = cut(&[STREAM.as_bytes()]);
+        let all: Vec<_> = events.iter().map(|e| String::from_utf8(data(e).into_owned()).unwrap()).collect();
+        assert_eq!(all, ["{\"a\":1}", "é", "one\ntwo", "[DONE]"]);
+        assert_eq!(&*data(b"database: x\n\n"), b"");
+        assert_eq!(&*data(b"data\n\n"), b"");
+    }
+}

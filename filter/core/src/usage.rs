@@ -1,0 +1,161 @@
+//! What a provider says an answer took, read from its JSON.
+
+use crate::json::{InvalidJson, Kind, Scanner};
+
+/// Tokens of one answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Input tokens, cached ones included (OpenAI's `prompt_tokens`).
+    pub input: u64,
+    /// Input tokens that the provider read from its prompt cache (`prompt_tokens_details.cached_tokens`).
+    pub cached_input: u64,
+    /// Output tokens, reasoning included (`completion_tokens`).
+    pub output: u64,
+}
+
+/// What one completion object or stream chunk tells us.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Completion {
+    /// Its usage, if it carries one.
+    pub usage: Option<Usage>,
+    /// Whether `choices` is there and empty, as in the extra usage chunk of a stream.
+    pub choices_empty: bool,
+    /// Whether there is a `choices` array.
+    pub has_choices: bool,
+    /// Whether the object is an error (`{"error": …}`), which some providers send inside a stream.
+    pub is_error: bool,
+    /// Bytes of text that the choices carry: content, reasoning, names and arguments of tool calls.
+    pub text_bytes: usize,
+}
+
+impl Usage {
+    /// What is charged where no usage came: four bytes of text are about a token of English, and a token is never free.
+    pub fn estimate(input_bytes: usize, output_bytes: usize) -> Self {
+        Self { input: (input_bytes as u64).div_ceil(4), cached_input: 0, output: (output_bytes as u64).div_ceil(4) }
+    }
+}
+
+/// Deepest nesting that an answer may have: more than any schema-bound output needs.
+const MAX_DEPTH: u32 = 256;
+
+/// Reads a completion object or chunk.
+///
+/// # Errors
+/// If it is not a JSON object.
+pub fn read(text: &[u8]) -> Result<Completion, InvalidJson> {
+    let mut found = Completion::default();
+    let mut scanner = Scanner::new(text, MAX_DEPTH);
+    scanner.object(|s, key| match s.bytes(&key) {
+        b"\"usage\"" if s.peek()? == Kind::Object => {
+            found.usage = Some(read_usage(s)?);
+            Ok(())
+        }
+        b"\"choices\"" if s.peek()? == Kind::Array => {
+            found.has_choices = true;
+            found.choices_empty = true;
+            s.array(|s, _| {
+                found.choices_empty = false;
+                if s.peek()? != Kind::Object {
+                    return s.value().map(drop);
+                }
+                s.object(|s, key| match s.bytes(&key) {
+                    b"\"delta\"" | b"\"message\"" => text_bytes(s, &mut found.text_bytes),
+                    _ => s.value().map(drop),
+                })
+            })
+        }
+        b"\"error\"" if s.peek()? != Kind::Null => {
+            found.is_error = true;
+            s.value().map(drop)
+        }
+        _ => s.value().map(drop),
+    })?;
+    scanner.finish()?;
+    Ok(found)
+}
+
+/// Adds up the strings of one value, but for the role, which is not generated.
+fn text_bytes(s: &mut Scanner, sum: &mut usize) -> Result<(), InvalidJson> {
+    match s.peek()? {
+        Kind::Object => s.object(|s, key| match s.bytes(&key) {
+            b"\"role\"" | b"\"type\"" | b"\"id\"" => s.value().map(drop),
+            _ => text_bytes(s, sum),
+        }),
+        Kind::Array => s.array(|s, _| text_bytes(s, sum)),
+        Kind::String => {
+            *sum += s.value()?.span.len() - 2;
+            Ok(())
+        }
+        _ => s.value().map(drop),
+    }
+}
+
+fn read_usage(s: &mut Scanner) -> Result<Usage, InvalidJson> {
+    let mut usage = Usage::default();
+    s.object(|s, key| match s.bytes(&key) {
+        b"\"prompt_tokens\"" => tokens(s, &mut usage.input),
+        b"\"completion_tokens\"" => tokens(s, &mut usage.output),
+        b"\"prompt_tokens_details\"" if s.peek()? == Kind::Object => s.object(|s, key| match s.bytes(&key) {
+            b"\"cached_tokens\"" => tokens(s, &mut usage.cached_input),
+            _ => s.value().map(drop),
+        }),
+        _ => s.value().map(drop),
+    })?;
+    usage.cached_input = usage.cached_input.min(usage.input);
+    Ok(usage)
+}
+
+/// A count of tokens; what is no count (null, negative, a fraction, absurdly large) counts as the largest plausible
+/// amount if it is a large number and as 0 otherwise, so that nothing wraps and a broken provider cannot charge without bound.
+fn tokens(s: &mut Scanner, into: &mut u64) -> Result<(), InvalidJson> {
+    const MOST: u64 = 1_000_000_000;
+    let value = s.value()?;
+    if value.kind == Kind::Number {
+        let text = std::str::from_utf8(s.bytes(&value.span)).unwrap_or_default();
+        // `as` saturates: a negative number or NaN becomes 0.
+        *into = text.parse::<u64>().unwrap_or_else(|_| text.parse::<f64>().unwrap_or(0.0) as u64).min(MOST);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_openai_usage() {
+        let text = br#"{"id":"x","choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":9}"}}],
+            "usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,"prompt_tokens_details":{"cached_tokens":4}}}"#;
+        let completion = read(text).unwrap();
+        assert_eq!(completion.usage, Some(Usage { input: 10, cached_input: 4, output: 5 }));
+        assert!(completion.has_choices && !completion.choices_empty && !completion.is_error);
+    }
+
+    #[test]
+    fn null_usage_is_none_and_the_extra_chunk_is_known() {
+        assert_eq!(read(br#"{"choices":[{}],"usage":null}"#).unwrap().usage, None);
+        let extra = read(br#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#).unwrap();
+        assert!(extra.choices_empty && extra.usage.is_some());
+        assert!(read(br#"{"error":{"message":"overloaded"}}"#).unwrap().is_error);
+        assert!(!read(br#"{"error":null,"choices":[{}]}"#).unwrap().is_error);
+    }
+
+    #[test]
+    fn absurd_counts_neither_wrap_nor_charge_without_bound() {
+        let usage =
+            |n: &str| read(format!(r#"{{"usage":{{"prompt_tokens":{n}}}}}"#).as_bytes()).unwrap().usage.unwrap().input;
+        assert_eq!(usage("-5"), 0);
+        assert_eq!(usage("1e30"), 1_000_000_000);
+        assert_eq!(usage("99999999999999999999999"), 1_000_000_000);
+        assert_eq!(usage("12.0"), 12);
+        assert_eq!(usage("\"7\""), 0);
+        assert_eq!(usage("null"), 0);
+    }
+
+    #[test]
+    fn broken_json_is_an_error() {
+        for text in [&b""[..], b"[]", b"{\"usage\":", b"{\"usage\":{\"prompt_tokens\":1}", b"{}x", b"oops"] {
+            assert!(read(text).is_err());
+        }
+    }
+}

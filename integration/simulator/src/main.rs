@@ -21,10 +21,12 @@ mod rules;
 mod schema;
 mod serve;
 mod sse;
+mod tls;
 mod wire;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -56,6 +58,12 @@ struct Flags {
     /// Worker threads; one is the cheapest and enough for most gateways.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// A PEM certificate chain: every listener then takes TLS as well as plain connections.
+    #[arg(long, requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's key.
+    #[arg(long, requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -90,6 +98,10 @@ fn main() -> ExitCode {
 async fn run(flags: Flags) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let tls = match flags.tls_cert.as_deref().zip(flags.tls_key.as_deref()) {
+        Some((certificate, key)) => Some(tls::load(certificate, key)?),
+        None => None,
+    };
     let sim = Arc::new(serve::Sim::new(serve::Settings {
         name: flags.name,
         models: flags.models,
@@ -97,6 +109,7 @@ async fn run(flags: Flags) -> std::io::Result<()> {
         ttft_ms: flags.ttft_ms,
         chunk_ms: flags.chunk_ms,
         listeners: flags.listen.len(),
+        tls,
     }));
     for (index, address) in flags.listen.iter().enumerate() {
         let listener = tokio::net::TcpListener::bind(address)

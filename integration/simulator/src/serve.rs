@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
+use tokio_rustls::TlsAcceptor;
 
 use crate::answer::{Ask, Circumstances, compose};
 use crate::behavior::Behavior;
@@ -24,7 +25,6 @@ use crate::{control, directive};
 const LARGEST_BODY: usize = 64 << 20;
 
 /// What the flags set.
-#[derive(Debug)]
 pub struct Settings {
     /// The provider it poses as.
     pub name: String,
@@ -38,10 +38,11 @@ pub struct Settings {
     pub chunk_ms: u64,
     /// The number of listeners.
     pub listeners: usize,
+    /// How to accept TLS, if at all.
+    pub tls: Option<TlsAcceptor>,
 }
 
 /// The simulator: everything that requests share.
-#[derive(Debug)]
 pub struct Sim {
     settings: Settings,
     obliging: Arc<Behavior>,
@@ -63,6 +64,11 @@ impl Sim {
             health: Health::new(settings.listeners),
             settings,
         }
+    }
+
+    /// How to accept TLS, if at all.
+    pub fn tls(&self) -> Option<&TlsAcceptor> {
+        self.settings.tls.as_ref()
     }
 }
 

@@ -8,3 +8,4 @@ mod framing;
 mod http2;
 mod process;
 mod raw;
+mod tls;

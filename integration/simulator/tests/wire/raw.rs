@@ -11,7 +11,7 @@ use serde_json::Value;
 pub enum End {
     Closed,
     Reset,
-    /// Nothing for a second.
+    /// Nothing for two seconds.
     Silent,
 }
 
@@ -46,7 +46,7 @@ pub fn get(path: &str) -> Vec<u8> {
 /// Sends `request` and reads until the peer ends.
 pub fn exchange(address: SocketAddr, request: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     stream.write_all(request).unwrap();
     let mut bytes = Vec::new();
     let mut piece = vec![0; 65_536];

@@ -196,7 +196,8 @@ fn document(
     if behavior.gzip {
         bytes = gzip(&bytes);
     }
-    if trouble.is_none() && behavior.split.is_none() {
+    let is_stream = content_type.as_bytes().starts_with(b"text/event-stream");
+    if trouble.is_none() && behavior.split.is_none() && !is_stream {
         return respond(StatusCode::OK, content_type, SimBody::whole(bytes, Some(exchange)));
     }
     let length = bytes.len();
@@ -214,7 +215,6 @@ fn document(
         split: behavior.split,
     };
     let body = SimBody::Played(Box::pin(player::play(score, Arc::clone(line), exchange)));
-    let is_stream = content_type.as_bytes().starts_with(b"text/event-stream");
     let mut response = respond(StatusCode::OK, content_type, body);
     if !is_stream {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));

@@ -70,6 +70,15 @@ fn chunks_have_the_asked_number_and_size() {
 }
 
 #[test]
+fn a_raw_stream_is_sent_as_one() {
+    let sim = Simulator::start();
+    let body = "data: {\"own\":1}\r\rdata: [DONE]\n\n";
+    let answer = sim.ask(true, &json!({"body": body, "content_type": "text/event-stream"}));
+    assert_eq!((answer.text(), answer.complete, answer.header("content-length")), (body, true, None));
+    assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+}
+
+#[test]
 fn usage_is_as_told() {
     let sim = Simulator::start();
     let usage = json!({"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3});

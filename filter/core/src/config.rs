@@ -40,7 +40,7 @@ pub struct Config {
 }
 
 /// The source of a caller's identity.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(tag = "source", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Identity {
@@ -56,6 +56,42 @@ pub enum Identity {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user: Option<String>,
     },
+}
+
+/// All fields of every source. Read in place of the tagged enum, which buffers: its mistakes lose their place, and its
+/// unit variants let unknown fields pass.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IdentityFields {
+    source: IdentitySource,
+    #[serde(default)]
+    tenant: Option<String>,
+    #[serde(default)]
+    user: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum IdentitySource {
+    ApiKey,
+    Header,
+}
+
+impl<'de> Deserialize<'de> for Identity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Deserialize::deserialize(deserializer)? {
+            IdentityFields { source: IdentitySource::Header, tenant: Some(tenant), user } => {
+                Ok(Self::Header { tenant, user })
+            }
+            IdentityFields { source: IdentitySource::Header, tenant: None, .. } => {
+                Err(de::Error::missing_field("tenant"))
+            }
+            IdentityFields { source: IdentitySource::ApiKey, tenant: None, user: None } => Ok(Self::ApiKey),
+            IdentityFields { source: IdentitySource::ApiKey, .. } => Err(de::Error::custom(
+                "the source api_key has no other fields; tenant and user belong to the source header",
+            )),
+        }
+    }
 }
 
 /// Bounds on a request.
@@ -288,8 +324,11 @@ pub struct Key {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct KeyWithExpiry {
+    /// `sha256:` and 64 hexadecimal digits: the SHA-256 of the key's bytes.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^sha256:[0-9a-fA-F]{64}$")))]
     hash: String,
-    #[serde(default)]
+    /// RFC 3339 time (UTC, `Z`) from which the key is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     expires: Option<String>,
 }
 
@@ -332,7 +371,7 @@ impl JsonSchema for Key {
         let with_expiry = generator.subschema_for::<KeyWithExpiry>();
         schemars::json_schema!({
             "description": "An API key as SHA-256, alone or with the time from which it is refused.",
-            "anyOf": [{"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}, with_expiry]
+            "anyOf": [{"type": "string", "pattern": "^sha256:[0-9a-fA-F]{64}$"}, with_expiry]
         })
     }
 }

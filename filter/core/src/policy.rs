@@ -3,8 +3,8 @@
 use crate::config::{self, Capability, Config, DataClass, Dialect, Identity, Limits, OutputParam};
 use crate::identity::KeyTable;
 use crate::price::Price;
-use crate::problem::Problem;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::problem::{Problem, quoted};
+use std::collections::BTreeMap;
 
 macro_rules! index {
     ($(#[$doc:meta] $name:ident($int:ty);)*) => {$(
@@ -200,23 +200,38 @@ impl Policy {
 struct Names<'a> {
     singular: &'static str,
     plural: &'static str,
+    needed: bool,
     sorted: Vec<&'a str>,
 }
 
 impl<'a> Names<'a> {
-    fn of<T>(singular: &'static str, plural: &'static str, section: &'a BTreeMap<String, T>) -> Self {
-        Self { singular, plural, sorted: section.keys().map(String::as_str).collect() }
+    /// Reports a section that is too small or too large.
+    fn of<T>(
+        (singular, plural): (&'static str, &'static str),
+        section: &'a BTreeMap<String, T>,
+        (least, most): (usize, usize),
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        if section.len() < least {
+            problems.push(Problem::new(plural, format!("at least one {singular} is needed")));
+        }
+        if section.len() > most {
+            problems.push(Problem::new(plural, format!("{} entries; at most {most} are supported", section.len())));
+        }
+        Self { singular, plural, needed: least > 0, sorted: section.keys().map(String::as_str).collect() }
     }
 
     fn find(&self, name: &str, place: impl FnOnce() -> String, problems: &mut Vec<Problem>) -> Option<usize> {
         let found = self.sorted.binary_search(&name).ok();
-        if found.is_none() {
+        // Of an empty section that must not be empty this has been said once.
+        let said = self.sorted.is_empty() && self.needed;
+        if found.is_none() && !said {
             let some: Vec<_> = self.sorted.iter().take(20).copied().collect();
             let more = if self.sorted.len() > some.len() { ", …" } else { "" };
             let have = if some.is_empty() { "none".to_owned() } else { format!("{}{more}", some.join(", ")) };
             problems.push(Problem::new(
                 place(),
-                format!("no {} named \"{name}\"; {} are {have}", self.singular, self.plural),
+                format!("no {} named {}; {} are {have}", self.singular, quoted(name), self.plural),
             ));
         }
         found
@@ -234,16 +249,11 @@ impl TryFrom<Config> for Policy {
 
         check_identity(&identity, p);
         check_limits(&limits, p);
-        check_section_size("providers", providers.len(), 1000, true, p);
-        check_section_size("models", models.len(), 10_000, true, p);
-        check_section_size("tasks", tasks.len(), 10_000, false, p);
-        check_section_size("tiers", tiers.len(), 1000, true, p);
-        check_section_size("tenants", tenants.len(), 10_000_000, true, p);
-
-        let provider_names = Names::of("provider", "providers", &providers);
-        let model_names = Names::of("model", "models", &models);
-        let task_names = Names::of("task", "tasks", &tasks);
-        let tier_names = Names::of("tier", "tiers", &tiers);
+        let provider_names = Names::of(("provider", "providers"), &providers, (1, 1000), p);
+        let model_names = Names::of(("model", "models"), &models, (1, 10_000), p);
+        let task_names = Names::of(("task", "tasks"), &tasks, (0, 10_000), p);
+        let tier_names = Names::of(("tier", "tiers"), &tiers, (1, 1000), p);
+        Names::of(("tenant", "tenants"), &tenants, (1, 10_000_000), p);
 
         let default_task =
             default_task.and_then(|name| task_names.find(&name, || "default_task".into(), p)).map(|i| TaskId(i as u16));
@@ -263,7 +273,9 @@ impl TryFrom<Config> for Policy {
             ));
         }
         keys.finish(p, |tenant| tenants.keys().nth(tenant.0 as usize).map_or("", String::as_str));
-        if matches!(identity, Identity::ApiKey) && keys.is_empty() {
+        // A key that was refused above is a key: it has been reported once.
+        let keyless = keys.is_empty() && !tenants.is_empty() && tenants.values().all(|t| t.keys.is_empty());
+        if identity == Identity::ApiKey && keyless {
             p.push(Problem::new("tenants", "no tenant has a key, so nobody could call; add `keys`, or set `identity`"));
         }
         let built_providers = providers.iter().map(|(name, v)| build_provider(name, v, p)).collect();
@@ -282,15 +294,6 @@ impl TryFrom<Config> for Policy {
             tenants: built_tenants,
             keys,
         })
-    }
-}
-
-fn check_section_size(section: &str, len: usize, most: usize, needed: bool, problems: &mut Vec<Problem>) {
-    if needed && len == 0 {
-        problems.push(Problem::new(section, "at least one is needed"));
-    }
-    if len > most {
-        problems.push(Problem::new(section, format!("{len} entries; at most {most} are supported")));
     }
 }
 
@@ -325,21 +328,11 @@ fn build_provider(name: &str, provider: &config::Provider, problems: &mut Vec<Pr
     {
         problems.push(Problem::new(
             format!("{place}.base_path"),
-            format!("\"{base_path}\" is not a path that starts with \"/\" and does not end with it"),
+            format!("{} is not a path that starts with \"/\" and does not end with it", quoted(base_path)),
         ));
     }
-    if let Some(config::Credential { header, prefix, env, file, sds }) = credential {
-        check_header_name(&format!("{place}.credential.header"), header, problems);
-        if !prefix.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'%') {
-            problems
-                .push(Problem::new(format!("{place}.credential.prefix"), "only printable ASCII without % is allowed"));
-        }
-        if [env, file, sds].iter().filter(|source| source.is_some()).count() != 1 {
-            problems.push(Problem::new(
-                format!("{place}.credential"),
-                "name exactly one source of the key: env, file or sds",
-            ));
-        }
+    if let Some(credential) = credential {
+        check_credential(&format!("{place}.credential"), credential, problems);
     }
     Provider {
         name: name.into(),
@@ -348,6 +341,37 @@ fn build_provider(name: &str, provider: &config::Provider, problems: &mut Vec<Pr
         data: *data,
         base_path: base_path.as_str().into(),
         credential: credential.clone(),
+    }
+}
+
+/// No message repeats a value: it may be the key itself, in the wrong place.
+fn check_credential(place: &str, credential: &config::Credential, problems: &mut Vec<Problem>) {
+    let config::Credential { header, prefix, env, file, sds } = credential;
+    if !is_header_name(header) {
+        problems.push(Problem::new(format!("{place}.header"), format!("not a usable header name: {HEADER_NAME}")));
+    }
+    if !prefix.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'%') {
+        problems.push(Problem::new(format!("{place}.prefix"), "only printable ASCII without % is allowed"));
+    }
+    if [env, file, sds].iter().filter(|source| source.is_some()).count() != 1 {
+        problems.push(Problem::new(place, "name exactly one source of the key: env, file or sds"));
+    }
+    if let Some(env) = env
+        && (env.bytes().next().is_none_or(|b| b.is_ascii_digit())
+            || !env.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
+    {
+        problems.push(Problem::new(
+            format!("{place}.env"),
+            "not the name of an environment variable, like OPENAI_API_KEY; the key itself never belongs in a policy",
+        ));
+    }
+    for (field, path) in [("file", file), ("sds", sds)] {
+        if path.as_ref().is_some_and(|path| !path.starts_with('/') || path.chars().any(char::is_control)) {
+            problems.push(Problem::new(
+                format!("{place}.{field}"),
+                "not an absolute path, like /etc/envoy/openai.key; the key itself never belongs in a policy",
+            ));
+        }
     }
 }
 
@@ -376,11 +400,14 @@ fn build_model(name: &str, model: &config::Model, providers: &Names, problems: &
     }
     check_range(&place, "context", *context, 1..=100_000_000, problems);
     check_range(&place, "max_output_tokens", *max_output_tokens, 1..=100_000_000, problems);
-    for param in unsupported_params {
-        if ["model", "messages", "stream"].contains(&param.as_str()) {
-            problems
-                .push(Problem::new(format!("{place}.unsupported_params"), format!("every model takes \"{param}\"")));
-        }
+    for (i, param) in unsupported_params.iter().enumerate() {
+        let message = match param.as_str() {
+            "" => "the name of a request field is expected",
+            "model" | "messages" | "stream" | "stream_options" => "every model takes this field",
+            "max_tokens" | "max_completion_tokens" => "say with `output_param` which output limit the model takes",
+            _ => continue,
+        };
+        problems.push(Problem::new(format!("{place}.unsupported_params[{i}]"), message));
     }
     let mut unsupported: Vec<Box<str>> = unsupported_params.iter().map(|p| p.as_str().into()).collect();
     unsupported.sort_unstable();
@@ -454,7 +481,11 @@ fn build_tenant(
     }
     let tier = tiers.find(tier, || format!("tenants.{name}.tier"), problems).unwrap_or(0);
     for (i, key) in keys.iter().enumerate() {
-        if let Err(message) = table.add(id, key) {
+        // Checked here because the message must not repeat the value: hash, time and key are easily confused.
+        if key.expires.as_ref().is_some_and(|time| humantime::parse_rfc3339(time).is_err()) {
+            let place = format!("tenants.{name}.keys[{i}].expires");
+            problems.push(Problem::new(place, "not a time like 2027-01-31T00:00:00Z"));
+        } else if let Err(message) = table.add(id, key) {
             problems.push(Problem::new(format!("tenants.{name}.keys[{i}]"), message));
         }
     }
@@ -489,14 +520,18 @@ fn check_name(place: &str, name: &str, punctuation: &str, problems: &mut Vec<Pro
     }
 }
 
+const HEADER_NAME: &str = "lower case letters, digits, - and _, and none of the proxy's own";
+
 fn check_header_name(place: &str, name: &str, problems: &mut Vec<Problem>) {
-    let valid = !name.is_empty()
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
-    let taken: BTreeSet<&str> = ["host", "content-length", "transfer-encoding", "connection"].into();
-    if !valid || taken.contains(name) || name.starts_with("x-pointsman-") || name.starts_with("x-envoy-") {
-        problems.push(Problem::new(
-            place,
-            format!("\"{name}\" is not a usable header name: lower case letters, digits, - and _, and none of the proxy's own"),
-        ));
+    if !is_header_name(name) {
+        problems.push(Problem::new(place, format!("{} is not a usable header name: {HEADER_NAME}", quoted(name))));
     }
+}
+
+fn is_header_name(name: &str) -> bool {
+    let taken = ["host", "content-length", "transfer-encoding", "connection"];
+    !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+        && !taken.contains(&name)
+        && !["x-pointsman-", "x-envoy-"].iter().any(|own| name.starts_with(own))
 }

@@ -1,1 +1,15 @@
-//! Stub.
+//! Pointsman's Wasm module: host glue only. Each callback gathers values, calls the core, applies what it returns.
+//!
+//! One module, two roles: `gateway` (a downstream HTTP filter, once per request) and `model` (an upstream HTTP filter of
+//! every plan cluster, once per attempt). The plugin configuration says which: `{"role": "gateway", "policy": {…}}` or
+//! `{"role": "model"}`.
+
+mod gateway;
+mod host;
+mod metrics;
+mod model;
+mod root;
+
+proxy_wasm::main! {{
+    proxy_wasm::set_root_context(|_| Box::new(root::Root::default()));
+}}

@@ -16,12 +16,16 @@ pub struct Canonical {
     pub heads: Vec<Vec<u8>>,
     /// The parts of the caller's body that follow the head, to be joined by commas.
     pub rest: Vec<Span>,
+    /// What follows the last of them: the closing brace, if that part does not contain it.
+    pub closing: Span,
 }
 
 impl Canonical {
     /// The length of what follows the head, in bytes.
     pub fn rest_len(&self) -> usize {
-        self.rest.iter().map(ExactSizeIterator::len).sum::<usize>() + self.rest.len().saturating_sub(1)
+        self.rest.iter().map(ExactSizeIterator::len).sum::<usize>()
+            + self.rest.len().saturating_sub(1)
+            + self.closing.len()
     }
 
     /// If the rest is one piece that runs to the end of the body, where it starts: then only a prefix has to be replaced.
@@ -43,6 +47,7 @@ impl Canonical {
             }
             out.extend_from_slice(body.get(span.clone()).unwrap_or_default());
         }
+        out.extend_from_slice(body.get(self.closing.clone()).unwrap_or_default());
         out
     }
 }
@@ -88,42 +93,36 @@ pub fn build(policy: &Policy, request: &ChatRequest, task: Option<TaskId>, model
             head
         })
         .collect();
-    Canonical { heads, rest: rest(request, moves) }
+    let (rest, closing) = rest(request, moves);
+    Canonical { heads, rest, closing }
 }
 
 /// The caller's bytes without the members that move: runs of kept members, commas and white space between them included.
-fn rest(request: &ChatRequest, moves: impl Fn(&Member) -> bool) -> Vec<Span> {
-    let mut rest: Vec<Span> = Vec::with_capacity(2);
-    let mut open: Option<Span> = None;
+///
+/// Also returns what follows the last run, unless the run contains it.
+fn rest(request: &ChatRequest, moves: impl Fn(&Member) -> bool) -> (Vec<Span>, Span) {
+    let mut runs: Vec<Span> = Vec::with_capacity(2);
+    let mut after_kept = false;
+    let mut end = request.body.iter().position(|b| *b == b'{').map_or(0, |brace| brace + 1);
     for (i, member) in request.members.iter().enumerate() {
-        if moves(member) {
-            rest.extend(open.take());
-            continue;
-        }
-        let start = match i.checked_sub(1).and_then(|before| request.members.get(before)) {
-            // After the comma that follows the member before.
-            Some(before) => after_comma(request, before.value.span.end, member.key.start),
-            None => request.body.iter().position(|b| *b == b'{').map_or(0, |brace| brace + 1),
-        };
-        open = Some(open.map_or(start, |span| span.start)..member.value.span.end);
-    }
-    // `messages` never moves, so there is at least one kept member; the closing brace and what follows belongs to the last.
-    match open {
-        Some(last) => rest.push(last.start..request.body.len()),
-        None => {
-            let end = request.members.last().map_or(0, |m| m.value.span.end);
-            if let Some(last) = rest.last_mut() {
-                let closing = request.body.get(end..).unwrap_or_default();
-                // The brace directly after the last kept member joins it where nothing was between them.
-                if last.end == end {
-                    last.end += closing.len();
-                } else {
-                    rest.push(end..request.body.len());
-                }
+        let kept = !moves(member);
+        match runs.last_mut() {
+            Some(run) if kept && after_kept => run.end = member.value.span.end,
+            _ if kept => {
+                let start = if i == 0 { end } else { after_comma(request, end, member.key.start) };
+                runs.push(start..member.value.span.end);
             }
+            _ => {}
         }
+        after_kept = kept;
+        end = member.value.span.end;
     }
-    rest
+    let mut closing = end..request.body.len();
+    if let Some(last) = runs.last_mut().filter(|last| last.end == end) {
+        last.end = closing.end;
+        closing = closing.end..closing.end;
+    }
+    (runs, closing)
 }
 
 fn after_comma(request: &ChatRequest, from: usize, to: usize) -> usize {
@@ -179,4 +178,123 @@ fn stream_options_into(head: &mut Vec<u8>, request: &ChatRequest) {
         });
     }
     head.push(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::from_value;
+    use serde_json::{Value, json};
+
+    fn policy(models: Value) -> Policy {
+        let names: Vec<&String> = models.as_object().unwrap().keys().collect();
+        let document = json!({
+            "providers": {"p": {"dialect": "openai", "data": "regulated"}},
+            "tiers": {"t": {"models": names}},
+            "tenants": {"x": {"tier": "t", "keys": [format!("sha256:{}", "0".repeat(64))]}},
+            "models": models,
+        });
+        from_value(&document).unwrap().1
+    }
+
+    fn model(max: u64) -> Value {
+        json!({"provider": "p", "model": "real-\"id\"", "tier": "mid", "context": 1000, "max_output_tokens": max})
+    }
+
+    /// The first attempt's body, and every attempt's body as the model stage makes it.
+    fn bodies(policy: &Policy, body: &str) -> Vec<String> {
+        let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
+        let models: Vec<ModelId> = policy.models().map(|(id, _)| id).collect();
+        let canonical = build(policy, &request, None, &models);
+        let first = String::from_utf8(canonical.assemble(body.as_bytes())).unwrap();
+        let rest = &first[canonical.heads[0].len()..];
+        assert_eq!(rest.len(), canonical.rest_len());
+        if let Some(prefix) = canonical.prefix_only(body.len()) {
+            assert_eq!(&body[prefix..], rest);
+        }
+        canonical.heads.iter().map(|head| format!("{}{rest}", std::str::from_utf8(head).unwrap())).collect()
+    }
+
+    fn one(body: &str) -> String {
+        bodies(&policy(json!({"m": model(100)})), body).remove(0)
+    }
+
+    const M: &str = r#""messages": [ {"role":"user","content":"h\u00e9 1.0e5"} ]"#;
+    const ID: &str = r#"{"model":"real-\"id\"","#;
+
+    #[test]
+    fn every_other_byte_is_the_callers_wherever_the_model_stands() {
+        assert_eq!(one(&format!(r#"{{"model":"m",{M},"x":1.50 }} "#)), format!(r#"{ID}{M},"x":1.50 }} "#));
+        assert_eq!(one(&format!("{{ {M} ,\n\"model\":\"m\" }}")), format!("{ID} {M} }}"));
+        assert_eq!(
+            one(&format!(r#"{{ "a":1, "model" : "m" , {M}, "b" : [ ] }}"#)),
+            format!(r#"{ID} "a":1, {M}, "b" : [ ] }}"#)
+        );
+        assert_eq!(one(&format!("{{{M}}}")), format!("{ID}{M}}}"));
+        assert_eq!(one(&format!("\n {{\t{M}\n}}\n")), format!("{ID}\t{M}\n}}\n"));
+    }
+
+    #[test]
+    fn usage_is_always_asked_of_a_stream() {
+        let ask = r#""stream_options":{"include_usage":true"#;
+        assert_eq!(one(&format!(r#"{{{M},"stream":true}}"#)), format!(r#"{ID}{ask}}},{M},"stream":true}}"#));
+        let with_other = format!(r#"{{{M},"stream_options":{{"x":[1],"include_usage":false}},"stream":true}}"#);
+        assert_eq!(one(&with_other), format!(r#"{ID}{ask},"x":[1]}},{M},"stream":true}}"#));
+        let asked = format!(r#"{{{M},"stream":true,"stream_options":{{"include_usage":true}}}}"#);
+        assert_eq!(one(&asked), format!(r#"{ID}{}"#, &asked[1..]));
+        let null = format!(r#"{{{M},"stream_options":null,"stream":true}}"#);
+        assert_eq!(one(&null), format!(r#"{ID}{ask}}},{M},"stream":true}}"#));
+    }
+
+    #[test]
+    fn each_attempt_gets_its_own_output_limit() {
+        let mut strict = model(50);
+        strict["output_param"] = json!("max_completion_tokens");
+        let both = policy(json!({"a": model(100), "b": strict}));
+        let all = bodies(&both, &format!(r#"{{{M},"max_tokens":80}}"#));
+        assert_eq!(all, [format!(r#"{ID}"max_tokens":80,{M}}}"#), format!(r#"{ID}"max_completion_tokens":50,{M}}}"#)]);
+        // Within the limits of all, it stays where it was.
+        let loose = policy(json!({"a": model(100), "b": model(90)}));
+        let all = bodies(&loose, &format!(r#"{{{M},"max_tokens":80}}"#));
+        assert_eq!(all, [format!(r#"{ID}{M},"max_tokens":80}}"#), format!(r#"{ID}{M},"max_tokens":80}}"#)]);
+        assert_eq!(
+            one(&format!(r#"{{{M},"max_completion_tokens":101}}"#)),
+            format!(r#"{ID}"max_completion_tokens":100,{M}}}"#)
+        );
+    }
+
+    #[test]
+    fn a_dropped_field_goes_only_to_models_that_take_it() {
+        let mut strict = model(100);
+        strict["unsupported_params"] = json!(["seed"]);
+        strict["drop_params"] = json!(true);
+        let both = policy(json!({"a": model(100), "b": strict}));
+        let all = bodies(&both, &format!(r#"{{"seed":  7,{M}}}"#));
+        assert_eq!(all, [format!(r#"{ID}"seed":  7,{M}}}"#), format!("{ID}{M}}}")]);
+    }
+
+    #[test]
+    fn every_order_of_members_gives_valid_json_with_the_same_meaning() {
+        let members = [M, r#""model":"m""#, r#""stream":true"#, r#""max_tokens":500"#, r#""z":{}"#];
+        let mut orders = vec![Vec::new()];
+        for _ in 0..members.len() {
+            orders = orders
+                .into_iter()
+                .flat_map(|order: Vec<usize>| {
+                    (0..members.len())
+                        .filter(|i| !order.contains(i))
+                        .map(|i| [order.clone(), vec![i]].concat())
+                        .collect::<Vec<_>>()
+                })
+                .collect();
+        }
+        let expected: Value = serde_json::from_str(&format!(
+            r#"{{"model":"real-\"id\"",{M},"stream":true,"stream_options":{{"include_usage":true}},"max_tokens":100,"z":{{}}}}"#
+        ))
+        .unwrap();
+        for order in orders {
+            let body = format!("{{{}}}", order.iter().map(|i| members[*i]).collect::<Vec<_>>().join(" , "));
+            assert_eq!(serde_json::from_str::<Value>(&one(&body)).unwrap(), expected, "{body}");
+        }
+    }
 }

@@ -302,15 +302,15 @@ impl<'a> ChatRequest<'a> {
 }
 
 /// Few members are compared one by one; many, which only a hostile body has, by a set.
-fn is_duplicate<'a>(members: &[Member<'a>], names: &mut BTreeSet<Cow<'a, str>>, name: &Cow<'a, str>) -> bool {
+fn is_duplicate<'a>(members: &[Member<'a>], names: &mut BTreeSet<Cow<'a, str>>, name: &str) -> bool {
     const FEW: usize = 32;
     if members.len() < FEW {
-        return members.iter().any(|m| m.name == *name);
+        return members.iter().any(|m| m.name == name);
     }
     if names.is_empty() {
         names.extend(members.iter().map(|m| m.name.clone()));
     }
-    !names.insert(name.clone())
+    !names.insert(Cow::Owned(name.to_owned()))
 }
 
 fn text<'a>(param: &str, value: &Scanned, bytes: &'a [u8]) -> Result<Cow<'a, str>, InvalidRequest> {

@@ -8,6 +8,27 @@ use crate::policy::{ModelId, Policy};
 
 const VERSION: u8 = 1;
 
+/// Filter state (`wasm.NAME`) with the record of the plan: gateway stage to model stage.
+pub const STATE_DISPATCH: &str = "pointsman_dispatch";
+/// Filter state with the attempt that is under way: model stage to gateway stage.
+pub const STATE_SERVED: &str = "pointsman_served";
+/// Filter state with the provider of the attempt, by which Envoy chooses the credential.
+pub const STATE_PROVIDER: &str = "pointsman_provider";
+/// Filter state with the members of the audit record.
+pub const STATE_AUDIT: &str = "pointsman_audit";
+
+/// Writes which attempt of the plan (from 0) is under way, and how many Envoy has made.
+pub fn encode_served(index: usize, count: usize) -> [u8; 5] {
+    let [a, b, c, d] = u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes();
+    [u8::try_from(index).unwrap_or(u8::MAX), a, b, c, d]
+}
+
+/// Reads it back.
+pub fn decode_served(state: &[u8]) -> Option<(usize, u32)> {
+    let (index, count) = state.split_first()?;
+    Some((usize::from(*index), u32::from_le_bytes(count.try_into().ok()?)))
+}
+
 /// One attempt of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attempt<'a> {

@@ -436,11 +436,6 @@ impl Exchange {
         }
         all
     }
-
-    /// The trace id, for the log lines of the attempts.
-    pub fn trace_id(&self) -> &str {
-        &self.trace_id
-    }
 }
 
 fn edit(canonical: &Canonical, body: &[u8]) -> BodyEdit {

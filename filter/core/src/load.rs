@@ -28,3 +28,49 @@ pub fn from_value(document: &Value) -> Result<(Config, Policy), Vec<Problem>> {
     let policy = Policy::try_from(config.clone())?;
     Ok((config, policy))
 }
+
+/// The configuration of one plugin instance.
+#[derive(Debug)]
+pub enum PluginConfig {
+    /// The gateway stage, under this policy.
+    Gateway(Policy),
+    /// The model stage, which is told everything by the gateway stage.
+    Model,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPluginConfig<'a> {
+    role: Role,
+    /// Read apart, so that its mistakes are named by their place.
+    #[serde(borrow)]
+    policy: Option<&'a serde_json::value::RawValue>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Role {
+    Gateway,
+    Model,
+}
+
+/// Reads a plugin configuration: `{"role": "gateway", "policy": {…}}` or `{"role": "model"}`.
+///
+/// # Errors
+/// The problems found, never empty.
+pub fn plugin_config(text: &[u8]) -> Result<PluginConfig, Vec<Problem>> {
+    let problem = |message: String| Err(vec![Problem::new("", message)]);
+    match serde_json::from_slice(text) {
+        Ok(RawPluginConfig { role: Role::Gateway, policy: Some(policy) }) => {
+            from_json(policy.get().as_bytes()).map(PluginConfig::Gateway)
+        }
+        Ok(RawPluginConfig { role: Role::Model, policy: None }) => Ok(PluginConfig::Model),
+        Ok(RawPluginConfig { role: Role::Gateway, policy: None }) => {
+            problem("the role \"gateway\" needs a policy".into())
+        }
+        Ok(RawPluginConfig { role: Role::Model, policy: Some(_) }) => {
+            problem("the role \"model\" takes no policy".into())
+        }
+        Err(e) => problem(format!("the plugin configuration is not readable: {e}")),
+    }
+}

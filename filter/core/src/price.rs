@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn cached_tokens_are_part_of_the_input_and_priced_apart() {
-        let usage = Usage { input: 1000, cached_input: 400, output: 100, ..Usage::default() };
+        let usage = Usage { input: 1000, cached_input: 400, output: 100 };
         // 600 × 2.00 + 400 × 0.50 + 100 × 8.00 micro-dollars
         assert_eq!(price(2.0, Some(0.5), 8.0).unwrap().cost(&usage), MicroUsd(2200));
         assert_eq!(price(2.0, None, 8.0).unwrap().cost(&usage), MicroUsd(2800));

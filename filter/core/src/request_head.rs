@@ -24,7 +24,6 @@ pub struct RequestHead<'a> {
     pub data_class: Option<&'a [u8]>,
     /// `x-request-id`, which Envoy sets.
     pub request_id: Option<&'a [u8]>,
-    traceparent: Option<&'a [u8]>,
     authorization: Option<&'a [u8]>,
     x_api_key: Option<&'a [u8]>,
     api_key: Option<&'a [u8]>,
@@ -41,6 +40,8 @@ fn passes(name: &[u8]) -> bool {
             name,
             b"content-type" | b"content-length" | b"accept" | b"x-request-id" | b"traceparent" | b"tracestate"
         )
+        // Envoy finds no route without it; the model stage removes it.
+        || name == b"x-forwarded-proto"
 }
 
 impl<'a> RequestHead<'a> {
@@ -60,7 +61,6 @@ impl<'a> RequestHead<'a> {
                 b"x-pointsman-task" => head.task = head.task.or(Some(value)),
                 b"x-pointsman-data-class" => head.data_class = head.data_class.or(Some(value)),
                 b"x-request-id" => head.request_id = head.request_id.or(Some(value)),
-                b"traceparent" => head.traceparent = head.traceparent.or(Some(value)),
                 b"authorization" => head.authorization = head.authorization.or(Some(value)),
                 b"x-api-key" => head.x_api_key = head.x_api_key.or(Some(value)),
                 b"api-key" => head.api_key = head.api_key.or(Some(value)),
@@ -102,15 +102,10 @@ impl<'a> RequestHead<'a> {
         self.user.filter(|user| !user.is_empty())
     }
 
-    /// The trace id of W3C Trace Context if there is one, else the request id.
+    /// The id that ties the log lines of this request together: Envoy's request id, which the attempts' lines have too.
     pub fn trace_id(&self) -> String {
-        let parent = self.traceparent.and_then(|value| {
-            let mut parts = value.split(|b| *b == b'-');
-            let id = parts.nth(1)?;
-            (id.len() == 32 && id.iter().all(u8::is_ascii_hexdigit)).then_some(id)
-        });
-        let id = parent.or(self.request_id).unwrap_or_default();
-        String::from_utf8_lossy(id.get(..id.len().min(64)).unwrap_or_default()).into_owned()
+        let id = self.request_id.unwrap_or_default();
+        String::from_utf8_lossy(id.get(..id.len().min(128)).unwrap_or_default()).into_owned()
     }
 }
 

@@ -70,12 +70,11 @@ pub fn plan(policy: &Policy, tenant: TenantId, request: &ChatRequest, hints: Hin
     Ok(Plan { task, models, dropped, data, reason })
 }
 
+/// What a request asks for: its task, the chain of models, and how that was found.
+type Target<'p> = (Option<TaskId>, Cow<'p, [ModelId]>, &'static str);
+
 /// The chain that the request asks for.
-fn target<'p>(
-    policy: &'p Policy,
-    request: &ChatRequest,
-    header: Option<&str>,
-) -> Result<(Option<TaskId>, Cow<'p, [ModelId]>, &'static str), Refusal> {
+fn target<'p>(policy: &'p Policy, request: &ChatRequest, header: Option<&str>) -> Result<Target<'p>, Refusal> {
     let find = |name: &str| policy.find_task(name).ok_or_else(|| Refusal::UnknownTask(name.to_owned()));
     let mut named = None;
     for name in [header, request.task.as_deref()].into_iter().flatten() {

@@ -1,0 +1,233 @@
+//! The gateway stage: a downstream HTTP filter, once per request.
+
+use crate::host::{self, Headers};
+use crate::metrics::Metrics;
+use pointsman_core::dispatch::{STATE_AUDIT, STATE_DISPATCH, STATE_SERVED, decode_served};
+use pointsman_core::exchange::{BodyEdit, Exchange, OnRequestHead, OnResponseHead, ResponseHead};
+use pointsman_core::policy::Policy;
+use pointsman_core::reply::Reply;
+use pointsman_core::request_head::{RequestHead, response_header_passes};
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::{Action, BufferType, MapType};
+use std::rc::Rc;
+
+/// A response that is not a stream is held up to this many bytes, so that its cost can be told in a header.
+const HOLD_LIMIT: usize = 512 << 10;
+
+/// What all requests under one policy share.
+pub struct Shared {
+    policy: Policy,
+    metrics: Metrics,
+}
+
+impl Shared {
+    /// For one policy.
+    pub fn new(policy: Policy) -> Self {
+        Self { policy, metrics: Metrics::default() }
+    }
+}
+
+/// One request.
+pub struct Gateway {
+    shared: Rc<Shared>,
+    exchange: Exchange,
+    phase: Phase,
+}
+
+/// How far the exchange is, as Envoy's callbacks tell it.
+enum Phase {
+    /// The request is being read.
+    Request,
+    /// The request went on, or was answered here: nothing more to do for its body.
+    Sent,
+    /// A stream passes chunk by chunk.
+    Stream,
+    /// The response is held until it is whole.
+    Hold,
+    /// The response was too long to hold and passes, while a copy is kept to read the usage from.
+    Released(Vec<u8>),
+    /// The response passes unread.
+    Pass,
+}
+
+impl Gateway {
+    /// A new request.
+    pub fn new(shared: Rc<Shared>) -> Self {
+        Self { shared, exchange: Exchange::new(host::now_ms()), phase: Phase::Request }
+    }
+
+    fn answer(&mut self, reply: &Reply) -> Action {
+        self.phase = Phase::Pass;
+        host::reply(reply.status, &reply.headers, &reply.body);
+        Action::Pause
+    }
+
+    /// The whole request is here: decide, and send it on or answer it.
+    fn dispatch(&mut self) -> Action {
+        let body = host::buffer(BufferType::HttpRequestBody, 0, usize::MAX);
+        let outgoing = match self.exchange.request_body(&self.shared.policy, &body) {
+            Ok(outgoing) => outgoing,
+            Err(reply) => return self.answer(&reply),
+        };
+        let replaced = match &outgoing.edit {
+            BodyEdit::Prefix(len, head) => host::replace_prefix(BufferType::HttpRequestBody, *len, head),
+            BodyEdit::Whole(whole) => host::replace_prefix(BufferType::HttpRequestBody, body.len(), whole),
+        };
+        if !replaced {
+            return self.answer(&Reply::refusal(&pointsman_core::refusal::Refusal::Internal));
+        }
+        let map = MapType::HttpRequestHeaders;
+        host::set_state(STATE_DISPATCH, &outgoing.dispatch);
+        host::set_header(map, "content-length", &outgoing.content_length.to_string());
+        host::set_header(map, "content-type", "application/json");
+        host::set_header(map, "user-agent", "pointsman");
+        host::set_header(map, "x-pointsman-cluster", &outgoing.cluster);
+        host::set_header(map, "x-envoy-max-retries", &outgoing.retries.to_string());
+        self.phase = Phase::Sent;
+        Action::Continue
+    }
+
+    fn whole_response(&mut self) -> Action {
+        let body = host::buffer(BufferType::HttpResponseBody, 0, usize::MAX);
+        let whole = self.exchange.whole_body(&self.shared.policy, &body);
+        self.phase = Phase::Pass;
+        set_response_headers(&whole.headers);
+        if let Some((status, text)) = whole.replace {
+            host::replace_prefix(BufferType::HttpResponseBody, body.len(), &text);
+            host::set_header(MapType::HttpResponseHeaders, ":status", &status.to_string());
+            host::set_header(MapType::HttpResponseHeaders, "content-length", &text.len().to_string());
+        }
+        Action::Continue
+    }
+}
+
+fn set_response_headers(headers: &[(&'static str, String)]) {
+    for (name, value) in headers {
+        host::set_header(MapType::HttpResponseHeaders, name, value);
+    }
+}
+
+impl Context for Gateway {}
+
+impl HttpContext for Gateway {
+    fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
+        let headers = Headers::of(MapType::HttpRequestHeaders);
+        let head = RequestHead::read(&self.shared.policy, headers.iter());
+        match self.exchange.request_head(&self.shared.policy, &head) {
+            OnRequestHead::Reply(reply) => self.answer(&reply),
+            OnRequestHead::AwaitBody => {
+                for name in &head.remove {
+                    host::remove_header(MapType::HttpRequestHeaders, name);
+                }
+                if end_of_stream { self.dispatch() } else { Action::Pause }
+            }
+        }
+    }
+
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if !matches!(self.phase, Phase::Request) {
+            return if matches!(self.phase, Phase::Pass) { Action::Pause } else { Action::Continue };
+        }
+        if let Some(reply) = self.exchange.request_body_size(&self.shared.policy, size) {
+            return self.answer(&reply);
+        }
+        if end_of_stream { self.dispatch() } else { Action::Pause }
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        // HTTP/2 trailers end the body without end_of_stream in the body callback.
+        if matches!(self.phase, Phase::Request) { self.dispatch() } else { Action::Continue }
+    }
+
+    fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
+        if matches!(self.phase, Phase::Pass | Phase::Request) {
+            return Action::Continue;
+        }
+        let headers = Headers::of(MapType::HttpResponseHeaders);
+        let (served, attempts) = host::property(STATE_SERVED).and_then(|state| decode_served(&state)).unzip();
+        let mut head =
+            ResponseHead { served, attempts: attempts.unwrap_or(1), end_of_stream, ..ResponseHead::default() };
+        for (name, value) in headers.iter() {
+            match name {
+                b":status" => head.status = std::str::from_utf8(value).ok().and_then(|s| s.parse().ok()).unwrap_or(502),
+                b"content-type" => head.content_type = value,
+                _ => {}
+            }
+        }
+        let verdict = self.exchange.response_head(&self.shared.policy, &head);
+        if !matches!(verdict, OnResponseHead::Own) {
+            for (name, _) in headers.iter().filter(|(name, _)| !response_header_passes(name)) {
+                host::remove_header(MapType::HttpResponseHeaders, name);
+            }
+        }
+        match verdict {
+            OnResponseHead::Own => self.phase = Phase::Pass,
+            OnResponseHead::Stream(set) => {
+                set_response_headers(&set);
+                // Events may be taken out, so the provider's length, if it gave one, need not hold.
+                host::remove_header(MapType::HttpResponseHeaders, b"content-length");
+                self.phase = Phase::Stream;
+            }
+            OnResponseHead::Hold => {
+                self.phase = Phase::Hold;
+                return if end_of_stream { self.whole_response() } else { Action::Pause };
+            }
+            OnResponseHead::Replace(reply) => return self.answer(&reply),
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        match &mut self.phase {
+            Phase::Stream => {
+                let chunk = if size > 0 { host::buffer(BufferType::HttpResponseBody, 0, size) } else { Vec::new() };
+                if let Some(replacement) = self.exchange.stream_chunk(&chunk, end_of_stream, host::now_ms()) {
+                    host::replace_prefix(BufferType::HttpResponseBody, size, &replacement);
+                }
+                Action::Continue
+            }
+            Phase::Hold if end_of_stream => self.whole_response(),
+            Phase::Hold if size > HOLD_LIMIT => {
+                let so_far = host::buffer(BufferType::HttpResponseBody, 0, size);
+                set_response_headers(&self.exchange.release(&self.shared.policy));
+                self.phase = Phase::Released(so_far);
+                Action::Continue
+            }
+            Phase::Hold => Action::Pause,
+            Phase::Released(copy) => {
+                copy.extend(host::buffer(BufferType::HttpResponseBody, 0, size));
+                if end_of_stream {
+                    self.exchange.whole_body(&self.shared.policy, copy);
+                    self.phase = Phase::Pass;
+                }
+                Action::Continue
+            }
+            Phase::Request | Phase::Sent | Phase::Pass => Action::Continue,
+        }
+    }
+
+    fn on_http_response_trailers(&mut self, _: usize) -> Action {
+        match &mut self.phase {
+            Phase::Hold => return self.whole_response(),
+            Phase::Released(copy) => {
+                self.exchange.whole_body(&self.shared.policy, copy);
+            }
+            // Trailers after a stream: its last chunk has come. What was still held cannot be sent any more.
+            Phase::Stream => {
+                self.exchange.stream_chunk(&[], true, host::now_ms());
+            }
+            Phase::Request | Phase::Sent | Phase::Pass => {}
+        }
+        self.phase = Phase::Pass;
+        Action::Continue
+    }
+
+    fn on_log(&mut self) {
+        let now = host::now_ms();
+        let policy = &self.shared.policy;
+        host::set_state(STATE_AUDIT, &self.exchange.audit(policy, now));
+        for (metric, value) in self.exchange.metrics(policy, now) {
+            self.shared.metrics.add(policy, metric, value);
+        }
+    }
+}

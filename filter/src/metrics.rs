@@ -1,0 +1,35 @@
+//! Ids of the metrics that one policy has used so far, so that each is defined once.
+
+use crate::host;
+use pointsman_core::metrics::{Metric, MetricKind};
+use pointsman_core::policy::Policy;
+use proxy_wasm::types::MetricType;
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+/// Metric ids by metric.
+#[derive(Default)]
+pub struct Metrics {
+    ids: RefCell<HashMap<Metric, u32>>,
+}
+
+impl Metrics {
+    /// Counts or records `value`.
+    pub fn add(&self, policy: &Policy, metric: Metric, value: u64) {
+        let mut ids = self.ids.borrow_mut();
+        let known = ids.get(&metric).copied().or_else(|| {
+            let kind = match metric.kind() {
+                MetricKind::Counter => MetricType::Counter,
+                MetricKind::Histogram => MetricType::Histogram,
+            };
+            let id = host::define_metric(kind, &metric.name(policy))?;
+            ids.insert(metric, id);
+            Some(id)
+        });
+        match (known, metric.kind()) {
+            (Some(id), MetricKind::Counter) => host::increment(id, value),
+            (Some(id), MetricKind::Histogram) => host::record(id, value),
+            (None, _) => {}
+        }
+    }
+}

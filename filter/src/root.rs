@@ -1,0 +1,55 @@
+//! One plugin configuration: which role it has, and its policy.
+
+use crate::gateway::{Gateway, Shared};
+use crate::host;
+use crate::model::ModelStage;
+use pointsman_core::load::{PluginConfig, plugin_config};
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{BufferType, ContextType, LogLevel};
+use std::rc::Rc;
+
+/// The context of one plugin configuration.
+#[derive(Default)]
+pub struct Root {
+    role: Role,
+}
+
+#[derive(Default)]
+enum Role {
+    #[default]
+    Unconfigured,
+    Gateway(Rc<Shared>),
+    Model,
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, size: usize) -> bool {
+        let text = host::buffer(BufferType::PluginConfiguration, 0, size);
+        match plugin_config(&text) {
+            Ok(PluginConfig::Gateway(policy)) => self.role = Role::Gateway(Rc::new(Shared::new(policy))),
+            Ok(PluginConfig::Model) => self.role = Role::Model,
+            Err(problems) => {
+                for problem in problems.iter().take(20) {
+                    host::log(LogLevel::Error, &format!("pointsman: invalid policy: {problem}"));
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+        match &self.role {
+            Role::Gateway(shared) => Some(Box::new(Gateway::new(Rc::clone(shared)))),
+            Role::Model => Some(Box::new(ModelStage::default())),
+            // Never configured, so never asked; a request that came all the same would be refused.
+            Role::Unconfigured => Some(Box::new(ModelStage::default())),
+        }
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}

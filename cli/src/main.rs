@@ -1,2 +1,33 @@
-//! Stub.
-fn main() {}
+//! The `pointsman` command: one subcommand per file, each with its `Args` and its `run`.
+
+mod check;
+mod document;
+mod hash_key;
+mod policy_file;
+mod schema;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Tools for the policies of the Pointsman LLM gateway.
+#[derive(Parser)]
+#[command(name = "pointsman", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Check(check::Args),
+    Schema(schema::Args),
+    HashKey(hash_key::Args),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Check(args) => check::run(&args),
+        Command::Schema(args) => schema::run(&args),
+        Command::HashKey(args) => hash_key::run(&args),
+    }
+}

@@ -1,0 +1,32 @@
+//! `pointsman check`: whether a policy is valid, and every reason why it is not.
+
+use crate::policy_file;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Checks a policy: exit status 0 if it is valid, 1 if it is not, 2 if it cannot be read.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The policy, as YAML or (named *.json) as JSON.
+    policy: PathBuf,
+}
+
+/// Prints one line per problem to standard error, or what the policy holds to standard output.
+pub fn run(args: &Args) -> ExitCode {
+    match policy_file::load(&args.policy) {
+        Ok((config, _)) => {
+            let count = |n: usize, singular: &str| format!("{n} {singular}{}", if n == 1 { "" } else { "s" });
+            println!(
+                "{}: ok: {}, {}, {}, {}, {}",
+                args.policy.display(),
+                count(config.providers.len(), "provider"),
+                count(config.models.len(), "model"),
+                count(config.tasks.len(), "task"),
+                count(config.tiers.len(), "tier"),
+                count(config.tenants.len(), "tenant"),
+            );
+            ExitCode::SUCCESS
+        }
+        Err(error) => error.report(),
+    }
+}

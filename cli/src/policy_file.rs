@@ -1,0 +1,70 @@
+//! A policy file to the configuration and the validated policy, or every reason why not.
+
+use crate::document::{self, InvalidDocument};
+use pointsman_core::config::Config;
+use pointsman_core::policy::Policy;
+use pointsman_core::problem::Problem;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Why a policy file cannot be used.
+#[derive(Debug)]
+pub struct InvalidPolicyFile {
+    path: PathBuf,
+    reason: Reason,
+}
+
+#[derive(Debug)]
+enum Reason {
+    /// It cannot be read.
+    Io(std::io::Error),
+    /// It is neither YAML nor JSON.
+    Document(InvalidDocument),
+    /// It is no valid policy; never empty.
+    Policy(Vec<Problem>),
+}
+
+/// Reads and validates a policy: JSON if the file's name ends in `.json`, YAML otherwise.
+///
+/// # Errors
+/// The file's name with every reason found.
+pub fn load(path: &Path) -> Result<(Config, Policy), InvalidPolicyFile> {
+    read(path).map_err(|reason| InvalidPolicyFile { path: path.to_owned(), reason })
+}
+
+fn read(path: &Path) -> Result<(Config, Policy), Reason> {
+    let text = std::fs::read_to_string(path).map_err(Reason::Io)?;
+    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    let parse = if is_json { document::from_json } else { document::from_yaml };
+    let tree = parse(&text).map_err(Reason::Document)?;
+    pointsman_core::load::from_value(&tree).map_err(Reason::Policy)
+}
+
+impl InvalidPolicyFile {
+    /// Prints the reasons to standard error and says how to exit: 1 if the policy is invalid, 2 if it cannot be read.
+    pub fn report(&self) -> ExitCode {
+        eprintln!("{self}");
+        match self.reason {
+            Reason::Policy(_) => ExitCode::from(1),
+            Reason::Io(_) | Reason::Document(_) => ExitCode::from(2),
+        }
+    }
+}
+
+/// One line per reason, each of which starts with the file's name.
+impl fmt::Display for InvalidPolicyFile {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let path = self.path.display();
+        match &self.reason {
+            Reason::Io(error) => write!(f, "{path}: {error}"),
+            Reason::Document(error) => write!(f, "{path}: {error}"),
+            Reason::Policy(problems) => problems
+                .iter()
+                .enumerate()
+                .try_for_each(|(i, problem)| write!(f, "{}{path}: {problem}", if i == 0 { "" } else { "\n" })),
+        }
+    }
+}
+
+impl std::error::Error for InvalidPolicyFile {}

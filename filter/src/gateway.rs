@@ -2,7 +2,7 @@
 
 use crate::host::{self, Headers};
 use crate::metrics::Metrics;
-use pointsman_core::dispatch::{STATE_AUDIT, STATE_DISPATCH, STATE_SERVED, decode_served};
+use pointsman_core::dispatch::{STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_SERVED, decode_served, read_failed};
 use pointsman_core::exchange::{BodyEdit, Exchange, OnRequestHead, OnResponseHead, ResponseHead};
 use pointsman_core::policy::Policy;
 use pointsman_core::reply::Reply;
@@ -225,7 +225,11 @@ impl HttpContext for Gateway {
     fn on_log(&mut self) {
         let now = host::now_ms();
         let policy = &self.shared.policy;
-        host::set_state(STATE_AUDIT, &self.exchange.audit(policy, now));
+        let failed = match self.exchange.has_failed_attempts() {
+            true => host::property(STATE_FAILED).unwrap_or_default(),
+            false => Vec::new(),
+        };
+        host::set_state(STATE_AUDIT, &self.exchange.audit(policy, &read_failed(&failed), now));
         for (metric, value) in self.exchange.metrics(policy, now) {
             self.shared.metrics.add(policy, metric, value);
         }

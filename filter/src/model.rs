@@ -3,24 +3,32 @@
 //! Envoy keeps header edits of one attempt for the next, so each attempt sets or removes everything that depends on the
 //! provider, whatever it finds. The body comes anew each time.
 
-use crate::host;
-use pointsman_core::dispatch::{self, STATE_DISPATCH, STATE_PROVIDER, STATE_SERVED, encode_served};
+use crate::host::{self, Headers};
+use pointsman_core::attempt::{self, Failure, OnHead};
+use pointsman_core::dispatch::{self, STATE_DISPATCH, STATE_FAILED, STATE_PROVIDER, STATE_SERVED};
 use pointsman_core::refusal::Refusal;
 use pointsman_core::reply::Reply;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
 
+/// An answer that is not a stream is held up to this many bytes to see whether it is one.
+const HOLD_LIMIT: usize = 512 << 10;
+
+const PROVIDER: &str = "xds\0upstream_host_metadata\0filter_metadata\0pointsman\0provider";
+const ATTEMPT_COUNT: &str = "upstream\0request_attempt_count";
+
 /// One attempt.
 #[derive(Default)]
 pub struct ModelStage {
-    body: Body,
-    /// Model and number of the attempt, for its log line.
-    served: Option<(String, usize)>,
+    request: RequestBody,
+    response: ResponseBody,
+    /// Place in the plan, model and number of the attempt.
+    attempt: Option<(usize, String, usize)>,
 }
 
 /// What is left to do with the request body.
 #[derive(Default)]
-enum Body {
+enum RequestBody {
     /// Nothing: it passes.
     #[default]
     Pass,
@@ -30,17 +38,70 @@ enum Body {
     Refused,
 }
 
+/// What is left to do with the response body.
+#[derive(Default)]
+enum ResponseBody {
+    /// Nothing: it passes.
+    #[default]
+    Pass,
+    /// Hold it until its first event is complete.
+    HoldEvent,
+    /// Hold it until it is whole.
+    HoldWhole,
+    /// The attempt failed: nothing of it goes on.
+    Drop,
+}
+
 impl ModelStage {
     fn refuse(&mut self, why: &str) -> Action {
         host::log(LogLevel::Error, why);
         let reply = Reply::refusal(&Refusal::Internal);
         host::reply(reply.status, &reply.headers, &reply.body);
-        self.body = Body::Refused;
+        self.request = RequestBody::Refused;
         Action::Pause
     }
-}
 
-const PROVIDER: &str = "xds\0upstream_host_metadata\0filter_metadata\0pointsman\0provider";
+    /// Records that this attempt failed.
+    fn failed(&self, code: &str) {
+        if let Some((index, ..)) = &self.attempt {
+            let mut record = host::property(STATE_FAILED).unwrap_or_default();
+            dispatch::push_failed(&mut record, *index, code);
+            host::set_state(STATE_FAILED, &record);
+        }
+    }
+
+    /// Makes an answer that claimed success a failed attempt: Envoy retries by the status that it sees now.
+    fn fail(&mut self, failure: Failure) {
+        self.failed(failure.code);
+        let map = MapType::HttpResponseHeaders;
+        host::set_header(map, ":status", &failure.status.to_string());
+        host::set_header(map, "content-type", "application/json");
+        for name in [&b"content-length"[..], b"content-encoding", b"retry-after"] {
+            host::remove_header(map, name);
+        }
+        self.response = ResponseBody::Drop;
+    }
+
+    /// Looks at what is held so far; whether it can go on.
+    fn judge(&mut self, size: usize, end_of_stream: bool) -> bool {
+        let held = host::buffer(BufferType::HttpResponseBody, 0, size);
+        let verdict = match self.response {
+            ResponseBody::HoldEvent => attempt::first_event(&held, end_of_stream),
+            ResponseBody::HoldWhole if end_of_stream => Some(attempt::whole(&held)),
+            ResponseBody::HoldWhole => (size > HOLD_LIMIT).then_some(Ok(())),
+            ResponseBody::Pass | ResponseBody::Drop => Some(Ok(())),
+        };
+        match verdict {
+            None => return false,
+            Some(Ok(())) => self.response = ResponseBody::Pass,
+            Some(Err(failure)) => {
+                self.fail(failure);
+                host::replace_prefix(BufferType::HttpResponseBody, held.len(), b"");
+            }
+        }
+        true
+    }
+}
 
 impl Context for ModelStage {}
 
@@ -53,7 +114,7 @@ impl HttpContext for ModelStage {
         let provider = host::property(PROVIDER).unwrap_or_default();
         let count = match plan.attempts.len() {
             1 => 1,
-            _ => host::property("upstream\0request_attempt_count")
+            _ => host::property(ATTEMPT_COUNT)
                 .and_then(|bytes| bytes.first_chunk::<8>().map(|n| i64::from_le_bytes(*n)))
                 .and_then(|n| usize::try_from(n).ok())
                 .unwrap_or(1),
@@ -63,6 +124,9 @@ impl HttpContext for ModelStage {
             return self
                 .refuse("pointsman: the chosen host's metadata pointsman.provider is not a provider of the plan");
         };
+        if count > 1 {
+            note_silent_attempt(count);
+        }
 
         let map = MapType::HttpRequestHeaders;
         host::set_header(map, ":path", attempt.path);
@@ -73,36 +137,93 @@ impl HttpContext for ModelStage {
             host::remove_header(map, other.credential_header.as_bytes());
         }
         if attempt.head != plan.canonical_head() {
-            self.body = Body::Replace { prefix: plan.canonical_head().len(), head: attempt.head.to_vec() };
+            self.request = RequestBody::Replace { prefix: plan.canonical_head().len(), head: attempt.head.to_vec() };
         }
         if plan.attempts.len() > 1 {
             host::set_state(STATE_PROVIDER, attempt.provider.as_bytes());
         }
-        host::set_state(STATE_SERVED, &encode_served(index, count));
-        self.served = Some((attempt.model.to_owned(), count));
+        host::set_state(STATE_SERVED, &dispatch::encode_served(index, count));
+        self.attempt = Some((index, attempt.model.to_owned(), count));
         Action::Continue
     }
 
     fn on_http_request_body(&mut self, size: usize, _: bool) -> Action {
-        match &self.body {
-            Body::Pass => Action::Continue,
-            Body::Refused => Action::Pause,
+        match &self.request {
+            RequestBody::Pass => Action::Continue,
+            RequestBody::Refused => Action::Pause,
             // The head is not all here yet.
-            Body::Replace { prefix, .. } if size < *prefix => Action::Pause,
-            Body::Replace { prefix, head } => {
+            RequestBody::Replace { prefix, .. } if size < *prefix => Action::Pause,
+            RequestBody::Replace { prefix, head } => {
                 host::replace_prefix(BufferType::HttpRequestBody, *prefix, head);
-                self.body = Body::Pass;
+                self.request = RequestBody::Pass;
                 Action::Continue
             }
         }
     }
 
-    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+    fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
+        let Some((_, model, count)) = &self.attempt else { return Action::Continue };
+        let map = MapType::HttpResponseHeaders;
+        let headers = Headers::of(map);
+        let (mut status, mut content_type, mut is_encoded) = (0, &b""[..], false);
+        for (name, value) in headers.iter() {
+            match name {
+                b":status" => status = std::str::from_utf8(value).ok().and_then(|s| s.parse().ok()).unwrap_or(0),
+                b"content-type" => content_type = value,
+                b"content-encoding" => is_encoded = !value.eq_ignore_ascii_case(b"identity"),
+                _ => {}
+            }
+        }
         // The router's upstream_log can see headers, but no filter state. The gateway stage sets these anew.
-        if let Some((model, count)) = &self.served {
-            host::set_header(MapType::HttpResponseHeaders, "x-pointsman-model", model);
-            host::set_header(MapType::HttpResponseHeaders, "x-pointsman-attempts", &count.to_string());
+        host::set_header(map, "x-pointsman-model", model);
+        host::set_header(map, "x-pointsman-attempts", &count.to_string());
+        match attempt::head(status, content_type, is_encoded, end_of_stream) {
+            OnHead::Pass => {
+                self.failed(&format!("status_{status}"));
+                return Action::Continue;
+            }
+            OnHead::Fail(failure) => {
+                self.fail(failure);
+                return Action::Continue;
+            }
+            OnHead::HoldEvent => self.response = ResponseBody::HoldEvent,
+            OnHead::HoldWhole => self.response = ResponseBody::HoldWhole,
+        }
+        Action::Pause
+    }
+
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        match self.response {
+            ResponseBody::Pass => Action::Continue,
+            ResponseBody::Drop => {
+                host::replace_prefix(BufferType::HttpResponseBody, size, b"");
+                Action::Continue
+            }
+            ResponseBody::HoldWhole if !end_of_stream && size <= HOLD_LIMIT => Action::Pause,
+            ResponseBody::HoldEvent | ResponseBody::HoldWhole => {
+                if self.judge(size, end_of_stream) {
+                    Action::Continue
+                } else {
+                    Action::Pause
+                }
+            }
+        }
+    }
+
+    fn on_http_response_trailers(&mut self, _: usize) -> Action {
+        if matches!(self.response, ResponseBody::HoldEvent | ResponseBody::HoldWhole) {
+            self.judge(usize::MAX, true);
         }
         Action::Continue
+    }
+}
+
+/// If the attempt before this one left no word, it never answered.
+fn note_silent_attempt(count: usize) {
+    let mut record = host::property(STATE_FAILED).unwrap_or_default();
+    if dispatch::read_failed(&record).len() + 1 < count {
+        let before = host::property(STATE_SERVED).and_then(|state| dispatch::decode_served(&state));
+        dispatch::push_failed(&mut record, before.map_or(0, |(index, _)| index), "no_response");
+        host::set_state(STATE_FAILED, &record);
     }
 }

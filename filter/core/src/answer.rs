@@ -48,6 +48,8 @@ pub struct Stream {
     first_token_ms: Option<u64>,
     done: bool,
     ended: bool,
+    /// Whether the caller was told of the error.
+    told: bool,
     error: Option<&'static str>,
 }
 
@@ -134,40 +136,43 @@ impl Answer {
 impl Stream {
     fn push(&mut self, chunk: &[u8], end_of_stream: bool, elapsed_ms: u64) -> Option<Vec<u8>> {
         let mut cutter = std::mem::take(&mut self.cutter);
-        let held_before = !cutter.is_empty();
-        let mut passed = 0;
-        let mut out: Option<Vec<u8>> = held_before.then(|| Vec::with_capacity(chunk.len() + 256));
-        cutter.push(chunk, |event| {
-            if self.event(event, elapsed_ms) {
-                match &mut out {
-                    Some(out) => out.extend_from_slice(event),
-                    None => passed += event.len(),
-                }
-            } else if out.is_none() {
-                // Until here the chunk itself could have passed.
-                out = Some(chunk.get(..passed).unwrap_or_default().to_vec());
+        let mut pass =
+            Pass { chunk, whole: 0, out: (!cutter.is_empty()).then(|| Vec::with_capacity(chunk.len() + 256)) };
+        cutter.push(chunk, |event| match self.event(event, elapsed_ms) {
+            true => pass.keep(event),
+            false => {
+                pass.leave_out();
             }
         });
-        if end_of_stream || cutter.is_too_long() {
+        if cutter.is_too_long() {
+            self.error.get_or_insert("stream_malformed");
+        }
+        if end_of_stream || self.error.is_some() {
+            // An event that is not closed by an empty line is not to be dispatched (WHATWG HTML): it was cut off. But
+            // the end marker is as good without it, and what follows that marker does not matter.
             let rest = cutter.take_rest();
-            if !rest.is_empty() {
-                self.event(&rest, elapsed_ms);
-                match &mut out {
-                    Some(out) => out.extend_from_slice(&rest),
-                    None => passed += rest.len(),
-                }
+            if self.done || sse::data(&rest).trim_ascii() == b"[DONE]" && self.event(&rest, elapsed_ms) {
+                pass.keep(&rest);
+            } else if !rest.is_empty() {
+                pass.leave_out();
             }
         }
-        self.cutter = cutter;
-        match out {
-            Some(out) => Some(out),
-            None if passed == chunk.len() => None,
-            None => Some(chunk.get(..passed).unwrap_or_default().to_vec()),
+        if end_of_stream && !self.done {
+            self.error.get_or_insert("stream_truncated");
         }
+        if let (Some(code), false) = (self.error, self.told) {
+            self.told = true;
+            pass.leave_out().extend_from_slice(&error_event(code));
+        }
+        self.cutter = cutter;
+        pass.finish()
     }
 
-    /// One event has come; whether it goes on to the caller.
+    /// One event has come; whether it goes on to the caller. After an error nothing does.
     fn event(&mut self, event: &[u8], elapsed_ms: u64) -> bool {
+        if self.error.is_some() {
+            return false;
+        }
         let data = sse::data(event);
         if data.is_empty() {
             return true;
@@ -178,11 +183,12 @@ impl Stream {
         }
         self.first_token_ms.get_or_insert(elapsed_ms);
         let Ok(completion) = usage::read(&data) else {
-            self.error.get_or_insert("stream_malformed");
-            return true;
+            self.error = Some("stream_malformed");
+            return false;
         };
         if completion.is_error {
-            self.error.get_or_insert("stream_error");
+            self.error = Some("stream_error");
+            return false;
         }
         self.text_bytes += completion.text_bytes;
         if let Some(usage) = completion.usage {
@@ -191,6 +197,46 @@ impl Stream {
         }
         true
     }
+}
+
+/// What of a chunk goes on: the chunk itself as long as nothing of it is left out or added.
+struct Pass<'a> {
+    chunk: &'a [u8],
+    whole: usize,
+    out: Option<Vec<u8>>,
+}
+
+impl Pass<'_> {
+    fn keep(&mut self, event: &[u8]) {
+        match &mut self.out {
+            Some(out) => out.extend_from_slice(event),
+            None => self.whole += event.len(),
+        }
+    }
+
+    fn leave_out(&mut self) -> &mut Vec<u8> {
+        let so_far = self.chunk.get(..self.whole).unwrap_or_default();
+        self.out.get_or_insert_with(|| so_far.to_vec())
+    }
+
+    fn finish(self) -> Option<Vec<u8>> {
+        match self.out {
+            Some(out) => Some(out),
+            None if self.whole == self.chunk.len() => None,
+            None => Some(self.chunk.get(..self.whole).unwrap_or_default().to_vec()),
+        }
+    }
+}
+
+/// The event that ends a stream which broke: OpenAI's error object, and no `[DONE]`.
+fn error_event(code: &str) -> Vec<u8> {
+    let message = match code {
+        "stream_error" => "The model's provider reported an error in the middle of the stream.",
+        "stream_malformed" => "The model's provider sent an event that could not be read.",
+        _ => "The model's provider ended the stream before it was complete.",
+    };
+    let error = serde_json::json!({"error": {"message": message, "type": "server_error", "param": null, "code": code}});
+    format!("data: {error}\n\n").into_bytes()
 }
 
 #[cfg(test)]
@@ -251,9 +297,23 @@ mod tests {
 
     #[test]
     fn a_stream_without_its_end_or_with_an_error_is_no_success() {
-        let cut = &STREAM.as_bytes()[..STREAM.len() - 14];
-        assert_eq!(run(&[cut], false).0.error_code(), Some("stream_truncated"));
-        assert_eq!(run(&[b"data: {\"error\":{}}\n\n", b""], false).0.error_code(), Some("stream_error"));
-        assert_eq!(run(&[b"data: {oops\n\n", b""], false).0.error_code(), Some("stream_malformed"));
+        let done = STREAM.len() - "data: [DONE]\n\n".len();
+        let broken: [(&[u8], &str, usize); 5] = [
+            (&STREAM.as_bytes()[..done], "stream_truncated", done),
+            (&STREAM.as_bytes()[..done - 9], "stream_truncated", STREAM.find("data: {\"choices\":[],").unwrap()),
+            (b"data: {\"error\":{\"message\":\"org-x\"}}\n\ndata: [DONE]\n\n", "stream_error", 0),
+            (b"data: {oops\n\ndata: [DONE]\n\n", "stream_malformed", 0),
+            (b"", "stream_truncated", 0),
+        ];
+        for (text, code, kept) in broken {
+            for at in 0..=text.len() {
+                let (answer, out) = run(&[&text[..at], &text[at..], b""], false);
+                assert_eq!(answer.error_code(), Some(code));
+                assert_eq!(&out[..kept], &text[..kept]);
+                assert_eq!(out[kept..], error_event(code));
+            }
+        }
+        // The end marker needs no empty line after it.
+        assert_eq!(run(&[&STREAM.as_bytes()[..STREAM.len() - 1]], false).0.error_code(), None);
     }
 }

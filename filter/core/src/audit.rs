@@ -27,6 +27,7 @@ pub struct Record<'a> {
     pub latency_ms: u64,
     pub time_to_first_token_ms: Option<u64>,
     pub retry_count: u32,
+    pub failed: &'a [(&'a str, &'a str)],
     pub fallback_used: bool,
     pub tool_names: &'a [String],
     pub policy_decision: &'a str,
@@ -57,6 +58,7 @@ impl Record<'_> {
             latency_ms,
             time_to_first_token_ms,
             retry_count,
+            failed,
             fallback_used,
             tool_names,
             policy_decision,
@@ -88,6 +90,7 @@ impl Record<'_> {
         out.number("time_to_first_token_ms", *time_to_first_token_ms);
         out.flag("cache_hit", false);
         out.number("retry_count", Some(u64::from(*retry_count)));
+        out.failed_attempts(failed);
         out.flag("fallback_used", *fallback_used);
         out.list("tool_names", tool_names.iter().map(String::as_str));
         out.text("policy_decision", Some(policy_decision));
@@ -132,6 +135,20 @@ impl Members {
         }
     }
 
+    /// The attempts that failed: `[{"model":…,"reason":…}]`.
+    fn failed_attempts(&mut self, failed: &[(&str, &str)]) {
+        self.key("failed_attempts");
+        self.0.push(b'[');
+        for (i, (model, reason)) in failed.iter().enumerate() {
+            self.0.extend_from_slice(if i > 0 { b",{\"model\":" } else { b"{\"model\":" });
+            quote_into(&mut self.0, model);
+            self.0.extend_from_slice(b",\"reason\":");
+            quote_into(&mut self.0, reason);
+            self.0.push(b'}');
+        }
+        self.0.push(b']');
+    }
+
     fn list<'a>(&mut self, name: &str, values: impl Iterator<Item = &'a str>) {
         self.key(name);
         self.0.push(b'[');
@@ -160,6 +177,7 @@ mod tests {
             usage: Some(Usage { input: 10, cached_input: 2, output: 3 }),
             cost: Some(MicroUsd(2200)),
             latency_ms: 12,
+            failed: &[("a", "status_503")],
             tool_names: &tools,
             policy_decision: "allow",
             ..Record::default()
@@ -167,6 +185,7 @@ mod tests {
         let text = format!("{{{}}}", String::from_utf8(record.members()).unwrap());
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["input_tokens"], 10);
+        assert_eq!(value["failed_attempts"][0]["reason"], "status_503");
         assert_eq!(value["estimated_cost_usd"], 0.0022);
         assert_eq!(value["tool_names"][0], "look \"up\"\n");
         assert!(value["model"].is_null() && value["prompt_id"].is_null());

@@ -14,6 +14,8 @@ pub const STATE_DISPATCH: &str = "pointsman_dispatch";
 pub const STATE_SERVED: &str = "pointsman_served";
 /// Filter state with the provider of the attempt, by which Envoy chooses the credential.
 pub const STATE_PROVIDER: &str = "pointsman_provider";
+/// Filter state with the outcomes of the attempts that failed: model stage to gateway stage.
+pub const STATE_FAILED: &str = "pointsman_failed";
 /// Filter state with the members of the audit record.
 pub const STATE_AUDIT: &str = "pointsman_audit";
 
@@ -27,6 +29,24 @@ pub fn encode_served(index: usize, count: usize) -> [u8; 5] {
 pub fn decode_served(state: &[u8]) -> Option<(usize, u32)> {
     let (index, count) = state.split_first()?;
     Some((usize::from(*index), u32::from_le_bytes(count.try_into().ok()?)))
+}
+
+/// Adds a failed attempt to the record of them: its place in the plan (from 0), and a short code.
+pub fn push_failed(record: &mut Vec<u8>, index: usize, code: &str) {
+    record.push(u8::try_from(index).unwrap_or(u8::MAX));
+    put(record, &[code.as_bytes()]);
+}
+
+/// Reads the record of failed attempts.
+pub fn read_failed(record: &[u8]) -> Vec<(usize, &str)> {
+    let mut all = Vec::new();
+    let mut rest = record;
+    while let Some((index, mut after)) = rest.split_first() {
+        let Some(code) = take_text(&mut after) else { break };
+        all.push((usize::from(*index), code));
+        rest = after;
+    }
+    all
 }
 
 /// One attempt of a plan.
@@ -185,6 +205,17 @@ mod tests {
         assert!(decode(&[VERSION, 0, 0, 0, 0, 0, 0]).is_none());
         assert!(decode(&[VERSION, 0, 1, 0, 0, 0, 0, 255, 255, 255, 255]).is_none());
         assert!(decode(&[9, 0, 1, 0, 0, 0, 0]).is_none());
+    }
+
+    #[test]
+    fn failed_attempts_are_read_back_in_order() {
+        let mut record = Vec::new();
+        push_failed(&mut record, 0, "status_503");
+        push_failed(&mut record, 1, "no_response");
+        assert_eq!(read_failed(&record), [(0, "status_503"), (1, "no_response")]);
+        record.pop();
+        assert_eq!(read_failed(&record), [(0, "status_503")]);
+        assert_eq!(read_failed(b""), []);
     }
 
     #[test]

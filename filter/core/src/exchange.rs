@@ -357,9 +357,18 @@ impl Exchange {
         reply
     }
 
-    /// The exchange is over, at `now_ms`: its audit record, as the members of a JSON object.
-    pub fn audit(&self, policy: &Policy, now_ms: u64) -> Vec<u8> {
+    /// Whether an attempt failed, so that the model stage has left a record of it.
+    pub fn has_failed_attempts(&self) -> bool {
+        let retried = |routed: &Routed| routed.served.is_none_or(|served| served.attempts > 1);
+        self.routed.as_ref().is_some_and(|routed| retried(routed) || matches!(self.answer, Answer::Failed { .. }))
+    }
+
+    /// The exchange is over, at `now_ms`: its audit record, as the members of a JSON object. `failed`: the failed
+    /// attempts by their place in the plan, each with its reason.
+    pub fn audit(&self, policy: &Policy, failed: &[(usize, &str)], now_ms: u64) -> Vec<u8> {
         let routed = self.routed.as_ref();
+        let model_name = |index: usize| routed.and_then(|r| r.plan.models.get(index)).map(|m| &*policy.model(*m).name);
+        let failed: Vec<_> = failed.iter().filter_map(|(index, reason)| Some((model_name(*index)?, *reason))).collect();
         let served = routed.and_then(|r| r.served);
         let usage = self.usage();
         let refused = matches!(self.answer, Answer::Own { code: Some(_), .. });
@@ -385,6 +394,7 @@ impl Exchange {
             latency_ms: now_ms.saturating_sub(self.started_ms),
             time_to_first_token_ms: self.answer.time_to_first_token_ms(),
             retry_count: served.map_or(0, |s| s.attempts - 1),
+            failed: &failed,
             fallback_used: self.is_fallback(),
             tool_names: routed.map_or(&[], |r| &r.tool_names),
             policy_decision: if refused { "deny" } else { "allow" },

@@ -5,6 +5,7 @@
 //! answer at the gateway stage) and [`dispatch`] (what the model stage is told); the other modules each decide one thing.
 
 pub mod answer;
+pub mod attempt;
 pub mod audit;
 pub mod canonical;
 pub mod chat_request;
@@ -15,6 +16,7 @@ pub mod identity;
 pub mod json;
 pub mod load;
 pub mod metrics;
+pub mod plans;
 pub mod policy;
 pub mod price;
 pub mod problem;

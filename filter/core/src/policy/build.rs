@@ -1,0 +1,353 @@
+//! `Config` to `Policy`: every reference and every value is checked, and each mistake is named at its place.
+
+use super::{
+    Model, ModelId, Policy, Provider, ProviderId, Task, TaskId, Tenant, TenantId, Tier, TierId, capability_bit,
+};
+use crate::config::{self, Config, Identity, Limits};
+use crate::identity::KeyTable;
+use crate::price::Price;
+use crate::problem::{Problem, quoted};
+use std::collections::BTreeMap;
+
+/// The names of one section, in order, which is also the order of the indices.
+struct Names<'a> {
+    singular: &'static str,
+    plural: &'static str,
+    needed: bool,
+    sorted: Vec<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    /// Reports a section that is too small or too large.
+    fn of<T>(
+        (singular, plural): (&'static str, &'static str),
+        section: &'a BTreeMap<String, T>,
+        (least, most): (usize, usize),
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        if section.len() < least {
+            problems.push(Problem::new(plural, format!("at least one {singular} is needed")));
+        }
+        if section.len() > most {
+            problems.push(Problem::new(plural, format!("{} entries; at most {most} are supported", section.len())));
+        }
+        Self { singular, plural, needed: least > 0, sorted: section.keys().map(String::as_str).collect() }
+    }
+
+    fn find(&self, name: &str, place: impl FnOnce() -> String, problems: &mut Vec<Problem>) -> Option<usize> {
+        let found = self.sorted.binary_search(&name).ok();
+        // Of an empty section that must not be empty this has been said once.
+        let said = self.sorted.is_empty() && self.needed;
+        if found.is_none() && !said {
+            let some: Vec<_> = self.sorted.iter().take(20).copied().collect();
+            let more = if self.sorted.len() > some.len() { ", …" } else { "" };
+            let have = if some.is_empty() { "none".to_owned() } else { format!("{}{more}", some.join(", ")) };
+            problems.push(Problem::new(
+                place(),
+                format!("no {} named {}; {} are {have}", self.singular, quoted(name), self.plural),
+            ));
+        }
+        found
+    }
+}
+
+impl TryFrom<Config> for Policy {
+    type Error = Vec<Problem>;
+
+    fn try_from(config: Config) -> Result<Self, Vec<Problem>> {
+        // Every field by name: a new one does not compile until this function says what it means.
+        let Config { identity, limits, default_task, providers, models, tasks, tiers, tenants } = config;
+        let mut problems = Vec::new();
+        let p = &mut problems;
+
+        check_identity(&identity, p);
+        check_limits(&limits, p);
+        let provider_names = Names::of(("provider", "providers"), &providers, (1, 1000), p);
+        let model_names = Names::of(("model", "models"), &models, (1, 10_000), p);
+        let task_names = Names::of(("task", "tasks"), &tasks, (0, 10_000), p);
+        let tier_names = Names::of(("tier", "tiers"), &tiers, (1, 1000), p);
+        Names::of(("tenant", "tenants"), &tenants, (1, 10_000_000), p);
+
+        let default_task =
+            default_task.and_then(|name| task_names.find(&name, || "default_task".into(), p)).map(|i| TaskId(i as u16));
+        let built_models = models.iter().map(|(name, m)| build_model(name, m, &provider_names, p)).collect();
+        let built_tasks = tasks.iter().map(|(name, t)| build_task(name, t, &model_names, p)).collect();
+        let built_tiers = tiers.iter().map(|(name, t)| build_tier(name, t, &model_names, p)).collect();
+        let mut keys = KeyTable::default();
+        let built_tenants = tenants
+            .iter()
+            .enumerate()
+            .map(|(i, (name, t))| build_tenant(TenantId(i as u32), name, t, &tier_names, &mut keys, p))
+            .collect();
+        for name in tasks.keys().filter(|name| models.contains_key(*name)) {
+            p.push(Problem::new(
+                format!("tasks.{name}"),
+                "a model has the same name; callers could not tell them apart",
+            ));
+        }
+        keys.finish(p, |tenant| tenants.keys().nth(tenant.0 as usize).map_or("", String::as_str));
+        // A key that was refused above is a key: it has been reported once.
+        let keyless = keys.is_empty() && !tenants.is_empty() && tenants.values().all(|t| t.keys.is_empty());
+        if identity == Identity::ApiKey && keyless {
+            p.push(Problem::new("tenants", "no tenant has a key, so nobody could call; add `keys`, or set `identity`"));
+        }
+        let built_providers = providers.iter().map(|(name, v)| build_provider(name, v, p)).collect();
+
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self {
+            identity,
+            limits,
+            default_task,
+            providers: built_providers,
+            models: built_models,
+            tasks: built_tasks,
+            tiers: built_tiers,
+            tenants: built_tenants,
+            keys,
+        })
+    }
+}
+
+fn check_identity(identity: &Identity, problems: &mut Vec<Problem>) {
+    if let Identity::Header { tenant, user } = identity {
+        check_header_name("identity.tenant", tenant, problems);
+        if let Some(user) = user {
+            check_header_name("identity.user", user, problems);
+        }
+    }
+}
+
+fn check_limits(limits: &Limits, problems: &mut Vec<Problem>) {
+    let Limits { max_body_bytes, max_nesting, set_output_limit: _ } = limits;
+    if !(1024..=1 << 30).contains(max_body_bytes) {
+        problems
+            .push(Problem::new("limits.max_body_bytes", format!("{max_body_bytes} is not within 1024 and 1073741824")));
+    }
+    if !(4..=256).contains(max_nesting) {
+        problems.push(Problem::new("limits.max_nesting", format!("{max_nesting} is not within 4 and 256")));
+    }
+}
+
+fn build_provider(name: &str, provider: &config::Provider, problems: &mut Vec<Problem>) -> Provider {
+    let config::Provider { dialect, local, data, region: _, base_path, credential } = provider;
+    let place = format!("providers.{name}");
+    check_name(&place, name, "_-", problems);
+    if !base_path.is_empty()
+        && (!base_path.starts_with('/')
+            || base_path.ends_with('/')
+            || !base_path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%".contains(&b)))
+    {
+        problems.push(Problem::new(
+            format!("{place}.base_path"),
+            format!("{} is not a path that starts with \"/\" and does not end with it", quoted(base_path)),
+        ));
+    }
+    if let Some(credential) = credential {
+        check_credential(&format!("{place}.credential"), credential, problems);
+    }
+    Provider {
+        name: name.into(),
+        dialect: *dialect,
+        local: *local,
+        data: *data,
+        base_path: base_path.as_str().into(),
+        credential: credential.clone(),
+    }
+}
+
+/// No message repeats a value: it may be the key itself, in the wrong place.
+fn check_credential(place: &str, credential: &config::Credential, problems: &mut Vec<Problem>) {
+    let config::Credential { header, prefix, env, file, sds } = credential;
+    if !is_header_name(header) {
+        problems.push(Problem::new(format!("{place}.header"), format!("not a usable header name: {HEADER_NAME}")));
+    }
+    if !prefix.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'%') {
+        problems.push(Problem::new(format!("{place}.prefix"), "only printable ASCII without % is allowed"));
+    }
+    if [env, file, sds].iter().filter(|source| source.is_some()).count() != 1 {
+        problems.push(Problem::new(place, "name exactly one source of the key: env, file or sds"));
+    }
+    if let Some(env) = env
+        && (env.bytes().next().is_none_or(|b| b.is_ascii_digit())
+            || !env.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
+    {
+        problems.push(Problem::new(
+            format!("{place}.env"),
+            "not the name of an environment variable, like OPENAI_API_KEY; the key itself never belongs in a policy",
+        ));
+    }
+    for (field, path) in [("file", file), ("sds", sds)] {
+        if path.as_ref().is_some_and(|path| !path.starts_with('/') || path.chars().any(char::is_control)) {
+            problems.push(Problem::new(
+                format!("{place}.{field}"),
+                "not an absolute path, like /etc/envoy/openai.key; the key itself never belongs in a policy",
+            ));
+        }
+    }
+}
+
+fn build_model(name: &str, model: &config::Model, providers: &Names, problems: &mut Vec<Problem>) -> Model {
+    let config::Model {
+        provider,
+        model: upstream_id,
+        tier,
+        context,
+        max_output_tokens,
+        price,
+        capabilities,
+        output_param,
+        unsupported_params,
+        drop_params,
+    } = model;
+    let place = format!("models.{name}");
+    check_name(&place, name, "._:/-", problems);
+    if name == "auto" {
+        problems.push(Problem::new(&*place, "\"auto\" is reserved: it asks for the default task"));
+    }
+    let provider = providers.find(provider, || format!("{place}.provider"), problems).unwrap_or(0);
+    if upstream_id.is_empty() || upstream_id.len() > 256 || upstream_id.chars().any(char::is_control) {
+        problems
+            .push(Problem::new(format!("{place}.model"), "the provider's model id is 1 to 256 printable characters"));
+    }
+    check_range(&place, "context", *context, 1..=100_000_000, problems);
+    check_range(&place, "max_output_tokens", *max_output_tokens, 1..=100_000_000, problems);
+    for (i, param) in unsupported_params.iter().enumerate() {
+        let message = match param.as_str() {
+            "" => "the name of a request field is expected",
+            "model" | "messages" | "stream" | "stream_options" => "every model takes this field",
+            "max_tokens" | "max_completion_tokens" => "say with `output_param` which output limit the model takes",
+            _ => continue,
+        };
+        problems.push(Problem::new(format!("{place}.unsupported_params[{i}]"), message));
+    }
+    let mut unsupported: Vec<Box<str>> = unsupported_params.iter().map(|p| p.as_str().into()).collect();
+    unsupported.sort_unstable();
+    unsupported.dedup();
+    Model {
+        name: name.into(),
+        provider: ProviderId(provider as u16),
+        upstream_id: upstream_id.as_str().into(),
+        tier: *tier,
+        context: *context,
+        max_output_tokens: *max_output_tokens,
+        price: price.as_ref().and_then(|price| Price::from_config(price, &place, problems)),
+        capabilities: capabilities.as_ref().map_or(u8::MAX, |all| all.iter().fold(0, |m, c| m | capability_bit(*c))),
+        output_param: *output_param,
+        unsupported_params: unsupported,
+        drop_params: *drop_params,
+    }
+}
+
+fn build_task(name: &str, task: &config::Task, models: &Names, problems: &mut Vec<Problem>) -> Task {
+    let config::Task { primary, fallback, max_output_tokens } = task;
+    let place = format!("tasks.{name}");
+    check_name(&place, name, "._:/-", problems);
+    if name == "auto" {
+        problems.push(Problem::new(&*place, "\"auto\" is reserved: it asks for the default task"));
+    }
+    if let Some(limit) = max_output_tokens {
+        check_range(&place, "max_output_tokens", *limit, 1..=100_000_000, problems);
+    }
+    if fallback.len() > 7 {
+        problems.push(Problem::new(format!("{place}.fallback"), "at most 7 fallbacks are supported"));
+    }
+    let mut chain = Vec::with_capacity(1 + fallback.len());
+    chain.extend(models.find(primary, || format!("{place}.primary"), problems));
+    for (i, model) in fallback.iter().enumerate() {
+        chain.extend(models.find(model, || format!("{place}.fallback[{i}]"), problems));
+    }
+    let chain = chain.into_iter().map(|i| ModelId(i as u16)).collect();
+    Task { name: name.into(), chain, max_output_tokens: *max_output_tokens }
+}
+
+fn build_tier(name: &str, tier: &config::Tier, models: &Names, problems: &mut Vec<Problem>) -> Tier {
+    let config::Tier { models: listed } = tier;
+    let place = format!("tiers.{name}");
+    check_name(&place, name, "_-", problems);
+    let mut allowed = vec![false; models.sorted.len()];
+    for (i, model) in listed.iter().enumerate() {
+        if let Some(slot) =
+            models.find(model, || format!("{place}.models[{i}]"), problems).and_then(|index| allowed.get_mut(index))
+        {
+            *slot = true;
+        }
+    }
+    if listed.is_empty() {
+        problems.push(Problem::new(format!("{place}.models"), "a tier needs at least one model"));
+    }
+    Tier { name: name.into(), allowed }
+}
+
+fn build_tenant(
+    id: TenantId,
+    name: &str,
+    tenant: &config::Tenant,
+    tiers: &Names,
+    table: &mut KeyTable,
+    problems: &mut Vec<Problem>,
+) -> Tenant {
+    let config::Tenant { tier, keys, data } = tenant;
+    if !is_name(name, "._:/@-") {
+        check_name(&format!("tenants.{name}"), name, "._:/@-", problems);
+    }
+    let tier = tiers.find(tier, || format!("tenants.{name}.tier"), problems).unwrap_or(0);
+    for (i, key) in keys.iter().enumerate() {
+        // Checked here because the message must not repeat the value: hash, time and key are easily confused.
+        if key.expires.as_ref().is_some_and(|time| humantime::parse_rfc3339(time).is_err()) {
+            let place = format!("tenants.{name}.keys[{i}].expires");
+            problems.push(Problem::new(place, "not a time like 2027-01-31T00:00:00Z"));
+        } else if let Err(message) = table.add(id, key) {
+            problems.push(Problem::new(format!("tenants.{name}.keys[{i}]"), message));
+        }
+    }
+    Tenant { name: name.into(), tier: TierId(tier as u16), data: *data }
+}
+
+fn check_range(
+    place: &str,
+    field: &str,
+    value: u64,
+    range: std::ops::RangeInclusive<u64>,
+    problems: &mut Vec<Problem>,
+) {
+    if !range.contains(&value) {
+        let message = format!("{value} is not within {} and {}", range.start(), range.end());
+        problems.push(Problem::new(format!("{place}.{field}"), message));
+    }
+}
+
+fn is_name(name: &str, punctuation: &str) -> bool {
+    name.len() <= 64
+        && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || punctuation.as_bytes().contains(&b))
+}
+
+/// Names go into headers, metric labels and cluster names, so their alphabet is small.
+fn check_name(place: &str, name: &str, punctuation: &str, problems: &mut Vec<Problem>) {
+    if !is_name(name, punctuation) {
+        let message =
+            format!("a name is 1 to 64 letters, digits or any of {punctuation}, and starts with a letter or digit");
+        problems.push(Problem::new(place, message));
+    }
+}
+
+const HEADER_NAME: &str = "lower case letters, digits, - and _, and none of the proxy's own";
+
+fn check_header_name(place: &str, name: &str, problems: &mut Vec<Problem>) {
+    if !is_header_name(name) {
+        problems.push(Problem::new(place, format!("{} is not a usable header name: {HEADER_NAME}", quoted(name))));
+    }
+}
+
+fn is_header_name(name: &str) -> bool {
+    let taken = ["host", "content-length", "transfer-encoding", "connection"];
+    !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+        && !taken.contains(&name)
+        && !["x-pointsman-", "x-envoy-"].iter().any(|own| name.starts_with(own))
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,20 +3,22 @@
 //! The glue calls one method per callback of Envoy and applies what it returns. No method calls the host.
 
 use crate::answer::Answer;
-use crate::audit::Record;
 use crate::canonical::{self, Canonical};
 use crate::chat_request::{ChatRequest, InvalidRequest};
 use crate::config::DataClass;
 use crate::dispatch;
 use crate::identity::{InvalidIdentity, user_id_hash};
-use crate::metrics::Metric;
 use crate::policy::{ModelId, Policy, TenantId};
 use crate::provider_error;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
-use crate::request_head::{RequestHead, data_class, data_class_name};
+use crate::request_head::{RequestHead, data_class};
 use crate::route::{self, Hints, Plan};
 use crate::usage::Usage;
+
+mod report;
+#[cfg(test)]
+mod tests;
 
 /// The state of one exchange.
 #[derive(Debug)]
@@ -355,96 +357,6 @@ impl Exchange {
         self.answer = Answer::Own { status: reply.status, code: reply.code };
         reply.headers.push(("x-request-id", self.trace_id.clone()));
         reply
-    }
-
-    /// Whether an attempt failed, so that the model stage has left a record of it.
-    pub fn has_failed_attempts(&self) -> bool {
-        let retried = |routed: &Routed| routed.served.is_none_or(|served| served.attempts > 1);
-        self.routed.as_ref().is_some_and(|routed| retried(routed) || matches!(self.answer, Answer::Failed { .. }))
-    }
-
-    /// The exchange is over, at `now_ms`: its audit record, as the members of a JSON object. `failed`: the failed
-    /// attempts by their place in the plan, each with its reason.
-    pub fn audit(&self, policy: &Policy, failed: &[(usize, &str)], now_ms: u64) -> Vec<u8> {
-        let routed = self.routed.as_ref();
-        let model_name = |index: usize| routed.and_then(|r| r.plan.models.get(index)).map(|m| &*policy.model(*m).name);
-        let failed: Vec<_> = failed.iter().filter_map(|(index, reason)| Some((model_name(*index)?, *reason))).collect();
-        let served = routed.and_then(|r| r.served);
-        let usage = self.usage();
-        let refused = matches!(self.answer, Answer::Own { code: Some(_), .. });
-        let caller = self.caller.as_ref();
-        let tenant = caller.map(|c| policy.tenant(c.tenant));
-        Record {
-            trace_id: &self.trace_id,
-            tenant_id: tenant.map(|t| &*t.name),
-            user_id_hash: caller.and_then(|c| c.user_hash.as_deref()),
-            tier: tenant.map(|t| &*policy.tier(t.tier).name),
-            endpoint: self.endpoint,
-            task: routed.and_then(|r| r.plan.task).map(|t| &*policy.task(t).name),
-            data_class: routed.map(|r| data_class_name(r.plan.data)),
-            provider: served.map(|s| &*policy.provider_of(s.model).name),
-            model: served.map(|s| &*policy.model(s.model).name),
-            plan: routed.map_or(Vec::new(), |r| r.plan.models.iter().map(|m| &*policy.model(*m).name).collect()),
-            route_reason: routed.map(|r| r.plan.reason),
-            stream: routed.is_some_and(|r| r.stream),
-            status: self.answer.status(),
-            usage: usage.map(|(usage, _)| usage),
-            usage_estimated: usage.is_some_and(|(_, estimated)| estimated),
-            cost: usage.and_then(|(usage, _)| Some(self.served_price(policy)?.cost(&usage))),
-            latency_ms: now_ms.saturating_sub(self.started_ms),
-            time_to_first_token_ms: self.answer.time_to_first_token_ms(),
-            retry_count: served.map_or(0, |s| s.attempts - 1),
-            failed: &failed,
-            fallback_used: self.is_fallback(),
-            tool_names: routed.map_or(&[], |r| &r.tool_names),
-            policy_decision: if refused { "deny" } else { "allow" },
-            error_code: self.answer.error_code(),
-        }
-        .members()
-    }
-
-    fn is_fallback(&self) -> bool {
-        let routed = self.routed.as_ref();
-        routed.is_some_and(|r| r.served.is_some_and(|s| r.plan.models.first() != Some(&s.model)))
-    }
-
-    /// The exchange is over: what to count.
-    pub fn metrics(&self, policy: &Policy, now_ms: u64) -> Vec<(Metric, u64)> {
-        let mut all = Vec::with_capacity(8);
-        if self.endpoint == "healthz" {
-            return all;
-        }
-        let routed = self.routed.as_ref();
-        let task = routed.and_then(|r| r.plan.task);
-        let served = routed.and_then(|r| r.served);
-        let tier = self.caller.as_ref().map(|c| policy.tenant(c.tenant).tier);
-        let status = self.answer.status().unwrap_or(0);
-        all.push((Metric::Requests { tier, task, model: served.map(|s| s.model), status }, 1));
-        let (Some(routed), Some(Served { model, attempts }), Some(caller)) = (routed, served, &self.caller) else {
-            return all;
-        };
-        all.push((Metric::Latency { task, model }, now_ms.saturating_sub(self.started_ms)));
-        if let Some(ms) = self.answer.time_to_first_token_ms() {
-            all.push((Metric::TimeToFirstToken { task, model }, ms));
-        }
-        if attempts > 1 {
-            all.push((Metric::Retries { task, model }, u64::from(attempts - 1)));
-        }
-        if let Some(from) = routed.plan.models.first().filter(|first| **first != model) {
-            all.push((Metric::Fallbacks { task, from: *from, to: model }, 1));
-        }
-        if let Some(error) = self.answer.error_code() {
-            all.push((Metric::ProviderErrors { model, error }, 1));
-        }
-        if let Some((usage, _)) = self.usage() {
-            let tenant = caller.tenant;
-            all.push((Metric::InputTokens { tenant, task, model }, usage.input));
-            all.push((Metric::OutputTokens { tenant, task, model }, usage.output));
-            if let Some(price) = self.served_price(policy) {
-                all.push((Metric::Cost { tenant, task, model }, price.cost(&usage).0));
-            }
-        }
-        all
     }
 }
 

@@ -12,6 +12,8 @@ pub mod chat_request;
 pub mod config;
 pub mod dispatch;
 pub mod exchange;
+#[cfg(test)]
+mod fixture;
 pub mod identity;
 pub mod json;
 pub mod load;

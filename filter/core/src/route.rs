@@ -157,3 +157,84 @@ fn refusal(request: &ChatRequest, dropped: &[(ModelId, Dropped)]) -> Refusal {
         Some(Dropped::Tier) | None => Refusal::ModelNotAllowed(request.model.as_deref().unwrap_or("auto").to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    const M: &str = r#""messages":[{"role":"user","content":"x"}]"#;
+
+    fn run(tenant: &str, rest: &str, hints: Hints) -> Result<(Vec<String>, &'static str), Refusal> {
+        let policy = fixture::policy();
+        let body = format!("{{{M}{rest}}}");
+        let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
+        let plan = plan(&policy, policy.find_tenant(tenant).unwrap(), &request, hints)?;
+        Ok((plan.models.iter().map(|id| policy.model(*id).name.to_string()).collect(), plan.reason))
+    }
+
+    const NO: Hints = Hints { task: None, data_class: None };
+
+    fn models(tenant: &str, rest: &str) -> Vec<String> {
+        run(tenant, rest, NO).unwrap().0
+    }
+
+    #[test]
+    fn a_model_a_task_or_auto() {
+        assert_eq!(run("acme", "", NO).unwrap(), (vec!["small".into(), "big".into()], "default_task"));
+        assert_eq!(run("acme", r#","model":"auto""#, NO).unwrap().1, "default_task");
+        assert_eq!(models("acme", r#","model":"code""#), ["big", "small"]);
+        assert_eq!(run("acme", r#","model":"big""#, NO).unwrap(), (vec!["big".into()], "model"));
+        assert_eq!(models("acme", r#","metadata":{"task":"code"}"#), ["big", "small"]);
+        let header = Hints { task: Some("code"), ..NO };
+        assert_eq!(run("acme", "", header).unwrap().0, ["big", "small"]);
+        assert_eq!(run("acme", r#","model":"small""#, header).unwrap().0, ["small"]);
+    }
+
+    #[test]
+    fn contradictions_and_strangers_are_refused() {
+        let header = Hints { task: Some("code"), ..NO };
+        assert!(matches!(run("acme", r#","model":"chat""#, header), Err(Refusal::TaskConflict(..))));
+        assert!(matches!(run("acme", r#","metadata":{"task":"chat"}"#, header), Err(Refusal::TaskConflict(..))));
+        assert_eq!(run("acme", r#","model":"gpt-9""#, NO), Err(Refusal::UnknownModel("gpt-9".into())));
+        assert_eq!(run("acme", r#","metadata":{"task":"nope"}"#, NO), Err(Refusal::UnknownTask("nope".into())));
+    }
+
+    #[test]
+    fn a_tier_binds_every_model_of_the_chain() {
+        assert_eq!(models("guest", r#","model":"code""#), ["small"]);
+        assert_eq!(run("guest", r#","model":"big""#, NO), Err(Refusal::ModelNotAllowed("big".into())));
+    }
+
+    #[test]
+    fn a_data_class_binds_every_model_and_a_hint_only_raises_it() {
+        assert_eq!(models("clinic", ""), ["small"]);
+        assert_eq!(run("clinic", r#","model":"big""#, NO), Err(Refusal::DataClass));
+        let class = |class| Hints { data_class: Some(class), ..NO };
+        assert_eq!(run("acme", "", class(DataClass::Confidential)).unwrap().0, ["small"]);
+        assert_eq!(run("clinic", "", class(DataClass::Public)).unwrap().0, ["small"]);
+    }
+
+    #[test]
+    fn what_a_model_cannot_do_drops_it() {
+        let schema = r#","response_format":{"type":"json_schema"}"#;
+        assert_eq!(models("acme", schema), ["big"]);
+        assert_eq!(run("guest", schema, NO), Err(Refusal::MissingCapability("response_format")));
+        assert_eq!(run("acme", r#","model":"strict","seed":1"#, NO), Err(Refusal::UnsupportedParam("seed".into())));
+        assert_eq!(models("acme", r#","tools":[{"type":"function"}]"#), ["small", "big"]);
+    }
+
+    #[test]
+    fn a_prompt_that_cannot_fit_drops_the_model() {
+        let policy = fixture::policy();
+        let tenant = policy.find_tenant("acme").unwrap();
+        let run = |bytes: usize| {
+            let body = format!(r#"{{"messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(bytes));
+            let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
+            plan(&policy, tenant, &request, NO).map(|plan| (plan.models.len(), plan.dropped.len()))
+        };
+        assert_eq!(run(4_000), Ok((2, 0)));
+        assert_eq!(run(20_000), Ok((1, 1)));
+        assert_eq!(run(2_000_000), Err(Refusal::ContextTooLong));
+    }
+}

@@ -1,0 +1,167 @@
+//! The gateway stage event by event, as the glue calls it.
+
+use super::*;
+use crate::fixture;
+use serde_json::Value;
+
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+fn open(policy: &Policy, headers: Pairs) -> (Exchange, OnRequestHead) {
+    let mut exchange = Exchange::new(1000);
+    let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
+    let verdict = exchange.request_head(policy, &head);
+    (exchange, verdict)
+}
+
+const CHAT: [(&str, &str); 4] = [
+    (":method", "POST"),
+    (":path", "/v1/chat/completions?x=1"),
+    ("authorization", "Bearer sk-acme"),
+    ("x-request-id", "r-1"),
+];
+
+fn sent(policy: &Policy, body: &str) -> (Exchange, Outgoing) {
+    let (mut exchange, verdict) = open(policy, &CHAT);
+    assert!(matches!(verdict, OnRequestHead::AwaitBody));
+    let outgoing = exchange.request_body(policy, body.as_bytes()).unwrap();
+    (exchange, outgoing)
+}
+
+fn reply(verdict: OnRequestHead) -> (u16, Option<&'static str>) {
+    match verdict {
+        OnRequestHead::Reply(reply) => (reply.status, reply.code),
+        OnRequestHead::AwaitBody => (0, None),
+    }
+}
+
+fn audit(exchange: &Exchange, policy: &Policy, failed: &[(usize, &str)]) -> Value {
+    let members = String::from_utf8(exchange.audit(policy, failed, 1500)).unwrap();
+    serde_json::from_str(&format!("{{{members}}}")).unwrap()
+}
+
+#[test]
+fn paths_methods_and_keys() {
+    let policy = fixture::policy();
+    let get = |path, key| reply(open(&policy, &[(":method", "GET"), (":path", path), ("api-key", key)]).1);
+    assert_eq!(get("/healthz", ""), (200, None));
+    assert_eq!(get("/v1/models", "sk-acme"), (200, None));
+    assert_eq!(get("/v1/models", "sk-nobody"), (401, Some("invalid_api_key")));
+    assert_eq!(get("/v1/models", ""), (401, Some("invalid_api_key")));
+    assert_eq!(get("/v1/chat/completions", "sk-acme"), (405, Some("method_not_allowed")));
+    assert_eq!(get("/v1/chat/completions/", "sk-acme"), (404, Some("unknown_url")));
+    assert_eq!(get("", ""), (404, Some("unknown_url")));
+}
+
+#[test]
+fn models_are_those_of_the_tier() {
+    let policy = fixture::policy();
+    let list = |key| match open(&policy, &[(":method", "GET"), (":path", "/v1/models"), ("x-api-key", key)]).1 {
+        OnRequestHead::Reply(reply) => {
+            let list: Value = serde_json::from_slice(&reply.body).unwrap();
+            list["data"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        }
+        OnRequestHead::AwaitBody => Vec::new(),
+    };
+    assert_eq!(list("sk-guest"), ["chat", "code", "small"]);
+    assert_eq!(list("sk-acme"), ["chat", "code", "big", "small", "strict"]);
+}
+
+#[test]
+fn the_caller_leaves_no_trace_upstream() {
+    let policy = fixture::policy();
+    let headers =
+        [("accept", "*/*"), ("cookie", "c"), ("authorization", "k"), ("x-pointsman-x", ""), ("x-envoy-y", "")];
+    let head = RequestHead::read(&policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
+    assert_eq!(head.remove, [&b"cookie"[..], b"authorization", b"x-pointsman-x", b"x-envoy-y"]);
+}
+
+#[test]
+fn a_whole_answer_is_metered_and_audited() {
+    let policy = fixture::policy();
+    let (mut exchange, outgoing) =
+        sent(&policy, r#"{"model":"code","messages":[{"role":"user","content":"x"}],"user":"u"}"#);
+    assert_eq!((outgoing.cluster.as_str(), outgoing.retries), ("plan.hosted+local", 1));
+    let head = ResponseHead {
+        status: 200,
+        served: Some(0),
+        attempts: 1,
+        content_type: b"application/json",
+        ..Default::default()
+    };
+    assert!(matches!(exchange.response_head(&policy, &head), OnResponseHead::Hold));
+    let body = br#"{"choices":[{}],"usage":{"prompt_tokens":1000,"completion_tokens":100,"prompt_tokens_details":{"cached_tokens":400}}}"#;
+    let whole = exchange.whole_body(&policy, body);
+    assert!(whole.replace.is_none());
+    assert!(whole.headers.contains(&("x-pointsman-cost-usd", "0.002200".to_owned())));
+    let line = audit(&exchange, &policy, &[]);
+    assert_eq!(line["tenant_id"], "acme");
+    assert_eq!(line["task"], "code");
+    assert_eq!(line["model"], "big");
+    assert_eq!(line["estimated_cost_usd"], 0.0022);
+    assert_eq!(line["latency_ms"], 500);
+    assert_eq!(line["error_code"], Value::Null);
+    assert_ne!(line["user_id_hash"], Value::Null);
+    let metrics = exchange.metrics(&policy, 1500);
+    let names: Vec<_> = metrics.iter().map(|(m, v)| (m.name(&policy), *v)).collect();
+    let requests = "llm_requests_total|tenant_tier=pro|task=code|provider=hosted|model=big|status=200";
+    assert!(names.contains(&(requests.to_owned(), 1)));
+    assert!(names.contains(&("llm_estimated_cost_microusd_total|tenant_id=acme|task=code|model=big".to_owned(), 2200)));
+}
+
+#[test]
+fn a_fallback_is_said_and_the_failed_attempt_named() {
+    let policy = fixture::policy();
+    let (mut exchange, _) = sent(&policy, r#"{"messages":[{"role":"user","content":"x"}]}"#);
+    let head = ResponseHead {
+        status: 200,
+        served: Some(1),
+        attempts: 2,
+        content_type: b"application/json",
+        ..Default::default()
+    };
+    exchange.response_head(&policy, &head);
+    let whole = exchange.whole_body(&policy, br#"{"choices":[{}],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#);
+    assert!(whole.headers.contains(&("x-pointsman-fallback", "true".to_owned())));
+    assert!(exchange.has_failed_attempts());
+    let line = audit(&exchange, &policy, &[(0, "status_503")]);
+    assert_eq!((&line["retry_count"], &line["fallback_used"]), (&1.into(), &true.into()));
+    assert_eq!(line["failed_attempts"], serde_json::json!([{"model": "small", "reason": "status_503"}]));
+}
+
+#[test]
+fn a_failure_costs_nothing_and_tells_nothing_of_the_provider() {
+    let policy = fixture::policy();
+    let (mut exchange, _) = sent(&policy, r#"{"messages":[{"role":"user","content":"x"}]}"#);
+    let head = ResponseHead { status: 401, served: Some(1), attempts: 2, ..Default::default() };
+    assert!(matches!(exchange.response_head(&policy, &head), OnResponseHead::Hold));
+    let whole = exchange.whole_body(&policy, br#"{"error":{"message":"Incorrect API key sk-abc"}}"#);
+    let (status, body) = whole.replace.unwrap();
+    assert_eq!(status, 502);
+    assert!(!String::from_utf8(body).unwrap().contains("sk-"));
+    let line = audit(&exchange, &policy, &[]);
+    assert_eq!((&line["status"], &line["estimated_cost_usd"]), (&502.into(), &Value::Null));
+    assert_eq!(line["error_code"], "provider_refused_gateway");
+}
+
+#[test]
+fn envoys_own_failure_is_answered_in_the_callers_dialect() {
+    let policy = fixture::policy();
+    let (mut exchange, _) = sent(&policy, r#"{"messages":[{"role":"user","content":"x"}]}"#);
+    let head = ResponseHead { status: 503, end_of_stream: true, attempts: 1, ..Default::default() };
+    match exchange.response_head(&policy, &head) {
+        OnResponseHead::Replace(reply) => assert_eq!(reply.status, 503),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(audit(&exchange, &policy, &[])["model"], Value::Null);
+}
+
+#[test]
+fn a_body_that_is_too_large_is_refused_while_it_comes() {
+    let policy = fixture::policy();
+    let (mut exchange, _) = open(&policy, &CHAT);
+    assert!(exchange.request_body_size(&policy, 32 << 20).is_none());
+    assert_eq!(exchange.request_body_size(&policy, (32 << 20) + 1).unwrap().status, 413);
+    let mut headers = CHAT.to_vec();
+    headers.push(("content-length", "33554433"));
+    assert_eq!(reply(open(&policy, &headers).1), (413, Some("request_too_large")));
+}

@@ -4,6 +4,7 @@ mod check;
 mod document;
 mod hash_key;
 mod policy_file;
+mod render;
 mod schema;
 
 use clap::{Parser, Subcommand};
@@ -22,6 +23,7 @@ enum Command {
     Check(check::Args),
     Schema(schema::Args),
     HashKey(hash_key::Args),
+    Render(render::Args),
 }
 
 fn main() -> ExitCode {
@@ -29,5 +31,6 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::HashKey(args) => hash_key::run(&args),
+        Command::Render(args) => render::run(&args),
     }
 }

@@ -1,0 +1,69 @@
+//! The two logs: one JSON line per request, and one per attempt at a provider.
+
+use super::settings::{LogTarget, Settings};
+use pointsman_core::dispatch::STATE_AUDIT;
+use serde_json::{Value, json};
+
+/// The log of requests: the audit record where the module has written one, else what Envoy itself knows.
+pub fn requests(settings: &Settings) -> Value {
+    let state = format!("wasm.{STATE_AUDIT}");
+    let with = format!("'{state}' in filter_state");
+    let without = format!("!('{state}' in filter_state)");
+    let record = format!(
+        "{{\"start_time\":\"%START_TIME%\",\"response_flags\":\"%RESPONSE_FLAGS%\",%FILTER_STATE({state}:PLAIN)%}}\n"
+    );
+    let no_record = json!({
+        "start_time": "%START_TIME%",
+        "response_flags": "%RESPONSE_FLAGS%",
+        "status": "%RESPONSE_CODE%",
+        "error_code": "%RESPONSE_CODE_DETAILS%",
+        "latency_ms": "%DURATION%",
+        "policy_decision": "none",
+    });
+    json!([
+        logger(settings, &json!({"text_format_source": {"inline_string": record}}), Some(&with)),
+        logger(settings, &json!({"json_format": no_record}), Some(&without)),
+    ])
+}
+
+/// The log of attempts, which the router writes.
+pub fn attempts(settings: &Settings) -> Value {
+    let attempt = json!({
+        "trace_id": "%REQ(X-REQUEST-ID)%",
+        "attempt": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+        "attempt_provider": "%UPSTREAM_METADATA(pointsman:provider)%",
+        "attempt_model": "%RESP(X-POINTSMAN-MODEL)%",
+        "status": "%RESPONSE_CODE%",
+        "response_flags": "%RESPONSE_FLAGS%",
+        "upstream_host": "%UPSTREAM_HOST%",
+        "upstream_cluster": "%UPSTREAM_CLUSTER%",
+        "transport_failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+        "duration_ms": "%DURATION%",
+    });
+    json!([logger(settings, &json!({"json_format": attempt}), None)])
+}
+
+fn logger(settings: &Settings, format: &Value, when: Option<&str>) -> Value {
+    let (name, mut config) = match &settings.access_log {
+        LogTarget::Stdout => (
+            "envoy.access_loggers.stdout",
+            json!({"@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"}),
+        ),
+        LogTarget::File(path) => (
+            "envoy.access_loggers.file",
+            json!({"@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog", "path": path}),
+        ),
+    };
+    config["log_format"] = format.clone();
+    let mut logger = json!({"name": name, "typed_config": config});
+    if let Some(expression) = when {
+        logger["filter"] = json!({"extension_filter": {
+            "name": "envoy.access_loggers.extension_filters.cel",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+                "expression": expression,
+            },
+        }});
+    }
+    logger
+}

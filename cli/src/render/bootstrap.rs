@@ -1,0 +1,72 @@
+//! The bootstrap: what Envoy reads once, at its start.
+
+use super::listener::{address, source};
+use super::settings::Settings;
+use pointsman_core::metrics::LABELS;
+use serde_json::{Value, json};
+
+/// Where the clusters come from.
+pub enum Clusters {
+    /// From a file, which may be replaced while Envoy runs.
+    File,
+    /// From the bootstrap itself.
+    Inline(Vec<Value>),
+}
+
+/// The bootstrap with its one listener.
+pub fn bootstrap(settings: &Settings, listener: Value, clusters: Clusters) -> Value {
+    let mut bootstrap = json!({
+        // Envoy asks for secrets, clusters and routes under these names.
+        "node": {"id": "pointsman", "cluster": "pointsman"},
+        "admin": {"address": address(settings.admin)},
+        "static_resources": {"listeners": [listener]},
+        "stats_config": {"stats_tags": stats_tags(), "histogram_bucket_settings": histogram_buckets()},
+        "overload_manager": {
+            "resource_monitors": [{
+                "name": "envoy.resource_monitors.global_downstream_max_connections",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                    "max_active_downstream_connections": 50_000,
+                },
+            }],
+        },
+    });
+    match clusters {
+        Clusters::File => {
+            bootstrap["dynamic_resources"] = json!({"cds_config": source(&settings.path("cds.yaml"))});
+        }
+        Clusters::Inline(clusters) => {
+            let without_type = clusters.into_iter().map(|mut cluster| {
+                if let Some(members) = cluster.as_object_mut() {
+                    members.remove("@type");
+                }
+                cluster
+            });
+            bootstrap["static_resources"]["clusters"] = without_type.collect();
+        }
+    }
+    bootstrap
+}
+
+/// One tag per label: `wasmcustom.llm_requests_total|tier=pro|…` becomes `llm_requests_total{tier="pro",…}`.
+fn stats_tags() -> Value {
+    LABELS
+        .iter()
+        .map(|label| json!({"tag_name": label, "regex": format!(r"^wasmcustom\.llm_.*?(\|{label}=([^|]*))")}))
+        .collect()
+}
+
+/// Envoy's default buckets end at an hour but are coarse where models answer.
+fn histogram_buckets() -> Value {
+    let of = |prefix: &str, buckets: &[u32]| json!({"match": {"prefix": prefix}, "buckets": buckets});
+    json!([
+        of(
+            "wasmcustom.llm_latency_ms",
+            &[50, 100, 250, 500, 1000, 2500, 5000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000]
+        ),
+        of(
+            "wasmcustom.llm_time_to_first_token_ms",
+            &[25, 50, 100, 200, 300, 500, 750, 1000, 2000, 3000, 5000, 10_000, 30_000, 60_000]
+        ),
+    ])
+}

@@ -1,0 +1,120 @@
+//! How a provider's key gets into its requests, and into no other's: by Envoy's credential injector.
+
+use super::settings::Settings;
+use pointsman_core::config::Credential;
+use pointsman_core::dispatch::STATE_PROVIDER;
+use pointsman_core::policy::Provider;
+use serde_json::{Map, Value, json};
+
+/// Path, below the prefix, of the file with a provider's secret.
+pub fn sds_file(provider: &str) -> String {
+    format!("sds/{provider}.yaml")
+}
+
+/// The secret that Pointsman writes for a provider, unless the operator has an SDS file. It says where the key is, never
+/// what it is.
+pub fn secret(provider: &str, credential: &Credential) -> Option<Value> {
+    let source = match (&credential.env, &credential.file) {
+        (Some(variable), _) => json!({"environment_variable": variable}),
+        (None, Some(file)) => json!({"filename": file}),
+        (None, None) => return None,
+    };
+    Some(json!({
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+        "name": provider,
+        "generic_secret": {"secret": source},
+    }))
+}
+
+/// The upstream filters that put the key of an attempt's provider into its header.
+///
+/// With several providers the module tells which it is by filter state, which no caller can set. A provider without
+/// a credential matches nothing, and the module has removed what the attempt before has left.
+pub fn filters(settings: &Settings, providers: &[&Provider]) -> Vec<Value> {
+    let distinct: Vec<_> = providers
+        .iter()
+        .enumerate()
+        .filter(|(i, p)| !providers.iter().take(*i).any(|before| before.name == p.name))
+        .map(|(_, p)| *p)
+        .collect();
+    type Build = fn(&Settings, &Provider, &Credential) -> Option<Value>;
+    let steps: [(&str, Build); 2] = [("pointsman.credential", injector), ("pointsman.credential_prefix", prefix)];
+    let mut filters = Vec::new();
+    for (name, build) in steps {
+        let built: Vec<_> =
+            distinct.iter().filter_map(|p| Some((*p, build(settings, p, p.credential.as_ref()?)?))).collect();
+        match (distinct.as_slice(), built.as_slice()) {
+            (_, []) => {}
+            ([_], [(_, filter)]) => filters.push(json!({"name": name, "typed_config": filter})),
+            _ => filters.push(by_provider(name, &built)),
+        }
+    }
+    filters
+}
+
+/// One of several filters, chosen by the provider of the attempt.
+fn by_provider(name: &str, filters: &[(&Provider, Value)]) -> Value {
+    let action = |filter: &Value| {
+        json!({"action": {
+            "name": name,
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.composite.v3.ExecuteFilterAction",
+                "typed_config": {"name": name, "typed_config": filter},
+            },
+        }})
+    };
+    let map: Map<_, _> = filters.iter().map(|(provider, filter)| (provider.name.to_string(), action(filter))).collect();
+    json!({
+        "name": name,
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher",
+            "extension_config": {
+                "name": "envoy.filters.http.composite",
+                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.composite.v3.Composite"},
+            },
+            "xds_matcher": {"matcher_tree": {
+                "input": {
+                    "name": "provider",
+                    "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.matching.common_inputs.network.v3.FilterStateInput",
+                        "key": format!("wasm.{STATE_PROVIDER}"),
+                    },
+                },
+                "exact_match_map": {"map": map},
+            }},
+        },
+    })
+}
+
+/// The filter that sets the header to the key.
+fn injector(settings: &Settings, provider: &Provider, credential: &Credential) -> Option<Value> {
+    let path = credential.sds.clone().unwrap_or_else(|| settings.path(&sds_file(&provider.name)));
+    let mut generic = json!({
+        "@type": "type.googleapis.com/envoy.extensions.http.injected_credentials.generic.v3.Generic",
+        "credential": {"name": *provider.name, "sds_config": {"path_config_source": {"path": path}}},
+        "header": credential.header,
+    });
+    if settings.version.has_credential_prefix() && !credential.prefix.is_empty() {
+        generic["header_value_prefix"] = credential.prefix.as_str().into();
+    }
+    Some(json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.credential_injector.v3.CredentialInjector",
+        "overwrite": true,
+        "credential": {"name": "envoy.http.injected_credentials.generic", "typed_config": generic},
+    }))
+}
+
+/// Before Envoy 1.37 an injector has no prefix: this filter, after it, puts it before the key.
+fn prefix(settings: &Settings, _: &Provider, credential: &Credential) -> Option<Value> {
+    let Credential { header, prefix, .. } = credential;
+    let needed = !settings.version.has_credential_prefix() && !prefix.is_empty();
+    needed.then(|| {
+        json!({
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+            "mutations": {"request_mutations": [{"append": {
+                "header": {"key": header, "value": format!("{prefix}%REQ({header})%")},
+                "append_action": "OVERWRITE_IF_EXISTS",
+            }}]},
+        })
+    })
+}

@@ -1,0 +1,71 @@
+//! What is rendered: a policy and the operator's clusters for its providers.
+
+use super::providers;
+use crate::policy_file::{self, InvalidPolicyFile};
+use pointsman_core::config::Config;
+use pointsman_core::plans::{self, ProviderSequence};
+use pointsman_core::policy::Policy;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// A valid policy, and a cluster for each of its providers.
+#[derive(Debug)]
+pub struct Inputs {
+    /// The policy as written, for the module.
+    pub config: Config,
+    /// The policy as checked.
+    pub policy: Policy,
+    /// The plans that it can need.
+    pub plans: BTreeSet<ProviderSequence>,
+    /// The provider clusters by name, ready for Envoy.
+    pub providers: BTreeMap<String, Value>,
+}
+
+/// Why there is nothing to render.
+#[derive(Debug)]
+pub enum Refused {
+    /// The policy file is unreadable or invalid.
+    Policy(InvalidPolicyFile),
+    /// Lines that name a file each.
+    Other(Vec<String>),
+}
+
+impl Inputs {
+    /// Reads both.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn load(policy_path: &Path, providers: &Path) -> Result<Self, Refused> {
+        let (config, policy) = policy_file::load(policy_path).map_err(Refused::Policy)?;
+        let plans = plans::plans(&policy)
+            .map_err(|problem| Refused::Other(vec![format!("{}: {problem}", policy_path.display())]))?;
+        let providers = providers::clusters(providers, &policy).map_err(Refused::Other)?;
+        Ok(Self { config, policy, plans, providers })
+    }
+}
+
+impl Refused {
+    /// Prints the reasons to standard error and says how to exit.
+    pub fn report(&self) -> ExitCode {
+        match self {
+            Self::Policy(invalid) => invalid.report(),
+            Self::Other(_) => {
+                eprintln!("{self}");
+                ExitCode::from(1)
+            }
+        }
+    }
+}
+
+/// One line per reason.
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Policy(invalid) => invalid.fmt(f),
+            Self::Other(lines) => f.write_str(&lines.join("\n")),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The listener for callers and its HTTP connection manager.
+
+use super::settings::Settings;
+use super::{access_log, route, wasm};
+use pointsman_core::policy::Policy;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+
+/// Name of the listener.
+pub const NAME: &str = "gateway";
+/// Name of the gateway stage, by which Envoy asks for its configuration.
+pub const FILTER: &str = "pointsman.gateway";
+
+/// A file that Envoy watches for resources.
+pub fn source(path: &str) -> Value {
+    json!({"path_config_source": {"path": path}, "resource_api_version": "V3"})
+}
+
+/// An address to listen at.
+pub fn address(address: SocketAddr) -> Value {
+    json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
+}
+
+/// Where the listener has its policy and its route from.
+pub enum Source {
+    /// From the files beside it, which may be replaced while Envoy runs.
+    Files,
+    /// From itself, so that `envoy --mode validate`, which reads no other file, checks them too.
+    Inline {
+        /// The gateway stage's filter.
+        filter: Value,
+        /// The route configuration.
+        routes: Value,
+    },
+}
+
+/// The listener.
+pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
+    let limit = route::buffer_limit(policy);
+    let (filter, (routes_field, mut routes)) = match from {
+        Source::Files => (
+            json!({"name": FILTER, "config_discovery": {
+                "config_source": source(&settings.path("ecds.yaml")),
+                "type_urls": [wasm::TYPE],
+                // Without a policy nothing is let through.
+                "apply_default_config_without_warming": false,
+            }}),
+            ("rds", json!({"config_source": source(&settings.path("rds.yaml")), "route_config_name": route::NAME})),
+        ),
+        Source::Inline { filter, routes } => {
+            (json!({"name": FILTER, "typed_config": filter}), ("route_config", routes))
+        }
+    };
+    if let Some(routes) = routes.as_object_mut() {
+        routes.remove("@type");
+    }
+    let mut manager = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": NAME,
+        "codec_type": "AUTO",
+        "access_log": access_log::requests(settings),
+        // Callers are not proxies: their x-forwarded-for and x-envoy headers are not believed.
+        "use_remote_address": true,
+        "normalize_path": true,
+        "merge_slashes": true,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "common_http_protocol_options": {
+            // x_a and x-a are different to Envoy and the same to many servers behind it.
+            "headers_with_underscores_action": "DROP_HEADER",
+        },
+        "http2_protocol_options": {
+            "max_concurrent_streams": 100,
+            "initial_connection_window_size": 16 << 20,
+            "initial_stream_window_size": stream_window(settings, limit),
+        },
+        "request_headers_timeout": "10s",
+        // A prompt of tens of megabytes over a slow line takes minutes.
+        "request_timeout": "300s",
+        // A model that thinks, or answers in one piece, can be silent for longer than Envoy's five minutes. OpenAI's
+        // clients give up after ten.
+        "stream_idle_timeout": "900s",
+        "http_filters": [filter, {
+            "name": "envoy.filters.http.router",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+                "suppress_envoy_headers": true,
+                "upstream_log": access_log::attempts(settings),
+            },
+        }],
+    });
+    manager[routes_field] = routes;
+    json!({
+        "name": NAME,
+        "address": address(settings.listen),
+        "per_connection_buffer_limit_bytes": connection_limit(settings, limit),
+        "filter_chains": [{"filters": [{
+            "name": "envoy.filters.network.http_connection_manager",
+            "typed_config": manager,
+        }]}],
+    })
+}
+
+/// Before Envoy 1.37 the connection's limit is also the limit of what a filter may hold of an HTTP/1.1 request.
+fn connection_limit(settings: &Settings, request_limit: u64) -> u64 {
+    const ENVOYS_DEFAULT: u64 = 1 << 20;
+    if settings.version.has_route_buffer_limit() { ENVOYS_DEFAULT } else { request_limit }
+}
+
+/// Before Envoy 1.37 the stream's window is also the limit of what a filter may hold of an HTTP/2 request.
+fn stream_window(settings: &Settings, request_limit: u64) -> u64 {
+    const USUAL: u64 = 1 << 20;
+    if settings.version.has_route_buffer_limit() { USUAL } else { request_limit }
+}

@@ -1,0 +1,132 @@
+//! The provider clusters: the operator's own files, with what Pointsman needs to know put on their endpoints.
+
+use crate::document;
+use pointsman_core::policy::Policy;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The cluster of each of the policy's providers, by name. Files for other providers are left alone, so that one directory
+/// can serve many policies.
+///
+/// # Errors
+/// Every mistake found, each with the name of its file.
+pub fn clusters(directory: &Path, policy: &Policy) -> Result<BTreeMap<String, Value>, Vec<String>> {
+    let mut problems = Vec::new();
+    let mut found: BTreeMap<String, (PathBuf, Value)> = BTreeMap::new();
+    for path in files(directory).map_err(|e| vec![format!("{}: {e}", directory.display())])? {
+        let (name, cluster) = match read(&path) {
+            Ok(named) => named,
+            Err(problem) => {
+                problems.push(format!("{}: {problem}", path.display()));
+                continue;
+            }
+        };
+        if let Some((other, _)) = found.get(&name) {
+            problems.push(format!("{}: {} has a cluster named \"{name}\" too", path.display(), other.display()));
+        }
+        found.insert(name, (path, cluster));
+    }
+    let mut clusters = BTreeMap::new();
+    for provider in policy.providers() {
+        match found.remove(&*provider.name) {
+            Some((path, cluster)) => match prepare(&provider.name, cluster) {
+                Ok(cluster) => {
+                    clusters.insert(provider.name.to_string(), cluster);
+                }
+                Err(problem) => problems.push(format!("{}: {problem}", path.display())),
+            },
+            None => problems.push(format!(
+                "{}: no file has the cluster of provider \"{}\": a *.yaml that begins `name: {1}`",
+                directory.display(),
+                provider.name
+            )),
+        }
+    }
+    if problems.is_empty() { Ok(clusters) } else { Err(problems) }
+}
+
+/// The `*.yaml` files, in the order of their names.
+pub fn files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read(path: &Path) -> Result<(String, Value), String> {
+    let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
+    let cluster = document::from_yaml(&text).map_err(|e| e.to_string())?;
+    match cluster.get("name").and_then(Value::as_str) {
+        Some(name) => Ok((name.to_owned(), cluster)),
+        None => Err("an Envoy cluster is expected, with `name:` and the provider's name".to_owned()),
+    }
+}
+
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// Tells every endpoint which provider it belongs to, and its host name.
+fn prepare(provider: &str, mut cluster: Value) -> Result<Value, String> {
+    let http_filters = &cluster["typed_extension_protocol_options"][HTTP_OPTIONS]["http_filters"];
+    if !http_filters.is_null() {
+        return Err("http_filters of a provider's cluster never run: requests come by way of a plan cluster".to_owned());
+    }
+    let is_tls = cluster.get("transport_socket").is_some();
+    let mut endpoints = 0;
+    let localities = cluster.pointer_mut("/load_assignment/endpoints").and_then(Value::as_array_mut);
+    for locality in localities.into_iter().flatten() {
+        for endpoint in locality.get_mut("lb_endpoints").and_then(Value::as_array_mut).into_iter().flatten() {
+            endpoints += 1;
+            let Some(members) = endpoint.as_object_mut() else {
+                return Err(format!("load_assignment: endpoint {endpoints} is not an object"));
+            };
+            mark(provider, members)
+                .ok_or_else(|| format!("load_assignment: the metadata of endpoint {endpoints} is not an object"))?;
+            name_host(members, is_tls);
+        }
+    }
+    if endpoints == 0 {
+        return Err(format!(
+            "the cluster \"{provider}\" has no endpoints in load_assignment; endpoints from EDS cannot be told whose they are"
+        ));
+    }
+    if let Some(members) = cluster.as_object_mut() {
+        members.insert("@type".to_owned(), "type.googleapis.com/envoy.config.cluster.v3.Cluster".into());
+    }
+    Ok(cluster)
+}
+
+/// Sets `metadata.filter_metadata.pointsman.provider`.
+fn mark(provider: &str, endpoint: &mut Map<String, Value>) -> Option<()> {
+    let mut at = endpoint;
+    for key in ["metadata", "filter_metadata", "pointsman"] {
+        at = at.entry(key).or_insert_with(|| json!({})).as_object_mut()?;
+    }
+    at.insert("provider".to_owned(), provider.into());
+    Some(())
+}
+
+/// Sets `endpoint.hostname`, which becomes the `Host` of requests, unless the operator has.
+fn name_host(endpoint: &mut Map<String, Value>, is_tls: bool) {
+    let Some(endpoint) = endpoint.get_mut("endpoint").and_then(Value::as_object_mut) else { return };
+    if endpoint.contains_key("hostname") {
+        return;
+    }
+    let socket = endpoint.get("address").and_then(|address| address.get("socket_address"));
+    let host = socket.and_then(|socket| socket.get("address")).and_then(Value::as_str);
+    let port = socket.and_then(|socket| socket.get("port_value")).and_then(Value::as_u64);
+    let hostname = match (host, port) {
+        (Some(host), Some(port)) => {
+            let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+            if port == if is_tls { 443 } else { 80 } { host } else { format!("{host}:{port}") }
+        }
+        // A Unix socket has no name.
+        _ => "localhost".to_owned(),
+    };
+    endpoint.insert("hostname".to_owned(), hostname.into());
+}

@@ -1,0 +1,74 @@
+//! What the Envoy that is rendered for can do.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A minor version of Envoy that Pointsman renders for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EnvoyVersion(u16);
+
+impl EnvoyVersion {
+    /// The newest that this was run on; later ones are rendered for as if they were it.
+    pub const NEWEST: Self = Self(40);
+    const OLDEST: Self = Self(36);
+
+    /// Whether it has `envoy.clusters.composite` (attempt N goes to member N). Before, `aggregate` stands in.
+    pub fn has_composite_cluster(self) -> bool {
+        self >= Self(37)
+    }
+
+    /// Whether a credential can have a prefix (`header_value_prefix`).
+    pub fn has_credential_prefix(self) -> bool {
+        self >= Self(37)
+    }
+
+    /// Whether a route can have its own `request_body_buffer_limit`.
+    pub fn has_route_buffer_limit(self) -> bool {
+        self >= Self(37)
+    }
+}
+
+/// Why a text is no version to render for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct InvalidVersion;
+
+impl fmt::Display for InvalidVersion {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an Envoy version from 1.36 on is expected, like 1.40")
+    }
+}
+
+impl std::error::Error for InvalidVersion {}
+
+/// `1.40`, or with a patch version and what distributors append: `1.40.0`, `1.40.0-dev`.
+impl FromStr for EnvoyVersion {
+    type Err = InvalidVersion;
+
+    fn from_str(text: &str) -> Result<Self, InvalidVersion> {
+        let minor = text.strip_prefix("1.").and_then(|rest| rest.split('.').next()).ok_or(InvalidVersion)?;
+        let version = Self(minor.parse().map_err(|_| InvalidVersion)?);
+        if version < Self::OLDEST { Err(InvalidVersion) } else { Ok(version.min(Self::NEWEST)) }
+    }
+}
+
+impl fmt::Display for EnvoyVersion {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "1.{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        let read = |text: &str| text.parse::<EnvoyVersion>().map(|v| v.to_string());
+        assert_eq!(read("1.36"), Ok("1.36".to_owned()));
+        assert_eq!(read("1.38.2"), Ok("1.38".to_owned()));
+        assert_eq!(read("1.41.0-dev"), Ok("1.40".to_owned()));
+        for wrong in ["1.35", "2.0", "1", "", "1.x", "1.36-rc"] {
+            assert_eq!(read(wrong), Err(InvalidVersion), "{wrong}");
+        }
+    }
+}

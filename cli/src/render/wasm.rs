@@ -1,0 +1,42 @@
+//! The module as an Envoy filter, in either of its roles.
+
+use super::settings::Settings;
+use serde_json::{Value, json};
+
+/// Type URL of Envoy's Wasm filter.
+pub const TYPE: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+
+/// The filter with the plugin configuration `configuration`, whose `role` names it.
+///
+/// Both roles have the same VM configuration to the letter: then they share one VM per worker, and its shared data.
+pub fn filter(settings: &Settings, role: &str, configuration: &Value) -> Value {
+    // Many lines, so that two renderings can be compared. Envoy hands the text to the module as it is.
+    let text = serde_json::to_string_pretty(configuration).unwrap_or_default();
+    json!({
+        "@type": TYPE,
+        "config": {
+            "name": format!("pointsman.{role}"),
+            "root_id": role,
+            // Without it Envoy passes a request's body on while the module still holds the headers.
+            "allow_on_headers_stop_iteration": true,
+            // A trap would be a bug; requests then fail closed until the VM has been loaded again.
+            "failure_policy": "FAIL_RELOAD",
+            "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": text},
+            "vm_config": {
+                "vm_id": "pointsman",
+                "runtime": "envoy.wasm.runtime.v8",
+                "code": {"local": {"filename": settings.wasm}},
+            },
+        },
+    })
+}
+
+/// The model stage, an upstream filter of every plan cluster.
+pub fn model_stage(settings: &Settings) -> Value {
+    json!({"name": "pointsman.model", "typed_config": filter(settings, "model", &json!({"role": "model"}))})
+}
+
+/// The gateway stage under a policy.
+pub fn gateway_stage(settings: &Settings, policy: &Value) -> Value {
+    filter(settings, "gateway", &json!({"role": "gateway", "policy": policy}))
+}

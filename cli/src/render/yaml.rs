@@ -1,0 +1,165 @@
+//! A tree to YAML that people can read and compare: stable order, block style, quotes only where YAML needs them.
+
+use serde_json::Value;
+
+/// The tree as a YAML document. In an object `name` and `@type` come first, then the other members by name.
+pub fn to_yaml(value: &Value) -> String {
+    let mut out = String::new();
+    match value {
+        Value::Object(map) if !map.is_empty() => members(value, 0, &mut out),
+        Value::Array(list) if !list.is_empty() => items(list, 0, &mut out),
+        scalar => inline(scalar, 0, &mut out),
+    }
+    out
+}
+
+fn indent(depth: usize, out: &mut String) {
+    out.extend(std::iter::repeat_n("  ", depth));
+}
+
+/// Members of an object, the first of them where the cursor is.
+fn members(value: &Value, depth: usize, out: &mut String) {
+    let Value::Object(map) = value else { return };
+    let rank = |key: &str| match key {
+        "name" => 0,
+        "@type" => 1,
+        _ => 2,
+    };
+    let mut sorted: Vec<_> = map.iter().collect();
+    sorted.sort_by_key(|(key, _)| (rank(key), *key));
+    for (i, (key, value)) in sorted.into_iter().enumerate() {
+        if i > 0 {
+            indent(depth, out);
+        }
+        text(key, out);
+        out.push(':');
+        match value {
+            Value::Object(map) if !map.is_empty() => {
+                out.push('\n');
+                indent(depth + 1, out);
+                members(value, depth + 1, out);
+            }
+            Value::Array(list) if !list.is_empty() => {
+                out.push('\n');
+                indent(depth, out);
+                items(list, depth, out);
+            }
+            scalar => {
+                out.push(' ');
+                inline(scalar, depth + 1, out);
+            }
+        }
+    }
+}
+
+/// Items of a list, the first of them where the cursor is.
+fn items(list: &[Value], depth: usize, out: &mut String) {
+    for (i, item) in list.iter().enumerate() {
+        if i > 0 {
+            indent(depth, out);
+        }
+        out.push_str("- ");
+        match item {
+            Value::Object(map) if !map.is_empty() => members(item, depth + 1, out),
+            Value::Array(list) if !list.is_empty() => items(list, depth + 1, out),
+            scalar => inline(scalar, depth + 1, out),
+        }
+    }
+}
+
+/// What stands on the line of its key; text of several lines as a block, whose lines stand at `depth`.
+fn inline(value: &Value, depth: usize, out: &mut String) {
+    match value {
+        Value::String(lines) if is_block(lines) => {
+            out.push_str("|-\n");
+            for line in lines.split('\n') {
+                indent(depth, out);
+                out.push_str(line);
+                out.push('\n');
+            }
+            return;
+        }
+        Value::String(string) => text(string, out),
+        // An empty list or object, a number, a boolean or null: JSON, which is YAML.
+        other => out.push_str(&other.to_string()),
+    }
+    out.push('\n');
+}
+
+/// Whether the text can be a literal block: lines without control characters, and no space or line end at an edge.
+fn is_block(string: &str) -> bool {
+    string.contains('\n')
+        && string.trim() == string
+        && string.split('\n').all(|line| !line.is_empty() && !line.chars().any(char::is_control))
+}
+
+/// Text plain where it cannot be taken for anything else, and in JSON's quotes, which are YAML's too, where it can.
+fn text(string: &str, out: &mut String) {
+    let is_word = |b: u8| b.is_ascii_alphanumeric() || b"_./-@+".contains(&b);
+    let is_plain = string.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'/' || b == b'_')
+        && string.bytes().all(is_word)
+        && !["true", "false", "null", "yes", "no", "on", "off", "y", "n"]
+            .iter()
+            .any(|taken| string.eq_ignore_ascii_case(taken));
+    // 30s, 5.5s: Envoy's durations.
+    let is_duration = string
+        .strip_suffix('s')
+        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
+    if is_plain || is_duration {
+        out.push_str(string);
+    } else {
+        out.push_str(&Value::from(string).to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::from_yaml;
+    use serde_json::json;
+
+    #[test]
+    fn what_it_looks_like() {
+        let tree = json!({
+            "zeta": 1, "name": "x", "@type": "type.googleapis.com/a.B", "list": [{"b": [1, [2]], "a": {}}, "s"],
+            "duration": "0.5s", "text": "{\n  \"a\": 1\n}", "yes": "no"
+        });
+        let expected = "name: x\n\"@type\": type.googleapis.com/a.B\nduration: 0.5s\nlist:\n- a: {}\n  b:\n  - 1\n  - - 2\n- s\n\
+                        text: |-\n  {\n    \"a\": 1\n  }\n\"yes\": \"no\"\nzeta: 1\n";
+        assert_eq!(to_yaml(&tree), expected);
+    }
+
+    #[test]
+    fn every_tree_is_read_back_as_it_was() {
+        for tree in [
+            json!({}),
+            json!([]),
+            json!({"a": []}),
+            json!([[[1], {}], [{"x": [null, true, -1.5]}]]),
+            json!({"": "", " ": " a ", "a: b": "#c", "-": "- d", "k": "a\nb\n", "l": "\n", "m": "\ta\nb", "n": "a\n\nb"}),
+            json!([
+                "null",
+                "~",
+                "1",
+                "1e3",
+                "0x10",
+                "1.5",
+                ".5",
+                "+1",
+                "-",
+                "true",
+                "Off",
+                "2027-01-31",
+                "é",
+                "a\u{0}b",
+                "1s",
+                "s"
+            ]),
+            json!({"deep": {"er": {"text": "line one\n  line two: \"x\" # y\n- z"}}}),
+            json!(["@a", "`", "%", "*a", "&a", "!a", "|", ">", "'", "\"", "?", ":", "a:", "[", "{", "<<"]),
+        ] {
+            let text = to_yaml(&tree);
+            assert_eq!(from_yaml(&text).as_ref(), Ok(&tree), "{text}");
+        }
+    }
+}

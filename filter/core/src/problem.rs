@@ -22,7 +22,11 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.place.is_empty() {
-            write_line(f, &self.place)?;
+            // A tenant may be named by its key, by mistake.
+            for (i, step) in self.place.split('.').enumerate() {
+                f.write_str(if i > 0 { "." } else { "" })?;
+                write_line(f, if starts_like_a_secret(step) { "(not shown)" } else { step })?;
+            }
             f.write_str(": ")?;
         }
         write_line(f, &self.message)
@@ -41,14 +45,18 @@ pub fn quoted(word: &str) -> String {
 /// Whether a word looks like an API key or a token: a well-known prefix, or many letters and digits without a break.
 /// Model ids, cluster names and dates do not.
 fn looks_secret(word: &str) -> bool {
+    starts_like_a_secret(word)
+        || word.split(|c: char| !c.is_ascii_alphanumeric()).any(|run| {
+            run.len() >= 20 && run.bytes().any(|b| b.is_ascii_digit()) && run.bytes().any(|b| b.is_ascii_alphabetic())
+        })
+}
+
+fn starts_like_a_secret(word: &str) -> bool {
     const PREFIXES: [&str; 12] =
         ["sk-", "sk_", "pk-", "pk_", "rk_", "gsk_", "hf_", "xai-", "ghp_", "aiza", "akia", "eyj"];
     let lower = word.trim().to_ascii_lowercase();
     let lower = lower.strip_prefix("bearer ").map_or(&*lower, str::trim_start);
     PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
-        || lower.split(|c: char| !c.is_ascii_alphanumeric()).any(|run| {
-            run.len() >= 20 && run.bytes().any(|b| b.is_ascii_digit()) && run.bytes().any(|b| b.is_ascii_alphabetic())
-        })
 }
 
 #[cfg(test)]
@@ -60,6 +68,13 @@ mod tests {
         assert_eq!(Problem::new("models.a", "no").to_string(), "models.a: no");
         assert_eq!(Problem::new("", "no").to_string(), "no");
         assert_eq!(Problem::new("models.a\nb", "x\u{1b}[0m").to_string(), "models.a\\nb: x\\u{1b}[0m");
+    }
+
+    #[test]
+    fn a_place_does_not_repeat_a_key_that_stands_for_a_name() {
+        let problem = Problem::new("tenants.sk-live-1.keys[0]", "no");
+        assert_eq!(problem.to_string(), "tenants.(not shown).keys[0]: no");
+        assert_eq!(Problem::new("models.gpt-4.1.price", "no").to_string(), "models.gpt-4.1.price: no");
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod hash_key;
 mod policy_file;
 mod render;
 mod schema;
+mod up;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ enum Command {
     Schema(schema::Args),
     HashKey(hash_key::Args),
     Render(render::Args),
+    Up(up::Args),
 }
 
 fn main() -> ExitCode {
@@ -32,5 +34,6 @@ fn main() -> ExitCode {
         Command::Schema(args) => schema::run(&args),
         Command::HashKey(args) => hash_key::run(&args),
         Command::Render(args) => render::run(&args),
+        Command::Up(args) => up::run(&args),
     }
 }

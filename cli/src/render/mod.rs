@@ -7,7 +7,7 @@ mod credential;
 pub mod files;
 pub mod inputs;
 pub mod listener;
-mod providers;
+pub mod providers;
 pub mod rendering;
 pub mod route;
 pub mod settings;

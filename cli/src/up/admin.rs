@@ -1,0 +1,51 @@
+//! Envoy's admin interface: whether it is ready, where it listens, and what became of an update.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The admin interface of one Envoy.
+pub struct Admin {
+    base: String,
+    agent: ureq::Agent,
+}
+
+impl Admin {
+    /// At `address`, as Envoy has written it.
+    pub fn new(address: &str) -> Self {
+        let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(2))).proxy(None).build();
+        Self { base: format!("http://{}", address.trim()), agent: config.into() }
+    }
+
+    /// The answer to a GET, if it is 200.
+    fn get(&self, path: &str) -> Option<String> {
+        self.agent.get(format!("{}{path}", self.base)).call().ok()?.body_mut().read_to_string().ok()
+    }
+
+    /// Whether Envoy serves.
+    pub fn is_ready(&self) -> bool {
+        self.get("/ready").is_some()
+    }
+
+    /// Address of the listener `name`.
+    pub fn listener(&self, name: &str) -> Option<String> {
+        let all: Value = serde_json::from_str(&self.get("/listeners?format=json")?).ok()?;
+        let statuses = all.get("listener_statuses")?.as_array()?;
+        let found = statuses.iter().find(|status| status.get("name").and_then(Value::as_str) == Some(name))?;
+        let socket = found.pointer("/local_address/socket_address")?;
+        let address = socket.get("address")?.as_str()?;
+        let port = socket.get("port_value")?.as_u64()?;
+        Some(if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") })
+    }
+
+    /// Counters and gauges whose names start with `prefix`, without it.
+    pub fn stats(&self, prefix: &str) -> BTreeMap<String, u64> {
+        let filter = prefix.replace('.', "\\.");
+        let text = self.get(&format!("/stats?filter=^{filter}")).unwrap_or_default();
+        let entry = |line: &str| {
+            let (name, value) = line.split_once(": ")?;
+            Some((name.strip_prefix(prefix)?.to_owned(), value.parse().ok()?))
+        };
+        text.lines().filter_map(entry).collect()
+    }
+}

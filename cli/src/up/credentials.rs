@@ -1,0 +1,22 @@
+//! Whether the keys that a policy names are where it says.
+
+use pointsman_core::policy::Policy;
+
+/// One line per key that Envoy will not find. Without its key a provider's requests are answered with 401 by Envoy.
+pub fn missing(policy: &Policy) -> Vec<String> {
+    let mut lines = Vec::new();
+    for provider in policy.providers() {
+        let Some(credential) = &provider.credential else { continue };
+        if let Some(variable) = &credential.env
+            && std::env::var_os(variable).is_none_or(|value| value.is_empty())
+        {
+            lines.push(format!("provider \"{}\": the environment variable {variable} is not set", provider.name));
+        }
+        for path in [&credential.file, &credential.sds].into_iter().flatten() {
+            if let Err(error) = std::fs::File::open(path) {
+                lines.push(format!("provider \"{}\": {path}: {error}", provider.name));
+            }
+        }
+    }
+    lines
+}

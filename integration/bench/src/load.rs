@@ -1,0 +1,208 @@
+//! Traffic in short interleaved rounds: while one Envoy has it, the others idle.
+
+use crate::Result;
+use crate::client::Connection;
+use crate::envoy::{Envoy, Variant};
+use crate::scenario::{self, Scenario};
+use std::time::{Duration, Instant};
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Rounds per variant.
+    pub rounds: usize,
+    /// The least length of a round.
+    pub round: Duration,
+    /// Traffic before the first round, so that code is compiled and buffers have grown.
+    pub warm_up: Duration,
+    /// Requests per variant whose latency is measured.
+    pub latencies: usize,
+}
+
+impl Plan {
+    /// The plan for this many rounds.
+    pub fn new(rounds: usize, quick: bool) -> Self {
+        let ms = Duration::from_millis;
+        match quick {
+            true => Self { rounds: 1, round: ms(50), warm_up: ms(10), latencies: 20 },
+            false => Self { rounds, round: ms(350), warm_up: ms(1000), latencies: 1000 },
+        }
+    }
+
+    /// What is only told, not judged, gets half the rounds.
+    pub fn for_scenario(self, scenario: &Scenario) -> Self {
+        if scenario.information { Self { rounds: self.rounds.div_ceil(2), ..self } } else { self }
+    }
+}
+
+/// One Envoy and connections to it.
+pub struct Target<'a> {
+    envoy: &'a Envoy,
+    connections: Vec<Connection>,
+}
+
+impl<'a> Target<'a> {
+    /// Connections as the scenario wants them.
+    pub fn open(envoys: &'a [Envoy], scenario: &Scenario) -> Result<Vec<Self>> {
+        envoys.iter().map(|envoy| Self::new(envoy, scenario.connections)).collect()
+    }
+
+    /// One connection each.
+    pub fn open_single(envoys: &'a [Envoy]) -> Result<Vec<Self>> {
+        envoys.iter().map(|envoy| Self::new(envoy, 1)).collect()
+    }
+
+    fn new(envoy: &'a Envoy, count: usize) -> Result<Self> {
+        let open = |_| Connection::open(envoy.port);
+        Ok(Self { envoy, connections: (0..count).map(open).collect::<Result<_>>()? })
+    }
+
+    fn named(&self, scenario: &Scenario, error: String) -> String {
+        format!("{}, {}: {error}", scenario.name, self.envoy.variant.name())
+    }
+
+    /// Keeps every connection busy for at least `length`, then lets the last requests finish. Returns their number.
+    fn load(&mut self, request: &[u8], is_stream: bool, length: Duration) -> Result<Load> {
+        let mut load = Load::default();
+        let end = Instant::now() + length;
+        for connection in &mut self.connections {
+            connection.send(request)?;
+        }
+        // The connections take turns, so one thread keeps all of them busy and nothing is polled. After the end none gets
+        // a new request, and each has its last answer one turn later at most.
+        let mut busy = vec![true; self.connections.len()];
+        while busy.contains(&true) {
+            for (connection, busy) in self.connections.iter_mut().zip(&mut busy).filter(|(_, busy)| **busy) {
+                load.reads += connection.receive(is_stream)?.reads;
+                load.requests += 1;
+                *busy = Instant::now() < end;
+                if *busy {
+                    connection.send(request)?;
+                }
+            }
+        }
+        Ok(load)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Load {
+    requests: usize,
+    reads: usize,
+}
+
+/// What one variant cost.
+#[derive(Debug)]
+pub struct Cost {
+    /// Which.
+    pub variant: Variant,
+    /// CPU time per request in each round, in microseconds, what the idle Envoy takes subtracted.
+    pub per_request: Vec<f64>,
+    /// CPU time of the idle Envoy, in microseconds per second.
+    pub idle: f64,
+    /// Requests in all.
+    pub requests: usize,
+    /// Reads per answer.
+    pub reads: f64,
+}
+
+/// CPU time per request, for each target.
+pub fn measure_cpu(targets: &mut [Target], scenario: &Scenario, plan: &Plan) -> Result<Vec<Cost>> {
+    let request = scenario::request(&scenario.body, scenario.stream);
+    for target in targets.iter_mut() {
+        target.load(&request, scenario.stream, plan.warm_up).map_err(|e| target.named(scenario, e))?;
+    }
+    let mut busy: Vec<Vec<Sample>> = targets.iter().map(|_| Vec::new()).collect();
+    let mut idle: Vec<Vec<f64>> = targets.iter().map(|_| Vec::new()).collect();
+    for round in 0..plan.rounds {
+        // All idle at once: what they take then is subtracted.
+        let before = targets.iter().map(|t| t.envoy.cpu_ns()).collect::<Result<Vec<_>>>()?;
+        let start = Instant::now();
+        std::thread::sleep(plan.round);
+        for ((target, before), idle) in targets.iter().zip(before).zip(&mut idle) {
+            idle.push((target.envoy.cpu_ns()? - before) as f64 / start.elapsed().as_nanos() as f64);
+        }
+        // Every round starts with another variant.
+        for turn in 0..targets.len() {
+            let at = (round + turn) % targets.len();
+            if let (Some(target), Some(busy)) = (targets.get_mut(at), busy.get_mut(at)) {
+                busy.push(Sample::take(target, &request, scenario, plan.round)?);
+            }
+        }
+    }
+    Ok(targets
+        .iter()
+        .zip(busy)
+        .zip(idle)
+        .map(|((target, busy), idle)| cost(target.envoy.variant, &busy, &idle))
+        .collect())
+}
+
+/// One round of one variant.
+struct Sample {
+    cpu_ns: f64,
+    elapsed_ns: f64,
+    load: Load,
+}
+
+impl Sample {
+    fn take(target: &mut Target, request: &[u8], scenario: &Scenario, length: Duration) -> Result<Self> {
+        let before = target.envoy.cpu_ns()?;
+        let start = Instant::now();
+        let load = target.load(request, scenario.stream, length).map_err(|e| target.named(scenario, e))?;
+        // What Envoy does after the last byte (logs, clean-up) belongs to the requests.
+        std::thread::sleep(Duration::from_millis(3));
+        let elapsed_ns = start.elapsed().as_nanos() as f64;
+        Ok(Self { cpu_ns: (target.envoy.cpu_ns()? - before) as f64, elapsed_ns, load })
+    }
+}
+
+fn cost(variant: Variant, busy: &[Sample], idle: &[f64]) -> Cost {
+    let idle = crate::statistics::percentile(idle, 0.5);
+    let requests: usize = busy.iter().map(|s| s.load.requests).sum();
+    let reads: usize = busy.iter().map(|s| s.load.reads).sum();
+    Cost {
+        variant,
+        per_request: busy.iter().map(|s| (s.cpu_ns - idle * s.elapsed_ns) / s.load.requests as f64 / 1000.0).collect(),
+        idle: idle * 1e6,
+        requests,
+        reads: reads as f64 / requests as f64,
+    }
+}
+
+/// How long the answers of one variant took, one at a time.
+#[derive(Debug)]
+pub struct Times {
+    /// Which.
+    pub variant: Variant,
+    /// To the first byte of the body, in microseconds.
+    pub first_byte: Vec<f64>,
+    /// To the last.
+    pub last_byte: Vec<f64>,
+}
+
+/// Latency with one request at a time, in short interleaved turns.
+pub fn measure_latency(targets: &mut [Target], scenario: &Scenario, plan: &Plan) -> Result<Vec<Times>> {
+    // A stream takes 200 ms and more.
+    let (count, turn) = if scenario.stream { (plan.latencies.div_ceil(50), 1) } else { (plan.latencies, 25) };
+    let request = scenario::request(&scenario.body, scenario.stream);
+    let mut all: Vec<Times> = targets
+        .iter()
+        .map(|t| Times { variant: t.envoy.variant, first_byte: Vec::new(), last_byte: Vec::new() })
+        .collect();
+    for _ in 0..count.div_ceil(turn) {
+        for (target, times) in targets.iter_mut().zip(&mut all) {
+            for _ in 0..turn {
+                for connection in &mut target.connections {
+                    let start = Instant::now();
+                    connection.send(&request)?;
+                    let received = connection.receive(scenario.stream)?;
+                    let micros = |at: Instant| at.duration_since(start).as_nanos() as f64 / 1000.0;
+                    times.first_byte.push(micros(received.first_byte));
+                    times.last_byte.push(micros(received.last_byte));
+                }
+            }
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,121 @@
+//! `bench`: Envoy's CPU time per request through Pointsman, against bare Envoy, in one interleaved run.
+//!
+//! README.md says what is measured and how to read it.
+
+mod client;
+mod envoy;
+mod load;
+mod policy;
+mod process;
+mod prompt;
+mod report;
+mod scenario;
+mod settings;
+mod statistics;
+
+use crate::envoy::{Envoy, Variant};
+use crate::load::{Plan, Target};
+use crate::process::Scratch;
+use crate::scenario::Scenario;
+use clap::Parser;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// A failure, told once, at the end of the program.
+type Result<T> = std::result::Result<T, String>;
+
+/// Measures the CPU time of Envoy per request: bare, with a Wasm filter that does nothing, and with Pointsman.
+#[derive(Parser)]
+#[command(name = "bench")]
+struct Options {
+    /// The Envoy binary.
+    #[arg(long)]
+    envoy: PathBuf,
+    /// Pointsman's module.
+    #[arg(long)]
+    wasm: PathBuf,
+    /// The module that does nothing (pointsman-noop).
+    #[arg(long)]
+    noop_wasm: PathBuf,
+    /// The `pointsman` command, which renders the configuration. Default: beside this program.
+    #[arg(long)]
+    pointsman: Option<PathBuf>,
+    /// The simulator, the upstream of all. Default: beside this program.
+    #[arg(long)]
+    simulator: Option<PathBuf>,
+    /// Rounds per variant and scenario.
+    #[arg(long, default_value_t = 15)]
+    rounds: usize,
+    /// A smoke test: every scenario runs, the figures mean nothing.
+    #[arg(long)]
+    quick: bool,
+    /// Only the scenarios whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let scratch = match Scratch::new() {
+        Ok(scratch) => scratch,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match run(&options, &scratch) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            scratch.print_logs();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn beside_this(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().map_err(|e| format!("the path of this program: {e}"))?;
+    Ok(own.with_file_name(name))
+}
+
+fn run(options: &Options, scratch: &Scratch) -> Result<()> {
+    let given = |path: &Option<PathBuf>, name| path.clone().map_or_else(|| beside_this(name), Ok);
+    let simulator = given(&options.simulator, "simulator")?;
+    let pointsman = given(&options.pointsman, "pointsman")?;
+    let upstream = process::Simulator::start(&simulator, scratch)?;
+    upstream.add_rules(&scenario::rules())?;
+
+    let start = |variant: Variant| {
+        let modules = settings::Modules { pointsman: &pointsman, wasm: &options.wasm, noop: &options.noop_wasm };
+        Envoy::start(variant, &options.envoy, &modules, upstream.port, scratch)
+    };
+    let envoys = Variant::ALL.into_iter().map(start).collect::<Result<Vec<Envoy>>>()?;
+
+    let plan = Plan::new(options.rounds, options.quick);
+    let wanted = |s: &Scenario| s.name.contains(&options.only) && !(options.quick && s.information);
+    let scenarios: Vec<Scenario> = scenario::all().into_iter().filter(wanted).collect();
+    report::print_setting(&options.wasm, module_size(&options.wasm)?, &plan);
+    let mut ratios = Vec::new();
+    report::print_cpu_heading();
+    for scenario in &scenarios {
+        let plan = plan.for_scenario(scenario);
+        let mut targets = Target::open(&envoys, scenario)?;
+        let costs = load::measure_cpu(&mut targets, scenario, &plan)?;
+        ratios.extend(report::print_cpu(scenario, &costs).filter(|_| !scenario.information));
+    }
+    report::print_latency_heading();
+    for scenario in scenarios.iter().filter(|s| s.latency) {
+        let mut targets = Target::open_single(&envoys)?;
+        let times = load::measure_latency(&mut targets, scenario, &plan)?;
+        report::print_latency(scenario, &times);
+    }
+    println!();
+    for ratio in ratios {
+        println!("{ratio}");
+    }
+    Ok(())
+}
+
+fn module_size(path: &Path) -> Result<u64> {
+    std::fs::metadata(path).map(|m| m.len()).map_err(|e| format!("{}: {e}", path.display()))
+}

@@ -1,0 +1,33 @@
+//! The policy that Pointsman runs under in the bench: two providers, so that the plan has a fallback.
+
+use crate::scenario::CALLER_KEY;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// The model that callers name.
+pub const MODEL: &str = "small";
+
+/// Its providers.
+pub const PROVIDERS: [&str; 2] = ["vllm", "openai"];
+
+/// The policy document. Keys are stored by their hash alone.
+pub fn document() -> Value {
+    let hash: String = Sha256::digest(CALLER_KEY).iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({
+        "default_task": "chat",
+        "providers": {
+            "vllm": {"dialect": "openai", "local": true, "data": "regulated"},
+            "openai": {"dialect": "openai", "data": "internal", "credential":
+                {"header": "authorization", "prefix": "Bearer ", "env": "POINTSMAN_BENCH_KEY"}},
+        },
+        "models": {
+            "small": {"provider": "vllm", "model": "qwen2.5-7b-instruct", "tier": "local", "context": 1_000_000,
+                "max_output_tokens": 512, "price": {"input": 0, "output": 0}},
+            "big": {"provider": "openai", "model": "gpt-4.1", "tier": "flagship", "context": 1_000_000,
+                "max_output_tokens": 2048, "price": {"input": 2.0, "cached_input": 0.5, "output": 8.0}},
+        },
+        "tasks": {"chat": {"primary": "small", "fallback": ["big"]}},
+        "tiers": {"pro": {"models": ["small", "big"]}},
+        "tenants": {"acme": {"tier": "pro", "keys": [format!("sha256:{hash}")]}},
+    })
+}

@@ -1,0 +1,146 @@
+//! The processes that the bench starts and ends, and the directory that they share.
+
+use crate::Result;
+use serde_json::Value;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A directory for configurations and logs, removed at the end.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A new one.
+    pub fn new() -> Result<Self> {
+        let scratch = Self(std::env::temp_dir().join(format!("pointsman-bench-{}", std::process::id())));
+        let providers = scratch.path("providers");
+        fs::create_dir_all(&providers).map_err(|e| format!("{}: {e}", providers.display()))?;
+        Ok(scratch)
+    }
+
+    /// A file in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Writes a file in it.
+    pub fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.path(name);
+        fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Prints the ends of the logs: of a failed run.
+    pub fn print_logs(&self) {
+        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|e| e == "log") {
+                let text = fs::read_to_string(&path).unwrap_or_default();
+                let lines: Vec<&str> = text.lines().collect();
+                for line in lines.iter().skip(lines.len().saturating_sub(15)) {
+                    eprintln!("{}: {line}", entry.file_name().to_string_lossy());
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A child process that ends when this value does.
+pub struct Process(Child);
+
+impl Process {
+    /// Starts `command`, its output in `NAME.out` and `NAME.log`.
+    pub fn start(command: &mut Command, name: &str, scratch: &Scratch) -> Result<Self> {
+        let create = |suffix: &str| {
+            let path = scratch.path(&format!("{name}.{suffix}"));
+            File::create(&path).map_err(|e| format!("{}: {e}", path.display()))
+        };
+        command.stdin(Stdio::null()).stdout(create("out")?).stderr(create("log")?);
+        let child = command.spawn().map_err(|e| format!("{}: {e}", command.get_program().to_string_lossy()))?;
+        Ok(Self(child))
+    }
+
+    /// Waits until `ready` holds. Fails when the process ends before, or after half a minute.
+    pub fn wait_until(&mut self, what: &str, mut ready: impl FnMut() -> bool) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < deadline {
+            if let Ok(Some(status)) = self.0.try_wait() {
+                return Err(format!("{what} ended at its start: {status}"));
+            }
+            if ready() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Err(format!("{what} was not ready in 30 s"))
+    }
+
+    /// CPU time of all its threads so far, in nanoseconds, by the kernel's scheduler statistics.
+    pub fn cpu_ns(&self) -> Result<u64> {
+        let tasks = format!("/proc/{}/task", self.0.id());
+        let mut sum = 0;
+        for task in fs::read_dir(&tasks).map_err(|e| format!("{tasks}: {e}"))?.flatten() {
+            let path = task.path().join("schedstat");
+            let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            let first = text.split_whitespace().next().and_then(|n| n.parse::<u64>().ok());
+            sum += first.ok_or_else(|| format!("{}: no scheduler statistics", path.display()))?;
+        }
+        Ok(sum)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A port that nobody listens on at the moment.
+pub fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| format!("a free port: {e}"))?;
+    listener.local_addr().map(|a| a.port()).map_err(|e| format!("a free port: {e}"))
+}
+
+/// The scripted provider.
+pub struct Simulator {
+    /// Where it listens.
+    pub port: u16,
+    _process: Process,
+}
+
+impl Simulator {
+    /// Starts it.
+    pub fn start(program: &Path, scratch: &Scratch) -> Result<Self> {
+        let port = free_port()?;
+        let mut command = Command::new(program);
+        command.args(["--no-record", "--listen", &format!("127.0.0.1:{port}")]);
+        let mut process = Process::start(&mut command, "simulator", scratch)?;
+        process.wait_until("the simulator", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
+        Ok(Self { port, _process: process })
+    }
+
+    /// Tells it what to answer.
+    pub fn add_rules(&self, rules: &Value) -> Result<()> {
+        let body = rules.to_string();
+        let head =
+            format!("POST /_sim/rules HTTP/1.1\r\nhost: sim\r\nconnection: close\r\ncontent-length: {}", body.len());
+        let mut answer = String::new();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))
+            .and_then(|mut stream| {
+                stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes())?;
+                stream.read_to_string(&mut answer)
+            })
+            .map_err(|e| format!("the simulator's rules: {e}"))?;
+        if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(format!("the simulator's rules: {answer}")) }
+    }
+}

@@ -1,0 +1,65 @@
+//! The tables that people read, and the lines that scripts read.
+
+use crate::envoy::Variant;
+use crate::load::{Cost, Plan, Times};
+use crate::scenario::Scenario;
+use crate::statistics::{percentile, quartiles};
+use std::path::Path;
+
+/// What was measured, and how.
+pub fn print_setting(module: &Path, bytes: u64, plan: &Plan) {
+    let name = module.file_name().unwrap_or_default().to_string_lossy();
+    let Plan { rounds, round, .. } = plan;
+    println!("{name}: {bytes} bytes. {rounds} interleaved rounds of {} ms; Envoy with one worker.", round.as_millis());
+}
+
+/// The head of the table of CPU times.
+pub fn print_cpu_heading() {
+    println!("\nCPU time of Envoy per request, in µs: median [quartiles]; ratio of medians to bare");
+    println!("{:<24}{:>24}{:>12}{:>24}{:>26}{:>8}", "", "bare", "no log", "noop", "pointsman", "ratio");
+}
+
+/// One scenario's row; returns the line for scripts.
+pub fn print_cpu(scenario: &Scenario, costs: &[Cost]) -> impl Iterator<Item = String> {
+    let of = |variant| costs.iter().find(|c| c.variant == variant).map(|c| quartiles(&c.per_request));
+    let spread =
+        |variant| of(variant).map_or_else(String::new, |q| format!("{:.1} [{:.1} {:.1}]", q.median, q.low, q.high));
+    let median = |variant| of(variant).map_or(f64::NAN, |q| q.median);
+    let ratio = median(Variant::Pointsman) / median(Variant::Bare);
+    println!(
+        "{:<24}{:>24}{:>12.1}{:>24}{:>26}{:>8.2}",
+        scenario.name,
+        spread(Variant::Bare),
+        median(Variant::BareNoLog),
+        spread(Variant::Noop),
+        spread(Variant::Pointsman),
+        ratio,
+    );
+    for cost in costs.iter().filter(|_| scenario.stream) {
+        let Cost { variant, reads, requests, idle, .. } = cost;
+        let name = variant.name();
+        println!("  {name}: {reads:.0} reads per stream, {requests} streams, idle {idle:.0} µs/s");
+    }
+    std::iter::once(format!("ratio {} {ratio:.2}", scenario.name))
+}
+
+/// The head of the table of latencies.
+pub fn print_latency_heading() {
+    println!("\nLatency with one request at a time, in µs: p50 / p99 to the first and to the last byte of the body");
+    println!("{:<24}{:<12}{:>12}{:>12}{:>12}{:>12}", "", "", "first p50", "first p99", "last p50", "last p99");
+}
+
+/// One scenario's rows.
+pub fn print_latency(scenario: &Scenario, times: &[Times]) {
+    for Times { variant, first_byte, last_byte } in times {
+        println!(
+            "{:<24}{:<12}{:>12.0}{:>12.0}{:>12.0}{:>12.0}",
+            scenario.name,
+            variant.name(),
+            percentile(first_byte, 0.5),
+            percentile(first_byte, 0.99),
+            percentile(last_byte, 0.5),
+            percentile(last_byte, 0.99),
+        );
+    }
+}

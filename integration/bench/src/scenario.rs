@@ -1,0 +1,107 @@
+//! What is sent, and what comes back.
+
+use crate::prompt::Text;
+use serde_json::{Value, json};
+
+/// One kind of request.
+pub struct Scenario {
+    /// Its name in the table.
+    pub name: &'static str,
+    /// Requests in flight at a time.
+    pub connections: usize,
+    /// Whether the answer is a stream.
+    pub stream: bool,
+    /// Whether it is only told, not one of the ratios.
+    pub information: bool,
+    /// Whether its latency is measured too.
+    pub latency: bool,
+    /// The JSON body.
+    pub body: String,
+}
+
+/// Content chunks of the stream.
+pub const STREAM_CHUNKS: usize = 200;
+
+/// The key that the caller sends.
+pub const CALLER_KEY: &str = "sk-bench-caller-0123456789abcdef0123456789abcdef";
+
+/// All, the figures that count first.
+pub fn all() -> Vec<Scenario> {
+    let chat = |name, connections, bytes, order, text: Text| Scenario {
+        name,
+        connections,
+        stream: false,
+        information: order == ModelAt::Start || text == Text::Asian,
+        latency: name == "chat_2k",
+        body: chat_body(&text.escaped(bytes), order, false),
+    };
+    use ModelAt::{AfterMessages, Start};
+    use Text::{Asian, English};
+    vec![
+        chat("chat_2k", 16, 2_000, AfterMessages, English),
+        chat("chat_100k", 8, 100_000, AfterMessages, English),
+        chat("chat_1m", 4, 1_000_000, AfterMessages, English),
+        Scenario {
+            name: "stream_200",
+            connections: 16,
+            stream: true,
+            information: false,
+            latency: true,
+            body: chat_body(&English.escaped(2_000), AfterMessages, true),
+        },
+        chat("chat_2k, model first", 16, 2_000, Start, English),
+        chat("chat_100k, model first", 8, 100_000, Start, English),
+        chat("chat_1m, model first", 4, 1_000_000, Start, English),
+        chat("chat_1m, Asian text", 4, 1_000_000, AfterMessages, Asian),
+    ]
+}
+
+/// Where the client puts `model`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ModelAt {
+    /// As OpenAI's Python client does.
+    AfterMessages,
+    /// As most hand-written callers do.
+    Start,
+}
+
+fn chat_body(prompt: &str, order: ModelAt, stream: bool) -> String {
+    let system = r#"{"role":"system","content":"You are a careful assistant. Answer in plain words."}"#;
+    let messages = format!(r#""messages":[{system},{{"role":"user","content":"{prompt}"}}]"#);
+    let model = format!(r#""model":"{}""#, crate::policy::MODEL);
+    let stream = if stream { r#","stream":true"# } else { "" };
+    match order {
+        ModelAt::AfterMessages => format!(r#"{{{messages},{model},"max_tokens":256{stream},"temperature":0.2}}"#),
+        ModelAt::Start => format!(r#"{{{model},{messages},"max_tokens":256{stream},"temperature":0.2}}"#),
+    }
+}
+
+/// The whole request: the headers are those of OpenAI's Python client.
+pub fn request(body: &str, stream: bool) -> Vec<u8> {
+    let custom = if stream { "x-stainless-helper-method: stream\r\n" } else { "" };
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.example\r\naccept-encoding: gzip, deflate\r\n\
+         connection: keep-alive\r\naccept: application/json\r\ncontent-type: application/json\r\n\
+         user-agent: OpenAI/Python 1.109.1\r\nx-stainless-lang: python\r\nx-stainless-package-version: 1.109.1\r\n\
+         x-stainless-os: Linux\r\nx-stainless-arch: x64\r\nx-stainless-runtime: CPython\r\n\
+         x-stainless-runtime-version: 3.12.3\r\nx-stainless-async: false\r\nx-stainless-retry-count: 0\r\n\
+         x-stainless-read-timeout: 600\r\n{custom}authorization: Bearer {CALLER_KEY}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// What the simulator answers: about 400 bytes at once, or a stream of chunks a millisecond apart, as from a quick model.
+pub fn rules() -> Value {
+    let completion = json!({
+        "id": "chatcmpl-bench", "object": "chat.completion", "created": 1_700_000_000, "model": "bench",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "The points are set.", "refusal": null},
+                     "logprobs": null, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 500, "completion_tokens": 6, "total_tokens": 506,
+                  "prompt_tokens_details": {"cached_tokens": 0}},
+    });
+    json!([
+        {"when": {"stream": true}, "respond": {"chunks": STREAM_CHUNKS, "chunk_ms": 1}},
+        {"when": {"stream": false}, "respond": {"json": completion}},
+    ])
+}

@@ -1,0 +1,243 @@
+//! A running gateway: a real Envoy with the module, started by `pointsman up`, before scripted providers.
+
+use crate::access_log::AccessLog;
+use crate::call::Call;
+use crate::environment;
+use crate::process::Process;
+use crate::response::Response;
+use crate::simulator::{PROVIDERS, Seen, Simulator};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What OpenAI's cluster is given as its key.
+pub const OPENAI_SECRET: &str = "sk-secret-of-openai-0c5f";
+/// What Azure's cluster is given as its key.
+pub const AZURE_SECRET: &str = "secret-of-azure-91be";
+
+/// A gateway and its providers. Ends when dropped, and shows its logs if that is by a panic.
+pub struct Gateway {
+    /// The providers behind it.
+    pub simulator: Simulator,
+    /// Where callers reach it.
+    pub address: SocketAddr,
+    /// Envoy's admin interface.
+    pub admin: SocketAddr,
+    /// `pointsman up`.
+    pub process: Process,
+    policy: PathBuf,
+    log: AccessLog,
+}
+
+impl Gateway {
+    /// Starts one with this policy and waits until it is ready. `<KEY>` in place of a hash stands for the hash of `KEY`.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start(policy: &str) -> Self {
+        Self::start_with(policy, &[])
+    }
+
+    /// Starts one with more flags for `pointsman up`.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_with(policy: &str, flags: &[&str]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("pointsman-test-{}-{number}", std::process::id()));
+        let simulator = Simulator::start();
+        let providers = directory.join("providers");
+        fs::create_dir_all(&providers).expect("makes a directory");
+        for provider in PROVIDERS {
+            let file = providers.join(format!("{provider}.yaml"));
+            fs::write(file, cluster(provider, simulator.address(provider))).expect("writes a file");
+        }
+        let azure_key = directory.join("azure.key");
+        fs::write(&azure_key, AZURE_SECRET).expect("writes a file");
+        let path = directory.join("policy.yaml");
+        fs::write(&path, fill(policy, &azure_key)).expect("writes a file");
+        let (log, admin) = (directory.join("access.log"), free_address());
+        let (envoy, wasm, admin_text) = (impatient_envoy(&directory), environment::wasm(), admin.to_string());
+        let mut args: Vec<&OsStr> = ["up", "--listen", "127.0.0.1:0", "--concurrency", "2"].map(OsStr::new).into();
+        for (flag, value) in [
+            ("--policy", path.as_os_str()),
+            ("--providers", providers.as_os_str()),
+            ("--admin", OsStr::new(&admin_text)),
+            ("--access-log", log.as_os_str()),
+            ("--envoy", envoy.as_os_str()),
+            ("--wasm", wasm.as_os_str()),
+        ] {
+            args.extend([OsStr::new(flag), value]);
+        }
+        args.extend(flags.iter().map(OsStr::new));
+        let variables = [("OPENAI_API_KEY", OsStr::new(OPENAI_SECRET))];
+        let process = Process::start(&environment::program("pointsman"), args, &variables, Some(&directory));
+        let address = process.await_line("its address", |line| {
+            line.strip_prefix("listening on http://")?.trim_end_matches('/').parse().ok()
+        });
+        Self { simulator, address, admin, process, policy: path, log: AccessLog::at(log) }
+    }
+
+    /// Sends a request and reads the whole response.
+    pub fn send(&self, call: Call) -> Response {
+        call.send(self.address)
+    }
+
+    /// A chat completion with this key and document.
+    pub fn chat(&self, key: &str, body: &Value) -> Response {
+        self.send(Call::chat_json(body).key(key))
+    }
+
+    /// The audit record of a request, awaited.
+    pub fn audit(&self, trace_id: &str) -> Value {
+        self.log.audit(trace_id)
+    }
+
+    /// The lines of a request's attempts, once it has been audited.
+    pub fn attempts(&self, trace_id: &str) -> Vec<Value> {
+        self.audit(trace_id);
+        self.log.attempts(trace_id)
+    }
+
+    /// The access log.
+    pub fn access_log(&self) -> &AccessLog {
+        &self.log
+    }
+
+    /// The one request that a provider got for this response.
+    #[track_caller]
+    pub fn upstream(&self, response: &Response) -> Seen {
+        self.simulator.only(response.trace_id())
+    }
+
+    /// Replaces the policy file as editors do: a new file, renamed over the old one.
+    pub fn replace_policy(&self, policy: &str) {
+        let key = self.policy.with_file_name("azure.key");
+        let new = self.policy.with_file_name("policy.new");
+        fs::write(&new, fill(policy, &key)).expect("writes a file");
+        fs::rename(new, &self.policy).expect("renames a file");
+    }
+
+    /// Envoy's counters and gauges, by name.
+    pub fn stats(&self) -> BTreeMap<String, u64> {
+        let text = Call::new("GET", "/stats").send(self.admin);
+        let pair = |line: &str| {
+            let (name, value) = line.split_once(": ")?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        text.text().lines().filter_map(pair).collect()
+    }
+
+    /// Metrics in Prometheus's text format, the module's only.
+    pub fn metrics(&self) -> Vec<String> {
+        let text = Call::new("GET", "/stats/prometheus").send(self.admin);
+        text.text().lines().filter(|line| line.starts_with("llm_")).map(str::to_owned).collect()
+    }
+
+    /// Makes Envoy log what it does with the module.
+    pub fn log_everything(&self) {
+        let response = Call::new("POST", "/logging?level=trace").send(self.admin);
+        assert_eq!(response.status, 200, "{}", response.text());
+    }
+
+    fn show_logs(&self) {
+        self.process.show_log();
+        self.simulator.show_log();
+        let lines = self.log.text();
+        let lines: Vec<_> = lines.lines().collect();
+        eprintln!("--- access log, its last lines:\n{}", lines[lines.len().saturating_sub(8)..].join("\n"));
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_logs();
+        }
+    }
+}
+
+/// A gateway that several tests use, for the time of one of them: shows its logs if that one fails.
+pub struct Shared(&'static Gateway);
+
+impl Shared {
+    /// For one test.
+    pub fn of(gateway: &'static Gateway) -> Self {
+        Self(gateway)
+    }
+}
+
+impl Deref for Shared {
+    type Target = Gateway;
+    fn deref(&self) -> &Gateway {
+        self.0
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.show_logs();
+        }
+    }
+}
+
+/// The hash of a key, as a policy writes it.
+pub fn key_hash(key: &str) -> String {
+    let hex: String = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+/// Puts hashes in place of `<KEY>`, and the path of Azure's key in place of `AZURE_KEY_FILE`.
+fn fill(policy: &str, azure_key: &Path) -> String {
+    let mut filled = String::with_capacity(policy.len());
+    let mut rest = policy;
+    while let Some((before, after)) = rest.split_once("<sk-") {
+        let (name, after) = after.split_once('>').expect("a key's name ends with >");
+        filled.push_str(before);
+        filled.push_str(&format!("\"{}\"", key_hash(&format!("sk-{name}"))));
+        rest = after;
+    }
+    filled.push_str(rest);
+    filled.replace("AZURE_KEY_FILE", &azure_key.display().to_string())
+}
+
+/// An Envoy cluster with one of the simulator's listeners, as an operator would write it.
+fn cluster(name: &str, address: SocketAddr) -> String {
+    let (ip, port) = (address.ip(), address.port());
+    format!(
+        "name: {name}\n\
+         type: STATIC\n\
+         connect_timeout: 2s\n\
+         circuit_breakers: {{thresholds: [{{max_connections: 1000, max_pending_requests: 1000, max_requests: 1000, max_retries: 1000}}]}}\n\
+         load_assignment:\n  cluster_name: {name}\n  endpoints:\n  - lb_endpoints:\n    - endpoint:\n        \
+         address: {{socket_address: {{address: {ip}, port_value: {port}}}}}\n"
+    )
+}
+
+/// Envoy, made to write its access log at once: by itself it may wait for ten seconds.
+fn impatient_envoy(directory: &Path) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in\n*--file-flush-interval-msec*) exec '{0}' \"$@\" ;;\n\
+         *) exec '{0}' \"$@\" --file-flush-interval-msec 20 ;;\nesac\n",
+        environment::envoy().display()
+    );
+    let path = directory.join("envoy");
+    fs::write(&path, script).expect("writes a file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("makes it executable");
+    path
+}
+
+/// An address that is free now.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+    listener.local_addr().expect("has an address")
+}

@@ -1,6 +1,7 @@
 //! The gateway stage: a downstream HTTP filter, once per request.
 
 use crate::host::{self, Headers};
+use crate::load::{Held, SharedLoad};
 use crate::metrics::Metrics;
 use pointsman_core::dispatch::{STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_SERVED, decode_served, read_failed};
 use pointsman_core::exchange::{BodyEdit, Exchange, OnRequestHead, OnResponseHead, ResponseHead};
@@ -32,6 +33,8 @@ pub struct Gateway {
     shared: Rc<Shared>,
     exchange: Exchange,
     phase: Phase,
+    /// The request as it counts against the plan's first model.
+    held: Option<Held>,
 }
 
 /// How far the exchange is, as Envoy's callbacks tell it.
@@ -53,7 +56,7 @@ enum Phase {
 impl Gateway {
     /// A new request.
     pub fn new(shared: Rc<Shared>) -> Self {
-        Self { shared, exchange: Exchange::new(host::now_ms()), phase: Phase::Request }
+        Self { shared, exchange: Exchange::new(host::now_ms()), phase: Phase::Request, held: None }
     }
 
     fn answer(&mut self, reply: &Reply) -> Action {
@@ -65,7 +68,10 @@ impl Gateway {
     /// The whole request is here: decide, and send it on or answer it.
     fn dispatch(&mut self) -> Action {
         let body = host::buffer(BufferType::HttpRequestBody, 0, usize::MAX);
-        let outgoing = match self.exchange.request_body(&self.shared.policy, &body) {
+        let mut load = SharedLoad::default();
+        let outgoing = self.exchange.request_body(&self.shared.policy, &body, &mut load);
+        self.held = load.held;
+        let outgoing = match outgoing {
             Ok(outgoing) => outgoing,
             Err(reply) => return self.answer(&reply),
         };
@@ -82,9 +88,17 @@ impl Gateway {
         host::set_header(map, "content-type", "application/json");
         host::set_header(map, "user-agent", "pointsman");
         host::set_header(map, "x-pointsman-cluster", &outgoing.cluster);
-        host::set_header(map, "x-envoy-max-retries", &outgoing.retries.to_string());
+        for (name, value) in &outgoing.headers {
+            host::set_header(map, name, value);
+        }
         self.phase = Phase::Sent;
         Action::Continue
+    }
+
+    fn release(&mut self) {
+        if let Some(held) = self.held.take() {
+            held.release();
+        }
     }
 
     fn whole_response(&mut self) -> Action {
@@ -106,6 +120,8 @@ fn set_response_headers(headers: &[(&'static str, String)]) {
         host::set_header(MapType::HttpResponseHeaders, name, value);
     }
 }
+
+const CODE_DETAILS: &str = "response\0code_details";
 
 impl Context for Gateway {}
 
@@ -153,6 +169,15 @@ impl HttpContext for Gateway {
                 b"content-type" => head.content_type = value,
                 _ => {}
             }
+        }
+        let details = match head.status {
+            200..300 => Vec::new(),
+            _ => host::property(CODE_DETAILS).unwrap_or_default(),
+        };
+        head.details = std::str::from_utf8(&details).unwrap_or_default();
+        // Another model serves: this request is off the first one's hands.
+        if served.is_some_and(|index| index > 0) {
+            self.release();
         }
         let verdict = self.exchange.response_head(&self.shared.policy, &head);
         if !matches!(verdict, OnResponseHead::Own) {
@@ -223,14 +248,20 @@ impl HttpContext for Gateway {
     }
 
     fn on_log(&mut self) {
+        self.release();
+        if self.exchange.is_cut_off() {
+            let details = host::property(CODE_DETAILS).unwrap_or_default();
+            self.exchange.cut_off(std::str::from_utf8(&details).unwrap_or_default());
+        }
         let now = host::now_ms();
         let policy = &self.shared.policy;
         let failed = match self.exchange.has_failed_attempts() {
             true => host::property(STATE_FAILED).unwrap_or_default(),
             false => Vec::new(),
         };
-        host::set_state(STATE_AUDIT, &self.exchange.audit(policy, &read_failed(&failed), now));
-        for (metric, value) in self.exchange.metrics(policy, now) {
+        let failed = read_failed(&failed);
+        host::set_state(STATE_AUDIT, &self.exchange.audit(policy, &failed, now));
+        for (metric, value) in self.exchange.metrics(policy, &failed, now) {
             self.shared.metrics.add(policy, metric, value);
         }
     }

@@ -4,8 +4,11 @@
 //! every plan cluster, once per attempt). The plugin configuration says which: `{"role": "gateway", "policy": {…}}` or
 //! `{"role": "model"}`.
 
+#![allow(missing_docs)] // The macro below defines `_initialize`, without documentation.
+
 mod gateway;
 mod host;
+mod load;
 mod metrics;
 mod model;
 mod root;

@@ -4,10 +4,12 @@
 //! provider, whatever it finds. The body comes anew each time.
 
 use crate::host::{self, Headers};
+use crate::load::Held;
 use pointsman_core::attempt::{self, Failure, OnHead};
 use pointsman_core::dispatch::{self, STATE_DISPATCH, STATE_FAILED, STATE_PROVIDER, STATE_SERVED};
 use pointsman_core::refusal::Refusal;
 use pointsman_core::reply::Reply;
+use pointsman_core::resilience::IDLE_HEADER;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
 
@@ -24,6 +26,10 @@ pub struct ModelStage {
     response: ResponseBody,
     /// Place in the plan, model and number of the attempt.
     attempt: Option<(usize, String, usize)>,
+    /// Whether the next attempt, if one may follow, is another provider's.
+    moves_on: bool,
+    /// An attempt after the first, as it counts against its model.
+    held: Option<Held>,
 }
 
 /// What is left to do with the request body.
@@ -103,7 +109,14 @@ impl ModelStage {
     }
 }
 
-impl Context for ModelStage {}
+impl Context for ModelStage {
+    fn on_done(&mut self) -> bool {
+        if let Some(held) = self.held.take() {
+            held.release();
+        }
+        true
+    }
+}
 
 impl HttpContext for ModelStage {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
@@ -126,12 +139,18 @@ impl HttpContext for ModelStage {
         };
         if count > 1 {
             note_silent_attempt(count);
+            if attempt.is_counted {
+                // Chosen by Envoy already, so it counts even where the model is full.
+                self.held = Held::acquire(attempt.model, u32::MAX);
+            }
         }
+        self.moves_on = plan.attempts.get(index + 1).is_some_and(|next| next.provider != attempt.provider);
 
         let map = MapType::HttpRequestHeaders;
         host::set_header(map, ":path", attempt.path);
         host::remove_header(map, b"x-pointsman-cluster");
         host::remove_header(map, b"x-forwarded-proto");
+        host::remove_header(map, IDLE_HEADER.as_bytes());
         host::set_header(map, "content-length", &plan.content_length(attempt).to_string());
         for other in plan.attempts.iter().filter(|other| !other.credential_header.is_empty()) {
             host::remove_header(map, other.credential_header.as_bytes());
@@ -180,6 +199,10 @@ impl HttpContext for ModelStage {
         match attempt::head(status, content_type, is_encoded, end_of_stream) {
             OnHead::Pass => {
                 self.failed(&format!("status_{status}"));
+                if self.moves_on {
+                    // Envoy would wait that long before it asks another provider, which it does not concern.
+                    host::remove_header(map, b"retry-after");
+                }
                 return Action::Continue;
             }
             OnHead::Fail(failure) => {

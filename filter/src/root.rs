@@ -28,7 +28,7 @@ impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
         let text = host::buffer(BufferType::PluginConfiguration, 0, size);
         match plugin_config(&text) {
-            Ok(PluginConfig::Gateway(policy)) => self.role = Role::Gateway(Rc::new(Shared::new(policy))),
+            Ok(PluginConfig::Gateway(policy)) => self.role = Role::Gateway(Rc::new(Shared::new(*policy))),
             Ok(PluginConfig::Model) => self.role = Role::Model,
             Err(problems) => {
                 for problem in problems.iter().take(20) {

@@ -32,6 +32,8 @@ pub enum Answer {
         text_bytes: usize,
         /// Whether the whole body came and was a completion.
         complete: bool,
+        /// Why it broke off, if it did.
+        cut_off: Option<&'static str>,
     },
     /// A stream.
     Stream(Box<Stream>),
@@ -54,14 +56,34 @@ pub struct Stream {
 }
 
 impl Answer {
-    /// A failure with this status.
-    pub fn failed(status: u16) -> Self {
-        Self::Failed { status, code: None }
+    /// A failure with this status; `cause` is Envoy's, where it answered itself.
+    pub fn failed(status: u16, cause: Option<&'static str>) -> Self {
+        Self::Failed { status, code: cause }
+    }
+
+    /// Whether the answer broke off, so that only Envoy knows why.
+    pub fn is_cut_off(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Own { .. } | Self::Failed { .. } => false,
+            Self::Whole { complete, .. } => !complete,
+            Self::Stream(stream) => !stream.ended && stream.error.is_none(),
+        }
+    }
+
+    /// Takes over why the answer broke off.
+    pub fn cut_off(&mut self, why: &'static str) {
+        match self {
+            Self::Stream(stream) => stream.error = Some(why),
+            Self::Whole { cut_off, .. } => *cut_off = Some(why),
+            Self::None => *self = Self::Failed { status: 0, code: Some(why) },
+            Self::Own { .. } | Self::Failed { .. } => {}
+        }
     }
 
     /// A whole completion, its body still to come.
     pub fn whole(status: u16) -> Self {
-        Self::Whole { status, usage: None, text_bytes: 0, complete: false }
+        Self::Whole { status, usage: None, text_bytes: 0, complete: false, cut_off: None }
     }
 
     /// A stream, all of it still to come. `hide_usage`: the caller did not ask for the usage chunk.
@@ -83,7 +105,7 @@ impl Answer {
         match self {
             Self::None => Some("no_response"),
             Self::Own { code, .. } | Self::Failed { code, .. } => *code,
-            Self::Whole { complete, .. } => (!complete).then_some("invalid_response"),
+            Self::Whole { complete, cut_off, .. } => (!complete).then(|| cut_off.unwrap_or("invalid_response")),
             Self::Stream(stream) => match stream.error {
                 Some(error) => Some(error),
                 None if !stream.ended => Some("stream_aborted"),

@@ -23,6 +23,9 @@ pub struct Config {
     /// Bounds on what a request may look like.
     #[serde(default)]
     pub limits: Limits,
+    /// Timers, retries and backoff.
+    #[serde(default)]
+    pub resilience: Resilience,
     /// The task of a request that names none, or whose `model` is `auto`. Without it such a request must name a model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_task: Option<String>,
@@ -110,6 +113,77 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { max_body_bytes: 32 << 20, max_nesting: 64, set_output_limit: false }
+    }
+}
+
+/// Timers, retries and backoff. Times are written like `250ms`, `30s` or `10m`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Resilience {
+    /// Statuses of a provider after which the next attempt is made. A connection that fails, a reset and a timeout of an
+    /// attempt always lead to it.
+    pub retry_on_status: Vec<u16>,
+    /// How long an attempt at a stream may take to its first event.
+    pub first_token_timeout: Time,
+    /// How long an attempt at an answer that is not streamed may take.
+    pub attempt_timeout: Time,
+    /// How long a stream may be silent between two chunks.
+    pub chunk_timeout: Time,
+    /// How long a request may take in all. A caller's `x-pointsman-deadline-ms` shortens it.
+    pub request_timeout: Time,
+    /// The wait before the second attempt; it grows with every attempt, with jitter.
+    pub backoff_base: Time,
+    /// The longest wait between two attempts.
+    pub backoff_max: Time,
+    /// The longest `retry-after` of a provider that is waited for, before the same provider is tried again.
+    pub max_retry_after: Time,
+}
+
+impl Default for Resilience {
+    fn default() -> Self {
+        Self {
+            retry_on_status: vec![408, 409, 429, 500, 502, 503, 504, 529],
+            first_token_timeout: Time(30_000),
+            attempt_timeout: Time(120_000),
+            chunk_timeout: Time(60_000),
+            request_timeout: Time(600_000),
+            backoff_base: Time(25),
+            backoff_max: Time(250),
+            max_retry_after: Time(5_000),
+        }
+    }
+}
+
+/// A length of time in milliseconds, written like `250ms`, `30s`, `10m` or `1h 30m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub u64);
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let time = humantime::parse_duration(&text).ok().and_then(|time| u64::try_from(time.as_millis()).ok());
+        time.map(Time).ok_or_else(|| de::Error::custom(format!("\"{text}\" is not a time like 250ms, 30s or 10m")))
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{}ms", self.0))
+    }
+}
+
+#[cfg(feature = "schema")]
+impl JsonSchema for Time {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Time".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "A length of time like 250ms, 30s, 10m or 1h 30m.",
+            "type": "string",
+            "pattern": "^[0-9]+ ?[a-z]+( ?[0-9]+ ?[a-z]+)*$"
+        })
     }
 }
 
@@ -203,6 +277,9 @@ pub struct Model {
     /// Price; without it the model has none and its cost is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Price>,
+    /// Most requests that it serves at a time, over all workers of one Envoy; when it is full, the next model serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrent: Option<u32>,
     /// What it can do beyond text; all of it if the field is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<Capability>>,
@@ -281,6 +358,30 @@ pub struct Task {
     /// Most output tokens a request of this task may ask for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output_tokens: Option<u64>,
+    /// What is different for this task; a field that is absent is that of `resilience`.
+    #[serde(default)]
+    pub resilience: TaskResilience,
+}
+
+/// Timers and retries of one task.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct TaskResilience {
+    /// Statuses of a provider after which the next attempt is made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_on_status: Option<Vec<u16>>,
+    /// How long an attempt at a stream may take to its first event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_token_timeout: Option<Time>,
+    /// How long an attempt at an answer that is not streamed may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt_timeout: Option<Time>,
+    /// How long a request may take in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_timeout: Option<Time>,
+    /// When an attempt times out, start the next one and keep waiting for both: the first answer is taken.
+    pub hedge: bool,
 }
 
 /// A service level.

@@ -60,6 +60,8 @@ pub struct Attempt<'a> {
     pub path: &'a str,
     /// Header that carries the provider's credential; empty if it has none.
     pub credential_header: &'a str,
+    /// Whether the requests of the model are counted (`max_concurrent`).
+    pub is_counted: bool,
     /// Head of the request body.
     pub head: &'a [u8],
 }
@@ -86,6 +88,7 @@ pub fn encode(policy: &Policy, models: &[ModelId], canonical: &Canonical, stream
         put(&mut out, &[model.name.as_bytes()]);
         put(&mut out, &[provider.base_path.as_bytes(), b"/chat/completions"]);
         put(&mut out, &[provider.credential.as_ref().map_or("", |c| &c.header).as_bytes()]);
+        out.push(u8::from(model.max_concurrent.is_some()));
         put(&mut out, &[head]);
     }
     out
@@ -112,6 +115,7 @@ pub fn decode(bytes: &[u8]) -> Option<Dispatch<'_>> {
             model: take_text(&mut rest)?,
             path: take_text(&mut rest)?,
             credential_header: take_text(&mut rest)?,
+            is_counted: take_flag(&mut rest)?,
             head: take(&mut rest)?,
         });
     }
@@ -122,6 +126,12 @@ fn take_u32(rest: &mut &[u8]) -> Option<usize> {
     let (number, after) = rest.split_first_chunk::<4>()?;
     *rest = after;
     usize::try_from(u32::from_le_bytes(*number)).ok()
+}
+
+fn take_flag(rest: &mut &[u8]) -> Option<bool> {
+    let (flag, after) = rest.split_first()?;
+    *rest = after;
+    Some(*flag == 1)
 }
 
 fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
@@ -178,7 +188,14 @@ mod tests {
     fn dispatch(providers: &[&'static str]) -> Dispatch<'static> {
         let attempts = providers
             .iter()
-            .map(|provider| Attempt { provider, model: "m", path: "/v1", credential_header: "", head: b"{" })
+            .map(|provider| Attempt {
+                provider,
+                model: "m",
+                path: "/v1",
+                credential_header: "",
+                is_counted: false,
+                head: b"{",
+            })
             .collect();
         Dispatch { rest_len: 10, stream: false, attempts }
     }

@@ -13,7 +13,7 @@ use crate::provider_error;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::request_head::{RequestHead, data_class};
-use crate::route::{self, Hints, Plan};
+use crate::route::{self, Hints, Load, Plan};
 use crate::usage::Usage;
 
 mod report;
@@ -37,6 +37,7 @@ struct Caller {
     user_hash: Option<String>,
     task: Option<String>,
     data_class: Option<DataClass>,
+    deadline_ms: Option<u64>,
 }
 
 /// What is remembered of a request that went upstream.
@@ -73,8 +74,8 @@ pub struct Outgoing {
     pub cluster: String,
     /// The record for the model stage.
     pub dispatch: Vec<u8>,
-    /// Attempts after the first.
-    pub retries: usize,
+    /// Headers that tell Envoy's router about attempts and timers.
+    pub headers: Vec<(&'static str, String)>,
     /// Length of the new body, in bytes.
     pub content_length: usize,
     /// How to make the new body.
@@ -103,6 +104,8 @@ pub struct ResponseHead<'a> {
     pub attempts: u32,
     /// Whether the response has no body.
     pub end_of_stream: bool,
+    /// Envoy's `response.code_details`, which say why Envoy answered itself; needed only where the status is no success.
+    pub details: &'a str,
 }
 
 /// What the response's headers led to.
@@ -196,6 +199,7 @@ impl Exchange {
             user_hash: head.user().map(|user| user_id_hash(&policy.tenant(tenant).name, user)),
             task: None,
             data_class: None,
+            deadline_ms: None,
         });
         let text = |name: &str, value: &[u8]| match std::str::from_utf8(value) {
             Ok(text) => Ok(text.to_owned()),
@@ -210,7 +214,18 @@ impl Exchange {
                 Refusal::InvalidField("x-pointsman-data-class".to_owned(), message.to_owned())
             })?),
         };
+        let deadline_ms = match head.deadline {
+            None => None,
+            Some(value) => {
+                let ms = std::str::from_utf8(value).ok().and_then(|ms| ms.parse::<u64>().ok()).filter(|ms| *ms > 0);
+                Some(ms.ok_or_else(|| {
+                    let message = "The header 'x-pointsman-deadline-ms' is a positive whole number of milliseconds.";
+                    Refusal::InvalidField("x-pointsman-deadline-ms".to_owned(), message.to_owned())
+                })?)
+            }
+        };
         if let Some(caller) = &mut self.caller {
+            caller.deadline_ms = deadline_ms;
             caller.task = task;
             caller.data_class = class;
         }
@@ -227,11 +242,11 @@ impl Exchange {
     ///
     /// # Errors
     /// The reply, if the request is refused.
-    pub fn request_body(&mut self, policy: &Policy, body: &[u8]) -> Result<Outgoing, Reply> {
-        self.route(policy, body).map_err(|refusal| self.refuse(&refusal))
+    pub fn request_body(&mut self, policy: &Policy, body: &[u8], load: &mut dyn Load) -> Result<Outgoing, Reply> {
+        self.route(policy, body, load).map_err(|refusal| self.refuse(&refusal))
     }
 
-    fn route(&mut self, policy: &Policy, body: &[u8]) -> Result<Outgoing, Refusal> {
+    fn route(&mut self, policy: &Policy, body: &[u8], load: &mut dyn Load) -> Result<Outgoing, Refusal> {
         let caller = self.caller.as_mut().ok_or(Refusal::Internal)?;
         let request = ChatRequest::parse(body, policy.limits.max_nesting).map_err(|why| match why {
             InvalidRequest::Json(error) => Refusal::InvalidJson(error.message()),
@@ -242,13 +257,15 @@ impl Exchange {
             caller.user_hash = request.user.as_ref().map(|user| user_id_hash(tenant, user.as_bytes()));
         }
         let hints = Hints { task: caller.task.as_deref(), data_class: caller.data_class };
-        let plan = route::plan(policy, caller.tenant, &request, hints)?;
+        let mut plan = route::plan(policy, caller.tenant, &request, hints)?;
+        plan.spill_over(policy, load)?;
+        let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
 
         let canonical = canonical::build(policy, &request, plan.task, &plan.models);
         let outgoing = Outgoing {
             cluster: dispatch::plan_cluster(plan.models.iter().map(|id| &*policy.provider_of(*id).name)),
             dispatch: dispatch::encode(policy, &plan.models, &canonical, request.stream),
-            retries: plan.models.len() - 1,
+            headers: resilience.headers(plan.models.len(), request.stream, caller.deadline_ms),
             content_length: canonical.heads.first().map_or(0, Vec::len) + canonical.rest_len(),
             edit: edit(&canonical, body),
         };
@@ -274,7 +291,7 @@ impl Exchange {
             .and_then(|index| routed.plan.models.get(index))
             .map(|model| Served { model: *model, attempts: head.attempts.max(1) });
         if !(200..300).contains(&head.status) {
-            self.answer = Answer::failed(head.status);
+            self.answer = Answer::failed(head.status, provider_error::cause(head.details));
             if head.end_of_stream {
                 let Whole { headers, replace } = self.whole_body(policy, b"");
                 let (status, body) = replace.unwrap_or((502, Vec::new()));
@@ -299,10 +316,12 @@ impl Exchange {
     /// The whole body of a held response has come.
     pub fn whole_body(&mut self, policy: &Policy, body: &[u8]) -> Whole {
         let mut replace = None;
+        let mut final_for_caller = false;
         if let Answer::Failed { status, code } = &mut self.answer {
-            let words = provider_error::words(*status, body);
+            let words = provider_error::words(*status, *code, body);
             *status = words.status;
             *code = Some(words.code);
+            final_for_caller = !provider_error::may_retry(&words);
             replace = Some((words.status, words.openai_body()));
         } else {
             self.answer.whole_body(body);
@@ -315,6 +334,9 @@ impl Exchange {
         }
         if replace.is_some() {
             headers.push(("content-type", "application/json".to_owned()));
+        }
+        if final_for_caller {
+            headers.push(("x-should-retry", "false".to_owned()));
         }
         Whole { headers, replace }
     }

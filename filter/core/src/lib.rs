@@ -15,6 +15,7 @@ pub mod exchange;
 #[cfg(test)]
 mod fixture;
 pub mod identity;
+pub mod inflight;
 pub mod json;
 pub mod load;
 pub mod metrics;
@@ -26,6 +27,7 @@ pub mod provider_error;
 pub mod refusal;
 pub mod reply;
 pub mod request_head;
+pub mod resilience;
 pub mod route;
 pub mod sse;
 pub mod usage;

@@ -33,7 +33,7 @@ pub fn from_value(document: &Value) -> Result<(Config, Policy), Vec<Problem>> {
 #[derive(Debug)]
 pub enum PluginConfig {
     /// The gateway stage, under this policy.
-    Gateway(Policy),
+    Gateway(Box<Policy>),
     /// The model stage, which is told everything by the gateway stage.
     Model,
 }
@@ -62,7 +62,7 @@ pub fn plugin_config(text: &[u8]) -> Result<PluginConfig, Vec<Problem>> {
     let problem = |message: String| Err(vec![Problem::new("", message)]);
     match serde_json::from_slice(text) {
         Ok(RawPluginConfig { role: Role::Gateway, policy: Some(policy) }) => {
-            from_json(policy.get().as_bytes()).map(PluginConfig::Gateway)
+            from_json(policy.get().as_bytes()).map(|policy| PluginConfig::Gateway(Box::new(policy)))
         }
         Ok(RawPluginConfig { role: Role::Model, policy: None }) => Ok(PluginConfig::Model),
         Ok(RawPluginConfig { role: Role::Gateway, policy: None }) => {

@@ -3,6 +3,7 @@
 use crate::config::{self, Capability, DataClass, Dialect, Identity, Limits, OutputParam};
 use crate::identity::KeyTable;
 use crate::price::Price;
+use crate::resilience::Resilience;
 
 mod build;
 
@@ -34,6 +35,8 @@ pub struct Policy {
     pub identity: Identity,
     /// Bounds on a request.
     pub limits: Limits,
+    /// Timers and retries of a request that is no task.
+    pub resilience: Resilience,
     /// Task of a request that names none.
     pub default_task: Option<TaskId>,
     pub(crate) providers: Vec<Provider>,
@@ -78,6 +81,8 @@ pub struct Model {
     pub max_output_tokens: u64,
     /// Its price, if it has one.
     pub price: Option<Price>,
+    /// Most requests at a time.
+    pub max_concurrent: Option<u32>,
     capabilities: u8,
     /// The one output limit it takes, if it takes only one.
     pub output_param: Option<OutputParam>,
@@ -116,6 +121,8 @@ pub struct Task {
     pub chain: Vec<ModelId>,
     /// Most output tokens of a request.
     pub max_output_tokens: Option<u64>,
+    /// Timers and retries.
+    pub resilience: Resilience,
 }
 
 /// A validated tier.
@@ -188,6 +195,11 @@ impl Policy {
     /// All providers, in the order of their names.
     pub fn providers(&self) -> impl Iterator<Item = &Provider> {
         self.providers.iter()
+    }
+
+    /// Every idle timeout of streams that a request can ask for, in milliseconds: a route each.
+    pub fn idle_timeouts_ms(&self) -> std::collections::BTreeSet<u64> {
+        self.tasks.iter().map(|t| &t.resilience).chain([&self.resilience]).map(Resilience::idle_ms).collect()
     }
 
     /// The provider that serves `model`.

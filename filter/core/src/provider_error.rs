@@ -6,8 +6,78 @@
 use crate::json::{Kind, Scanner, unquote};
 use crate::refusal::Words;
 
-/// What the caller is told when a provider answered `status` (or Envoy did, for want of an answer) with `body`.
-pub fn words(status: u16, body: &[u8]) -> Words {
+/// Why Envoy answered itself or cut an answer off, by its `response.code_details`; `None` where it did neither.
+pub fn cause(details: &str) -> Option<&'static str> {
+    let starts = |prefix: &str| details.starts_with(prefix);
+    if starts("upstream_per_try_timeout") {
+        Some("first_token_timeout")
+    } else if starts("upstream_response_timeout") || starts("response_timeout") {
+        Some("deadline_exceeded")
+    } else if starts("upstream_per_try_idle_timeout") || starts("stream_idle_timeout") {
+        Some("chunk_timeout")
+    } else if starts("downstream_") || starts("codec_error") || starts("http1.") || starts("http2.") {
+        Some("client_disconnected")
+    } else if starts("upstream_reset") && details.contains("overflow") {
+        Some("model_overloaded")
+    } else if starts("upstream_reset_after_response_started") {
+        Some("stream_reset")
+    } else if starts("upstream_reset_before_response_started") {
+        Some("provider_unreachable")
+    } else if starts("no_healthy_upstream") || starts("cluster_not_found") || starts("maintenance_mode") {
+        Some("no_healthy_provider")
+    } else if starts("route_not_found") || starts("no_cluster") {
+        Some("no_such_plan")
+    } else if starts("response_payload_too_large") || starts("upstream_response_headers_too_large") {
+        Some("response_too_large")
+    } else {
+        None
+    }
+}
+
+/// What kind of failure an outcome is, for a metric's label: one of few words.
+pub fn error_type(outcome: &str) -> &'static str {
+    match outcome {
+        "status_429" | "provider_rate_limited" => "rate_limited",
+        "status_408" | "status_504" | "first_token_timeout" | "chunk_timeout" | "deadline_exceeded" => "timeout",
+        "status_401" | "status_403" => "refused_gateway",
+        "no_response" | "stream_reset" | "provider_unreachable" | "no_healthy_provider" => "unreachable",
+        "model_overloaded" => "overloaded",
+        "error_event" | "error_body" | "stream_error" => "error_event",
+        other if other.starts_with("status_5") => "server_error",
+        other if other.starts_with("status_4") => "rejected_request",
+        _ => "invalid_response",
+    }
+}
+
+/// Whether the caller may try again: not where the same request would be refused again.
+pub fn may_retry(words: &Words) -> bool {
+    matches!(words.status, 408 | 409 | 429 | 500..=599)
+        && !matches!(words.code, "provider_refused_gateway" | "deadline_exceeded")
+}
+
+/// What the caller is told when a provider answered `status` with `body`, or Envoy did for want of an answer; then with
+/// its [`cause`].
+pub fn words(status: u16, cause: Option<&'static str>, body: &[u8]) -> Words {
+    let told = |status, message: &str| {
+        let code = cause.unwrap_or("provider_error");
+        Words { status, kind: "server_error", code, param: None, message: message.to_owned() }
+    };
+    match cause {
+        Some("first_token_timeout" | "chunk_timeout") => told(504, "The model's provider did not answer in time."),
+        Some("deadline_exceeded") => told(504, "The request was not done by its deadline."),
+        Some("model_overloaded") => {
+            told(503, "Every model that could serve this request is busy. Try again in a moment.")
+        }
+        Some("provider_unreachable" | "no_healthy_provider") => {
+            told(503, "The model's provider is not available. Try again later.")
+        }
+        Some("no_such_plan") => told(503, "The gateway is being reconfigured. Try again in a moment."),
+        Some("response_too_large") => told(502, "The model's provider answered more than the gateway takes."),
+        _ => by_status(status, body),
+    }
+}
+
+fn by_status(status: u16, body: &[u8]) -> Words {
     let server = |status, code, message: &str| Words {
         status,
         kind: "server_error",
@@ -19,7 +89,7 @@ pub fn words(status: u16, body: &[u8]) -> Words {
         400 | 404 | 405 | 413 | 415 | 422 => {
             let told = read(body);
             Words {
-                status: if status == 404 { 404 } else { status },
+                status,
                 kind: "invalid_request_error",
                 code: "provider_rejected_request",
                 param: told.param,
@@ -123,7 +193,7 @@ mod tests {
     #[test]
     fn a_bad_request_keeps_the_providers_message_without_its_internals() {
         let body = br#"{"error":{"message":"Invalid 'temperature' for org-AbC123: ask https://internal.example.com or gpu-7.cluster.local:8000, key sk-proj-9.","param":"temperature","code":"x"}}"#;
-        let words = words(400, body);
+        let words = words(400, None, body);
         assert_eq!((words.status, words.param.as_deref()), (400, Some("temperature")));
         assert_eq!(words.message, "Invalid 'temperature' for [redacted] ask [redacted] or [redacted] key [redacted]");
     }
@@ -137,14 +207,39 @@ mod tests {
     #[test]
     fn the_gateways_own_credential_is_not_the_callers_fault() {
         for status in [401, 403] {
-            let told = words(status, br#"{"error":{"message":"Incorrect API key provided: sk-abc"}}"#);
+            let told = words(status, None, br#"{"error":{"message":"Incorrect API key provided: sk-abc"}}"#);
             assert_eq!(told.status, 502);
             assert!(!told.message.contains("sk-"));
         }
-        assert_eq!(words(429, b"").status, 429);
-        assert_eq!(words(529, b"").status, 503);
-        assert_eq!(words(500, b"<html>").status, 502);
-        assert_eq!(words(418, b"").status, 502);
-        assert_eq!(words(422, b"not json").message, "The provider refused the request.");
+        assert_eq!(words(429, None, b"").status, 429);
+        assert_eq!(words(529, None, b"").status, 503);
+        assert_eq!(words(500, None, b"<html>").status, 502);
+        assert_eq!(words(418, None, b"").status, 502);
+        assert_eq!(words(422, None, b"not json").message, "The provider refused the request.");
+    }
+
+    #[test]
+    fn envoys_own_reasons_have_their_own_codes() {
+        let told = |details| {
+            let words = words(503, cause(details), b"");
+            (words.status, words.code)
+        };
+        assert_eq!(told("upstream_per_try_timeout"), (504, "first_token_timeout"));
+        assert_eq!(told("upstream_response_timeout"), (504, "deadline_exceeded"));
+        assert_eq!(told("upstream_reset_before_response_started{overflow}"), (503, "model_overloaded"));
+        assert_eq!(
+            told("upstream_reset_before_response_started{connection_termination}"),
+            (503, "provider_unreachable")
+        );
+        assert_eq!(told("no_healthy_upstream"), (503, "no_healthy_provider"));
+        assert_eq!(told("via_upstream"), (503, "provider_unavailable"));
+        assert_eq!(cause("downstream_remote_disconnect"), Some("client_disconnected"));
+        assert_eq!(cause("upstream_reset_after_response_started{remote_reset}"), Some("stream_reset"));
+    }
+
+    #[test]
+    fn the_caller_is_told_when_waiting_will_not_help() {
+        assert!(may_retry(&words(429, None, b"")) && may_retry(&words(503, None, b"")));
+        assert!(!may_retry(&words(400, None, b"")) && !may_retry(&words(401, None, b"")));
     }
 }

@@ -41,6 +41,8 @@ pub enum Refusal {
     UnsupportedParam(String),
     /// The prompt is longer than every model's context window.
     ContextTooLong,
+    /// Every model that could serve the request serves as many as it may.
+    Overloaded,
     /// The gateway could not work out a route; a defect, never expected.
     Internal,
 }
@@ -165,6 +167,13 @@ impl Refusal {
                 "context_length_exceeded",
                 Some("messages"),
                 "The messages are longer than the context window of every model that could serve this request.".into(),
+            ),
+            Self::Overloaded => row(
+                503,
+                "server_error",
+                "model_overloaded",
+                None,
+                "Every model that could serve this request is busy. Try again in a moment.".into(),
             ),
             Self::Internal => row(500, "server_error", "internal_error", None, "The gateway failed.".into()),
         }

@@ -26,6 +26,7 @@ impl Reply {
             Refusal::MissingKey | Refusal::UnknownKey | Refusal::ExpiredKey => {
                 headers.push(("www-authenticate", "Bearer".to_owned()));
             }
+            Refusal::Overloaded => headers.push(("retry-after", "1".to_owned())),
             _ => {}
         }
         Self { status: words.status, headers, body: words.openai_body(), code: Some(words.code) }

@@ -20,6 +20,8 @@ pub struct RequestHead<'a> {
     pub is_encoded: bool,
     /// `x-pointsman-task`
     pub task: Option<&'a [u8]>,
+    /// `x-pointsman-deadline-ms`
+    pub deadline: Option<&'a [u8]>,
     /// `x-pointsman-data-class`
     pub data_class: Option<&'a [u8]>,
     /// `x-request-id`, which Envoy sets.
@@ -60,6 +62,7 @@ impl<'a> RequestHead<'a> {
                 b"content-encoding" => head.is_encoded |= !value.is_empty() && !value.eq_ignore_ascii_case(b"identity"),
                 b"x-pointsman-task" => head.task = head.task.or(Some(value)),
                 b"x-pointsman-data-class" => head.data_class = head.data_class.or(Some(value)),
+                b"x-pointsman-deadline-ms" => head.deadline = head.deadline.or(Some(value)),
                 b"x-request-id" => head.request_id = head.request_id.or(Some(value)),
                 b"authorization" => head.authorization = head.authorization.or(Some(value)),
                 b"x-api-key" => head.x_api_key = head.x_api_key.or(Some(value)),

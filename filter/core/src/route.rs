@@ -19,6 +19,8 @@ pub enum Dropped {
     Param(String),
     /// The prompt is longer than its context window.
     Context,
+    /// It serves as many requests as it may.
+    Overloaded,
 }
 
 /// The models that serve a request: attempt 1, attempt 2, …; and why the others do not.
@@ -34,6 +36,41 @@ pub struct Plan {
     pub data: DataClass,
     /// How the plan came about, for the audit record.
     pub reason: &'static str,
+}
+
+impl Plan {
+    /// Takes full models out of the plan and counts the request with the first one that is left.
+    ///
+    /// # Errors
+    /// [`Refusal::Overloaded`] where none is left.
+    pub fn spill_over(&mut self, policy: &Policy, load: &mut dyn Load) -> Result<(), Refusal> {
+        let mut counted = false;
+        let mut kept = Vec::with_capacity(self.models.len());
+        for id in std::mem::take(&mut self.models) {
+            let model = policy.model(id);
+            let admitted = match model.max_concurrent {
+                None => true,
+                Some(limit) if counted => !load.is_full(&model.name, limit),
+                Some(limit) => load.acquire(&model.name, limit),
+            };
+            if admitted {
+                counted = true;
+                kept.push(id);
+            } else {
+                self.dropped.push((id, Dropped::Overloaded));
+            }
+        }
+        self.models = kept;
+        if self.models.is_empty() { Err(Refusal::Overloaded) } else { Ok(()) }
+    }
+}
+
+/// How many requests each model is serving, over all workers.
+pub trait Load {
+    /// Counts one more, unless `limit` are being served.
+    fn acquire(&mut self, model: &str, limit: u32) -> bool;
+    /// Whether `limit` are being served.
+    fn is_full(&mut self, model: &str, limit: u32) -> bool;
 }
 
 /// What the request says besides its body.
@@ -154,6 +191,7 @@ fn refusal(request: &ChatRequest, dropped: &[(ModelId, Dropped)]) -> Refusal {
         Some(Dropped::Capability(param)) => Refusal::MissingCapability(param),
         Some(Dropped::Context) => Refusal::ContextTooLong,
         Some(Dropped::DataClass) => Refusal::DataClass,
+        Some(Dropped::Overloaded) => Refusal::Overloaded,
         Some(Dropped::Tier) | None => Refusal::ModelNotAllowed(request.model.as_deref().unwrap_or("auto").to_owned()),
     }
 }
@@ -236,5 +274,42 @@ mod tests {
         assert_eq!(run(4_000), Ok((2, 0)));
         assert_eq!(run(20_000), Ok((1, 1)));
         assert_eq!(run(2_000_000), Err(Refusal::ContextTooLong));
+    }
+
+    struct Busy<'a>(&'a [&'a str], Vec<String>);
+
+    impl Load for Busy<'_> {
+        fn acquire(&mut self, model: &str, limit: u32) -> bool {
+            let free = !self.is_full(model, limit);
+            if free {
+                self.1.push(model.to_owned());
+            }
+            free
+        }
+        fn is_full(&mut self, model: &str, _: u32) -> bool {
+            self.0.contains(&model)
+        }
+    }
+
+    #[test]
+    fn a_full_model_is_left_out_and_only_the_first_is_counted() {
+        let mut document = fixture::document();
+        for model in ["small", "big"] {
+            document["models"][model]["max_concurrent"] = serde_json::json!(1);
+        }
+        let policy = crate::load::from_value(&document).unwrap().1;
+        let body = format!("{{{M}}}");
+        let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
+        let run = |full: &[&str]| {
+            let mut plan = plan(&policy, policy.find_tenant("acme").unwrap(), &request, NO).unwrap();
+            let mut load = Busy(full, Vec::new());
+            let names =
+                |plan: &Plan| plan.models.iter().map(|id| policy.model(*id).name.to_string()).collect::<Vec<_>>();
+            plan.spill_over(&policy, &mut load).map(|()| (names(&plan), load.1))
+        };
+        assert_eq!(run(&[]), Ok((vec!["small".into(), "big".into()], vec!["small".into()])));
+        assert_eq!(run(&["small"]), Ok((vec!["big".into()], vec!["big".into()])));
+        assert_eq!(run(&["big"]), Ok((vec!["small".into()], vec!["small".into()])));
+        assert_eq!(run(&["small", "big"]), Err(Refusal::Overloaded));
     }
 }

@@ -4,7 +4,8 @@ use super::{Exchange, Routed, Served};
 use crate::answer::Answer;
 use crate::audit::Record;
 use crate::metrics::Metric;
-use crate::policy::Policy;
+use crate::policy::{ModelId, Policy};
+use crate::provider_error;
 use crate::request_head::data_class_name;
 
 impl Exchange {
@@ -14,12 +15,36 @@ impl Exchange {
         self.routed.as_ref().is_some_and(|routed| retried(routed) || matches!(self.answer, Answer::Failed { .. }))
     }
 
+    /// Whether the answer broke off, so that [`Exchange::cut_off`] wants Envoy's details.
+    pub fn is_cut_off(&self) -> bool {
+        self.routed.is_some() && self.answer.is_cut_off()
+    }
+
+    /// Takes over why the answer broke off, by Envoy's `response.code_details`.
+    pub fn cut_off(&mut self, details: &str) {
+        if let Some(why) = provider_error::cause(details) {
+            self.answer.cut_off(why);
+        }
+    }
+
+    /// The failed attempts: those that the model stage recorded, and the last one if it never answered.
+    fn failed<'a>(&'a self, recorded: &[(usize, &'a str)]) -> Vec<(ModelId, &'a str)> {
+        let Some(routed) = &self.routed else { return Vec::new() };
+        let model = |index: usize| routed.plan.models.get(index).copied();
+        let mut all: Vec<_> = recorded.iter().filter_map(|(index, why)| Some((model(*index)?, *why))).collect();
+        if let (Answer::Failed { code: Some(code), .. }, Some(served)) = (&self.answer, routed.served)
+            && all.len() < served.attempts as usize
+        {
+            all.push((served.model, code));
+        }
+        all
+    }
+
     /// The exchange is over, at `now_ms`: its audit record, as the members of a JSON object. `failed`: the failed
     /// attempts by their place in the plan, each with its reason.
     pub fn audit(&self, policy: &Policy, failed: &[(usize, &str)], now_ms: u64) -> Vec<u8> {
         let routed = self.routed.as_ref();
-        let model_name = |index: usize| routed.and_then(|r| r.plan.models.get(index)).map(|m| &*policy.model(*m).name);
-        let failed: Vec<_> = failed.iter().filter_map(|(index, reason)| Some((model_name(*index)?, *reason))).collect();
+        let failed: Vec<_> = self.failed(failed).into_iter().map(|(id, why)| (&*policy.model(id).name, why)).collect();
         let served = routed.and_then(|r| r.served);
         let usage = self.usage();
         let refused = matches!(self.answer, Answer::Own { code: Some(_), .. });
@@ -60,7 +85,7 @@ impl Exchange {
     }
 
     /// The exchange is over: what to count.
-    pub fn metrics(&self, policy: &Policy, now_ms: u64) -> Vec<(Metric, u64)> {
+    pub fn metrics(&self, policy: &Policy, failed: &[(usize, &str)], now_ms: u64) -> Vec<(Metric, u64)> {
         let mut all = Vec::with_capacity(8);
         if self.endpoint == "healthz" {
             return all;
@@ -71,6 +96,9 @@ impl Exchange {
         let tier = self.caller.as_ref().map(|c| policy.tenant(c.tenant).tier);
         let status = self.answer.status().unwrap_or(0);
         all.push((Metric::Requests { tier, task, model: served.map(|s| s.model), status }, 1));
+        for (model, why) in self.failed(failed) {
+            all.push((Metric::ProviderErrors { model, error: provider_error::error_type(why) }, 1));
+        }
         let (Some(routed), Some(Served { model, attempts }), Some(caller)) = (routed, served, &self.caller) else {
             return all;
         };
@@ -84,8 +112,10 @@ impl Exchange {
         if let Some(from) = routed.plan.models.first().filter(|first| **first != model) {
             all.push((Metric::Fallbacks { task, from: *from, to: model }, 1));
         }
-        if let Some(error) = self.answer.error_code() {
-            all.push((Metric::ProviderErrors { model, error }, 1));
+        if let (Answer::Stream(_) | Answer::Whole { .. }, Some(error)) = (&self.answer, self.answer.error_code())
+            && error != "client_disconnected"
+        {
+            all.push((Metric::ProviderErrors { model, error: provider_error::error_type(error) }, 1));
         }
         if let Some((usage, _)) = self.usage() {
             let tenant = caller.tenant;

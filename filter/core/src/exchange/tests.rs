@@ -13,6 +13,18 @@ fn open(policy: &Policy, headers: Pairs) -> (Exchange, OnRequestHead) {
     (exchange, verdict)
 }
 
+/// No model is busy.
+struct Idle;
+
+impl Load for Idle {
+    fn acquire(&mut self, _: &str, _: u32) -> bool {
+        true
+    }
+    fn is_full(&mut self, _: &str, _: u32) -> bool {
+        false
+    }
+}
+
 const CHAT: [(&str, &str); 4] = [
     (":method", "POST"),
     (":path", "/v1/chat/completions?x=1"),
@@ -23,7 +35,7 @@ const CHAT: [(&str, &str); 4] = [
 fn sent(policy: &Policy, body: &str) -> (Exchange, Outgoing) {
     let (mut exchange, verdict) = open(policy, &CHAT);
     assert!(matches!(verdict, OnRequestHead::AwaitBody));
-    let outgoing = exchange.request_body(policy, body.as_bytes()).unwrap();
+    let outgoing = exchange.request_body(policy, body.as_bytes(), &mut Idle).unwrap();
     (exchange, outgoing)
 }
 
@@ -80,7 +92,8 @@ fn a_whole_answer_is_metered_and_audited() {
     let policy = fixture::policy();
     let (mut exchange, outgoing) =
         sent(&policy, r#"{"model":"code","messages":[{"role":"user","content":"x"}],"user":"u"}"#);
-    assert_eq!((outgoing.cluster.as_str(), outgoing.retries), ("plan.hosted+local", 1));
+    assert_eq!(outgoing.cluster, "plan.hosted+local");
+    assert!(outgoing.headers.contains(&("x-envoy-max-retries", "1".to_owned())));
     let head = ResponseHead {
         status: 200,
         served: Some(0),
@@ -101,7 +114,7 @@ fn a_whole_answer_is_metered_and_audited() {
     assert_eq!(line["latency_ms"], 500);
     assert_eq!(line["error_code"], Value::Null);
     assert_ne!(line["user_id_hash"], Value::Null);
-    let metrics = exchange.metrics(&policy, 1500);
+    let metrics = exchange.metrics(&policy, &[], 1500);
     let names: Vec<_> = metrics.iter().map(|(m, v)| (m.name(&policy), *v)).collect();
     let requests = "llm_requests_total|tenant_tier=pro|task=code|provider=hosted|model=big|status=200";
     assert!(names.contains(&(requests.to_owned(), 1)));

@@ -7,6 +7,7 @@ use crate::config::{self, Config, Identity, Limits};
 use crate::identity::KeyTable;
 use crate::price::Price;
 use crate::problem::{Problem, quoted};
+use crate::resilience::Resilience;
 use std::collections::BTreeMap;
 
 /// The names of one section, in order, which is also the order of the indices.
@@ -56,12 +57,13 @@ impl TryFrom<Config> for Policy {
 
     fn try_from(config: Config) -> Result<Self, Vec<Problem>> {
         // Every field by name: a new one does not compile until this function says what it means.
-        let Config { identity, limits, default_task, providers, models, tasks, tiers, tenants } = config;
+        let Config { identity, limits, resilience, default_task, providers, models, tasks, tiers, tenants } = config;
         let mut problems = Vec::new();
         let p = &mut problems;
 
         check_identity(&identity, p);
         check_limits(&limits, p);
+        let built_resilience = Resilience::from_config(&resilience, p);
         let provider_names = Names::of(("provider", "providers"), &providers, (1, 1000), p);
         let model_names = Names::of(("model", "models"), &models, (1, 10_000), p);
         let task_names = Names::of(("task", "tasks"), &tasks, (0, 10_000), p);
@@ -71,7 +73,7 @@ impl TryFrom<Config> for Policy {
         let default_task =
             default_task.and_then(|name| task_names.find(&name, || "default_task".into(), p)).map(|i| TaskId(i as u16));
         let built_models = models.iter().map(|(name, m)| build_model(name, m, &provider_names, p)).collect();
-        let built_tasks = tasks.iter().map(|(name, t)| build_task(name, t, &model_names, p)).collect();
+        let built_tasks = tasks.iter().map(|(name, t)| build_task(name, t, &model_names, &resilience, p)).collect();
         let built_tiers = tiers.iter().map(|(name, t)| build_tier(name, t, &model_names, p)).collect();
         let mut keys = KeyTable::default();
         let built_tenants = tenants
@@ -99,6 +101,7 @@ impl TryFrom<Config> for Policy {
         Ok(Self {
             identity,
             limits,
+            resilience: built_resilience,
             default_task,
             providers: built_providers,
             models: built_models,
@@ -196,6 +199,7 @@ fn build_model(name: &str, model: &config::Model, providers: &Names, problems: &
         context,
         max_output_tokens,
         price,
+        max_concurrent,
         capabilities,
         output_param,
         unsupported_params,
@@ -213,6 +217,10 @@ fn build_model(name: &str, model: &config::Model, providers: &Names, problems: &
     }
     check_range(&place, "context", *context, 1..=100_000_000, problems);
     check_range(&place, "max_output_tokens", *max_output_tokens, 1..=100_000_000, problems);
+    if *max_concurrent == Some(0) {
+        let message = "0 would never let a request through; leave the field out for no limit";
+        problems.push(Problem::new(format!("{place}.max_concurrent"), message));
+    }
     for (i, param) in unsupported_params.iter().enumerate() {
         let message = match param.as_str() {
             "" => "the name of a request field is expected",
@@ -233,6 +241,7 @@ fn build_model(name: &str, model: &config::Model, providers: &Names, problems: &
         context: *context,
         max_output_tokens: *max_output_tokens,
         price: price.as_ref().and_then(|price| Price::from_config(price, &place, problems)),
+        max_concurrent: *max_concurrent,
         capabilities: capabilities.as_ref().map_or(u8::MAX, |all| all.iter().fold(0, |m, c| m | capability_bit(*c))),
         output_param: *output_param,
         unsupported_params: unsupported,
@@ -240,8 +249,14 @@ fn build_model(name: &str, model: &config::Model, providers: &Names, problems: &
     }
 }
 
-fn build_task(name: &str, task: &config::Task, models: &Names, problems: &mut Vec<Problem>) -> Task {
-    let config::Task { primary, fallback, max_output_tokens } = task;
+fn build_task(
+    name: &str,
+    task: &config::Task,
+    models: &Names,
+    general: &config::Resilience,
+    problems: &mut Vec<Problem>,
+) -> Task {
+    let config::Task { primary, fallback, max_output_tokens, resilience } = task;
     let place = format!("tasks.{name}");
     check_name(&place, name, "._:/-", problems);
     if name == "auto" {
@@ -259,7 +274,8 @@ fn build_task(name: &str, task: &config::Task, models: &Names, problems: &mut Ve
         chain.extend(models.find(model, || format!("{place}.fallback[{i}]"), problems));
     }
     let chain = chain.into_iter().map(|i| ModelId(i as u16)).collect();
-    Task { name: name.into(), chain, max_output_tokens: *max_output_tokens }
+    let resilience = Resilience::of_task(general, resilience, &place, problems);
+    Task { name: name.into(), chain, max_output_tokens: *max_output_tokens, resilience }
 }
 
 fn build_tier(name: &str, tier: &config::Tier, models: &Names, problems: &mut Vec<Problem>) -> Tier {

@@ -44,7 +44,7 @@ fn an_unknown_field_names_its_section_and_the_fields_there() {
     assert_eq!(
         problems(&[("/tenant", json!({}))]),
         [
-            "unknown field \"tenant\"; fields are identity, limits, default_task, providers, models, tasks, tiers, tenants"
+            "unknown field \"tenant\"; fields are identity, limits, resilience, default_task, providers, models, tasks, tiers, tenants"
         ]
     );
     // A name that serde's own words would be confused by.
@@ -117,7 +117,7 @@ fn several_mistakes_are_each_named_once_in_the_order_of_the_document() {
             "identity.source: \"jwt\" is not one of api_key, header",
             "models.fast.context: expected a whole number, found text",
             "models.fast: unknown field \"prise\"; fields are provider, model, tier, context, max_output_tokens, \
-             price, capabilities, output_param, unsupported_params, drop_params",
+             price, max_concurrent, capabilities, output_param, unsupported_params, drop_params",
             "models.fast: missing field \"tier\"",
             "tasks.chat.fallback[0]: expected text, found a number; put it in quotation marks",
             "tasks.chat.fallback[1]: expected text, found a number; put it in quotation marks",

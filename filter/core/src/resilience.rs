@@ -1,0 +1,193 @@
+//! Timers and retries of a request, as the headers by which Envoy's router takes them.
+//!
+//! Rule: Envoy, "Router", HTTP headers consumed. The router removes each of them before the request goes upstream. What
+//! it takes no header for (the gap between chunks, the backoff) `pointsman render` puts on the route.
+
+use crate::config::{self, Time};
+use crate::problem::Problem;
+
+/// Header by which a stream finds the route with its idle timeout. The model stage removes it.
+pub const IDLE_HEADER: &str = "x-pointsman-idle-ms";
+
+/// Validated timers and retries; times in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resilience {
+    /// To the first event of a stream.
+    first_token_ms: u64,
+    /// Of an attempt at an answer that is not streamed.
+    attempt_ms: u64,
+    /// Of the whole request.
+    request_ms: u64,
+    /// Between two chunks of a stream.
+    chunk_ms: u64,
+    /// Statuses that lead to the next attempt, as the header's value.
+    retry_on_status: String,
+    /// Whether an attempt that timed out goes on beside the next one.
+    hedge: bool,
+}
+
+impl Resilience {
+    pub(crate) fn from_config(general: &config::Resilience, problems: &mut Vec<Problem>) -> Self {
+        let config::Resilience { chunk_timeout, backoff_base, backoff_max, max_retry_after, .. } = general;
+        let mut check =
+            |name: &str, time: &Time, least| check_time(&format!("resilience.{name}"), *time, least, problems);
+        check("chunk_timeout", chunk_timeout, 1);
+        check("backoff_base", backoff_base, 1);
+        check("backoff_max", backoff_max, 1);
+        check("max_retry_after", max_retry_after, 0);
+        if backoff_max < backoff_base {
+            problems.push(Problem::new("resilience.backoff_max", "is shorter than resilience.backoff_base"));
+        }
+        Self::of_task(general, &config::TaskResilience::default(), "", problems)
+    }
+
+    /// Those of a task; `place` is the task's, or empty for the policy's own.
+    pub(crate) fn of_task(
+        general: &config::Resilience,
+        task: &config::TaskResilience,
+        place: &str,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let config::TaskResilience { retry_on_status, first_token_timeout, attempt_timeout, request_timeout, hedge } =
+            task;
+        let section = if place.is_empty() { "resilience".to_owned() } else { format!("{place}.resilience") };
+        let mut time = |name: &str, own: &Option<Time>, general: Time| {
+            // A general value is checked once, in its own place.
+            if place.is_empty() || own.is_some() {
+                check_time(&format!("{section}.{name}"), own.unwrap_or(general), 1, problems);
+            }
+            own.unwrap_or(general).0
+        };
+        let first_token_ms = time("first_token_timeout", first_token_timeout, general.first_token_timeout);
+        let attempt_ms = time("attempt_timeout", attempt_timeout, general.attempt_timeout);
+        let request_ms = time("request_timeout", request_timeout, general.request_timeout);
+        let statuses = retry_on_status.as_ref().unwrap_or(&general.retry_on_status);
+        if place.is_empty() || retry_on_status.is_some() {
+            for status in statuses.iter().filter(|status| !may_retry(**status)) {
+                let message = format!(
+                    "{status} is not retried: another model would refuse the request too; possible are 408, 409, 425, 429 and 500 to 599"
+                );
+                problems.push(Problem::new(format!("{section}.retry_on_status"), message));
+            }
+        }
+        let retry_on_status = statuses.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
+        Self {
+            first_token_ms,
+            attempt_ms,
+            request_ms,
+            chunk_ms: general.chunk_timeout.0,
+            retry_on_status,
+            hedge: *hedge,
+        }
+    }
+
+    /// The silence after which Envoy cuts a stream, in milliseconds: there is a route for each value.
+    ///
+    /// Envoy's timer for it runs before the first event too, so it must not be shorter than the first token's.
+    pub fn idle_ms(&self) -> u64 {
+        self.chunk_ms.max(self.first_token_ms)
+    }
+
+    /// The headers for one request of `attempts` attempts. `deadline_ms`: the caller's own, which only shortens.
+    pub fn headers(&self, attempts: usize, stream: bool, deadline_ms: Option<u64>) -> Vec<(&'static str, String)> {
+        let request_ms = deadline_ms.map_or(self.request_ms, |ms| ms.min(self.request_ms));
+        let attempt_ms = if stream { self.first_token_ms } else { self.attempt_ms };
+        let mut headers = Vec::with_capacity(6);
+        headers.push(("x-envoy-upstream-rq-timeout-ms", request_ms.to_string()));
+        // Envoy ignores one that is not shorter than the whole.
+        if attempt_ms < request_ms {
+            headers.push(("x-envoy-upstream-rq-per-try-timeout-ms", attempt_ms.to_string()));
+        }
+        if stream {
+            headers.push((IDLE_HEADER, self.idle_ms().to_string()));
+        }
+        headers.push(("x-envoy-max-retries", attempts.saturating_sub(1).to_string()));
+        if attempts > 1 {
+            if !self.retry_on_status.is_empty() {
+                headers.push(("x-envoy-retriable-status-codes", self.retry_on_status.clone()));
+            }
+            if self.hedge {
+                headers.push(("x-envoy-hedge-on-per-try-timeout", "true".to_owned()));
+            }
+        }
+        headers
+    }
+}
+
+/// Whether another attempt can help after this status.
+fn may_retry(status: u16) -> bool {
+    matches!(status, 408 | 409 | 425 | 429 | 500..=599)
+}
+
+fn check_time(place: &str, time: Time, least: u64, problems: &mut Vec<Problem>) {
+    const DAY: u64 = 86_400_000;
+    if !(least..=DAY).contains(&time.0) {
+        problems.push(Problem::new(place, format!("{}ms is not within {least}ms and 24h", time.0)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TaskResilience;
+
+    fn headers(
+        task: TaskResilience,
+        attempts: usize,
+        stream: bool,
+        deadline: Option<u64>,
+    ) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        let resilience = Resilience::of_task(&config::Resilience::default(), &task, "tasks.t", &mut problems);
+        assert_eq!(problems, []);
+        resilience.headers(attempts, stream, deadline)
+    }
+
+    #[test]
+    fn a_deadline_shortens_and_never_lengthens() {
+        let request_ms = |deadline| headers(TaskResilience::default(), 1, true, deadline).remove(0).1;
+        assert_eq!(request_ms(None), "600000");
+        assert_eq!(request_ms(Some(5)), "5");
+        assert_eq!(request_ms(Some(u64::MAX)), "600000");
+        // An attempt's timer that is longer than the whole is left out.
+        assert_eq!(headers(TaskResilience::default(), 1, false, Some(5)).len(), 2);
+    }
+
+    #[test]
+    fn a_stream_has_a_first_token_timer_and_a_plan_of_one_no_retries() {
+        let find =
+            |headers: Vec<(&'static str, String)>, name| headers.into_iter().find(|(n, _)| *n == name).map(|h| h.1);
+        let per_try = "x-envoy-upstream-rq-per-try-timeout-ms";
+        assert_eq!(find(headers(TaskResilience::default(), 1, true, None), per_try).unwrap(), "30000");
+        assert_eq!(find(headers(TaskResilience::default(), 1, false, None), per_try).unwrap(), "120000");
+        let codes = "x-envoy-retriable-status-codes";
+        assert_eq!(find(headers(TaskResilience::default(), 1, true, None), codes), None);
+        let own = TaskResilience { retry_on_status: Some(vec![503]), hedge: true, ..TaskResilience::default() };
+        assert_eq!(find(headers(own.clone(), 2, true, None), codes).unwrap(), "503");
+        assert_eq!(find(headers(own, 2, true, None), "x-envoy-hedge-on-per-try-timeout").unwrap(), "true");
+    }
+
+    #[test]
+    fn silence_is_cut_but_never_before_the_first_token_may_come() {
+        let resilience = |first_token| {
+            let task = TaskResilience { first_token_timeout: Some(Time(first_token)), ..TaskResilience::default() };
+            Resilience::of_task(&config::Resilience::default(), &task, "tasks.t", &mut Vec::new())
+        };
+        assert_eq!(resilience(10_000).idle_ms(), 60_000);
+        assert_eq!(resilience(90_000).idle_ms(), 90_000);
+        assert!(!resilience(1).headers(1, false, None).iter().any(|(name, _)| *name == IDLE_HEADER));
+    }
+
+    #[test]
+    fn a_status_that_no_retry_mends_is_refused_in_the_policy() {
+        let mut problems = Vec::new();
+        let task = TaskResilience {
+            retry_on_status: Some(vec![429, 400]),
+            first_token_timeout: Some(Time(0)),
+            ..TaskResilience::default()
+        };
+        Resilience::of_task(&config::Resilience::default(), &task, "tasks.t", &mut problems);
+        let places: Vec<_> = problems.iter().map(|p| p.place.as_str()).collect();
+        assert_eq!(places, ["tasks.t.resilience.first_token_timeout", "tasks.t.resilience.retry_on_status"]);
+    }
+}

@@ -1,0 +1,47 @@
+//! How many requests each model is serving, counted in shared data over all workers.
+
+use crate::host;
+use pointsman_core::inflight::{self, Slot};
+use pointsman_core::route::Load;
+
+/// One request that counts against a model. Give it back with [`Held::release`].
+pub struct Held {
+    key: String,
+    slot: Slot,
+}
+
+fn key(model: &str) -> String {
+    format!("pointsman.inflight.{model}")
+}
+
+impl Held {
+    /// Counts one more request of `model`, unless `limit` are being served.
+    pub fn acquire(model: &str, limit: u32) -> Option<Self> {
+        let (key, now) = (key(model), host::now_ms());
+        let slot = host::update_shared(&key, |record| inflight::acquire(record, now, limit))?;
+        Some(Self { key, slot })
+    }
+
+    /// Takes the request out of the count.
+    pub fn release(self) {
+        host::update_shared(&self.key, |record| Some((inflight::release(record, self.slot), ())));
+    }
+}
+
+/// The counts as the routing decision asks for them; keeps what it acquired.
+#[derive(Default)]
+pub struct SharedLoad {
+    /// The request that was counted.
+    pub held: Option<Held>,
+}
+
+impl Load for SharedLoad {
+    fn acquire(&mut self, model: &str, limit: u32) -> bool {
+        self.held = Held::acquire(model, limit);
+        self.held.is_some()
+    }
+
+    fn is_full(&mut self, model: &str, limit: u32) -> bool {
+        inflight::is_full(&host::shared(&key(model)), host::now_ms(), limit)
+    }
+}

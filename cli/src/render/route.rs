@@ -1,8 +1,9 @@
-//! The one route: every request goes to the plan cluster that the gateway stage names.
+//! The routes: every request goes to the plan cluster that the gateway stage names; streams have an idle timeout beside.
 
 use super::settings::Settings;
 use pointsman_core::plans;
 use pointsman_core::policy::Policy;
+use pointsman_core::resilience::IDLE_HEADER;
 use serde_json::{Value, json};
 
 /// Name of the route configuration.
@@ -13,21 +14,30 @@ pub const NAME: &str = "pointsman";
 const SLACK: u64 = 2 << 20;
 
 /// Bytes of a request that Envoy may hold.
-pub fn buffer_limit(policy: &Policy) -> u64 {
-    policy.limits.max_body_bytes + SLACK
+///
+/// Before 1.37 Envoy counts what a filter has held twice when it asks whether the request can be kept for a retry.
+pub fn buffer_limit(settings: &Settings, policy: &Policy) -> u64 {
+    let once = policy.limits.max_body_bytes + SLACK;
+    if settings.version.has_route_buffer_limit() { once } else { 2 * once }
 }
 
 /// The route configuration.
 pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
+    let backoff = policy.backoff;
     let mut retry_policy = json!({
-        "retry_on": "5xx,reset,connect-failure,refused-stream,retriable-status-codes",
-        // 529: Anthropic is overloaded.
-        "retriable_status_codes": [408, 409, 429, 529],
+        // The statuses that are retried come with each request, in x-envoy-retriable-status-codes.
+        "retry_on": "reset,connect-failure,refused-stream,retriable-status-codes",
         // The gateway stage sets x-envoy-max-retries to its plan's number; this is the most it can be.
         "num_retries": plans::longest(policy) - 1,
-        // The next attempt goes to another provider: nothing is won by waiting.
-        "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.010s"},
+        "retry_back_off": {"base_interval": seconds(backoff.base_ms), "max_interval": seconds(backoff.max_ms)},
     });
+    if backoff.max_retry_after_ms > 0 {
+        // The model stage leaves the header only where the same provider is tried again.
+        retry_policy["rate_limited_retry_back_off"] = json!({
+            "reset_headers": [{"name": "retry-after", "format": "SECONDS"}],
+            "max_interval": seconds(backoff.max_retry_after_ms),
+        });
+    }
     if !settings.version.has_composite_cluster() {
         retry_policy["retry_priority"] = json!({
             "name": "envoy.retry_priorities.previous_priorities",
@@ -55,10 +65,26 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
     } else {
         "per_request_buffer_limit_bytes"
     };
-    route[limit] = buffer_limit(policy).into();
+    route[limit] = buffer_limit(settings, policy).into();
+    let mut routes: Vec<Value> = policy.idle_timeouts_ms().into_iter().map(|ms| idle_route(&route, ms)).collect();
+    routes.push(route);
     json!({
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         "name": NAME,
-        "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}],
+        "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}],
     })
+}
+
+/// The route of streams that may be silent for `ms`: Envoy takes this one timer from the route alone.
+fn idle_route(route: &Value, ms: u64) -> Value {
+    let mut route = route.clone();
+    route["name"] = format!("pointsman stream {ms}ms").into();
+    route["match"]["headers"] = json!([{"name": IDLE_HEADER, "string_match": {"exact": ms.to_string()}}]);
+    route["route"]["retry_policy"]["per_try_idle_timeout"] = seconds(ms).into();
+    route
+}
+
+/// Milliseconds as protobuf's JSON writes a duration.
+fn seconds(ms: u64) -> String {
+    format!("{}.{:03}s", ms / 1000, ms % 1000)
 }

@@ -3,7 +3,7 @@
 use crate::config::{self, Capability, DataClass, Dialect, Identity, Limits, OutputParam};
 use crate::identity::KeyTable;
 use crate::price::Price;
-use crate::resilience::Resilience;
+use crate::resilience::{Backoff, Resilience};
 
 mod build;
 
@@ -37,6 +37,8 @@ pub struct Policy {
     pub limits: Limits,
     /// Timers and retries of a request that is no task.
     pub resilience: Resilience,
+    /// Waits between attempts.
+    pub backoff: Backoff,
     /// Task of a request that names none.
     pub default_task: Option<TaskId>,
     pub(crate) providers: Vec<Provider>,

@@ -26,6 +26,24 @@ pub struct Resilience {
     hedge: bool,
 }
 
+/// Waits between attempts, in milliseconds, for the whole route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// Before the second attempt.
+    pub base_ms: u64,
+    /// The longest.
+    pub max_ms: u64,
+    /// The longest `retry-after` that is waited for.
+    pub max_retry_after_ms: u64,
+}
+
+impl From<&config::Resilience> for Backoff {
+    fn from(general: &config::Resilience) -> Self {
+        let config::Resilience { backoff_base, backoff_max, max_retry_after, .. } = general;
+        Self { base_ms: backoff_base.0, max_ms: backoff_max.0, max_retry_after_ms: max_retry_after.0 }
+    }
+}
+
 impl Resilience {
     pub(crate) fn from_config(general: &config::Resilience, problems: &mut Vec<Problem>) -> Self {
         let config::Resilience { chunk_timeout, backoff_base, backoff_max, max_retry_after, .. } = general;

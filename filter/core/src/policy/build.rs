@@ -7,7 +7,7 @@ use crate::config::{self, Config, Identity, Limits};
 use crate::identity::KeyTable;
 use crate::price::Price;
 use crate::problem::{Problem, quoted};
-use crate::resilience::Resilience;
+use crate::resilience::{Backoff, Resilience};
 use std::collections::BTreeMap;
 
 /// The names of one section, in order, which is also the order of the indices.
@@ -101,6 +101,7 @@ impl TryFrom<Config> for Policy {
         Ok(Self {
             identity,
             limits,
+            backoff: Backoff::from(&resilience),
             resilience: built_resilience,
             default_task,
             providers: built_providers,

@@ -30,13 +30,14 @@ pub fn requests(settings: &Settings) -> Value {
 pub fn attempts(settings: &Settings) -> Value {
     let attempt = json!({
         "trace_id": "%REQ(X-REQUEST-ID)%",
-        "attempt": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+        // Envoy's own count is 0 in this log. The model stage's is text, unless made a number here.
+        "attempt": "%TYPED_CEL(int(response.headers['x-pointsman-attempts']))%",
         "attempt_provider": "%UPSTREAM_METADATA(pointsman:provider)%",
         "attempt_model": "%RESP(X-POINTSMAN-MODEL)%",
         "status": "%RESPONSE_CODE%",
         "response_flags": "%RESPONSE_FLAGS%",
         "upstream_host": "%UPSTREAM_HOST%",
-        "upstream_cluster": "%UPSTREAM_CLUSTER%",
+        "upstream_cluster": "%UPSTREAM_CLUSTER_RAW%",
         "transport_failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
         "duration_ms": "%DURATION%",
     });

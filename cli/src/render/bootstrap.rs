@@ -20,7 +20,7 @@ pub fn bootstrap(settings: &Settings, listener: Value, clusters: Clusters) -> Va
         "node": {"id": "pointsman", "cluster": "pointsman"},
         "admin": {"address": address(settings.admin)},
         "static_resources": {"listeners": [listener]},
-        "stats_config": {"stats_tags": stats_tags(), "histogram_bucket_settings": histogram_buckets()},
+        "stats_config": {"stats_tags": stats_tags(settings), "histogram_bucket_settings": histogram_buckets()},
         "overload_manager": {
             "resource_monitors": [{
                 "name": "envoy.resource_monitors.global_downstream_max_connections",
@@ -49,16 +49,20 @@ pub fn bootstrap(settings: &Settings, listener: Value, clusters: Clusters) -> Va
 }
 
 /// One tag per label: `wasmcustom.llm_requests_total|tier=pro|…` becomes `llm_requests_total{tier="pro",…}`.
-fn stats_tags() -> Value {
-    LABELS
-        .iter()
-        .map(|label| json!({"tag_name": label, "regex": format!(r"^wasmcustom\.llm_.*?(\|{label}=([^|]*))")}))
-        .collect()
+fn stats_tags(settings: &Settings) -> Value {
+    let tag = |name: &str, regex: String| json!({"tag_name": name, "regex": regex});
+    if settings.version.has_metrics_at_root() {
+        return LABELS.iter().map(|label| tag(label, format!(r"^wasmcustom\.llm_.*?(\|{label}=([^|]*))"))).collect();
+    }
+    // A tag takes its first group out of the name; its value is the second, here nothing.
+    let scope = tag("pointsman_scope", r"^(cluster\.plan_[^.]*\.())wasmcustom\.llm_".to_owned());
+    let labels = LABELS.iter().map(|label| tag(label, format!(r"^(?:cluster\.plan_[^.]*\.)?wasmcustom\.llm_.*?(\|{label}=([^|]*))")));
+    std::iter::once(scope).chain(labels).collect()
 }
 
 /// Envoy's default buckets end at an hour but are coarse where models answer.
 fn histogram_buckets() -> Value {
-    let of = |prefix: &str, buckets: &[u32]| json!({"match": {"prefix": prefix}, "buckets": buckets});
+    let of = |name: &str, buckets: &[u32]| json!({"match": {"contains": name}, "buckets": buckets});
     json!([
         of(
             "wasmcustom.llm_latency_ms",

@@ -15,8 +15,11 @@ pub fn plan(settings: &Settings, policy: &Policy, plan: &ProviderSequence) -> Va
         "name": "envoy.filters.http.upstream_codec",
         "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"},
     }));
+    let name = plan.cluster(policy);
     json!({
-        "name": plan.cluster(policy),
+        // A name with a dot would be cut at it in the label of Envoy's metrics.
+        "alt_stat_name": name.replace('.', "_"),
+        "name": name,
         "lb_policy": "CLUSTER_PROVIDED",
         "cluster_type": members(settings, &providers),
         // Envoy counts requests and connections at the provider's cluster, where the operator limits them, but retries

@@ -39,31 +39,59 @@ impl<'a> Rendering<'a> {
     /// The files of a running Envoy, and `validate.yaml` with all of it in one.
     pub fn files(&self) -> Files {
         let (settings, inputs) = (self.settings, self.inputs);
-        let clusters = self.clusters();
-        let filter = wasm::gateway_stage(settings, &self.policy);
-        let routes = route::configuration(settings, &inputs.policy);
+        let mut files = self.secrets();
+        files.discovery("cds.yaml", self.clusters().into_values().collect());
+        files.discovery("rds.yaml", vec![route::configuration(settings, &inputs.policy)]);
+        let filter = json!({
+            "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+            "name": listener::FILTER,
+            "typed_config": wasm::gateway_stage(settings, &self.policy),
+        });
+        files.discovery("ecds.yaml", vec![filter]);
+        let listener = listener(settings, &inputs.policy, Source::Files);
+        files.document("bootstrap.yaml", &bootstrap(settings, listener, Clusters::File));
+        files.document("validate.yaml", &self.in_one());
+        files
+    }
 
+    /// Everything that `envoy --mode validate` can tell quickly: all but the module, which takes Envoy a second to compile
+    /// and whose policy has been checked by the same code.
+    pub fn without_module(&self) -> Files {
+        let mut files = self.secrets();
+        let mut all = self.in_one();
+        take_out_module(&mut all);
+        files.document("validate.yaml", &all);
+        files
+    }
+
+    fn secrets(&self) -> Files {
         let mut files = Files::default();
-        for provider in inputs.policy.providers() {
+        for provider in self.inputs.policy.providers() {
             if let Some(secret) = provider.credential.as_ref().and_then(|c| credential::secret(&provider.name, c)) {
                 files.discovery(&credential::sds_file(&provider.name), vec![secret]);
             }
         }
-        files.discovery("cds.yaml", clusters.values().cloned().collect());
-        files.discovery("rds.yaml", vec![routes.clone()]);
-        files.discovery(
-            "ecds.yaml",
-            vec![json!({
-                "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
-                "name": listener::FILTER,
-                "typed_config": filter,
-            })],
-        );
-        let from_files = listener(settings, &inputs.policy, Source::Files);
-        files.document("bootstrap.yaml", &bootstrap(settings, from_files, Clusters::File));
-        let inline = listener(settings, &inputs.policy, Source::Inline { filter, routes });
-        let inline = bootstrap(settings, inline, Clusters::Inline(clusters.into_values().collect()));
-        files.document("validate.yaml", &inline);
         files
+    }
+
+    /// A bootstrap that refers to no file but those of the secrets and the module.
+    fn in_one(&self) -> Value {
+        let (settings, policy) = (self.settings, &self.inputs.policy);
+        let filter = wasm::gateway_stage(settings, &self.policy);
+        let routes = route::configuration(settings, policy);
+        let listener = listener(settings, policy, Source::Inline { filter, routes });
+        bootstrap(settings, listener, Clusters::Inline(self.clusters().into_values().collect()))
+    }
+}
+
+/// Takes the module's filters out of every list of filters.
+fn take_out_module(value: &mut Value) {
+    match value {
+        Value::Array(list) => {
+            list.retain(|item| item.pointer("/typed_config/@type").and_then(Value::as_str) != Some(wasm::TYPE));
+            list.iter_mut().for_each(take_out_module);
+        }
+        Value::Object(map) => map.values_mut().for_each(take_out_module),
+        _ => {}
     }
 }

@@ -13,12 +13,10 @@ pub const NAME: &str = "pointsman";
 /// so that the module sees it and answers in the caller's dialect; past this, Envoy answers 413 by itself.
 const SLACK: u64 = 2 << 20;
 
-/// Bytes of a request that Envoy may hold.
-///
-/// Before 1.37 Envoy counts what a filter has held twice when it asks whether the request can be kept for a retry.
-pub fn buffer_limit(settings: &Settings, policy: &Policy) -> u64 {
-    let once = policy.limits.max_body_bytes + SLACK;
-    if settings.version.has_route_buffer_limit() { once } else { 2 * once }
+/// Bytes of a request that Envoy may hold. It never holds so many, because the module refuses what is longer than the
+/// policy says; but some versions count what a filter has held twice when they ask whether a retry is possible.
+pub fn buffer_limit(policy: &Policy) -> u64 {
+    2 * (policy.limits.max_body_bytes + SLACK)
 }
 
 /// The route configuration.
@@ -65,7 +63,7 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
     } else {
         "per_request_buffer_limit_bytes"
     };
-    route[limit] = buffer_limit(settings, policy).into();
+    route[limit] = buffer_limit(policy).into();
     let mut routes: Vec<Value> = policy.idle_timeouts_ms().into_iter().map(|ms| idle_route(&route, ms)).collect();
     routes.push(route);
     json!({

@@ -22,6 +22,12 @@ impl EnvoyVersion {
         self >= Self(37)
     }
 
+    /// Whether the module's metrics stand by themselves. Before, they stand below the cluster whose filter first loaded
+    /// the module, whichever that was.
+    pub fn has_metrics_at_root(self) -> bool {
+        self >= Self(39)
+    }
+
     /// Whether a route can have its own `request_body_buffer_limit`.
     pub fn has_route_buffer_limit(self) -> bool {
         self >= Self(37)

@@ -1,13 +1,14 @@
 //! A tree to YAML that people can read and compare: stable order, block style, quotes only where YAML needs them.
 
 use serde_json::Value;
+use std::fmt::Write;
 
 /// The tree as a YAML document. In an object `name` and `@type` come first, then the other members by name.
 pub fn to_yaml(value: &Value) -> String {
     let mut out = String::new();
     match value {
         Value::Object(map) if !map.is_empty() => members(value, 0, &mut out),
-        Value::Array(list) if !list.is_empty() => items(list, 0, &mut out),
+        Value::Array(list) if !list.iter().all(Value::is_number) => items(list, 0, &mut out),
         scalar => inline(scalar, 0, &mut out),
     }
     out
@@ -39,7 +40,7 @@ fn members(value: &Value, depth: usize, out: &mut String) {
                 indent(depth + 1, out);
                 members(value, depth + 1, out);
             }
-            Value::Array(list) if !list.is_empty() => {
+            Value::Array(list) if !list.iter().all(Value::is_number) => {
                 out.push('\n');
                 indent(depth, out);
                 items(list, depth, out);
@@ -61,7 +62,7 @@ fn items(list: &[Value], depth: usize, out: &mut String) {
         out.push_str("- ");
         match item {
             Value::Object(map) if !map.is_empty() => members(item, depth + 1, out),
-            Value::Array(list) if !list.is_empty() => items(list, depth + 1, out),
+            Value::Array(list) if !list.iter().all(Value::is_number) => items(list, depth + 1, out),
             scalar => inline(scalar, depth + 1, out),
         }
     }
@@ -80,7 +81,11 @@ fn inline(value: &Value, depth: usize, out: &mut String) {
             return;
         }
         Value::String(string) => text(string, out),
-        // An empty list or object, a number, a boolean or null: JSON, which is YAML.
+        Value::Array(numbers) => {
+            let numbers: Vec<_> = numbers.iter().map(Value::to_string).collect();
+            let _ = write!(out, "[{}]", numbers.join(", "));
+        }
+        // An empty object, a number, a boolean or null: JSON, which is YAML.
         other => out.push_str(&other.to_string()),
     }
     out.push('\n');
@@ -124,7 +129,7 @@ mod tests {
             "zeta": 1, "name": "x", "@type": "type.googleapis.com/a.B", "list": [{"b": [1, [2]], "a": {}}, "s"],
             "duration": "0.5s", "text": "{\n  \"a\": 1\n}", "yes": "no"
         });
-        let expected = "name: x\n\"@type\": type.googleapis.com/a.B\nduration: 0.5s\nlist:\n- a: {}\n  b:\n  - 1\n  - - 2\n- s\n\
+        let expected = "name: x\n\"@type\": type.googleapis.com/a.B\nduration: 0.5s\nlist:\n- a: {}\n  b:\n  - 1\n  - [2]\n- s\n\
                         text: |-\n  {\n    \"a\": 1\n  }\n\"yes\": \"no\"\nzeta: 1\n";
         assert_eq!(to_yaml(&tree), expected);
     }

@@ -82,11 +82,11 @@ impl Live {
         Ok(())
     }
 
-    /// Has Envoy check a candidate that differs from the live files in its directory alone.
+    /// Has Envoy check a candidate: the live files' equal, but in a directory of its own and without the module.
     fn validate(&self, envoy: &Program, inputs: &Inputs) -> Result<(), Vec<String>> {
         let candidate = self.directory.join("candidate");
         let settings = Settings { prefix: candidate.display().to_string(), ..self.settings.clone() };
-        let written = Rendering::new(&settings, inputs).files().write(&candidate);
+        let written = Rendering::new(&settings, inputs).without_module().write(&candidate);
         let result = written
             .map_err(|e| vec![e.to_string()])
             .and_then(|()| envoy.validate(&candidate.join("validate.yaml")));

@@ -19,6 +19,7 @@ pub struct Record<'a> {
     pub model: Option<&'a str>,
     pub plan: Vec<&'a str>,
     pub route_reason: Option<&'a str>,
+    pub left_out: &'a [(&'a str, &'a str)],
     pub stream: bool,
     pub status: Option<u16>,
     pub usage: Option<Usage>,
@@ -50,6 +51,7 @@ impl Record<'_> {
             model,
             plan,
             route_reason,
+            left_out,
             stream,
             status,
             usage,
@@ -79,6 +81,7 @@ impl Record<'_> {
         out.text("model", *model);
         out.list("plan", plan.iter().copied());
         out.text("route_reason", *route_reason);
+        out.reasons("left_out", left_out);
         out.flag("stream", *stream);
         out.number("status", status.map(u64::from));
         out.number("input_tokens", usage.map(|u| u.input));
@@ -90,7 +93,7 @@ impl Record<'_> {
         out.number("time_to_first_token_ms", *time_to_first_token_ms);
         out.flag("cache_hit", false);
         out.number("retry_count", Some(u64::from(*retry_count)));
-        out.failed_attempts(failed);
+        out.reasons("failed_attempts", failed);
         out.flag("fallback_used", *fallback_used);
         out.list("tool_names", tool_names.iter().map(String::as_str));
         out.text("policy_decision", Some(policy_decision));
@@ -135,11 +138,11 @@ impl Members {
         }
     }
 
-    /// The attempts that failed: `[{"model":…,"reason":…}]`.
-    fn failed_attempts(&mut self, failed: &[(&str, &str)]) {
-        self.key("failed_attempts");
+    /// Models with a reason each: `[{"model":…,"reason":…}]`.
+    fn reasons(&mut self, name: &str, models: &[(&str, &str)]) {
+        self.key(name);
         self.0.push(b'[');
-        for (i, (model, reason)) in failed.iter().enumerate() {
+        for (i, (model, reason)) in models.iter().enumerate() {
             self.0.extend_from_slice(if i > 0 { b",{\"model\":" } else { b"{\"model\":" });
             quote_into(&mut self.0, model);
             self.0.extend_from_slice(b",\"reason\":");

@@ -23,6 +23,20 @@ pub enum Dropped {
     Overloaded,
 }
 
+impl Dropped {
+    /// In one word, for the audit record.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Tier => "tier",
+            Self::DataClass => "data_class",
+            Self::Capability(_) => "capability",
+            Self::Param(_) => "parameter",
+            Self::Context => "context",
+            Self::Overloaded => "overloaded",
+        }
+    }
+}
+
 /// The models that serve a request: attempt 1, attempt 2, …; and why the others do not.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Plan {

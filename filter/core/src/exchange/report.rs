@@ -45,6 +45,8 @@ impl Exchange {
     pub fn audit(&self, policy: &Policy, failed: &[(usize, &str)], now_ms: u64) -> Vec<u8> {
         let routed = self.routed.as_ref();
         let failed: Vec<_> = self.failed(failed).into_iter().map(|(id, why)| (&*policy.model(id).name, why)).collect();
+        let dropped = routed.map_or(&[][..], |r| r.plan.dropped.as_slice());
+        let left_out: Vec<_> = dropped.iter().map(|(id, why)| (&*policy.model(*id).name, why.word())).collect();
         let served = routed.and_then(|r| r.served);
         let usage = self.usage();
         let refused = matches!(self.answer, Answer::Own { code: Some(_), .. });
@@ -62,6 +64,7 @@ impl Exchange {
             model: served.map(|s| &*policy.model(s.model).name),
             plan: routed.map_or(Vec::new(), |r| r.plan.models.iter().map(|m| &*policy.model(*m).name).collect()),
             route_reason: routed.map(|r| r.plan.reason),
+            left_out: &left_out,
             stream: routed.is_some_and(|r| r.stream),
             status: self.answer.status(),
             usage: usage.map(|(usage, _)| usage),

@@ -3,6 +3,7 @@
 use crate::host::{self, Headers};
 use crate::load::{Held, SharedLoad};
 use crate::metrics::Metrics;
+use pointsman_core::attempt::HOLD_LIMIT;
 use pointsman_core::dispatch::{STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_SERVED, decode_served, read_failed};
 use pointsman_core::exchange::{BodyEdit, Exchange, OnRequestHead, OnResponseHead, ResponseHead};
 use pointsman_core::policy::Policy;
@@ -12,8 +13,8 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 use std::rc::Rc;
 
-/// A response that is not a stream is held up to this many bytes, so that its cost can be told in a header.
-const HOLD_LIMIT: usize = 512 << 10;
+/// A copy of a response is kept up to this many bytes; the usage of a longer one is estimated.
+const COPY_LIMIT: usize = 8 << 20;
 
 /// What all requests under one policy share.
 pub struct Shared {
@@ -49,6 +50,8 @@ enum Phase {
     Hold,
     /// The response was too long to hold and passes, while a copy is kept to read the usage from.
     Released(Vec<u8>),
+    /// The response is too long even to keep a copy of; so many bytes of it have passed.
+    Counted(usize),
     /// The response passes unread.
     Pass,
 }
@@ -95,6 +98,18 @@ impl Gateway {
         Action::Continue
     }
 
+    /// More of a response that is too long to copy has passed.
+    fn count_rest(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if let Phase::Counted(bytes) = &mut self.phase {
+            *bytes += size;
+            if end_of_stream {
+                self.exchange.whole_uncopied(*bytes);
+                self.phase = Phase::Pass;
+            }
+        }
+        Action::Continue
+    }
+
     fn release(&mut self) {
         if let Some(held) = self.held.take() {
             held.release();
@@ -112,6 +127,13 @@ impl Gateway {
             host::set_header(MapType::HttpResponseHeaders, "content-length", &text.len().to_string());
         }
         Action::Continue
+    }
+}
+
+/// Trailers name the caller or the provider as headers can, and no chat needs them.
+fn remove_all(map: MapType) {
+    for (name, _) in Headers::of(map).iter() {
+        host::remove_header(map, name);
     }
 }
 
@@ -151,6 +173,7 @@ impl HttpContext for Gateway {
     }
 
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        remove_all(MapType::HttpRequestTrailers);
         // HTTP/2 trailers end the body without end_of_stream in the body callback.
         if matches!(self.phase, Phase::Request) { self.dispatch() } else { Action::Continue }
     }
@@ -219,6 +242,10 @@ impl HttpContext for Gateway {
                 Action::Continue
             }
             Phase::Hold => Action::Pause,
+            Phase::Released(copy) if copy.len() + size > COPY_LIMIT => {
+                self.phase = Phase::Counted(copy.len() + size);
+                self.count_rest(0, end_of_stream)
+            }
             Phase::Released(copy) => {
                 copy.extend(host::buffer(BufferType::HttpResponseBody, 0, size));
                 if end_of_stream {
@@ -227,16 +254,19 @@ impl HttpContext for Gateway {
                 }
                 Action::Continue
             }
+            Phase::Counted(_) => self.count_rest(size, end_of_stream),
             Phase::Request | Phase::Sent | Phase::Pass => Action::Continue,
         }
     }
 
     fn on_http_response_trailers(&mut self, _: usize) -> Action {
+        remove_all(MapType::HttpResponseTrailers);
         match &mut self.phase {
             Phase::Hold => return self.whole_response(),
             Phase::Released(copy) => {
                 self.exchange.whole_body(&self.shared.policy, copy);
             }
+            Phase::Counted(bytes) => self.exchange.whole_uncopied(*bytes),
             // Trailers after a stream: its last chunk has come. What was still held cannot be sent any more.
             Phase::Stream => {
                 self.exchange.stream_chunk(&[], true, host::now_ms());

@@ -5,16 +5,13 @@
 
 use crate::host::{self, Headers};
 use crate::load::Held;
-use pointsman_core::attempt::{self, Failure, OnHead};
+use pointsman_core::attempt::{self, Failure, HOLD_LIMIT, OnHead};
 use pointsman_core::dispatch::{self, STATE_DISPATCH, STATE_FAILED, STATE_PROVIDER, STATE_SERVED};
 use pointsman_core::refusal::Refusal;
 use pointsman_core::reply::Reply;
 use pointsman_core::resilience::IDLE_HEADER;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
-
-/// An answer that is not a stream is held up to this many bytes to see whether it is one.
-const HOLD_LIMIT: usize = 512 << 10;
 
 const PROVIDER: &str = "xds\0upstream_host_metadata\0filter_metadata\0pointsman\0provider";
 const ATTEMPT_COUNT: &str = "upstream\0request_attempt_count";

@@ -147,6 +147,14 @@ impl Answer {
         }
     }
 
+    /// The whole body of a completion has passed unread.
+    pub fn whole_uncopied(&mut self, bytes: usize) {
+        if let Self::Whole { text_bytes, complete, .. } = self {
+            *text_bytes = bytes;
+            *complete = true;
+        }
+    }
+
     /// A chunk of the stream has come; `Some` replaces it.
     pub fn stream_chunk(&mut self, chunk: &[u8], end_of_stream: bool, elapsed_ms: u64) -> Option<Vec<u8>> {
         let Self::Stream(stream) = self else { return None };

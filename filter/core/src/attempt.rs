@@ -8,6 +8,9 @@ use crate::json::{Kind, Scanner};
 use crate::sse::{self, EventCutter};
 use crate::usage;
 
+/// So many bytes of an answer are held at the most; Envoy's buffers take 1 MiB by default.
+pub const HOLD_LIMIT: usize = 512 << 10;
+
 /// What to do with an attempt's response headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnHead {
@@ -65,7 +68,7 @@ pub fn first_event(so_far: &[u8], end_of_stream: bool) -> Option<Result<(), Fail
         }
     });
     match verdict {
-        None if end_of_stream || so_far.len() > sse::MAX_EVENT => Some(Err(failure("no_first_event"))),
+        None if end_of_stream || so_far.len() > HOLD_LIMIT => Some(Err(failure("no_first_event"))),
         verdict => verdict,
     }
 }

@@ -341,6 +341,11 @@ impl Exchange {
         Whole { headers, replace }
     }
 
+    /// The whole body of a response has passed, `bytes` of it, too many to be read: its usage is estimated.
+    pub fn whole_uncopied(&mut self, bytes: usize) {
+        self.answer.whole_uncopied(bytes);
+    }
+
     /// A held response has become too long to hold: send its headers, and give what follows to [`Exchange::whole_chunk`].
     pub fn release(&mut self, policy: &Policy) -> Vec<(&'static str, String)> {
         self.response_headers(policy)

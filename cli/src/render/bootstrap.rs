@@ -56,7 +56,9 @@ fn stats_tags(settings: &Settings) -> Value {
     }
     // A tag takes its first group out of the name; its value is the second, here nothing.
     let scope = tag("pointsman_scope", r"^(cluster\.plan_[^.]*\.())wasmcustom\.llm_".to_owned());
-    let labels = LABELS.iter().map(|label| tag(label, format!(r"^(?:cluster\.plan_[^.]*\.)?wasmcustom\.llm_.*?(\|{label}=([^|]*))")));
+    let labels = LABELS
+        .iter()
+        .map(|label| tag(label, format!(r"^(?:cluster\.plan_[^.]*\.)?wasmcustom\.llm_.*?(\|{label}=([^|]*))")));
     std::iter::once(scope).chain(labels).collect()
 }
 

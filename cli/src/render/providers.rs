@@ -72,8 +72,8 @@ const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptio
 
 /// Tells every endpoint which provider it belongs to, and its host name.
 fn prepare(provider: &str, mut cluster: Value) -> Result<Value, String> {
-    let http_filters = &cluster["typed_extension_protocol_options"][HTTP_OPTIONS]["http_filters"];
-    if !http_filters.is_null() {
+    let options = cluster.get("typed_extension_protocol_options").and_then(|options| options.get(HTTP_OPTIONS));
+    if options.is_some_and(|options| options.get("http_filters").is_some()) {
         return Err("http_filters of a provider's cluster never run: requests come by way of a plan cluster".to_owned());
     }
     let is_tls = cluster.get("transport_socket").is_some();

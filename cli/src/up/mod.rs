@@ -95,7 +95,8 @@ fn serve(args: &Args, inputs: &Inputs) -> Result<ExitCode, String> {
     };
     // Before anything is read, so that no change between reading and watching is missed.
     let mut watch = Watch::new(&args.policy, &args.providers);
-    let mut live = Live::start(&directory.0, settings, inputs, args.allow_missing_credentials).map_err(|e| e.to_string())?;
+    let mut live =
+        Live::start(&directory.0, settings, inputs, args.allow_missing_credentials).map_err(|e| e.to_string())?;
 
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {

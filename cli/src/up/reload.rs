@@ -50,10 +50,15 @@ impl Live {
     ///
     /// # Errors
     /// Why not, one line per reason; the old one then keeps serving.
-    pub fn reload(&mut self, envoy: &Program, admin: &Admin, policy: &Path, providers: &Path) -> Result<(), Vec<String>> {
-        let inputs = Inputs::load(policy, providers).map_err(|refused| {
-            refused.to_string().lines().map(str::to_owned).collect::<Vec<_>>()
-        })?;
+    pub fn reload(
+        &mut self,
+        envoy: &Program,
+        admin: &Admin,
+        policy: &Path,
+        providers: &Path,
+    ) -> Result<(), Vec<String>> {
+        let inputs = Inputs::load(policy, providers)
+            .map_err(|refused| refused.to_string().lines().map(str::to_owned).collect::<Vec<_>>())?;
         let missing = credentials::missing(&inputs.policy);
         if !self.allow_missing && !missing.is_empty() {
             return Err(missing.iter().map(|line| format!("{}: {line}", policy.display())).collect());
@@ -87,9 +92,8 @@ impl Live {
         let candidate = self.directory.join("candidate");
         let settings = Settings { prefix: candidate.display().to_string(), ..self.settings.clone() };
         let written = Rendering::new(&settings, inputs).without_module().write(&candidate);
-        let result = written
-            .map_err(|e| vec![e.to_string()])
-            .and_then(|()| envoy.validate(&candidate.join("validate.yaml")));
+        let result =
+            written.map_err(|e| vec![e.to_string()]).and_then(|()| envoy.validate(&candidate.join("validate.yaml")));
         let _ = std::fs::remove_dir_all(&candidate);
         result
     }

@@ -1,0 +1,212 @@
+//! `pointsman render`: what it writes, what it refuses, and that a real Envoy takes it.
+
+// Helpers of tests are tests to clippy only inside #[test].
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use support::{Scratch, cluster, envoy, envoy_version, pointsman, policy, root, text, wasm};
+
+/// Every file below a directory, by its path there.
+fn tree(directory: &Path) -> BTreeMap<PathBuf, String> {
+    let mut files = BTreeMap::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in std::fs::read_dir(&next).unwrap_or_else(|e| panic!("{}: {e}", next.display())) {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                files.insert(path.strip_prefix(directory).unwrap().to_owned(), std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn the_renderings_in_the_repository_are_current() {
+    let scratch = Scratch::new("current");
+    for name in ["minimal", "hybrid"] {
+        let (policy, providers) = (format!("policies/{name}.yaml"), "envoy/providers");
+        let (out, fresh) = (format!("envoy/rendered/{name}"), scratch.path(name));
+        let arguments =
+            ["render", "--policy", &policy, "--providers", providers, "--prefix", "/etc/pointsman", "--out"];
+        let output = pointsman().current_dir(root()).args(arguments).arg(&fresh).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        assert!(
+            tree(&root().join(&out)) == tree(&fresh),
+            "{out} is not what {policy} gives; refresh it: cargo run -q -p pointsman -- {} {out}",
+            arguments.join(" ")
+        );
+    }
+}
+
+/// Renders `policy` with these provider files; standard error, with the paths hidden.
+fn refused(name: &str, policy: &str, files: &[(&str, &str)]) -> (Option<i32>, String) {
+    let scratch = Scratch::new(name);
+    let policy = scratch.write("policy.yaml", policy);
+    std::fs::create_dir_all(scratch.path("providers")).unwrap();
+    for (file, content) in files {
+        scratch.write(&format!("providers/{file}"), content);
+    }
+    let mut command = pointsman();
+    command.arg("render").arg("--policy").arg(policy).arg("--providers").arg(scratch.path("providers"));
+    let output = command.arg("--out").arg(scratch.path("out")).output().unwrap();
+    assert!(output.stdout.is_empty());
+    if !output.status.success() {
+        assert!(!scratch.path("out").exists(), "nothing is written if anything is refused");
+    }
+    (output.status.code(), scratch.hide(&text(&output)))
+}
+
+#[test]
+fn a_mistake_in_a_providers_file_is_named_with_the_file() {
+    let (a, b) = (cluster("a", 1), cluster("b", 2));
+    let policy = policy("KEY");
+    let one = |name, files: &[(&str, &str)]| {
+        let (status, message) = refused(name, &policy, files);
+        assert_eq!(status, Some(1), "{message}");
+        message
+    };
+    assert_eq!(
+        one("missing", &[("a.yaml", &a)]),
+        "HERE/providers: no file has the cluster of provider \"b\": a *.yaml that begins `name: b`\n"
+    );
+    assert_eq!(
+        one("twice", &[("a.yaml", &a), ("b.yaml", &b), ("c.yaml", &a)]),
+        "HERE/providers/c.yaml: HERE/providers/a.yaml has a cluster named \"a\" too\n"
+    );
+    assert_eq!(
+        one("eds", &[("a.yaml", "name: a\ntype: EDS\n"), ("b.yaml", &b)]),
+        "HERE/providers/a.yaml: the cluster \"a\" has no endpoints in load_assignment; endpoints from EDS cannot be told \
+         whose they are\n"
+    );
+    assert_eq!(
+        one("nameless", &[("a.yaml", &a), ("b.yaml", "type: STATIC\n")]).lines().next(),
+        Some("HERE/providers/b.yaml: an Envoy cluster is expected, with `name:` and the provider's name")
+    );
+    assert_eq!(
+        one("syntax", &[("a.yaml", &a), ("b.yaml", "name: b\nname: b\n")]).lines().next(),
+        Some("HERE/providers/b.yaml: line 2, column 1: the name \"name\" is given twice")
+    );
+    let options = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {http_filters: []}}\n";
+    assert_eq!(
+        one("filters", &[("a.yaml", &format!("{a}{options}")), ("b.yaml", &b)]),
+        "HERE/providers/a.yaml: http_filters of a provider's cluster never run: requests come by way of a plan cluster\n"
+    );
+    // A directory can serve many policies.
+    assert_eq!(
+        refused("library", &policy, &[("a.yaml", &a), ("b.yaml", &b), ("z.yaml", &cluster("z", 3))]),
+        (Some(0), String::new())
+    );
+}
+
+#[test]
+fn an_invalid_policy_is_refused_like_by_check() {
+    let (status, message) = refused("policy", &policy("KEY").replace("primary: near", "primary: nearr"), &[]);
+    assert_eq!(status, Some(1));
+    assert_eq!(message, "HERE/policy.yaml: tasks.chat.primary: no model named \"nearr\"; models are far, near\n");
+}
+
+/// Renders for one version; the clusters by name.
+fn clusters(name: &str, version: &str, policy: &str) -> BTreeMap<String, serde_json::Value> {
+    let scratch = Scratch::new(name);
+    let policy = scratch.write("policy.yaml", policy);
+    scratch.write("providers/a.yaml", &cluster("a", 1));
+    scratch.write("providers/b.yaml", &cluster("b", 2));
+    let mut command = pointsman();
+    command.args(["render", "--envoy-version", version, "--prefix", "/p", "--policy"]).arg(policy);
+    command.arg("--providers").arg(scratch.path("providers")).arg("--out").arg(scratch.path("out"));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let cds = std::fs::read_to_string(scratch.path("out/cds.yaml")).unwrap();
+    let cds: serde_json::Value = serde_saphyr::from_str(&cds).unwrap();
+    cds["resources"].as_array().unwrap().iter().map(|c| (c["name"].as_str().unwrap().to_owned(), c.clone())).collect()
+}
+
+/// A provider without a key must never be sent another's: its plan has no injector, and in a plan of several the injector
+/// is behind its provider's name.
+#[test]
+fn a_key_is_injected_for_its_provider_alone() {
+    for version in ["1.36", "1.40"] {
+        let clusters = clusters(&format!("keys-{version}"), version, &policy("KEY"));
+        let names: Vec<_> = clusters.keys().map(String::as_str).collect();
+        assert_eq!(names, ["a", "b", "plan.a", "plan.a+b", "plan.b"]);
+        let filters = |plan: &str| {
+            let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+            clusters[plan]["typed_extension_protocol_options"][options]["http_filters"].as_array().unwrap().clone()
+        };
+        let injects = |filter: &serde_json::Value| filter.to_string().contains("credential_injector");
+        assert!(!filters("plan.a").iter().any(injects));
+        assert!(filters("plan.b")[1]["typed_config"]["credential"].is_object());
+        let matcher = &filters("plan.a+b")[1]["typed_config"]["xds_matcher"];
+        assert_eq!(matcher["matcher_tree"]["input"]["typed_config"]["key"], "wasm.pointsman_provider", "{matcher:#}");
+        let map = matcher["matcher_tree"]["exact_match_map"]["map"].as_object().unwrap();
+        assert_eq!(map.keys().collect::<Vec<_>>(), ["b"]);
+        assert!(matcher.get("on_no_match").is_none());
+        assert_eq!(filters("plan.a+b").iter().filter(|f| injects(f)).count(), 1);
+        assert_eq!(
+            clusters["a"]["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["hostname"],
+            "127.0.0.1:1"
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn envoy_takes_what_is_rendered() {
+    let scratch = Scratch::new("validate");
+    for name in ["minimal", "hybrid"] {
+        let out = scratch.path(name);
+        let mut command = pointsman();
+        command.current_dir(root()).args([
+            "render",
+            "--policy",
+            &format!("policies/{name}.yaml"),
+            "--providers",
+            "envoy/providers",
+        ]);
+        command.args(["--envoy-version", &envoy_version()]).arg("--wasm").arg(wasm()).arg("--out").arg(&out);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        for file in ["validate.yaml", "bootstrap.yaml"] {
+            let mut command = Command::new(envoy());
+            command.args(["--mode", "validate", "--disable-hot-restart", "-l", "warning", "-c"]).arg(out.join(file));
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{name}/{file}: {}", text(&output));
+        }
+    }
+}
+
+/// The files for providers that no policy in the repository uses.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn envoy_takes_every_provider_in_the_library() {
+    let scratch = Scratch::new("every-provider");
+    for entry in std::fs::read_dir(root().join("envoy/providers")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let out = scratch.path(name);
+        let policy = scratch.write(
+            "policy.yaml",
+            &policy("KEY").replace("  b:", &format!("  {name}:")).replace("provider: b", &format!("provider: {name}")),
+        );
+        scratch.write("providers/a.yaml", &cluster("a", 1));
+        std::fs::copy(&path, scratch.path("providers/b.yaml")).unwrap();
+        let mut command = pointsman();
+        command.args(["render", "--envoy-version", &envoy_version(), "--policy"]).arg(policy).arg("--providers");
+        command.arg(scratch.path("providers")).arg("--wasm").arg(wasm()).arg("--out").arg(&out);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let mut command = Command::new(envoy());
+        command
+            .args(["--mode", "validate", "--disable-hot-restart", "-l", "warning", "-c"])
+            .arg(out.join("validate.yaml"));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{name}: {}", text(&output));
+    }
+}

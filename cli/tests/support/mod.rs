@@ -1,0 +1,105 @@
+//! What tests of `render` and `up` share: the program, directories of their own, and a real Envoy with the module.
+
+// Helpers of tests are tests to clippy only inside #[test]; not every test uses every helper.
+#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+pub fn pointsman() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_pointsman"))
+}
+
+pub fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+/// A directory of the test's own, removed at its end.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("pointsman-test-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// The same path in every message.
+    pub fn hide(&self, message: &str) -> String {
+        message.replace(&self.0.display().to_string(), "HERE")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A policy over providers `a` (no key) and `b` (key in `env`).
+pub fn policy(env: &str) -> String {
+    format!(
+        r#"default_task: chat
+providers:
+  a: {{dialect: openai, local: true, data: regulated}}
+  b: {{dialect: openai, data: internal, credential: {{header: authorization, prefix: "Bearer ", env: {env}}}}}
+models:
+  near: {{provider: a, model: x, tier: local, context: 1000, max_output_tokens: 10}}
+  far: {{provider: b, model: y, tier: mid, context: 1000, max_output_tokens: 10}}
+tasks:
+  chat: {{primary: near, fallback: [far]}}
+tiers:
+  pro: {{models: [near, far]}}
+tenants:
+  acme: {{tier: pro, keys: ["sha256:3a1cdbbac5d6b86d15c4bfb2e6d5bd0c3d2b1a8e6f74d5c6b7a89f0e1d2c3b4a"]}}
+"#
+    )
+}
+
+/// A provider's cluster at `port` of this machine.
+pub fn cluster(name: &str, port: u16) -> String {
+    format!(
+        "name: {name}\ntype: STATIC\nconnect_timeout: 1s\nload_assignment:\n  cluster_name: {name}\n  endpoints:\n  - lb_endpoints:\n    \
+         - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}\n"
+    )
+}
+
+/// The Envoy to test with. A test that needs one must not pass without.
+pub fn envoy() -> PathBuf {
+    let path = std::env::var_os("ENVOY").map_or_else(|| PathBuf::from("envoy"), PathBuf::from);
+    match Command::new(&path).arg("--version").output() {
+        Ok(output) if output.status.success() => path,
+        _ => panic!("no Envoy at {}: set ENVOY to a real one, or run `make test`", path.display()),
+    }
+}
+
+/// `1.40` of the Envoy to test with.
+pub fn envoy_version() -> String {
+    let output = text(&Command::new(envoy()).arg("--version").output().unwrap());
+    let number = output.rsplit("version: ").next().unwrap().split('/').nth(1).unwrap();
+    number.rsplit_once('.').unwrap().0.to_owned()
+}
+
+/// The module. A test that needs it must not pass without.
+pub fn wasm() -> PathBuf {
+    let built = root().join("target/wasm32-wasip1/release/pointsman.wasm");
+    let path = std::env::var_os("POINTSMAN_WASM").map_or(built, PathBuf::from);
+    assert!(path.is_file(), "no module at {}: run `make wasm`, or set POINTSMAN_WASM", path.display());
+    path
+}

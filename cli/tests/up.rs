@@ -1,0 +1,188 @@
+//! `pointsman up`: what it refuses before it starts, and how it starts, reloads and ends with a real Envoy.
+
+// Helpers of tests are tests to clippy only inside #[test].
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use support::{Scratch, cluster, envoy, pointsman, policy, text, wasm};
+
+/// A policy and its providers, in a directory of the test's own.
+fn inputs(name: &str, variable: &str) -> Scratch {
+    let scratch = Scratch::new(name);
+    scratch.write("policy.yaml", &policy(variable));
+    scratch.write("providers/a.yaml", &cluster("a", 1));
+    scratch.write("providers/b.yaml", &cluster("b", 2));
+    scratch
+}
+
+fn up(scratch: &Scratch) -> std::process::Command {
+    let mut command = pointsman();
+    command.args(["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--access-log", "-", "--policy"]);
+    command.arg(scratch.path("policy.yaml")).arg("--providers").arg(scratch.path("providers"));
+    command
+}
+
+#[test]
+fn a_missing_key_is_named_with_its_provider() {
+    let scratch = inputs("up-key", "POINTSMAN_TEST_UNSET");
+    let output = up(&scratch).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        text(&output),
+        "provider \"b\": the environment variable POINTSMAN_TEST_UNSET is not set\n(--allow-missing-credentials starts all the same)\n"
+    );
+}
+
+#[test]
+fn a_missing_or_old_envoy_is_named() {
+    let scratch = inputs("up-envoy", "PATH");
+    let output = up(&scratch).args(["--envoy", "/nonexistent/envoy"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output).starts_with("/nonexistent/envoy: No such file"), "{}", text(&output));
+    let old = scratch.write("envoy", "#!/bin/sh\necho \"$0  version: 0123abc/1.35.9/Clean/RELEASE/BoringSSL\"\n");
+    std::fs::set_permissions(&old, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let output = up(&scratch).arg("--envoy").arg(&old).output().unwrap();
+    assert_eq!(
+        scratch.hide(&text(&output)),
+        "HERE/envoy: it is 1.35.9; an Envoy version from 1.36 on is expected, like 1.40\n"
+    );
+}
+
+/// A running `up`, killed at the test's end.
+struct Up {
+    child: Child,
+    address: String,
+    errors: Arc<Mutex<String>>,
+}
+
+impl Up {
+    fn start(scratch: &Scratch) -> Self {
+        let mut command = up(scratch);
+        command
+            .env("TMPDIR", scratch.path("tmp"))
+            .env("POINTSMAN_TEST_KEY", "k")
+            .arg("--envoy")
+            .arg(envoy())
+            .arg("--wasm")
+            .arg(wasm());
+        std::fs::create_dir_all(scratch.path("tmp")).unwrap();
+        let mut child =
+            command.args(["--concurrency", "1"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let errors = Arc::new(Mutex::new(String::new()));
+        let (mut stderr, all) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&errors));
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            while stderr.read_line(&mut line).is_ok_and(|n| n > 0) {
+                all.lock().unwrap().push_str(&std::mem::take(&mut line));
+            }
+        });
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        // Access log lines follow: somebody must read them.
+        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+        let address = line.trim().strip_prefix("listening on http://").map(str::to_owned);
+        let address = address.unwrap_or_else(|| panic!("{line}{}", errors.lock().unwrap()));
+        Self { child, address, errors }
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer k\r\nconnection: close\r\n\r\n")
+            .unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response
+    }
+
+    /// Waits until standard error has `words`.
+    fn says(&self, words: &str) {
+        let start = Instant::now();
+        while !self.errors.lock().unwrap().contains(words) {
+            assert!(start.elapsed() < Duration::from_secs(30), "not said: {words}\n{}", self.errors.lock().unwrap());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(
+            std::process::Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success()
+        );
+    }
+
+    fn ends(&mut self) -> Option<i32> {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(20) {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("it has not ended\n{}", self.errors.lock().unwrap());
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        // SIGTERM first, so that Envoy ends with it.
+        if self.child.try_wait().unwrap().is_none() {
+            self.signal("-TERM");
+            let _ = self.child.wait();
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn it_serves_reloads_and_ends_without_a_trace() {
+    let scratch = inputs("up-serve", "POINTSMAN_TEST_KEY");
+    let with_key =
+        |text: String| text.replace("3a1cdbbac5d6b86d15c4bfb2e6d5bd0c3d2b1a8e6f74d5c6b7a89f0e1d2c3b4a", SHA256_OF_K);
+    scratch.write("policy.yaml", &with_key(policy("POINTSMAN_TEST_KEY")));
+    let mut up = Up::start(&scratch);
+    assert!(up.get("/healthz").starts_with("HTTP/1.1 200"));
+    assert!(up.get("/v1/models").contains("\"near\""));
+
+    // A new model, task and plan.
+    let more = policy("POINTSMAN_TEST_KEY")
+        .replace("tasks:", "  nearer: {provider: a, model: z, tier: local, context: 9, max_output_tokens: 9}\ntasks:\n  quick: {primary: nearer, fallback: [near, far]}")
+        .replace("[near, far]}\ntenants", "[near, far, nearer]}\ntenants");
+    scratch.write("policy.yaml", &with_key(more.clone()));
+    up.says("policy applied: ");
+    assert!(up.get("/v1/models").contains("\"quick\""));
+
+    // Refused by the policy's rules, and by Envoy: the old one keeps serving.
+    scratch.write("policy.yaml", &with_key(more.replace("primary: nearer", "primary: nowhere")));
+    up.says("policy refused, the old one keeps serving: ");
+    up.says("policy.yaml: tasks.quick.primary: no model named \"nowhere\"; models are far, near, nearer");
+    scratch.write("providers/a.yaml", &cluster("a", 1).replace("STATIC", "STATICAL"));
+    scratch.write("policy.yaml", &with_key(more.clone()));
+    up.says("STATICAL");
+    assert!(up.get("/v1/models").contains("\"quick\""));
+
+    up.signal("-TERM");
+    assert_eq!(up.ends(), Some(0));
+    assert_eq!(std::fs::read_dir(scratch.path("tmp")).unwrap().count(), 0, "the temporary directory is gone");
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn it_ends_when_envoy_does() {
+    let scratch = inputs("up-dies", "POINTSMAN_TEST_KEY");
+    let mut up = Up::start(&scratch);
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", up.child.id())).unwrap();
+    let envoy = children.split_whitespace().next().unwrap();
+    assert!(std::process::Command::new("kill").args(["-KILL", envoy]).status().unwrap().success());
+    assert_eq!(up.ends(), Some(1));
+    up.says("Envoy has ended: signal: 9");
+    assert_eq!(std::fs::read_dir(scratch.path("tmp")).unwrap().count(), 0, "the temporary directory is gone");
+}
+
+const SHA256_OF_K: &str = "8254c329a92850f6d539dd376f4816ee2764517da5e0235514af433164480d7a";

@@ -130,6 +130,11 @@ impl Gateway {
     }
 }
 
+/// The attempt that the model stage recorded last: its place in the plan, and its number.
+fn last_attempt() -> Option<(usize, u32)> {
+    host::property(STATE_SERVED).and_then(|state| decode_served(&state))
+}
+
 /// Trailers name the caller or the provider as headers can, and no chat needs them.
 fn remove_all(map: MapType) {
     for (name, _) in Headers::of(map).iter() {
@@ -183,13 +188,13 @@ impl HttpContext for Gateway {
             return Action::Continue;
         }
         let headers = Headers::of(MapType::HttpResponseHeaders);
-        let (served, attempts) = host::property(STATE_SERVED).and_then(|state| decode_served(&state)).unzip();
-        let mut head =
-            ResponseHead { served, attempts: attempts.unwrap_or(1), end_of_stream, ..ResponseHead::default() };
+        let mut head = ResponseHead { end_of_stream, ..ResponseHead::default() };
         for (name, value) in headers.iter() {
             match name {
                 b":status" => head.status = std::str::from_utf8(value).ok().and_then(|s| s.parse().ok()).unwrap_or(502),
                 b"content-type" => head.content_type = value,
+                b"x-pointsman-model" => head.model = value,
+                b"x-pointsman-attempts" => head.attempts = value,
                 _ => {}
             }
         }
@@ -198,11 +203,14 @@ impl HttpContext for Gateway {
             _ => host::property(CODE_DETAILS).unwrap_or_default(),
         };
         head.details = std::str::from_utf8(&details).unwrap_or_default();
-        // Another model serves: this request is off the first one's hands.
-        if served.is_some_and(|index| index > 0) {
-            self.release();
+        if head.model.is_empty() {
+            head.last_attempt = last_attempt();
         }
         let verdict = self.exchange.response_head(&self.shared.policy, &head);
+        // Another model serves: this request is off the first one's hands.
+        if self.exchange.is_fallback() {
+            self.release();
+        }
         if !matches!(verdict, OnResponseHead::Own) {
             for (name, _) in headers.iter().filter(|(name, _)| !response_header_passes(name)) {
                 host::remove_header(MapType::HttpResponseHeaders, name);
@@ -281,7 +289,7 @@ impl HttpContext for Gateway {
         self.release();
         if self.exchange.is_cut_off() {
             let details = host::property(CODE_DETAILS).unwrap_or_default();
-            self.exchange.cut_off(std::str::from_utf8(&details).unwrap_or_default());
+            self.exchange.cut_off(std::str::from_utf8(&details).unwrap_or_default(), last_attempt());
         }
         let now = host::now_ms();
         let policy = &self.shared.policy;

@@ -122,15 +122,9 @@ impl HttpContext for ModelStage {
             return self.refuse("pointsman: a request came to the model stage without the gateway stage before it");
         };
         let provider = host::property(PROVIDER).unwrap_or_default();
-        let count = match plan.attempts.len() {
-            1 => 1,
-            _ => host::property(ATTEMPT_COUNT)
-                .and_then(|bytes| bytes.first_chunk::<8>().map(|n| i64::from_le_bytes(*n)))
-                .and_then(|n| usize::try_from(n).ok())
-                .unwrap_or(1),
-        };
-        let Some((index, attempt)) = std::str::from_utf8(&provider).ok().and_then(|name| plan.choose(name, count))
-        else {
+        let provider = std::str::from_utf8(&provider).unwrap_or_default();
+        let count = if plan.needs_count(provider) { attempt_count() } else { 1 };
+        let Some((index, attempt)) = plan.choose(provider, count) else {
             return self
                 .refuse("pointsman: the chosen host's metadata pointsman.provider is not a provider of the plan");
         };
@@ -190,7 +184,8 @@ impl HttpContext for ModelStage {
                 _ => {}
             }
         }
-        // The router's upstream_log can see headers, but no filter state. The gateway stage sets these anew.
+        // For the gateway stage, and for the router's upstream_log, which can see headers but no filter state. Whatever
+        // the provider sent under these names is overwritten.
         host::set_header(map, "x-pointsman-model", model);
         host::set_header(map, "x-pointsman-attempts", &count.to_string());
         match attempt::head(status, content_type, is_encoded, end_of_stream) {
@@ -236,6 +231,12 @@ impl HttpContext for ModelStage {
         }
         Action::Continue
     }
+}
+
+/// The number of the attempt, from 1, as Envoy counts.
+fn attempt_count() -> usize {
+    let count = host::property(ATTEMPT_COUNT).and_then(|bytes| bytes.first_chunk::<8>().copied());
+    count.and_then(|bytes| usize::try_from(i64::from_le_bytes(bytes)).ok()).unwrap_or(1)
 }
 
 /// If the attempt before this one left no word, it never answered.

@@ -158,6 +158,13 @@ impl<'a> Dispatch<'a> {
         all.clone().skip(from).find(serves).or_else(|| all.rfind(serves))
     }
 
+    /// Whether the number of the attempt is needed to know the place in the plan: not for a provider that stands in it
+    /// once, and first.
+    pub fn needs_count(&self, provider: &str) -> bool {
+        let mut places = self.attempts.iter().enumerate().filter(|(_, a)| a.provider == provider).map(|(i, _)| i);
+        places.next() != Some(0) || places.next().is_some()
+    }
+
     /// The head that the request body comes with: the first attempt's.
     pub fn canonical_head(&self) -> &'a [u8] {
         self.attempts.first().map_or(&[], |attempt| attempt.head)
@@ -214,6 +221,13 @@ mod tests {
         assert_eq!(index("vllm", 2), Some(0));
         // not in the plan: never sent
         assert_eq!(index("anthropic", 1), None);
+    }
+
+    #[test]
+    fn a_provider_that_stands_first_and_once_needs_no_count() {
+        let plan = dispatch(&["vllm", "openai", "openai"]);
+        assert!(!plan.needs_count("vllm") && plan.needs_count("openai") && plan.needs_count("other"));
+        assert!(dispatch(&["vllm", "openai", "vllm"]).needs_count("vllm"));
     }
 
     #[test]

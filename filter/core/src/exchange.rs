@@ -56,6 +56,8 @@ struct Routed {
 struct Served {
     model: ModelId,
     attempts: u32,
+    /// Whether the model stage has told the caller already, in headers.
+    told: bool,
 }
 
 /// What the request's headers led to.
@@ -98,10 +100,12 @@ pub struct ResponseHead<'a> {
     pub status: u16,
     /// `content-type`
     pub content_type: &'a [u8],
-    /// Which attempt of the plan answered, by the model stage's word; `None` where Envoy answered itself.
-    pub served: Option<usize>,
-    /// How many attempts Envoy made.
-    pub attempts: u32,
+    /// `x-pointsman-model`, which the model stage has set; empty where Envoy answered itself.
+    pub model: &'a [u8],
+    /// `x-pointsman-attempts`, likewise.
+    pub attempts: &'a [u8],
+    /// The last attempt (its place in the plan, its number) by the model stage's record, where there are no such headers.
+    pub last_attempt: Option<(usize, u32)>,
     /// Whether the response has no body.
     pub end_of_stream: bool,
     /// Envoy's `response.code_details`, which say why Envoy answered itself; needed only where the status is no success.
@@ -286,10 +290,10 @@ impl Exchange {
         if matches!(self.answer, Answer::Own { .. }) {
             return OnResponseHead::Own;
         }
-        routed.served = head
-            .served
-            .and_then(|index| routed.plan.models.get(index))
-            .map(|model| Served { model: *model, attempts: head.attempts.max(1) });
+        routed.served = match (routed.plan.find(policy, head.model), parse(head.attempts)) {
+            (Some(model), Some(attempts)) => Some(Served { model, attempts, told: true }),
+            _ => routed.last_attempt(head.last_attempt),
+        };
         if !(200..300).contains(&head.status) {
             self.answer = Answer::failed(head.status, provider_error::cause(head.details));
             if head.end_of_stream {
@@ -305,6 +309,12 @@ impl Exchange {
         }
         self.answer = Answer::whole(head.status);
         OnResponseHead::Hold
+    }
+
+    /// Whether another model than the plan's first one serves.
+    pub fn is_fallback(&self) -> bool {
+        let routed = self.routed.as_ref();
+        routed.is_some_and(|r| r.served.is_some_and(|s| r.plan.models.first() != Some(&s.model)))
     }
 
     /// A chunk of a stream has come. `Some` replaces it.
@@ -368,10 +378,12 @@ impl Exchange {
         headers.push(("x-pointsman-cache", "bypass".to_owned()));
         if let Some(Routed { plan, served: Some(served), .. }) = &self.routed {
             let model = policy.model(served.model);
-            headers.push(("x-pointsman-model", model.name.to_string()));
             headers.push(("x-pointsman-provider", policy.provider(model.provider).name.to_string()));
             headers.push(("x-pointsman-fallback", (plan.models.first() != Some(&served.model)).to_string()));
-            headers.push(("x-pointsman-attempts", served.attempts.to_string()));
+            if !served.told {
+                headers.push(("x-pointsman-model", model.name.to_string()));
+                headers.push(("x-pointsman-attempts", served.attempts.to_string()));
+            }
         }
         headers
     }
@@ -385,6 +397,18 @@ impl Exchange {
         reply.headers.push(("x-request-id", self.trace_id.clone()));
         reply
     }
+}
+
+impl Routed {
+    fn last_attempt(&self, recorded: Option<(usize, u32)>) -> Option<Served> {
+        let (index, attempts) = recorded?;
+        let model = *self.plan.models.get(index)?;
+        Some(Served { model, attempts: attempts.max(1), told: false })
+    }
+}
+
+fn parse(number: &[u8]) -> Option<u32> {
+    std::str::from_utf8(number).ok()?.parse().ok()
 }
 
 fn edit(canonical: &Canonical, body: &[u8]) -> BodyEdit {

@@ -135,7 +135,10 @@ pub fn data_class_name(class: DataClass) -> &'static str {
 
 /// Whether a provider's response header goes on to the caller. Again a list of what may pass: organisation ids, account
 /// limits, cookies and server names stay here.
+///
+/// The model stage has set the first two itself, over whatever the provider sent.
 pub fn response_header_passes(name: &[u8]) -> bool {
-    name.first() == Some(&b':')
+    matches!(name, b"x-pointsman-model" | b"x-pointsman-attempts")
+        || name.first() == Some(&b':')
         || matches!(name, b"content-type" | b"content-length" | b"cache-control" | b"date" | b"retry-after")
 }

@@ -53,6 +53,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The model of the plan that has this name.
+    pub fn find(&self, policy: &Policy, name: &[u8]) -> Option<ModelId> {
+        self.models.iter().copied().find(|id| policy.model(*id).name.as_bytes() == name)
+    }
+
     /// Takes full models out of the plan and counts the request with the first one that is left.
     ///
     /// # Errors

@@ -20,8 +20,12 @@ impl Exchange {
         self.routed.is_some() && self.answer.is_cut_off()
     }
 
-    /// Takes over why the answer broke off, by Envoy's `response.code_details`.
-    pub fn cut_off(&mut self, details: &str) {
+    /// Takes over why the answer broke off, by Envoy's `response.code_details`, and the last attempt by the model
+    /// stage's record.
+    pub fn cut_off(&mut self, details: &str, last_attempt: Option<(usize, u32)>) {
+        if let Some(routed) = self.routed.as_mut().filter(|routed| routed.served.is_none()) {
+            routed.served = routed.last_attempt(last_attempt);
+        }
         if let Some(why) = provider_error::cause(details) {
             self.answer.cut_off(why);
         }
@@ -82,11 +86,6 @@ impl Exchange {
         .members()
     }
 
-    fn is_fallback(&self) -> bool {
-        let routed = self.routed.as_ref();
-        routed.is_some_and(|r| r.served.is_some_and(|s| r.plan.models.first() != Some(&s.model)))
-    }
-
     /// The exchange is over: what to count.
     pub fn metrics(&self, policy: &Policy, failed: &[(usize, &str)], now_ms: u64) -> Vec<(Metric, u64)> {
         let mut all = Vec::with_capacity(8);
@@ -102,7 +101,7 @@ impl Exchange {
         for (model, why) in self.failed(failed) {
             all.push((Metric::ProviderErrors { model, error: provider_error::error_type(why) }, 1));
         }
-        let (Some(routed), Some(Served { model, attempts }), Some(caller)) = (routed, served, &self.caller) else {
+        let (Some(routed), Some(Served { model, attempts, .. }), Some(caller)) = (routed, served, &self.caller) else {
             return all;
         };
         all.push((Metric::Latency { task, model }, now_ms.saturating_sub(self.started_ms)));

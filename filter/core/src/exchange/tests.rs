@@ -96,8 +96,8 @@ fn a_whole_answer_is_metered_and_audited() {
     assert!(outgoing.headers.contains(&("x-envoy-max-retries", "1".to_owned())));
     let head = ResponseHead {
         status: 200,
-        served: Some(0),
-        attempts: 1,
+        model: b"big",
+        attempts: b"1",
         content_type: b"application/json",
         ..Default::default()
     };
@@ -127,8 +127,8 @@ fn a_fallback_is_said_and_the_failed_attempt_named() {
     let (mut exchange, _) = sent(&policy, r#"{"messages":[{"role":"user","content":"x"}]}"#);
     let head = ResponseHead {
         status: 200,
-        served: Some(1),
-        attempts: 2,
+        model: b"big",
+        attempts: b"2",
         content_type: b"application/json",
         ..Default::default()
     };
@@ -145,7 +145,7 @@ fn a_fallback_is_said_and_the_failed_attempt_named() {
 fn a_failure_costs_nothing_and_tells_nothing_of_the_provider() {
     let policy = fixture::policy();
     let (mut exchange, _) = sent(&policy, r#"{"messages":[{"role":"user","content":"x"}]}"#);
-    let head = ResponseHead { status: 401, served: Some(1), attempts: 2, ..Default::default() };
+    let head = ResponseHead { status: 401, model: b"big", attempts: b"2", ..Default::default() };
     assert!(matches!(exchange.response_head(&policy, &head), OnResponseHead::Hold));
     let whole = exchange.whole_body(&policy, br#"{"error":{"message":"Incorrect API key sk-abc"}}"#);
     let (status, body) = whole.replace.unwrap();
@@ -160,7 +160,7 @@ fn a_failure_costs_nothing_and_tells_nothing_of_the_provider() {
 fn envoys_own_failure_is_answered_in_the_callers_dialect() {
     let policy = fixture::policy();
     let (mut exchange, _) = sent(&policy, r#"{"messages":[{"role":"user","content":"x"}]}"#);
-    let head = ResponseHead { status: 503, end_of_stream: true, attempts: 1, ..Default::default() };
+    let head = ResponseHead { status: 503, end_of_stream: true, ..Default::default() };
     match exchange.response_head(&policy, &head) {
         OnResponseHead::Replace(reply) => assert_eq!(reply.status, 503),
         other => panic!("{other:?}"),

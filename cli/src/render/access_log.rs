@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 /// The log of requests: the audit record where the module has written one, else what Envoy itself knows.
 pub fn requests(settings: &Settings) -> Value {
     let state = format!("wasm.{STATE_AUDIT}");
-    let with = format!("'{state}' in filter_state");
     let without = format!("!('{state}' in filter_state)");
-    let record = format!(
-        "{{\"start_time\":\"%START_TIME%\",\"response_flags\":\"%RESPONSE_FLAGS%\",%FILTER_STATE({state}:PLAIN)%}}\n"
-    );
+    // The whole line, its newline included, comes from the module: without a record nothing at all is written.
+    let record = json!({
+        "text_format_source": {"inline_string": format!("%FILTER_STATE({state}:PLAIN)%")},
+        "omit_empty_values": true,
+    });
     let no_record = json!({
         "start_time": "%START_TIME%",
         "response_flags": "%RESPONSE_FLAGS%",
@@ -21,8 +22,8 @@ pub fn requests(settings: &Settings) -> Value {
         "policy_decision": "none",
     });
     json!([
-        logger(settings, &json!({"text_format_source": {"inline_string": record}}), Some(&with)),
-        logger(settings, &json!({"json_format": no_record}), Some(&without)),
+        logger(settings, &record, None),
+        logger(settings, &json!({"json_format": no_record}), Some(failed_without_record(&without))),
     ])
 }
 
@@ -44,7 +45,7 @@ pub fn attempts(settings: &Settings) -> Value {
     json!([logger(settings, &json!({"json_format": attempt}), None)])
 }
 
-fn logger(settings: &Settings, format: &Value, when: Option<&str>) -> Value {
+fn logger(settings: &Settings, format: &Value, when: Option<Value>) -> Value {
     let (name, mut config) = match &settings.access_log {
         LogTarget::Stdout => (
             "envoy.access_loggers.stdout",
@@ -57,14 +58,27 @@ fn logger(settings: &Settings, format: &Value, when: Option<&str>) -> Value {
     };
     config["log_format"] = format.clone();
     let mut logger = json!({"name": name, "typed_config": config});
-    if let Some(expression) = when {
-        logger["filter"] = json!({"extension_filter": {
-            "name": "envoy.access_loggers.extension_filters.cel",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
-                "expression": expression,
-            },
-        }});
+    if let Some(filter) = when {
+        logger["filter"] = filter;
     }
     logger
+}
+
+/// Requests that failed before the module saw them. The status, which is cheap to look at, is looked at first.
+fn failed_without_record(expression: &str) -> Value {
+    let status = |op: &str, value: u32| {
+        let value = json!({"default_value": value, "runtime_key": "pointsman.access_log.status"});
+        json!({"status_code_filter": {"comparison": {"op": op, "value": value}}})
+    };
+    let cel = json!({"extension_filter": {
+        "name": "envoy.access_loggers.extension_filters.cel",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+            "expression": expression,
+        },
+    }});
+    json!({"and_filter": {"filters": [
+        {"or_filter": {"filters": [status("GE", 400), status("EQ", 0)]}},
+        cel,
+    ]}})
 }

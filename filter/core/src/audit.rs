@@ -8,6 +8,7 @@ use crate::usage::Usage;
 #[derive(Debug, Default)]
 #[allow(missing_docs)] // The names are the record's own, and documented in the README.
 pub struct Record<'a> {
+    pub started_ms: u64,
     pub trace_id: &'a str,
     pub tenant_id: Option<&'a str>,
     pub user_id_hash: Option<&'a str>,
@@ -36,10 +37,12 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// The members of the JSON object, without its braces, so that Envoy's access log format can put its own beside them.
-    pub fn members(&self) -> Vec<u8> {
+    /// The record as a line of JSON, its newline included: the access log's format is this and nothing else, so that a
+    /// request which never reached the module leaves no half a line.
+    pub fn line(&self) -> Vec<u8> {
         // Every field by name: a new one does not compile until it is written.
         let Self {
+            started_ms,
             trace_id,
             tenant_id,
             user_id_hash,
@@ -66,7 +69,10 @@ impl Record<'_> {
             policy_decision,
             error_code,
         } = self;
-        let mut out = Members(Vec::with_capacity(768));
+        let mut out = Members(Vec::with_capacity(1024));
+        out.0.push(b'{');
+        let started = std::time::UNIX_EPOCH + std::time::Duration::from_millis((*started_ms).min(MOST_MS));
+        out.text("start_time", Some(&humantime::format_rfc3339_millis(started).to_string()));
         out.text("trace_id", Some(trace_id));
         out.text("tenant_id", *tenant_id);
         out.text("user_id_hash", *user_id_hash);
@@ -98,15 +104,19 @@ impl Record<'_> {
         out.list("tool_names", tool_names.iter().map(String::as_str));
         out.text("policy_decision", Some(policy_decision));
         out.text("error_code", *error_code);
+        out.0.extend_from_slice(b"}\n");
         out.0
     }
 }
+
+/// The last millisecond that RFC 3339 can write: the end of the year 9999.
+const MOST_MS: u64 = 253_402_300_799_999;
 
 struct Members(Vec<u8>);
 
 impl Members {
     fn key(&mut self, name: &str) {
-        if !self.0.is_empty() {
+        if self.0.len() > 1 {
             self.0.push(b',');
         }
         self.0.push(b'"');
@@ -174,6 +184,7 @@ mod tests {
         let tools = ["look \"up\"\n".to_owned()];
         let record = Record {
             trace_id: "t",
+            started_ms: u64::MAX,
             tenant_id: Some("acme"),
             endpoint: "chat",
             plan: vec!["a", "b"],
@@ -185,9 +196,11 @@ mod tests {
             policy_decision: "allow",
             ..Record::default()
         };
-        let text = format!("{{{}}}", String::from_utf8(record.members()).unwrap());
+        let text = String::from_utf8(record.line()).unwrap();
+        assert!(text.ends_with("}\n") && text.lines().count() == 1);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["input_tokens"], 10);
+        assert_eq!(value["start_time"], "9999-12-31T23:59:59.999Z");
         assert_eq!(value["failed_attempts"][0]["reason"], "status_503");
         assert_eq!(value["estimated_cost_usd"], 0.0022);
         assert_eq!(value["tool_names"][0], "look \"up\"\n");

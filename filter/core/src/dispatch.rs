@@ -16,7 +16,7 @@ pub const STATE_SERVED: &str = "pointsman_served";
 pub const STATE_PROVIDER: &str = "pointsman_provider";
 /// Filter state with the outcomes of the attempts that failed: model stage to gateway stage.
 pub const STATE_FAILED: &str = "pointsman_failed";
-/// Filter state with the members of the audit record.
+/// Filter state with the line of the audit record.
 pub const STATE_AUDIT: &str = "pointsman_audit";
 
 /// Writes which attempt of the plan (from 0) is under way, and how many Envoy has made.

@@ -44,7 +44,7 @@ impl Exchange {
         all
     }
 
-    /// The exchange is over, at `now_ms`: its audit record, as the members of a JSON object. `failed`: the failed
+    /// The exchange is over, at `now_ms`: its audit record, as a line of JSON. `failed`: the failed
     /// attempts by their place in the plan, each with its reason.
     pub fn audit(&self, policy: &Policy, failed: &[(usize, &str)], now_ms: u64) -> Vec<u8> {
         let routed = self.routed.as_ref();
@@ -57,6 +57,7 @@ impl Exchange {
         let caller = self.caller.as_ref();
         let tenant = caller.map(|c| policy.tenant(c.tenant));
         Record {
+            started_ms: self.started_ms,
             trace_id: &self.trace_id,
             tenant_id: tenant.map(|t| &*t.name),
             user_id_hash: caller.and_then(|c| c.user_hash.as_deref()),
@@ -83,7 +84,7 @@ impl Exchange {
             policy_decision: if refused { "deny" } else { "allow" },
             error_code: self.answer.error_code(),
         }
-        .members()
+        .line()
     }
 
     /// The exchange is over: what to count.

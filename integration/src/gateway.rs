@@ -59,6 +59,9 @@ impl Gateway {
             let file = providers.join(format!("{provider}.yaml"));
             fs::write(file, cluster(provider, simulator.address(provider))).expect("writes a file");
         }
+        // Nobody listens there.
+        fs::write(providers.join("dead.yaml"), cluster("dead", SocketAddr::from(([127, 0, 0, 1], 1))))
+            .expect("writes a file");
         let azure_key = directory.join("azure.key");
         fs::write(&azure_key, AZURE_SECRET).expect("writes a file");
         let path = directory.join("policy.yaml");
@@ -141,9 +144,9 @@ impl Gateway {
         text.text().lines().filter(|line| line.starts_with("llm_")).map(str::to_owned).collect()
     }
 
-    /// Makes Envoy log what it does with the module.
-    pub fn log_everything(&self) {
-        let response = Call::new("POST", "/logging?level=trace").send(self.admin);
+    /// Makes Envoy log at this level what it does with the module, and what the module says.
+    pub fn log_module_at(&self, level: &str) {
+        let response = Call::new("POST", &format!("/logging?wasm={level}")).send(self.admin);
         assert_eq!(response.status, 200, "{}", response.text());
     }
 

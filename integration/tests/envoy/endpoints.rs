@@ -1,0 +1,161 @@
+//! The gateway serves three paths, each by its method, and everything else is refused in OpenAI's shape.
+
+use crate::standard::{ask, gateway};
+use pointsman_integration::call::Call;
+use pointsman_integration::raw::Connection;
+use serde_json::{Value, json};
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn health_needs_no_key_and_reaches_no_provider() {
+    let gateway = gateway();
+    let before = gateway.simulator.mark();
+    for path in ["/healthz", "/healthz?deep=1"] {
+        let answer = gateway.send(Call::new("GET", path));
+        assert_eq!((answer.status, answer.json()), (200, json!({"status": "ok"})));
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+    }
+    let health = |seen: &pointsman_integration::simulator::Seen| seen.path.contains("healthz");
+    assert!(!gateway.simulator.requests(before).iter().any(health));
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_tenant_is_shown_the_models_and_tasks_it_may_use() {
+    let gateway = gateway();
+    let list = |key: &str| {
+        let answer = gateway.send(Call::new("GET", "/v1/models?limit=9").key(key));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let document = answer.json();
+        assert_eq!(document["object"], "list");
+        let mut ids: Vec<String> = Vec::new();
+        for model in document["data"].as_array().unwrap() {
+            assert_eq!(model["object"], "model");
+            assert!(model["created"].is_u64() && model["owned_by"].is_string(), "{model}");
+            ids.push(model["id"].as_str().unwrap().to_owned());
+        }
+        ids.sort();
+        ids
+    };
+    let tasks = ["away", "chat", "extract", "reasoning", "two-local"];
+    let mut free: Vec<_> = [&tasks[..], &["small", "spare"]].concat();
+    let mut pro: Vec<_> = [&tasks[..], &["hosted", "small", "spare", "strict", "big", "regional"]].concat();
+    // Only there for faults.
+    pro.extend(["gone", "unreachable"]);
+    free.push("unreachable");
+    free.sort_unstable();
+    pro.sort_unstable();
+    assert_eq!(list("sk-frugal"), free);
+    assert_eq!(list("sk-acme"), pro);
+    gateway.send(Call::new("GET", "/v1/models")).assert_refusal(401, "invalid_api_key");
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn every_listed_name_can_be_called() {
+    let gateway = gateway();
+    let listed: Value = gateway.send(Call::new("GET", "/v1/models").key("sk-frugal")).json();
+    for model in listed["data"].as_array().unwrap() {
+        let id = model["id"].as_str().unwrap();
+        let answer = gateway.chat("sk-frugal", &ask(id, "listed"));
+        assert_eq!(answer.status, 200, "{id}: {}", answer.text());
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn an_unknown_path_is_404_and_a_wrong_method_405() {
+    let gateway = gateway();
+    for path in
+        ["/", "/v1", "/v1/", "/v1/embeddings", "/v1/models/small", "/v1/chat/completions/x", "/V1/models", "/health"]
+    {
+        for method in ["GET", "POST"] {
+            let answer = gateway.send(Call::new(method, path).key("sk-acme"));
+            answer.assert_refusal(404, "unknown_url");
+        }
+    }
+    for (method, path, allowed) in [
+        ("GET", "/v1/chat/completions", "POST"),
+        ("PUT", "/v1/chat/completions", "POST"),
+        ("OPTIONS", "/v1/chat/completions", "POST"),
+        ("DELETE", "/v1/models", "GET"),
+        ("POST", "/v1/models", "GET"),
+        ("POST", "/healthz", "GET"),
+        ("OPTIONS", "/healthz", "GET"),
+    ] {
+        let answer = gateway.send(Call::new(method, path).key("sk-acme"));
+        answer.assert_refusal(405, "method_not_allowed");
+        assert_eq!(answer.header("allow"), Some(allowed), "{method} {path}");
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn head_is_answered_without_a_body() {
+    let gateway = gateway();
+    for (path, status) in [("/healthz", 405), ("/v1/models", 405), ("/nothing", 404)] {
+        let mut connection = Connection::to(gateway.address);
+        connection.send(format!("HEAD {path} HTTP/1.1\r\nhost: x\r\nx-api-key: sk-acme\r\n\r\n"));
+        assert_eq!(connection.response_to_head().status, status, "{path}");
+        // The connection is still in step: no body came.
+        connection.send("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
+        assert_eq!(connection.response().status, 200, "after HEAD {path}");
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_query_is_ignored_and_does_not_go_upstream() {
+    let gateway = gateway();
+    let body = ask("small", "with a query").to_string();
+    let call = Call::new("POST", "/v1/chat/completions?api-version=1&key=canary").key("sk-acme").body(body);
+    let answer = gateway.send(call);
+    assert_eq!(answer.status, 200);
+    assert_eq!(gateway.upstream(&answer).path, "/v1/chat/completions");
+}
+
+/// A path in another spelling is that path, or none: there is no spelling by which a request comes past the gateway stage.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_path_in_disguise_is_the_path_or_refused() {
+    let gateway = gateway();
+    let body = ask("small", "disguised-path").to_string();
+    let send = |path: &str, key: &str| {
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\ncontent-length: {}\r\n\r\n", body.len());
+        Connection::to(gateway.address).send(head + &body).response()
+    };
+    for path in [
+        "//v1/chat/completions",
+        "/v1//chat/completions",
+        "/v1/../v1/chat/completions",
+        "/v1/./chat/completions",
+        "/healthz/../v1/chat/completions",
+        "/v1/chat/%63ompletions",
+        "/v1\\chat\\completions",
+        "http://elsewhere.example/v1/chat/completions",
+    ] {
+        let (with, without) = (send(path, "sk-acme"), send(path, "sk-nobody"));
+        assert!(
+            matches!((with.status, without.status), (200, 401) | (404, 404) | (400, 400)),
+            "{path}: {} {}",
+            with.status,
+            without.status
+        );
+    }
+    for path in [
+        "/v1/chat/completions/",
+        "/v1%2fchat%2fcompletions",
+        "/v1/chat%2Fcompletions",
+        "/v1/chat/completions%00",
+        "/v1/chat/completions;x=1",
+        "/v1/chat/completions%3f",
+        "/../v1/chat/completions/..",
+    ] {
+        let answer = send(path, "sk-acme");
+        assert!(matches!(answer.status, 400 | 404), "{path}: {} {}", answer.status, answer.text());
+    }
+    for seen in gateway.simulator.with("disguised-path") {
+        assert_eq!(seen.path, "/v1/chat/completions");
+    }
+}

@@ -2,6 +2,7 @@
 
 mod audit;
 mod body;
+mod clients;
 mod endpoints;
 mod fallback;
 mod faults;

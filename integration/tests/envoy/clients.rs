@@ -1,0 +1,60 @@
+//! OpenAI's own clients for Python and JavaScript work unchanged: chat, stream, tools, schemas, errors, models, cancel.
+
+use crate::standard::gateway;
+use pointsman_integration::environment;
+use pointsman_integration::gateway::Shared;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What each client must have shown.
+const CASES: [&str; 16] = [
+    "cancel_in_mid_stream",
+    "chat",
+    "chat_by_task_and_auto",
+    "error_400",
+    "error_401",
+    "error_403",
+    "error_404",
+    "error_429",
+    "error_503",
+    "error_in_mid_stream",
+    "json_schema",
+    "models_list",
+    "stream",
+    "stream_with_usage",
+    "tools_round_trip",
+    "tools_streamed",
+];
+
+/// Runs a client's program; every case must have passed.
+fn run(gateway: &Shared, program: &Path, script: &str) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(script);
+    let mut command = Command::new(program);
+    command.arg(&script).env("POINTSMAN_URL", format!("http://{}", gateway.address));
+    // The way to a gateway on this machine is never a proxy.
+    command.env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
+    let output = command.output().unwrap_or_else(|error| panic!("{}: {error}: run `make test`", program.display()));
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    print!("{said}");
+    assert!(output.status.success(), "{said}");
+    let passed: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("ok ")).collect();
+    for case in CASES {
+        assert!(passed.contains(&case), "{case} is not among {passed:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn the_python_client_works() {
+    let gateway = gateway();
+    run(&gateway, &environment::path("POINTSMAN_PYTHON"), "python/chat.py");
+    gateway.simulator.await_request("python-cancel", "the cancelled stream to end", |seen| seen.aborted);
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn the_javascript_client_works() {
+    let gateway = gateway();
+    run(&gateway, &PathBuf::from("node"), "node/chat.mjs");
+    gateway.simulator.await_request("node-cancel", "the cancelled stream to end", |seen| seen.aborted);
+}

@@ -90,6 +90,7 @@ impl Args {
         };
         let prefix = prefix.trim_end_matches('/').to_owned();
         Ok(Settings {
+            command: command(std::env::args().skip(1)),
             version: self.envoy_version,
             wasm: self.wasm.clone().unwrap_or_else(|| format!("{prefix}/pointsman.wasm")),
             prefix,
@@ -97,5 +98,28 @@ impl Args {
             admin: self.admin,
             access_log: self.access_log.clone(),
         })
+    }
+}
+
+/// The command line, but for `--out`, which does not change what is written.
+fn command(mut arguments: impl Iterator<Item = String>) -> String {
+    let mut words = vec!["pointsman".to_owned()];
+    while let Some(argument) = arguments.next() {
+        if argument == "--out" {
+            arguments.next();
+        } else if !argument.starts_with("--out=") {
+            words.push(argument);
+        }
+    }
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_head_of_a_file_names_the_command_but_not_where_it_wrote() {
+        let command = |line: &str| super::command(line.split(' ').map(str::to_owned));
+        assert_eq!(command("render --policy p --out x --prefix /p"), "pointsman render --policy p --prefix /p");
+        assert_eq!(command("render --out=x --policy=p"), "pointsman render --policy=p");
     }
 }

@@ -65,7 +65,7 @@ impl<'a> Rendering<'a> {
     }
 
     fn secrets(&self) -> Files {
-        let mut files = Files::default();
+        let mut files = Files::new(&self.settings.command);
         for provider in self.inputs.policy.providers() {
             if let Some(secret) = provider.credential.as_ref().and_then(|c| credential::secret(&provider.name, c)) {
                 files.discovery(&credential::sds_file(&provider.name), vec![secret]);

@@ -57,13 +57,10 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
             "retry_policy": retry_policy,
         },
     });
-    // Bytes that Envoy keeps of a request, to read it and to send it again.
-    let limit = if settings.version.has_route_buffer_limit() {
-        "request_body_buffer_limit"
-    } else {
-        "per_request_buffer_limit_bytes"
-    };
-    route[limit] = buffer_limit(policy).into();
+    // Bytes that Envoy holds of a request, to read it and to send it again. Before 1.37 the listener's limit does both.
+    if settings.version.has_route_buffer_limit() {
+        route["request_body_buffer_limit"] = buffer_limit(policy).into();
+    }
     let mut routes: Vec<Value> = policy.idle_timeouts_ms().into_iter().map(|ms| idle_route(&route, ms)).collect();
     routes.push(route);
     json!({

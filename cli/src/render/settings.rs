@@ -15,6 +15,8 @@ pub enum LogTarget {
 /// Settings of one Envoy.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The command that renders, for the head of each file.
+    pub command: String,
     /// Version that is rendered for.
     pub version: EnvoyVersion,
     /// Directory in which Envoy finds the files; no slash at its end.

@@ -86,6 +86,7 @@ fn serve(args: &Args, inputs: &Inputs) -> Result<ExitCode, String> {
     let wasm = module(args.wasm.as_deref())?;
     let directory = PrivateDirectory::new().map_err(|e| format!("no temporary directory: {e}"))?;
     let settings = Settings {
+        command: "pointsman up".to_owned(),
         version: program.version,
         prefix: directory.0.display().to_string(),
         wasm,

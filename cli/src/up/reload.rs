@@ -105,8 +105,9 @@ impl Live {
                 self.write(path, text)?;
             }
         }
+        let command = &self.settings.command;
         let steps = [
-            ("cds.yaml", cds(united), cds(&self.clusters), "cluster_manager.cds.".to_owned()),
+            ("cds.yaml", cds(command, united), cds(command, &self.clusters), "cluster_manager.cds.".to_owned()),
             self.step(files, "rds.yaml", format!("http.{}.rds.{}.", listener::NAME, route::NAME)),
             self.step(files, "ecds.yaml", format!("extension_config_discovery.http_filter.{}.", listener::FILTER)),
         ];

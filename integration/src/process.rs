@@ -12,10 +12,10 @@ use std::time::Instant;
 /// ends, even by a crash: no test leaves an Envoy behind. Then it removes the directory of the run.
 const GUARD: &str = r#"
 set -m
-trap '' INT
 directory=$1; shift
 "$@" </dev/null &
 child=$!
+trap '' INT
 echo "pid $child"
 exec >&- 2>&-
 cat >/dev/null

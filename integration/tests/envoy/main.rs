@@ -3,6 +3,7 @@
 mod audit;
 mod body;
 mod clients;
+mod demo;
 mod endpoints;
 mod fallback;
 mod faults;

@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# A gateway to try: a stock Envoy with policies/hybrid.yaml before simulated providers. Runs until Ctrl-C.
+#
+#   integration/demo.sh BIN_DIR WASM        (`make demo` builds both and calls this; ENVOY names the Envoy)
+#
+# Ports, to be changed by environment: DEMO_PORT 8080 (callers), DEMO_ADMIN_PORT 9901 (Envoy's admin interface),
+# DEMO_PROVIDER_PORTS "18101 18102 18103" (vllm, ollama, openai). DEMO_LOG: the access log.
+set -euo pipefail
+
+bin=${1:?the directory of the programs simulator and pointsman} wasm=${2:?the module}
+: "${ENVOY:?names an Envoy; \`make demo\` installs one}"
+root=$(cd "$(dirname "$0")/.." && pwd)
+port=${DEMO_PORT:-8080} admin=${DEMO_ADMIN_PORT:-9901} log=${DEMO_LOG:-$root/target/demo/access.log}
+read -r vllm ollama openai <<<"${DEMO_PROVIDER_PORTS:-18101 18102 18103}"
+
+is_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+for check in "$port DEMO_PORT=8081" "$admin DEMO_ADMIN_PORT=9902" \
+  "$vllm DEMO_PROVIDER_PORTS='28101 28102 28103'" "$ollama DEMO_PROVIDER_PORTS='28101 28102 28103'" \
+  "$openai DEMO_PROVIDER_PORTS='28101 28102 28103'"; do
+  if is_taken "${check%% *}"; then
+    echo "port ${check%% *} is taken, perhaps by another demo; free it, or choose another: ${check#* } make demo" >&2
+    exit 1
+  fi
+done
+
+work=$(mktemp -d) children=()
+finish() {
+  trap - EXIT INT TERM
+  for child in "${children[@]}"; do kill -TERM "$child" 2>/dev/null || true; done
+  wait || true
+  rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# Waits until a program has said that it listens. Its own words tell why where it does not.
+await() {
+  local child=$1 file=$2 lines=$3
+  for _ in $(seq 600); do
+    if [ "$(grep -c '^listening on ' "$file" || true)" -ge "$lines" ]; then return; fi
+    kill -0 "$child" 2>/dev/null || break
+    sleep 0.1
+  done
+  echo "the demo did not start:" >&2
+  cat "$file" >&2
+  exit 1
+}
+
+"$bin/simulator" --listen "127.0.0.1:$vllm" --listen "127.0.0.1:$ollama" --listen "127.0.0.1:$openai" \
+  --ttft-ms 150 --chunk-ms 30 >"$work/simulator.log" 2>&1 &
+children+=($!)
+await $! "$work/simulator.log" 3
+
+mkdir "$work/providers" "$(dirname "$log")" -p
+for provider in "vllm 18101 $vllm" "ollama 18102 $ollama" "openai 18103 $openai"; do
+  read -r name usual actual <<<"$provider"
+  sed "s/port_value: $usual/port_value: $actual/" "$root/envoy/demo/$name.yaml" >"$work/providers/$name.yaml"
+done
+: >"$log"
+OPENAI_API_KEY=sk-the-demo-has-no-real-key "$bin/pointsman" up --policy "$root/policies/hybrid.yaml" --providers "$work/providers" \
+  --listen "127.0.0.1:$port" --admin "127.0.0.1:$admin" --access-log "$log" --envoy "$ENVOY" --wasm "$wasm" >"$work/up.log" 2>&1 &
+children+=($!)
+gateway=$!
+await $gateway "$work/up.log" 1
+
+url=http://127.0.0.1:$port/v1
+cat <<END
+
+Pointsman is ready at $url. The providers behind it are simulated: no key needed, nothing leaves this machine.
+Try in another terminal:
+
+  # A completion. The headers say which model answered, and what it cost.
+  curl -si $url/chat/completions -H 'authorization: Bearer sk-demo-pro' -d '{"model":"chat","messages":[{"role":"user","content":"hello"}]}'
+
+  # The same, streamed.
+  curl -sN $url/chat/completions -H 'authorization: Bearer sk-demo-pro' -d '{"model":"summarize","stream":true,"messages":[{"role":"user","content":"hello"}]}'
+
+  # A request that is refused: the free tier does not have this model.
+  curl -si $url/chat/completions -H 'authorization: Bearer sk-demo-free' -d '{"model":"hosted-flagship","messages":[{"role":"user","content":"hello"}]}'
+
+  # What a tenant may use.
+  curl -s $url/models -H 'authorization: Bearer sk-demo-free'
+
+OpenAI's Python client (pip install openai):
+
+  from openai import OpenAI
+  client = OpenAI(base_url="$url", api_key="sk-demo-pro")
+  print(client.chat.completions.create(model="chat", messages=[{"role": "user", "content": "hello"}]).choices[0].message.content)
+
+Who asked, what answered, what it took and cost, one line for each request and each attempt:
+
+  tail -f $log
+
+Metrics: curl -s http://127.0.0.1:$admin/stats/prometheus | grep ^llm_
+Edit policies/hybrid.yaml and save it: the change is applied at once. Ctrl-C ends everything.
+
+END
+# What pointsman says from now on: policies applied or refused.
+tail -n +2 -f "$work/up.log" &
+children+=($!)
+wait $gateway

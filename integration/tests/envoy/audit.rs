@@ -5,7 +5,7 @@ use pointsman_integration::call::Call;
 use serde_json::{Value, json};
 
 /// Every member of the record, in order of the alphabet.
-const MEMBERS: [&str; 33] = [
+const MEMBERS: [&str; 32] = [
     "cache_hit",
     "cached_input_tokens",
     "data_class",
@@ -24,7 +24,6 @@ const MEMBERS: [&str; 33] = [
     "prompt_id",
     "prompt_version",
     "provider",
-    "response_flags",
     "retry_count",
     "route_reason",
     "schema_version",
@@ -75,7 +74,7 @@ fn a_completion_is_recorded_with_numbers_as_numbers() {
             "stream": false, "status": 200, "input_tokens": 1000, "cached_input_tokens": 400, "output_tokens": 100,
             "usage_estimated": false, "estimated_cost_usd": 0.0022, "time_to_first_token_ms": null, "cache_hit": false,
             "retry_count": 0, "failed_attempts": [], "fallback_used": false, "tool_names": [],
-            "policy_decision": "allow", "error_code": null, "response_flags": "-",
+            "policy_decision": "allow", "error_code": null,
         }),
     );
     assert_eq!(audit["user_id_hash"].as_str().map(str::len), Some(16));

@@ -6,6 +6,9 @@ use pointsman_integration::deadline::await_some;
 use pointsman_integration::gateway::Gateway;
 use serde_json::json;
 
+/// Labels that Envoy before 1.40 adds: it counts in the scope of the cluster that has loaded the module first.
+const ENVOYS: [&str; 2] = ["pointsman_scope=\"\"", "envoy_cluster_name="];
+
 /// The value of the one series of `metric` with these labels, and no others.
 fn value(lines: &[String], metric: &str, labels: &[(&str, &str)]) -> Option<u64> {
     let mut wanted: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
@@ -13,7 +16,8 @@ fn value(lines: &[String], metric: &str, labels: &[(&str, &str)]) -> Option<u64>
     lines.iter().find_map(|line| {
         let (series, value) = line.rsplit_once(' ')?;
         let (name, labels) = series.trim_end_matches('}').split_once('{')?;
-        let mut labels: Vec<_> = labels.split(',').map(str::to_owned).collect();
+        let ours = |label: &&str| !ENVOYS.iter().any(|name| label.starts_with(name));
+        let mut labels: Vec<_> = labels.split(',').filter(ours).map(str::to_owned).collect();
         labels.sort();
         (name == metric && labels == wanted).then(|| value.parse().ok()).flatten()
     })

@@ -26,27 +26,28 @@ fn send(gateway: &Shared, key: &str, request: &Value, headers: &[(&str, &str)]) 
 #[ignore = "needs a real Envoy: make test"]
 fn model_task_and_auto_name_who_serves() {
     let gateway = gateway();
-    let task = |name: &'static str| [("x-pointsman-task", name)];
+    type Headers = &'static [(&'static str, &'static str)];
+    const REASONING: Headers = &[("x-pointsman-task", "reasoning")];
     let metadata = |name: &str| json!({"metadata": {"task": name, "other": "1"}});
-    let cases: [(Value, &[(&str, &str)], &str, &str, Value, &str); 11] = [
+    let cases: [(Value, Headers, &str, &str, Value, &str); 11] = [
         (ask("small", "a"), &[], "vllm", "qwen2.5-7b-instruct", Value::Null, "model"),
         (ask("spare", "a"), &[], "ollama", "llama3.2:3b", Value::Null, "model"),
         (ask("extract", "a"), &[], "vllm", "qwen2.5-7b-instruct", json!("extract"), "task"),
         (ask("reasoning", "a"), &[], "openai", "gpt-4.1", json!("reasoning"), "task"),
         (ask("auto", "a"), &[], "vllm", "qwen2.5-7b-instruct", json!("chat"), "default_task"),
         (without_model("a"), &[], "vllm", "qwen2.5-7b-instruct", json!("chat"), "default_task"),
-        (without_model("a"), &task("reasoning"), "openai", "gpt-4.1", json!("reasoning"), "task"),
-        (ask("auto", "a"), &task("reasoning"), "openai", "gpt-4.1", json!("reasoning"), "task"),
+        (without_model("a"), REASONING, "openai", "gpt-4.1", json!("reasoning"), "task"),
+        (ask("auto", "a"), REASONING, "openai", "gpt-4.1", json!("reasoning"), "task"),
         (with(ask("auto", "a"), metadata("reasoning")), &[], "openai", "gpt-4.1", json!("reasoning"), "task"),
         (
             with(ask("reasoning", "a"), metadata("reasoning")),
-            &task("reasoning"),
+            REASONING,
             "openai",
             "gpt-4.1",
             json!("reasoning"),
             "task",
         ),
-        (ask("spare", "a"), &task("reasoning"), "ollama", "llama3.2:3b", json!("reasoning"), "model"),
+        (ask("spare", "a"), REASONING, "ollama", "llama3.2:3b", json!("reasoning"), "model"),
     ];
     for (request, headers, provider, model, task, reason) in cases {
         let answer = send(&gateway, "sk-acme", &request, headers);

@@ -11,6 +11,7 @@ use pointsman_core::reply::Reply;
 use pointsman_core::request_head::{RequestHead, response_header_passes};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
+use std::ops::Range;
 use std::rc::Rc;
 
 /// A copy of a response is kept up to this many bytes; the usage of a longer one is estimated.
@@ -80,13 +81,15 @@ impl Gateway {
         };
         let replaced = match &outgoing.edit {
             BodyEdit::Prefix(len, head) => host::replace_prefix(BufferType::HttpRequestBody, *len, head),
-            BodyEdit::Whole(whole) => host::replace_prefix(BufferType::HttpRequestBody, body.len(), whole),
+            BodyEdit::Whole(head, rest, closing) => replace_body(&body, head, rest, closing),
         };
         if !replaced {
             return self.answer(&Reply::refusal(&pointsman_core::refusal::Refusal::Internal));
         }
         let map = MapType::HttpRequestHeaders;
-        host::set_state(STATE_DISPATCH, &outgoing.dispatch);
+        if let Some(record) = &outgoing.dispatch {
+            host::set_state(STATE_DISPATCH, record);
+        }
         host::set_header(map, "content-length", &outgoing.content_length.to_string());
         host::set_header(map, "content-type", "application/json");
         host::set_header(map, "user-agent", "pointsman");
@@ -128,6 +131,17 @@ impl Gateway {
         }
         Action::Continue
     }
+}
+
+/// Replaces the request body piece by piece, so that a long one is copied once, by the host.
+fn replace_body(body: &[u8], head: &[u8], rest: &[Range<usize>], closing: &Range<usize>) -> bool {
+    let kind = BufferType::HttpRequestBody;
+    let piece = |range: &Range<usize>| body.get(range.clone()).unwrap_or_default();
+    let mut done = host::replace_prefix(kind, body.len(), head);
+    for (i, range) in rest.iter().enumerate() {
+        done = done && (i == 0 || host::append(kind, b",")) && host::append(kind, piece(range));
+    }
+    done && host::append(kind, piece(closing))
 }
 
 /// The attempt that the model stage recorded last: its place in the plan, and its number.
@@ -193,6 +207,7 @@ impl HttpContext for Gateway {
             match name {
                 b":status" => head.status = std::str::from_utf8(value).ok().and_then(|s| s.parse().ok()).unwrap_or(502),
                 b"content-type" => head.content_type = value,
+                b"content-encoding" => head.is_encoded = !value.eq_ignore_ascii_case(b"identity"),
                 b"x-pointsman-model" => head.model = value,
                 b"x-pointsman-attempts" => head.attempts = value,
                 _ => {}
@@ -257,7 +272,7 @@ impl HttpContext for Gateway {
             Phase::Released(copy) => {
                 copy.extend(host::buffer(BufferType::HttpResponseBody, 0, size));
                 if end_of_stream {
-                    self.exchange.whole_body(&self.shared.policy, copy);
+                    self.exchange.passed_body(copy);
                     self.phase = Phase::Pass;
                 }
                 Action::Continue
@@ -272,7 +287,7 @@ impl HttpContext for Gateway {
         match &mut self.phase {
             Phase::Hold => return self.whole_response(),
             Phase::Released(copy) => {
-                self.exchange.whole_body(&self.shared.policy, copy);
+                self.exchange.passed_body(copy);
             }
             Phase::Counted(bytes) => self.exchange.whole_uncopied(*bytes),
             // Trailers after a stream: its last chunk has come. What was still held cannot be sent any more.

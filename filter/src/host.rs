@@ -76,6 +76,12 @@ pub fn replace_prefix(kind: BufferType, len: usize, with: &[u8]) -> bool {
     unsafe { proxy_set_buffer_bytes(kind, 0, len, with.as_ptr(), with.len()) == OK }
 }
 
+/// Adds to the end of a buffer.
+pub fn append(kind: BufferType, with: &[u8]) -> bool {
+    // The host takes any start behind the end for the end.
+    with.is_empty() || unsafe { proxy_set_buffer_bytes(kind, usize::MAX, 0, with.as_ptr(), with.len()) == OK }
+}
+
 /// A header map as the host serializes it.
 pub struct Headers(Vec<u8>);
 

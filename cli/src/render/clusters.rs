@@ -2,6 +2,7 @@
 
 use super::settings::Settings;
 use super::{credential, wasm};
+use pointsman_core::dispatch::direct_cluster;
 use pointsman_core::plans::ProviderSequence;
 use pointsman_core::policy::{Policy, Provider};
 use serde_json::{Value, json};
@@ -11,17 +12,36 @@ pub fn plan(settings: &Settings, policy: &Policy, plan: &ProviderSequence) -> Va
     let providers: Vec<&Provider> = plan.providers(policy).collect();
     let mut http_filters = vec![wasm::model_stage(settings)];
     http_filters.extend(credential::filters(settings, &providers));
+    cluster(settings, &plan.cluster(policy), &providers, http_filters)
+}
+
+/// The cluster of requests to one provider that have one attempt and are no streams: no module, which would have nothing
+/// to decide, only the removal of what the gateway stage has left for Envoy's router.
+pub fn direct(settings: &Settings, provider: &Provider) -> Value {
+    let remove = |header: &str| json!({"remove": header});
+    let mutation = json!({
+        "name": "pointsman.direct",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+            "mutations": {"request_mutations": [remove("x-pointsman-cluster"), remove("x-forwarded-proto")]},
+        },
+    });
+    let mut http_filters = vec![mutation];
+    http_filters.extend(credential::filters(settings, &[provider]));
+    cluster(settings, &direct_cluster(&provider.name), &[provider], http_filters)
+}
+
+fn cluster(settings: &Settings, name: &str, providers: &[&Provider], mut http_filters: Vec<Value>) -> Value {
     http_filters.push(json!({
         "name": "envoy.filters.http.upstream_codec",
         "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"},
     }));
-    let name = plan.cluster(policy);
     json!({
         // A name with a dot would be cut at it in the label of Envoy's metrics.
         "alt_stat_name": name.replace('.', "_"),
         "name": name,
         "lb_policy": "CLUSTER_PROVIDED",
-        "cluster_type": members(settings, &providers),
+        "cluster_type": members(settings, providers),
         // Envoy counts requests and connections at the provider's cluster, where the operator limits them, but retries
         // here: its default of 3 at a time would make fallbacks fail just when many are needed.
         "circuit_breakers": {"thresholds": [{

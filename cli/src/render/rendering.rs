@@ -6,6 +6,7 @@ use super::inputs::Inputs;
 use super::listener::{self, Source, listener};
 use super::settings::Settings;
 use super::{clusters, credential, route, wasm};
+use pointsman_core::dispatch::direct_cluster;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -28,10 +29,12 @@ impl<'a> Rendering<'a> {
     pub fn clusters(&self) -> BTreeMap<String, Value> {
         let policy = &self.inputs.policy;
         let mut all = self.inputs.providers.clone();
-        for plan in &self.inputs.plans {
-            let mut cluster = clusters::plan(self.settings, policy, plan);
+        let plans =
+            self.inputs.plans.iter().map(|plan| (plan.cluster(policy), clusters::plan(self.settings, policy, plan)));
+        let direct = policy.providers().map(|p| (direct_cluster(&p.name), clusters::direct(self.settings, p)));
+        for (name, mut cluster) in plans.chain(direct) {
             cluster["@type"] = "type.googleapis.com/envoy.config.cluster.v3.Cluster".into();
-            all.insert(plan.cluster(policy), cluster);
+            all.insert(name, cluster);
         }
         all
     }

@@ -23,8 +23,8 @@ pub fn buffer_limit(policy: &Policy) -> u64 {
 pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
     let backoff = policy.backoff;
     let mut retry_policy = json!({
-        // The statuses that are retried come with each request, in x-envoy-retriable-status-codes.
-        "retry_on": "reset,connect-failure,refused-stream,retriable-status-codes",
+        // What is retried comes with each request, in x-envoy-retry-on and x-envoy-retriable-status-codes: a request with
+        // one attempt has neither, and Envoy then keeps no copy of it.
         // The gateway stage sets x-envoy-max-retries to its plan's number; this is the most it can be.
         "num_retries": plans::longest(policy) - 1,
         "retry_back_off": {"base_interval": seconds(backoff.base_ms), "max_interval": seconds(backoff.max_ms)},

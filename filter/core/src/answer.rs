@@ -1,5 +1,6 @@
 //! The answer as it passes the gateway stage: what it is, how far it came, and what it took.
 
+use crate::attempt::{self, Failure};
 use crate::sse::{self, EventCutter};
 use crate::usage::{self, Usage};
 
@@ -137,14 +138,17 @@ impl Answer {
     }
 
     /// The whole body of a completion has come.
-    pub fn whole_body(&mut self, body: &[u8]) {
-        if let Self::Whole { usage, text_bytes, complete, .. } = self
-            && let Ok(completion) = usage::read(body)
-        {
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn whole_body(&mut self, body: &[u8]) -> Result<(), Failure> {
+        if let Self::Whole { usage, text_bytes, complete, .. } = self {
+            let completion = attempt::completion(body, usage::read(body))?;
             *usage = completion.usage;
             *text_bytes = completion.text_bytes;
-            *complete = completion.has_choices;
+            *complete = true;
         }
+        Ok(())
     }
 
     /// The whole body of a completion has passed unread.

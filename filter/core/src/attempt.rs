@@ -4,9 +4,9 @@
 //! held until the first event of a stream, or the whole body of anything else, has come. Envoy's retry logic sees the
 //! status that is set here; nothing was sent downstream yet, so the next model can still serve.
 
-use crate::json::{Kind, Scanner};
+use crate::json::{InvalidJson, Kind, Scanner};
 use crate::sse::{self, EventCutter};
-use crate::usage;
+use crate::usage::{self, Completion};
 
 /// So many bytes of an answer are held at the most; Envoy's buffers take 1 MiB by default.
 pub const HOLD_LIMIT: usize = 512 << 10;
@@ -91,11 +91,19 @@ fn judge(data: &[u8]) -> Result<(), Failure> {
 /// # Errors
 /// Why it is no completion.
 pub fn whole(body: &[u8]) -> Result<(), Failure> {
-    match usage::read(body) {
+    completion(body, usage::read(body)).map(drop)
+}
+
+/// Judges what was read of a whole body.
+///
+/// # Errors
+/// Why it is no completion.
+pub fn completion(body: &[u8], read: Result<Completion, InvalidJson>) -> Result<Completion, Failure> {
+    match read {
         Ok(completion) if completion.is_error => {
             Err(Failure { status: error_status(body).unwrap_or(502), code: "error_body" })
         }
-        Ok(completion) if completion.has_choices => Ok(()),
+        Ok(completion) if completion.has_choices => Ok(completion),
         Ok(_) => Err(failure("not_a_completion")),
         Err(_) => Err(failure("malformed_body")),
     }

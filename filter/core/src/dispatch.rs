@@ -4,7 +4,7 @@
 //! revision of the policy even while it is being replaced. Every field is length-prefixed.
 
 use crate::canonical::Canonical;
-use crate::policy::{ModelId, Policy};
+use crate::policy::{ModelId, Policy, Provider};
 
 const VERSION: u8 = 1;
 
@@ -86,7 +86,7 @@ pub fn encode(policy: &Policy, models: &[ModelId], canonical: &Canonical, stream
         let (model, provider) = (policy.model(*id), policy.provider_of(*id));
         put(&mut out, &[provider.name.as_bytes()]);
         put(&mut out, &[model.name.as_bytes()]);
-        put(&mut out, &[provider.base_path.as_bytes(), b"/chat/completions"]);
+        put(&mut out, &[path(provider).as_bytes()]);
         put(&mut out, &[provider.credential.as_ref().map_or("", |c| &c.header).as_bytes()]);
         out.push(u8::from(model.max_concurrent.is_some()));
         put(&mut out, &[head]);
@@ -174,6 +174,17 @@ impl<'a> Dispatch<'a> {
     pub fn content_length(&self, attempt: &Attempt) -> usize {
         attempt.head.len() + self.rest_len
     }
+}
+
+/// Name of the Envoy cluster for requests with one attempt and no stream: nothing is left to decide upstream, so it has no
+/// model stage.
+pub fn direct_cluster(provider: &str) -> String {
+    format!("direct.{provider}")
+}
+
+/// `:path` of a chat request to `provider`.
+pub fn path(provider: &Provider) -> String {
+    format!("{}/chat/completions", provider.base_path)
 }
 
 /// Name of the Envoy cluster that serves `providers` in this order.

@@ -3,11 +3,13 @@
 //! The glue calls one method per callback of Envoy and applies what it returns. No method calls the host.
 
 use crate::answer::Answer;
+use crate::attempt::{self, OnHead};
 use crate::canonical::{self, Canonical};
 use crate::chat_request::{ChatRequest, InvalidRequest};
 use crate::config::DataClass;
 use crate::dispatch;
 use crate::identity::{InvalidIdentity, user_id_hash};
+use crate::json::Span;
 use crate::policy::{ModelId, Policy, TenantId};
 use crate::provider_error;
 use crate::refusal::Refusal;
@@ -49,6 +51,8 @@ struct Routed {
     messages_bytes: usize,
     tool_names: Vec<String>,
     served: Option<Served>,
+    /// Whether it went without a model stage.
+    is_direct: bool,
 }
 
 /// Who answered in the end.
@@ -74,8 +78,8 @@ pub enum OnRequestHead {
 pub struct Outgoing {
     /// Name of the plan cluster.
     pub cluster: String,
-    /// The record for the model stage.
-    pub dispatch: Vec<u8>,
+    /// The record for the model stage, if there is one.
+    pub dispatch: Option<Vec<u8>>,
     /// Headers that tell Envoy's router about attempts and timers.
     pub headers: Vec<(&'static str, String)>,
     /// Length of the new body, in bytes.
@@ -89,8 +93,8 @@ pub struct Outgoing {
 pub enum BodyEdit {
     /// Replace this many bytes at the start.
     Prefix(usize, Vec<u8>),
-    /// Replace everything.
-    Whole(Vec<u8>),
+    /// Replace everything: by these bytes, then these parts of the old body with commas between them, then this last part.
+    Whole(Vec<u8>, Vec<Span>, Span),
 }
 
 /// What is known when a response's headers come.
@@ -106,6 +110,8 @@ pub struct ResponseHead<'a> {
     pub attempts: &'a [u8],
     /// The last attempt (its place in the plan, its number) by the model stage's record, where there are no such headers.
     pub last_attempt: Option<(usize, u32)>,
+    /// Whether it has a `content-encoding`.
+    pub is_encoded: bool,
     /// Whether the response has no body.
     pub end_of_stream: bool,
     /// Envoy's `response.code_details`, which say why Envoy answered itself; needed only where the status is no success.
@@ -266,12 +272,27 @@ impl Exchange {
         let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
 
         let canonical = canonical::build(policy, &request, plan.task, &plan.models);
+        let mut headers = resilience.headers(plan.models.len(), request.stream, caller.deadline_ms);
+        let direct = match plan.models.as_slice() {
+            [only] if !request.stream => Some(policy.provider_of(*only)),
+            _ => None,
+        };
+        let (cluster, dispatch) = match direct {
+            Some(provider) => {
+                headers.push((":path", dispatch::path(provider)));
+                (dispatch::direct_cluster(&provider.name), None)
+            }
+            None => (
+                dispatch::plan_cluster(plan.models.iter().map(|id| &*policy.provider_of(*id).name)),
+                Some(dispatch::encode(policy, &plan.models, &canonical, request.stream)),
+            ),
+        };
         let outgoing = Outgoing {
-            cluster: dispatch::plan_cluster(plan.models.iter().map(|id| &*policy.provider_of(*id).name)),
-            dispatch: dispatch::encode(policy, &plan.models, &canonical, request.stream),
-            headers: resilience.headers(plan.models.len(), request.stream, caller.deadline_ms),
+            cluster,
+            dispatch,
+            headers,
             content_length: canonical.heads.first().map_or(0, Vec::len) + canonical.rest_len(),
-            edit: edit(&canonical, body),
+            edit: edit(canonical, body),
         };
         self.routed = Some(Routed {
             stream: request.stream,
@@ -279,6 +300,7 @@ impl Exchange {
             messages_bytes: request.messages_bytes,
             tool_names: request.tool_names.iter().map(|n| n.chars().take(64).collect()).collect(),
             served: None,
+            is_direct: direct.is_some(),
             plan,
         });
         Ok(outgoing)
@@ -291,23 +313,30 @@ impl Exchange {
             return OnResponseHead::Own;
         }
         routed.served = match (routed.plan.find(policy, head.model), parse(head.attempts)) {
+            // Nobody has overwritten what the provider may have sent under these names.
+            _ if routed.is_direct => routed.last_attempt(Some((0, 1))),
             (Some(model), Some(attempts)) => Some(Served { model, attempts, told: true }),
             _ => routed.last_attempt(head.last_attempt),
         };
-        if !(200..300).contains(&head.status) {
-            self.answer = Answer::failed(head.status, provider_error::cause(head.details));
-            if head.end_of_stream {
-                let Whole { headers, replace } = self.whole_body(policy, b"");
-                let (status, body) = replace.unwrap_or((502, Vec::new()));
-                return OnResponseHead::Replace(Reply { status, headers, body, code: None });
+        let judged = attempt::head(head.status, head.content_type, head.is_encoded, head.end_of_stream);
+        let status = match judged {
+            OnHead::HoldEvent => {
+                self.answer = Answer::stream(head.status, routed.hide_usage);
+                return OnResponseHead::Stream(self.response_headers(policy));
             }
-            return OnResponseHead::Hold;
+            OnHead::HoldWhole => {
+                self.answer = Answer::whole(head.status);
+                return OnResponseHead::Hold;
+            }
+            OnHead::Pass => head.status,
+            OnHead::Fail(failure) => failure.status,
+        };
+        self.answer = Answer::failed(status, provider_error::cause(head.details));
+        if head.end_of_stream {
+            let Whole { headers, replace } = self.whole_body(policy, b"");
+            let (status, body) = replace.unwrap_or((502, Vec::new()));
+            return OnResponseHead::Replace(Reply { status, headers, body, code: None });
         }
-        if head.content_type.starts_with(b"text/event-stream") {
-            self.answer = Answer::stream(head.status, routed.hide_usage);
-            return OnResponseHead::Stream(self.response_headers(policy));
-        }
-        self.answer = Answer::whole(head.status);
         OnResponseHead::Hold
     }
 
@@ -326,6 +355,9 @@ impl Exchange {
     /// The whole body of a held response has come.
     pub fn whole_body(&mut self, policy: &Policy, body: &[u8]) -> Whole {
         let mut replace = None;
+        if let Err(failure) = self.answer.whole_body(body) {
+            self.answer = Answer::failed(failure.status, None);
+        }
         let mut final_for_caller = false;
         if let Answer::Failed { status, code } = &mut self.answer {
             let words = provider_error::words(*status, *code, body);
@@ -333,8 +365,6 @@ impl Exchange {
             *code = Some(words.code);
             final_for_caller = !provider_error::may_retry(&words);
             replace = Some((words.status, words.openai_body()));
-        } else {
-            self.answer.whole_body(body);
         }
         let mut headers = self.response_headers(policy);
         if let Some((usage, _)) = self.usage()
@@ -349,6 +379,12 @@ impl Exchange {
             headers.push(("x-should-retry", "false".to_owned()));
         }
         Whole { headers, replace }
+    }
+
+    /// The whole body of a response that was too long to hold has passed.
+    pub fn passed_body(&mut self, body: &[u8]) {
+        // What is no completion is known by the record alone: the caller has it already.
+        let _ = self.answer.whole_body(body);
     }
 
     /// The whole body of a response has passed, `bytes` of it, too many to be read: its usage is estimated.
@@ -411,9 +447,11 @@ fn parse(number: &[u8]) -> Option<u32> {
     std::str::from_utf8(number).ok()?.parse().ok()
 }
 
-fn edit(canonical: &Canonical, body: &[u8]) -> BodyEdit {
-    match (canonical.prefix_only(body.len()), canonical.heads.first()) {
-        (Some(prefix), Some(head)) => BodyEdit::Prefix(prefix, head.clone()),
-        _ => BodyEdit::Whole(canonical.assemble(body)),
+fn edit(canonical: Canonical, body: &[u8]) -> BodyEdit {
+    let prefix = canonical.prefix_only(body.len());
+    let head = canonical.heads.into_iter().next().unwrap_or_default();
+    match prefix {
+        Some(prefix) => BodyEdit::Prefix(prefix, head),
+        None => BodyEdit::Whole(head, canonical.rest, canonical.closing),
     }
 }

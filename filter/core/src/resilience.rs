@@ -6,6 +6,9 @@
 use crate::config::{self, Time};
 use crate::problem::Problem;
 
+/// What leads to the next attempt besides a status.
+const RETRY_ON: &str = "reset,connect-failure,refused-stream,retriable-status-codes";
+
 /// Header by which a stream finds the route with its idle timeout. The model stage removes it.
 pub const IDLE_HEADER: &str = "x-pointsman-idle-ms";
 
@@ -119,8 +122,10 @@ impl Resilience {
         if stream {
             headers.push((IDLE_HEADER, self.idle_ms().to_string()));
         }
-        headers.push(("x-envoy-max-retries", attempts.saturating_sub(1).to_string()));
+        // Without these Envoy keeps no copy of the request for another attempt.
         if attempts > 1 {
+            headers.push(("x-envoy-max-retries", (attempts - 1).to_string()));
+            headers.push(("x-envoy-retry-on", RETRY_ON.to_owned()));
             if !self.retry_on_status.is_empty() {
                 headers.push(("x-envoy-retriable-status-codes", self.retry_on_status.clone()));
             }
@@ -168,7 +173,7 @@ mod tests {
         assert_eq!(request_ms(Some(5)), "5");
         assert_eq!(request_ms(Some(u64::MAX)), "600000");
         // An attempt's timer that is longer than the whole is left out.
-        assert_eq!(headers(TaskResilience::default(), 1, false, Some(5)).len(), 2);
+        assert_eq!(headers(TaskResilience::default(), 1, false, Some(5)).len(), 1);
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! One running Envoy per variant.
 
 use crate::Result;
-use crate::process::{Process, Scratch, free_port};
+use crate::process::{self, Process, Scratch, free_port};
 use crate::settings::{self, Modules};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
-use std::process::Command;
 
 /// What stands between the caller and the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,13 +54,13 @@ impl Envoy {
     ) -> Result<Self> {
         let port = free_port()?;
         let config = settings::write(variant, modules, port, upstream, scratch)?;
-        let mut command = Command::new(program);
+        let mut command = process::command(program);
         command.arg("-c").arg(config).args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]);
         command.env("POINTSMAN_BENCH_KEY", "sk-bench-upstream");
-        let mut process = Process::start(&mut command, &variant.name().replace(' ', "-"), scratch)?;
+        let mut running = Process::start(&mut command, &variant.name().replace(' ', "-"), scratch)?;
         let what = format!("Envoy ({})", variant.name());
-        process.wait_until(&what, || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
-        Ok(Self { variant, port, process })
+        running.wait_until(&what, || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
+        Ok(Self { variant, port, process: running })
     }
 
     /// CPU time so far, in nanoseconds.

@@ -62,8 +62,8 @@ impl<'a> Target<'a> {
     }
 
     /// Keeps every connection busy for at least `length`, then lets the last requests finish. Returns their number.
-    fn load(&mut self, request: &[u8], is_stream: bool, length: Duration) -> Result<Load> {
-        let mut load = Load::default();
+    fn load(&mut self, request: &[u8], is_stream: bool, length: Duration) -> Result<usize> {
+        let mut requests = 0;
         let end = Instant::now() + length;
         for connection in &mut self.connections {
             connection.send(request)?;
@@ -73,22 +73,16 @@ impl<'a> Target<'a> {
         let mut busy = vec![true; self.connections.len()];
         while busy.contains(&true) {
             for (connection, busy) in self.connections.iter_mut().zip(&mut busy).filter(|(_, busy)| **busy) {
-                load.reads += connection.receive(is_stream)?.reads;
-                load.requests += 1;
+                connection.receive(is_stream)?;
+                requests += 1;
                 *busy = Instant::now() < end;
                 if *busy {
                     connection.send(request)?;
                 }
             }
         }
-        Ok(load)
+        Ok(requests)
     }
-}
-
-#[derive(Debug, Default)]
-struct Load {
-    requests: usize,
-    reads: usize,
 }
 
 /// What one variant cost.
@@ -98,12 +92,6 @@ pub struct Cost {
     pub variant: Variant,
     /// CPU time per request in each round, in microseconds, what the idle Envoy takes subtracted.
     pub per_request: Vec<f64>,
-    /// CPU time of the idle Envoy, in microseconds per second.
-    pub idle: f64,
-    /// Requests in all.
-    pub requests: usize,
-    /// Reads per answer.
-    pub reads: f64,
 }
 
 /// CPU time per request, for each target.
@@ -142,32 +130,25 @@ pub fn measure_cpu(targets: &mut [Target], scenario: &Scenario, plan: &Plan) -> 
 struct Sample {
     cpu_ns: f64,
     elapsed_ns: f64,
-    load: Load,
+    requests: usize,
 }
 
 impl Sample {
     fn take(target: &mut Target, request: &[u8], scenario: &Scenario, length: Duration) -> Result<Self> {
         let before = target.envoy.cpu_ns()?;
         let start = Instant::now();
-        let load = target.load(request, scenario.stream, length).map_err(|e| target.named(scenario, e))?;
+        let requests = target.load(request, scenario.stream, length).map_err(|e| target.named(scenario, e))?;
         // What Envoy does after the last byte (logs, clean-up) belongs to the requests.
         std::thread::sleep(Duration::from_millis(3));
         let elapsed_ns = start.elapsed().as_nanos() as f64;
-        Ok(Self { cpu_ns: (target.envoy.cpu_ns()? - before) as f64, elapsed_ns, load })
+        Ok(Self { cpu_ns: (target.envoy.cpu_ns()? - before) as f64, elapsed_ns, requests })
     }
 }
 
 fn cost(variant: Variant, busy: &[Sample], idle: &[f64]) -> Cost {
     let idle = crate::statistics::percentile(idle, 0.5);
-    let requests: usize = busy.iter().map(|s| s.load.requests).sum();
-    let reads: usize = busy.iter().map(|s| s.load.reads).sum();
-    Cost {
-        variant,
-        per_request: busy.iter().map(|s| (s.cpu_ns - idle * s.elapsed_ns) / s.load.requests as f64 / 1000.0).collect(),
-        idle: idle * 1e6,
-        requests,
-        reads: reads as f64 / requests as f64,
-    }
+    let per_request = |s: &Sample| (s.cpu_ns - idle * s.elapsed_ns) / s.requests as f64 / 1000.0;
+    Cost { variant, per_request: busy.iter().map(per_request).collect() }
 }
 
 /// How long the answers of one variant took, one at a time.
@@ -179,6 +160,8 @@ pub struct Times {
     pub first_byte: Vec<f64>,
     /// To the last.
     pub last_byte: Vec<f64>,
+    /// In how many reads each answer came: for a stream, whether its chunks really came one by one.
+    pub reads: Vec<f64>,
 }
 
 /// Latency with one request at a time, in short interleaved turns.
@@ -188,7 +171,7 @@ pub fn measure_latency(targets: &mut [Target], scenario: &Scenario, plan: &Plan)
     let request = scenario::request(&scenario.body, scenario.stream);
     let mut all: Vec<Times> = targets
         .iter()
-        .map(|t| Times { variant: t.envoy.variant, first_byte: Vec::new(), last_byte: Vec::new() })
+        .map(|t| Times { variant: t.envoy.variant, first_byte: Vec::new(), last_byte: Vec::new(), reads: Vec::new() })
         .collect();
     for _ in 0..count.div_ceil(turn) {
         for (target, times) in targets.iter_mut().zip(&mut all) {
@@ -200,6 +183,7 @@ pub fn measure_latency(targets: &mut [Target], scenario: &Scenario, plan: &Plan)
                     let micros = |at: Instant| at.duration_since(start).as_nanos() as f64 / 1000.0;
                     times.first_byte.push(micros(received.first_byte));
                     times.last_byte.push(micros(received.last_byte));
+                    times.reads.push(received.reads as f64);
                 }
             }
         }

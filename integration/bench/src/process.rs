@@ -54,6 +54,13 @@ impl Drop for Scratch {
     }
 }
 
+/// A command whose process the kernel ends when this one ends, however that happens (`setpriv` of util-linux).
+pub fn command(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
+}
+
 /// A child process that ends when this value does.
 pub struct Process(Child);
 
@@ -122,7 +129,7 @@ impl Simulator {
     /// Starts it.
     pub fn start(program: &Path, scratch: &Scratch) -> Result<Self> {
         let port = free_port()?;
-        let mut command = Command::new(program);
+        let mut command = command(program);
         command.args(["--no-record", "--listen", &format!("127.0.0.1:{port}")]);
         let mut process = Process::start(&mut command, "simulator", scratch)?;
         process.wait_until("the simulator", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;

@@ -35,31 +35,30 @@ pub fn print_cpu(scenario: &Scenario, costs: &[Cost]) -> impl Iterator<Item = St
         spread(Variant::Pointsman),
         ratio,
     );
-    for cost in costs.iter().filter(|_| scenario.stream) {
-        let Cost { variant, reads, requests, idle, .. } = cost;
-        let name = variant.name();
-        println!("  {name}: {reads:.0} reads per stream, {requests} streams, idle {idle:.0} µs/s");
-    }
     std::iter::once(format!("ratio {} {ratio:.2}", scenario.name))
 }
 
 /// The head of the table of latencies.
 pub fn print_latency_heading() {
     println!("\nLatency with one request at a time, in µs: p50 / p99 to the first and to the last byte of the body");
-    println!("{:<24}{:<12}{:>12}{:>12}{:>12}{:>12}", "", "", "first p50", "first p99", "last p50", "last p99");
+    println!(
+        "{:<24}{:<12}{:>12}{:>12}{:>12}{:>12}{:>8}",
+        "", "", "first p50", "first p99", "last p50", "last p99", "reads"
+    );
 }
 
 /// One scenario's rows.
 pub fn print_latency(scenario: &Scenario, times: &[Times]) {
-    for Times { variant, first_byte, last_byte } in times {
+    for Times { variant, first_byte, last_byte, reads } in times {
         println!(
-            "{:<24}{:<12}{:>12.0}{:>12.0}{:>12.0}{:>12.0}",
+            "{:<24}{:<12}{:>12.0}{:>12.0}{:>12.0}{:>12.0}{:>8.0}",
             scenario.name,
             variant.name(),
             percentile(first_byte, 0.5),
             percentile(first_byte, 0.99),
             percentile(last_byte, 0.5),
             percentile(last_byte, 0.99),
+            percentile(reads, 0.5),
         );
     }
 }

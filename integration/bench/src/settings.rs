@@ -55,7 +55,7 @@ fn endpoints(cluster: &str, port: u16) -> Value {
         {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}]}]})
 }
 
-/// About as long as Pointsman's audit record and its line per attempt together.
+/// The fields that operators usually log, one JSON object per request.
 const LOG: &str = concat!(
     r#"{"start_time":"%START_TIME%","trace_id":"%REQ(X-REQUEST-ID)%","method":"%REQ(:METHOD)%","path":"%REQ(:PATH)%","#,
     r#""protocol":"%PROTOCOL%","status":%RESPONSE_CODE%,"response_flags":"%RESPONSE_FLAGS%","#,

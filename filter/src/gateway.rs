@@ -222,6 +222,10 @@ impl HttpContext for Gateway {
             head.last_attempt = last_attempt();
         }
         let verdict = self.exchange.response_head(&self.shared.policy, &head);
+        let made = match self.exchange.is_hedged(&self.shared.policy) {
+            true => self.exchange.overtaken(last_attempt()),
+            false => None,
+        };
         // Another model serves: this request is off the first one's hands.
         if self.exchange.is_fallback() {
             self.release();
@@ -231,6 +235,7 @@ impl HttpContext for Gateway {
                 host::remove_header(MapType::HttpResponseHeaders, name);
             }
         }
+        set_response_headers(made.as_slice());
         match verdict {
             OnResponseHead::Own => self.phase = Phase::Pass,
             OnResponseHead::Stream(set) => {

@@ -25,7 +25,7 @@ pub struct ModelStage {
     attempt: Option<(usize, String, usize)>,
     /// Whether the next attempt, if one may follow, is another provider's.
     moves_on: bool,
-    /// An attempt after the first, as it counts against its model.
+    /// The attempt as it counts against its model; the gateway stage has counted the plan's first model itself.
     held: Option<Held>,
 }
 
@@ -130,10 +130,10 @@ impl HttpContext for ModelStage {
         };
         if count > 1 {
             note_silent_attempt(count);
-            if attempt.is_counted {
-                // Chosen by Envoy already, so it counts even where the model is full.
-                self.held = Held::acquire(attempt.model, u32::MAX);
-            }
+        }
+        if attempt.is_counted && !plan.is_of_first_model(attempt) {
+            // Chosen by Envoy already, so it counts even where the model is full.
+            self.held = Held::acquire(attempt.model, u32::MAX);
         }
         self.moves_on = plan.attempts.get(index + 1).is_some_and(|next| next.provider != attempt.provider);
 

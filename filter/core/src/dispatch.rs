@@ -165,6 +165,12 @@ impl<'a> Dispatch<'a> {
         places.next() != Some(0) || places.next().is_some()
     }
 
+    /// Whether the attempt is one at the plan's first model, which the gateway stage counts until the answer has ended. With
+    /// that one skipped as unhealthy, even attempt number 1 is not.
+    pub fn is_of_first_model(&self, attempt: &Attempt) -> bool {
+        self.attempts.first().is_some_and(|first| first.model == attempt.model)
+    }
+
     /// The head that the request body comes with: the first attempt's.
     pub fn canonical_head(&self) -> &'a [u8] {
         self.attempts.first().map_or(&[], |attempt| attempt.head)
@@ -239,6 +245,17 @@ mod tests {
         let plan = dispatch(&["vllm", "openai", "openai"]);
         assert!(!plan.needs_count("vllm") && plan.needs_count("openai") && plan.needs_count("other"));
         assert!(dispatch(&["vllm", "openai", "vllm"]).needs_count("vllm"));
+    }
+
+    #[test]
+    fn only_the_first_model_is_counted_by_the_gateway_stage_its_second_try_included() {
+        let mut plan = dispatch(&["vllm", "openai", "vllm"]);
+        plan.attempts[1].model = "n";
+        let is_of_first = |provider, count| plan.choose(provider, count).map(|(_, a)| plan.is_of_first_model(a));
+        assert_eq!(is_of_first("vllm", 1), Some(true));
+        assert_eq!(is_of_first("vllm", 3), Some(true));
+        // vllm was skipped as unhealthy
+        assert_eq!(is_of_first("openai", 1), Some(false));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::request_head::{RequestHead, data_class};
 use crate::route::{self, Hints, Load, Plan};
 use crate::usage::Usage;
 
+mod hedge;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,8 @@ pub struct Exchange {
     caller: Option<Caller>,
     routed: Option<Routed>,
     answer: Answer,
+    /// The model of an attempt that was under way when another one answered.
+    cancelled: Option<ModelId>,
 }
 
 #[derive(Debug)]
@@ -150,6 +153,7 @@ impl Exchange {
             caller: None,
             routed: None,
             answer: Answer::None,
+            cancelled: None,
         }
     }
 
@@ -358,12 +362,13 @@ impl Exchange {
         if let Err(failure) = self.answer.whole_body(body) {
             self.answer = Answer::failed(failure.status, None);
         }
-        let mut final_for_caller = false;
+        let (mut final_for_caller, mut retry_after) = (false, None);
         if let Answer::Failed { status, code } = &mut self.answer {
             let words = provider_error::words(*status, *code, body);
             *status = words.status;
             *code = Some(words.code);
             final_for_caller = !provider_error::may_retry(&words);
+            retry_after = provider_error::retry_after(&words);
             replace = Some((words.status, words.openai_body()));
         }
         let mut headers = self.response_headers(policy);
@@ -375,6 +380,7 @@ impl Exchange {
         if replace.is_some() {
             headers.push(("content-type", "application/json".to_owned()));
         }
+        headers.extend(retry_after);
         if final_for_caller {
             headers.push(("x-should-retry", "false".to_owned()));
         }

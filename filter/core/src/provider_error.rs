@@ -4,7 +4,7 @@
 //! an organisation, a project, a host or an address taken out. Everything else gets words of our own.
 
 use crate::json::{Kind, Scanner, unquote};
-use crate::refusal::Words;
+use crate::refusal::{OVERLOADED_RETRY_AFTER, Refusal, Words};
 
 /// Why Envoy answered itself or cut an answer off, by its `response.code_details`; `None` where it did neither.
 pub fn cause(details: &str) -> Option<&'static str> {
@@ -38,7 +38,9 @@ pub fn cause(details: &str) -> Option<&'static str> {
 pub fn error_type(outcome: &str) -> &'static str {
     match outcome {
         "status_429" | "provider_rate_limited" => "rate_limited",
-        "status_408" | "status_504" | "first_token_timeout" | "chunk_timeout" | "deadline_exceeded" => "timeout",
+        "status_408" | "status_504" | "first_token_timeout" | "chunk_timeout" | "deadline_exceeded" | "hedged" => {
+            "timeout"
+        }
         "status_401" | "status_403" => "refused_gateway",
         "no_response" | "stream_reset" | "provider_unreachable" | "no_healthy_provider" => "unreachable",
         "model_overloaded" => "overloaded",
@@ -55,6 +57,11 @@ pub fn may_retry(words: &Words) -> bool {
         && !matches!(words.code, "provider_refused_gateway" | "deadline_exceeded")
 }
 
+/// `retry-after`, where it is the gateway that knows: a circuit breaker refuses in the same words as the policy's limit.
+pub fn retry_after(words: &Words) -> Option<(&'static str, String)> {
+    (words.code == "model_overloaded").then(|| ("retry-after", OVERLOADED_RETRY_AFTER.to_owned()))
+}
+
 /// What the caller is told when a provider answered `status` with `body`, or Envoy did for want of an answer; then with
 /// its [`cause`].
 pub fn words(status: u16, cause: Option<&'static str>, body: &[u8]) -> Words {
@@ -65,9 +72,7 @@ pub fn words(status: u16, cause: Option<&'static str>, body: &[u8]) -> Words {
     match cause {
         Some("first_token_timeout" | "chunk_timeout") => told(504, "The model's provider did not answer in time."),
         Some("deadline_exceeded") => told(504, "The request was not done by its deadline."),
-        Some("model_overloaded") => {
-            told(503, "Every model that could serve this request is busy. Try again in a moment.")
-        }
+        Some("model_overloaded") => Refusal::Overloaded.words(),
         Some("provider_unreachable" | "no_healthy_provider") => {
             told(503, "The model's provider is not available. Try again later.")
         }
@@ -227,6 +232,8 @@ mod tests {
         assert_eq!(told("upstream_per_try_timeout"), (504, "first_token_timeout"));
         assert_eq!(told("upstream_response_timeout"), (504, "deadline_exceeded"));
         assert_eq!(told("upstream_reset_before_response_started{overflow}"), (503, "model_overloaded"));
+        assert!(retry_after(&words(503, Some("model_overloaded"), b"")).is_some());
+        assert!(retry_after(&words(503, None, b"")).is_none());
         assert_eq!(
             told("upstream_reset_before_response_started{connection_termination}"),
             (503, "provider_unreachable")

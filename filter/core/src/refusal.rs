@@ -189,6 +189,9 @@ impl Words {
     }
 }
 
+/// `retry-after` where every model is busy, in seconds: answers end all the time.
+pub const OVERLOADED_RETRY_AFTER: &str = "1";
+
 /// What a caller sent is shown back to it, but not without bound.
 fn shorten(text: &str) -> &str {
     text.char_indices().nth(100).map_or(text, |(end, _)| text.get(..end).unwrap_or_default())

@@ -1,7 +1,7 @@
 //! Answers that the gateway gives itself.
 
 use crate::policy::{Policy, TenantId};
-use crate::refusal::Refusal;
+use crate::refusal::{OVERLOADED_RETRY_AFTER, Refusal};
 
 /// A whole response. Once given it is final.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl Reply {
             Refusal::MissingKey | Refusal::UnknownKey | Refusal::ExpiredKey => {
                 headers.push(("www-authenticate", "Bearer".to_owned()));
             }
-            Refusal::Overloaded => headers.push(("retry-after", "1".to_owned())),
+            Refusal::Overloaded => headers.push(("retry-after", OVERLOADED_RETRY_AFTER.to_owned())),
             _ => {}
         }
         Self { status: words.status, headers, body: words.openai_body(), code: Some(words.code) }

@@ -135,6 +135,11 @@ impl Resilience {
         }
         headers
     }
+
+    /// Whether an attempt that timed out goes on beside the next one.
+    pub fn is_hedged(&self) -> bool {
+        self.hedge
+    }
 }
 
 /// Whether another attempt can help after this status.

@@ -69,6 +69,8 @@ impl Plan {
             let model = policy.model(id);
             let admitted = match model.max_concurrent {
                 None => true,
+                // A second try of a model is the same request: it is not in its own way.
+                Some(_) if kept.contains(&id) => true,
                 Some(limit) if counted => !load.is_full(&model.name, limit),
                 Some(limit) => load.acquire(&model.name, limit),
             };
@@ -330,5 +332,28 @@ mod tests {
         assert_eq!(run(&["small"]), Ok((vec!["big".into()], vec!["big".into()])));
         assert_eq!(run(&["big"]), Ok((vec!["small".into()], vec!["small".into()])));
         assert_eq!(run(&["small", "big"]), Err(Refusal::Overloaded));
+    }
+
+    #[test]
+    fn a_second_try_of_a_model_is_not_in_its_own_way() {
+        struct One(u32);
+        impl Load for One {
+            fn acquire(&mut self, _: &str, limit: u32) -> bool {
+                let free = self.0 < limit;
+                self.0 += u32::from(free);
+                free
+            }
+            fn is_full(&mut self, _: &str, limit: u32) -> bool {
+                self.0 >= limit
+            }
+        }
+        let mut document = fixture::document();
+        document["models"]["small"]["max_concurrent"] = serde_json::json!(1);
+        let policy = crate::load::from_value(&document).unwrap().1;
+        let small = policy.find_model("small").unwrap();
+        let plan = |models| Plan { task: None, models, dropped: vec![], data: DataClass::Public, reason: "task" };
+        let mut twice = plan(vec![small, small]);
+        assert_eq!((twice.spill_over(&policy, &mut One(0)), twice.models.len()), (Ok(()), 2));
+        assert_eq!(plan(vec![small, small]).spill_over(&policy, &mut One(1)), Err(Refusal::Overloaded));
     }
 }

@@ -1,6 +1,6 @@
 //! What is left of an exchange when it is over: its audit record and what it counts.
 
-use super::{Exchange, Routed, Served};
+use super::{Exchange, Routed, Served, hedge};
 use crate::answer::Answer;
 use crate::audit::Record;
 use crate::metrics::Metric;
@@ -32,9 +32,12 @@ impl Exchange {
     }
 
     /// The failed attempts: those that the model stage recorded, and the last one if it never answered.
-    fn failed<'a>(&'a self, recorded: &[(usize, &'a str)]) -> Vec<(ModelId, &'a str)> {
+    fn failed<'a>(&'a self, policy: &Policy, recorded: &[(usize, &'a str)]) -> Vec<(ModelId, &'a str)> {
         let Some(routed) = &self.routed else { return Vec::new() };
         let model = |index: usize| routed.plan.models.get(index).copied();
+        if self.is_hedged(policy) && !matches!(self.answer, Answer::Failed { .. }) {
+            return self.failed_of_hedged(recorded, model, routed.served);
+        }
         let mut all: Vec<_> = recorded.iter().filter_map(|(index, why)| Some((model(*index)?, *why))).collect();
         if let (Answer::Failed { code: Some(code), .. }, Some(served)) = (&self.answer, routed.served)
             && all.len() < served.attempts as usize
@@ -48,7 +51,8 @@ impl Exchange {
     /// attempts by their place in the plan, each with its reason.
     pub fn audit(&self, policy: &Policy, failed: &[(usize, &str)], now_ms: u64) -> Vec<u8> {
         let routed = self.routed.as_ref();
-        let failed: Vec<_> = self.failed(failed).into_iter().map(|(id, why)| (&*policy.model(id).name, why)).collect();
+        let failed: Vec<_> =
+            self.failed(policy, failed).into_iter().map(|(id, why)| (&*policy.model(id).name, why)).collect();
         let dropped = routed.map_or(&[][..], |r| r.plan.dropped.as_slice());
         let left_out: Vec<_> = dropped.iter().map(|(id, why)| (&*policy.model(*id).name, why.word())).collect();
         let served = routed.and_then(|r| r.served);
@@ -99,7 +103,7 @@ impl Exchange {
         let tier = self.caller.as_ref().map(|c| policy.tenant(c.tenant).tier);
         let status = self.answer.status().unwrap_or(0);
         all.push((Metric::Requests { tier, task, model: served.map(|s| s.model), status }, 1));
-        for (model, why) in self.failed(failed) {
+        for (model, why) in self.failed(policy, failed).into_iter().filter(|(_, why)| *why != hedge::CANCELLED) {
             all.push((Metric::ProviderErrors { model, error: provider_error::error_type(why) }, 1));
         }
         let (Some(routed), Some(Served { model, attempts, .. }), Some(caller)) = (routed, served, &self.caller) else {

@@ -177,3 +177,38 @@ fn a_body_that_is_too_large_is_refused_while_it_comes() {
     headers.push(("content-length", "33554433"));
     assert_eq!(reply(open(&policy, &headers).1), (413, Some("request_too_large")));
 }
+
+/// A hedged request whose second attempt had begun when `model` answered as attempt number `count`.
+fn hedged(model: &str, count: &str, failed: &[(usize, &str)]) -> Value {
+    let mut document = fixture::document();
+    document["tasks"]["chat"]["resilience"] = serde_json::json!({"hedge": true});
+    let policy = crate::load::from_value(&document).unwrap().1;
+    let (mut exchange, _) = sent(&policy, r#"{"messages":[{"role":"user","content":"x"}]}"#);
+    assert!(exchange.is_hedged(&policy));
+    let head = ResponseHead {
+        status: 200,
+        content_type: b"application/json",
+        model: model.as_bytes(),
+        attempts: count.as_bytes(),
+        ..ResponseHead::default()
+    };
+    assert!(matches!(exchange.response_head(&policy, &head), OnResponseHead::Hold));
+    let made = exchange.overtaken(Some((1, 2)));
+    assert_eq!(made, (count == "1").then(|| ("x-pointsman-attempts", "2".to_owned())));
+    exchange.whole_body(&policy, br#"{"choices":[{"message":{"content":"a"}}]}"#);
+    let errors = exchange.metrics(&policy, failed, 1500).into_iter();
+    let errors = errors.filter(|(metric, _)| matches!(metric, crate::metrics::Metric::ProviderErrors { .. })).count();
+    let audit = audit(&exchange, &policy, failed);
+    assert_eq!((&audit["model"], &audit["retry_count"]), (&Value::from(model), &Value::from(1)));
+    serde_json::json!([audit["failed_attempts"], errors])
+}
+
+#[test]
+fn of_hedged_attempts_the_one_that_answers_is_the_one_that_is_recorded() {
+    let attempt = |model, reason| serde_json::json!({"model": model, "reason": reason});
+    let silent: &[(usize, &str)] = &[(0, "no_response")];
+    assert_eq!(hedged("big", "2", silent), serde_json::json!([[attempt("small", "hedged")], 1]));
+    assert_eq!(hedged("small", "1", silent), serde_json::json!([[attempt("big", "cancelled")], 0]));
+    let late: &[(usize, &str)] = &[(0, "no_response"), (0, "status_503")];
+    assert_eq!(hedged("big", "2", late), serde_json::json!([[attempt("small", "status_503")], 1]));
+}

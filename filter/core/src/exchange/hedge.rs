@@ -1,0 +1,53 @@
+//! Hedged requests: attempts that run at once. The one that answers need not be the last, and the others have not failed.
+
+use super::{Exchange, Routed, Served};
+use crate::policy::{ModelId, Policy};
+
+/// What the model stage records of an attempt that has not answered when the next one begins.
+const SILENT: &str = "no_response";
+/// The attempt had not answered within its time, so another one was begun beside it, and answered first.
+const OVERTAKEN: &str = "hedged";
+/// The attempt had been begun beside another one that answered first. It has not failed.
+pub(super) const CANCELLED: &str = "cancelled";
+
+impl Exchange {
+    /// Whether attempts of this request can run at once.
+    pub fn is_hedged(&self, policy: &Policy) -> bool {
+        let task = self.routed.as_ref().and_then(|routed| routed.plan.task);
+        task.is_some_and(|task| policy.task(task).resilience.is_hedged())
+    }
+
+    /// An answer to a hedged request has begun. `last`: the attempt that was begun last (its place in the plan, its number),
+    /// by the model stage's record. Where another one answers, the header with the number of attempts that were made.
+    pub fn overtaken(&mut self, last: Option<(usize, u32)>) -> Option<(&'static str, String)> {
+        let Routed { plan, served, .. } = self.routed.as_mut()?;
+        let (index, made) = last?;
+        let served = served.as_mut().filter(|served| served.attempts < made)?;
+        served.attempts = made;
+        self.cancelled = plan.models.get(index).copied();
+        Some(("x-pointsman-attempts", made.to_string()))
+    }
+
+    /// The failed attempts of a hedged request. `recorded`: the model stage's record, by places in the plan.
+    pub(super) fn failed_of_hedged<'a>(
+        &self,
+        recorded: &[(usize, &'a str)],
+        model: impl Fn(usize) -> Option<ModelId>,
+        served: Option<Served>,
+    ) -> Vec<(ModelId, &'a str)> {
+        let mut all = Vec::new();
+        for (index, why) in recorded {
+            let Some(id) = model(*index) else { continue };
+            // Silent at first, and then it answered after all, well or with an error of its own.
+            let answered = served.is_some_and(|served| served.model == id)
+                || recorded.iter().any(|(other, why)| other == index && *why != SILENT);
+            match *why {
+                SILENT if answered => {}
+                SILENT => all.push((id, OVERTAKEN)),
+                why => all.push((id, why)),
+            }
+        }
+        all.extend(self.cancelled.map(|id| (id, CANCELLED)));
+        all
+    }
+}

@@ -49,6 +49,18 @@ impl Gateway {
     /// # Panics
     /// If it does not start.
     pub fn start_with(policy: &str, flags: &[&str]) -> Self {
+        Self::start_over(policy, flags, |_| Vec::new())
+    }
+
+    /// Starts one over more providers than [`PROVIDERS`], or in place of some: each a name and its [`cluster`].
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_over(
+        policy: &str,
+        flags: &[&str],
+        clusters: impl FnOnce(&Simulator) -> Vec<(&'static str, String)>,
+    ) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("pointsman-test-{}-{number}", std::process::id()));
@@ -57,11 +69,14 @@ impl Gateway {
         fs::create_dir_all(&providers).expect("makes a directory");
         for provider in PROVIDERS {
             let file = providers.join(format!("{provider}.yaml"));
-            fs::write(file, cluster(provider, simulator.address(provider))).expect("writes a file");
+            fs::write(file, cluster(provider, simulator.address(provider), "")).expect("writes a file");
         }
         // Nobody listens there.
-        fs::write(providers.join("dead.yaml"), cluster("dead", SocketAddr::from(([127, 0, 0, 1], 1))))
+        fs::write(providers.join("dead.yaml"), cluster("dead", SocketAddr::from(([127, 0, 0, 1], 1)), ""))
             .expect("writes a file");
+        for (provider, cluster) in clusters(&simulator) {
+            fs::write(providers.join(format!("{provider}.yaml")), cluster).expect("writes a file");
+        }
         let azure_key = directory.join("azure.key");
         fs::write(&azure_key, AZURE_SECRET).expect("writes a file");
         let path = directory.join("policy.yaml");
@@ -212,14 +227,20 @@ fn fill(policy: &str, azure_key: &Path) -> String {
     filled.replace("AZURE_KEY_FILE", &azure_key.display().to_string())
 }
 
-/// An Envoy cluster with one of the simulator's listeners, as an operator would write it.
-fn cluster(name: &str, address: SocketAddr) -> String {
+/// An Envoy cluster of one host, as an operator would write it; `more` are lines that it has besides.
+pub fn cluster(name: &str, address: SocketAddr, more: &str) -> String {
     let (ip, port) = (address.ip(), address.port());
+    let limits = match more.contains("circuit_breakers:") {
+        true => "",
+        false => {
+            "circuit_breakers: {thresholds: [{max_connections: 1000, max_pending_requests: 1000, max_requests: 1000}]}\n"
+        }
+    };
     format!(
         "name: {name}\n\
          type: STATIC\n\
          connect_timeout: 2s\n\
-         circuit_breakers: {{thresholds: [{{max_connections: 1000, max_pending_requests: 1000, max_requests: 1000, max_retries: 1000}}]}}\n\
+         {limits}{more}\
          load_assignment:\n  cluster_name: {name}\n  endpoints:\n  - lb_endpoints:\n    - endpoint:\n        \
          address: {{socket_address: {{address: {ip}, port_value: {port}}}}}\n"
     )

@@ -103,6 +103,23 @@ impl Simulator {
         self.control("GET", "requests/count", &Value::Null)["count"].as_u64().expect("is a number")
     }
 
+    /// How many requests all its providers are answering, and how many at most since [`Self::forget`].
+    pub fn active(&self) -> (u64, u64) {
+        let counts = self.control("GET", "requests/count", &Value::Null);
+        let number = |name: &str| counts[name].as_u64().expect("is a number");
+        (number("active"), number("max_active"))
+    }
+
+    /// Forgets all requests.
+    pub fn forget(&self) {
+        self.control("DELETE", "requests", &Value::Null);
+    }
+
+    /// What `provider` answers health checks with, from now on.
+    pub fn health(&self, provider: &str, status: u16) {
+        self.control("POST", "health", &json!({"listener": listener(provider), "status": status}));
+    }
+
     /// The requests after number `since`.
     pub fn requests(&self, since: u64) -> Vec<Seen> {
         let listed = self.control("GET", &format!("requests?since={since}"), &Value::Null);

@@ -1,0 +1,67 @@
+//! A model that is known to be ill is skipped without an attempt, and asked again once it is well.
+
+use crate::unsteady::{call, gateway, is_served, request};
+use pointsman_integration::deadline::await_true;
+use pointsman_integration::gateway::Gateway;
+use pointsman_integration::response::Response;
+use serde_json::json;
+
+fn await_healthy(gateway: &Gateway, cluster: &str, hosts: u64) {
+    let gauge = format!("cluster.{cluster}.membership_healthy");
+    await_true(&format!("{gauge} to be {hosts}"), || gateway.stats().get(&gauge) == Some(&hosts));
+}
+
+fn ask(gateway: &Gateway, task: &str, stream: bool) -> Response {
+    gateway.send(call(&request(task, "health", stream)))
+}
+
+/// Both workers send the task's requests to `model`: each learns of a change a moment after the gauge.
+fn await_served(gateway: &Gateway, task: &str, model: &str) {
+    await_true(&format!("{task} to be served by {model}"), || {
+        (0..6).all(|_| ask(gateway, task, false).header("x-pointsman-model") == Some(model))
+    });
+}
+
+/// The fallback served, and the ill provider was not even asked.
+fn check_skipped(gateway: &Gateway, task: &str) {
+    await_served(gateway, task, "local");
+    for stream in [false, true, false, true] {
+        let answer = ask(gateway, task, stream);
+        assert!(is_served(&answer, stream), "{answer:?}");
+        let said =
+            ["x-pointsman-model", "x-pointsman-attempts", "x-pointsman-fallback"].map(|name| answer.header(name));
+        assert_eq!(said, [Some("local"), Some("1"), Some("true")]);
+        assert_eq!(gateway.upstream(&answer).provider, "vllm");
+        let audit = gateway.audit(answer.trace_id());
+        assert_eq!((&audit["retry_count"], &audit["fallback_used"]), (&json!(0), &json!(true)), "{audit}");
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_model_whose_health_check_fails_is_skipped_until_it_is_well() {
+    let gateway = gateway();
+    await_served(&gateway, "checked-first", "checked");
+    gateway.simulator.health("azure", 503);
+    await_healthy(&gateway, "checked", 0);
+    check_skipped(&gateway, "checked-first");
+    // Nobody else can serve: told at once, and without a word of Envoy's.
+    ask(&gateway, "checked", false).assert_refusal(503, "no_healthy_provider");
+    ask(&gateway, "checked", true).assert_refusal(503, "no_healthy_provider");
+    gateway.simulator.health("azure", 200);
+    await_served(&gateway, "checked-first", "checked");
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_model_that_fails_again_and_again_is_left_alone_for_a_while() {
+    let gateway = gateway();
+    gateway.simulator.rule("azure", "judged-fails", &json!({"status": 500}));
+    for _ in 0..2 {
+        let answer = gateway.send(call(&request("judged-first", "judged-fails", true)));
+        assert_eq!(answer.header("x-pointsman-attempts"), Some("2"), "{answer:?}");
+    }
+    await_healthy(&gateway, "judged", 0);
+    check_skipped(&gateway, "judged-first");
+    await_served(&gateway, "judged-first", "judged");
+}

@@ -1,0 +1,226 @@
+//! An outage of one model is not an outage of the product: nothing is lost that a healthy model could serve.
+
+use crate::standard::{POLICY, ask};
+use crate::unsteady::{at_once, call, gateway, is_served, request, revive, script, slow};
+use pointsman_integration::deadline::await_true;
+use pointsman_integration::gateway::{Gateway, cluster};
+use pointsman_integration::response::Response;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn two_hundred_at_once_are_all_served_by_the_fallback() {
+    let gateway = gateway();
+    gateway.simulator.rule("openai", "two-hundred", &json!({"status": 503}));
+    for task in ["refusing", "failing"] {
+        let start = Instant::now();
+        let answers = at_once(200, |number| {
+            let stream = number % 2 == 0;
+            (stream, gateway.send(call(&request(task, "two-hundred", stream))))
+        });
+        println!("{task}: 200 at once took {:?}", start.elapsed());
+        let lost: Vec<_> = answers.iter().filter(|(stream, answer)| !is_served(answer, *stream)).collect();
+        assert!(lost.is_empty(), "{task}: {} of 200 lost, such as {:?}", lost.len(), lost[0]);
+        for (_, answer) in &answers {
+            let said = ["x-pointsman-model", "x-pointsman-attempts"].map(|name| answer.header(name));
+            assert_eq!(said, [Some("local"), Some("2")]);
+        }
+        let asked: BTreeSet<&str> = answers.iter().map(|(_, answer)| answer.trace_id()).collect();
+        assert_eq!(asked.len(), 200);
+        await_true("200 audit records", || {
+            let lines = gateway.access_log().lines();
+            let records = lines.iter().filter(|line| line["fallback_used"] == true && line["error_code"].is_null());
+            records.filter(|line| line["trace_id"].as_str().is_some_and(|id| asked.contains(id))).count() == 200
+        });
+    }
+}
+
+/// How a caller fared.
+#[derive(Default, Debug)]
+struct Fared {
+    asked: usize,
+    by_primary: usize,
+    by_fallback: usize,
+    /// Streams that had begun when their provider died: nobody can go on with another's sentence.
+    cut: usize,
+    lost: Vec<String>,
+}
+
+impl Fared {
+    fn note(&mut self, answer: &Response, stream: bool) {
+        self.asked += 1;
+        if is_served(answer, stream) {
+            match answer.header("x-pointsman-model") {
+                Some("local") => self.by_fallback += 1,
+                _ => self.by_primary += 1,
+            }
+        } else if stream && answer.status == 200 && answer.text().contains("\"choices\"") {
+            self.cut += 1;
+        } else {
+            self.lost.push(format!("{} complete: {} {}", answer.status, answer.complete, answer.text()));
+        }
+    }
+
+    fn add(mut self, other: Self) -> Self {
+        self.asked += other.asked;
+        self.by_primary += other.by_primary;
+        self.by_fallback += other.by_fallback;
+        self.cut += other.cut;
+        self.lost.extend(other.lost);
+        self
+    }
+}
+
+/// Keeps asking, by a few callers at once, until told to stop.
+fn keep_asking(gateway: &Gateway, callers: usize, document: impl Fn(bool) -> Value + Sync, stop: &AtomicBool) -> Fared {
+    let ask = |caller: usize| {
+        let mut fared = Fared::default();
+        let mut stream = caller % 2 == 0;
+        while !stop.load(Ordering::Relaxed) {
+            fared.note(&gateway.send(call(&document(stream))), stream);
+            stream = !stream;
+        }
+        fared
+    };
+    at_once(callers, ask).into_iter().fold(Fared::default(), Fared::add)
+}
+
+/// The primary's process is killed and started again every second. `POINTSMAN_LONG=1` makes it a minute.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_primary_that_dies_and_comes_back_every_second_costs_no_request() {
+    let gateway = gateway();
+    let seconds = if std::env::var_os("POINTSMAN_LONG").is_some() { 60 } else { 12 };
+    let stop = AtomicBool::new(false);
+    let prompt = script(&json!({"chunks": 5, "chunk_ms": 4}));
+    let fared = std::thread::scope(|scope| {
+        let load = scope.spawn(|| keep_asking(&gateway, 6, |stream| request("flapping", &prompt, stream), &stop));
+        let end = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < end {
+            let mut primary = revive();
+            std::thread::sleep(Duration::from_secs(1));
+            primary.signal("KILL");
+            primary.end();
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        stop.store(true, Ordering::Relaxed);
+        load.join().expect("ends well")
+    });
+    let Fared { asked, by_primary, by_fallback, cut, lost } = &fared;
+    println!(
+        "{seconds} s: {asked} asked, {by_primary} by the primary, {by_fallback} by the fallback, {cut} cut, {} lost",
+        lost.len()
+    );
+    assert!(lost.is_empty(), "{} of {asked} lost, such as {}", lost.len(), lost[0]);
+    assert!(*by_primary > 20 && *by_fallback > 20, "{fared:?}");
+    assert_eq!(asked - cut, by_primary + by_fallback);
+    // At each death each of the six callers can have one stream under way.
+    assert!(*cut as u64 <= 6 * seconds.div_ceil(2), "{cut} streams cut");
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_reload_under_load_drops_neither_requests_nor_open_streams() {
+    let gateway = Gateway::start(POLICY);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| keep_asking(&gateway, 3, |stream| request("chat", "under-load", stream), &stop));
+        let streams = scope.spawn(|| at_once(20, |_| gateway.send(call(&request("big", &slow(50, 100), true)))));
+        for round in 0..4 {
+            let seen = gateway.process.lines().len();
+            gateway.replace_policy(&POLICY.replace("max_nesting: 20", &format!("max_nesting: {}", 21 + round)));
+            gateway
+                .process
+                .await_line_after(seen, "policy applied", |line| line.starts_with("policy applied").then_some(()));
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        let dropped: Vec<_> =
+            streams.join().expect("ends well").into_iter().filter(|answer| !is_served(answer, true)).collect();
+        stop.store(true, Ordering::Relaxed);
+        let fared = load.join().expect("ends well");
+        assert!(dropped.is_empty(), "{} streams dropped, such as {:?}", dropped.len(), dropped[0]);
+        assert!(fared.lost.is_empty() && fared.cut == 0 && fared.asked > 20, "{fared:?}");
+    });
+}
+
+/// Every task of the shipped policy, while its hosted provider first hangs and then refuses connections.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn offline_every_task_with_a_local_model_goes_on() {
+    let hybrid = include_str!("../../../policies/hybrid.yaml");
+    let policy = format!("{hybrid}\nresilience: {{first_token_timeout: 1s, attempt_timeout: 1s}}\n");
+    // Takes connections, and never answers.
+    let network = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let address = network.local_addr().expect("has an address");
+    let gateway = Gateway::start_over(&policy, &[], |_| vec![("openai", cluster("openai", address, ""))]);
+    let all = || {
+        let tasks = ["extract", "classify", "chat", "summarize", "code", "reasoning"];
+        at_once(2 * tasks.len(), |number| {
+            let (task, stream) = (tasks[number / 2], number % 2 == 0);
+            let answer = gateway.send(call_as("sk-demo-enterprise", &request(task, "offline", stream)));
+            assert!(is_served(&answer, stream), "{task}, stream: {stream}: {answer:?}");
+            assert!(answer.header("x-pointsman-model").is_some_and(|model| model.starts_with("local-")), "{answer:?}");
+        });
+    };
+    all();
+    drop(network);
+    all();
+    let alone = gateway.send(call_as("sk-demo-enterprise", &ask("hosted-mid", "offline")));
+    alone.assert_refusal(503, "provider_unreachable");
+}
+
+fn call_as(key: &str, document: &Value) -> pointsman_integration::call::Call {
+    pointsman_integration::call::Call::chat_json(document).key(key)
+}
+
+/// A rule that holds for the first `times` requests that contain `mark`.
+fn fail(gateway: &Gateway, mark: &str, times: u32, respond: &Value) {
+    // OpenAI's listener.
+    let when = json!({"listener": 2, "body_contains": mark});
+    gateway.simulator.add_rule(&json!({"when": when, "times": times, "respond": respond}));
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_chain_that_names_a_model_twice_gives_it_a_second_try() {
+    let gateway = gateway();
+    for stream in [false, true] {
+        let mark = format!("second-try-{stream}");
+        fail(&gateway, &mark, 1, &json!({"status": 500}));
+        let answer = gateway.send(call(&request("again", &mark, stream)));
+        assert!(is_served(&answer, stream), "{answer:?}");
+        let said =
+            ["x-pointsman-model", "x-pointsman-attempts", "x-pointsman-fallback"].map(|name| answer.header(name));
+        assert_eq!(said, [Some("first"), Some("2"), Some("false")]);
+        assert_eq!(gateway.simulator.of(answer.trace_id()).len(), 2);
+        let audit = gateway.audit(answer.trace_id());
+        assert_eq!((&audit["retry_count"], &audit["fallback_used"]), (&json!(1), &json!(false)), "{audit}");
+        assert_eq!(audit["failed_attempts"], json!([{"model": "first", "reason": "status_500"}]), "{audit}");
+
+        let mark = format!("both-tries-{stream}");
+        fail(&gateway, &mark, 2, &json!({"status": 500}));
+        let answer = gateway.send(call(&request("again", &mark, stream)));
+        answer.assert_refusal(502, "provider_error");
+        assert_eq!(answer.header("x-pointsman-attempts"), Some("2"));
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_providers_wait_is_kept_before_that_provider_is_tried_again_and_no_other() {
+    let gateway = gateway();
+    let busy = json!({"status": 429, "headers": [["retry-after", "2"]]});
+    for (task, model, waits) in [("again", "first", true), ("failing", "local", false)] {
+        let mark = format!("wait-{task}");
+        fail(&gateway, &mark, 1, &busy);
+        let start = Instant::now();
+        let answer = gateway.send(call(&request(task, &mark, true)));
+        let took = start.elapsed();
+        assert_eq!(answer.header("x-pointsman-model"), Some(model), "{answer:?}");
+        assert_eq!(took >= Duration::from_secs(2), waits, "{task}: {took:?}");
+    }
+}

@@ -19,7 +19,7 @@ fn two_hundred_at_once_are_all_served_by_the_fallback() {
     for task in ["refusing", "failing"] {
         let start = Instant::now();
         let answers = at_once(200, |number| {
-            let stream = number % 2 == 0;
+            let stream = number.is_multiple_of(2);
             (stream, gateway.send(call(&request(task, "two-hundred", stream))))
         });
         println!("{task}: 200 at once took {:?}", start.elapsed());
@@ -79,7 +79,7 @@ impl Fared {
 fn keep_asking(gateway: &Gateway, callers: usize, document: impl Fn(bool) -> Value + Sync, stop: &AtomicBool) -> Fared {
     let ask = |caller: usize| {
         let mut fared = Fared::default();
-        let mut stream = caller % 2 == 0;
+        let mut stream = caller.is_multiple_of(2);
         while !stop.load(Ordering::Relaxed) {
             fared.note(&gateway.send(call(&document(stream))), stream);
             stream = !stream;
@@ -160,7 +160,7 @@ fn offline_every_task_with_a_local_model_goes_on() {
     let all = || {
         let tasks = ["extract", "classify", "chat", "summarize", "code", "reasoning"];
         at_once(2 * tasks.len(), |number| {
-            let (task, stream) = (tasks[number / 2], number % 2 == 0);
+            let (task, stream) = (tasks[number / 2], number.is_multiple_of(2));
             let answer = gateway.send(call_as("sk-demo-enterprise", &request(task, "offline", stream)));
             assert!(is_served(&answer, stream), "{task}, stream: {stream}: {answer:?}");
             assert!(answer.header("x-pointsman-model").is_some_and(|model| model.starts_with("local-")), "{answer:?}");

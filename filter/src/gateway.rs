@@ -162,6 +162,7 @@ fn set_response_headers(headers: &[(&'static str, String)]) {
     }
 }
 
+const RESPONSE_CODE: &str = "response\0code";
 const CODE_DETAILS: &str = "response\0code_details";
 
 impl Context for Gateway {}
@@ -309,7 +310,9 @@ impl HttpContext for Gateway {
         self.release();
         if self.exchange.is_cut_off() {
             let details = host::property(CODE_DETAILS).unwrap_or_default();
-            self.exchange.cut_off(std::str::from_utf8(&details).unwrap_or_default(), last_attempt());
+            let status = host::property(RESPONSE_CODE).and_then(|code| code.first_chunk::<8>().copied());
+            let status = status.and_then(|code| u16::try_from(i64::from_le_bytes(code)).ok()).unwrap_or(0);
+            self.exchange.cut_off(std::str::from_utf8(&details).unwrap_or_default(), status, last_attempt());
         }
         let now = host::now_ms();
         let policy = &self.shared.policy;

@@ -19,6 +19,7 @@ const ATTEMPT_COUNT: &str = "upstream\0request_attempt_count";
 /// One attempt.
 #[derive(Default)]
 pub struct ModelStage {
+    fails_at_end: bool,
     request: RequestBody,
     response: ResponseBody,
     /// Place in the plan, model and number of the attempt.
@@ -56,6 +57,11 @@ enum ResponseBody {
 }
 
 impl ModelStage {
+    /// A new attempt; `fails_at_end`: whether it may be failed at the very end of its answer.
+    pub fn new(fails_at_end: bool) -> Self {
+        Self { fails_at_end, ..Self::default() }
+    }
+
     fn refuse(&mut self, why: &str) -> Action {
         host::log(LogLevel::Error, why);
         let reply = Reply::refusal(&Refusal::Internal);
@@ -97,6 +103,11 @@ impl ModelStage {
         match verdict {
             None => return false,
             Some(Ok(())) => self.response = ResponseBody::Pass,
+            // The gateway stage tells the caller what is wrong with it.
+            Some(Err(failure)) if end_of_stream && !self.fails_at_end => {
+                self.failed(failure.code);
+                self.response = ResponseBody::Pass;
+            }
             Some(Err(failure)) => {
                 self.fail(failure);
                 host::replace_prefix(BufferType::HttpResponseBody, held.len(), b"");

@@ -19,7 +19,9 @@ enum Role {
     #[default]
     Unconfigured,
     Gateway(Rc<Shared>),
-    Model,
+    Model {
+        fails_at_end: bool,
+    },
 }
 
 impl Context for Root {}
@@ -29,7 +31,7 @@ impl RootContext for Root {
         let text = host::buffer(BufferType::PluginConfiguration, 0, size);
         match plugin_config(&text) {
             Ok(PluginConfig::Gateway(policy)) => self.role = Role::Gateway(Rc::new(Shared::new(*policy))),
-            Ok(PluginConfig::Model) => self.role = Role::Model,
+            Ok(PluginConfig::Model { fails_at_end }) => self.role = Role::Model { fails_at_end },
             Err(problems) => {
                 for problem in problems.iter().take(20) {
                     host::log(LogLevel::Error, &format!("pointsman: invalid policy: {problem}"));
@@ -43,9 +45,9 @@ impl RootContext for Root {
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
         match &self.role {
             Role::Gateway(shared) => Some(Box::new(Gateway::new(Rc::clone(shared)))),
-            Role::Model => Some(Box::new(ModelStage::default())),
+            Role::Model { fails_at_end } => Some(Box::new(ModelStage::new(*fails_at_end))),
             // Never configured, so never asked; a request that came all the same would be refused.
-            Role::Unconfigured => Some(Box::new(ModelStage::default())),
+            Role::Unconfigured => Some(Box::new(ModelStage::new(true))),
         }
     }
 

@@ -79,6 +79,8 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
         // A model that thinks, or answers in one piece, can be silent for longer than Envoy's five minutes. OpenAI's
         // clients give up after ten.
         "stream_idle_timeout": "900s",
+        "local_reply_config": local_replies(),
+        "always_set_request_id_in_response": true,
         "http_filters": [filter, {
             "name": "envoy.filters.http.router",
             "typed_config": {
@@ -98,6 +100,31 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
             "typed_config": manager,
         }]}],
     })
+}
+
+/// What Envoy says by itself where the module cannot speak any more: an answer that is held breaks off, or a request is
+/// not one. The module's own replies have none of these flags.
+fn local_replies() -> Value {
+    let told = |flags: &[&str], code: &str, message: &str| {
+        let error = json!({"error": {"message": message, "type": "server_error", "param": null, "code": code}});
+        json!({
+            "filter": {"response_flag_filter": {"flags": flags}},
+            "body_format_override": {
+                "text_format_source": {"inline_string": error.to_string()},
+                "content_type": "application/json",
+            },
+        })
+    };
+    // Only a request with one attempt can break off so.
+    let attempted = json!([{"header": {"key": "x-pointsman-attempts", "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]);
+    let mut timeout = told(&["UT"], "first_token_timeout", "The model's provider did not answer in time.");
+    timeout["headers_to_add"] = attempted.clone();
+    let broken = ["UC", "UR", "LR", "UPE"];
+    let mut broken = told(&broken, "provider_unreachable", "The model's provider is not available. Try again later.");
+    broken["headers_to_add"] = attempted;
+    broken["status_code"] = 503.into();
+    let other = ["LH", "UH", "UF", "UO", "NR", "NC", "DT", "DPE", "SI", "OM", "URX", "UMSDR"];
+    json!({"mappers": [timeout, broken, told(&other, "gateway_error", "The request could not be served.")]})
 }
 
 /// Before Envoy 1.37 the connection's limit is also the limit of what a filter may hold of an HTTP/1.1 request.

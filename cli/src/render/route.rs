@@ -75,7 +75,8 @@ fn idle_route(route: &Value, ms: u64) -> Value {
     let mut route = route.clone();
     route["name"] = format!("pointsman stream {ms}ms").into();
     route["match"]["headers"] = json!([{"name": IDLE_HEADER, "string_match": {"exact": ms.to_string()}}]);
-    route["route"]["retry_policy"]["per_try_idle_timeout"] = seconds(ms).into();
+    // The one of the retry policy has no effect here.
+    route["route"]["idle_timeout"] = seconds(ms).into();
     route
 }
 

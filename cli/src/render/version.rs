@@ -33,6 +33,12 @@ impl EnvoyVersion {
     pub fn has_route_buffer_limit(self) -> bool {
         self >= Self(37)
     }
+
+    /// Whether an attempt may be failed at the very end of its answer: Envoy 1.36 crashes where a retry follows; seen to
+    /// work from 1.38 on.
+    pub fn survives_failure_at_end(self) -> bool {
+        self >= Self(38)
+    }
 }
 
 /// Why a text is no version to render for.

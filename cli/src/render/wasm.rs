@@ -33,7 +33,11 @@ pub fn filter(settings: &Settings, role: &str, configuration: &Value) -> Value {
 
 /// The model stage, an upstream filter of every plan cluster.
 pub fn model_stage(settings: &Settings) -> Value {
-    json!({"name": "pointsman.model", "typed_config": filter(settings, "model", &json!({"role": "model"}))})
+    let configuration = match settings.version.survives_failure_at_end() {
+        true => json!({"role": "model"}),
+        false => json!({"role": "model", "fails_at_end": false}),
+    };
+    json!({"name": "pointsman.model", "typed_config": filter(settings, "model", &configuration)})
 }
 
 /// The gateway stage under a policy.

@@ -64,6 +64,8 @@ impl Program {
         let mut arguments: Vec<OsString> = ["--disable-hot-restart", "-l", "warning", "-c"].map(OsString::from).into();
         arguments.push(directory.join("bootstrap.yaml").into());
         arguments.extend(["--admin-address-path".into(), address_file.clone().into()]);
+        // Envoy keeps log lines for ten seconds otherwise, and people look for them at once.
+        arguments.extend(["--file-flush-interval-msec", "500"].map(OsString::from));
         if let Some(workers) = concurrency {
             arguments.extend(["--concurrency".into(), workers.to_string().into()]);
         }

@@ -33,8 +33,6 @@ pub enum Answer {
         text_bytes: usize,
         /// Whether the whole body came and was a completion.
         complete: bool,
-        /// Why it broke off, if it did.
-        cut_off: Option<&'static str>,
     },
     /// A stream.
     Stream(Box<Stream>),
@@ -72,19 +70,19 @@ impl Answer {
         }
     }
 
-    /// Takes over why the answer broke off.
-    pub fn cut_off(&mut self, why: &'static str) {
+    /// Takes over why the answer broke off, and the status that the caller got of Envoy.
+    pub fn cut_off(&mut self, why: &'static str, status: u16) {
         match self {
             Self::Stream(stream) => stream.error = Some(why),
-            Self::Whole { cut_off, .. } => *cut_off = Some(why),
-            Self::None => *self = Self::Failed { status: 0, code: Some(why) },
+            // It was held, so the caller has Envoy's own reply instead.
+            Self::Whole { .. } | Self::None => *self = Self::Failed { status, code: Some(why) },
             Self::Own { .. } | Self::Failed { .. } => {}
         }
     }
 
     /// A whole completion, its body still to come.
     pub fn whole(status: u16) -> Self {
-        Self::Whole { status, usage: None, text_bytes: 0, complete: false, cut_off: None }
+        Self::Whole { status, usage: None, text_bytes: 0, complete: false }
     }
 
     /// A stream, all of it still to come. `hide_usage`: the caller did not ask for the usage chunk.
@@ -106,7 +104,7 @@ impl Answer {
         match self {
             Self::None => Some("no_response"),
             Self::Own { code, .. } | Self::Failed { code, .. } => *code,
-            Self::Whole { complete, cut_off, .. } => (!complete).then(|| cut_off.unwrap_or("invalid_response")),
+            Self::Whole { complete, .. } => (!complete).then_some("invalid_response"),
             Self::Stream(stream) => match stream.error {
                 Some(error) => Some(error),
                 None if !stream.ended => Some("stream_aborted"),

@@ -14,7 +14,7 @@ use crate::policy::{ModelId, Policy, TenantId};
 use crate::provider_error;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
-use crate::request_head::{RequestHead, data_class};
+use crate::request_head::RequestHead;
 use crate::route::{self, Hints, Load, Plan};
 use crate::usage::Usage;
 
@@ -222,7 +222,7 @@ impl Exchange {
         let task = head.task.map(|task| text("x-pointsman-task", task)).transpose()?;
         let class = match head.data_class {
             None => None,
-            Some(value) => Some(data_class(value).ok_or_else(|| {
+            Some(class) => Some(class.map_err(|()| {
                 let message =
                     "The header 'x-pointsman-data-class' is one of public, internal, confidential, regulated.";
                 Refusal::InvalidField("x-pointsman-data-class".to_owned(), message.to_owned())
@@ -337,6 +337,10 @@ impl Exchange {
         };
         self.answer = Answer::failed(status, provider_error::cause(head.details));
         if head.end_of_stream {
+            // The answer that replaces this one has none of its headers.
+            if let Some(served) = self.routed.as_mut().and_then(|routed| routed.served.as_mut()) {
+                served.told = false;
+            }
             let Whole { headers, replace } = self.whole_body(policy, b"");
             let (status, body) = replace.unwrap_or((502, Vec::new()));
             return OnResponseHead::Replace(Reply { status, headers, body, code: None });

@@ -35,13 +35,17 @@ pub enum PluginConfig {
     /// The gateway stage, under this policy.
     Gateway(Box<Policy>),
     /// The model stage, which is told everything by the gateway stage.
-    Model,
+    Model {
+        /// Whether it may fail an attempt at the very end of its answer. Envoy 1.36 crashes if a retry follows that.
+        fails_at_end: bool,
+    },
 }
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawPluginConfig<'a> {
     role: Role,
+    fails_at_end: Option<bool>,
     /// Read apart, so that its mistakes are named by their place.
     #[serde(borrow)]
     policy: Option<&'a serde_json::value::RawValue>,
@@ -61,14 +65,16 @@ enum Role {
 pub fn plugin_config(text: &[u8]) -> Result<PluginConfig, Vec<Problem>> {
     let problem = |message: String| Err(vec![Problem::new("", message)]);
     match serde_json::from_slice(text) {
-        Ok(RawPluginConfig { role: Role::Gateway, policy: Some(policy) }) => {
+        Ok(RawPluginConfig { role: Role::Gateway, policy: Some(policy), .. }) => {
             from_json(policy.get().as_bytes()).map(|policy| PluginConfig::Gateway(Box::new(policy)))
         }
-        Ok(RawPluginConfig { role: Role::Model, policy: None }) => Ok(PluginConfig::Model),
-        Ok(RawPluginConfig { role: Role::Gateway, policy: None }) => {
+        Ok(RawPluginConfig { role: Role::Model, policy: None, fails_at_end }) => {
+            Ok(PluginConfig::Model { fails_at_end: fails_at_end.unwrap_or(true) })
+        }
+        Ok(RawPluginConfig { role: Role::Gateway, policy: None, .. }) => {
             problem("the role \"gateway\" needs a policy".into())
         }
-        Ok(RawPluginConfig { role: Role::Model, policy: Some(_) }) => {
+        Ok(RawPluginConfig { role: Role::Model, policy: Some(_), .. }) => {
             problem("the role \"model\" takes no policy".into())
         }
         Err(e) => problem(format!("the plugin configuration is not readable: {e}")),

@@ -201,7 +201,8 @@ impl Policy {
 
     /// Every idle timeout of streams that a request can ask for, in milliseconds: a route each.
     pub fn idle_timeouts_ms(&self) -> std::collections::BTreeSet<u64> {
-        self.tasks.iter().map(|t| &t.resilience).chain([&self.resilience]).map(Resilience::idle_ms).collect()
+        let tasks = self.tasks.iter().flat_map(|t| (1..=t.chain.len()).map(|attempts| t.resilience.idle_ms(attempts)));
+        tasks.chain([self.resilience.idle_ms(1)]).collect()
     }
 
     /// The provider that serves `model`.

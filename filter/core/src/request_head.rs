@@ -22,8 +22,8 @@ pub struct RequestHead<'a> {
     pub task: Option<&'a [u8]>,
     /// `x-pointsman-deadline-ms`
     pub deadline: Option<&'a [u8]>,
-    /// `x-pointsman-data-class`
-    pub data_class: Option<&'a [u8]>,
+    /// `x-pointsman-data-class`: the highest that was sent, or an error if one is none.
+    pub data_class: Option<Result<DataClass, ()>>,
     /// `x-request-id`, which Envoy sets.
     pub request_id: Option<&'a [u8]>,
     authorization: Option<&'a [u8]>,
@@ -61,7 +61,13 @@ impl<'a> RequestHead<'a> {
                 b"content-length" => head.content_length = std::str::from_utf8(value).ok().and_then(|n| n.parse().ok()),
                 b"content-encoding" => head.is_encoded |= !value.is_empty() && !value.eq_ignore_ascii_case(b"identity"),
                 b"x-pointsman-task" => head.task = head.task.or(Some(value)),
-                b"x-pointsman-data-class" => head.data_class = head.data_class.or(Some(value)),
+                b"x-pointsman-data-class" => {
+                    head.data_class = match (head.data_class, data_class(value)) {
+                        (None, Some(class)) => Some(Ok(class)),
+                        (Some(Ok(other)), Some(class)) => Some(Ok(class.max(other))),
+                        _ => Some(Err(())),
+                    }
+                }
                 b"x-pointsman-deadline-ms" => head.deadline = head.deadline.or(Some(value)),
                 b"x-request-id" => head.request_id = head.request_id.or(Some(value)),
                 b"authorization" => head.authorization = head.authorization.or(Some(value)),

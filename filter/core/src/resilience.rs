@@ -102,17 +102,21 @@ impl Resilience {
         }
     }
 
-    /// The silence after which Envoy cuts a stream, in milliseconds: there is a route for each value.
+    /// The silence after which Envoy cuts a stream of `attempts` attempts, in milliseconds: there is a route for each value.
     ///
-    /// Envoy's timer for it runs before the first event too, so it must not be shorter than the first token's.
-    pub fn idle_ms(&self) -> u64 {
-        self.chunk_ms.max(self.first_token_ms)
+    /// Envoy's timer for it runs before the first event too, so it must not be shorter than all attempts may take to theirs.
+    pub fn idle_ms(&self, attempts: usize) -> u64 {
+        let first_tokens = self.first_token_ms.saturating_add(1000).saturating_mul(attempts as u64);
+        self.chunk_ms.max(if attempts > 1 { first_tokens } else { self.first_token_ms })
     }
 
     /// The headers for one request of `attempts` attempts. `deadline_ms`: the caller's own, which only shortens.
     pub fn headers(&self, attempts: usize, stream: bool, deadline_ms: Option<u64>) -> Vec<(&'static str, String)> {
         let request_ms = deadline_ms.map_or(self.request_ms, |ms| ms.min(self.request_ms));
         let attempt_ms = if stream { self.first_token_ms } else { self.attempt_ms };
+        // The timer of an attempt runs to its headers. Where nothing holds those, the request's timer ends the rest.
+        let whole_attempt_ms = attempt_ms.saturating_add(1000);
+        let request_ms = if attempts == 1 && !stream { request_ms.min(whole_attempt_ms) } else { request_ms };
         let mut headers = Vec::with_capacity(6);
         headers.push(("x-envoy-upstream-rq-timeout-ms", request_ms.to_string()));
         // Envoy ignores one that is not shorter than the whole.
@@ -120,7 +124,7 @@ impl Resilience {
             headers.push(("x-envoy-upstream-rq-per-try-timeout-ms", attempt_ms.to_string()));
         }
         if stream {
-            headers.push((IDLE_HEADER, self.idle_ms().to_string()));
+            headers.push((IDLE_HEADER, self.idle_ms(attempts).to_string()));
         }
         // Without these Envoy keeps no copy of the request for another attempt.
         if attempts > 1 {
@@ -187,7 +191,7 @@ mod tests {
             |headers: Vec<(&'static str, String)>, name| headers.into_iter().find(|(n, _)| *n == name).map(|h| h.1);
         let per_try = "x-envoy-upstream-rq-per-try-timeout-ms";
         assert_eq!(find(headers(TaskResilience::default(), 1, true, None), per_try).unwrap(), "30000");
-        assert_eq!(find(headers(TaskResilience::default(), 1, false, None), per_try).unwrap(), "120000");
+        assert_eq!(find(headers(TaskResilience::default(), 2, false, None), per_try).unwrap(), "120000");
         let codes = "x-envoy-retriable-status-codes";
         assert_eq!(find(headers(TaskResilience::default(), 1, true, None), codes), None);
         let own = TaskResilience { retry_on_status: Some(vec![503]), hedge: true, ..TaskResilience::default() };
@@ -201,8 +205,9 @@ mod tests {
             let task = TaskResilience { first_token_timeout: Some(Time(first_token)), ..TaskResilience::default() };
             Resilience::of_task(&config::Resilience::default(), &task, "tasks.t", &mut Vec::new())
         };
-        assert_eq!(resilience(10_000).idle_ms(), 60_000);
-        assert_eq!(resilience(90_000).idle_ms(), 90_000);
+        assert_eq!(resilience(10_000).idle_ms(1), 60_000);
+        assert_eq!(resilience(90_000).idle_ms(1), 90_000);
+        assert_eq!(resilience(50_000).idle_ms(3), 153_000);
         assert!(!resilience(1).headers(1, false, None).iter().any(|(name, _)| *name == IDLE_HEADER));
     }
 

@@ -1,11 +1,14 @@
-//! The policy that Pointsman runs under in the bench: two providers, so that the plan has a fallback.
+//! The policy that Pointsman runs under in the bench: two providers, so that the task's plan has a fallback.
 
 use crate::scenario::CALLER_KEY;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// The model that callers name.
+/// The model that callers name: a plan of one attempt.
 pub const MODEL: &str = "small";
+
+/// The task that other callers name: a plan of two attempts.
+pub const TASK: &str = "chat";
 
 /// Its providers.
 pub const PROVIDERS: [&str; 2] = ["vllm", "openai"];

@@ -1,5 +1,6 @@
 //! What is sent, and what comes back.
 
+use crate::policy::{MODEL, TASK};
 use crate::prompt::Text;
 use serde_json::{Value, json};
 
@@ -33,7 +34,15 @@ pub fn all() -> Vec<Scenario> {
         stream: false,
         information: order == ModelAt::Start || text == Text::Asian,
         latency: name == "chat_2k",
-        body: chat_body(&text.escaped(bytes), order, false),
+        body: chat_body(&text.escaped(bytes), MODEL, order, false),
+    };
+    let with_fallback = |name, connections, bytes| Scenario {
+        name,
+        connections,
+        stream: false,
+        information: true,
+        latency: false,
+        body: chat_body(&English.escaped(bytes), TASK, AfterMessages, false),
     };
     use ModelAt::{AfterMessages, Start};
     use Text::{Asian, English};
@@ -47,8 +56,10 @@ pub fn all() -> Vec<Scenario> {
             stream: true,
             information: false,
             latency: true,
-            body: chat_body(&English.escaped(2_000), AfterMessages, true),
+            body: chat_body(&English.escaped(2_000), MODEL, AfterMessages, true),
         },
+        with_fallback("chat_2k, fallback", 16, 2_000),
+        with_fallback("chat_1m, fallback", 4, 1_000_000),
         chat("chat_2k, model first", 16, 2_000, Start, English),
         chat("chat_100k, model first", 8, 100_000, Start, English),
         chat("chat_1m, model first", 4, 1_000_000, Start, English),
@@ -65,10 +76,10 @@ enum ModelAt {
     Start,
 }
 
-fn chat_body(prompt: &str, order: ModelAt, stream: bool) -> String {
+fn chat_body(prompt: &str, model: &str, order: ModelAt, stream: bool) -> String {
     let system = r#"{"role":"system","content":"You are a careful assistant. Answer in plain words."}"#;
     let messages = format!(r#""messages":[{system},{{"role":"user","content":"{prompt}"}}]"#);
-    let model = format!(r#""model":"{}""#, crate::policy::MODEL);
+    let model = format!(r#""model":"{model}""#);
     let stream = if stream { r#","stream":true"# } else { "" };
     match order {
         ModelAt::AfterMessages => format!(r#"{{{messages},{model},"max_tokens":256{stream},"temperature":0.2}}"#),

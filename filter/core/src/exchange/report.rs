@@ -22,12 +22,19 @@ impl Exchange {
 
     /// Takes over why the answer broke off, by Envoy's `response.code_details`, and the last attempt by the model
     /// stage's record.
-    pub fn cut_off(&mut self, details: &str, last_attempt: Option<(usize, u32)>) {
+    ///
+    /// `status`: what Envoy answered, if it could.
+    pub fn cut_off(&mut self, details: &str, status: u16, last_attempt: Option<(usize, u32)>) {
         if let Some(routed) = self.routed.as_mut().filter(|routed| routed.served.is_none()) {
             routed.served = routed.last_attempt(last_attempt);
         }
+        let own_deadline = self.caller.as_ref().is_some_and(|caller| caller.deadline_ms.is_some());
+        let is_direct = self.routed.as_ref().is_some_and(|routed| routed.is_direct);
         if let Some(why) = provider_error::cause(details) {
-            self.answer.cut_off(why);
+            // Without a model stage the attempt's time is the request's.
+            let why =
+                if why == "deadline_exceeded" && is_direct && !own_deadline { "first_token_timeout" } else { why };
+            self.answer.cut_off(why, status);
         }
     }
 

@@ -3,12 +3,12 @@
 
 ENVOY_VERSION ?= 1.40.0
 MATRIX ?= 1.36.4 1.38.2 1.40.0
-TOOLS := .tools
-ENVOY ?= $(CURDIR)/$(TOOLS)/envoy-$(ENVOY_VERSION)/bin/envoy
+TOOLS := $(CURDIR)/.tools
+ENVOY ?= $(TOOLS)/envoy-$(ENVOY_VERSION)/bin/envoy
 WASM := $(CURDIR)/target/wasm32-wasip1/release/pointsman.wasm
 NOOP := $(CURDIR)/target/wasm32-wasip1/release/noop.wasm
 BIN := $(CURDIR)/target/native
-PYTHON := $(CURDIR)/$(TOOLS)/python/bin/python
+PYTHON := $(TOOLS)/python/bin/python
 export ENVOY
 
 .PHONY: all demo test test-native test-envoy test-matrix check bench wasm native clean
@@ -70,7 +70,7 @@ test-envoy: wasm native $(ENVOY) $(PYTHON) integration/clients/node_modules
 # The real-Envoy tests on every version that the design supports.
 test-matrix:
 	@for version in $(MATRIX); do echo "=== Envoy $$version"; \
-	  $(MAKE) --no-print-directory test-envoy ENVOY=$(CURDIR)/$(TOOLS)/envoy-$$version/bin/envoy || exit 1; done
+	  $(MAKE) --no-print-directory test-envoy ENVOY=$(TOOLS)/envoy-$$version/bin/envoy || exit 1; done
 
 check: wasm native $(ENVOY)
 	cargo fmt --check

@@ -44,6 +44,16 @@ integration/clients/node_modules: integration/clients/package-lock.json
 	@cd integration/clients && npm ci --silent --no-audit --no-fund
 	@touch $@
 
+# Redis and the HTTP bridge before it, for the tests of the stores that many Envoys share. Debian's packages; their services are
+# not needed, the tests start their own.
+$(TOOLS)/redis:
+	@mkdir -p $(TOOLS)
+	@if ! { command -v redis-server && command -v webdis; } >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ]; then root=; else root="sudo -n"; fi; \
+	  { $$root apt-get update -qq && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server webdis; } >/dev/null \
+	  || { echo "missing: redis-server and webdis, and apt-get could not install them. On Debian: apt-get install redis-server webdis." >&2; exit 1; }; fi
+	@touch $@
+
 wasm: $(TOOLS)/wasm-target
 	@cargo build -q --release --locked --target wasm32-wasip1 -p pointsman-filter -p pointsman-noop
 	@echo "pointsman.wasm: $$(wc -c < $(WASM)) bytes"
@@ -63,7 +73,7 @@ test: test-native test-envoy
 test-native:
 	cargo test -q --locked
 
-test-envoy: wasm native $(ENVOY) $(PYTHON) integration/clients/node_modules
+test-envoy: wasm native $(ENVOY) $(PYTHON) $(TOOLS)/redis integration/clients/node_modules
 	POINTSMAN_BIN=$(BIN) POINTSMAN_WASM=$(WASM) POINTSMAN_PYTHON=$(PYTHON) \
 	  cargo test -q --locked -p pointsman -p pointsman-integration -- --include-ignored
 

@@ -115,6 +115,18 @@ fn a_mistake_in_a_providers_file_is_named_with_the_file() {
 }
 
 #[test]
+fn the_bridge_to_redis_is_a_cluster_of_the_operators_own() {
+    let policy = format!("redis: {{cluster: store}}\n{}", policy("KEY"));
+    let (a, b) = (cluster("a", 1), cluster("b", 2));
+    assert_eq!(
+        refused("no-bridge", &policy, &[("a.yaml", &a), ("b.yaml", &b)]).1,
+        "HERE/providers: no file has the cluster of the bridge to Redis: a *.yaml that begins `name: store`\n"
+    );
+    let files = [("a.yaml", &*a), ("b.yaml", &*b), ("store.yaml", &*cluster("store", 3))];
+    assert_eq!(refused("bridge", &policy, &files), (Some(0), String::new()));
+}
+
+#[test]
 fn an_invalid_policy_is_refused_like_by_check() {
     let (status, message) = refused("policy", &policy("KEY").replace("primary: near", "primary: nearr"), &[]);
     assert_eq!(status, Some(1));

@@ -4,8 +4,11 @@ use crate::host::{self, Headers};
 use crate::load::{Held, SharedLoad};
 use crate::metrics::Metrics;
 use pointsman_core::attempt::HOLD_LIMIT;
+use pointsman_core::call::Answered;
 use pointsman_core::dispatch::{STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_SERVED, decode_served, read_failed};
-use pointsman_core::exchange::{BodyEdit, Exchange, OnRequestHead, OnResponseHead, ResponseHead};
+use pointsman_core::exchange::{
+    BodyEdit, Exchange, OnRequestBody, OnRequestHead, OnResponseHead, Outgoing, ResponseHead,
+};
 use pointsman_core::policy::Policy;
 use pointsman_core::reply::Reply;
 use pointsman_core::request_head::{RequestHead, response_header_passes};
@@ -43,6 +46,8 @@ pub struct Gateway {
 enum Phase {
     /// The request is being read.
     Request,
+    /// The request is whole, and is held until a call has been answered.
+    Waiting,
     /// The request went on, or was answered here: nothing more to do for its body.
     Sent,
     /// A stream passes chunk by chunk.
@@ -73,15 +78,34 @@ impl Gateway {
     fn dispatch(&mut self) -> Action {
         let body = host::buffer(BufferType::HttpRequestBody, 0, usize::MAX);
         let mut load = SharedLoad::default();
-        let outgoing = self.exchange.request_body(&self.shared.policy, &body, &mut load);
-        self.held = load.held;
-        let outgoing = match outgoing {
-            Ok(outgoing) => outgoing,
-            Err(reply) => return self.answer(&reply),
-        };
+        let next = self.exchange.request_body(&self.shared.policy, &body, &mut load);
+        self.proceed(next, &body, load)
+    }
+
+    /// Does what the exchange says of a request that is whole.
+    fn proceed(&mut self, mut next: OnRequestBody, body: &[u8], mut load: SharedLoad) -> Action {
+        loop {
+            if load.held.is_some() {
+                self.held = load.held.take();
+            }
+            match next {
+                OnRequestBody::Send(outgoing) => return self.send(&outgoing, body),
+                OnRequestBody::Reply(reply) => return self.answer(&reply),
+                OnRequestBody::Call(call) if host::call(&call) => {
+                    self.phase = Phase::Waiting;
+                    return Action::Pause;
+                }
+                OnRequestBody::Call(_) => {
+                    next = self.exchange.answered(&self.shared.policy, body, &mut load, &Answered::NOT_SENT);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, outgoing: &Outgoing, body: &[u8]) -> Action {
         let replaced = match &outgoing.edit {
             BodyEdit::Prefix(len, head) => host::replace_prefix(BufferType::HttpRequestBody, *len, head),
-            BodyEdit::Whole(head, rest, closing) => replace_body(&body, head, rest, closing),
+            BodyEdit::Whole(head, rest, closing) => replace_body(body, head, rest, closing),
         };
         if !replaced {
             return self.answer(&Reply::refusal(&pointsman_core::refusal::Refusal::Internal));
@@ -162,10 +186,32 @@ fn set_response_headers(headers: &[(&'static str, String)]) {
     }
 }
 
+/// A status as a header has it; 0 where it is none.
+fn status_of(value: &[u8]) -> u16 {
+    std::str::from_utf8(value).ok().and_then(|status| status.parse().ok()).unwrap_or(0)
+}
+
 const RESPONSE_CODE: &str = "response\0code";
 const CODE_DETAILS: &str = "response\0code_details";
 
-impl Context for Gateway {}
+impl Context for Gateway {
+    fn on_http_call_response(&mut self, _: u32, _: usize, size: usize, _: usize) {
+        // The end of a call that nobody waits for is none of this request's business.
+        if !matches!(self.phase, Phase::Waiting) {
+            return;
+        }
+        let headers = Headers::of(MapType::HttpCallResponseHeaders);
+        let status = headers.iter().find(|(name, _)| *name == b":status").map_or(503, |(_, value)| status_of(value));
+        let answer = host::buffer(BufferType::HttpCallResponseBody, 0, size);
+        let body = host::buffer(BufferType::HttpRequestBody, 0, usize::MAX);
+        let mut load = SharedLoad::default();
+        let answered = Answered { status, body: &answer };
+        let next = self.exchange.answered(&self.shared.policy, &body, &mut load, &answered);
+        if self.proceed(next, &body, load) == Action::Continue {
+            host::resume_request();
+        }
+    }
+}
 
 impl HttpContext for Gateway {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
@@ -199,7 +245,7 @@ impl HttpContext for Gateway {
     }
 
     fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
-        if matches!(self.phase, Phase::Pass | Phase::Request) {
+        if matches!(self.phase, Phase::Pass | Phase::Request | Phase::Waiting) {
             return Action::Continue;
         }
         let headers = Headers::of(MapType::HttpResponseHeaders);
@@ -284,7 +330,7 @@ impl HttpContext for Gateway {
                 Action::Continue
             }
             Phase::Counted(_) => self.count_rest(size, end_of_stream),
-            Phase::Request | Phase::Sent | Phase::Pass => Action::Continue,
+            Phase::Request | Phase::Waiting | Phase::Sent | Phase::Pass => Action::Continue,
         }
     }
 
@@ -300,7 +346,7 @@ impl HttpContext for Gateway {
             Phase::Stream => {
                 self.exchange.stream_chunk(&[], true, host::now_ms());
             }
-            Phase::Request | Phase::Sent | Phase::Pass => {}
+            Phase::Request | Phase::Waiting | Phase::Sent | Phase::Pass => {}
         }
         self.phase = Phase::Pass;
         Action::Continue
@@ -324,6 +370,9 @@ impl HttpContext for Gateway {
         host::set_state(STATE_AUDIT, &self.exchange.audit(policy, &failed, now));
         for (metric, value) in self.exchange.metrics(policy, &failed, now) {
             self.shared.metrics.add(policy, metric, value);
+        }
+        for call in self.exchange.parting_calls() {
+            host::call(&call);
         }
     }
 }

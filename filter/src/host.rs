@@ -4,8 +4,11 @@
 //! never panic: what the host refuses is told to the caller, or has no effect. ABI: proxy-wasm v0.2.1.
 #![allow(unsafe_code)] // Raw pointers are the ABI. Each block hands over a slice that lives for the call, or takes one.
 
-use proxy_wasm::types::{BufferType, LogLevel, MapType, MetricType};
+use pointsman_core::call::Call;
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{BufferType, LogLevel, MapType, MetricType, StreamType};
 use std::ptr::null_mut;
+use std::time::Duration;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -34,6 +37,7 @@ unsafe extern "C" {
         headers_len: usize,
         grpc_status: i32,
     ) -> u32;
+    fn proxy_continue_stream(stream: StreamType) -> u32;
     fn proxy_get_shared_data(key: *const u8, key_len: usize, data: *mut *mut u8, len: *mut usize, cas: *mut u32)
     -> u32;
     fn proxy_set_shared_data(key: *const u8, key_len: usize, value: *const u8, value_len: usize, cas: u32) -> u32;
@@ -156,6 +160,19 @@ pub fn reply(status: u16, headers: &[(&str, String)], body: &[u8]) {
             -1,
         )
     };
+}
+
+/// Sends a call; its end comes to the callback of the context that is being called now. `false` if it could not be sent.
+pub fn call(call: &Call) -> bool {
+    let headers = call.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let timeout = Duration::from_millis(call.timeout_ms);
+    // The SDK's own, because it keeps the list of whom an answer is for; it panics on no status that Envoy gives here.
+    hostcalls::dispatch_http_call(&call.cluster, headers, Some(&call.body), Vec::new(), timeout).is_ok()
+}
+
+/// Lets a request that was held go on.
+pub fn resume_request() {
+    unsafe { proxy_continue_stream(StreamType::HttpRequest) };
 }
 
 /// Changes a record of shared data, which all workers see, in one atomic step: `change` gets the record (empty at first)

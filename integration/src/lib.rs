@@ -20,5 +20,6 @@ pub mod environment;
 pub mod gateway;
 pub mod process;
 pub mod raw;
+pub mod redis;
 pub mod response;
 pub mod simulator;

@@ -1,4 +1,5 @@
-//! The provider clusters: the operator's own files, with what Pointsman needs to know put on their endpoints.
+//! The operator's own clusters: those of the providers, with what Pointsman needs to know put on their endpoints, and the
+//! bridge to Redis as it is.
 
 use crate::document;
 use pointsman_core::policy::Policy;
@@ -6,7 +7,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The cluster of each of the policy's providers, by name. Files for other providers are left alone, so that one directory
+/// The cluster of each of the policy's providers, and that of its bridge to Redis, by name. Files for other providers are left alone, so that one directory
 /// can serve many policies.
 ///
 /// # Errors
@@ -40,6 +41,19 @@ pub fn clusters(directory: &Path, policy: &Policy) -> Result<BTreeMap<String, Va
                 "{}: no file has the cluster of provider \"{}\": a *.yaml that begins `name: {1}`",
                 directory.display(),
                 provider.name
+            )),
+        }
+    }
+    if let Some(bridge) = &policy.redis {
+        match found.remove(&*bridge.cluster) {
+            Some((_, mut cluster)) => {
+                set_type(&mut cluster);
+                clusters.insert(bridge.cluster.to_string(), cluster);
+            }
+            None => problems.push(format!(
+                "{}: no file has the cluster of the bridge to Redis: a *.yaml that begins `name: {}`",
+                directory.display(),
+                bridge.cluster
             )),
         }
     }
@@ -95,10 +109,14 @@ fn prepare(provider: &str, mut cluster: Value) -> Result<Value, String> {
             "the cluster \"{provider}\" has no endpoints in load_assignment; endpoints from EDS cannot be told whose they are"
         ));
     }
+    set_type(&mut cluster);
+    Ok(cluster)
+}
+
+fn set_type(cluster: &mut Value) {
     if let Some(members) = cluster.as_object_mut() {
         members.insert("@type".to_owned(), "type.googleapis.com/envoy.config.cluster.v3.Cluster".into());
     }
-    Ok(cluster)
 }
 
 /// Sets `metadata.filter_metadata.pointsman.provider`.

@@ -26,6 +26,9 @@ pub struct Config {
     /// Timers, retries and backoff.
     #[serde(default)]
     pub resilience: Resilience,
+    /// The bridge to Redis, where a store of the policy is `redis`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<Redis>,
     /// The task of a request that names none, or whose `model` is `auto`. Without it such a request must name a model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_task: Option<String>,
@@ -184,6 +187,23 @@ impl JsonSchema for Time {
             "type": "string",
             "pattern": "^[0-9]+ ?[a-z]+( ?[0-9]+ ?[a-z]+)*$"
         })
+    }
+}
+
+/// An HTTP bridge to Redis (webdis), as an Envoy cluster that the operator owns.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Redis {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// How long a command may take; after it the store counts as away.
+    pub timeout: Time,
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Self { cluster: "redis".to_owned(), timeout: Time(50) }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::answer::Answer;
 use crate::attempt::{self, OnHead};
+use crate::call::{Answered, Call};
 use crate::canonical::{self, Canonical};
 use crate::chat_request::{ChatRequest, InvalidRequest};
 use crate::config::DataClass;
@@ -74,6 +75,17 @@ pub enum OnRequestHead {
     Reply(Reply),
     /// Read the whole body, then call [`Exchange::request_body`].
     AwaitBody,
+}
+
+/// What the whole request led to, or the answer to a call that it waited for.
+#[derive(Debug)]
+pub enum OnRequestBody {
+    /// Send it on.
+    Send(Box<Outgoing>),
+    /// Answer now.
+    Reply(Reply),
+    /// Hold it, make this call, and tell [`Exchange::answered`] how it ended.
+    Call(Call),
 }
 
 /// How the request goes upstream.
@@ -253,11 +265,28 @@ impl Exchange {
     }
 
     /// The whole body has come.
-    ///
-    /// # Errors
-    /// The reply, if the request is refused.
-    pub fn request_body(&mut self, policy: &Policy, body: &[u8], load: &mut dyn Load) -> Result<Outgoing, Reply> {
-        self.route(policy, body, load).map_err(|refusal| self.refuse(&refusal))
+    pub fn request_body(&mut self, policy: &Policy, body: &[u8], load: &mut dyn Load) -> OnRequestBody {
+        match self.route(policy, body, load) {
+            Ok(outgoing) => OnRequestBody::Send(Box::new(outgoing)),
+            Err(refusal) => OnRequestBody::Reply(self.refuse(&refusal)),
+        }
+    }
+
+    /// The call that the request waited for has ended. `body` is the request's own, as it was.
+    pub fn answered(
+        &mut self,
+        _policy: &Policy,
+        _body: &[u8],
+        _load: &mut dyn Load,
+        _answered: &Answered,
+    ) -> OnRequestBody {
+        // Nothing waits yet.
+        OnRequestBody::Reply(self.refuse(&Refusal::Internal))
+    }
+
+    /// The exchange is over: the calls to make now, whose answers nobody waits for.
+    pub fn parting_calls(&mut self) -> Vec<Call> {
+        Vec::new()
     }
 
     fn route(&mut self, policy: &Policy, body: &[u8], load: &mut dyn Load) -> Result<Outgoing, Refusal> {

@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod attempt;
 pub mod audit;
+pub mod call;
 pub mod canonical;
 pub mod chat_request;
 pub mod config;
@@ -24,6 +25,7 @@ pub mod policy;
 pub mod price;
 pub mod problem;
 pub mod provider_error;
+pub mod redis;
 pub mod refusal;
 pub mod reply;
 pub mod request_head;

@@ -3,6 +3,7 @@
 use crate::config::{self, Capability, DataClass, Dialect, Identity, Limits, OutputParam};
 use crate::identity::KeyTable;
 use crate::price::Price;
+use crate::redis::Bridge;
 use crate::resilience::{Backoff, Resilience};
 
 mod build;
@@ -39,6 +40,8 @@ pub struct Policy {
     pub resilience: Resilience,
     /// Waits between attempts.
     pub backoff: Backoff,
+    /// The bridge to Redis, if there is one.
+    pub redis: Option<Bridge>,
     /// Task of a request that names none.
     pub default_task: Option<TaskId>,
     pub(crate) providers: Vec<Provider>,

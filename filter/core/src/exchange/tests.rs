@@ -35,8 +35,10 @@ const CHAT: [(&str, &str); 4] = [
 fn sent(policy: &Policy, body: &str) -> (Exchange, Outgoing) {
     let (mut exchange, verdict) = open(policy, &CHAT);
     assert!(matches!(verdict, OnRequestHead::AwaitBody));
-    let outgoing = exchange.request_body(policy, body.as_bytes(), &mut Idle).unwrap();
-    (exchange, outgoing)
+    match exchange.request_body(policy, body.as_bytes(), &mut Idle) {
+        OnRequestBody::Send(outgoing) => (exchange, *outgoing),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn reply(verdict: OnRequestHead) -> (u16, Option<&'static str>) {

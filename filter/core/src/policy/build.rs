@@ -7,6 +7,7 @@ use crate::config::{self, Config, Identity, Limits};
 use crate::identity::KeyTable;
 use crate::price::Price;
 use crate::problem::{Problem, quoted};
+use crate::redis::Bridge;
 use crate::resilience::{Backoff, Resilience};
 use std::collections::BTreeMap;
 
@@ -57,13 +58,15 @@ impl TryFrom<Config> for Policy {
 
     fn try_from(config: Config) -> Result<Self, Vec<Problem>> {
         // Every field by name: a new one does not compile until this function says what it means.
-        let Config { identity, limits, resilience, default_task, providers, models, tasks, tiers, tenants } = config;
+        let Config { identity, limits, resilience, redis, default_task, providers, models, tasks, tiers, tenants } =
+            config;
         let mut problems = Vec::new();
         let p = &mut problems;
 
         check_identity(&identity, p);
         check_limits(&limits, p);
         let built_resilience = Resilience::from_config(&resilience, p);
+        let built_redis = redis.as_ref().map(|redis| build_redis(redis, &providers, p));
         let provider_names = Names::of(("provider", "providers"), &providers, (1, 1000), p);
         let model_names = Names::of(("model", "models"), &models, (1, 10_000), p);
         let task_names = Names::of(("task", "tasks"), &tasks, (0, 10_000), p);
@@ -103,6 +106,7 @@ impl TryFrom<Config> for Policy {
             limits,
             backoff: Backoff::from(&resilience),
             resilience: built_resilience,
+            redis: built_redis,
             default_task,
             providers: built_providers,
             models: built_models,
@@ -132,6 +136,19 @@ fn check_limits(limits: &Limits, problems: &mut Vec<Problem>) {
     if !(4..=256).contains(max_nesting) {
         problems.push(Problem::new("limits.max_nesting", format!("{max_nesting} is not within 4 and 256")));
     }
+}
+
+/// The bridge's cluster comes from the same folder as the providers', so their names must differ.
+fn build_redis(
+    redis: &config::Redis,
+    providers: &BTreeMap<String, config::Provider>,
+    problems: &mut Vec<Problem>,
+) -> Bridge {
+    check_name("redis.cluster", &redis.cluster, "_-", problems);
+    if providers.contains_key(&redis.cluster) {
+        problems.push(Problem::new("redis.cluster", format!("{} is a provider's cluster", quoted(&redis.cluster))));
+    }
+    Bridge::from_config(redis, problems)
 }
 
 fn build_provider(name: &str, provider: &config::Provider, problems: &mut Vec<Problem>) -> Provider {

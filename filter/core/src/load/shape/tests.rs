@@ -44,7 +44,7 @@ fn an_unknown_field_names_its_section_and_the_fields_there() {
     assert_eq!(
         problems(&[("/tenant", json!({}))]),
         [
-            "unknown field \"tenant\"; fields are identity, limits, resilience, default_task, providers, models, tasks, tiers, tenants"
+            "unknown field \"tenant\"; fields are identity, limits, resilience, redis, default_task, providers, models, tasks, tiers, tenants"
         ]
     );
     // A name that serde's own words would be confused by.

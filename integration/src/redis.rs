@@ -1,0 +1,128 @@
+//! A Redis of the test's own, and the HTTP bridge before it, both on free ports.
+
+use crate::call::Call;
+use crate::deadline::await_true;
+use crate::process::Process;
+use serde_json::{Value, json};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A Redis and its bridge. Both end when dropped.
+pub struct Redis {
+    /// Where the bridge is: what an Envoy cluster points to.
+    pub bridge: SocketAddr,
+    address: SocketAddr,
+    server: Process,
+    _webdis: Process,
+}
+
+impl Redis {
+    /// Starts both and waits until they answer.
+    ///
+    /// # Panics
+    /// If they are not installed or do not start.
+    pub fn start() -> Self {
+        let (address, bridge) = (free_address(), free_address());
+        let server = serve(address);
+        await_true("redis-server to listen", || TcpStream::connect(address).is_ok());
+        let webdis = start_webdis(address, bridge);
+        let redis = Self { bridge, address, server, _webdis: webdis };
+        await_true("webdis to answer", || TcpStream::connect(bridge).is_ok());
+        await_true("webdis to reach Redis", || redis.is_there());
+        redis
+    }
+
+    /// Runs a command by way of the bridge; its answer as webdis writes it in JSON.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn command(&self, arguments: &[&str]) -> Value {
+        let answer = self.call(arguments);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()[arguments[0]].clone()
+    }
+
+    /// How many keys there are.
+    pub fn keys(&self) -> u64 {
+        self.command(&["DBSIZE"]).as_u64().expect("is a number")
+    }
+
+    /// Kills Redis as a crash would; the bridge stays. All that it held is gone.
+    pub fn kill(&mut self) {
+        self.server.signal("KILL");
+        self.server.end();
+    }
+
+    /// Starts Redis again at the same address, and waits until the bridge has found it.
+    pub fn restart(&mut self) {
+        self.server = serve(self.address);
+        await_true("webdis to reach Redis again", || self.is_there());
+    }
+
+    /// Stops Redis from answering, as a machine that hangs; connections stay open.
+    pub fn freeze(&self) {
+        self.server.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.server.signal("CONT");
+    }
+
+    fn is_there(&self) -> bool {
+        let answer = self.call(&["PING"]);
+        answer.status == 200 && answer.text().contains("PONG")
+    }
+
+    fn call(&self, arguments: &[&str]) -> crate::response::Response {
+        let encode = |argument: &&str| -> String {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+            argument.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+        };
+        let body: Vec<String> = arguments.iter().map(encode).collect();
+        Call::new("POST", "/").body(body.join("/")).send(self.bridge)
+    }
+}
+
+fn serve(address: SocketAddr) -> Process {
+    let port = address.port().to_string();
+    let directory = directory();
+    let path = directory.to_str().expect("is text");
+    let args = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", path];
+    Process::start(&installed("redis-server"), args, &[], Some(&directory))
+}
+
+fn start_webdis(redis: SocketAddr, bridge: SocketAddr) -> Process {
+    let directory = directory();
+    let file = directory.join("webdis.json");
+    let settings = json!({
+        "redis_host": "127.0.0.1", "redis_port": redis.port(),
+        "http_host": "127.0.0.1", "http_port": bridge.port(),
+        "threads": 2, "pool_size": 8, "daemonize": false, "websockets": false, "database": 0,
+        "verbosity": 2, "logfile": directory.join("webdis.log"),
+    });
+    std::fs::write(&file, settings.to_string()).expect("writes a file");
+    Process::start(&installed("webdis"), [&file], &[], Some(&directory))
+}
+
+fn installed(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.exists());
+    found.unwrap_or_else(|| {
+        panic!("{program} is not installed: run `make test`, or apt-get install redis-server webdis")
+    })
+}
+
+fn directory() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let directory = std::env::temp_dir().join(format!("pointsman-redis-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("makes a directory");
+    directory
+}
+
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+    listener.local_addr().expect("has an address")
+}

@@ -6,6 +6,7 @@ mod hash_key;
 mod policy_file;
 mod render;
 mod schema;
+mod time_zone;
 mod up;
 
 use clap::{Parser, Subcommand};

@@ -1,6 +1,7 @@
 //! A policy file to the configuration and the validated policy, or every reason why not.
 
 use crate::document::{self, InvalidDocument};
+use crate::time_zone;
 use pointsman_core::config::Config;
 use pointsman_core::policy::Policy;
 use pointsman_core::problem::Problem;
@@ -37,7 +38,8 @@ fn read(path: &Path) -> Result<(Config, Policy), Reason> {
     let text = std::fs::read_to_string(path).map_err(Reason::Io)?;
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     let parse = if is_json { document::from_json } else { document::from_yaml };
-    let tree = parse(&text).map_err(Reason::Document)?;
+    let mut tree = parse(&text).map_err(Reason::Document)?;
+    time_zone::fill(&mut tree);
     pointsman_core::load::from_value(&tree).map_err(Reason::Policy)
 }
 

@@ -13,7 +13,7 @@ use pointsman_core::policy::Policy;
 use pointsman_core::reply::Reply;
 use pointsman_core::request_head::{RequestHead, response_header_passes};
 use proxy_wasm::traits::{Context, HttpContext};
-use proxy_wasm::types::{Action, BufferType, MapType};
+use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -219,6 +219,10 @@ impl HttpContext for Gateway {
         let head = RequestHead::read(&self.shared.policy, headers.iter());
         match self.exchange.request_head(&self.shared.policy, &head) {
             OnRequestHead::Reply(reply) => self.answer(&reply),
+            OnRequestHead::Usage => {
+                let reply = self.exchange.usage_reply(&self.shared.policy, &mut SharedLoad::default());
+                self.answer(&reply)
+            }
             OnRequestHead::AwaitBody => {
                 for name in &head.remove {
                     host::remove_header(MapType::HttpRequestHeaders, name);
@@ -362,6 +366,11 @@ impl HttpContext for Gateway {
         }
         let now = host::now_ms();
         let policy = &self.shared.policy;
+        if self.exchange.has_reserved() {
+            for line in self.exchange.settle(policy, &mut SharedLoad::default()) {
+                host::log(LogLevel::Warn, &line);
+            }
+        }
         let failed = match self.exchange.has_failed_attempts() {
             true => host::property(STATE_FAILED).unwrap_or_default(),
             false => Vec::new(),

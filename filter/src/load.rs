@@ -2,6 +2,7 @@
 
 use crate::host;
 use pointsman_core::inflight::{self, Slot};
+use pointsman_core::quota::ledger::Store;
 use pointsman_core::route::Load;
 
 /// One request that counts against a model. Give it back with [`Held::release`].
@@ -25,6 +26,20 @@ impl Held {
     /// Takes the request out of the count.
     pub fn release(self) {
         host::update_shared(&self.key, |record| Some((inflight::release(record, self.slot), ())));
+    }
+}
+
+impl Store for SharedLoad {
+    fn update(&mut self, key: &str, change: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bool {
+        host::update_shared(key, |record| Some((change(record)?, ()))).is_some()
+    }
+
+    fn read(&mut self, key: &str) -> Vec<u8> {
+        host::shared(key)
+    }
+
+    fn now_ms(&mut self) -> u64 {
+        host::now_ms()
     }
 }
 

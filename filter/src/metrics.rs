@@ -21,6 +21,7 @@ impl Metrics {
             let kind = match metric.kind() {
                 MetricKind::Counter => MetricType::Counter,
                 MetricKind::Histogram => MetricType::Histogram,
+                MetricKind::Gauge => MetricType::Gauge,
             };
             let id = host::define_metric(kind, &metric.name(policy))?;
             ids.insert(metric, id);
@@ -28,7 +29,7 @@ impl Metrics {
         });
         match (known, metric.kind()) {
             (Some(id), MetricKind::Counter) => host::increment(id, value),
-            (Some(id), MetricKind::Histogram) => host::record(id, value),
+            (Some(id), MetricKind::Histogram | MetricKind::Gauge) => host::record(id, value),
             (None, _) => {}
         }
     }

@@ -33,6 +33,7 @@ pub struct Record<'a> {
     pub fallback_used: bool,
     pub tool_names: &'a [String],
     pub policy_decision: &'a str,
+    pub quota_window: Option<&'a str>,
     pub error_code: Option<&'a str>,
 }
 
@@ -67,6 +68,7 @@ impl Record<'_> {
             fallback_used,
             tool_names,
             policy_decision,
+            quota_window,
             error_code,
         } = self;
         let mut out = Members(Vec::with_capacity(1024));
@@ -103,6 +105,7 @@ impl Record<'_> {
         out.flag("fallback_used", *fallback_used);
         out.list("tool_names", tool_names.iter().map(String::as_str));
         out.text("policy_decision", Some(policy_decision));
+        out.text("quota_window", *quota_window);
         out.text("error_code", *error_code);
         out.0.extend_from_slice(b"}\n");
         out.0

@@ -52,12 +52,28 @@ impl Canonical {
     }
 }
 
+/// What a tenant's quota says of the output of one request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OutputLimit {
+    /// Most output tokens.
+    pub most: Option<u64>,
+    /// Whether a request without a limit is given one: what is reserved must bound what is used.
+    pub always: bool,
+}
+
 /// Builds the request for the plan's `models`.
-pub fn build(policy: &Policy, request: &ChatRequest, task: Option<TaskId>, models: &[ModelId]) -> Canonical {
+pub fn build(
+    policy: &Policy,
+    request: &ChatRequest,
+    task: Option<TaskId>,
+    models: &[ModelId],
+    output: OutputLimit,
+) -> Canonical {
     let models: Vec<&Model> = models.iter().map(|id| policy.model(*id)).collect();
-    let task_limit = task.and_then(|task| policy.task(task).max_output_tokens);
+    let task_limit =
+        [task.and_then(|task| policy.task(task).max_output_tokens), output.most].into_iter().flatten().min();
     let limit_of = |model: &Model| task_limit.map_or(model.max_output_tokens, |t| t.min(model.max_output_tokens));
-    let set = policy.limits.set_output_limit;
+    let set = policy.limits.set_output_limit || output.always || output.most.is_some();
 
     let limits_change = models.iter().any(|model| output_changes(request, model, limit_of(model), set));
     let ask_usage = request.stream && !request.include_usage;
@@ -205,7 +221,7 @@ mod tests {
     fn bodies(policy: &Policy, body: &str) -> Vec<String> {
         let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
         let models: Vec<ModelId> = policy.models().map(|(id, _)| id).collect();
-        let canonical = build(policy, &request, None, &models);
+        let canonical = build(policy, &request, None, &models, OutputLimit::default());
         let first = String::from_utf8(canonical.assemble(body.as_bytes())).unwrap();
         let rest = &first[canonical.heads[0].len()..];
         assert_eq!(rest.len(), canonical.rest_len());

@@ -12,6 +12,10 @@ use std::fmt;
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
 
+mod limit;
+use limit::limited_section;
+pub use limit::{LimitSet, Limited, OnExhausted, Quota};
+
 /// One policy document.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
@@ -29,6 +33,9 @@ pub struct Config {
     /// The bridge to Redis, where a store of the policy is `redis`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redis: Option<Redis>,
+    /// How quotas and budgets are counted.
+    #[serde(default)]
+    pub quota: Quota,
     /// The task of a request that names none, or whose `model` is `auto`. Without it such a request must name a model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_task: Option<String>,
@@ -404,28 +411,32 @@ pub struct TaskResilience {
     pub hedge: bool,
 }
 
-/// A service level.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Tier {
-    /// The models that its tenants may use.
-    pub models: Vec<String>,
+limited_section! {
+    /// A service level.
+    #[derive(Debug, Clone, Deserialize, Serialize)]
+    #[cfg_attr(feature = "schema", derive(JsonSchema))]
+    #[serde(deny_unknown_fields)]
+    pub struct Tier {
+        /// The models that its tenants may use.
+        pub models: Vec<String>,
+    }
 }
 
-/// A tenant.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Tenant {
-    /// Its service level.
-    pub tier: String,
-    /// Its API keys, as SHA-256.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub keys: Vec<Key>,
-    /// The class of the data it sends, unless a request says that its data is more sensitive.
-    #[serde(default = "default_tenant_data")]
-    pub data: DataClass,
+limited_section! {
+    /// A tenant. Its limits replace those of its tier, one by one.
+    #[derive(Debug, Clone, Deserialize, Serialize)]
+    #[cfg_attr(feature = "schema", derive(JsonSchema))]
+    #[serde(deny_unknown_fields)]
+    pub struct Tenant {
+        /// Its service level.
+        pub tier: String,
+        /// Its API keys, as SHA-256.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub keys: Vec<Key>,
+        /// The class of the data it sends, unless a request says that its data is more sensitive.
+        #[serde(default = "default_tenant_data")]
+        pub data: DataClass,
+    }
 }
 
 fn default_tenant_data() -> DataClass {

@@ -9,10 +9,11 @@ use crate::canonical::{self, Canonical};
 use crate::chat_request::{ChatRequest, InvalidRequest};
 use crate::config::DataClass;
 use crate::dispatch;
-use crate::identity::{InvalidIdentity, user_id_hash};
+use crate::identity::{InvalidIdentity, UserHash};
 use crate::json::Span;
 use crate::policy::{ModelId, Policy, TenantId};
 use crate::provider_error;
+use crate::quota::ledger::Store;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::request_head::RequestHead;
@@ -20,6 +21,7 @@ use crate::route::{self, Hints, Load, Plan};
 use crate::usage::Usage;
 
 mod hedge;
+mod quota;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -35,12 +37,13 @@ pub struct Exchange {
     answer: Answer,
     /// The model of an attempt that was under way when another one answered.
     cancelled: Option<ModelId>,
+    quota: quota::Quota,
 }
 
 #[derive(Debug)]
 struct Caller {
     tenant: TenantId,
-    user_hash: Option<String>,
+    user: Option<UserHash>,
     task: Option<String>,
     data_class: Option<DataClass>,
     deadline_ms: Option<u64>,
@@ -75,6 +78,21 @@ pub enum OnRequestHead {
     Reply(Reply),
     /// Read the whole body, then call [`Exchange::request_body`].
     AwaitBody,
+    /// Answer with [`Exchange::usage_reply`].
+    Usage,
+}
+
+/// Why a request is answered here.
+enum Denied {
+    Refusal(Refusal),
+    /// With an answer of the policy's.
+    Reply(Reply),
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refusal(refusal)
+    }
 }
 
 /// What the whole request led to, or the answer to a call that it waited for.
@@ -166,6 +184,7 @@ impl Exchange {
             routed: None,
             answer: Answer::None,
             cancelled: None,
+            quota: quota::Quota::default(),
         }
     }
 
@@ -173,6 +192,7 @@ impl Exchange {
     pub fn request_head(&mut self, policy: &Policy, head: &RequestHead) -> OnRequestHead {
         self.trace_id = head.trace_id();
         match self.admit(policy, head) {
+            Ok(None) if self.endpoint == "usage" => OnRequestHead::Usage,
             Ok(None) => OnRequestHead::AwaitBody,
             Ok(Some(reply)) => OnRequestHead::Reply(self.reply(reply)),
             Err(refusal) => OnRequestHead::Reply(self.refuse(&refusal)),
@@ -195,6 +215,12 @@ impl Exchange {
                 allow("GET")?;
                 let tenant = self.identify(policy, head)?;
                 Ok(Some(Reply::models(policy, tenant)))
+            }
+            b"/v1/usage" => {
+                self.endpoint = "usage";
+                allow("GET")?;
+                self.identify(policy, head)?;
+                Ok(None)
             }
             b"/v1/chat/completions" => {
                 self.endpoint = "chat";
@@ -222,7 +248,7 @@ impl Exchange {
         })?;
         self.caller = Some(Caller {
             tenant,
-            user_hash: head.user().map(|user| user_id_hash(&policy.tenant(tenant).name, user)),
+            user: head.user().map(|user| UserHash::new(&policy.tenant(tenant).name, user)),
             task: None,
             data_class: None,
             deadline_ms: None,
@@ -265,19 +291,20 @@ impl Exchange {
     }
 
     /// The whole body has come.
-    pub fn request_body(&mut self, policy: &Policy, body: &[u8], load: &mut dyn Load) -> OnRequestBody {
-        match self.route(policy, body, load) {
+    pub fn request_body<S: Load + Store>(&mut self, policy: &Policy, body: &[u8], shared: &mut S) -> OnRequestBody {
+        match self.route(policy, body, shared) {
             Ok(outgoing) => OnRequestBody::Send(Box::new(outgoing)),
-            Err(refusal) => OnRequestBody::Reply(self.refuse(&refusal)),
+            Err(Denied::Refusal(refusal)) => OnRequestBody::Reply(self.refuse(&refusal)),
+            Err(Denied::Reply(reply)) => OnRequestBody::Reply(self.reply(reply)),
         }
     }
 
     /// The call that the request waited for has ended. `body` is the request's own, as it was.
-    pub fn answered(
+    pub fn answered<S: Load + Store>(
         &mut self,
         _policy: &Policy,
         _body: &[u8],
-        _load: &mut dyn Load,
+        _shared: &mut S,
         _answered: &Answered,
     ) -> OnRequestBody {
         // Nothing waits yet.
@@ -289,23 +316,25 @@ impl Exchange {
         Vec::new()
     }
 
-    fn route(&mut self, policy: &Policy, body: &[u8], load: &mut dyn Load) -> Result<Outgoing, Refusal> {
+    fn route<S: Load + Store>(&mut self, policy: &Policy, body: &[u8], shared: &mut S) -> Result<Outgoing, Denied> {
         let caller = self.caller.as_mut().ok_or(Refusal::Internal)?;
         let request = ChatRequest::parse(body, policy.limits.max_nesting).map_err(|why| match why {
             InvalidRequest::Json(error) => Refusal::InvalidJson(error.message()),
             InvalidRequest::Field(param, message) => Refusal::InvalidField(param, message),
         })?;
-        if caller.user_hash.is_none() {
+        if caller.user.is_none() {
             let tenant = &policy.tenant(caller.tenant).name;
-            caller.user_hash = request.user.as_ref().map(|user| user_id_hash(tenant, user.as_bytes()));
+            caller.user = request.user.as_ref().map(|user| UserHash::new(tenant, user.as_bytes()));
         }
         let hints = Hints { task: caller.task.as_deref(), data_class: caller.data_class };
         let mut plan = route::plan(policy, caller.tenant, &request, hints)?;
-        plan.spill_over(policy, load)?;
+        let deadline_ms = caller.deadline_ms;
+        let output = self.reserve(policy, &request, &mut plan, shared)?;
+        plan.spill_over(policy, shared)?;
         let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
 
-        let canonical = canonical::build(policy, &request, plan.task, &plan.models);
-        let mut headers = resilience.headers(plan.models.len(), request.stream, caller.deadline_ms);
+        let canonical = canonical::build(policy, &request, plan.task, &plan.models, output);
+        let mut headers = resilience.headers(plan.models.len(), request.stream, deadline_ms);
         let direct = match plan.models.as_slice() {
             [only] if !request.stream => Some(policy.provider_of(*only)),
             _ => None,
@@ -451,6 +480,7 @@ impl Exchange {
         let mut headers = Vec::with_capacity(8);
         headers.push(("x-request-id", self.trace_id.clone()));
         headers.push(("x-pointsman-cache", "bypass".to_owned()));
+        headers.extend(self.quota.headers.iter().cloned());
         if let Some(Routed { plan, served: Some(served), .. }) = &self.routed {
             let model = policy.model(served.model);
             headers.push(("x-pointsman-provider", policy.provider(model.provider).name.to_string()));

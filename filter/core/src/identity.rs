@@ -104,16 +104,26 @@ pub fn api_key<'a>(
         .ok_or(InvalidIdentity::Missing)
 }
 
-/// A hash that stands for an end user in logs: 64 bits of SHA-256 over tenant and user, so that it cannot be
-/// compared across tenants.
-pub fn user_id_hash(tenant: &str, user: &[u8]) -> String {
-    let digest = Sha256::new()
-        .chain_update(b"pointsman.user.v1")
-        .chain_update((tenant.len() as u64).to_be_bytes())
-        .chain_update(tenant)
-        .chain_update(user)
-        .finalize();
-    digest.iter().take(8).map(|b| format!("{b:02x}")).collect()
+/// Stands for an end user: SHA-256 over tenant and user, so that it cannot be compared across tenants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserHash(pub [u8; 32]);
+
+impl UserHash {
+    /// Of a user of a tenant.
+    pub fn new(tenant: &str, user: &[u8]) -> Self {
+        let digest = Sha256::new()
+            .chain_update(b"pointsman.user.v1")
+            .chain_update((tenant.len() as u64).to_be_bytes())
+            .chain_update(tenant)
+            .chain_update(user)
+            .finalize();
+        Self(digest.into())
+    }
+
+    /// Its first 64 bits, for logs.
+    pub fn short(&self) -> String {
+        self.0.iter().take(8).map(|b| format!("{b:02x}")).collect()
+    }
 }
 
 fn parse_hex(text: &str) -> Option<[u8; 32]> {
@@ -175,8 +185,8 @@ mod tests {
 
     #[test]
     fn the_same_user_has_another_hash_in_another_tenant() {
-        assert_eq!(user_id_hash("a", b"u"), user_id_hash("a", b"u"));
-        assert_ne!(user_id_hash("a", b"u"), user_id_hash("b", b"u"));
-        assert_ne!(user_id_hash("ab", b"c"), user_id_hash("a", b"bc"));
+        assert_eq!(UserHash::new("a", b"u"), UserHash::new("a", b"u"));
+        assert_ne!(UserHash::new("a", b"u"), UserHash::new("b", b"u"));
+        assert_ne!(UserHash::new("ab", b"c"), UserHash::new("a", b"bc"));
     }
 }

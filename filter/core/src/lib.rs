@@ -25,6 +25,7 @@ pub mod policy;
 pub mod price;
 pub mod problem;
 pub mod provider_error;
+pub mod quota;
 pub mod redis;
 pub mod refusal;
 pub mod reply;

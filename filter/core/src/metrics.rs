@@ -21,6 +21,18 @@ pub enum Metric {
     Fallbacks { task: Option<TaskId>, from: ModelId, to: ModelId },
     /// `llm_provider_errors_total{provider,error_type}`
     ProviderErrors { model: ModelId, error: &'static str },
+    /// `llm_quota_rejections_total{tenant_id,reason}`: the window that was full.
+    QuotaRejections { tenant: TenantId, reason: &'static str },
+    /// `llm_quota_shadow_rejections_total{tenant_id,reason}`: what `shadow` let through.
+    QuotaShadowed { tenant: TenantId, reason: &'static str },
+    /// `llm_quota_degraded_total{tenant_id,reason}`
+    QuotaDegraded { tenant: TenantId, reason: &'static str },
+    /// `llm_quota_templates_total{tenant_id,reason}`
+    QuotaTemplates { tenant: TenantId, reason: &'static str },
+    /// `llm_quota_alerts_total{tenant_id,window,share}`: share in thousandths.
+    QuotaAlerts { tenant: TenantId, window: &'static str, share: u64 },
+    /// `llm_quota_remaining{tenant_id,window}`: tokens, or micro-USD, that are left.
+    QuotaRemaining { tenant: TenantId, window: &'static str },
     /// `llm_input_tokens_total{tenant_id,task,model}`
     InputTokens { tenant: TenantId, task: Option<TaskId>, model: ModelId },
     /// `llm_output_tokens_total{tenant_id,task,model}`
@@ -36,17 +48,32 @@ pub enum MetricKind {
     Counter,
     /// Records a value.
     Histogram,
+    /// Holds the last value.
+    Gauge,
 }
 
 /// Every label name, for the stats tags of Envoy's configuration.
-pub const LABELS: [&str; 9] =
-    ["tenant_tier", "tenant_id", "task", "provider", "model", "status", "from_model", "to_model", "error_type"];
+pub const LABELS: [&str; 12] = [
+    "tenant_tier",
+    "tenant_id",
+    "task",
+    "provider",
+    "model",
+    "status",
+    "from_model",
+    "to_model",
+    "error_type",
+    "reason",
+    "window",
+    "share",
+];
 
 impl Metric {
     /// How it counts.
     pub fn kind(&self) -> MetricKind {
         match self {
             Self::Latency { .. } | Self::TimeToFirstToken { .. } => MetricKind::Histogram,
+            Self::QuotaRemaining { .. } => MetricKind::Gauge,
             _ => MetricKind::Counter,
         }
     }
@@ -79,6 +106,24 @@ impl Metric {
             }
             Self::ProviderErrors { model: m, error } => {
                 format!("llm_provider_errors_total|provider={}|error_type={error}", provider(m))
+            }
+            Self::QuotaRejections { tenant: id, reason } => {
+                format!("llm_quota_rejections_total|tenant_id={}|reason={reason}", tenant(id))
+            }
+            Self::QuotaShadowed { tenant: id, reason } => {
+                format!("llm_quota_shadow_rejections_total|tenant_id={}|reason={reason}", tenant(id))
+            }
+            Self::QuotaDegraded { tenant: id, reason } => {
+                format!("llm_quota_degraded_total|tenant_id={}|reason={reason}", tenant(id))
+            }
+            Self::QuotaTemplates { tenant: id, reason } => {
+                format!("llm_quota_templates_total|tenant_id={}|reason={reason}", tenant(id))
+            }
+            Self::QuotaAlerts { tenant: id, window, share } => {
+                format!("llm_quota_alerts_total|tenant_id={}|window={window}|share={share}", tenant(id))
+            }
+            Self::QuotaRemaining { tenant: id, window } => {
+                format!("llm_quota_remaining|tenant_id={}|window={window}", tenant(id))
             }
             Self::InputTokens { tenant: id, task: t, model: m } => {
                 format!("llm_input_tokens_total|tenant_id={}|task={}|model={}", tenant(id), task(t), model(m))

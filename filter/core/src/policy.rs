@@ -3,6 +3,7 @@
 use crate::config::{self, Capability, DataClass, Dialect, Identity, Limits, OutputParam};
 use crate::identity::KeyTable;
 use crate::price::Price;
+use crate::quota::limits::{Counting, Limits as QuotaLimits};
 use crate::redis::Bridge;
 use crate::resilience::{Backoff, Resilience};
 
@@ -27,6 +28,8 @@ index! {
     TierId(u16);
     /// Index of a tenant in its policy.
     TenantId(u32);
+    /// Index of the limits of tenants in their policy.
+    QuotaId(u32);
 }
 
 /// A validated policy.
@@ -49,6 +52,9 @@ pub struct Policy {
     pub(crate) tasks: Vec<Task>,
     pub(crate) tiers: Vec<Tier>,
     pub(crate) tenants: Vec<Tenant>,
+    /// How quotas are counted.
+    pub counting: Counting,
+    pub(crate) quotas: Vec<QuotaLimits>,
     pub(crate) keys: KeyTable,
 }
 
@@ -137,6 +143,8 @@ pub struct Tier {
     pub name: Box<str>,
     /// By model: whether its tenants may use it.
     allowed: Vec<bool>,
+    /// Place of its limits, which its tenants share.
+    limits: Option<QuotaId>,
 }
 
 impl Tier {
@@ -155,6 +163,8 @@ pub struct Tenant {
     pub tier: TierId,
     /// The class of the data it sends by default.
     pub data: DataClass,
+    /// Place of its limits, if it has any.
+    limits: Option<QuotaId>,
 }
 
 macro_rules! lookup {
@@ -206,6 +216,11 @@ impl Policy {
     pub fn idle_timeouts_ms(&self) -> std::collections::BTreeSet<u64> {
         let tasks = self.tasks.iter().flat_map(|t| (1..=t.chain.len()).map(|attempts| t.resilience.idle_ms(attempts)));
         tasks.chain([self.resilience.idle_ms(1)]).collect()
+    }
+
+    /// What limits a tenant, if anything does.
+    pub fn quota_of(&self, tenant: TenantId) -> Option<&QuotaLimits> {
+        self.quotas.get(self.tenant(tenant).limits?.0 as usize)
     }
 
     /// The provider that serves `model`.

@@ -31,7 +31,7 @@ impl Price {
             Some(exact) => Some(exact),
             None => {
                 problems.push(Problem::new(
-                    format!("{place}.price.{name}"),
+                    format!("{place}.{name}"),
                     format!(
                         "{usd} is not a price in USD per million tokens from 0 to 1000000 with at most six decimals"
                     ),
@@ -70,7 +70,8 @@ mod tests {
 
     fn price(input: f64, cached_input: Option<f64>, output: f64) -> Result<Price, Vec<Problem>> {
         let mut problems = Vec::new();
-        Price::from_config(&config::Price { input, cached_input, output }, "models.m", &mut problems).ok_or(problems)
+        Price::from_config(&config::Price { input, cached_input, output }, "models.m.price", &mut problems)
+            .ok_or(problems)
     }
 
     #[test]

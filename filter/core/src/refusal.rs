@@ -1,5 +1,7 @@
 //! Every way to refuse a request: one table from reason to status, type, code and words.
 
+use crate::quota::exhausted::Exhausted;
+
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
@@ -43,6 +45,10 @@ pub enum Refusal {
     ContextTooLong,
     /// Every model that could serve the request serves as many as it may.
     Overloaded,
+    /// The prompt has more input tokens, by estimate, than the tenant may send: how many, and the limit.
+    TooManyInputTokens(u64, u64),
+    /// A quota has no room.
+    Quota(Box<Exhausted>),
     /// The gateway could not work out a route; a defect, never expected.
     Internal,
 }
@@ -75,7 +81,7 @@ impl Refusal {
         };
         match self {
             Self::UnknownPath => {
-                let message = "Unknown request URL. This gateway serves POST /v1/chat/completions and GET /v1/models.";
+                let message = "Unknown request URL. This gateway serves POST /v1/chat/completions, GET /v1/models and GET /v1/usage.";
                 row(404, INVALID, "unknown_url", None, message.into())
             }
             Self::WrongMethod(allowed) => row(
@@ -175,6 +181,14 @@ impl Refusal {
                 None,
                 "Every model that could serve this request is busy. Try again in a moment.".into(),
             ),
+            Self::TooManyInputTokens(tokens, most) => row(
+                400,
+                INVALID,
+                "context_length_exceeded",
+                Some("messages"),
+                format!("The request has about {tokens} input tokens; you may send {most}."),
+            ),
+            Self::Quota(exhausted) => exhausted.words.clone(),
             Self::Internal => row(500, "server_error", "internal_error", None, "The gateway failed.".into()),
         }
     }

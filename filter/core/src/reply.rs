@@ -27,6 +27,7 @@ impl Reply {
                 headers.push(("www-authenticate", "Bearer".to_owned()));
             }
             Refusal::Overloaded => headers.push(("retry-after", OVERLOADED_RETRY_AFTER.to_owned())),
+            Refusal::Quota(exhausted) => headers.extend(exhausted.headers.iter().cloned()),
             _ => {}
         }
         Self { status: words.status, headers, body: words.openai_body(), code: Some(words.code) }
@@ -36,6 +37,35 @@ impl Reply {
     pub fn healthy() -> Self {
         let headers = vec![("content-type", "application/json".to_owned())];
         Self { status: 200, headers, body: b"{\"status\":\"ok\"}".to_vec(), code: None }
+    }
+
+    /// A document.
+    pub fn json(body: Vec<u8>) -> Self {
+        Self { status: 200, headers: vec![("content-type", "application/json".to_owned())], body, code: None }
+    }
+
+    /// The policy's own answer in place of a model's, marked as that: a completion, or the stream of one.
+    pub fn template(text: &str, stream: bool, window: &str, now_ms: u64) -> Self {
+        let object = if stream { "chat.completion.chunk" } else { "chat.completion" };
+        let document = |choice: serde_json::Value| {
+            serde_json::json!({"id": "chatcmpl-pointsman-template", "object": object, "created": now_ms / 1000,
+                "model": "pointsman-template", "choices": [choice]})
+        };
+        let said = serde_json::json!({"role": "assistant", "content": text});
+        let (kind, body) = if stream {
+            let first = document(serde_json::json!({"index": 0, "delta": said, "finish_reason": null}));
+            let last = document(serde_json::json!({"index": 0, "delta": {}, "finish_reason": "stop"}));
+            ("text/event-stream", format!("data: {first}\n\ndata: {last}\n\ndata: [DONE]\n\n"))
+        } else {
+            let mut whole = document(serde_json::json!({"index": 0, "message": said, "finish_reason": "stop"}));
+            if let Some(whole) = whole.as_object_mut() {
+                let nothing = serde_json::json!({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0});
+                whole.insert("usage".to_owned(), nothing);
+            }
+            ("application/json", whole.to_string())
+        };
+        let headers = vec![("content-type", kind.to_owned()), ("x-pointsman-template", window.to_owned())];
+        Self { status: 200, headers, body: body.into_bytes(), code: None }
     }
 
     /// `GET /v1/models`: the models and tasks that the tenant may use, in the shape of OpenAI's list.

@@ -110,6 +110,11 @@ impl Resilience {
         self.chunk_ms.max(if attempts > 1 { first_tokens } else { self.first_token_ms })
     }
 
+    /// The longest for which a request counts as running, in milliseconds: its timeout, and what Envoy may take to end it.
+    pub fn lease_ms(&self) -> u64 {
+        self.request_ms.saturating_add(60_000)
+    }
+
     /// The headers for one request of `attempts` attempts. `deadline_ms`: the caller's own, which only shortens.
     pub fn headers(&self, attempts: usize, stream: bool, deadline_ms: Option<u64>) -> Vec<(&'static str, String)> {
         let request_ms = deadline_ms.map_or(self.request_ms, |ms| ms.min(self.request_ms));

@@ -21,6 +21,8 @@ pub enum Dropped {
     Context,
     /// It serves as many requests as it may.
     Overloaded,
+    /// A quota has no room for it.
+    Quota,
 }
 
 impl Dropped {
@@ -33,6 +35,7 @@ impl Dropped {
             Self::Param(_) => "parameter",
             Self::Context => "context",
             Self::Overloaded => "overloaded",
+            Self::Quota => "quota",
         }
     }
 }
@@ -128,6 +131,14 @@ pub fn plan(policy: &Policy, tenant: TenantId, request: &ChatRequest, hints: Hin
     Ok(Plan { task, models, dropped, data, reason })
 }
 
+/// The plan by which another model serves, because a quota is used up; `None` where that model cannot or may not.
+pub fn degraded(policy: &Policy, plan: &Plan, request: &ChatRequest, to: ModelId) -> Option<Plan> {
+    fits(policy, to, request, plan.data).ok()?;
+    let mut dropped = plan.dropped.clone();
+    dropped.extend(plan.models.iter().filter(|id| **id != to).map(|id| (*id, Dropped::Quota)));
+    Some(Plan { task: plan.task, models: vec![to], dropped, data: plan.data, reason: "degraded" })
+}
+
 /// What a request asks for: its task, the chain of models, and how that was found.
 type Target<'p> = (Option<TaskId>, Cow<'p, [ModelId]>, &'static str);
 
@@ -213,7 +224,9 @@ fn refusal(request: &ChatRequest, dropped: &[(ModelId, Dropped)]) -> Refusal {
         Some(Dropped::Context) => Refusal::ContextTooLong,
         Some(Dropped::DataClass) => Refusal::DataClass,
         Some(Dropped::Overloaded) => Refusal::Overloaded,
-        Some(Dropped::Tier) | None => Refusal::ModelNotAllowed(request.model.as_deref().unwrap_or("auto").to_owned()),
+        Some(Dropped::Tier | Dropped::Quota) | None => {
+            Refusal::ModelNotAllowed(request.model.as_deref().unwrap_or("auto").to_owned())
+        }
     }
 }
 

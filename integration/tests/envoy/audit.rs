@@ -5,7 +5,7 @@ use pointsman_integration::call::Call;
 use serde_json::{Value, json};
 
 /// Every member of the record, in order of the alphabet.
-const MEMBERS: [&str; 32] = [
+const MEMBERS: [&str; 33] = [
     "cache_hit",
     "cached_input_tokens",
     "data_class",
@@ -24,6 +24,7 @@ const MEMBERS: [&str; 32] = [
     "prompt_id",
     "prompt_version",
     "provider",
+    "quota_window",
     "retry_count",
     "route_reason",
     "schema_version",

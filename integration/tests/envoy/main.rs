@@ -12,6 +12,7 @@ mod hostile;
 mod identity;
 mod metrics;
 mod outage;
+mod quota;
 mod reload;
 mod routing;
 mod secrecy;

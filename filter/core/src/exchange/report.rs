@@ -1,8 +1,10 @@
 //! What is left of an exchange when it is over: its audit record and what it counts.
 
+use super::quota::Verdict;
 use super::{Exchange, Routed, Served, hedge};
 use crate::answer::Answer;
 use crate::audit::Record;
+use crate::identity::UserHash;
 use crate::metrics::Metric;
 use crate::policy::{ModelId, Policy};
 use crate::provider_error;
@@ -67,11 +69,12 @@ impl Exchange {
         let refused = matches!(self.answer, Answer::Own { code: Some(_), .. });
         let caller = self.caller.as_ref();
         let tenant = caller.map(|c| policy.tenant(c.tenant));
+        let user = caller.and_then(|c| c.user.as_ref()).map(UserHash::short);
         Record {
             started_ms: self.started_ms,
             trace_id: &self.trace_id,
             tenant_id: tenant.map(|t| &*t.name),
-            user_id_hash: caller.and_then(|c| c.user_hash.as_deref()),
+            user_id_hash: user.as_deref(),
             tier: tenant.map(|t| &*policy.tier(t.tier).name),
             endpoint: self.endpoint,
             task: routed.and_then(|r| r.plan.task).map(|t| &*policy.task(t).name),
@@ -92,7 +95,14 @@ impl Exchange {
             failed: &failed,
             fallback_used: self.is_fallback(),
             tool_names: routed.map_or(&[], |r| &r.tool_names),
-            policy_decision: if refused { "deny" } else { "allow" },
+            policy_decision: match self.quota.verdict {
+                _ if refused => "deny",
+                Some((Verdict::Degraded, _)) => "degrade",
+                Some((Verdict::Template, _)) => "template",
+                Some((Verdict::Shadowed, _)) => "shadow_deny",
+                Some((Verdict::Rejected, _)) | None => "allow",
+            },
+            quota_window: self.quota.verdict.map(|(_, window)| window),
             error_code: self.answer.error_code(),
         }
         .line()
@@ -110,6 +120,9 @@ impl Exchange {
         let tier = self.caller.as_ref().map(|c| policy.tenant(c.tenant).tier);
         let status = self.answer.status().unwrap_or(0);
         all.push((Metric::Requests { tier, task, model: served.map(|s| s.model), status }, 1));
+        if let Some(caller) = &self.caller {
+            self.quota_metrics(caller.tenant, &mut all);
+        }
         for (model, why) in self.failed(policy, failed).into_iter().filter(|(_, why)| *why != hedge::CANCELLED) {
             all.push((Metric::ProviderErrors { model, error: provider_error::error_type(why) }, 1));
         }

@@ -25,6 +25,19 @@ impl Load for Idle {
     }
 }
 
+/// Nothing is counted.
+impl crate::quota::ledger::Store for Idle {
+    fn update(&mut self, _: &str, _: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bool {
+        false
+    }
+    fn read(&mut self, _: &str) -> Vec<u8> {
+        Vec::new()
+    }
+    fn now_ms(&mut self) -> u64 {
+        1000
+    }
+}
+
 const CHAT: [(&str, &str); 4] = [
     (":method", "POST"),
     (":path", "/v1/chat/completions?x=1"),
@@ -44,7 +57,7 @@ fn sent(policy: &Policy, body: &str) -> (Exchange, Outgoing) {
 fn reply(verdict: OnRequestHead) -> (u16, Option<&'static str>) {
     match verdict {
         OnRequestHead::Reply(reply) => (reply.status, reply.code),
-        OnRequestHead::AwaitBody => (0, None),
+        OnRequestHead::AwaitBody | OnRequestHead::Usage => (0, None),
     }
 }
 
@@ -73,7 +86,7 @@ fn models_are_those_of_the_tier() {
             let list: Value = serde_json::from_slice(&reply.body).unwrap();
             list["data"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
         }
-        OnRequestHead::AwaitBody => Vec::new(),
+        OnRequestHead::AwaitBody | OnRequestHead::Usage => Vec::new(),
     };
     assert_eq!(list("sk-guest"), ["chat", "code", "small"]);
     assert_eq!(list("sk-acme"), ["chat", "code", "big", "small", "strict"]);

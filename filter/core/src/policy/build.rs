@@ -7,6 +7,7 @@ use crate::config::{self, Config, Identity, Limits};
 use crate::identity::KeyTable;
 use crate::price::Price;
 use crate::problem::{Problem, quoted};
+use crate::quota::limits;
 use crate::redis::Bridge;
 use crate::resilience::{Backoff, Resilience};
 use std::collections::BTreeMap;
@@ -58,8 +59,19 @@ impl TryFrom<Config> for Policy {
 
     fn try_from(config: Config) -> Result<Self, Vec<Problem>> {
         // Every field by name: a new one does not compile until this function says what it means.
-        let Config { identity, limits, resilience, redis, default_task, providers, models, tasks, tiers, tenants } =
-            config;
+        let Config {
+            identity,
+            limits,
+            resilience,
+            redis,
+            quota,
+            default_task,
+            providers,
+            models,
+            tasks,
+            tiers,
+            tenants,
+        } = config;
         let mut problems = Vec::new();
         let p = &mut problems;
 
@@ -75,14 +87,25 @@ impl TryFrom<Config> for Policy {
 
         let default_task =
             default_task.and_then(|name| task_names.find(&name, || "default_task".into(), p)).map(|i| TaskId(i as u16));
-        let built_models = models.iter().map(|(name, m)| build_model(name, m, &provider_names, p)).collect();
+        let counting = limits::counting(&quota, p);
+        let default_price =
+            quota.default_price.as_ref().and_then(|price| Price::from_config(price, "quota.default_price", p));
+        let built_models: Vec<Model> =
+            models.iter().map(|(name, m)| build_model(name, m, &provider_names, default_price, p)).collect();
         let built_tasks = tasks.iter().map(|(name, t)| build_task(name, t, &model_names, &resilience, p)).collect();
-        let built_tiers = tiers.iter().map(|(name, t)| build_tier(name, t, &model_names, p)).collect();
+        let mut quotas = quotas::Quotas::new(&model_names, &built_models);
+        let built_tiers: Vec<Tier> =
+            tiers.iter().map(|(name, t)| build_tier(name, t, &model_names, &mut quotas, p)).collect();
         let mut keys = KeyTable::default();
         let built_tenants = tenants
             .iter()
             .enumerate()
-            .map(|(i, (name, t))| build_tenant(TenantId(i as u32), name, t, &tier_names, &mut keys, p))
+            .map(|(i, (name, t))| {
+                let mut tenant = build_tenant(TenantId(i as u32), name, t, &tier_names, &mut keys, p);
+                tenant.limits =
+                    quotas.of_tenant(name, t, tiers.get(&t.tier), built_tiers.get(tenant.tier.0 as usize), p);
+                tenant
+            })
             .collect();
         for name in tasks.keys().filter(|name| models.contains_key(*name)) {
             p.push(Problem::new(
@@ -113,6 +136,8 @@ impl TryFrom<Config> for Policy {
             tasks: built_tasks,
             tiers: built_tiers,
             tenants: built_tenants,
+            counting,
+            quotas: quotas.built,
             keys,
         })
     }
@@ -209,7 +234,13 @@ fn check_credential(place: &str, credential: &config::Credential, problems: &mut
     }
 }
 
-fn build_model(name: &str, model: &config::Model, providers: &Names, problems: &mut Vec<Problem>) -> Model {
+fn build_model(
+    name: &str,
+    model: &config::Model,
+    providers: &Names,
+    default_price: Option<Price>,
+    problems: &mut Vec<Problem>,
+) -> Model {
     let config::Model {
         provider,
         model: upstream_id,
@@ -258,7 +289,10 @@ fn build_model(name: &str, model: &config::Model, providers: &Names, problems: &
         tier: *tier,
         context: *context,
         max_output_tokens: *max_output_tokens,
-        price: price.as_ref().and_then(|price| Price::from_config(price, &place, problems)),
+        price: match price {
+            Some(price) => Price::from_config(price, &format!("{place}.price"), problems),
+            None => default_price,
+        },
         max_concurrent: *max_concurrent,
         capabilities: capabilities.as_ref().map_or(u8::MAX, |all| all.iter().fold(0, |m, c| m | capability_bit(*c))),
         output_param: *output_param,
@@ -296,8 +330,15 @@ fn build_task(
     Task { name: name.into(), chain, max_output_tokens: *max_output_tokens, resilience }
 }
 
-fn build_tier(name: &str, tier: &config::Tier, models: &Names, problems: &mut Vec<Problem>) -> Tier {
-    let config::Tier { models: listed } = tier;
+fn build_tier(
+    name: &str,
+    tier: &config::Tier,
+    models: &Names,
+    quotas: &mut quotas::Quotas,
+    problems: &mut Vec<Problem>,
+) -> Tier {
+    // What it says of quotas is read by `Quotas`.
+    let config::Tier { models: listed, .. } = tier;
     let place = format!("tiers.{name}");
     check_name(&place, name, "_-", problems);
     let mut allowed = vec![false; models.sorted.len()];
@@ -311,7 +352,9 @@ fn build_tier(name: &str, tier: &config::Tier, models: &Names, problems: &mut Ve
     if listed.is_empty() {
         problems.push(Problem::new(format!("{place}.models"), "a tier needs at least one model"));
     }
-    Tier { name: name.into(), allowed }
+    let mut built = Tier { name: name.into(), allowed, limits: None };
+    built.limits = quotas.of_tier(name, tier, &built, problems);
+    built
 }
 
 fn build_tenant(
@@ -322,7 +365,8 @@ fn build_tenant(
     table: &mut KeyTable,
     problems: &mut Vec<Problem>,
 ) -> Tenant {
-    let config::Tenant { tier, keys, data } = tenant;
+    // What it says of quotas is read by `Quotas`.
+    let config::Tenant { tier, keys, data, .. } = tenant;
     if !is_name(name, "._:/@-") {
         check_name(&format!("tenants.{name}"), name, "._:/@-", problems);
     }
@@ -336,7 +380,7 @@ fn build_tenant(
             problems.push(Problem::new(format!("tenants.{name}.keys[{i}]"), message));
         }
     }
-    Tenant { name: name.into(), tier: TierId(tier as u16), data: *data }
+    Tenant { name: name.into(), tier: TierId(tier as u16), data: *data, limits: None }
 }
 
 fn check_range(
@@ -383,5 +427,6 @@ fn is_header_name(name: &str) -> bool {
         && !["x-pointsman-", "x-envoy-"].iter().any(|own| name.starts_with(own))
 }
 
+mod quotas;
 #[cfg(test)]
 mod tests;

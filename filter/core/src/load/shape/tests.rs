@@ -44,13 +44,15 @@ fn an_unknown_field_names_its_section_and_the_fields_there() {
     assert_eq!(
         problems(&[("/tenant", json!({}))]),
         [
-            "unknown field \"tenant\"; fields are identity, limits, resilience, redis, default_task, providers, models, tasks, tiers, tenants"
+            "unknown field \"tenant\"; fields are identity, limits, resilience, redis, quota, default_task, providers, models, tasks, tiers, tenants"
         ]
     );
     // A name that serde's own words would be confused by.
     assert_eq!(
         problems(&[("/tiers/free/a`, expected `b", json!(1))]),
-        ["tiers.free: unknown field \"a`, expected `b\"; fields are models"]
+        [
+            "tiers.free: unknown field \"a`, expected `b\"; fields are models, requests_per_minute, tokens_per_minute, burst, tokens_per_day, budget_usd_per_day, budget_usd_per_month, concurrent, max_input_tokens, max_output_tokens, per_user, per_model, on_exhausted, degrade_at, alert_at, shadow"
+        ]
     );
 }
 
@@ -129,10 +131,18 @@ fn several_mistakes_are_each_named_once_in_the_order_of_the_document() {
 #[test]
 fn a_misspelt_field_is_not_missing_too_but_another_is() {
     let tenant = |tenant: Value| problems(&[("/tenants/acme", tenant)]);
-    assert_eq!(tenant(json!({"tire": "free"})), ["tenants.acme: unknown field \"tire\"; fields are tier, keys, data"]);
+    assert_eq!(
+        tenant(json!({"tire": "free"})),
+        [
+            "tenants.acme: unknown field \"tire\"; fields are tier, keys, data, requests_per_minute, tokens_per_minute, burst, tokens_per_day, budget_usd_per_day, budget_usd_per_month, concurrent, max_input_tokens, max_output_tokens, per_user, per_model, on_exhausted, degrade_at, alert_at, shadow"
+        ]
+    );
     assert_eq!(
         tenant(json!({"plan": "free"})),
-        ["tenants.acme: unknown field \"plan\"; fields are tier, keys, data", "tenants.acme: missing field \"tier\"",]
+        [
+            "tenants.acme: unknown field \"plan\"; fields are tier, keys, data, requests_per_minute, tokens_per_minute, burst, tokens_per_day, budget_usd_per_day, budget_usd_per_month, concurrent, max_input_tokens, max_output_tokens, per_user, per_model, on_exhausted, degrade_at, alert_at, shadow",
+            "tenants.acme: missing field \"tier\"",
+        ]
     );
     for (one, other, expected) in [("", "", 0), ("tier", "tier", 0), ("tire", "tier", 2), ("task", "tasks", 1)] {
         assert_eq!((edits(one, other), edits(other, one)), (expected, expected), "{one} {other}");

@@ -1,0 +1,86 @@
+//! Limits of tiers and tenants: each set is built once, and tenants that say nothing share their tier's.
+
+use super::{Model, Names, Tier};
+use crate::config;
+use crate::policy::{ModelId, QuotaId};
+use crate::problem::Problem;
+use crate::quota::limits::{self, Limits};
+use std::collections::BTreeSet;
+
+/// The sets of limits that have been built.
+pub(super) struct Quotas<'a> {
+    models: &'a Names<'a>,
+    /// Models without a price.
+    unpriced: Vec<(ModelId, &'a str)>,
+    /// Tiers whose mistakes have been reported, and need not be for each of their tenants.
+    broken: BTreeSet<String>,
+    /// The sets, by [`QuotaId`].
+    pub(super) built: Vec<Limits>,
+}
+
+impl<'a> Quotas<'a> {
+    pub(super) fn new(models: &'a Names<'a>, built: &[Model]) -> Self {
+        let named = models.sorted.iter().zip(built).enumerate();
+        let unpriced =
+            named.filter(|(_, (_, m))| m.price.is_none()).map(|(i, (name, _))| (ModelId(i as u16), *name)).collect();
+        Self { models, unpriced, broken: BTreeSet::new(), built: Vec::new() }
+    }
+
+    pub(super) fn of_tier(
+        &mut self,
+        name: &str,
+        tier: &config::Tier,
+        built: &Tier,
+        problems: &mut Vec<Problem>,
+    ) -> Option<QuotaId> {
+        let said = tier.limited();
+        if said.is_empty() {
+            return None;
+        }
+        let place = format!("tiers.{name}");
+        let before = problems.len();
+        limits::check(&said, &place, problems);
+        let id = self.build(&said, &place, built, problems);
+        if problems.len() > before {
+            self.broken.insert(name.to_owned());
+        }
+        id
+    }
+
+    pub(super) fn of_tenant(
+        &mut self,
+        name: &str,
+        tenant: &config::Tenant,
+        tier: Option<&config::Tier>,
+        built: Option<&Tier>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<QuotaId> {
+        let said = tenant.limited();
+        let (Some(tier), Some(built)) = (tier, built) else { return None };
+        if said.is_empty() {
+            return built.limits;
+        }
+        let place = format!("tenants.{name}");
+        limits::check(&said, &place, problems);
+        if self.broken.contains(&*built.name) {
+            return None;
+        }
+        self.build(&said.or(&tier.limited()), &place, built, problems)
+    }
+
+    fn build(
+        &mut self,
+        said: &config::Limited,
+        place: &str,
+        tier: &Tier,
+        problems: &mut Vec<Problem>,
+    ) -> Option<QuotaId> {
+        let models = self.models;
+        let mut find = |name: &str, place: String, problems: &mut Vec<Problem>| {
+            models.find(name, || place, problems).map(|i| ModelId(i as u16))
+        };
+        let limits = limits::build(said, place, &|id| tier.allows(id), &mut find, &self.unpriced, problems)?;
+        self.built.push(limits);
+        Some(QuotaId(self.built.len() as u32 - 1))
+    }
+}

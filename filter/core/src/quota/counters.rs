@@ -1,0 +1,322 @@
+//! What one scope has used and reserved: the arithmetic of every window, in integers.
+//!
+//! A reservation is held in every window until it is settled. What is held does not drain from the minute's bucket and
+//! moves into the next day and month with its request: a request is charged to the period in which it ends. Reservations
+//! are kept as sums by the time at which they expire, so the record does not grow with the number of requests.
+//!
+//! Time never runs backwards here: a clock that jumps back stands still until it has caught up.
+
+use super::window::{Amount, Full, MOST, Moment, Standing, Window, Windows};
+
+/// A minute's buckets count in units × this, so that they drain by whole numbers every millisecond.
+const SCALE: u64 = 60_000;
+
+/// What a scope has used and reserved.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// The latest time seen, in milliseconds since the Unix epoch.
+    pub(super) at_ms: u64,
+    /// Levels of the minute's buckets, scaled.
+    pub(super) requests: u64,
+    pub(super) tokens: u64,
+    pub(super) day: u32,
+    pub(super) day_tokens: u64,
+    pub(super) day_cost: u64,
+    pub(super) month: u32,
+    pub(super) month_cost: u64,
+    /// Bits of the shares that have been reported, and that have been told to a caller: by day's tokens, day's and month's cost.
+    pub(super) reported: [u8; 3],
+    pub(super) told: [u8; 3],
+    pub(super) leases: Vec<Lease>,
+}
+
+/// The reservations that expire at one time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lease {
+    /// When, in seconds since the Unix epoch.
+    pub(super) expires: u32,
+    pub(super) count: u32,
+    pub(super) held: Amount,
+}
+
+/// A share of a calendar window that has been used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crossed {
+    /// Which window.
+    pub window: Window,
+    /// Thousandths of its limit.
+    pub share: u64,
+}
+
+fn add(to: &mut u64, amount: u64) {
+    *to = to.saturating_add(amount).min(MOST);
+}
+
+impl Counters {
+    /// Brings everything up to `moment`: drains, begins new periods, lets reservations expire.
+    pub fn advance(&mut self, limits: &Windows, moment: &Moment) {
+        let elapsed = match self.at_ms {
+            0 => 0,
+            at => moment.now_ms.saturating_sub(at),
+        };
+        self.at_ms = self.at_ms.max(moment.now_ms);
+        let drain = |level: &mut u64, limit: Option<u64>| {
+            *level = limit.map_or(0, |limit| level.saturating_sub(limit.saturating_mul(elapsed)));
+        };
+        drain(&mut self.requests, limits.requests_per_minute);
+        drain(&mut self.tokens, limits.tokens_per_minute);
+        if moment.day.number > self.day {
+            (self.day, self.day_tokens, self.day_cost) = (moment.day.number, 0, 0);
+            for bits in [&mut self.reported, &mut self.told] {
+                let [tokens, day, _] = bits;
+                (*tokens, *day) = (0, 0);
+            }
+        }
+        if moment.month.number > self.month {
+            (self.month, self.month_cost) = (moment.month.number, 0);
+            for bits in [&mut self.reported, &mut self.told] {
+                let [_, _, month] = bits;
+                *month = 0;
+            }
+        }
+        let now = self.at_ms / 1000;
+        self.leases.retain(|lease| u64::from(lease.expires) > now);
+    }
+
+    /// Whether nothing of it is used or reserved.
+    pub fn is_idle(&self) -> bool {
+        let Self { requests, tokens, day_tokens, day_cost, month_cost, leases, .. } = self;
+        [requests, tokens, day_tokens, day_cost, month_cost].iter().all(|used| **used == 0) && leases.is_empty()
+    }
+
+    fn held(&self) -> Amount {
+        let mut sum = Amount::default();
+        for lease in &self.leases {
+            add(&mut sum.tokens, lease.held.tokens);
+            add(&mut sum.day_tokens, lease.held.day_tokens);
+            add(&mut sum.cost, lease.held.cost);
+        }
+        sum
+    }
+
+    fn running(&self) -> u64 {
+        self.leases.iter().map(|lease| u64::from(lease.count)).sum()
+    }
+
+    /// The window that has no room for one more request of this amount; of several the one to wait for longest.
+    pub fn full(&self, limits: &Windows, want: &Amount, moment: &Moment) -> Option<Full> {
+        let held = self.held();
+        let mut worst: Option<Full> = None;
+        let mut see = |full: Full| {
+            let wait = |full: &Full| full.wait_ms.unwrap_or(u64::MAX);
+            if worst.as_ref().is_none_or(|worst| wait(&full) > wait(worst)) {
+                worst = Some(full);
+            }
+        };
+        if let Some(limit) = limits.requests_per_minute
+            && let Some(full) = bucket(Window::RequestsPerMinute, limit, limits.burst_ms, self.requests, 0, 1)
+        {
+            see(full);
+        }
+        if let Some(limit) = limits.tokens_per_minute
+            && want.tokens > 0
+            && let Some(full) =
+                bucket(Window::TokensPerMinute, limit, limits.burst_ms, self.tokens, held.tokens, want.tokens)
+        {
+            see(full);
+        }
+        for (window, limit, used, held, asked, ends_ms) in [
+            (
+                Window::TokensPerDay,
+                limits.tokens_per_day,
+                self.day_tokens,
+                held.day_tokens,
+                want.day_tokens,
+                moment.day.ends_ms,
+            ),
+            (Window::BudgetPerDay, limits.budget_per_day, self.day_cost, held.cost, want.cost, moment.day.ends_ms),
+            (
+                Window::BudgetPerMonth,
+                limits.budget_per_month,
+                self.month_cost,
+                held.cost,
+                want.cost,
+                moment.month.ends_ms,
+            ),
+        ] {
+            let taken = used.saturating_add(held);
+            if let Some(limit) = limit
+                && asked > 0
+                && taken.saturating_add(asked) > limit
+            {
+                let wait_ms = (asked <= limit).then(|| ends_ms.saturating_sub(moment.now_ms).max(1));
+                see(Full { window, limit, taken, asked, wait_ms });
+            }
+        }
+        let running = self.running();
+        if let Some(limit) = limits.concurrent.filter(|limit| running >= *limit) {
+            see(Full { window: Window::Concurrent, limit, taken: running, asked: 1, wait_ms: Some(1000) });
+        }
+        worst
+    }
+
+    /// Reserves this amount for one request. Returns when the reservation expires, which [`Counters::settle`] wants back;
+    /// `lease_ms`: the longest that the request may take. Without it nothing is held, and the request counts as one.
+    pub fn reserve(&mut self, limits: &Windows, want: &Amount, lease_ms: Option<u64>) -> u32 {
+        if limits.requests_per_minute.is_some() {
+            add(&mut self.requests, SCALE);
+        }
+        let Some(lease_ms) = lease_ms else { return 0 };
+        let expires = expiry(self.at_ms, lease_ms);
+        let lease = match self.leases.iter_mut().find(|lease| lease.expires == expires) {
+            Some(lease) => lease,
+            None => {
+                self.leases.push(Lease { expires, ..Lease::default() });
+                match self.leases.last_mut() {
+                    Some(lease) => lease,
+                    None => return 0,
+                }
+            }
+        };
+        lease.count = lease.count.saturating_add(1);
+        add(&mut lease.held.tokens, want.tokens);
+        add(&mut lease.held.day_tokens, want.day_tokens);
+        add(&mut lease.held.cost, want.cost);
+        expires
+    }
+
+    /// Replaces a reservation by what was used. One that has expired has been given back already; its use counts all the same.
+    pub fn settle(&mut self, limits: &Windows, held: &Amount, expires: u32, used: &Amount) {
+        if let Some(lease) = self.leases.iter_mut().find(|lease| lease.expires == expires) {
+            lease.count = lease.count.saturating_sub(1);
+            lease.held.tokens = lease.held.tokens.saturating_sub(held.tokens);
+            lease.held.day_tokens = lease.held.day_tokens.saturating_sub(held.day_tokens);
+            lease.held.cost = lease.held.cost.saturating_sub(held.cost);
+        }
+        self.leases.retain(|lease| lease.count > 0);
+        if limits.tokens_per_minute.is_some() {
+            add(&mut self.tokens, used.tokens.saturating_mul(SCALE));
+        }
+        if limits.tokens_per_day.is_some() {
+            add(&mut self.day_tokens, used.day_tokens);
+        }
+        if limits.budget_per_day.is_some() {
+            add(&mut self.day_cost, used.cost);
+        }
+        if limits.budget_per_month.is_some() {
+            add(&mut self.month_cost, used.cost);
+        }
+    }
+
+    /// Takes a reservation back as if it had never been: another scope had no room.
+    pub fn cancel(&mut self, limits: &Windows, held: &Amount, expires: u32) {
+        self.settle(limits, held, expires, &Amount::default());
+        self.requests = self.requests.saturating_sub(SCALE);
+    }
+
+    /// The calendar windows: which, limit, used, held.
+    fn calendar(&self, limits: &Windows) -> [(Window, Option<u64>, u64, u64); 3] {
+        let held = self.held();
+        [
+            (Window::TokensPerDay, limits.tokens_per_day, self.day_tokens, held.day_tokens),
+            (Window::BudgetPerDay, limits.budget_per_day, self.day_cost, held.cost),
+            (Window::BudgetPerMonth, limits.budget_per_month, self.month_cost, held.cost),
+        ]
+    }
+
+    /// The calendar window of which `share` thousandths are used or reserved.
+    pub fn reached(&self, limits: &Windows, share: u64) -> Option<Window> {
+        let reached = |limit: u64, taken: u64| u128::from(taken) * 1000 >= u128::from(limit) * u128::from(share);
+        self.calendar(limits)
+            .into_iter()
+            .find(|(_, limit, used, held)| limit.is_some_and(|limit| reached(limit, used.saturating_add(*held))))
+            .map(|(window, ..)| window)
+    }
+
+    /// Shares (thousandths, rising) of calendar windows that are used and have not been reported in this period.
+    pub fn report(&mut self, limits: &Windows, shares: &[u64]) -> Vec<Crossed> {
+        let calendar = self.calendar(limits);
+        crossed(&calendar, shares, &mut self.reported)
+    }
+
+    /// The same for the response header, of what has been reported.
+    pub fn tell(&mut self, limits: &Windows, shares: &[u64]) -> Vec<Crossed> {
+        if self.told == self.reported {
+            return Vec::new();
+        }
+        let calendar = self.calendar(limits);
+        crossed(&calendar, shares, &mut self.told)
+    }
+
+    /// How every limited window stands.
+    pub fn standings(&self, limits: &Windows, moment: &Moment) -> Vec<Standing> {
+        let held = self.held();
+        let mut all = Vec::with_capacity(6);
+        for (window, limit, level, reserved) in [
+            (Window::RequestsPerMinute, limits.requests_per_minute, self.requests, 0),
+            (Window::TokensPerMinute, limits.tokens_per_minute, self.tokens, held.tokens),
+        ] {
+            if let Some(limit) = limit {
+                let capacity = capacity(limit, limits.burst_ms) / SCALE;
+                let reset_ms = level.div_ceil(limit.max(1));
+                all.push(Standing { window, limit: capacity, used: level.div_ceil(SCALE), reserved, reset_ms });
+            }
+        }
+        for (window, limit, used, reserved) in self.calendar(limits) {
+            if let Some(limit) = limit {
+                let period = if window == Window::BudgetPerMonth { moment.month } else { moment.day };
+                let reset_ms = period.ends_ms.saturating_sub(moment.now_ms);
+                all.push(Standing { window, limit, used, reserved, reset_ms });
+            }
+        }
+        if let Some(limit) = limits.concurrent {
+            let reserved = self.running();
+            all.push(Standing { window: Window::Concurrent, limit, used: 0, reserved, reset_ms: 0 });
+        }
+        all
+    }
+}
+
+fn crossed(calendar: &[(Window, Option<u64>, u64, u64)], shares: &[u64], seen: &mut [u8; 3]) -> Vec<Crossed> {
+    let mut all = Vec::new();
+    for ((window, limit, used, _), seen) in calendar.iter().zip(seen) {
+        let Some(limit) = limit else { continue };
+        for (i, share) in shares.iter().enumerate().take(8) {
+            let bit = 1u8 << i;
+            if *seen & bit == 0 && u128::from(*used) * 1000 >= u128::from(*limit) * u128::from(*share) {
+                *seen |= bit;
+                all.push(Crossed { window: *window, share: *share });
+            }
+        }
+    }
+    all
+}
+
+/// What fits into a bucket at once, scaled: never less than one.
+fn capacity(limit: u64, burst_ms: u64) -> u64 {
+    limit.saturating_mul(burst_ms).clamp(SCALE, MOST)
+}
+
+fn bucket(window: Window, limit: u64, burst_ms: u64, level: u64, held: u64, asked: u64) -> Option<Full> {
+    let capacity = capacity(limit, burst_ms);
+    let (held_scaled, asked_scaled) = (held.saturating_mul(SCALE), asked.saturating_mul(SCALE));
+    let needed = level.saturating_add(held_scaled).saturating_add(asked_scaled);
+    if needed <= capacity {
+        return None;
+    }
+    let wait_ms = (asked_scaled <= capacity).then(|| (needed - capacity).min(level.max(1)).div_ceil(limit.max(1)));
+    let taken = level.div_ceil(SCALE).saturating_add(held);
+    // What is reserved comes back when its request ends, at a time that nobody knows.
+    let wait_ms = wait_ms.map(|ms| if held_scaled + asked_scaled > capacity { ms.max(1000) } else { ms.max(1) });
+    Some(Full { window, limit: capacity / SCALE, taken, asked, wait_ms })
+}
+
+/// When a reservation of `now_ms` expires, in seconds: rounded up, so that there are few different times.
+fn expiry(now_ms: u64, lease_ms: u64) -> u32 {
+    let step = (lease_ms / 8 / 1000).max(60);
+    let at = now_ms.saturating_add(lease_ms).div_ceil(1000);
+    u32::try_from(at.div_ceil(step).saturating_mul(step)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

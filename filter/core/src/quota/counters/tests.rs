@@ -1,0 +1,182 @@
+//! One scope: each window's room, its twin without room, and every edge of time.
+
+use super::*;
+use crate::quota::calendar::Zone;
+
+const DAY_MS: u64 = 86_400_000;
+/// 2026-01-30T00:00:00Z
+const START: u64 = 1_769_731_200_000;
+const LEASE: Option<u64> = Some(600_000);
+
+fn at(now_ms: u64) -> Moment {
+    Moment::new(&Zone::fixed(0), now_ms)
+}
+
+fn windows() -> Windows {
+    Windows { burst_ms: 60_000, ..Windows::default() }
+}
+
+/// Reserves if there is room; when the reservation expires.
+fn ask(counters: &mut Counters, limits: &Windows, want: Amount, now: u64) -> Result<u32, Full> {
+    counters.advance(limits, &at(now));
+    match counters.full(limits, &want, &at(now)) {
+        Some(full) => Err(full),
+        None => Ok(counters.reserve(limits, &want, LEASE)),
+    }
+}
+
+fn settle(counters: &mut Counters, limits: &Windows, held: Amount, expires: u32, used: Amount, now: u64) {
+    counters.advance(limits, &at(now));
+    counters.settle(limits, &held, expires, &used);
+}
+
+#[test]
+fn a_minute_refills_smoothly_and_says_exactly_when() {
+    let limits = Windows { requests_per_minute: Some(6), ..windows() };
+    let mut counters = Counters::default();
+    for _ in 0..6 {
+        ask(&mut counters, &limits, Amount::default(), START).unwrap();
+    }
+    let full = ask(&mut counters, &limits, Amount::default(), START).unwrap_err();
+    assert_eq!((full.window, full.limit, full.wait_ms), (Window::RequestsPerMinute, 6, Some(10_000)));
+    assert!(ask(&mut counters, &limits, Amount::default(), START + 9_999).is_err());
+    assert!(ask(&mut counters, &limits, Amount::default(), START + 10_000).is_ok());
+    assert!(ask(&mut counters, &limits, Amount::default(), START + 10_000).is_err());
+}
+
+#[test]
+fn burst_bounds_what_fits_at_once_but_never_below_one() {
+    for (burst_ms, fits) in [(60_000, 60), (10_000, 10), (1, 1), (120_000, 120)] {
+        let limits = Windows { requests_per_minute: Some(60), burst_ms, ..Windows::default() };
+        let mut counters = Counters::default();
+        let passed = (0..200).filter(|_| ask(&mut counters, &limits, Amount::default(), START).is_ok()).count();
+        assert_eq!(passed, fits);
+    }
+}
+
+#[test]
+fn what_is_held_does_not_drain_and_what_was_used_does() {
+    let limits = Windows { tokens_per_minute: Some(600), ..windows() };
+    let mut counters = Counters::default();
+    let want = Amount::new(600, 0);
+    let expires = ask(&mut counters, &limits, want, START).unwrap();
+    // Half a minute later nothing has drained: the request may still use all of it.
+    assert!(ask(&mut counters, &limits, Amount::new(1, 0), START + 30_000).is_err());
+    settle(&mut counters, &limits, want, expires, Amount::new(300, 0), START + 30_000);
+    assert!(ask(&mut counters, &limits, Amount::new(301, 0), START + 30_000).is_err());
+    assert!(ask(&mut counters, &limits, Amount::new(300, 0), START + 30_000).is_ok());
+    let too_large = counters.full(&limits, &Amount::new(601, 0), &at(START + 30_000)).unwrap();
+    assert_eq!(too_large.wait_ms, None, "never");
+}
+
+#[test]
+fn a_day_and_a_month_end_where_they_end_and_a_request_across_is_charged_where_it_ends() {
+    let limits = Windows { tokens_per_day: Some(100), budget_per_month: Some(50), ..windows() };
+    let mut counters = Counters::default();
+    // The last day of January, a second before midnight.
+    let late = START + 2 * DAY_MS - 1000;
+    let first = Amount::new(60, 40);
+    let expires = ask(&mut counters, &limits, first, late).unwrap();
+    let full = ask(&mut counters, &limits, Amount::new(41, 1), late).unwrap_err();
+    assert_eq!((full.window, full.taken, full.wait_ms), (Window::TokensPerDay, 60, Some(1000)));
+    // In February it still holds its share, and is charged there.
+    assert!(ask(&mut counters, &limits, Amount::new(41, 1), late + 2000).is_err());
+    settle(&mut counters, &limits, first, expires, Amount::new(30, 20), late + 2000);
+    let standings = counters.standings(&limits, &at(late + 2000));
+    let used: Vec<_> = standings.iter().map(|s| (s.used, s.reserved)).collect();
+    assert_eq!(used, [(30, 0), (20, 0)]);
+    assert_eq!(standings[1].reset_ms, 28 * DAY_MS - 1000);
+}
+
+#[test]
+fn a_clock_that_jumps_back_frees_nothing_and_brings_no_old_window_back() {
+    let limits =
+        Windows { requests_per_minute: Some(1), tokens_per_day: Some(10), budget_per_month: Some(10), ..windows() };
+    let mut counters = Counters::default();
+    let want = Amount::new(10, 10);
+    let expires = ask(&mut counters, &limits, want, START + 40 * DAY_MS).unwrap();
+    settle(&mut counters, &limits, want, expires, want, START + 40 * DAY_MS);
+    for back in [1, 60_000, DAY_MS, 40 * DAY_MS] {
+        assert!(ask(&mut counters, &limits, Amount::new(1, 0), START + 40 * DAY_MS - back).is_err(), "{back}");
+        let money = Windows { requests_per_minute: None, tokens_per_day: None, ..limits.clone() };
+        assert!(ask(&mut counters.clone(), &money, Amount::new(0, 1), START + 40 * DAY_MS - back).is_err());
+    }
+    assert!(ask(&mut counters, &limits, Amount::new(1, 0), START + 41 * DAY_MS).is_ok());
+}
+
+#[test]
+fn a_reservation_that_nobody_settles_expires_and_is_charged_if_it_ends_after_all() {
+    let limits = Windows { budget_per_day: Some(10), concurrent: Some(1), ..windows() };
+    let mut counters = Counters::default();
+    let want = Amount::new(1, 10);
+    let expires = ask(&mut counters, &limits, want, START).unwrap();
+    assert!(ask(&mut counters, &limits, Amount::default(), START + 599_999).is_err(), "one at a time");
+    let again = ask(&mut counters, &limits, want, START + 660_001).unwrap();
+    // The first one ends late: what it used counts, and the second one's reservation stays.
+    settle(&mut counters, &limits, want, expires, Amount::new(1, 7), START + 660_001);
+    let standings = counters.standings(&limits, &at(START + 660_001));
+    assert_eq!((standings[0].used, standings[0].reserved, standings[1].reserved), (7, 10, 1));
+    settle(&mut counters, &limits, want, again, Amount::default(), START + 660_001);
+    assert_eq!(counters.standings(&limits, &at(START + 660_001))[1].reserved, 0);
+}
+
+#[test]
+fn the_window_to_wait_for_longest_is_named_and_what_costs_nothing_needs_no_budget() {
+    let limits = Windows {
+        requests_per_minute: Some(1),
+        budget_per_day: Some(5),
+        budget_per_month: Some(5),
+        concurrent: Some(1),
+        ..windows()
+    };
+    let mut counters = Counters::default();
+    let expires = ask(&mut counters, &limits, Amount::new(0, 5), START).unwrap();
+    settle(&mut counters, &limits, Amount::new(0, 5), expires, Amount::new(0, 5), START);
+    let full = ask(&mut counters, &limits, Amount::new(0, 1), START).unwrap_err();
+    assert_eq!(full.window, Window::BudgetPerMonth);
+    assert!(ask(&mut counters, &limits, Amount::new(9, 0), START + 60_000).is_ok());
+}
+
+#[test]
+fn shares_are_reported_once_in_each_window_and_told_once() {
+    let limits = Windows { budget_per_day: Some(100), budget_per_month: Some(1000), ..windows() };
+    let shares = [500, 800];
+    let mut counters = Counters::default();
+    let spend = |counters: &mut Counters, cost, now| {
+        counters.advance(&limits, &at(now));
+        counters.settle(&limits, &Amount::default(), 0, &Amount::new(0, cost));
+        let names = |all: Vec<Crossed>| all.iter().map(|c| (c.window.name(), c.share)).collect::<Vec<_>>();
+        let told = names(counters.tell(&limits, &shares));
+        (names(counters.report(&limits, &shares)), told)
+    };
+    assert_eq!(spend(&mut counters, 49, START).0, []);
+    assert_eq!(spend(&mut counters, 1, START).0, [("budget_usd_per_day", 500)]);
+    assert_eq!(spend(&mut counters, 0, START), (vec![], vec![("budget_usd_per_day", 500)]));
+    assert_eq!(spend(&mut counters, 0, START), (vec![], vec![]));
+    assert_eq!(spend(&mut counters, 40, START).0, [("budget_usd_per_day", 800)]);
+    assert_eq!(spend(&mut counters, 95, START + DAY_MS).0, [("budget_usd_per_day", 500), ("budget_usd_per_day", 800)]);
+}
+
+#[test]
+fn absurd_amounts_and_times_neither_wrap_nor_panic() {
+    let limits = Windows {
+        requests_per_minute: Some(u64::MAX),
+        tokens_per_minute: Some(u64::MAX),
+        burst_ms: u64::MAX,
+        tokens_per_day: Some(MOST),
+        budget_per_day: Some(MOST),
+        budget_per_month: Some(MOST),
+        concurrent: Some(u64::MAX),
+    };
+    let mut counters = Counters::default();
+    let want = Amount::new(u64::MAX, u64::MAX);
+    for now in [0, START, u64::MAX, 5] {
+        counters.advance(&limits, &at(now));
+        let _ = counters.full(&limits, &want, &at(now));
+        let expires = counters.reserve(&limits, &want, Some(u64::MAX));
+        counters.settle(&limits, &Amount::default(), expires, &want);
+        counters.settle(&limits, &want, expires, &Amount { tokens: u64::MAX, day_tokens: u64::MAX, cost: u64::MAX });
+        let _ = counters.standings(&limits, &at(now));
+    }
+    assert!(counters.day_cost <= MOST && counters.day_tokens <= MOST && counters.tokens <= MOST);
+}

@@ -1,0 +1,280 @@
+//! The limits of a tenant, validated: nothing left to check.
+
+use crate::config::{LimitSet, Limited, OnExhausted, Quota};
+use crate::policy::ModelId;
+use crate::problem::{Problem, quoted};
+use crate::quota::calendar::Zone;
+use crate::quota::window::Windows;
+use sha2::{Digest, Sha256};
+
+/// How quotas are counted, for all tenants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counting {
+    /// Where days and months begin.
+    pub zone: Zone,
+    /// Users that are counted apart in each tenant whose users have limits.
+    pub users: u32,
+}
+
+/// Everything that limits one tenant, or all tenants of a tier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Of the tenant as a whole.
+    pub tenant: Windows,
+    /// Of each of its users.
+    pub user: Option<Windows>,
+    /// Of its use of single models.
+    pub models: Vec<(ModelId, ScopeKey, Windows)>,
+    /// Most input tokens of a request: the tenant's, and those of single models.
+    pub max_input: Option<u64>,
+    /// Most output tokens of a request.
+    pub max_output: Option<u64>,
+    /// What happens when a day's or month's quota is used up.
+    pub on_exhausted: Exhaustion,
+    /// Thousandths of a day's or month's quota from which the degraded model serves.
+    pub degrade_at: Option<u64>,
+    /// Thousandths of a day's or month's quota at which it is reported, rising; at most eight.
+    pub alert_at: Vec<u64>,
+    /// Whether nothing is refused.
+    pub shadow: bool,
+}
+
+/// What happens to a request when a day's or month's quota is used up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exhaustion {
+    /// It is refused.
+    Reject,
+    /// This model serves it.
+    Degrade(ModelId),
+    /// It is answered with this text.
+    Template(Box<str>),
+}
+
+/// Stands for a user or a model in a record: a whole SHA-256, so that two never meet.
+pub type ScopeKey = [u8; 32];
+
+/// The key of the tenant itself.
+pub const TENANT: ScopeKey = [0; 32];
+
+/// The most of any amount in a policy: what Lua's numbers hold exactly, scaled by the milliseconds of a minute.
+const MOST_COUNT: u64 = 100_000_000_000;
+const MOST_USD: f64 = 1_000_000_000.0;
+
+/// The key of a model.
+pub fn model_key(name: &str) -> ScopeKey {
+    Sha256::new().chain_update(b"pointsman.quota.model.v1").chain_update(name).finalize().into()
+}
+
+/// Validates how quotas are counted.
+pub(crate) fn counting(quota: &Quota, problems: &mut Vec<Problem>) -> Counting {
+    let Quota { time_zone, time_zone_changes, default_price: _, users } = quota;
+    let zone = Zone::new(time_zone, time_zone_changes).unwrap_or_else(|message| {
+        problems.push(Problem::new("quota.time_zone", format!("{} {message}", quoted(time_zone))));
+        Zone::fixed(0)
+    });
+    if !(16..=65_536).contains(users) {
+        problems.push(Problem::new("quota.users", format!("{users} is not within 16 and 65536")));
+    }
+    Counting { zone, users: *users }
+}
+
+/// Reports everything that is wrong in what a tier or a tenant says, at its place.
+pub(crate) fn check(said: &Limited, place: &str, problems: &mut Vec<Problem>) {
+    let Limited { own, per_user, per_model, on_exhausted, degrade_at, alert_at, shadow: _ } = said;
+    check_set(own, place, problems);
+    check_set(per_user, &format!("{place}.per_user"), problems);
+    for (field, value) in [
+        ("max_input_tokens", per_user.max_input_tokens.is_some()),
+        ("max_output_tokens", per_user.max_output_tokens.is_some()),
+    ] {
+        if value {
+            problems.push(Problem::new(
+                format!("{place}.per_user.{field}"),
+                "is of one request, so it belongs beside `per_user`, not into it",
+            ));
+        }
+    }
+    for (model, set) in per_model {
+        check_set(set, &format!("{place}.per_model.{model}"), problems);
+        if set.max_input_tokens.is_some() || set.max_output_tokens.is_some() {
+            problems.push(Problem::new(
+                format!("{place}.per_model.{model}"),
+                "a model's longest request is said by its own `context` and `max_output_tokens`",
+            ));
+        }
+    }
+    let share = |share: f64| (0.001..=1.0).contains(&share);
+    if degrade_at.is_some_and(|at| !share(at)) {
+        problems.push(Problem::new(format!("{place}.degrade_at"), "is a share from 0.001 to 1"));
+    }
+    if let Some(shares) = alert_at
+        && (shares.len() > 8 || !shares.iter().all(|at| share(*at)))
+    {
+        problems.push(Problem::new(format!("{place}.alert_at"), "holds at most 8 shares from 0.001 to 1"));
+    }
+    if let Some(OnExhausted::Template(text)) = on_exhausted
+        && (text.trim().is_empty() || text.len() > 4096)
+    {
+        problems.push(Problem::new(format!("{place}.on_exhausted.template"), "is a text of 1 to 4096 bytes"));
+    }
+}
+
+fn check_set(set: &LimitSet, place: &str, problems: &mut Vec<Problem>) {
+    let LimitSet {
+        requests_per_minute,
+        tokens_per_minute,
+        burst,
+        tokens_per_day,
+        budget_usd_per_day,
+        budget_usd_per_month,
+        concurrent,
+        max_input_tokens,
+        max_output_tokens,
+    } = set;
+    let counts = [
+        ("requests_per_minute", *requests_per_minute),
+        ("tokens_per_minute", *tokens_per_minute),
+        ("tokens_per_day", *tokens_per_day),
+        ("concurrent", concurrent.map(u64::from)),
+        ("max_input_tokens", *max_input_tokens),
+        ("max_output_tokens", *max_output_tokens),
+    ];
+    for (field, count) in counts {
+        if count.is_some_and(|count| !(1..=MOST_COUNT).contains(&count)) {
+            problems.push(Problem::new(
+                format!("{place}.{field}"),
+                format!("{} is not within 1 and {MOST_COUNT}", count.unwrap_or(0)),
+            ));
+        }
+    }
+    for (field, usd) in [("budget_usd_per_day", budget_usd_per_day), ("budget_usd_per_month", budget_usd_per_month)] {
+        if let Some(usd) = usd
+            && micro_usd(*usd).is_none()
+        {
+            problems.push(Problem::new(
+                format!("{place}.{field}"),
+                format!("{usd} is not an amount of US dollars from 0 to {MOST_USD} with at most six decimals"),
+            ));
+        }
+    }
+    if let Some(burst) = burst
+        && !(1..=3_600_000).contains(&burst.0)
+    {
+        problems.push(Problem::new(format!("{place}.burst"), format!("{}ms is not within 1ms and 1h", burst.0)));
+    }
+}
+
+fn micro_usd(usd: f64) -> Option<u64> {
+    if !(0.0..=MOST_USD).contains(&usd) {
+        return None;
+    }
+    let exact = (usd * 1e6).round();
+    ((exact / 1e6 - usd).abs() <= f64::EPSILON * usd.max(1.0)).then_some(exact as u64)
+}
+
+fn windows(set: &LimitSet) -> Windows {
+    Windows {
+        requests_per_minute: set.requests_per_minute,
+        tokens_per_minute: set.tokens_per_minute,
+        burst_ms: set.burst.map_or(60_000, |burst| burst.0),
+        tokens_per_day: set.tokens_per_day,
+        budget_per_day: set.budget_usd_per_day.and_then(micro_usd),
+        budget_per_month: set.budget_usd_per_month.and_then(micro_usd),
+        concurrent: set.concurrent.map(u64::from),
+    }
+}
+
+/// Looks a model up by its name, and reports a name that is none's at its place.
+type FindModel<'a> = dyn FnMut(&str, String, &mut Vec<Problem>) -> Option<ModelId> + 'a;
+
+/// What a tenant's limits are, its tier's included; `None` where nothing is limited. What is wrong with the parts has
+/// been reported by [`check`]; what is wrong with the whole is reported here.
+pub(crate) fn build(
+    said: &Limited,
+    place: &str,
+    allowed: &dyn Fn(ModelId) -> bool,
+    find: &mut FindModel,
+    unpriced: &[(ModelId, &str)],
+    problems: &mut Vec<Problem>,
+) -> Option<Limits> {
+    let Limited { own, per_user, per_model, on_exhausted, degrade_at, alert_at, shadow } = said;
+    let mut models = Vec::new();
+    for (name, set) in per_model {
+        if let Some(id) = find(name, format!("{place}.per_model.{name}"), problems) {
+            models.push((id, model_key(name), windows(set)));
+        }
+    }
+    let on_exhausted = match on_exhausted {
+        None | Some(OnExhausted::Reject) => Exhaustion::Reject,
+        Some(OnExhausted::Template(text)) => Exhaustion::Template(text.as_str().into()),
+        Some(OnExhausted::Degrade(name)) => match find(name, format!("{place}.on_exhausted.degrade"), problems) {
+            Some(id) => {
+                if !allowed(id) {
+                    let message = format!("the tier does not allow the model {}", quoted(name));
+                    problems.push(Problem::new(format!("{place}.on_exhausted.degrade"), message));
+                }
+                Exhaustion::Degrade(id)
+            }
+            None => Exhaustion::Reject,
+        },
+    };
+    if degrade_at.is_some() && !matches!(on_exhausted, Exhaustion::Degrade(_)) {
+        let message = "needs `on_exhausted: {degrade: MODEL}`, which names the model that serves from there on";
+        problems.push(Problem::new(format!("{place}.degrade_at"), message));
+    }
+    let has_budget = |set: &LimitSet| set.budget_usd_per_day.is_some() || set.budget_usd_per_month.is_some();
+    for (_, name) in unpriced.iter().filter(|(model, _)| allowed(*model)) {
+        let own_budget = per_model.get(*name).is_some_and(has_budget);
+        if has_budget(own) || has_budget(per_user) || own_budget {
+            let message = format!(
+                "a budget applies to the model {}, which has no price; give it one, or set `quota.default_price`",
+                quoted(name)
+            );
+            problems.push(Problem::new(place, message));
+        }
+    }
+    let user = windows(per_user);
+    let limits = Limits {
+        tenant: windows(own),
+        user: (!user.is_empty()).then_some(user),
+        models,
+        max_input: own.max_input_tokens,
+        max_output: own.max_output_tokens,
+        on_exhausted,
+        degrade_at: degrade_at.map(thousandths),
+        alert_at: {
+            let mut shares: Vec<u64> = alert_at.iter().flatten().copied().map(thousandths).collect();
+            shares.sort_unstable();
+            shares.dedup();
+            shares
+        },
+        shadow: shadow.unwrap_or(false),
+    };
+    limits.binds().then_some(limits)
+}
+
+fn thousandths(share: f64) -> u64 {
+    (share * 1000.0).round().clamp(0.0, 1000.0) as u64
+}
+
+impl Limits {
+    /// Whether anything is limited.
+    fn binds(&self) -> bool {
+        !self.tenant.is_empty()
+            || self.user.is_some()
+            || !self.models.is_empty()
+            || self.max_input.is_some()
+            || self.max_output.is_some()
+    }
+
+    /// Whether anything is counted, beyond bounds of single requests.
+    pub fn counts(&self) -> bool {
+        !self.tenant.is_empty() || self.user.is_some() || !self.models.is_empty()
+    }
+
+    /// Whether tokens or their cost are limited, so that an answer needs a bound.
+    pub fn bounds_output(&self) -> bool {
+        let all = std::iter::once(&self.tenant).chain(&self.user).chain(self.models.iter().map(|(_, _, w)| w));
+        all.into_iter().any(Windows::counts_tokens)
+    }
+}

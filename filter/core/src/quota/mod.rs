@@ -1,0 +1,15 @@
+//! Quotas and budgets: one atomic step reserves the worst case over all windows or refuses, settlement replaces it by what
+//! was used.
+//!
+//! [`limits`] is what the policy says, [`counters`] the arithmetic of one scope, [`ledger`] the steps over all scopes of a
+//! request, [`record`] their bytes in the local store.
+
+pub mod calendar;
+pub mod counters;
+pub mod demand;
+pub mod exhausted;
+pub mod ledger;
+pub mod limits;
+pub mod record;
+pub mod standing;
+pub mod window;

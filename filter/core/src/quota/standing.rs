@@ -1,0 +1,126 @@
+//! How windows stand, as callers are told: OpenAI's rate-limit headers and the answer to `GET /v1/usage`.
+
+use super::counters::Crossed;
+use super::ledger::Scope;
+use super::window::{Standing, Window};
+use crate::policy::Policy;
+use crate::price::MicroUsd;
+use serde_json::{Value, json};
+
+/// `x-ratelimit-*` for requests and for tokens, each of the window with the least left.
+///
+/// Form: OpenAI, "Rate limits", "Rate limits in headers": `limit` and `remaining` are numbers, `reset` is like `6m0s`.
+pub fn headers(standings: &[(Scope, Standing)]) -> Vec<(&'static str, String)> {
+    let mut headers = Vec::with_capacity(6);
+    let tightest = |wanted: fn(Window) -> bool| {
+        let all = standings.iter().map(|(_, standing)| standing).filter(|standing| wanted(standing.window));
+        all.min_by_key(|standing| standing.remaining())
+    };
+    let requests = tightest(|window| window == Window::RequestsPerMinute);
+    let tokens = tightest(|window| matches!(window, Window::TokensPerMinute | Window::TokensPerDay));
+    for (standing, [limit, remaining, reset]) in [
+        (requests, ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"]),
+        (tokens, ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"]),
+    ] {
+        if let Some(standing) = standing {
+            headers.push((limit, standing.limit.to_string()));
+            headers.push((remaining, standing.remaining().to_string()));
+            headers.push((reset, go_duration(standing.reset_ms)));
+        }
+    }
+    headers
+}
+
+/// Shares of budgets that were reached, as a header's value: `budget_usd_per_day=80%`.
+pub fn alerts(crossed: &[(Scope, Crossed)]) -> Option<String> {
+    let one = |(_, c): &(Scope, Crossed)| {
+        let percent = format!("{}.{}", c.share / 10, c.share % 10);
+        format!("{}={}%", c.window.name(), percent.trim_end_matches(".0"))
+    };
+    (!crossed.is_empty()).then(|| crossed.iter().map(one).collect::<Vec<_>>().join(", "))
+}
+
+/// The body of `GET /v1/usage`. Amounts are requests, tokens, or US dollars; a tenant sees its own only.
+pub fn usage(policy: &Policy, tenant: &str, standings: &[(Scope, Standing)], now_ms: u64) -> Vec<u8> {
+    let windows: Vec<Value> = standings.iter().map(|(scope, standing)| one(policy, *scope, standing, now_ms)).collect();
+    json!({"object": "usage", "tenant": tenant, "windows": windows}).to_string().into_bytes()
+}
+
+fn one(policy: &Policy, scope: Scope, standing: &Standing, now_ms: u64) -> Value {
+    let amount = |amount: u64| match standing.window.is_budget() {
+        // Six decimals, exactly.
+        true => serde_json::from_str(&MicroUsd(amount).to_decimal()).unwrap_or(Value::Null),
+        false => Value::from(amount),
+    };
+    let resets = std::time::UNIX_EPOCH
+        + std::time::Duration::from_millis(now_ms.saturating_add(standing.reset_ms).min(253_402_300_799_999));
+    let mut value = json!({
+        "window": standing.window.name(),
+        "scope": match scope { Scope::Tenant => "tenant", Scope::User => "user", Scope::Model(_) => "model" },
+        "limit": amount(standing.limit),
+        "used": amount(standing.used),
+        "reserved": amount(standing.reserved),
+        "remaining": amount(standing.remaining()),
+        "resets_at": humantime::format_rfc3339_seconds(resets).to_string(),
+    });
+    if let (Scope::Model(id), Some(map)) = (scope, value.as_object_mut()) {
+        map.insert("model".to_owned(), Value::from(&*policy.model(id).name));
+    }
+    value
+}
+
+/// A length of time as Go writes it, and OpenAI after it: `120ms`, `1s`, `6m0s`, `1h0m0s`.
+pub fn go_duration(ms: u64) -> String {
+    if ms < 1000 {
+        return if ms == 0 { "0s".to_owned() } else { format!("{ms}ms") };
+    }
+    let (hours, minutes, seconds) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
+    let fraction = match ms % 1000 {
+        0 => String::new(),
+        rest => format!(".{rest:03}").trim_end_matches('0').to_owned(),
+    };
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}{fraction}s"),
+        (0, _) => format!("{minutes}m{seconds}{fraction}s"),
+        _ => format!("{hours}h{minutes}m{seconds}{fraction}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_openai_writes_them() {
+        for (ms, text) in [
+            (0, "0s"),
+            (20, "20ms"),
+            (1000, "1s"),
+            (1500, "1.5s"),
+            (360_000, "6m0s"),
+            (3_600_000, "1h0m0s"),
+            (90_061_000, "25h1m1s"),
+        ] {
+            assert_eq!(go_duration(ms), text);
+        }
+    }
+
+    #[test]
+    fn headers_are_of_the_window_with_the_least_left() {
+        let standing = |window, limit, used, reset_ms| Standing { window, limit, used, reserved: 1, reset_ms };
+        let all = [
+            (Scope::Tenant, standing(Window::RequestsPerMinute, 60, 9, 1000)),
+            (Scope::User, standing(Window::RequestsPerMinute, 10, 9, 500)),
+            (Scope::Tenant, standing(Window::TokensPerDay, 1000, 0, 3_600_000)),
+            (Scope::Tenant, standing(Window::BudgetPerDay, 5, 0, 1)),
+        ];
+        let headers = headers(&all);
+        let get = |name| headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str());
+        assert_eq!(get("x-ratelimit-limit-requests"), Some("10"));
+        assert_eq!(get("x-ratelimit-remaining-requests"), Some("0"));
+        assert_eq!(get("x-ratelimit-reset-requests"), Some("500ms"));
+        assert_eq!(get("x-ratelimit-remaining-tokens"), Some("999"));
+        assert_eq!(get("x-ratelimit-reset-tokens"), Some("1h0m0s"));
+        assert_eq!(headers.len(), 6);
+    }
+}

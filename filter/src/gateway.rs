@@ -115,7 +115,6 @@ impl Gateway {
             host::set_state(STATE_DISPATCH, record);
         }
         host::set_header(map, "content-length", &outgoing.content_length.to_string());
-        host::set_header(map, "content-type", "application/json");
         host::set_header(map, "user-agent", "pointsman");
         host::set_header(map, "x-pointsman-cluster", &outgoing.cluster);
         for (name, value) in &outgoing.headers {
@@ -269,7 +268,7 @@ impl HttpContext for Gateway {
             _ => host::property(CODE_DETAILS).unwrap_or_default(),
         };
         head.details = std::str::from_utf8(&details).unwrap_or_default();
-        if head.model.is_empty() {
+        if head.model.is_empty() && !self.exchange.is_direct() {
             head.last_attempt = last_attempt();
         }
         let verdict = self.exchange.response_head(&self.shared.policy, &head);

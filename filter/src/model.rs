@@ -9,7 +9,6 @@ use pointsman_core::attempt::{self, Failure, HOLD_LIMIT, OnHead};
 use pointsman_core::dispatch::{self, STATE_DISPATCH, STATE_FAILED, STATE_PROVIDER, STATE_SERVED};
 use pointsman_core::refusal::Refusal;
 use pointsman_core::reply::Reply;
-use pointsman_core::resilience::IDLE_HEADER;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
 
@@ -150,9 +149,6 @@ impl HttpContext for ModelStage {
 
         let map = MapType::HttpRequestHeaders;
         host::set_header(map, ":path", attempt.path);
-        host::remove_header(map, b"x-pointsman-cluster");
-        host::remove_header(map, b"x-forwarded-proto");
-        host::remove_header(map, IDLE_HEADER.as_bytes());
         host::set_header(map, "content-length", &plan.content_length(attempt).to_string());
         for other in plan.attempts.iter().filter(|other| !other.credential_header.is_empty()) {
             host::remove_header(map, other.credential_header.as_bytes());

@@ -16,19 +16,9 @@ pub fn plan(settings: &Settings, policy: &Policy, plan: &ProviderSequence) -> Va
 }
 
 /// The cluster of requests to one provider that have one attempt and are no streams: no module, which would have nothing
-/// to decide, only the removal of what the gateway stage has left for Envoy's router.
+/// to decide, only the provider's key. A provider without a key needs none: such requests go to its own cluster.
 pub fn direct(settings: &Settings, provider: &Provider) -> Value {
-    let remove = |header: &str| json!({"remove": header});
-    let mutation = json!({
-        "name": "pointsman.direct",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
-            "mutations": {"request_mutations": [remove("x-pointsman-cluster"), remove("x-forwarded-proto")]},
-        },
-    });
-    let mut http_filters = vec![mutation];
-    http_filters.extend(credential::filters(settings, &[provider]));
-    cluster(settings, &direct_cluster(&provider.name), &[provider], http_filters)
+    cluster(settings, &direct_cluster(provider), &[provider], credential::filters(settings, &[provider]))
 }
 
 fn cluster(settings: &Settings, name: &str, providers: &[&Provider], mut http_filters: Vec<Value>) -> Value {

@@ -117,7 +117,7 @@ fn local_replies() -> Value {
     };
     // Only a request with one attempt can break off so.
     let attempted = json!([{"header": {"key": "x-pointsman-attempts", "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]);
-    let mut timeout = told(&["UT"], "first_token_timeout", "The model's provider did not answer in time.");
+    let mut timeout = told(&["UT"], "attempt_timeout", "The model's provider did not answer in time.");
     timeout["headers_to_add"] = attempted.clone();
     let broken = ["UC", "UR", "LR", "UPE"];
     let mut broken = told(&broken, "provider_unreachable", "The model's provider is not available. Try again later.");

@@ -31,7 +31,8 @@ impl<'a> Rendering<'a> {
         let mut all = self.inputs.providers.clone();
         let plans =
             self.inputs.plans.iter().map(|plan| (plan.cluster(policy), clusters::plan(self.settings, policy, plan)));
-        let direct = policy.providers().map(|p| (direct_cluster(&p.name), clusters::direct(self.settings, p)));
+        let direct = policy.providers().filter(|p| p.credential.is_some());
+        let direct = direct.map(|p| (direct_cluster(p), clusters::direct(self.settings, p)));
         for (name, mut cluster) in plans.chain(direct) {
             cluster["@type"] = "type.googleapis.com/envoy.config.cluster.v3.Cluster".into();
             all.insert(name, cluster);

@@ -66,6 +66,8 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
     json!({
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         "name": NAME,
+        // What the gateway stage has left for the router, and Envoy for the choice of a route.
+        "request_headers_to_remove": ["x-pointsman-cluster", IDLE_HEADER, "x-forwarded-proto"],
         "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}],
     })
 }

@@ -183,9 +183,12 @@ impl<'a> Dispatch<'a> {
 }
 
 /// Name of the Envoy cluster for requests with one attempt and no stream: nothing is left to decide upstream, so it has no
-/// model stage.
-pub fn direct_cluster(provider: &str) -> String {
-    format!("direct.{provider}")
+/// model stage. It is the provider's own, unless Envoy has a key to add.
+pub fn direct_cluster(provider: &Provider) -> String {
+    match provider.credential {
+        Some(_) => format!("direct.{}", provider.name),
+        None => provider.name.to_string(),
+    }
 }
 
 /// `:path` of a chat request to `provider`.

@@ -32,6 +32,8 @@ pub struct Exchange {
     started_ms: u64,
     trace_id: String,
     endpoint: &'static str,
+    /// Whether the request says already what its body is.
+    is_json: bool,
     caller: Option<Caller>,
     routed: Option<Routed>,
     answer: Answer,
@@ -60,6 +62,8 @@ struct Routed {
     served: Option<Served>,
     /// Whether it went without a model stage.
     is_direct: bool,
+    /// Whether its one timer is the attempt's, not the request's.
+    attempt_ends_first: bool,
 }
 
 /// Who answered in the end.
@@ -180,6 +184,7 @@ impl Exchange {
             started_ms: now_ms,
             trace_id: String::new(),
             endpoint: "unknown",
+            is_json: false,
             caller: None,
             routed: None,
             answer: Answer::None,
@@ -191,6 +196,7 @@ impl Exchange {
     /// The request's headers have come.
     pub fn request_head(&mut self, policy: &Policy, head: &RequestHead) -> OnRequestHead {
         self.trace_id = head.trace_id();
+        self.is_json = head.is_json;
         match self.admit(policy, head) {
             Ok(None) if self.endpoint == "usage" => OnRequestHead::Usage,
             Ok(None) => OnRequestHead::AwaitBody,
@@ -342,13 +348,16 @@ impl Exchange {
         let (cluster, dispatch) = match direct {
             Some(provider) => {
                 headers.push((":path", dispatch::path(provider)));
-                (dispatch::direct_cluster(&provider.name), None)
+                (dispatch::direct_cluster(provider), None)
             }
             None => (
                 dispatch::plan_cluster(plan.models.iter().map(|id| &*policy.provider_of(*id).name)),
                 Some(dispatch::encode(policy, &plan.models, &canonical, request.stream)),
             ),
         };
+        if !self.is_json {
+            headers.push(("content-type", "application/json".to_owned()));
+        }
         let outgoing = Outgoing {
             cluster,
             dispatch,
@@ -363,6 +372,7 @@ impl Exchange {
             tool_names: request.tool_names.iter().map(|n| n.chars().take(64).collect()).collect(),
             served: None,
             is_direct: direct.is_some(),
+            attempt_ends_first: resilience.attempt_ends_first(deadline_ms),
             plan,
         });
         Ok(outgoing)
@@ -393,7 +403,8 @@ impl Exchange {
             OnHead::Pass => head.status,
             OnHead::Fail(failure) => failure.status,
         };
-        self.answer = Answer::failed(status, provider_error::cause(head.details));
+        let cause = provider_error::cause(head.details).map(|why| routed.which_timer(why));
+        self.answer = Answer::failed(status, cause);
         if head.end_of_stream {
             // The answer that replaces this one has none of its headers.
             if let Some(served) = self.routed.as_mut().and_then(|routed| routed.served.as_mut()) {
@@ -404,6 +415,11 @@ impl Exchange {
             return OnResponseHead::Replace(Reply { status, headers, body, code: None });
         }
         OnResponseHead::Hold
+    }
+
+    /// Whether the request went without a model stage, which would have left word of its attempts.
+    pub fn is_direct(&self) -> bool {
+        self.routed.as_ref().is_some_and(|routed| routed.is_direct)
     }
 
     /// Whether another model than the plan's first one serves.
@@ -478,7 +494,6 @@ impl Exchange {
 
     fn response_headers(&self, policy: &Policy) -> Vec<(&'static str, String)> {
         let mut headers = Vec::with_capacity(8);
-        headers.push(("x-request-id", self.trace_id.clone()));
         headers.push(("x-pointsman-cache", "bypass".to_owned()));
         headers.extend(self.quota.headers.iter().cloned());
         if let Some(Routed { plan, served: Some(served), .. }) = &self.routed {
@@ -509,6 +524,15 @@ impl Routed {
         let (index, attempts) = recorded?;
         let model = *self.plan.models.get(index)?;
         Some(Served { model, attempts: attempts.max(1), told: false })
+    }
+
+    /// Which of its timers ran out, where Envoy knows only that one did.
+    fn which_timer(&self, why: &'static str) -> &'static str {
+        match why {
+            "deadline_exceeded" if self.is_direct && self.attempt_ends_first => "attempt_timeout",
+            "first_token_timeout" if !self.stream => "attempt_timeout",
+            other => other,
+        }
     }
 }
 

@@ -38,9 +38,13 @@ pub fn cause(details: &str) -> Option<&'static str> {
 pub fn error_type(outcome: &str) -> &'static str {
     match outcome {
         "status_429" | "provider_rate_limited" => "rate_limited",
-        "status_408" | "status_504" | "first_token_timeout" | "chunk_timeout" | "deadline_exceeded" | "hedged" => {
-            "timeout"
-        }
+        "status_408"
+        | "status_504"
+        | "first_token_timeout"
+        | "attempt_timeout"
+        | "chunk_timeout"
+        | "deadline_exceeded"
+        | "hedged" => "timeout",
         "status_401" | "status_403" => "refused_gateway",
         "no_response" | "stream_reset" | "provider_unreachable" | "no_healthy_provider" => "unreachable",
         "model_overloaded" => "overloaded",
@@ -70,7 +74,9 @@ pub fn words(status: u16, cause: Option<&'static str>, body: &[u8]) -> Words {
         Words { status, kind: "server_error", code, param: None, message: message.to_owned() }
     };
     match cause {
-        Some("first_token_timeout" | "chunk_timeout") => told(504, "The model's provider did not answer in time."),
+        Some("first_token_timeout" | "attempt_timeout" | "chunk_timeout") => {
+            told(504, "The model's provider did not answer in time.")
+        }
         Some("deadline_exceeded") => told(504, "The request was not done by its deadline."),
         Some("model_overloaded") => Refusal::Overloaded.words(),
         Some("provider_unreachable" | "no_healthy_provider") => {

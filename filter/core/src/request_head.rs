@@ -18,6 +18,8 @@ pub struct RequestHead<'a> {
     pub content_length: Option<u64>,
     /// Whether the body has a `content-encoding` other than identity.
     pub is_encoded: bool,
+    /// Whether `content-type` is `application/json`, and that alone.
+    pub is_json: bool,
     /// `x-pointsman-task`
     pub task: Option<&'a [u8]>,
     /// `x-pointsman-deadline-ms`
@@ -42,7 +44,9 @@ fn passes(name: &[u8]) -> bool {
             name,
             b"content-type" | b"content-length" | b"accept" | b"x-request-id" | b"traceparent" | b"tracestate"
         )
-        // Envoy finds no route without it; the model stage removes it.
+        // The gateway stage puts its own in place of it.
+        || name == b"user-agent"
+        // Envoy finds no route without it; the routes remove it.
         || name == b"x-forwarded-proto"
 }
 
@@ -60,6 +64,7 @@ impl<'a> RequestHead<'a> {
                 b":path" => head.path = value.split(|b| *b == b'?').next().unwrap_or_default(),
                 b"content-length" => head.content_length = std::str::from_utf8(value).ok().and_then(|n| n.parse().ok()),
                 b"content-encoding" => head.is_encoded |= !value.is_empty() && !value.eq_ignore_ascii_case(b"identity"),
+                b"content-type" => head.is_json = value == b"application/json",
                 b"x-pointsman-task" => head.task = head.task.or(Some(value)),
                 b"x-pointsman-data-class" => {
                     head.data_class = match (head.data_class, data_class(value)) {

@@ -9,7 +9,7 @@ use crate::problem::Problem;
 /// What leads to the next attempt besides a status.
 const RETRY_ON: &str = "reset,connect-failure,refused-stream,retriable-status-codes";
 
-/// Header by which a stream finds the route with its idle timeout. The model stage removes it.
+/// Header by which a stream finds the route with its idle timeout. The routes remove it.
 pub const IDLE_HEADER: &str = "x-pointsman-idle-ms";
 
 /// Validated timers and retries; times in milliseconds.
@@ -119,9 +119,10 @@ impl Resilience {
     pub fn headers(&self, attempts: usize, stream: bool, deadline_ms: Option<u64>) -> Vec<(&'static str, String)> {
         let request_ms = deadline_ms.map_or(self.request_ms, |ms| ms.min(self.request_ms));
         let attempt_ms = if stream { self.first_token_ms } else { self.attempt_ms };
-        // The timer of an attempt runs to its headers. Where nothing holds those, the request's timer ends the rest.
-        let whole_attempt_ms = attempt_ms.saturating_add(1000);
-        let request_ms = if attempts == 1 && !stream { request_ms.min(whole_attempt_ms) } else { request_ms };
+        // Envoy's timer of an attempt runs to its headers, which nothing holds back where there is no model stage: there the
+        // timer of the request is the attempt's, too.
+        let is_direct = attempts == 1 && !stream;
+        let request_ms = if is_direct { request_ms.min(attempt_ms) } else { request_ms };
         let mut headers = Vec::with_capacity(6);
         headers.push(("x-envoy-upstream-rq-timeout-ms", request_ms.to_string()));
         // Envoy ignores one that is not shorter than the whole.
@@ -143,6 +144,11 @@ impl Resilience {
             }
         }
         headers
+    }
+
+    /// Whether the only attempt of a request that is no stream must end before the request itself must.
+    pub fn attempt_ends_first(&self, deadline_ms: Option<u64>) -> bool {
+        self.attempt_ms < self.request_ms && deadline_ms.is_none_or(|ms| self.attempt_ms < ms)
     }
 
     /// Whether an attempt that timed out goes on beside the next one.
@@ -202,6 +208,22 @@ mod tests {
         let own = TaskResilience { retry_on_status: Some(vec![503]), hedge: true, ..TaskResilience::default() };
         assert_eq!(find(headers(own.clone(), 2, true, None), codes).unwrap(), "503");
         assert_eq!(find(headers(own, 2, true, None), "x-envoy-hedge-on-per-try-timeout").unwrap(), "true");
+    }
+
+    #[test]
+    fn the_only_attempt_has_one_timer_whichever_is_shorter() {
+        let resilience = |attempt| {
+            let task = TaskResilience { attempt_timeout: Some(Time(attempt)), ..TaskResilience::default() };
+            Resilience::of_task(&config::Resilience::default(), &task, "tasks.t", &mut Vec::new())
+        };
+        let timers = |attempt, deadline| {
+            let resilience = resilience(attempt);
+            let headers: Vec<_> = resilience.headers(1, false, deadline).into_iter().map(|(_, value)| value).collect();
+            (headers.join(","), resilience.attempt_ends_first(deadline))
+        };
+        assert_eq!(timers(5000, None), ("5000".to_owned(), true));
+        assert_eq!(timers(5000, Some(900)), ("900".to_owned(), false));
+        assert_eq!(timers(900_000, None), ("600000".to_owned(), false));
     }
 
     #[test]

@@ -169,7 +169,11 @@ fn every_attempt_has_its_line_with_the_same_trace_id() {
     let lines: Vec<_> = lines.iter().map(said).collect();
     assert_eq!(
         lines,
-        [json!([1, "openai", "big", 503]), json!([2, "azure", "regional", 429]), json!([3, "vllm", "small", 200])]
+        [
+            json!(["1", "openai", "big", 503]),
+            json!(["2", "azure", "regional", 429]),
+            json!(["3", "vllm", "small", 200])
+        ]
     );
 }
 

@@ -40,8 +40,9 @@ fn a_provider_that_stalls_before_its_first_token_is_left_for_the_next() {
         assert_eq!(audit["failed_attempts"].as_array().map(Vec::len), Some(1), "{audit}");
 
         let alone = gateway.send(call(&request("hasty-alone", &mark, stream)));
-        alone.assert_refusal(504, "first_token_timeout");
-        assert_eq!(gateway.audit(alone.trace_id())["error_code"], "first_token_timeout");
+        let code = if stream { "first_token_timeout" } else { "attempt_timeout" };
+        alone.assert_refusal(504, code);
+        assert_eq!(gateway.audit(alone.trace_id())["error_code"], code);
     }
 }
 

@@ -30,13 +30,8 @@ impl Exchange {
         if let Some(routed) = self.routed.as_mut().filter(|routed| routed.served.is_none()) {
             routed.served = routed.last_attempt(last_attempt);
         }
-        let own_deadline = self.caller.as_ref().is_some_and(|caller| caller.deadline_ms.is_some());
-        let is_direct = self.routed.as_ref().is_some_and(|routed| routed.is_direct);
-        if let Some(why) = provider_error::cause(details) {
-            // Without a model stage the attempt's time is the request's.
-            let why =
-                if why == "deadline_exceeded" && is_direct && !own_deadline { "first_token_timeout" } else { why };
-            self.answer.cut_off(why, status);
+        if let (Some(why), Some(routed)) = (provider_error::cause(details), &self.routed) {
+            self.answer.cut_off(routed.which_timer(why), status);
         }
     }
 

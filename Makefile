@@ -75,7 +75,7 @@ test-native:
 
 test-envoy: wasm native $(ENVOY) $(PYTHON) $(TOOLS)/redis integration/clients/node_modules
 	POINTSMAN_BIN=$(BIN) POINTSMAN_WASM=$(WASM) POINTSMAN_PYTHON=$(PYTHON) \
-	  cargo test -q --locked -p pointsman -p pointsman-integration -- --include-ignored
+	  cargo test -q --locked -p pointsman -p pointsman-core -p pointsman-integration -- --include-ignored
 
 # The real-Envoy tests on every version that the design supports.
 test-matrix:

@@ -3,12 +3,14 @@
 use crate::host::{self, Headers};
 use crate::load::{Held, SharedLoad};
 use crate::metrics::Metrics;
+use crate::unsettled;
 use pointsman_core::attempt::HOLD_LIMIT;
 use pointsman_core::call::Answered;
 use pointsman_core::dispatch::{STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_SERVED, decode_served, read_failed};
 use pointsman_core::exchange::{
     BodyEdit, Exchange, OnRequestBody, OnRequestHead, OnResponseHead, Outgoing, ResponseHead,
 };
+use pointsman_core::metrics::Metric;
 use pointsman_core::policy::Policy;
 use pointsman_core::reply::Reply;
 use pointsman_core::request_head::{RequestHead, response_header_passes};
@@ -30,6 +32,16 @@ impl Shared {
     /// For one policy.
     pub fn new(policy: Policy) -> Self {
         Self { policy, metrics: Metrics::default() }
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Counts.
+    pub fn count(&self, metrics: Vec<(Metric, u64)>) {
+        metrics.into_iter().for_each(|(metric, value)| self.metrics.add(&self.policy, metric, value));
     }
 }
 
@@ -219,8 +231,9 @@ impl HttpContext for Gateway {
         match self.exchange.request_head(&self.shared.policy, &head) {
             OnRequestHead::Reply(reply) => self.answer(&reply),
             OnRequestHead::Usage => {
-                let reply = self.exchange.usage_reply(&self.shared.policy, &mut SharedLoad::default());
-                self.answer(&reply)
+                let mut load = SharedLoad::default();
+                let next = self.exchange.usage_reply(&self.shared.policy, &mut load);
+                self.proceed(next, &[], load)
             }
             OnRequestHead::AwaitBody => {
                 for name in &head.remove {
@@ -366,8 +379,10 @@ impl HttpContext for Gateway {
         let now = host::now_ms();
         let policy = &self.shared.policy;
         if self.exchange.has_reserved() {
-            for line in self.exchange.settle(policy, &mut SharedLoad::default()) {
-                host::log(LogLevel::Warn, &line);
+            let (lines, remote) = self.exchange.settle(policy, &mut SharedLoad::default());
+            lines.iter().for_each(|line| host::log(LogLevel::Warn, line));
+            if let Some(unsettled) = remote {
+                unsettled::keep(Rc::clone(&self.shared), unsettled);
             }
         }
         let failed = match self.exchange.has_failed_attempts() {

@@ -164,10 +164,20 @@ pub fn reply(status: u16, headers: &[(&str, String)], body: &[u8]) {
 
 /// Sends a call; its end comes to the callback of the context that is being called now. `false` if it could not be sent.
 pub fn call(call: &Call) -> bool {
+    call_with_id(call).is_some()
+}
+
+/// The same; the id by which the callback names it.
+pub fn call_with_id(call: &Call) -> Option<u32> {
     let headers = call.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let timeout = Duration::from_millis(call.timeout_ms);
     // The SDK's own, because it keeps the list of whom an answer is for; it panics on no status that Envoy gives here.
-    hostcalls::dispatch_http_call(&call.cluster, headers, Some(&call.body), Vec::new(), timeout).is_ok()
+    hostcalls::dispatch_http_call(&call.cluster, headers, Some(&call.body), Vec::new(), timeout).ok()
+}
+
+/// Asks for the root context's tick, every so many milliseconds.
+pub fn set_tick(ms: u64) {
+    let _ = hostcalls::set_tick_period(Duration::from_millis(ms));
 }
 
 /// Lets a request that was held go on.

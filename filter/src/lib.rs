@@ -12,6 +12,7 @@ mod load;
 mod metrics;
 mod model;
 mod root;
+mod unsettled;
 
 proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| Box::new(root::Root::default()));

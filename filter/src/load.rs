@@ -4,6 +4,13 @@ use crate::host;
 use pointsman_core::inflight::{self, Slot};
 use pointsman_core::quota::ledger::Store;
 use pointsman_core::route::Load;
+use std::cell::Cell;
+use std::hash::{BuildHasher as _, RandomState};
+
+thread_local! {
+    /// Numbers that differ from worker to worker, by the host's randomness, and from request to request.
+    static NUMBERS: (RandomState, Cell<u64>) = (RandomState::new(), Cell::new(0));
+}
 
 /// One request that counts against a model. Give it back with [`Held::release`].
 pub struct Held {
@@ -40,6 +47,13 @@ impl Store for SharedLoad {
 
     fn now_ms(&mut self) -> u64 {
         host::now_ms()
+    }
+
+    fn unique(&mut self) -> u128 {
+        NUMBERS.with(|(random, next)| {
+            next.set(next.get().wrapping_add(1));
+            u128::from(random.hash_one(0)) << 64 | u128::from(random.hash_one(1).wrapping_add(next.get()))
+        })
     }
 }
 

@@ -3,6 +3,8 @@
 use crate::gateway::{Gateway, Shared};
 use crate::host;
 use crate::model::ModelStage;
+use crate::unsettled;
+use pointsman_core::config::StoreKind;
 use pointsman_core::load::{PluginConfig, plugin_config};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType, LogLevel};
@@ -24,13 +26,23 @@ enum Role {
     },
 }
 
-impl Context for Root {}
+impl Context for Root {
+    fn on_http_call_response(&mut self, id: u32, _: usize, size: usize, _: usize) {
+        unsettled::answered(id, size);
+        unsettled::send();
+    }
+}
 
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
         let text = host::buffer(BufferType::PluginConfiguration, 0, size);
         match plugin_config(&text) {
-            Ok(PluginConfig::Gateway(policy)) => self.role = Role::Gateway(Rc::new(Shared::new(*policy))),
+            Ok(PluginConfig::Gateway(policy)) => {
+                if policy.counting.store == StoreKind::Redis {
+                    host::set_tick(unsettled::TICK_MS);
+                }
+                self.role = Role::Gateway(Rc::new(Shared::new(*policy)));
+            }
             Ok(PluginConfig::Model { fails_at_end }) => self.role = Role::Model { fails_at_end },
             Err(problems) => {
                 for problem in problems.iter().take(20) {
@@ -40,6 +52,10 @@ impl RootContext for Root {
             }
         }
         true
+    }
+
+    fn on_tick(&mut self) {
+        unsettled::send();
     }
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 
 mod limit;
 use limit::limited_section;
-pub use limit::{LimitSet, Limited, OnExhausted, Quota};
+pub use limit::{FailureMode, LimitSet, Limited, OnExhausted, Quota, StoreKind};
 
 /// One policy document.
 #[derive(Debug, Clone, Deserialize, Serialize)]

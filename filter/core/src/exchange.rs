@@ -91,6 +91,8 @@ enum Denied {
     Refusal(Refusal),
     /// With an answer of the policy's.
     Reply(Reply),
+    /// Not yet: this call has to be made first.
+    Call(Call),
 }
 
 impl From<Refusal> for Denied {
@@ -302,17 +304,25 @@ impl Exchange {
             Ok(outgoing) => OnRequestBody::Send(Box::new(outgoing)),
             Err(Denied::Refusal(refusal)) => OnRequestBody::Reply(self.refuse(&refusal)),
             Err(Denied::Reply(reply)) => OnRequestBody::Reply(self.reply(reply)),
+            Err(Denied::Call(call)) => OnRequestBody::Call(call),
         }
     }
 
     /// The call that the request waited for has ended. `body` is the request's own, as it was.
     pub fn answered<S: Load + Store>(
         &mut self,
-        _policy: &Policy,
-        _body: &[u8],
-        _shared: &mut S,
-        _answered: &Answered,
+        policy: &Policy,
+        body: &[u8],
+        shared: &mut S,
+        answered: &Answered,
     ) -> OnRequestBody {
+        if self.quota.take_answer(answered) {
+            return match self.endpoint {
+                "usage" => self.usage_reply(policy, shared),
+                // All is worked out anew, with the answer.
+                _ => self.request_body(policy, body, shared),
+            };
+        }
         // Nothing waits yet.
         OnRequestBody::Reply(self.refuse(&Refusal::Internal))
     }

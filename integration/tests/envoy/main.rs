@@ -13,6 +13,7 @@ mod identity;
 mod metrics;
 mod outage;
 mod quota;
+mod quota_redis;
 mod reload;
 mod routing;
 mod secrecy;

@@ -1,15 +1,20 @@
 //! The exchange's dealings with quotas: it reserves before the request goes out, and settles when all is over.
 
-use super::{Denied, Exchange};
+use super::{Denied, Exchange, OnRequestBody};
+use crate::call::Answered;
 use crate::canonical::OutputLimit;
 use crate::chat_request::ChatRequest;
+use crate::config::{FailureMode, StoreKind};
 use crate::metrics::Metric;
 use crate::policy::{Policy, TenantId};
 use crate::quota::exhausted::{exhausted, reason};
-use crate::quota::ledger::{self, Ask, Charge, Grant, Refused, Settled, Store};
+use crate::quota::ledger::{self, Ask, Charge, Grant, Refused, Reservation, Scope, Settled, Store};
 use crate::quota::limits::{Exhaustion, Limits, ScopeKey};
-use crate::quota::window::Moment;
+use crate::quota::remote::{self, Held, Run};
+use crate::quota::unsettled::{self, Unsettled};
+use crate::quota::window::{Moment, Standing};
 use crate::quota::{demand, standing};
+use crate::redis::Bridge;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::route::{self, Dropped, Plan};
@@ -18,7 +23,7 @@ use crate::route::{self, Dropped, Plan};
 #[derive(Debug, Default)]
 pub(super) struct Quota {
     /// What is reserved, until it is settled.
-    reserved: Option<ledger::Reservation>,
+    reserved: Option<Reservation>,
     /// Whether a degraded model serves.
     degraded: bool,
     /// What decided, and the window.
@@ -26,6 +31,62 @@ pub(super) struct Quota {
     /// Headers for the caller.
     pub(super) headers: Vec<(&'static str, String)>,
     settled: Settled,
+    remote: Remote,
+}
+
+/// What was asked of Redis. Questions are asked one by one, and with each answer the request is worked out anew from its
+/// start: the same questions come in the same order.
+#[derive(Debug, Default)]
+struct Remote {
+    /// The reservation's id, the moment of the first question, and what may be reserved.
+    began: Option<(String, Moment)>,
+    held: Option<Held>,
+    /// The answers so far, and how many of them have been used this time.
+    answers: Vec<(u16, Vec<u8>)>,
+    used: usize,
+    /// Whether a question has not been answered yet.
+    is_waiting: bool,
+    /// Whether the last question had the whole script.
+    had_script: bool,
+    /// Whether Redis did not answer a question, so that nobody knows what it did.
+    is_away: bool,
+    /// How the windows of a request that was refused stand.
+    standings: Vec<(Scope, Standing)>,
+}
+
+impl Quota {
+    /// Takes the answer to the question that waits for one; `false` if none does.
+    pub(super) fn take_answer(&mut self, answered: &Answered) -> bool {
+        let remote = &mut self.remote;
+        let waited = std::mem::take(&mut remote.is_waiting);
+        if waited {
+            remote.answers.push((answered.status, answered.body.to_vec()));
+            (remote.used, remote.is_away) = (0, false);
+        }
+        waited
+    }
+}
+
+impl Remote {
+    /// The next answer, or the call that asks for it.
+    fn answer(&mut self, bridge: &Bridge, run: &Run) -> Result<(u16, Vec<u8>), Denied> {
+        match self.answers.get(self.used) {
+            Some((status, body)) if remote::is_unknown(&Answered { status: *status, body }) && !self.had_script => {
+                self.answers.truncate(self.used);
+                self.had_script = true;
+                self.is_waiting = true;
+                Err(Denied::Call(run.call(bridge, false)))
+            }
+            Some(answer) => {
+                self.used += 1;
+                Ok(answer.clone())
+            }
+            None => {
+                (self.is_waiting, self.had_script) = (true, false);
+                Err(Denied::Call(run.call(bridge, true)))
+            }
+        }
+    }
 }
 
 /// What a quota that is used up led to.
@@ -61,13 +122,12 @@ impl Exchange {
         }
         let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
         let (tenant, user) = (caller.tenant, caller.user.as_ref().map_or(ANONYMOUS, |user| user.0));
-        let moment = Moment::new(&policy.counting.zone, store.now_ms());
+        let moment = self.moment(policy, store);
         let demands = demand::worst_cases(policy, limits, request, plan.task, &plan.models, input);
         let lease_ms = Some(resilience.lease_ms());
-        let users = policy.counting.users;
         let name = &*policy.tenant(tenant).name;
         let ask = Ask { tenant: name, user: &user, models: &demands, lease_ms, heed_share: true };
-        let refused = match ledger::reserve(store, limits, users, &ask, &moment) {
+        let refused = match self.ask(policy, limits, &ask, &moment, store)? {
             Ok(grant) => {
                 self.granted(grant, plan);
                 return Ok(output);
@@ -83,7 +143,7 @@ impl Exchange {
                     let all = demand::worst_cases(policy, limits, request, plan.task, &degraded.models, input);
                     let demands: Vec<_> = all.into_iter().map(|(id, amount)| (id, amount.degraded())).collect();
                     let ask = Ask { models: &demands, heed_share: false, ..ask };
-                    if let Ok(grant) = ledger::reserve(store, limits, users, &ask, &moment) {
+                    if let Ok(grant) = self.ask(policy, limits, &ask, &moment, store)? {
                         *plan = degraded;
                         self.granted(grant, plan);
                         self.quota.degraded = true;
@@ -95,7 +155,7 @@ impl Exchange {
                 // The other model cannot serve this request. Before the wall that is no reason to refuse it.
                 if matches!(refused, Refused::Share(..)) {
                     let ask = Ask { heed_share: false, ..ask };
-                    match ledger::reserve(store, limits, users, &ask, &moment) {
+                    match self.ask(policy, limits, &ask, &moment, store)? {
                         Ok(grant) => {
                             self.granted(grant, plan);
                             return Ok(output);
@@ -113,6 +173,51 @@ impl Exchange {
         Err(self.rejected(policy, limits, store, &ask, &moment, &refused))
     }
 
+    /// When the request was first looked at: the same, however often it is worked out anew.
+    fn moment(&mut self, policy: &Policy, store: &mut dyn Store) -> Moment {
+        let known = self.quota.remote.began.as_ref().map(|(_, moment)| *moment);
+        known.unwrap_or_else(|| Moment::new(&policy.counting.zone, store.now_ms()))
+    }
+
+    /// Asks the store of the policy to reserve.
+    fn ask(
+        &mut self,
+        policy: &Policy,
+        limits: &Limits,
+        ask: &Ask,
+        moment: &Moment,
+        store: &mut dyn Store,
+    ) -> Result<Result<Grant, Refused>, Denied> {
+        let (StoreKind::Redis, Some(bridge)) = (policy.counting.store, &policy.redis) else {
+            return Ok(ledger::reserve(store, limits, policy.counting.users, ask, moment));
+        };
+        let remote = &mut self.quota.remote;
+        let (id, _) = remote.began.get_or_insert_with(|| (format!("{:032x}", store.unique()), *moment));
+        let id = id.clone();
+        let reservation = Reservation::remote(ask, &id);
+        remote.held.clone_from(&reservation.remote);
+        if !remote.is_away {
+            let (status, body) = remote.answer(bridge, &remote::reserve(limits, &id, ask, moment))?;
+            match remote::reserved(limits, &id, ask, moment, &Answered { status, body: &body }) {
+                Ok((verdict, standings)) => {
+                    remote.standings = standings;
+                    return Ok(verdict);
+                }
+                Err(_) => remote.is_away = true,
+            }
+        }
+        Ok(match policy.counting.failure_mode {
+            FailureMode::Deny => Err(Refused::Unavailable),
+            FailureMode::Allow => Ok(Grant::unheld(reservation)),
+            FailureMode::Local => {
+                ledger::reserve(store, limits, policy.counting.users, ask, moment).map(|mut grant| {
+                    grant.reservation.remote = reservation.remote;
+                    grant
+                })
+            }
+        })
+    }
+
     fn rejected(
         &mut self,
         policy: &Policy,
@@ -123,7 +228,10 @@ impl Exchange {
         refused: &Refused,
     ) -> Denied {
         self.quota.verdict = Some((Verdict::Rejected, reason(refused)));
-        let standings = ledger::look(store, limits, policy.counting.users, ask, moment);
+        let standings = match policy.counting.store {
+            StoreKind::Local => ledger::look(store, limits, policy.counting.users, ask, moment),
+            StoreKind::Redis => std::mem::take(&mut self.quota.remote.standings),
+        };
         let headers = standing::headers(&standings);
         Refusal::Quota(Box::new(exhausted(policy, refused, headers))).into()
     }
@@ -140,25 +248,32 @@ impl Exchange {
         self.quota.reserved = Some(reservation);
     }
 
-    /// Whether something is reserved, so that [`Exchange::settle`] has something to do.
+    /// Whether something is reserved, or may be, so that [`Exchange::settle`] has something to do.
     pub fn has_reserved(&self) -> bool {
-        self.quota.reserved.is_some()
+        self.quota.reserved.is_some() || self.quota.remote.is_waiting || self.quota.remote.is_away
     }
 
-    /// The exchange is over: replaces what is reserved by what was used. Returns what is to be logged.
-    pub fn settle(&mut self, policy: &Policy, store: &mut dyn Store) -> Vec<String> {
-        let (Some(reservation), Some(caller)) = (self.quota.reserved.take(), &self.caller) else { return Vec::new() };
-        let Some(limits) = policy.quota_of(caller.tenant) else { return Vec::new() };
-        let charge = self.charge(policy);
-        let moment = Moment::new(&policy.counting.zone, store.now_ms());
-        let settled = ledger::settle(store, limits, policy.counting.users, &reservation, charge, &moment);
-        let name = &policy.tenant(caller.tenant).name;
-        let line = |(window, share): (&str, u64)| {
-            format!("pointsman: tenant {name} has used {}.{} % of {window}", share / 10, share % 10)
+    /// The exchange is over: replaces what is reserved by what was used. Returns what is to be logged, and what Redis has
+    /// to be told.
+    pub fn settle(&mut self, policy: &Policy, store: &mut dyn Store) -> (Vec<String>, Option<Unsettled>) {
+        let Some((tenant, limits)) = self.caller.as_ref().and_then(|c| Some((c.tenant, policy.quota_of(c.tenant)?)))
+        else {
+            return (Vec::new(), None);
         };
-        let lines = settled.crossed.iter().map(|c| line((c.window.name(), c.share))).collect();
-        self.quota.settled = settled;
-        lines
+        let mut reserved = self.quota.reserved.take();
+        let remote = std::mem::take(&mut self.quota.remote);
+        // What was asked and not answered may have been done.
+        let uncertain = (remote.is_waiting || remote.is_away).then_some(remote.held).flatten();
+        let held = reserved.as_mut().and_then(|reserved| reserved.remote.take()).or(uncertain);
+        let charge = self.charge(policy).filter(|_| reserved.is_some());
+        let moment = Moment::new(&policy.counting.zone, store.now_ms());
+        let mut lines = Vec::new();
+        if let Some(reserved) = &reserved {
+            let settled = ledger::settle(store, limits, policy.counting.users, reserved, charge, &moment);
+            lines = unsettled::lines(&policy.tenant(tenant).name, &settled.crossed);
+            self.quota.settled = settled;
+        }
+        (lines, held.map(|held| Unsettled { tenant, held, charge, moment }))
     }
 
     fn charge(&self, policy: &Policy) -> Option<Charge> {
@@ -182,27 +297,35 @@ impl Exchange {
                 1,
             ));
         }
-        for crossed in &self.quota.settled.crossed {
-            all.push((Metric::QuotaAlerts { tenant, window: crossed.window.name(), share: crossed.share }, 1));
-        }
-        for standing in self.quota.settled.standings.iter().filter(|standing| standing.window.is_calendar()) {
-            let window = standing.window.name();
-            all.push((Metric::QuotaRemaining { tenant, window }, standing.remaining()));
-        }
+        unsettled::count(tenant, &self.quota.settled, all);
     }
 
     /// `GET /v1/usage`: how the tenant's windows stand.
-    pub fn usage_reply(&mut self, policy: &Policy, store: &mut dyn Store) -> Reply {
-        let mut body = Vec::new();
-        if let Some(caller) = &self.caller {
-            let (tenant, user) = (&*policy.tenant(caller.tenant).name, caller.user.as_ref().map_or(ANONYMOUS, |u| u.0));
-            let moment = Moment::new(&policy.counting.zone, store.now_ms());
-            let standings = policy.quota_of(caller.tenant).map_or(Vec::new(), |limits| {
-                let ask = Ask { tenant, user: &user, models: &[], lease_ms: None, heed_share: false };
-                ledger::look(store, limits, policy.counting.users, &ask, &moment)
-            });
-            body = standing::usage(policy, tenant, &standings, moment.now_ms);
-        }
-        self.reply(Reply::json(body))
+    pub fn usage_reply(&mut self, policy: &Policy, store: &mut dyn Store) -> OnRequestBody {
+        let Some(caller) = &self.caller else { return OnRequestBody::Reply(self.refuse(&Refusal::Internal)) };
+        let (tenant, user) = (&*policy.tenant(caller.tenant).name, caller.user.as_ref().map_or(ANONYMOUS, |u| u.0));
+        let limits = policy.quota_of(caller.tenant).filter(|limits| limits.counts());
+        let moment = self.moment(policy, store);
+        let ask = Ask { tenant, user: &user, models: &[], lease_ms: None, heed_share: false };
+        let standings = match (limits, policy.counting.store, &policy.redis) {
+            (None, ..) => Vec::new(),
+            (Some(limits), StoreKind::Redis, Some(bridge)) => {
+                let (status, body) = match self.quota.remote.answer(bridge, &remote::look(limits, &ask, &moment)) {
+                    Ok(answer) => answer,
+                    Err(Denied::Call(call)) => return OnRequestBody::Call(call),
+                    Err(Denied::Refusal(_) | Denied::Reply(_)) => (503, Vec::new()),
+                };
+                match remote::looked(limits, &ask, &moment, &Answered { status, body: &body }) {
+                    Ok(standings) => standings,
+                    Err(_) => {
+                        let away = exhausted(policy, &Refused::Unavailable, Vec::new());
+                        return OnRequestBody::Reply(self.refuse(&Refusal::Quota(Box::new(away))));
+                    }
+                }
+            }
+            (Some(limits), ..) => ledger::look(store, limits, policy.counting.users, &ask, &moment),
+        };
+        let body = standing::usage(policy, tenant, &standings, moment.now_ms);
+        OnRequestBody::Reply(self.reply(Reply::json(body)))
     }
 }

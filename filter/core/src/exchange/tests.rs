@@ -36,6 +36,9 @@ impl crate::quota::ledger::Store for Idle {
     fn now_ms(&mut self) -> u64 {
         1000
     }
+    fn unique(&mut self) -> u128 {
+        1
+    }
 }
 
 const CHAT: [(&str, &str); 4] = [

@@ -87,7 +87,7 @@ impl TryFrom<Config> for Policy {
 
         let default_task =
             default_task.and_then(|name| task_names.find(&name, || "default_task".into(), p)).map(|i| TaskId(i as u16));
-        let counting = limits::counting(&quota, p);
+        let counting = limits::counting(&quota, redis.is_some(), p);
         let default_price =
             quota.default_price.as_ref().and_then(|price| Price::from_config(price, "quota.default_price", p));
         let built_models: Vec<Model> =

@@ -208,6 +208,14 @@ impl Counters {
         }
     }
 
+    /// These counters without a reservation that is the only sum of them.
+    pub(super) fn take_back(&mut self, limits: &Windows, held: &Amount, is_held: bool) {
+        let nothing = Amount::default();
+        let expires = self.leases.first().map_or(0, |lease| lease.expires);
+        self.settle(limits, if is_held { held } else { &nothing }, if is_held { expires } else { 0 }, &nothing);
+        self.requests = self.requests.saturating_sub(if limits.requests_per_minute.is_some() { SCALE } else { 0 });
+    }
+
     /// Takes a reservation back as if it had never been: another scope had no room.
     pub fn cancel(&mut self, limits: &Windows, held: &Amount, expires: u32) {
         self.settle(limits, held, expires, &Amount::default());
@@ -293,7 +301,7 @@ fn crossed(calendar: &[(Window, Option<u64>, u64, u64)], shares: &[u64], seen: &
 }
 
 /// What fits into a bucket at once, scaled: never less than one.
-fn capacity(limit: u64, burst_ms: u64) -> u64 {
+pub(super) fn capacity(limit: u64, burst_ms: u64) -> u64 {
     limit.saturating_mul(burst_ms).clamp(SCALE, MOST)
 }
 

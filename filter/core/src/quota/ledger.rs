@@ -6,6 +6,7 @@
 use super::counters::{Counters, Crossed};
 use super::limits::{Limits, ScopeKey, TENANT};
 use super::record;
+use super::remote::Held;
 use super::window::{Amount, Full, Moment, Standing, Window, Windows};
 use crate::policy::ModelId;
 
@@ -18,6 +19,8 @@ pub trait Store {
     fn read(&mut self, key: &str) -> Vec<u8>;
     /// Milliseconds since the Unix epoch.
     fn now_ms(&mut self) -> u64;
+    /// A number that no other request of any Envoy has been given.
+    fn unique(&mut self) -> u128;
 }
 
 /// Users of one record.
@@ -69,6 +72,23 @@ pub struct Reservation {
     user: Option<(ScopeKey, Amount, u32)>,
     all: Option<(Amount, u32)>,
     models: Vec<(ModelId, Amount, u32)>,
+    /// What is reserved in Redis, or may be.
+    pub(crate) remote: Option<Held>,
+}
+
+impl Reservation {
+    /// One that Redis holds, or is to be told of in the end.
+    pub(crate) fn remote(ask: &Ask, id: &str) -> Self {
+        let models = ask.models.iter().map(|(id, _)| *id).collect();
+        // Where nothing is held, nothing is settled.
+        let remote = ask.lease_ms.map(|_| Held { id: id.to_owned(), user: *ask.user, models });
+        Self { tenant: ask.tenant.to_owned(), user: None, all: None, models: Vec::new(), remote }
+    }
+
+    /// What is reserved in Redis, or may be.
+    pub fn held(&self) -> Option<&Held> {
+        self.remote.as_ref()
+    }
 }
 
 /// A request that was let through.
@@ -84,6 +104,14 @@ pub struct Grant {
     pub crossed: Vec<(Scope, Crossed)>,
     /// What would have been refused, if it were not for `shadow`.
     pub shadowed: Option<Refused>,
+}
+
+impl Grant {
+    /// Of a request for which no window holds anything.
+    pub(crate) fn unheld(reservation: Reservation) -> Self {
+        let (full_models, standings, crossed) = (Vec::new(), Vec::new(), Vec::new());
+        Self { reservation, full_models, standings, crossed, shadowed: None }
+    }
 }
 
 /// What was used in the end.
@@ -147,7 +175,13 @@ pub fn reserve(
     moment: &Moment,
 ) -> Result<Grant, Refused> {
     let mut grant = Grant {
-        reservation: Reservation { tenant: ask.tenant.to_owned(), user: None, all: None, models: Vec::new() },
+        reservation: Reservation {
+            tenant: ask.tenant.to_owned(),
+            user: None,
+            all: None,
+            models: Vec::new(),
+            remote: None,
+        },
         full_models: Vec::new(),
         standings: Vec::new(),
         crossed: Vec::new(),
@@ -170,7 +204,11 @@ pub fn reserve(
     if outcome.is_err() {
         cancel_user(store, limits, users, &before.reservation, moment);
     }
-    outcome
+    outcome.map(|mut grant| {
+        // Where nothing is held, nothing is settled.
+        grant.reservation.user = grant.reservation.user.filter(|_| ask.lease_ms.is_some());
+        grant
+    })
 }
 
 /// Whether a scope has room; where nothing is refused, that is only noted.
@@ -295,7 +333,7 @@ fn reserve_user(
             return None;
         }
         let expires = counters.reserve(windows, &worst, ask.lease_ms);
-        next.reservation.user = ask.lease_ms.map(|_| (*ask.user, worst, expires));
+        next.reservation.user = Some((*ask.user, worst, expires));
         let standings = counters.standings(windows, moment);
         next.standings.extend(standings.into_iter().map(|standing| (Scope::User, standing)));
         outcome = Ok(next);

@@ -1,6 +1,6 @@
 //! The limits of a tenant, validated: nothing left to check.
 
-use crate::config::{LimitSet, Limited, OnExhausted, Quota};
+use crate::config::{FailureMode, LimitSet, Limited, OnExhausted, Quota, StoreKind};
 use crate::policy::ModelId;
 use crate::problem::{Problem, quoted};
 use crate::quota::calendar::Zone;
@@ -14,6 +14,10 @@ pub struct Counting {
     pub zone: Zone,
     /// Users that are counted apart in each tenant whose users have limits.
     pub users: u32,
+    /// Where counters are kept.
+    pub store: StoreKind,
+    /// What happens to requests while Redis is away.
+    pub failure_mode: FailureMode,
 }
 
 /// Everything that limits one tenant, or all tenants of a tier.
@@ -66,8 +70,11 @@ pub fn model_key(name: &str) -> ScopeKey {
 }
 
 /// Validates how quotas are counted.
-pub(crate) fn counting(quota: &Quota, problems: &mut Vec<Problem>) -> Counting {
-    let Quota { time_zone, time_zone_changes, default_price: _, users } = quota;
+pub(crate) fn counting(quota: &Quota, has_redis: bool, problems: &mut Vec<Problem>) -> Counting {
+    let Quota { time_zone, time_zone_changes, store, failure_mode, default_price: _, users } = quota;
+    if *store == StoreKind::Redis && !has_redis {
+        problems.push(Problem::new("quota.store", "redis needs the section `redis`, which names its bridge"));
+    }
     let zone = Zone::new(time_zone, time_zone_changes).unwrap_or_else(|message| {
         problems.push(Problem::new("quota.time_zone", format!("{} {message}", quoted(time_zone))));
         Zone::fixed(0)
@@ -75,7 +82,7 @@ pub(crate) fn counting(quota: &Quota, problems: &mut Vec<Problem>) -> Counting {
     if !(16..=65_536).contains(users) {
         problems.push(Problem::new("quota.users", format!("{users} is not within 16 and 65536")));
     }
-    Counting { zone, users: *users }
+    Counting { zone, users: *users, store: *store, failure_mode: *failure_mode }
 }
 
 /// Reports everything that is wrong in what a tier or a tenant says, at its place.

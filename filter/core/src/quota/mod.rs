@@ -2,7 +2,7 @@
 //! was used.
 //!
 //! [`limits`] is what the policy says, [`counters`] the arithmetic of one scope, [`ledger`] the steps over all scopes of a
-//! request, [`record`] their bytes in the local store.
+//! request, [`record`] their bytes in the local store, [`remote`] the same steps in Redis.
 
 pub mod calendar;
 pub mod counters;
@@ -11,5 +11,7 @@ pub mod exhausted;
 pub mod ledger;
 pub mod limits;
 pub mod record;
+pub mod remote;
 pub mod standing;
+pub mod unsettled;
 pub mod window;

@@ -33,6 +33,9 @@ impl Store for Shared {
     fn now_ms(&mut self) -> u64 {
         self.now_ms
     }
+    fn unique(&mut self) -> u128 {
+        u128::from(self.calls)
+    }
 }
 
 const START: u64 = 1_769_731_200_000;

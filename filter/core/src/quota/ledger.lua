@@ -1,0 +1,252 @@
+-- One atomic step over all windows of a request: the arithmetic of counters.rs, in numbers that doubles hold exactly.
+-- KEYS: the reservation, then the scopes. ARGV: reserve, settle or look, and numbers in the order in which they are read.
+local MOST, SCALE = 9007199254740991, 60000
+local op, at = ARGV[1], 1
+local function number()
+  at = at + 1
+  return tonumber(ARGV[at])
+end
+local function text(n) return string.format('%.0f', n) end
+local function add(a, b)
+  local sum = a + b
+  if sum > MOST then return MOST end
+  return sum
+end
+local function sub(a, b)
+  if b > a then return 0 end
+  return a - b
+end
+
+local now, day, month, lease_ms, keep_s, shadow = number(), number(), number(), number(), number(), number()
+
+-- A scope: limits (negative for none), and what is used and reserved of them, brought up to now.
+local FIELDS = {'at', 'r', 't', 'd', 'dt', 'dc', 'm', 'mc'}
+local scopes = {}
+for i = 1, number() do
+  local s = {key = KEYS[i + 1], kind = number(), rpm = number(), rcap = number(), tpm = number(), tcap = number(),
+    tpd = number(), bpd = number(), bpm = number(), conc = number(), ttl = number(), share = {}, alerts = {}}
+  for w = 1, 3 do s.share[w] = number() end
+  local shares = number()
+  for w = 1, 3 do
+    s.alerts[w] = {}
+    for n = 1, shares do s.alerts[w][n] = number() end
+  end
+  local kept = redis.call('HMGET', s.key, 'at', 'r', 't', 'd', 'dt', 'dc', 'm', 'mc', 'rep', 'told', 'l')
+  for f = 1, 8 do s[FIELDS[f]] = tonumber(kept[f] or '0') end
+  s.rep, s.told, s.leases = {}, {}, {}
+  local f = string.gmatch((kept[9] or '0,0,0') .. ',' .. (kept[10] or '0,0,0'), '%d+')
+  for w = 1, 3 do s.rep[w] = tonumber(f()) end
+  for w = 1, 3 do s.told[w] = tonumber(f()) end
+  local elapsed = 0
+  if s.at > 0 then elapsed = sub(now, s.at) end
+  if now > s.at then s.at = now end
+  if s.rpm < 0 then s.r = 0 else s.r = sub(s.r, s.rpm * elapsed) end
+  if s.tpm < 0 then s.t = 0 else s.t = sub(s.t, s.tpm * elapsed) end
+  if day > s.d then s.d, s.dt, s.dc, s.rep[1], s.rep[2], s.told[1], s.told[2] = day, 0, 0, 0, 0, 0, 0 end
+  if month > s.m then s.m, s.mc, s.rep[3], s.told[3] = month, 0, 0, 0 end
+  local second = math.floor(s.at / 1000)
+  for e, n, t, d, c in string.gmatch(kept[11] or '', '(%d+),(%d+),(%d+),(%d+),(%d+)') do
+    if tonumber(e) > second then
+      s.leases[#s.leases + 1] = {tonumber(e), tonumber(n), tonumber(t), tonumber(d), tonumber(c)}
+    end
+  end
+  scopes[i] = s
+end
+
+local function held(s)
+  local n, t, d, c = 0, 0, 0, 0
+  for _, l in ipairs(s.leases) do n, t, d, c = n + l[2], add(t, l[3]), add(d, l[4]), add(c, l[5]) end
+  return n, t, d, c
+end
+
+local function full(s, w)
+  local n, t, d, c = held(s)
+  return (s.rpm >= 0 and s.r + SCALE > s.rcap)
+    or (s.tpm >= 0 and w[1] > 0 and s.t + t * SCALE + w[1] * SCALE > s.tcap)
+    or (s.tpd >= 0 and w[2] > 0 and s.dt + d + w[2] > s.tpd)
+    or (s.bpd >= 0 and w[3] > 0 and s.dc + c + w[3] > s.bpd)
+    or (s.bpm >= 0 and w[3] > 0 and s.mc + c + w[3] > s.bpm)
+    or (s.conc >= 0 and n >= s.conc)
+end
+
+local function reached(s)
+  local _, _, d, c = held(s)
+  return (s.share[1] >= 0 and s.dt + d >= s.share[1]) or (s.share[2] >= 0 and s.dc + c >= s.share[2])
+    or (s.share[3] >= 0 and s.mc + c >= s.share[3])
+end
+
+local function reserve(s, w)
+  if s.rpm >= 0 then s.r = add(s.r, SCALE) end
+  if lease_ms < 0 then return 0 end
+  local step = math.max(math.floor(lease_ms / 8000), 60)
+  local expires = math.ceil(math.ceil((s.at + lease_ms) / 1000) / step) * step
+  local lease
+  for _, l in ipairs(s.leases) do if l[1] == expires then lease = l end end
+  if not lease then
+    lease = {expires, 0, 0, 0, 0}
+    s.leases[#s.leases + 1] = lease
+  end
+  lease[2], lease[3], lease[4], lease[5] = lease[2] + 1, add(lease[3], w[1]), add(lease[4], w[2]), add(lease[5], w[3])
+  return expires
+end
+
+local function settle(s, h, used)
+  local left = {}
+  for _, l in ipairs(s.leases) do
+    if h and l[1] == h[1] then
+      l[2], l[3], l[4], l[5] = sub(l[2], 1), sub(l[3], h[2]), sub(l[4], h[3]), sub(l[5], h[4])
+    end
+    if l[2] > 0 then left[#left + 1] = l end
+  end
+  s.leases = left
+  if s.tpm >= 0 then s.t = add(s.t, used[1] * SCALE) end
+  if s.tpd >= 0 then s.dt = add(s.dt, used[2]) end
+  if s.bpd >= 0 then s.dc = add(s.dc, used[3]) end
+  if s.bpm >= 0 then s.mc = add(s.mc, used[3]) end
+end
+
+-- Sets the bit of every share that is used; what crossed is read off by the caller, who is told the bits as they were.
+local function mark(s, bits)
+  local used, new = {s.dt, s.dc, s.mc}, {}
+  for w = 1, 3 do
+    new[w] = bits[w]
+    for n, threshold in ipairs(s.alerts[w]) do
+      local bit = 2 ^ (n - 1)
+      if threshold >= 0 and used[w] >= threshold and math.floor(new[w] / bit) % 2 == 0 then new[w] = new[w] + bit end
+    end
+  end
+  return new
+end
+
+local function save(s, rep, told)
+  local leases = {}
+  for i, l in ipairs(s.leases) do
+    leases[i] = text(l[1]) .. ',' .. text(l[2]) .. ',' .. text(l[3]) .. ',' .. text(l[4]) .. ',' .. text(l[5])
+  end
+  redis.call('HSET', s.key, 'at', text(s.at), 'r', text(s.r), 't', text(s.t), 'd', text(s.d), 'dt', text(s.dt),
+    'dc', text(s.dc), 'm', text(s.m), 'mc', text(s.mc), 'rep', table.concat(rep, ','), 'told', table.concat(told, ','),
+    'l', table.concat(leases, ';'))
+  redis.call('EXPIRE', s.key, text(s.ttl))
+end
+
+local function answer(first)
+  for _, s in ipairs(scopes) do
+    local n, t, d, c = held(s)
+    for _, f in ipairs(FIELDS) do first[#first + 1] = text(s[f]) end
+    for w = 1, 3 do first[#first + 1] = text(s.rep[w]) end
+    for w = 1, 3 do first[#first + 1] = text(s.told[w]) end
+    for _, v in ipairs({n, t, d, c}) do first[#first + 1] = text(v) end
+  end
+  return first
+end
+
+if op == 'look' then return answer({}) end
+
+local kept = redis.call('GET', KEYS[1])
+if op == 'settle' then
+  if kept == 'done' then return answer({0}) end
+  local holds, i = {}, 0
+  for e, t, d, c in string.gmatch(kept or '', '(%d+),(%d+),(%d+),(%d+)') do
+    i = i + 1
+    holds[i] = {tonumber(e), tonumber(t), tonumber(d), tonumber(c)}
+  end
+  local used, charged = {number(), number(), number()}, number()
+  for n, s in ipairs(scopes) do
+    local own = used
+    if s.kind == 2 and n ~= charged then own = {0, 0, 0} end
+    -- A model that was left out holds nothing.
+    if s.kind ~= 2 or n == charged or (holds[n] and holds[n][1] > 0) then
+      settle(s, holds[n], own)
+      local rep = s.rep
+      if s.kind == 0 then rep = mark(s, s.rep) end
+      save(s, rep, s.told)
+    end
+  end
+  redis.call('SET', KEYS[1], 'done', 'EX', text(keep_s))
+  return answer({1})
+end
+
+-- reserve: verdict (1 let through), scope and whether it is a share (for a refusal), models that are full, their number first.
+local models = {}
+for i = 1, number() do models[i] = {number(), number(), number(), number()} end
+if kept then return answer({1, 0, 0, 0}) end
+local left_out, shadowed = {}, {0, 0}
+local function worst(skip)
+  local w = {0, 0, 0}
+  for i, m in ipairs(models) do
+    if not skip[i] then for k = 1, 3 do w[k] = math.max(w[k], m[k]) end end
+  end
+  return w
+end
+local function verdict(let_through, n, share)
+  local out, count = {let_through, n, share, 0}, 0
+  for i = 1, #models do
+    if left_out[i] then
+      count = count + 1
+      out[#out + 1] = i
+    end
+  end
+  out[4] = count
+  return answer(out)
+end
+local function refused(n, share)
+  if shadow == 1 then
+    if shadowed[1] == 0 then shadowed = {n, share} end
+    return nil
+  end
+  return verdict(0, n, share)
+end
+local wants, tenant = {}, 0
+for n, s in ipairs(scopes) do
+  if s.kind == 1 then
+    wants[n] = worst({})
+    local is_full = full(s, wants[n])
+    if is_full or reached(s) then
+      local no = refused(n, is_full and 0 or 1)
+      if no then return no end
+    end
+  end
+  if s.kind == 0 then tenant = n end
+end
+local first, any_left = 0, false
+for i, m in ipairs(models) do
+  if m[4] > 0 and full(scopes[m[4]], m) then
+    left_out[i] = true
+    if first == 0 then first = m[4] end
+  else
+    any_left = true
+  end
+end
+if first > 0 and (shadow == 1 or not any_left) then
+  local no = refused(first, 0)
+  if no then return no end
+  left_out = {}
+end
+if tenant > 0 then
+  local s = scopes[tenant]
+  wants[tenant] = worst(left_out)
+  local is_full = full(s, wants[tenant])
+  if is_full or reached(s) then
+    local no = refused(tenant, is_full and 0 or 1)
+    if no then return no end
+  end
+end
+for i, m in ipairs(models) do
+  if m[4] > 0 and not left_out[i] and not wants[m[4]] then wants[m[4]] = m end
+end
+local holds, tolds = {}, {}
+for n, s in ipairs(scopes) do
+  tolds[n] = s.told
+  if wants[n] then
+    local e = reserve(s, wants[n])
+    holds[n] = text(e) .. ',' .. text(wants[n][1]) .. ',' .. text(wants[n][2]) .. ',' .. text(wants[n][3])
+    local told = s.told
+    if s.kind == 0 then told = mark(s, s.told) end
+    save(s, s.rep, told)
+  else
+    holds[n] = '0,0,0,0'
+    save(s, s.rep, s.told)
+  end
+end
+redis.call('SET', KEYS[1], table.concat(holds, ';'), 'EX', text(keep_s))
+return verdict(1, shadowed[1], shadowed[2])

@@ -1,0 +1,120 @@
+//! Settlements on their way to Redis: kept by each worker until Redis has said that it has them.
+//!
+//! They are not the business of the requests that they come from, which are over by then, but of the plugin's root
+//! context: it sends them a few times a second's tenth, and again while Redis is away. Asking twice charges once.
+
+use crate::gateway::Shared;
+use crate::host::{self, Headers};
+use pointsman_core::call::Answered;
+use pointsman_core::quota::remote;
+use pointsman_core::quota::unsettled::Unsettled;
+use proxy_wasm::types::{BufferType, LogLevel, MapType};
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+/// How often settlements are sent, in milliseconds.
+pub const TICK_MS: u64 = 20;
+/// Settlements that are sent at a time, and that are kept while Redis is away.
+const MOST_AT_ONCE: usize = 256;
+const MOST_KEPT: usize = 200_000;
+/// How long nothing is sent after Redis has not answered.
+const PAUSE_MS: u64 = 200;
+/// When an answer that has not come never will: its root context has ended.
+const LOST_MS: u64 = 15_000;
+
+struct Pending {
+    shared: Rc<Shared>,
+    unsettled: Unsettled,
+    /// Whether Redis did not know the script.
+    with_script: bool,
+    sent_ms: u64,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Pending>,
+    sent: HashMap<u32, Pending>,
+    paused_until_ms: u64,
+    is_away: bool,
+}
+
+thread_local! {
+    // One for all contexts of a worker: a settlement outlives the policy under which its request was made.
+    static QUEUE: RefCell<Queue> = RefCell::default();
+}
+
+/// Keeps a settlement until Redis has it.
+pub fn keep(shared: Rc<Shared>, unsettled: Unsettled) {
+    QUEUE.with_borrow_mut(|queue| {
+        if queue.waiting.len() >= MOST_KEPT {
+            host::log(LogLevel::Error, "pointsman: too many settlements wait for Redis: one is lost");
+            return;
+        }
+        queue.waiting.push_back(Pending { shared, unsettled, with_script: false, sent_ms: 0 });
+    });
+}
+
+/// Sends what waits.
+pub fn send() {
+    QUEUE.with_borrow_mut(|queue| {
+        if queue.waiting.is_empty() && queue.sent.is_empty() {
+            return;
+        }
+        let now = host::now_ms();
+        if now < queue.paused_until_ms {
+            return;
+        }
+        let lost: Vec<u32> =
+            queue.sent.iter().filter(|(_, p)| now.saturating_sub(p.sent_ms) > LOST_MS).map(|(id, _)| *id).collect();
+        for id in lost {
+            queue.waiting.extend(queue.sent.remove(&id));
+        }
+        // While Redis is away one question is enough to see whether it is back.
+        let most = if queue.is_away { 1 } else { MOST_AT_ONCE };
+        while queue.sent.len() < most {
+            let Some(mut pending) = queue.waiting.pop_front() else { return };
+            if pending.unsettled.is_too_old(now) {
+                host::log(LogLevel::Error, "pointsman: Redis has been away for too long: a settlement is lost");
+                continue;
+            }
+            pending.sent_ms = now;
+            let call = pending.unsettled.call(pending.shared.policy(), !pending.with_script);
+            match call.and_then(|call| host::call_with_id(&call)) {
+                Some(id) => drop(queue.sent.insert(id, pending)),
+                None => {
+                    queue.waiting.push_front(pending);
+                    queue.paused_until_ms = now + PAUSE_MS;
+                    return;
+                }
+            }
+        }
+    });
+}
+
+/// A call has been answered.
+pub fn answered(id: u32, body_size: usize) {
+    let Some(mut pending) = QUEUE.with_borrow_mut(|queue| queue.sent.remove(&id)) else { return };
+    let headers = Headers::of(MapType::HttpCallResponseHeaders);
+    let status = headers.iter().find(|(name, _)| *name == b":status");
+    let status = status.and_then(|(_, value)| std::str::from_utf8(value).ok()?.parse().ok()).unwrap_or(503);
+    let body = host::buffer(BufferType::HttpCallResponseBody, 0, body_size);
+    let answered = Answered { status, body: &body };
+    if !pending.with_script && remote::is_unknown(&answered) {
+        pending.with_script = true;
+        QUEUE.with_borrow_mut(|queue| queue.waiting.push_front(pending));
+        return;
+    }
+    match pending.unsettled.answered(pending.shared.policy(), &answered) {
+        Ok(report) => {
+            QUEUE.with_borrow_mut(|queue| queue.is_away = false);
+            pending.shared.count(report.metrics);
+            report.lines.iter().for_each(|line| host::log(LogLevel::Warn, line));
+        }
+        Err(_) => QUEUE.with_borrow_mut(|queue| {
+            queue.is_away = true;
+            queue.paused_until_ms = host::now_ms() + PAUSE_MS;
+            queue.waiting.push_back(pending);
+        }),
+    }
+}

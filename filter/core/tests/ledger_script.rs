@@ -1,6 +1,6 @@
 //! The script that Redis runs does to the number what the module does in shared data: both are asked the same, step by step.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use pointsman_core::call::Answered;
 use pointsman_core::load;
@@ -28,14 +28,19 @@ impl Redis {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let arguments = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
         let started = Command::new("redis-server").args(arguments).stdout(Stdio::null()).spawn();
-        let server = started.expect("redis-server is installed: run `make test`");
-        for _ in 0..500 {
-            if let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) {
-                return Self { server, stream: BufReader::new(stream) };
-            }
+        let mut server = started.expect("redis-server is installed: run `make test`");
+        let connect = |_| {
             std::thread::sleep(Duration::from_millis(10));
+            TcpStream::connect(("127.0.0.1", port)).ok()
+        };
+        match (0..500).find_map(connect) {
+            Some(stream) => Self { server, stream: BufReader::new(stream) },
+            None => {
+                let _ = server.kill();
+                let _ = server.wait();
+                panic!("redis-server does not listen");
+            }
         }
-        panic!("redis-server does not listen");
     }
 
     /// Runs the script; the answer as it comes, which is what webdis passes on.
@@ -143,6 +148,9 @@ fn plain(verdict: &Result<ledger::Grant, ledger::Refused>) -> String {
     }
 }
 
+/// A request that is under way: its reservation in either store, and what each model could take.
+type Open = (Reservation, Reservation, Vec<(ModelId, Amount)>);
+
 const START: u64 = 1_769_731_200_000;
 
 fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> (u32, u32) {
@@ -151,7 +159,7 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> (u32, u32) {
     let tenant = format!("t{seed}");
     let zone = Zone::new("-03:30", &[]).unwrap();
     let (mut local, mut random, mut now) = (Local::default(), Random(seed), START);
-    let mut open: Vec<(Reservation, Reservation, Vec<(ModelId, Amount)>)> = Vec::new();
+    let mut open: Vec<Open> = Vec::new();
     let (mut granted, mut refused) = (0, 0);
     for step in 0..300 {
         let moment = Moment::new(&zone, now);

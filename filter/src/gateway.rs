@@ -154,9 +154,17 @@ impl Gateway {
         }
     }
 
+    /// The answer has ended: keeps it, if it is one to keep.
+    fn keep(&mut self) {
+        if self.exchange.keeps() {
+            self.exchange.keep(&self.shared.policy, &mut SharedLoad::default(), host::now_ms());
+        }
+    }
+
     fn whole_response(&mut self) -> Action {
         let body = host::buffer(BufferType::HttpResponseBody, 0, usize::MAX);
         let whole = self.exchange.whole_body(&self.shared.policy, &body);
+        self.keep();
         self.phase = Phase::Pass;
         set_response_headers(&whole.headers);
         if let Some((status, text)) = whole.replace {
@@ -323,6 +331,9 @@ impl HttpContext for Gateway {
                 if let Some(replacement) = self.exchange.stream_chunk(&chunk, end_of_stream, host::now_ms()) {
                     host::replace_prefix(BufferType::HttpResponseBody, size, &replacement);
                 }
+                if end_of_stream {
+                    self.keep();
+                }
                 Action::Continue
             }
             Phase::Hold if end_of_stream => self.whole_response(),
@@ -361,6 +372,7 @@ impl HttpContext for Gateway {
             // Trailers after a stream: its last chunk has come. What was still held cannot be sent any more.
             Phase::Stream => {
                 self.exchange.stream_chunk(&[], true, host::now_ms());
+                self.keep();
             }
             Phase::Request | Phase::Waiting | Phase::Sent | Phase::Pass => {}
         }

@@ -210,6 +210,18 @@ pub fn shared(key: &str) -> Vec<u8> {
     take(|data, len| unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), data, len, &mut cas) }).unwrap_or_default()
 }
 
+/// A record of shared data with its version, which is `u32::MAX` where there is none.
+pub fn versioned(key: &str) -> (Vec<u8>, u32) {
+    let mut cas = 0;
+    let record = take(|data, len| unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), data, len, &mut cas) });
+    (record.unwrap_or_default(), if cas == 0 { u32::MAX } else { cas })
+}
+
+/// Writes a record of shared data if its version still is this one. `u32::MAX` is no record's: then only the first wins.
+pub fn set_versioned(key: &str, record: &[u8], version: u32) -> bool {
+    unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), record.as_ptr(), record.len(), version) == OK }
+}
+
 /// Defines a metric and returns its id.
 pub fn define_metric(kind: MetricType, name: &str) -> Option<u32> {
     let mut id = 0;

@@ -1,6 +1,7 @@
 //! How many requests each model is serving, counted in shared data over all workers.
 
 use crate::host;
+use pointsman_core::cache::table::SharedData;
 use pointsman_core::inflight::{self, Slot};
 use pointsman_core::quota::ledger::Store;
 use pointsman_core::route::Load;
@@ -54,6 +55,16 @@ impl Store for SharedLoad {
             next.set(next.get().wrapping_add(1));
             u128::from(random.hash_one(0)) << 64 | u128::from(random.hash_one(1).wrapping_add(next.get()))
         })
+    }
+}
+
+impl SharedData for SharedLoad {
+    fn get(&mut self, name: &str) -> (Vec<u8>, u32) {
+        host::versioned(name)
+    }
+
+    fn set(&mut self, name: &str, record: &[u8], version: u32) -> bool {
+        host::set_versioned(name, record, version)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The answer as it passes the gateway stage: what it is, how far it came, and what it took.
 
 use crate::attempt::{self, Failure};
+use crate::cache::transcript::Transcript;
 use crate::sse::{self, EventCutter};
 use crate::usage::{self, Usage};
 
@@ -52,6 +53,8 @@ pub struct Stream {
     /// Whether the caller was told of the error.
     told: bool,
     error: Option<&'static str>,
+    /// What has come, where the answer is to be kept.
+    transcript: Option<Box<Transcript>>,
 }
 
 impl Answer {
@@ -85,9 +88,9 @@ impl Answer {
         Self::Whole { status, usage: None, text_bytes: 0, complete: false }
     }
 
-    /// A stream, all of it still to come. `hide_usage`: the caller did not ask for the usage chunk.
-    pub fn stream(status: u16, hide_usage: bool) -> Self {
-        Self::Stream(Box::new(Stream { status, hide_usage, ..Stream::default() }))
+    /// A stream, all of it still to come. `hide_usage`: the caller did not ask for the usage chunk. `transcript`: records it.
+    pub fn stream(status: u16, hide_usage: bool, transcript: Option<Box<Transcript>>) -> Self {
+        Self::Stream(Box::new(Stream { status, hide_usage, transcript, ..Stream::default() }))
     }
 
     /// The status that the caller gets.
@@ -166,6 +169,11 @@ impl Answer {
 }
 
 impl Stream {
+    /// Takes what was recorded.
+    pub fn take_transcript(&mut self) -> Option<Transcript> {
+        self.transcript.take().map(|transcript| *transcript)
+    }
+
     fn push(&mut self, chunk: &[u8], end_of_stream: bool, elapsed_ms: u64) -> Option<Vec<u8>> {
         let mut cutter = std::mem::take(&mut self.cutter);
         let mut pass =
@@ -223,6 +231,9 @@ impl Stream {
             return false;
         }
         self.text_bytes += completion.text_bytes;
+        if let Some(transcript) = &mut self.transcript {
+            transcript.event(&data);
+        }
         if let Some(usage) = completion.usage {
             self.usage = Some(usage);
             return !(self.hide_usage && completion.choices_empty);
@@ -283,7 +294,7 @@ mod tests {
     );
 
     fn run(chunks: &[&[u8]], hide_usage: bool) -> (Answer, Vec<u8>) {
-        let mut answer = Answer::stream(200, hide_usage);
+        let mut answer = Answer::stream(200, hide_usage, None);
         let mut out = Vec::new();
         for (i, chunk) in chunks.iter().enumerate() {
             let replaced = answer.stream_chunk(chunk, i + 1 == chunks.len(), 5);
@@ -311,14 +322,14 @@ mod tests {
 
     #[test]
     fn a_whole_chunk_is_passed_without_a_copy() {
-        let mut answer = Answer::stream(200, false);
+        let mut answer = Answer::stream(200, false, None);
         assert_eq!(answer.stream_chunk(STREAM.as_bytes(), false, 1), None);
         assert_eq!(answer.stream_chunk(b"", true, 2), None);
     }
 
     #[test]
     fn an_aborted_stream_is_charged_for_what_was_seen() {
-        let mut answer = Answer::stream(200, true);
+        let mut answer = Answer::stream(200, true, None);
         answer.stream_chunk(STREAM.split_inclusive("\n\n").next().unwrap().as_bytes(), false, 3);
         let (usage, estimated) = answer.usage(400).unwrap();
         assert!(estimated);

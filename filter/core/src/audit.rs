@@ -28,6 +28,10 @@ pub struct Record<'a> {
     pub cost: Option<MicroUsd>,
     pub latency_ms: u64,
     pub time_to_first_token_ms: Option<u64>,
+    /// What the cache was to the request, and why.
+    pub cache: (Option<&'a str>, Option<&'a str>),
+    /// What an answer of the cache saved.
+    pub saved: Option<(Usage, MicroUsd)>,
     pub retry_count: u32,
     pub failed: &'a [(&'a str, &'a str)],
     pub fallback_used: bool,
@@ -63,6 +67,8 @@ impl Record<'_> {
             cost,
             latency_ms,
             time_to_first_token_ms,
+            cache,
+            saved,
             retry_count,
             failed,
             fallback_used,
@@ -99,7 +105,17 @@ impl Record<'_> {
         out.raw("estimated_cost_usd", &cost.map_or_else(|| "null".to_owned(), MicroUsd::to_decimal));
         out.number("latency_ms", Some(*latency_ms));
         out.number("time_to_first_token_ms", *time_to_first_token_ms);
-        out.flag("cache_hit", false);
+        out.flag("cache_hit", saved.is_some());
+        // Only of a task with a cache: others need not carry it.
+        if let (Some(cache), reason) = cache {
+            out.text("cache", Some(cache));
+            out.text("cache_reason", *reason);
+        }
+        if let Some((usage, cost)) = saved {
+            out.number("saved_input_tokens", Some(usage.input));
+            out.number("saved_output_tokens", Some(usage.output));
+            out.raw("saved_usd", &cost.to_decimal());
+        }
         out.number("retry_count", Some(u64::from(*retry_count)));
         out.reasons("failed_attempts", failed);
         out.flag("fallback_used", *fallback_used);

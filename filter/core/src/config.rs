@@ -30,6 +30,9 @@ pub struct Config {
     /// Timers, retries and backoff.
     #[serde(default)]
     pub resilience: Resilience,
+    /// The cache of answers; which tasks use it is said there.
+    #[serde(default)]
+    pub cache: Cache,
     /// The bridge to Redis, where a store of the policy is `redis`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redis: Option<Redis>,
@@ -68,6 +71,10 @@ pub enum Identity {
         /// Header that carries the end user's id; only a hash of it is ever logged.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user: Option<String>,
+        /// Header that carries what the caller may see, for example a hash of its permissions; the cache keeps answers
+        /// apart by it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        permissions: Option<String>,
     },
 }
 
@@ -81,6 +88,8 @@ struct IdentityFields {
     tenant: Option<String>,
     #[serde(default)]
     user: Option<String>,
+    #[serde(default)]
+    permissions: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -93,15 +102,17 @@ enum IdentitySource {
 impl<'de> Deserialize<'de> for Identity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Deserialize::deserialize(deserializer)? {
-            IdentityFields { source: IdentitySource::Header, tenant: Some(tenant), user } => {
-                Ok(Self::Header { tenant, user })
+            IdentityFields { source: IdentitySource::Header, tenant: Some(tenant), user, permissions } => {
+                Ok(Self::Header { tenant, user, permissions })
             }
             IdentityFields { source: IdentitySource::Header, tenant: None, .. } => {
                 Err(de::Error::missing_field("tenant"))
             }
-            IdentityFields { source: IdentitySource::ApiKey, tenant: None, user: None } => Ok(Self::ApiKey),
+            IdentityFields { source: IdentitySource::ApiKey, tenant: None, user: None, permissions: None } => {
+                Ok(Self::ApiKey)
+            }
             IdentityFields { source: IdentitySource::ApiKey, .. } => Err(de::Error::custom(
-                "the source api_key has no other fields; tenant and user belong to the source header",
+                "the source api_key has no other fields; tenant, user and permissions belong to the source header",
             )),
         }
     }
@@ -195,6 +206,100 @@ impl JsonSchema for Time {
             "pattern": "^[0-9]+ ?[a-z]+( ?[0-9]+ ?[a-z]+)*$"
         })
     }
+}
+
+/// The cache of answers.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Cache {
+    /// Where answers are kept.
+    pub store: CacheStore,
+    /// Bytes that the local store may hold, its own administration included.
+    pub memory_bytes: u64,
+    /// Bytes of the longest answer that is kept.
+    pub max_entry_bytes: u64,
+    /// The most sensitive class of data that is kept, unless a task says otherwise.
+    pub max_data: DataClass,
+    /// Raised to forget everything.
+    pub revision: u64,
+    /// By prompt and version, like `invoice@3`: raised to forget the answers to it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub prompt_revisions: BTreeMap<String, u64>,
+    /// Whether texts that Unicode calls equal (NFC) are the same request.
+    pub unicode_nfc: bool,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            store: CacheStore::Local,
+            memory_bytes: 64 << 20,
+            max_entry_bytes: 64 << 10,
+            max_data: DataClass::Internal,
+            revision: 0,
+            prompt_revisions: BTreeMap::new(),
+            unicode_nfc: false,
+        }
+    }
+}
+
+/// Where answers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum CacheStore {
+    /// In the memory of each Envoy.
+    Local,
+    /// In Redis, for many Envoys.
+    Redis,
+}
+
+/// The cache of one task.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TaskCache {
+    /// How long an answer is good.
+    pub ttl: Time,
+    /// Who shares answers. Never more than one tenant.
+    #[serde(default)]
+    pub scope: CacheScope,
+    /// Which requests.
+    #[serde(default)]
+    pub requests: CacheRequests,
+    /// The most sensitive class of data that is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_data: Option<DataClass>,
+    /// Raised to forget the task's answers.
+    #[serde(default)]
+    pub revision: u64,
+}
+
+/// Who shares answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum CacheScope {
+    /// All callers of a tenant.
+    #[default]
+    Tenant,
+    /// An end user's own requests.
+    User,
+    /// Callers of a tenant with the same permissions.
+    Permission,
+}
+
+/// Which requests a cache answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum CacheRequests {
+    /// Those that ask for one certain answer: `temperature` 0, or a `seed`.
+    #[default]
+    Deterministic,
+    /// All.
+    Any,
 }
 
 /// An HTTP bridge to Redis (webdis), as an Envoy cluster that the operator owns.
@@ -385,6 +490,9 @@ pub struct Task {
     /// Most output tokens a request of this task may ask for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output_tokens: Option<u64>,
+    /// Whether and how answers are kept; without it the task's requests pass the cache by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<TaskCache>,
     /// What is different for this task; a field that is absent is that of `resilience`.
     #[serde(default)]
     pub resilience: TaskResilience,
@@ -436,6 +544,9 @@ limited_section! {
         /// The class of the data it sends, unless a request says that its data is more sensitive.
         #[serde(default = "default_tenant_data")]
         pub data: DataClass,
+        /// Raised to forget the answers that the cache keeps for the tenant.
+        #[serde(default)]
+        pub cache_revision: u64,
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::answer::Answer;
 use crate::attempt::{self, OnHead};
+use crate::cache::table::SharedData;
 use crate::call::{Answered, Call};
 use crate::canonical::{self, Canonical};
 use crate::chat_request::{ChatRequest, InvalidRequest};
@@ -20,6 +21,7 @@ use crate::request_head::RequestHead;
 use crate::route::{self, Hints, Load, Plan};
 use crate::usage::Usage;
 
+mod cached;
 mod hedge;
 mod quota;
 mod report;
@@ -40,6 +42,7 @@ pub struct Exchange {
     /// The model of an attempt that was under way when another one answered.
     cancelled: Option<ModelId>,
     quota: quota::Quota,
+    cache: cached::Cached,
 }
 
 #[derive(Debug)]
@@ -49,6 +52,7 @@ struct Caller {
     task: Option<String>,
     data_class: Option<DataClass>,
     deadline_ms: Option<u64>,
+    wishes: cached::Wishes,
 }
 
 /// What is remembered of a request that went upstream.
@@ -192,6 +196,7 @@ impl Exchange {
             answer: Answer::None,
             cancelled: None,
             quota: quota::Quota::default(),
+            cache: cached::Cached::default(),
         }
     }
 
@@ -260,6 +265,7 @@ impl Exchange {
             task: None,
             data_class: None,
             deadline_ms: None,
+            wishes: cached::Wishes::of(policy, head),
         });
         let text = |name: &str, value: &[u8]| match std::str::from_utf8(value) {
             Ok(text) => Ok(text.to_owned()),
@@ -299,7 +305,12 @@ impl Exchange {
     }
 
     /// The whole body has come.
-    pub fn request_body<S: Load + Store>(&mut self, policy: &Policy, body: &[u8], shared: &mut S) -> OnRequestBody {
+    pub fn request_body<S: Load + Store + SharedData>(
+        &mut self,
+        policy: &Policy,
+        body: &[u8],
+        shared: &mut S,
+    ) -> OnRequestBody {
         match self.route(policy, body, shared) {
             Ok(outgoing) => OnRequestBody::Send(Box::new(outgoing)),
             Err(Denied::Refusal(refusal)) => OnRequestBody::Reply(self.refuse(&refusal)),
@@ -309,7 +320,7 @@ impl Exchange {
     }
 
     /// The call that the request waited for has ended. `body` is the request's own, as it was.
-    pub fn answered<S: Load + Store>(
+    pub fn answered<S: Load + Store + SharedData>(
         &mut self,
         policy: &Policy,
         body: &[u8],
@@ -332,7 +343,12 @@ impl Exchange {
         Vec::new()
     }
 
-    fn route<S: Load + Store>(&mut self, policy: &Policy, body: &[u8], shared: &mut S) -> Result<Outgoing, Denied> {
+    fn route<S: Load + Store + SharedData>(
+        &mut self,
+        policy: &Policy,
+        body: &[u8],
+        shared: &mut S,
+    ) -> Result<Outgoing, Denied> {
         let caller = self.caller.as_mut().ok_or(Refusal::Internal)?;
         let request = ChatRequest::parse(body, policy.limits.max_nesting).map_err(|why| match why {
             InvalidRequest::Json(error) => Refusal::InvalidJson(error.message()),
@@ -345,6 +361,9 @@ impl Exchange {
         let hints = Hints { task: caller.task.as_deref(), data_class: caller.data_class };
         let mut plan = route::plan(policy, caller.tenant, &request, hints)?;
         let deadline_ms = caller.deadline_ms;
+        if let Some(reply) = self.look_up(policy, &request, &plan, shared)? {
+            return Err(Denied::Reply(reply));
+        }
         let output = self.reserve(policy, &request, &mut plan, shared)?;
         plan.spill_over(policy, shared)?;
         let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
@@ -376,14 +395,9 @@ impl Exchange {
             edit: edit(canonical, body),
         };
         self.routed = Some(Routed {
-            stream: request.stream,
-            hide_usage: request.stream && !request.include_usage,
-            messages_bytes: request.messages_bytes,
-            tool_names: request.tool_names.iter().map(|n| n.chars().take(64).collect()).collect(),
-            served: None,
             is_direct: direct.is_some(),
             attempt_ends_first: resilience.attempt_ends_first(deadline_ms),
-            plan,
+            ..Routed::of(&request, plan)
         });
         Ok(outgoing)
     }
@@ -403,7 +417,8 @@ impl Exchange {
         let judged = attempt::head(head.status, head.content_type, head.is_encoded, head.end_of_stream);
         let status = match judged {
             OnHead::HoldEvent => {
-                self.answer = Answer::stream(head.status, routed.hide_usage);
+                let hide_usage = routed.hide_usage;
+                self.answer = Answer::stream(head.status, hide_usage, self.transcript(policy));
                 return OnResponseHead::Stream(self.response_headers(policy));
             }
             OnHead::HoldWhole => {
@@ -449,6 +464,8 @@ impl Exchange {
         let mut replace = None;
         if let Err(failure) = self.answer.whole_body(body) {
             self.answer = Answer::failed(failure.status, None);
+        } else {
+            self.note_whole(policy, body);
         }
         let (mut final_for_caller, mut retry_after) = (false, None);
         if let Answer::Failed { status, code } = &mut self.answer {
@@ -498,13 +515,17 @@ impl Exchange {
 
     /// What is charged, and whether it is an estimate; `None` where nothing is.
     fn usage(&self) -> Option<(Usage, bool)> {
+        // An answer of the cache takes no tokens.
+        if self.saved().is_some() {
+            return Some((Usage::default(), false));
+        }
         let routed = self.routed.as_ref()?;
         self.answer.usage(routed.messages_bytes)
     }
 
     fn response_headers(&self, policy: &Policy) -> Vec<(&'static str, String)> {
         let mut headers = Vec::with_capacity(8);
-        headers.push(("x-pointsman-cache", "bypass".to_owned()));
+        headers.push(("x-pointsman-cache", self.cache_header().to_owned()));
         headers.extend(self.quota.headers.iter().cloned());
         if let Some(Routed { plan, served: Some(served), .. }) = &self.routed {
             let model = policy.model(served.model);
@@ -530,6 +551,19 @@ impl Exchange {
 }
 
 impl Routed {
+    fn of(request: &ChatRequest, plan: Plan) -> Self {
+        Self {
+            stream: request.stream,
+            hide_usage: request.stream && !request.include_usage,
+            messages_bytes: request.messages_bytes,
+            tool_names: request.tool_names.iter().map(|n| n.chars().take(64).collect()).collect(),
+            served: None,
+            is_direct: false,
+            attempt_ends_first: false,
+            plan,
+        }
+    }
+
     fn last_attempt(&self, recorded: Option<(usize, u32)>) -> Option<Served> {
         let (index, attempts) = recorded?;
         let model = *self.plan.models.get(index)?;

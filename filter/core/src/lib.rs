@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod attempt;
 pub mod audit;
+pub mod cache;
 pub mod call;
 pub mod canonical;
 pub mod chat_request;

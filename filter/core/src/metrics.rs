@@ -21,6 +21,16 @@ pub enum Metric {
     Fallbacks { task: Option<TaskId>, from: ModelId, to: ModelId },
     /// `llm_provider_errors_total{provider,error_type}`
     ProviderErrors { model: ModelId, error: &'static str },
+    /// `llm_cache_hits_total{task,cache_type}`: the store that answered.
+    CacheHits { task: Option<TaskId>, cache_type: &'static str },
+    /// `llm_cache_misses_total{task,reason}`
+    CacheMisses { task: Option<TaskId>, reason: &'static str },
+    /// `llm_cache_bypasses_total{task,reason}`
+    CacheBypasses { task: Option<TaskId>, reason: &'static str },
+    /// `llm_cache_saved_microusd_total{task,cache_type}`
+    CacheSaved { task: Option<TaskId>, cache_type: &'static str },
+    /// `llm_cache_bytes`: what the local store holds.
+    CacheBytes,
     /// `llm_quota_rejections_total{tenant_id,reason}`: the window that was full.
     QuotaRejections { tenant: TenantId, reason: &'static str },
     /// `llm_quota_shadow_rejections_total{tenant_id,reason}`: what `shadow` let through.
@@ -53,7 +63,7 @@ pub enum MetricKind {
 }
 
 /// Every label name, for the stats tags of Envoy's configuration.
-pub const LABELS: [&str; 12] = [
+pub const LABELS: [&str; 13] = [
     "tenant_tier",
     "tenant_id",
     "task",
@@ -66,6 +76,7 @@ pub const LABELS: [&str; 12] = [
     "reason",
     "window",
     "share",
+    "cache_type",
 ];
 
 impl Metric {
@@ -73,7 +84,7 @@ impl Metric {
     pub fn kind(&self) -> MetricKind {
         match self {
             Self::Latency { .. } | Self::TimeToFirstToken { .. } => MetricKind::Histogram,
-            Self::QuotaRemaining { .. } => MetricKind::Gauge,
+            Self::QuotaRemaining { .. } | Self::CacheBytes => MetricKind::Gauge,
             _ => MetricKind::Counter,
         }
     }
@@ -107,6 +118,17 @@ impl Metric {
             Self::ProviderErrors { model: m, error } => {
                 format!("llm_provider_errors_total|provider={}|error_type={error}", provider(m))
             }
+            Self::CacheHits { task: t, cache_type } => {
+                format!("llm_cache_hits_total|task={}|cache_type={cache_type}", task(t))
+            }
+            Self::CacheMisses { task: t, reason } => format!("llm_cache_misses_total|task={}|reason={reason}", task(t)),
+            Self::CacheBypasses { task: t, reason } => {
+                format!("llm_cache_bypasses_total|task={}|reason={reason}", task(t))
+            }
+            Self::CacheSaved { task: t, cache_type } => {
+                format!("llm_cache_saved_microusd_total|task={}|cache_type={cache_type}", task(t))
+            }
+            Self::CacheBytes => "llm_cache_bytes".to_owned(),
             Self::QuotaRejections { tenant: id, reason } => {
                 format!("llm_quota_rejections_total|tenant_id={}|reason={reason}", tenant(id))
             }

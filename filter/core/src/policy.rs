@@ -1,5 +1,7 @@
 //! The policy as the program uses it: validated and indexed, with nothing left to check.
 
+use crate::cache::rules::{Rules, TaskRules};
+use crate::canonical::OutputLimit;
 use crate::config::{self, Capability, DataClass, Dialect, Identity, Limits, OutputParam};
 use crate::identity::KeyTable;
 use crate::price::Price;
@@ -43,6 +45,12 @@ pub struct Policy {
     pub resilience: Resilience,
     /// Waits between attempts.
     pub backoff: Backoff,
+    /// The cache.
+    pub cache: Rules,
+    /// Whether any task has one.
+    pub has_cache: bool,
+    /// Which policy this is: a hash of its text.
+    pub revision: u64,
     /// The bridge to Redis, if there is one.
     pub redis: Option<Bridge>,
     /// Task of a request that names none.
@@ -134,6 +142,8 @@ pub struct Task {
     pub max_output_tokens: Option<u64>,
     /// Timers and retries.
     pub resilience: Resilience,
+    /// The cache of its answers, if it has one.
+    pub cache: Option<TaskRules>,
 }
 
 /// A validated tier.
@@ -165,6 +175,8 @@ pub struct Tenant {
     pub data: DataClass,
     /// Place of its limits, if it has any.
     limits: Option<QuotaId>,
+    /// Raised to forget its answers.
+    pub cache_revision: u64,
 }
 
 macro_rules! lookup {
@@ -221,6 +233,14 @@ impl Policy {
     /// What limits a tenant, if anything does.
     pub fn quota_of(&self, tenant: TenantId) -> Option<&QuotaLimits> {
         self.quotas.get(self.tenant(tenant).limits?.0 as usize)
+    }
+
+    /// The output limit that quotas put on a tenant's requests.
+    pub fn output_limit_of(&self, tenant: TenantId) -> OutputLimit {
+        self.quota_of(tenant).map_or(OutputLimit::default(), |limits| OutputLimit {
+            most: limits.max_output,
+            always: limits.bounds_output(),
+        })
     }
 
     /// The provider that serves `model`.

@@ -1,5 +1,6 @@
 //! A request's headers: what the gateway reads of them, and what of them may go on to a provider.
 
+use crate::cache::control::CacheControl;
 use crate::config::{DataClass, Identity};
 use crate::identity::{InvalidIdentity, api_key};
 use crate::policy::{Policy, TenantId};
@@ -28,11 +29,14 @@ pub struct RequestHead<'a> {
     pub data_class: Option<Result<DataClass, ()>>,
     /// `x-request-id`, which Envoy sets.
     pub request_id: Option<&'a [u8]>,
+    /// `cache-control`, all lines of it.
+    pub cache_control: CacheControl,
     authorization: Option<&'a [u8]>,
     x_api_key: Option<&'a [u8]>,
     api_key: Option<&'a [u8]>,
     tenant: Option<&'a [u8]>,
     user: Option<&'a [u8]>,
+    permissions: Option<&'a [u8]>,
     /// Names of the headers that stay here: everything that a provider need not see.
     pub remove: Vec<&'a [u8]>,
 }
@@ -53,9 +57,13 @@ fn passes(name: &[u8]) -> bool {
 impl<'a> RequestHead<'a> {
     /// Reads the headers.
     pub fn read(policy: &Policy, headers: impl Iterator<Item = Header<'a>>) -> Self {
-        let (tenant_header, user_header) = match &policy.identity {
-            Identity::ApiKey => (None, None),
-            Identity::Header { tenant, user } => (Some(tenant.as_bytes()), user.as_ref().map(String::as_bytes)),
+        let (tenant_header, user_header, permissions_header) = match &policy.identity {
+            Identity::ApiKey => (None, None, None),
+            Identity::Header { tenant, user, permissions } => (
+                Some(tenant.as_bytes()),
+                user.as_ref().map(String::as_bytes),
+                permissions.as_ref().map(String::as_bytes),
+            ),
         };
         let mut head = Self::default();
         for (name, value) in headers {
@@ -74,6 +82,7 @@ impl<'a> RequestHead<'a> {
                     }
                 }
                 b"x-pointsman-deadline-ms" => head.deadline = head.deadline.or(Some(value)),
+                b"cache-control" => head.cache_control = head.cache_control.and(value),
                 b"x-request-id" => head.request_id = head.request_id.or(Some(value)),
                 b"authorization" => head.authorization = head.authorization.or(Some(value)),
                 b"x-api-key" => head.x_api_key = head.x_api_key.or(Some(value)),
@@ -85,6 +94,9 @@ impl<'a> RequestHead<'a> {
             }
             if user_header == Some(name) {
                 head.user = head.user.or(Some(value));
+            }
+            if permissions_header == Some(name) {
+                head.permissions = head.permissions.or(Some(value));
             }
             if !passes(name) && !head.remove.contains(&name) {
                 head.remove.push(name);
@@ -114,6 +126,11 @@ impl<'a> RequestHead<'a> {
     /// The end user's id that a trusted filter has set.
     pub fn user(&self) -> Option<&'a [u8]> {
         self.user.filter(|user| !user.is_empty())
+    }
+
+    /// What the caller may see, as a trusted filter has said it.
+    pub fn permissions(&self) -> Option<&'a [u8]> {
+        self.permissions.filter(|permissions| !permissions.is_empty())
     }
 
     /// The id that ties the log lines of this request together: Envoy's request id, which the attempts' lines have too.

@@ -41,7 +41,7 @@ impl Dropped {
 }
 
 /// The models that serve a request: attempt 1, attempt 2, …; and why the others do not.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// The task, if the request is one.
     pub task: Option<TaskId>,

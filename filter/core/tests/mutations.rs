@@ -79,7 +79,7 @@ fn no_parser_panics() {
     let mut random = Random(2);
     for _ in 0..rounds() {
         let text = random.mutate(stream);
-        let mut answer = Answer::stream(200, random.below(2) == 0);
+        let mut answer = Answer::stream(200, random.below(2) == 0, None);
         let cut = random.below(text.len());
         answer.stream_chunk(&text[..cut], false, 1);
         answer.stream_chunk(&text[cut..], true, 2);
@@ -98,7 +98,7 @@ fn however_a_broken_stream_is_split_the_caller_gets_the_same() {
     for _ in 0..rounds() / 10 {
         let text = random.mutate(stream);
         let run = |chunks: &[&[u8]]| {
-            let mut answer = Answer::stream(200, true);
+            let mut answer = Answer::stream(200, true, None);
             let mut out = Vec::new();
             for (i, chunk) in chunks.iter().enumerate() {
                 out.extend(answer.stream_chunk(chunk, i + 1 == chunks.len(), 1).unwrap_or_else(|| chunk.to_vec()));

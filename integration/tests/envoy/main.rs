@@ -2,6 +2,7 @@
 
 mod audit;
 mod body;
+mod cache;
 mod clients;
 mod demo;
 mod endpoints;

@@ -6,13 +6,13 @@ use crate::canonical::OutputLimit;
 use crate::chat_request::ChatRequest;
 use crate::config::{FailureMode, StoreKind};
 use crate::metrics::Metric;
-use crate::policy::{Policy, TenantId};
+use crate::policy::{ModelId, Policy, TenantId};
 use crate::quota::exhausted::{exhausted, reason};
 use crate::quota::ledger::{self, Ask, Charge, Grant, Refused, Reservation, Scope, Settled, Store};
 use crate::quota::limits::{Exhaustion, Limits, ScopeKey};
 use crate::quota::remote::{self, Held, Run};
 use crate::quota::unsettled::{self, Unsettled};
-use crate::quota::window::{Moment, Standing};
+use crate::quota::window::{Amount, Moment, Standing};
 use crate::quota::{demand, standing};
 use crate::redis::Bridge;
 use crate::refusal::Refusal;
@@ -112,7 +112,7 @@ impl Exchange {
     ) -> Result<OutputLimit, Denied> {
         let Some(caller) = &self.caller else { return Err(Refusal::Internal.into()) };
         let Some(limits) = policy.quota_of(caller.tenant) else { return Ok(OutputLimit::default()) };
-        let output = OutputLimit { most: limits.max_output, always: limits.bounds_output() };
+        let output = policy.output_limit_of(caller.tenant);
         let input = demand::input_tokens(request);
         if let Some(most) = limits.max_input.filter(|most| input > *most) {
             return Err(Refusal::TooManyInputTokens(input, most).into());
@@ -216,6 +216,27 @@ impl Exchange {
                 })
             }
         })
+    }
+
+    /// Counts an answer of the cache: a request like any other, but without tokens or cost.
+    pub(super) fn reserve_hit(&mut self, policy: &Policy, model: ModelId, store: &mut dyn Store) -> Result<(), Denied> {
+        let Some(caller) = &self.caller else { return Err(Refusal::Internal.into()) };
+        let tenant = caller.tenant;
+        let Some(limits) = policy.quota_of(tenant).filter(|limits| limits.counts()) else { return Ok(()) };
+        let user = caller.user.as_ref().map_or(ANONYMOUS, |user| user.0);
+        let name = &*policy.tenant(tenant).name;
+        let moment = self.moment(policy, store);
+        let demands = [(model, Amount::new(0, 0))];
+        let ask = Ask { tenant: name, user: &user, models: &demands, lease_ms: None, heed_share: false };
+        match self.ask(policy, limits, &ask, &moment, store)? {
+            Ok(Grant { reservation, standings, shadowed, .. }) => {
+                self.quota.headers = standing::headers(&standings);
+                self.quota.verdict = shadowed.map(|refused| (Verdict::Shadowed, reason(&refused)));
+                self.quota.reserved = Some(reservation);
+                Ok(())
+            }
+            Err(refused) => Err(self.rejected(policy, limits, store, &ask, &moment, &refused)),
+        }
     }
 
     fn rejected(

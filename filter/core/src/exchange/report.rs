@@ -7,6 +7,7 @@ use crate::audit::Record;
 use crate::identity::UserHash;
 use crate::metrics::Metric;
 use crate::policy::{ModelId, Policy};
+use crate::price::MicroUsd;
 use crate::provider_error;
 use crate::request_head::data_class_name;
 
@@ -83,9 +84,14 @@ impl Exchange {
             status: self.answer.status(),
             usage: usage.map(|(usage, _)| usage),
             usage_estimated: usage.is_some_and(|(_, estimated)| estimated),
-            cost: usage.and_then(|(usage, _)| Some(self.served_price(policy)?.cost(&usage))),
+            cost: match self.saved() {
+                Some(_) => Some(MicroUsd(0)),
+                None => usage.and_then(|(usage, _)| Some(self.served_price(policy)?.cost(&usage))),
+            },
             latency_ms: now_ms.saturating_sub(self.started_ms),
             time_to_first_token_ms: self.answer.time_to_first_token_ms(),
+            cache: self.cache_record(),
+            saved: self.saved(),
             retry_count: served.map_or(0, |s| s.attempts - 1),
             failed: &failed,
             fallback_used: self.is_fallback(),
@@ -115,11 +121,15 @@ impl Exchange {
         let tier = self.caller.as_ref().map(|c| policy.tenant(c.tenant).tier);
         let status = self.answer.status().unwrap_or(0);
         all.push((Metric::Requests { tier, task, model: served.map(|s| s.model), status }, 1));
+        self.cache_metrics(task, &mut all);
         if let Some(caller) = &self.caller {
             self.quota_metrics(caller.tenant, &mut all);
         }
         for (model, why) in self.failed(policy, failed).into_iter().filter(|(_, why)| *why != hedge::CANCELLED) {
             all.push((Metric::ProviderErrors { model, error: provider_error::error_type(why) }, 1));
+        }
+        if self.saved().is_some() {
+            return all;
         }
         let (Some(routed), Some(Served { model, attempts, .. }), Some(caller)) = (routed, served, &self.caller) else {
             return all;

@@ -41,6 +41,16 @@ impl crate::quota::ledger::Store for Idle {
     }
 }
 
+/// Nothing is kept.
+impl SharedData for Idle {
+    fn get(&mut self, _: &str) -> (Vec<u8>, u32) {
+        (Vec::new(), crate::cache::table::NEW)
+    }
+    fn set(&mut self, _: &str, _: &[u8], _: u32) -> bool {
+        false
+    }
+}
+
 const CHAT: [(&str, &str); 4] = [
     (":method", "POST"),
     (":path", "/v1/chat/completions?x=1"),

@@ -3,6 +3,7 @@
 use super::{
     Model, ModelId, Policy, Provider, ProviderId, Task, TaskId, Tenant, TenantId, Tier, TierId, capability_bit,
 };
+use crate::cache::rules::{Rules, TaskRules};
 use crate::config::{self, Config, Identity, Limits};
 use crate::identity::KeyTable;
 use crate::price::Price;
@@ -63,6 +64,7 @@ impl TryFrom<Config> for Policy {
             identity,
             limits,
             resilience,
+            cache,
             redis,
             quota,
             default_task,
@@ -79,6 +81,7 @@ impl TryFrom<Config> for Policy {
         check_limits(&limits, p);
         let built_resilience = Resilience::from_config(&resilience, p);
         let built_redis = redis.as_ref().map(|redis| build_redis(redis, &providers, p));
+        let built_cache = Rules::from_config(&cache, redis.is_some(), p);
         let provider_names = Names::of(("provider", "providers"), &providers, (1, 1000), p);
         let model_names = Names::of(("model", "models"), &models, (1, 10_000), p);
         let task_names = Names::of(("task", "tasks"), &tasks, (0, 10_000), p);
@@ -92,7 +95,8 @@ impl TryFrom<Config> for Policy {
             quota.default_price.as_ref().and_then(|price| Price::from_config(price, "quota.default_price", p));
         let built_models: Vec<Model> =
             models.iter().map(|(name, m)| build_model(name, m, &provider_names, default_price, p)).collect();
-        let built_tasks = tasks.iter().map(|(name, t)| build_task(name, t, &model_names, &resilience, p)).collect();
+        let built_tasks =
+            tasks.iter().map(|(name, t)| build_task(name, t, &model_names, (&resilience, &identity), p)).collect();
         let mut quotas = quotas::Quotas::new(&model_names, &built_models);
         let built_tiers: Vec<Tier> =
             tiers.iter().map(|(name, t)| build_tier(name, t, &model_names, &mut quotas, p)).collect();
@@ -129,6 +133,9 @@ impl TryFrom<Config> for Policy {
             limits,
             backoff: Backoff::from(&resilience),
             resilience: built_resilience,
+            has_cache: tasks.values().any(|task| task.cache.is_some()),
+            cache: built_cache,
+            revision: 0,
             redis: built_redis,
             default_task,
             providers: built_providers,
@@ -144,10 +151,13 @@ impl TryFrom<Config> for Policy {
 }
 
 fn check_identity(identity: &Identity, problems: &mut Vec<Problem>) {
-    if let Identity::Header { tenant, user } = identity {
+    if let Identity::Header { tenant, user, permissions } = identity {
         check_header_name("identity.tenant", tenant, problems);
         if let Some(user) = user {
             check_header_name("identity.user", user, problems);
+        }
+        if let Some(permissions) = permissions {
+            check_header_name("identity.permissions", permissions, problems);
         }
     }
 }
@@ -305,10 +315,10 @@ fn build_task(
     name: &str,
     task: &config::Task,
     models: &Names,
-    general: &config::Resilience,
+    (general, identity): (&config::Resilience, &Identity),
     problems: &mut Vec<Problem>,
 ) -> Task {
-    let config::Task { primary, fallback, max_output_tokens, resilience } = task;
+    let config::Task { primary, fallback, max_output_tokens, cache, resilience } = task;
     let place = format!("tasks.{name}");
     check_name(&place, name, "._:/-", problems);
     if name == "auto" {
@@ -327,7 +337,9 @@ fn build_task(
     }
     let chain = chain.into_iter().map(|i| ModelId(i as u16)).collect();
     let resilience = Resilience::of_task(general, resilience, &place, problems);
-    Task { name: name.into(), chain, max_output_tokens: *max_output_tokens, resilience }
+    let cache =
+        cache.as_ref().map(|cache| TaskRules::from_config(cache, identity, &format!("{place}.cache"), problems));
+    Task { name: name.into(), chain, max_output_tokens: *max_output_tokens, resilience, cache }
 }
 
 fn build_tier(
@@ -366,7 +378,7 @@ fn build_tenant(
     problems: &mut Vec<Problem>,
 ) -> Tenant {
     // What it says of quotas is read by `Quotas`.
-    let config::Tenant { tier, keys, data, .. } = tenant;
+    let config::Tenant { tier, keys, data, cache_revision, .. } = tenant;
     if !is_name(name, "._:/@-") {
         check_name(&format!("tenants.{name}"), name, "._:/@-", problems);
     }
@@ -380,7 +392,7 @@ fn build_tenant(
             problems.push(Problem::new(format!("tenants.{name}.keys[{i}]"), message));
         }
     }
-    Tenant { name: name.into(), tier: TierId(tier as u16), data: *data, limits: None }
+    Tenant { name: name.into(), tier: TierId(tier as u16), data: *data, cache_revision: *cache_revision, limits: None }
 }
 
 fn check_range(

@@ -44,7 +44,7 @@ fn an_unknown_field_names_its_section_and_the_fields_there() {
     assert_eq!(
         problems(&[("/tenant", json!({}))]),
         [
-            "unknown field \"tenant\"; fields are identity, limits, resilience, redis, quota, default_task, providers, models, tasks, tiers, tenants"
+            "unknown field \"tenant\"; fields are identity, limits, resilience, cache, redis, quota, default_task, providers, models, tasks, tiers, tenants"
         ]
     );
     // A name that serde's own words would be confused by.
@@ -134,13 +134,13 @@ fn a_misspelt_field_is_not_missing_too_but_another_is() {
     assert_eq!(
         tenant(json!({"tire": "free"})),
         [
-            "tenants.acme: unknown field \"tire\"; fields are tier, keys, data, requests_per_minute, tokens_per_minute, burst, tokens_per_day, budget_usd_per_day, budget_usd_per_month, concurrent, max_input_tokens, max_output_tokens, per_user, per_model, on_exhausted, degrade_at, alert_at, shadow"
+            "tenants.acme: unknown field \"tire\"; fields are tier, keys, data, cache_revision, requests_per_minute, tokens_per_minute, burst, tokens_per_day, budget_usd_per_day, budget_usd_per_month, concurrent, max_input_tokens, max_output_tokens, per_user, per_model, on_exhausted, degrade_at, alert_at, shadow"
         ]
     );
     assert_eq!(
         tenant(json!({"plan": "free"})),
         [
-            "tenants.acme: unknown field \"plan\"; fields are tier, keys, data, requests_per_minute, tokens_per_minute, burst, tokens_per_day, budget_usd_per_day, budget_usd_per_month, concurrent, max_input_tokens, max_output_tokens, per_user, per_model, on_exhausted, degrade_at, alert_at, shadow",
+            "tenants.acme: unknown field \"plan\"; fields are tier, keys, data, cache_revision, requests_per_minute, tokens_per_minute, burst, tokens_per_day, budget_usd_per_day, budget_usd_per_month, concurrent, max_input_tokens, max_output_tokens, per_user, per_model, on_exhausted, degrade_at, alert_at, shadow",
             "tenants.acme: missing field \"tier\"",
         ]
     );
@@ -157,11 +157,11 @@ fn the_source_of_identity_has_its_own_fields_and_no_others() {
     assert_eq!(of(json!({})), ["identity: missing field \"source\""]);
     assert_eq!(
         of(json!({"source": "api_key", "tenant": "x-t"})),
-        ["identity: the source api_key has no other fields; tenant and user belong to the source header"]
+        ["identity: the source api_key has no other fields; tenant, user and permissions belong to the source header"]
     );
     assert_eq!(
         of(json!({"source": "header", "tenat": "x-t"})),
-        ["identity: unknown field \"tenat\"; fields are source, tenant, user"]
+        ["identity: unknown field \"tenat\"; fields are source, tenant, user, permissions"]
     );
     assert_eq!(
         of(json!({"source": "header", "tenant": 1})),

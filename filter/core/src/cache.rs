@@ -1,0 +1,11 @@
+//! A cache of answers that cannot leak: which requests, under which key, what is kept, and how it is given back.
+
+pub mod canonical;
+pub mod completion;
+pub mod control;
+pub mod eligible;
+pub mod entry;
+pub mod key;
+pub mod rules;
+pub mod table;
+pub mod transcript;

@@ -1,0 +1,172 @@
+//! A whole completion, taken apart into what an answer from the cache is put together from.
+//!
+//! Kept is what the model said, as JSON texts: each choice's message, and the same as a stream's delta where that differs.
+//! What belongs to one call (`id`, `created`) is not kept.
+
+use serde_json::{Map, Value};
+
+/// The parts of one completion. All texts are JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Completion {
+    /// Members that completion and chunks both have, each with a comma before it: `,"model":"gpt"`.
+    pub common: String,
+    /// Members that only the completion has, likewise.
+    pub extra: String,
+    /// The usage object, as the provider sent it.
+    pub usage: Option<String>,
+    /// The choices, in order of their index.
+    pub choices: Vec<Choice>,
+}
+
+/// One choice.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// `index`
+    pub index: u64,
+    /// `message`
+    pub message: String,
+    /// The message as a delta, where it differs: its tool calls have an `index` there.
+    pub delta: Option<String>,
+    /// `logprobs`, if there are any.
+    pub logprobs: Option<String>,
+    /// `finish_reason`
+    pub finish_reason: String,
+}
+
+/// Why an answer is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotKept(pub &'static str);
+
+impl Completion {
+    /// Takes a completion apart. `choices`: how many were asked for.
+    ///
+    /// # Errors
+    /// [`NotKept`] for what is not a whole, willing answer: a choice is missing or did not finish, was filtered or refused,
+    /// or is of a shape that could not be given back as a stream.
+    pub fn from_whole(completion: Value, choices: u64) -> Result<Self, NotKept> {
+        let Value::Object(members) = completion else { return Err(NotKept("shape")) };
+        let mut parts = Self::default();
+        let mut listed = Vec::new();
+        for (name, value) in members {
+            match (name.as_str(), value) {
+                ("id" | "object" | "created", _) | ("usage", Value::Null) => {}
+                ("usage", usage) => parts.usage = Some(usage.to_string()),
+                ("choices", Value::Array(list)) => listed = list,
+                ("model" | "system_fingerprint" | "service_tier", value) => {
+                    push_member(&mut parts.common, &name, &value)
+                }
+                (_, value) => push_member(&mut parts.extra, &name, &value),
+            }
+        }
+        for choice in listed {
+            parts.choices.push(Choice::from_whole(choice)?);
+        }
+        parts.choices.sort_by_key(|choice| choice.index);
+        let is_whole = (0..choices).eq(parts.choices.iter().map(|choice| choice.index));
+        if is_whole { Ok(parts) } else { Err(NotKept("choices")) }
+    }
+}
+
+impl Choice {
+    fn from_whole(choice: Value) -> Result<Self, NotKept> {
+        let Value::Object(mut choice) = choice else { return Err(NotKept("shape")) };
+        let finish_reason = match choice.remove("finish_reason") {
+            Some(Value::String(reason)) if matches!(&*reason, "stop" | "length" | "tool_calls" | "function_call") => {
+                reason
+            }
+            Some(Value::String(_)) => return Err(NotKept("filtered")),
+            _ => return Err(NotKept("unfinished")),
+        };
+        let Some(Value::Object(message)) = choice.remove("message") else { return Err(NotKept("shape")) };
+        if message.get("refusal").is_some_and(|refusal| !refusal.is_null()) {
+            return Err(NotKept("refused"));
+        }
+        let index = choice.remove("index").map_or(Some(0), |index| index.as_u64()).ok_or(NotKept("shape"))?;
+        let logprobs = choice.remove("logprobs").filter(|logprobs| !logprobs.is_null()).map(|l| l.to_string());
+        // Azure says of each choice what its filter found; what was not filtered is of no use to a caller.
+        choice.remove("content_filter_results");
+        if choice.values().any(|value| !value.is_null()) {
+            return Err(NotKept("shape"));
+        }
+        let delta = delta(&message)?;
+        Ok(Self { index, message: Value::Object(message).to_string(), delta, logprobs, finish_reason })
+    }
+}
+
+/// The message as a delta, where that is another text.
+fn delta(message: &Map<String, Value>) -> Result<Option<String>, NotKept> {
+    let calls = match message.get("tool_calls") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Array(calls)) => calls,
+        Some(_) => return Err(NotKept("shape")),
+    };
+    let mut indexed = Vec::with_capacity(calls.len());
+    for (i, call) in calls.iter().enumerate() {
+        let Value::Object(call) = call else { return Err(NotKept("shape")) };
+        let mut call = call.clone();
+        call.insert("index".to_owned(), i.into());
+        indexed.push(Value::Object(call));
+    }
+    let mut delta = message.clone();
+    delta.insert("tool_calls".to_owned(), Value::Array(indexed));
+    Ok(Some(Value::Object(delta).to_string()))
+}
+
+fn push_member(members: &mut String, name: &str, value: &Value) {
+    members.push(',');
+    members.push_str(&Value::from(name).to_string());
+    members.push(':');
+    members.push_str(&value.to_string());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn whole() -> Value {
+        json!({"id": "x", "object": "chat.completion", "created": 1, "model": "gpt", "system_fingerprint": "fp", "vendor": [1],
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi", "refusal": null},
+                         "logprobs": null, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 2}})
+    }
+
+    #[test]
+    fn keeps_what_the_model_said_and_nothing_of_the_call() {
+        let parts = Completion::from_whole(whole(), 1).unwrap();
+        assert_eq!(parts.common, r#","model":"gpt","system_fingerprint":"fp""#);
+        assert_eq!(parts.extra, r#","vendor":[1]"#);
+        assert_eq!(parts.choices[0].message, r#"{"content":"hi","refusal":null,"role":"assistant"}"#);
+        assert_eq!((&parts.choices[0].delta, &*parts.choices[0].finish_reason), (&None, "stop"));
+    }
+
+    #[test]
+    fn nothing_partial_refused_filtered_or_strange_is_kept() {
+        let changed = |pointer: &str, value: Value| {
+            let mut whole = whole();
+            *whole.pointer_mut(pointer).unwrap() = value;
+            Completion::from_whole(whole, 1).map(drop)
+        };
+        assert_eq!(changed("/choices/0/finish_reason", Value::Null), Err(NotKept("unfinished")));
+        assert_eq!(changed("/choices/0/finish_reason", json!("content_filter")), Err(NotKept("filtered")));
+        assert_eq!(changed("/choices/0/finish_reason", json!("error")), Err(NotKept("filtered")));
+        assert_eq!(changed("/choices/0/message/refusal", json!("no")), Err(NotKept("refused")));
+        assert_eq!(changed("/choices", json!([])), Err(NotKept("choices")));
+        assert_eq!(changed("/choices/0/index", json!(1)), Err(NotKept("choices")));
+        assert_eq!(changed("/choices/0/message", json!("hi")), Err(NotKept("shape")));
+        assert_eq!(Completion::from_whole(whole(), 2), Err(NotKept("choices")));
+        assert_eq!(changed("/choices/0/finish_reason", json!("length")), Ok(()));
+    }
+
+    #[test]
+    fn a_streams_tool_calls_have_an_index() {
+        let mut whole = whole();
+        let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+        whole["choices"][0]["message"]["tool_calls"] = json!([call, call]);
+        let parts = Completion::from_whole(whole, 1).unwrap();
+        let delta: Value = serde_json::from_str(parts.choices[0].delta.as_deref().unwrap()).unwrap();
+        assert_eq!((&delta["tool_calls"][0]["index"], &delta["tool_calls"][1]["index"]), (&json!(0), &json!(1)));
+        let message: Value = serde_json::from_str(&parts.choices[0].message).unwrap();
+        assert_eq!(message["tool_calls"][1].get("index"), None);
+    }
+}

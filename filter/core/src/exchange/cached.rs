@@ -1,0 +1,353 @@
+//! The exchange's dealings with the cache: it looks an answer up before anything is reserved, and keeps the one that comes.
+
+use super::{Denied, Exchange, Routed, Served};
+use crate::answer::Answer;
+use crate::cache::canonical::{self as meaning, Reading};
+use crate::cache::completion::Completion;
+use crate::cache::control::CacheControl;
+use crate::cache::eligible::{Bypass, Credentials, sharing};
+use crate::cache::entry::Entry;
+use crate::cache::key::{Fields, Key};
+use crate::cache::table::{SharedData, Table};
+use crate::cache::transcript::Transcript;
+use crate::call::Call;
+use crate::canonical;
+use crate::chat_request::ChatRequest;
+use crate::config::CacheStore;
+use crate::json::{InvalidJson, Kind, Scanner, unquote};
+use crate::metrics::Metric;
+use crate::policy::{ModelId, Policy, TaskId};
+use crate::price::MicroUsd;
+use crate::quota::ledger::Store;
+use crate::reply::Reply;
+use crate::request_head::RequestHead;
+use crate::route::Plan;
+use crate::usage::Usage;
+
+/// What the cache was to the request.
+#[derive(Debug, Default)]
+pub(super) enum Cached {
+    /// Nothing: its task has none.
+    #[default]
+    Off,
+    /// The request passes it by.
+    Bypass(Bypass),
+    /// It has an answer, so many milliseconds old, which is given once the quota has counted it: the same one, however often
+    /// the request is worked out anew meanwhile.
+    Found(Box<Entry>, u64),
+    /// No answer, for this reason; the one that comes is kept.
+    Miss(&'static str, Box<Pending>),
+    /// It answered.
+    Hit(Box<Hit>),
+}
+
+/// An answer that is to be kept.
+#[derive(Debug)]
+pub(super) struct Pending {
+    key: Key,
+    task: TaskId,
+    /// The plan's first model: no other one's answer is kept.
+    model: ModelId,
+    choices: u64,
+    prompt: String,
+    completion: Option<Completion>,
+    /// Bytes that the local store holds after it.
+    held: Option<u64>,
+}
+
+/// An answer of the cache.
+#[derive(Debug)]
+pub(super) struct Hit {
+    store: CacheStore,
+    usage: Usage,
+    cost: MicroUsd,
+}
+
+/// What the cache needs to know of the caller.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    control: CacheControl,
+    user: Option<Box<[u8]>>,
+    permissions: Option<Box<[u8]>>,
+}
+
+/// An event has this much around its text, so a stream is this much longer than its completion at the most.
+const STREAM_TO_WHOLE: usize = 64;
+
+impl Wishes {
+    /// Of a request's headers.
+    pub(super) fn of(policy: &Policy, head: &RequestHead) -> Self {
+        if !policy.has_cache {
+            return Self::default();
+        }
+        Self {
+            control: head.cache_control,
+            user: head.user().map(Into::into),
+            permissions: head.permissions().map(Into::into),
+        }
+    }
+}
+
+impl Exchange {
+    /// Looks for an answer. `None`: there is none, and the request goes its way.
+    pub(super) fn look_up<S: Store + SharedData>(
+        &mut self,
+        policy: &Policy,
+        request: &ChatRequest,
+        plan: &Plan,
+        shared: &mut S,
+    ) -> Result<Option<Reply>, Denied> {
+        if let Cached::Found(entry, age) = &self.cache {
+            let (entry, age) = (entry.clone(), *age);
+            return self.hit(policy, request, plan, shared, &entry, age).map(Some);
+        }
+        let Some(task) = plan.task else { return Ok(None) };
+        let (Cached::Off, Some(rules)) = (&self.cache, &policy.task(task).cache) else { return Ok(None) };
+        let pending = match self.pending(policy, request, plan, task) {
+            Ok(pending) => pending,
+            Err(why) => {
+                self.cache = Cached::Bypass(why);
+                return Ok(None);
+            }
+        };
+        let control = self.caller.as_ref().map_or(CacheControl::default(), |caller| caller.wishes.control);
+        let found = match control.no_cache {
+            true => Err("no_cache"),
+            false => {
+                let entry = Table { limit: policy.cache.memory_bytes }.find(shared, &pending.key).ok_or("absent");
+                entry.and_then(|entry| {
+                    let age = entry.age_ms(self.started_ms, rules.ttl_ms, control.max_age);
+                    age.map(|age| (entry, age)).ok_or("too_old")
+                })
+            }
+        };
+        match found {
+            Ok((entry, age)) => {
+                let answer = self.hit(policy, request, plan, shared, &entry, age);
+                if matches!(answer, Err(Denied::Call(_))) {
+                    self.cache = Cached::Found(Box::new(entry), age);
+                }
+                answer.map(Some)
+            }
+            Err(why) => {
+                self.cache = Cached::Miss(why, Box::new(pending));
+                Ok(None)
+            }
+        }
+    }
+
+    /// The key of the request, and what else its answer is kept with.
+    fn pending(&self, policy: &Policy, request: &ChatRequest, plan: &Plan, task: TaskId) -> Result<Pending, Bypass> {
+        let (Some(caller), Some(rules), Some(model)) = (&self.caller, &policy.task(task).cache, plan.models.first())
+        else {
+            return Err(Bypass::Ambiguous);
+        };
+        let wishes = &caller.wishes;
+        let credentials = Credentials { user: wishes.user.as_deref(), permissions: wishes.permissions.as_deref() };
+        let sharing = sharing(&policy.cache, rules, request, plan.data, wishes.control, credentials)?;
+        // The key is of the request as the model gets it, so what the policy changes in it changes the key as well.
+        let output = policy.output_limit_of(caller.tenant);
+        let sent = canonical::build(policy, request, plan.task, &[*model], output).assemble(request.body);
+        let reading = Reading { max_depth: policy.limits.max_nesting, nfc: policy.cache.nfc };
+        let meaning = meaning::request(&sent, reading).map_err(|_| Bypass::Ambiguous)?;
+        let (prompt, prompt_revision) = prompt_of(policy, request);
+        let tenant = policy.tenant(caller.tenant);
+        let fields = Fields {
+            tenant: &tenant.name,
+            sharing,
+            task: &policy.task(task).name,
+            data: plan.data,
+            provider: &policy.provider_of(*model).name,
+            model: &policy.model(*model).name,
+            request: &meaning,
+            revisions: [policy.cache.revision, tenant.cache_revision, rules.revision, prompt_revision],
+        };
+        Ok(Pending {
+            key: fields.key(),
+            task,
+            model: *model,
+            choices: request.choices,
+            prompt,
+            completion: None,
+            held: None,
+        })
+    }
+
+    /// Answers from the cache, if the tenant may ask at all.
+    fn hit(
+        &mut self,
+        policy: &Policy,
+        request: &ChatRequest,
+        plan: &Plan,
+        store: &mut dyn Store,
+        entry: &Entry,
+        age_ms: u64,
+    ) -> Result<Reply, Denied> {
+        let Some(model) = plan.models.first().copied() else { return Err(crate::refusal::Refusal::Internal.into()) };
+        self.reserve_hit(policy, model, store)?;
+        let id: String = self.trace_id.chars().filter(char::is_ascii_alphanumeric).collect();
+        let id = format!("chatcmpl-{id}");
+        let (content_type, body) = match request.stream {
+            true => ("text/event-stream; charset=utf-8", entry.stream(&id, self.started_ms, request.include_usage)),
+            false => ("application/json", entry.whole(&id, self.started_ms)),
+        };
+        let mut headers = vec![
+            ("content-type", content_type.to_owned()),
+            ("x-pointsman-cache", "hit".to_owned()),
+            ("age", (age_ms / 1000).to_string()),
+            ("x-pointsman-model", policy.model(model).name.to_string()),
+            ("x-pointsman-provider", policy.provider_of(model).name.to_string()),
+            ("x-pointsman-fallback", "false".to_owned()),
+            ("x-pointsman-attempts", "0".to_owned()),
+            ("x-pointsman-cost-usd", MicroUsd(0).to_decimal()),
+        ];
+        headers.extend(self.quota.headers.iter().cloned());
+        self.cache = Cached::Hit(Box::new(Hit {
+            store: policy.cache.store,
+            usage: entry.usage,
+            cost: MicroUsd(entry.cost_micro_usd),
+        }));
+        self.routed = Some(Routed {
+            served: Some(Served { model, attempts: 1, told: false }),
+            ..Routed::of(request, plan.clone())
+        });
+        Ok(Reply { status: 200, headers, body, code: None })
+    }
+
+    /// Whether the answer is to be kept, so that [`Exchange::keep`] must hear of its end.
+    pub fn keeps(&self) -> bool {
+        matches!(self.cache, Cached::Miss(..)) && !self.is_fallback()
+    }
+
+    /// A stream to record, if its answer is to be kept.
+    pub(super) fn transcript(&self, policy: &Policy) -> Option<Box<Transcript>> {
+        let most = usize::try_from(policy.cache.max_entry_bytes).unwrap_or(usize::MAX).saturating_mul(STREAM_TO_WHOLE);
+        self.keeps().then(|| Box::new(Transcript::new(most)))
+    }
+
+    /// Takes a whole answer apart, if it is to be kept.
+    pub(super) fn note_whole(&mut self, policy: &Policy, body: &[u8]) {
+        if self.keeps()
+            && body.len() as u64 <= policy.cache.max_entry_bytes
+            && let Cached::Miss(_, pending) = &mut self.cache
+        {
+            let read = serde_json::from_slice(body).ok();
+            pending.completion = read.and_then(|whole| Completion::from_whole(whole, pending.choices).ok());
+        }
+    }
+
+    /// The answer has ended: keeps it if it is whole, and the plan's first model's. A store that is elsewhere is told by the
+    /// call that is returned, whose end nobody waits for.
+    pub fn keep(&mut self, policy: &Policy, shared: &mut dyn SharedData, now_ms: u64) -> Option<Call> {
+        let served = self.routed.as_ref()?.served?.model;
+        let (usage, usage_estimated) = self.usage()?;
+        let cost = self.served_price(policy).map_or(MicroUsd::default(), |price| price.cost(&usage));
+        let transcript = match &mut self.answer {
+            Answer::Stream(stream) => stream.take_transcript(),
+            _ => None,
+        };
+        let is_good = self.answer.error_code().is_none();
+        let Cached::Miss(_, pending) = &mut self.cache else { return None };
+        let rules = policy.task(pending.task).cache.as_ref()?;
+        let from_stream = || transcript.and_then(|t| Completion::from_whole(t.finish().ok()?, pending.choices).ok());
+        let completion = pending.completion.take().or_else(from_stream)?;
+        if !is_good || served != pending.model {
+            return None;
+        }
+        let entry = Entry {
+            key: pending.key,
+            created_ms: now_ms,
+            expires_ms: now_ms.saturating_add(rules.ttl_ms),
+            usage,
+            usage_estimated,
+            cost_micro_usd: cost.0,
+            provider: policy.provider_of(served).name.to_string(),
+            model: policy.model(served).name.to_string(),
+            prompt: pending.prompt.clone(),
+            policy: policy.revision,
+            completion,
+        };
+        if entry.encode().len() as u64 > policy.cache.max_entry_bytes {
+            return None;
+        }
+        Table { limit: policy.cache.memory_bytes }.keep(shared, &entry, now_ms);
+        pending.held = Some(Table::held(shared).bytes);
+        None
+    }
+
+    /// What the response's header says.
+    pub(super) fn cache_header(&self) -> &'static str {
+        match self.cache {
+            Cached::Off | Cached::Found(..) | Cached::Bypass(_) => "bypass",
+            Cached::Miss(..) => "miss",
+            Cached::Hit(_) => "hit",
+        }
+    }
+
+    /// What the audit record says: `hit`, `miss` or `bypass`, and why.
+    pub(super) fn cache_record(&self) -> (Option<&'static str>, Option<&'static str>) {
+        match &self.cache {
+            Cached::Off | Cached::Found(..) => (None, None),
+            Cached::Bypass(why) => (Some("bypass"), Some(why.word())),
+            Cached::Miss(why, _) => (Some("miss"), Some(why)),
+            Cached::Hit(_) => (Some("hit"), None),
+        }
+    }
+
+    /// What an answer of the cache saved, if it is one.
+    pub(super) fn saved(&self) -> Option<(Usage, MicroUsd)> {
+        match &self.cache {
+            Cached::Hit(hit) => Some((hit.usage, hit.cost)),
+            _ => None,
+        }
+    }
+
+    /// What the cache adds to the metrics.
+    pub(super) fn cache_metrics(&self, task: Option<TaskId>, all: &mut Vec<(Metric, u64)>) {
+        match &self.cache {
+            Cached::Off | Cached::Found(..) => {}
+            Cached::Bypass(why) => all.push((Metric::CacheBypasses { task, reason: why.word() }, 1)),
+            Cached::Miss(reason, pending) => {
+                all.push((Metric::CacheMisses { task, reason }, 1));
+                all.extend(pending.held.map(|bytes| (Metric::CacheBytes, bytes)));
+            }
+            Cached::Hit(hit) => {
+                let cache_type = match hit.store {
+                    CacheStore::Local => "local",
+                    CacheStore::Redis => "redis",
+                };
+                all.push((Metric::CacheHits { task, cache_type }, 1));
+                all.push((Metric::CacheSaved { task, cache_type }, hit.cost.0));
+            }
+        }
+    }
+}
+
+/// The prompt and its version that the request names in `metadata.prompt_id` and `metadata.prompt_version`, as `id@version`, and
+/// the revision that the policy has raised it to.
+fn prompt_of(policy: &Policy, request: &ChatRequest) -> (String, u64) {
+    let (mut id, mut version) = (String::new(), String::new());
+    let Some(metadata) = request.member("metadata").filter(|member| member.value.kind == Kind::Object) else {
+        return (String::new(), 0);
+    };
+    let mut scanner = Scanner::new(request.bytes(&metadata.value.span), policy.limits.max_nesting);
+    // It has been scanned once, so it is an object.
+    let _ = scanner.object(|s, key| {
+        let name = unquote(s.bytes(&key)).unwrap_or_default();
+        let value = s.value()?;
+        let text = || match value.kind {
+            Kind::String => unquote(s.bytes(&value.span)).unwrap_or_default().into_owned(),
+            _ => String::from_utf8_lossy(s.bytes(&value.span)).into_owned(),
+        };
+        match &*name {
+            "prompt_id" => id = text(),
+            "prompt_version" => version = text(),
+            _ => {}
+        }
+        Ok::<_, InvalidJson>(())
+    });
+    match id.is_empty() {
+        true => (String::new(), 0),
+        false => (format!("{id}@{version}"), policy.cache.prompt_revision(&id, &version)),
+    }
+}

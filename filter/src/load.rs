@@ -3,12 +3,23 @@
 use crate::host;
 use pointsman_core::cache::table::SharedData;
 use pointsman_core::inflight::{self, Slot};
+use pointsman_core::quota::estimate::Correction;
 use pointsman_core::quota::ledger::Store;
 use pointsman_core::route::Load;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 
+/// How long a worker uses what it has read of a model's tokenizer, in milliseconds.
+const CORRECTION_MS: u64 = 1000;
+
+fn correction_key(model: &str) -> String {
+    format!("pointsman.estimate.{model}")
+}
+
 thread_local! {
+    /// What has been learned of models' tokenizers, and when that was read.
+    static CORRECTIONS: RefCell<HashMap<String, (Correction, u64)>> = RefCell::default();
     /// Numbers that differ from worker to worker, by the host's randomness, and from request to request.
     static NUMBERS: (RandomState, Cell<u64>) = (RandomState::new(), Cell::new(0));
 }
@@ -48,6 +59,23 @@ impl Store for SharedLoad {
 
     fn now_ms(&mut self) -> u64 {
         host::now_ms()
+    }
+
+    fn correction(&mut self, model: &str) -> Correction {
+        let now = host::now_ms();
+        CORRECTIONS.with_borrow_mut(|known| match known.get(model) {
+            Some((correction, read_ms)) if now.saturating_sub(*read_ms) < CORRECTION_MS => *correction,
+            _ => {
+                let correction = Correction::decode(&host::shared(&correction_key(model)));
+                known.insert(model.to_owned(), (correction, now));
+                correction
+            }
+        })
+    }
+
+    fn correct(&mut self, model: &str, correction: Correction) {
+        host::update_shared(&correction_key(model), |_| Some((correction.encode().to_vec(), ())));
+        CORRECTIONS.with_borrow_mut(|known| known.insert(model.to_owned(), (correction, host::now_ms())));
     }
 
     fn unique(&mut self) -> u128 {

@@ -48,6 +48,8 @@ pub struct ChatRequest<'a> {
     pub wants_json_schema: bool,
     /// Whether a message has an image.
     pub has_image: bool,
+    /// Where the images are: their addresses, or they themselves.
+    pub images: Vec<Span>,
     /// Bytes of the `messages` value.
     pub messages_bytes: usize,
 }
@@ -95,6 +97,7 @@ impl<'a> ChatRequest<'a> {
             has_tools: false,
             wants_json_schema: false,
             has_image: false,
+            images: Vec::new(),
             messages_bytes: 0,
         };
         let mut scanner = Scanner::new(body, max_nesting);
@@ -205,6 +208,9 @@ impl<'a> ChatRequest<'a> {
             s.object(|s, key| {
                 let key = s.bytes(&key);
                 let value = s.value()?;
+                if key == b"\"image_url\"" {
+                    self.images.push(value.span.clone());
+                }
                 if key == b"\"image_url\"" || key == b"\"type\"" && s.bytes(&value.span) == b"\"image_url\"" {
                     self.has_image = true;
                 }

@@ -520,7 +520,11 @@ impl Exchange {
             return Some((Usage::default(), false));
         }
         let routed = self.routed.as_ref()?;
-        self.answer.usage(routed.messages_bytes)
+        let (mut usage, estimated) = self.answer.usage(routed.messages_bytes)?;
+        if let Some(input) = self.estimated_input().filter(|_| estimated) {
+            usage.input = input;
+        }
+        Some((usage, estimated))
     }
 
     fn response_headers(&self, policy: &Policy) -> Vec<(&'static str, String)> {

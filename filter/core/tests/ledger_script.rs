@@ -6,6 +6,7 @@ use pointsman_core::call::Answered;
 use pointsman_core::load;
 use pointsman_core::policy::{ModelId, Policy};
 use pointsman_core::quota::calendar::Zone;
+use pointsman_core::quota::estimate::Correction;
 use pointsman_core::quota::ledger::{self, Ask, Charge, Reservation, Store};
 use pointsman_core::quota::limits::{Limits, ScopeKey};
 use pointsman_core::quota::remote::{self, Run};
@@ -99,6 +100,10 @@ impl Store for Local {
     fn now_ms(&mut self) -> u64 {
         0
     }
+    fn correction(&mut self, _: &str) -> Correction {
+        Correction::default()
+    }
+    fn correct(&mut self, _: &str, _: Correction) {}
     fn unique(&mut self) -> u128 {
         0
     }

@@ -251,7 +251,7 @@ fn a_refusal_says_when_to_come_back_and_a_window_too_small_says_never() {
 #[ignore = "needs a real Envoy: make test"]
 fn single_requests_are_bounded() {
     for gateway in gateways() {
-        let long = gateway.chat("sk-bounded0", &ask("free", &"x".repeat(2000)));
+        let long = gateway.chat("sk-bounded0", &ask("free", &"many words ".repeat(200)));
         long.assert_refusal(400, "context_length_exceeded");
         let mut request = ask("free", "bounded-output");
         request["max_tokens"] = json!(5000);

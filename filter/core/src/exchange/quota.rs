@@ -26,6 +26,8 @@ pub(super) struct Quota {
     reserved: Option<Reservation>,
     /// Whether a degraded model serves.
     degraded: bool,
+    /// Input tokens by estimate, uncorrected.
+    input: Option<u64>,
     /// What decided, and the window.
     pub(super) verdict: Option<(Verdict, &'static str)>,
     /// Headers for the caller.
@@ -123,7 +125,12 @@ impl Exchange {
         let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
         let (tenant, user) = (caller.tenant, caller.user.as_ref().map_or(ANONYMOUS, |user| user.0));
         let moment = self.moment(policy, store);
-        let demands = demand::worst_cases(policy, limits, request, plan.task, &plan.models, input);
+        self.quota.input = Some(input);
+        let mut worst = |models: &[ModelId]| {
+            let correction = |id| store.correction(&policy.model(id).name);
+            demand::worst_cases(policy, limits, request, plan.task, models, input, correction)
+        };
+        let demands = worst(&plan.models);
         let lease_ms = Some(resilience.lease_ms());
         let name = &*policy.tenant(tenant).name;
         let ask = Ask { tenant: name, user: &user, models: &demands, lease_ms, heed_share: true };
@@ -140,7 +147,9 @@ impl Exchange {
         match &limits.on_exhausted {
             Exhaustion::Degrade(model) if is_calendar => {
                 if let Some(degraded) = route::degraded(policy, plan, request, *model) {
-                    let all = demand::worst_cases(policy, limits, request, plan.task, &degraded.models, input);
+                    let correction = |id| store.correction(&policy.model(id).name);
+                    let models = &degraded.models;
+                    let all = demand::worst_cases(policy, limits, request, plan.task, models, input, correction);
                     let demands: Vec<_> = all.into_iter().map(|(id, amount)| (id, amount.degraded())).collect();
                     let ask = Ask { models: &demands, heed_share: false, ..ask };
                     if let Ok(grant) = self.ask(policy, limits, &ask, &moment, store)? {
@@ -287,6 +296,7 @@ impl Exchange {
         let uncertain = (remote.is_waiting || remote.is_away).then_some(remote.held).flatten();
         let held = reserved.as_mut().and_then(|reserved| reserved.remote.take()).or(uncertain);
         let charge = self.charge(policy).filter(|_| reserved.is_some());
+        self.learn(policy, store);
         let moment = Moment::new(&policy.counting.zone, store.now_ms());
         let mut lines = Vec::new();
         if let Some(reserved) = &reserved {
@@ -295,6 +305,24 @@ impl Exchange {
             self.quota.settled = settled;
         }
         (lines, held.map(|held| Unsettled { tenant, held, charge, moment }))
+    }
+
+    /// Compares the estimate with what the provider counted.
+    fn learn(&self, policy: &Policy, store: &mut dyn Store) {
+        let served = self.routed.as_ref().and_then(|routed| routed.served);
+        if let (Some(input), Some(served), Some((usage, false))) = (self.quota.input, served, self.usage()) {
+            let name = &policy.model(served.model).name;
+            let known = store.correction(name);
+            let learned = known.learn(input, usage.input);
+            if known.differs(learned) {
+                store.correct(name, learned);
+            }
+        }
+    }
+
+    /// The input of a request whose provider did not count it.
+    pub(super) fn estimated_input(&self) -> Option<u64> {
+        self.quota.input
     }
 
     fn charge(&self, policy: &Policy) -> Option<Charge> {

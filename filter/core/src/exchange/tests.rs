@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fixture;
+use crate::quota::estimate::Correction;
 use serde_json::Value;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
@@ -36,6 +37,10 @@ impl crate::quota::ledger::Store for Idle {
     fn now_ms(&mut self) -> u64 {
         1000
     }
+    fn correction(&mut self, _: &str) -> Correction {
+        Correction::default()
+    }
+    fn correct(&mut self, _: &str, _: Correction) {}
     fn unique(&mut self) -> u128 {
         1
     }

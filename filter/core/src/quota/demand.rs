@@ -1,34 +1,34 @@
 //! The worst case of a request: what every model of its plan could take at the most.
 
+use super::estimate::{self, Correction};
 use super::limits::Limits;
 use super::window::Amount;
 use crate::chat_request::ChatRequest;
 use crate::policy::{ModelId, Policy, TaskId};
 use crate::usage::Usage;
 
-/// Tokens of an image, which nothing in the request tells: what the larger hosted models take for a detailed one.
+/// Tokens of an image, whose size nothing in the request tells: more than the usual hosted models take for a large one.
 const IMAGE_TOKENS: u64 = 3000;
 
-/// Input tokens by estimate.
+/// Input tokens by estimate. Everything in the body counts but the bytes of images.
 pub fn input_tokens(request: &ChatRequest) -> u64 {
-    let images = if request.has_image { IMAGE_TOKENS } else { 0 };
-    (request.body.len() as u64).div_ceil(2).saturating_add(images)
+    let (mut scaled, mut from) = (0u64, 0);
+    for image in &request.images {
+        scaled += estimate::scaled_tokens(request.bytes(&(from..image.start)));
+        from = image.end;
+    }
+    scaled += estimate::scaled_tokens(request.bytes(&(from..request.body.len())));
+    scaled.div_ceil(64).saturating_add(IMAGE_TOKENS.saturating_mul(request.images.len() as u64))
 }
 
 /// The output limit of one answer of `model`, in tokens: what is sent to the provider.
-pub fn output_limit(
-    policy: &Policy,
-    request: &ChatRequest,
-    task: Option<TaskId>,
-    id: ModelId,
-    most: Option<u64>,
-) -> u64 {
+fn output_limit(policy: &Policy, request: &ChatRequest, task: Option<TaskId>, id: ModelId, most: Option<u64>) -> u64 {
     let model = policy.model(id);
     let task = task.and_then(|task| policy.task(task).max_output_tokens);
     [Some(model.max_output_tokens), task, most, request.asked_output()].into_iter().flatten().min().unwrap_or(0)
 }
 
-/// The worst case of each model.
+/// The worst case of each model. `input`: the estimate; `correction`: what has been learned of a model.
 pub fn worst_cases(
     policy: &Policy,
     limits: &Limits,
@@ -36,11 +36,15 @@ pub fn worst_cases(
     task: Option<TaskId>,
     models: &[ModelId],
     input: u64,
+    mut correction: impl FnMut(ModelId) -> Correction,
 ) -> Vec<(ModelId, Amount)> {
     let one = |id: &ModelId| {
         let output = output_limit(policy, request, task, *id, limits.max_output).saturating_mul(request.choices);
-        let usage = Usage { input, cached_input: 0, output };
-        (*id, amount(policy, *id, &usage))
+        let input = correction(*id).apply(input);
+        // Whichever is dearer.
+        let [plain, cached] =
+            [0, input].map(|cached_input| amount(policy, *id, &Usage { input, cached_input, output }));
+        (*id, plain.max(cached))
     };
     models.iter().map(one).collect()
 }
@@ -49,4 +53,24 @@ pub fn worst_cases(
 pub fn amount(policy: &Policy, model: ModelId, usage: &Usage) -> Amount {
     let cost = policy.model(model).price.as_ref().map_or(0, |price| price.cost(usage).0);
     Amount::new(usage.input.saturating_add(usage.output), cost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_images_bytes_are_no_tokens_but_each_image_is_some() {
+        let body = |url: &str| {
+            format!(
+                r#"{{"messages":[{{"role":"user","content":[{{"type":"text","text":"What is this?"}},{{"type":"image_url","image_url":{{"url":"{url}"}}}},{{"type":"image_url","image_url":{{"url":"{url}"}}}}]}}]}}"#
+            )
+        };
+        let tokens = |body: &str| input_tokens(&ChatRequest::parse(body.as_bytes(), 16).unwrap());
+        let small = tokens(&body("https://example.com/a.png"));
+        assert_eq!(small, tokens(&body(&format!("data:image/png;base64,{}", "iVBORw0KGgo".repeat(10_000)))));
+        assert!((2 * IMAGE_TOKENS..2 * IMAGE_TOKENS + 80).contains(&small), "{small}");
+        let words = tokens(r#"{"messages":[{"role":"user","content":"What is this?"}]}"#);
+        assert!((4..40).contains(&words), "{words}");
+    }
 }

@@ -4,6 +4,7 @@
 //! number of records beside it; a user's windows are reserved first, and given back where the tenant's have no room.
 
 use super::counters::{Counters, Crossed};
+use super::estimate::Correction;
 use super::limits::{Limits, ScopeKey, TENANT};
 use super::record;
 use super::remote::Held;
@@ -19,6 +20,10 @@ pub trait Store {
     fn read(&mut self, key: &str) -> Vec<u8>;
     /// Milliseconds since the Unix epoch.
     fn now_ms(&mut self) -> u64;
+    /// What has been learned of a model's tokenizer.
+    fn correction(&mut self, model: &str) -> Correction;
+    /// Keeps what has been learned now.
+    fn correct(&mut self, model: &str, correction: Correction);
     /// A number that no other request of any Envoy has been given.
     fn unique(&mut self) -> u128;
 }

@@ -7,6 +7,7 @@
 pub mod calendar;
 pub mod counters;
 pub mod demand;
+pub mod estimate;
 pub mod exhausted;
 pub mod ledger;
 pub mod limits;

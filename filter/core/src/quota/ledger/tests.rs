@@ -4,6 +4,7 @@ use super::*;
 use crate::fixture;
 use crate::policy::Policy;
 use crate::quota::calendar::Zone;
+use crate::quota::estimate::Correction;
 use serde_json::json;
 use std::collections::HashMap;
 
@@ -33,6 +34,10 @@ impl Store for Shared {
     fn now_ms(&mut self) -> u64 {
         self.now_ms
     }
+    fn correction(&mut self, _: &str) -> Correction {
+        Correction::default()
+    }
+    fn correct(&mut self, _: &str, _: Correction) {}
     fn unique(&mut self) -> u128 {
         u128::from(self.calls)
     }

@@ -1,0 +1,296 @@
+//! How many tokens a prompt has, without a tokenizer: an upper bound from counts of kinds of characters.
+//!
+//! The weights are those of the tokenizers `cl100k_base` and `o200k_base`, whichever takes more, with a little to spare.
+//! On running text in English, Vietnamese and Chinese, on code and on JSON, the estimate of 300 characters or more is at
+//! most [`MARGIN_PERCENT`] below what they count; `integration/estimate/README.md` has the table, and a test proves it.
+//! Other scripts and made-up words are not promised: what a provider counts beyond the estimate is charged all the same, and
+//! the [`Correction`] of its model learns from it.
+
+use wide::u8x16;
+
+/// How far below the truth an estimate can be, in percent.
+pub const MARGIN_PERCENT: u64 = 10;
+
+/// Tokens × 64 of each.
+mod weight {
+    /// A letter of ASCII, beyond what its word takes.
+    pub const LETTER: u64 = 4;
+    /// A capital letter, besides.
+    pub const CAPITAL: u64 = 10;
+    /// The start of a run of letters.
+    pub const WORD: u64 = 44;
+    pub const DIGIT: u64 = 58;
+    pub const SPACE: u64 = 20;
+    /// A backslash, which in JSON is part of an escape.
+    pub const ESCAPE: u64 = 24;
+    /// Anything else of ASCII.
+    pub const SIGN: u64 = 60;
+    /// A Latin letter with a mark, of two bytes (U+0080 to U+027F).
+    pub const MARKED: u64 = 87;
+    /// Any other character of two bytes.
+    pub const TWO_BYTES: u64 = 64;
+    /// A character of the block that has the Latin letters with two marks (U+1000 to U+1FFF).
+    pub const TWICE_MARKED: u64 = 53;
+    /// Any other character of three bytes: Chinese, Japanese, Korean.
+    pub const THREE_BYTES: u64 = 82;
+    pub const FOUR_BYTES: u64 = 192;
+}
+
+/// What was counted, byte by byte of sixteen.
+#[derive(Clone, Copy)]
+struct Sums {
+    letters: u8x16,
+    capitals: u8x16,
+    words: u8x16,
+    digits: u8x16,
+    spaces: u8x16,
+    escapes: u8x16,
+    high: u8x16,
+    marked: u8x16,
+    two: u8x16,
+    twice: u8x16,
+    three: u8x16,
+    four: u8x16,
+}
+
+impl Sums {
+    const NONE: Self = Self {
+        letters: u8x16::ZERO,
+        capitals: u8x16::ZERO,
+        words: u8x16::ZERO,
+        digits: u8x16::ZERO,
+        spaces: u8x16::ZERO,
+        escapes: u8x16::ZERO,
+        high: u8x16::ZERO,
+        marked: u8x16::ZERO,
+        two: u8x16::ZERO,
+        twice: u8x16::ZERO,
+        three: u8x16::ZERO,
+        four: u8x16::ZERO,
+    };
+
+    /// Adds a block; `before` is the same text one byte earlier. A mask is 255, which is minus one.
+    #[inline]
+    fn add(&mut self, block: u8x16, before: u8x16) {
+        let letters = letters(block);
+        let high = above(block, 0x7f);
+        let inside = letters_or_high(before);
+        self.letters -= letters;
+        self.capitals -= letters & (block & u8x16::splat(0x20)).simd_eq(u8x16::ZERO);
+        self.words -= letters & !inside;
+        self.digits -= within(block, b'0', 10);
+        self.spaces -= block.simd_eq(u8x16::splat(b' '));
+        self.escapes -= block.simd_eq(u8x16::splat(b'\\'));
+        if high.to_bitmask() != 0 {
+            self.high -= high;
+            self.marked -= within(block, 0xc0, 0x0a);
+            self.two -= within(block, 0xca, 0x16);
+            self.twice -= block.simd_eq(u8x16::splat(0xe1));
+            self.three -= within(block, 0xe0, 0x10);
+            self.four -= above(block, 0xef);
+        }
+    }
+}
+
+#[inline]
+fn letters(block: u8x16) -> u8x16 {
+    within(block | u8x16::splat(0x20), b'a', 26)
+}
+
+#[inline]
+fn letters_or_high(block: u8x16) -> u8x16 {
+    letters(block) | above(block, 0x7f)
+}
+
+/// The bytes from `first` on, `count` of them.
+#[inline]
+fn within(block: u8x16, first: u8, count: u8) -> u8x16 {
+    let from = block - u8x16::splat(first);
+    from.min(u8x16::splat(count - 1)).simd_eq(from)
+}
+
+#[inline]
+fn above(block: u8x16, bound: u8) -> u8x16 {
+    block.max(u8x16::splat(bound + 1)).simd_eq(block)
+}
+
+fn total(sums: u8x16) -> u64 {
+    sums.to_array().iter().map(|sum| u64::from(*sum)).sum()
+}
+
+/// Tokens × 64 of some text, which may be JSON with its escapes.
+pub fn scaled_tokens(text: &[u8]) -> u64 {
+    // A byte counts to 255, so the sums are taken before one could overflow.
+    const PIECE: usize = 16 * 255;
+    let mut sum = 0u64;
+    let mut last = 0u8;
+    for piece in text.chunks(PIECE) {
+        let mut sums = Sums::NONE;
+        let mut at = 0usize;
+        let (blocks, rest) = piece.as_chunks::<16>();
+        for block in blocks {
+            let mut before = [0u8; 16];
+            match at.checked_sub(1).and_then(|start| piece.get(start..)?.first_chunk::<16>()) {
+                Some(earlier) => before = *earlier,
+                None => shift(&mut before, last, block),
+            }
+            sums.add(u8x16::new(*block), u8x16::new(before));
+            at += 16;
+        }
+        if !rest.is_empty() {
+            // Padded with zeros, which are taken for signs, and taken off again.
+            let (mut block, mut before) = ([0u8; 16], [0u8; 16]);
+            block.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+            let earlier = at.checked_sub(1).and_then(|i| piece.get(i)).copied().unwrap_or(last);
+            shift(&mut before, earlier, &block);
+            sums.add(u8x16::new(block), u8x16::new(before));
+        }
+        last = piece.last().copied().unwrap_or(0);
+        let [letters, digits, spaces, escapes, high] =
+            [sums.letters, sums.digits, sums.spaces, sums.escapes, sums.high].map(total);
+        let signs = (piece.len() as u64).saturating_sub(letters + digits + spaces + escapes + high);
+        let [twice, three] = [sums.twice, sums.three].map(total);
+        sum += letters * weight::LETTER
+            + total(sums.capitals) * weight::CAPITAL
+            + total(sums.words) * weight::WORD
+            + digits * weight::DIGIT
+            + spaces * weight::SPACE
+            + escapes * weight::ESCAPE
+            + signs * weight::SIGN
+            + total(sums.marked) * weight::MARKED
+            + total(sums.two) * weight::TWO_BYTES
+            + twice * weight::TWICE_MARKED
+            + three.saturating_sub(twice) * weight::THREE_BYTES
+            + total(sums.four) * weight::FOUR_BYTES;
+    }
+    sum
+}
+
+/// The block one byte earlier, from the byte before it.
+fn shift(before: &mut [u8; 16], earlier: u8, block: &[u8; 16]) {
+    let from = std::iter::once(earlier).chain(block.iter().copied());
+    before.iter_mut().zip(from).for_each(|(to, from)| *to = from);
+}
+
+/// Tokens of some text.
+pub fn tokens(text: &[u8]) -> u64 {
+    scaled_tokens(text).div_ceil(64)
+}
+
+/// What a model's provider counts, as a share of the estimate: learned from its own usage, within half and double.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Correction(u32);
+
+impl Default for Correction {
+    fn default() -> Self {
+        Self(Self::ONE)
+    }
+}
+
+impl Correction {
+    const ONE: u32 = 1024;
+    const LEAST: u32 = 512;
+    const MOST: u32 = 2048;
+
+    /// From its bytes in the store; nothing has been learned where there are none.
+    pub fn decode(record: &[u8]) -> Self {
+        let known = record.first_chunk::<4>().map_or(Self::ONE, |bytes| u32::from_le_bytes(*bytes));
+        Self(known.clamp(Self::LEAST, Self::MOST))
+    }
+
+    /// Its bytes.
+    pub fn encode(self) -> [u8; 4] {
+        self.0.to_le_bytes()
+    }
+
+    /// The estimate, corrected.
+    pub fn apply(self, estimate: u64) -> u64 {
+        estimate.saturating_mul(u64::from(self.0)).div_ceil(u64::from(Self::ONE))
+    }
+
+    /// After an answer whose input was estimated and then counted. It follows quickly what is above it and slowly what is
+    /// below, so that few requests are underestimated. Short prompts say little: they change nothing.
+    pub fn learn(self, estimate: u64, counted: u64) -> Self {
+        if estimate < 64 || counted == 0 {
+            return self;
+        }
+        let seen = counted.saturating_mul(u64::from(Self::ONE)) / estimate;
+        let seen = u32::try_from(seen).unwrap_or(Self::MOST).clamp(Self::LEAST, Self::MOST);
+        let new = if seen > self.0 { self.0 + (seen - self.0).div_ceil(4) } else { self.0 - (self.0 - seen) / 32 };
+        Self(new)
+    }
+
+    /// Whether the other differs enough to be worth writing down.
+    pub fn differs(self, other: Self) -> bool {
+        self.0.abs_diff(other.0) * 64 > self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same, byte by byte.
+    fn plainly(text: &[u8]) -> u64 {
+        let (mut sum, mut inside) = (0, false);
+        for byte in text {
+            let letter = byte.is_ascii_alphabetic();
+            sum += match byte {
+                b'A'..=b'Z' => weight::LETTER + weight::CAPITAL,
+                b'a'..=b'z' => weight::LETTER,
+                b'0'..=b'9' => weight::DIGIT,
+                b' ' => weight::SPACE,
+                b'\\' => weight::ESCAPE,
+                0..0x80 => weight::SIGN,
+                0x80..0xc0 => 0,
+                0xc0..0xca => weight::MARKED,
+                0xca..0xe0 => weight::TWO_BYTES,
+                0xe1 => weight::TWICE_MARKED,
+                0xe0..0xf0 => weight::THREE_BYTES,
+                0xf0..=0xff => weight::FOUR_BYTES,
+            };
+            if letter && !inside {
+                sum += weight::WORD;
+            }
+            inside = letter || *byte >= 0x80;
+        }
+        sum
+    }
+
+    #[test]
+    fn sixteen_bytes_at_a_time_count_as_one_by_one() {
+        let text = "Hello \\n World, çé 123 đường 中文 😀 {\"a\":[1,2]}\n\t ÀB".repeat(300);
+        let bytes = text.as_bytes();
+        for start in 0..40 {
+            for len in (0..120).chain([4079, 4080, 4081, 8160, 9000]) {
+                let piece = &bytes[start..(start + len).min(bytes.len())];
+                assert_eq!(scaled_tokens(piece), plainly(piece), "{start}..{len}");
+            }
+        }
+        let all: Vec<u8> = (0..=255u8).cycle().take(20_000).collect();
+        assert_eq!(scaled_tokens(&all), plainly(&all));
+        assert_eq!(tokens(b""), 0);
+    }
+
+    #[test]
+    fn a_correction_follows_the_provider_within_half_and_double() {
+        let mut correction = Correction::default();
+        assert_eq!(correction.apply(100), 100);
+        for _ in 0..40 {
+            correction = correction.learn(1000, 1500);
+        }
+        assert!((1490..=1500).contains(&correction.apply(1000)), "{correction:?}");
+        // One answer that is dearer counts for more than one that is cheaper.
+        assert!(correction.learn(1000, 2000).apply(1000) > 1600);
+        assert!(correction.learn(1000, 500).apply(1000) > 1450);
+        for (counted, bound) in [(u64::MAX, 2000), (1, 500)] {
+            let end = (0..1000).fold(correction, |correction, _| correction.learn(1000, counted));
+            assert!(end.apply(1000).abs_diff(bound) <= 40, "{end:?}");
+        }
+        assert_eq!(correction.learn(63, 1000), correction);
+        assert_eq!(correction.learn(1000, 0), correction);
+        assert_eq!(Correction::decode(&correction.encode()), correction);
+        assert_eq!(Correction::decode(b"").apply(7), 7);
+        assert_eq!(Correction::decode(&[255; 4]).apply(10), 20);
+    }
+}

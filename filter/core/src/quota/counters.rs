@@ -6,7 +6,7 @@
 //!
 //! Time never runs backwards here: a clock that jumps back stands still until it has caught up.
 
-use super::window::{Amount, Full, MOST, Moment, Standing, Window, Windows};
+use super::window::{Amount, Full, MOST, Moment, Standing, Want, Window, Windows};
 
 /// A minute's buckets count in units × this, so that they drain by whole numbers every millisecond.
 const SCALE: u64 = 60_000;
@@ -104,7 +104,8 @@ impl Counters {
     }
 
     /// The window that has no room for one more request of this amount; of several the one to wait for longest.
-    pub fn full(&self, limits: &Windows, want: &Amount, moment: &Moment) -> Option<Full> {
+    pub fn full(&self, limits: &Windows, want: &Want, moment: &Moment) -> Option<Full> {
+        let Want { amount: want, runs } = want;
         let held = self.held();
         let mut worst: Option<Full> = None;
         let mut see = |full: Full| {
@@ -154,7 +155,7 @@ impl Counters {
             }
         }
         let running = self.running();
-        if let Some(limit) = limits.concurrent.filter(|limit| running >= *limit) {
+        if let Some(limit) = limits.concurrent.filter(|limit| *runs && running >= *limit) {
             see(Full { window: Window::Concurrent, limit, taken: running, asked: 1, wait_ms: Some(1000) });
         }
         worst

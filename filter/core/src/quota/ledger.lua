@@ -66,7 +66,7 @@ local function full(s, w)
     or (s.tpd >= 0 and w[2] > 0 and s.dt + d + w[2] > s.tpd)
     or (s.bpd >= 0 and w[3] > 0 and s.dc + c + w[3] > s.bpd)
     or (s.bpm >= 0 and w[3] > 0 and s.mc + c + w[3] > s.bpm)
-    or (s.conc >= 0 and n >= s.conc)
+    or (s.conc >= 0 and lease_ms >= 0 and n >= s.conc)
 end
 
 local function reached(s)

@@ -8,7 +8,7 @@ use super::estimate::Correction;
 use super::limits::{Limits, ScopeKey, TENANT};
 use super::record;
 use super::remote::Held;
-use super::window::{Amount, Full, Moment, Standing, Window, Windows};
+use super::window::{Amount, Full, Moment, Standing, Want, Window, Windows};
 use crate::policy::ModelId;
 
 /// Where the counters of all workers are.
@@ -162,6 +162,10 @@ fn scope<'a>(scopes: &'a mut Vec<(ScopeKey, Counters)>, key: &ScopeKey) -> Optio
 }
 
 impl Ask<'_> {
+    pub(super) fn want(&self, amount: Amount) -> Want {
+        Want { amount, runs: self.lease_ms.is_some() }
+    }
+
     fn worst(&self, without: &[ModelId]) -> Amount {
         let left = self.models.iter().filter(|(id, _)| !without.contains(id));
         left.fold(Amount::default(), |worst, (_, amount)| worst.max(*amount))
@@ -256,7 +260,7 @@ fn reserve_tenant(
         let Some((_, key, windows)) = limits.models.iter().find(|(limited, ..)| limited == id) else { continue };
         let Some(counters) = scope(scopes, key) else { continue };
         counters.advance(windows, moment);
-        if let Some(full) = counters.full(windows, amount, moment)
+        if let Some(full) = counters.full(windows, &ask.want(*amount), moment)
             && !grant.full_models.contains(id)
         {
             first_full.get_or_insert(Refused::Full(Scope::Model(*id), full));
@@ -275,7 +279,7 @@ fn reserve_tenant(
     if let Some(counters) = scope(scopes, &TENANT) {
         let windows = &limits.tenant;
         counters.advance(windows, moment);
-        let full = counters.full(windows, &worst, moment);
+        let full = counters.full(windows, &ask.want(worst), moment);
         judge(limits, why(Scope::Tenant, counters, windows, limits, ask, full), grant)?;
         let expires = counters.reserve(windows, &worst, ask.lease_ms);
         grant.reservation.all = ask.lease_ms.map(|_| (worst, expires));
@@ -331,7 +335,7 @@ fn reserve_user(
         }
         let counters = scope(&mut scopes, ask.user)?;
         counters.advance(windows, moment);
-        let full = counters.full(windows, &worst, moment);
+        let full = counters.full(windows, &ask.want(worst), moment);
         let judged = judge(limits, why(Scope::User, counters, windows, limits, ask, full), &mut next);
         if let Err(why) = judged {
             outcome = Err(why);

@@ -14,7 +14,7 @@ use crate::redis::{self, Bridge, Failure};
 /// The script.
 pub const SCRIPT: &str = include_str!("ledger.lua");
 /// SHA-1 of the script, by which Redis knows it once it has seen it. A test says what it must be.
-const SCRIPT_SHA1: &str = "da95c0d5c8be7cfe7726d5ad45b06d727579ef60";
+const SCRIPT_SHA1: &str = "ac270c0f23e51d442e3f28be8bb0b4a1b8f7c7fb";
 
 /// Seconds for which a settled reservation is remembered: how long a settlement may be asked again.
 pub const REMEMBERED_S: u64 = 3600;
@@ -208,7 +208,7 @@ pub fn reserved(limits: &Limits, id: &str, ask: &Ask, moment: &Moment, answered:
         if verdict == 1 {
             counters.take_back(windows, &want, ask.lease_ms.is_some());
         }
-        match (share, counters.full(windows, &want, moment)) {
+        match (share, counters.full(windows, &ask.want(want), moment)) {
             (0, Some(full)) => Some(Refused::Full(*scope, full)),
             (0, None) => None,
             _ => Some(Refused::Share(*scope, counters.reached(windows, limits.degrade_at.unwrap_or(0))?)),

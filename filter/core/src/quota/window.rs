@@ -90,6 +90,15 @@ pub struct Amount {
     pub cost: u64,
 }
 
+/// What one request asks of a scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Want {
+    /// How much.
+    pub amount: Amount,
+    /// Whether it runs for a time, so that it counts among the concurrent ones; an answer of the cache does not.
+    pub runs: bool,
+}
+
 /// The largest number that every store holds exactly: Lua's numbers are doubles.
 pub const MOST: u64 = (1 << 53) - 1;
 

@@ -19,7 +19,7 @@ fn windows() -> Windows {
 /// Reserves if there is room; when the reservation expires.
 fn ask(counters: &mut Counters, limits: &Windows, want: Amount, now: u64) -> Result<u32, Full> {
     counters.advance(limits, &at(now));
-    match counters.full(limits, &want, &at(now)) {
+    match counters.full(limits, &Want { amount: want, runs: true }, &at(now)) {
         Some(full) => Err(full),
         None => Ok(counters.reserve(limits, &want, LEASE)),
     }
@@ -65,7 +65,8 @@ fn what_is_held_does_not_drain_and_what_was_used_does() {
     settle(&mut counters, &limits, want, expires, Amount::new(300, 0), START + 30_000);
     assert!(ask(&mut counters, &limits, Amount::new(301, 0), START + 30_000).is_err());
     assert!(ask(&mut counters, &limits, Amount::new(300, 0), START + 30_000).is_ok());
-    let too_large = counters.full(&limits, &Amount::new(601, 0), &at(START + 30_000)).unwrap();
+    let too_large =
+        counters.full(&limits, &Want { amount: Amount::new(601, 0), runs: true }, &at(START + 30_000)).unwrap();
     assert_eq!(too_large.wait_ms, None, "never");
 }
 
@@ -172,11 +173,24 @@ fn absurd_amounts_and_times_neither_wrap_nor_panic() {
     let want = Amount::new(u64::MAX, u64::MAX);
     for now in [0, START, u64::MAX, 5] {
         counters.advance(&limits, &at(now));
-        let _ = counters.full(&limits, &want, &at(now));
+        let _ = counters.full(&limits, &Want { amount: want, runs: true }, &at(now));
         let expires = counters.reserve(&limits, &want, Some(u64::MAX));
         counters.settle(&limits, &Amount::default(), expires, &want);
         counters.settle(&limits, &want, expires, &Amount { tokens: u64::MAX, day_tokens: u64::MAX, cost: u64::MAX });
         let _ = counters.standings(&limits, &at(now));
     }
     assert!(counters.day_cost <= MOST && counters.day_tokens <= MOST && counters.tokens <= MOST);
+}
+
+#[test]
+fn an_answer_of_the_cache_counts_as_a_request_and_needs_no_place_among_the_concurrent() {
+    let limits = Windows { requests_per_minute: Some(2), concurrent: Some(1), tokens_per_day: Some(1), ..windows() };
+    let mut counters = Counters::default();
+    ask(&mut counters, &limits, Amount::new(1, 0), START).unwrap();
+    let hit = Want { amount: Amount::default(), runs: false };
+    assert_eq!(counters.full(&limits, &hit, &at(START)), None);
+    counters.reserve(&limits, &hit.amount, None);
+    let full = counters.full(&limits, &hit, &at(START)).unwrap();
+    assert_eq!(full.window, Window::RequestsPerMinute);
+    assert_eq!(counters.standings(&limits, &at(START)).last().unwrap().reserved, 1, "only the first one runs");
 }

@@ -1,6 +1,7 @@
 //! Every fault of a provider × {stream, not} × {fallback, none}: what the caller gets, what is tried, recorded and charged.
 
 use crate::standard::{POLICY, ask, gateway, scripted};
+use pointsman_integration::environment::envoy_version;
 use pointsman_integration::gateway::Gateway;
 use pointsman_integration::response::Response;
 use serde_json::{Value, json};
@@ -138,7 +139,36 @@ fn provoke(gateway: &Gateway, fault: &Fault, model: &str, stream: bool) -> Respo
     gateway.chat("sk-acme", &request)
 }
 
+/// Whether the fault shows only at the very end of the answer, on an Envoy that would crash if the attempt failed then
+/// (`fails_at_end: false` in the rendering): there it is told, honestly and without a charge, but it does not fall back.
+fn is_only_told(fault: &Fault, stream: bool) -> bool {
+    let at_end = ["error", "malformed", "truncated", "late-error", "late-malformed", "late-truncated"];
+    envoy_version() < (1, 38) && (fault.name == "truncated" || !stream && at_end.contains(&fault.name))
+}
+
+fn check_told_at_the_end(gateway: &Gateway, fault: &Fault, model: &str, stream: bool) -> Result<(), String> {
+    let answer = provoke(gateway, fault, model, stream);
+    let audit = gateway.audit(answer.trace_id());
+    let event = answer.text().strip_prefix("data: ").unwrap_or(answer.text());
+    let document: Value = serde_json::from_str(event).unwrap_or_default();
+    let code = if stream { "stream_truncated" } else { fault.told.1 };
+    let code = if code.starts_with("stream") && !stream { "provider_error" } else { code };
+    let holds = [
+        ("status", if stream { answer.status == 200 } else { (502..=503).contains(&answer.status) }),
+        ("code", document["error"]["code"] == code),
+        ("no [DONE]", !answer.text().contains("[DONE]")),
+        ("one attempt", gateway.simulator.of(answer.trace_id()).len() == 1),
+        ("audit: error_code", audit["error_code"] == code),
+        ("audit: model", audit["model"] == "big"),
+        ("not charged", audit["estimated_cost_usd"].is_null() && audit["output_tokens"].is_null()),
+    ];
+    said(fault, stream, model, &holds, &answer, &audit)
+}
+
 fn check_served_by_fallback(gateway: &Gateway, fault: &Fault, stream: bool) -> Result<(), String> {
+    if is_only_told(fault, stream) {
+        return check_told_at_the_end(gateway, fault, "away", stream);
+    }
     let answer = provoke(gateway, fault, "away", stream);
     let audit = gateway.audit(answer.trace_id());
     let text = if stream { answer.streamed_text() } else { answer.text().to_owned() };
@@ -163,6 +193,9 @@ fn check_served_by_fallback(gateway: &Gateway, fault: &Fault, stream: bool) -> R
 }
 
 fn check_told(gateway: &Gateway, fault: &Fault, stream: bool) -> Result<(), String> {
+    if stream && is_only_told(fault, stream) {
+        return check_told_at_the_end(gateway, fault, "big", stream);
+    }
     let answer = provoke(gateway, fault, "big", stream);
     let audit = gateway.audit(answer.trace_id());
     let (status, code) = match fault.told {

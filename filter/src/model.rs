@@ -9,6 +9,7 @@ use pointsman_core::attempt::{self, Failure, HOLD_LIMIT, OnHead};
 use pointsman_core::dispatch::{self, STATE_DISPATCH, STATE_FAILED, STATE_PROVIDER, STATE_SERVED};
 use pointsman_core::refusal::Refusal;
 use pointsman_core::reply::Reply;
+use pointsman_core::resilience::Retries;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
 
@@ -23,10 +24,20 @@ pub struct ModelStage {
     response: ResponseBody,
     /// Place in the plan, model and number of the attempt.
     attempt: Option<(usize, String, usize)>,
-    /// Whether the next attempt, if one may follow, is another provider's.
-    moves_on: bool,
+    /// The attempt after it, if the plan has one.
+    next: Option<Next>,
     /// The attempt as it counts against its model; the gateway stage has counted the plan's first model itself.
     held: Option<Held>,
+}
+
+/// What is known of the attempt that may follow.
+struct Next {
+    /// After which statuses it does: numbers with commas between them.
+    on_status: String,
+    /// Until when it can, in milliseconds since the Unix epoch.
+    until_ms: u64,
+    /// Whether it is another provider's.
+    moves_on: bool,
 }
 
 /// What is left to do with the request body.
@@ -116,6 +127,16 @@ impl ModelStage {
     }
 }
 
+impl Next {
+    /// Whether `retry-after` stays: where nothing follows, the caller is told; else Envoy waits that long before the next
+    /// attempt, which must concern that provider and leave time for it.
+    fn waits(&self, status: u16, retry_after: Option<&[u8]>) -> bool {
+        let Some(retry_after) = retry_after else { return true };
+        let retries = Retries { on_status: &self.on_status, until_ms: self.until_ms };
+        !retries.follow(status) || !self.moves_on && retries.can_wait(retry_after, host::now_ms())
+    }
+}
+
 impl Context for ModelStage {
     fn on_done(&mut self) -> bool {
         if let Some(held) = self.held.take() {
@@ -145,7 +166,11 @@ impl HttpContext for ModelStage {
             // Chosen by Envoy already, so it counts even where the model is full.
             self.held = Held::acquire(attempt.model, u32::MAX);
         }
-        self.moves_on = plan.attempts.get(index + 1).is_some_and(|next| next.provider != attempt.provider);
+        self.next = plan.attempts.get(index + 1).map(|next| Next {
+            on_status: plan.retries.on_status.to_owned(),
+            until_ms: plan.retries.until_ms,
+            moves_on: next.provider != attempt.provider,
+        });
 
         let map = MapType::HttpRequestHeaders;
         host::set_header(map, ":path", attempt.path);
@@ -183,10 +208,12 @@ impl HttpContext for ModelStage {
         let map = MapType::HttpResponseHeaders;
         let headers = Headers::of(map);
         let (mut status, mut content_type, mut is_encoded) = (0, &b""[..], false);
+        let mut retry_after = None;
         for (name, value) in headers.iter() {
             match name {
                 b":status" => status = std::str::from_utf8(value).ok().and_then(|s| s.parse().ok()).unwrap_or(0),
                 b"content-type" => content_type = value,
+                b"retry-after" => retry_after = Some(value),
                 b"content-encoding" => is_encoded = !value.eq_ignore_ascii_case(b"identity"),
                 _ => {}
             }
@@ -198,8 +225,7 @@ impl HttpContext for ModelStage {
         match attempt::head(status, content_type, is_encoded, end_of_stream) {
             OnHead::Pass => {
                 self.failed(&format!("status_{status}"));
-                if self.moves_on {
-                    // Envoy would wait that long before it asks another provider, which it does not concern.
+                if self.next.as_ref().is_some_and(|next| !next.waits(status, retry_after)) {
                     host::remove_header(map, b"retry-after");
                 }
                 return Action::Continue;

@@ -35,6 +35,7 @@ pub struct Record<'a> {
     pub retry_count: u32,
     pub failed: &'a [(&'a str, &'a str)],
     pub fallback_used: bool,
+    pub fallback_from: Option<&'a str>,
     pub tool_names: &'a [String],
     pub policy_decision: &'a str,
     pub quota_window: Option<&'a str>,
@@ -72,6 +73,7 @@ impl Record<'_> {
             retry_count,
             failed,
             fallback_used,
+            fallback_from,
             tool_names,
             policy_decision,
             quota_window,
@@ -119,6 +121,8 @@ impl Record<'_> {
         out.number("retry_count", Some(u64::from(*retry_count)));
         out.reasons("failed_attempts", failed);
         out.flag("fallback_used", *fallback_used);
+        out.text("fallback_from", *fallback_from);
+        out.text("fallback_to", fallback_from.and(*model));
         out.list("tool_names", tool_names.iter().map(String::as_str));
         out.text("policy_decision", Some(policy_decision));
         out.text("quota_window", *quota_window);

@@ -5,8 +5,9 @@
 
 use crate::canonical::Canonical;
 use crate::policy::{ModelId, Policy, Provider};
+use crate::resilience::Retries;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Filter state (`wasm.NAME`) with the record of the plan: gateway stage to model stage.
 pub const STATE_DISPATCH: &str = "pointsman_dispatch";
@@ -71,17 +72,19 @@ pub struct Attempt<'a> {
 pub struct Dispatch<'a> {
     /// Length of the body after its head, in bytes.
     pub rest_len: usize,
-    /// Whether the caller asked for a stream.
-    pub stream: bool,
+    /// When Envoy makes another attempt.
+    pub retries: Retries<'a>,
     /// The attempts, in order; never empty.
     pub attempts: Vec<Attempt<'a>>,
 }
 
 /// The record of a plan.
-pub fn encode(policy: &Policy, models: &[ModelId], canonical: &Canonical, stream: bool) -> Vec<u8> {
+pub fn encode(policy: &Policy, models: &[ModelId], canonical: &Canonical, retries: &Retries) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
-    out.extend([VERSION, u8::from(stream), models.len().min(255) as u8]);
+    out.extend([VERSION, models.len().min(255) as u8]);
     out.extend((canonical.rest_len() as u32).to_le_bytes());
+    out.extend(retries.until_ms.to_le_bytes());
+    put(&mut out, &[retries.on_status.as_bytes()]);
     for (id, head) in models.iter().zip(&canonical.heads) {
         let (model, provider) = (policy.model(*id), policy.provider_of(*id));
         put(&mut out, &[provider.name.as_bytes()]);
@@ -103,11 +106,14 @@ fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
 
 /// Reads a record. `None` if it is not one, which only another program that writes our filter state can cause.
 pub fn decode(bytes: &[u8]) -> Option<Dispatch<'_>> {
-    let (&[version, stream, count], mut rest) = bytes.split_first_chunk::<3>()?;
+    let (&[version, count], mut rest) = bytes.split_first_chunk::<2>()?;
     if version != VERSION || count == 0 {
         return None;
     }
     let rest_len = take_u32(&mut rest)?;
+    let (until_ms, after) = rest.split_first_chunk::<8>()?;
+    rest = after;
+    let retries = Retries { until_ms: u64::from_le_bytes(*until_ms), on_status: take_text(&mut rest)? };
     let mut attempts = Vec::with_capacity(usize::from(count));
     for _ in 0..count {
         attempts.push(Attempt {
@@ -119,7 +125,7 @@ pub fn decode(bytes: &[u8]) -> Option<Dispatch<'_>> {
             head: take(&mut rest)?,
         });
     }
-    rest.is_empty().then_some(Dispatch { rest_len, stream: stream == 1, attempts })
+    rest.is_empty().then_some(Dispatch { rest_len, retries, attempts })
 }
 
 fn take_u32(rest: &mut &[u8]) -> Option<usize> {
@@ -224,7 +230,7 @@ mod tests {
                 head: b"{",
             })
             .collect();
-        Dispatch { rest_len: 10, stream: false, attempts }
+        Dispatch { rest_len: 10, retries: Retries { on_status: "", until_ms: 0 }, attempts }
     }
 
     #[test]
@@ -264,9 +270,17 @@ mod tests {
     #[test]
     fn damaged_records_are_refused() {
         assert!(decode(b"").is_none());
-        assert!(decode(&[VERSION, 0, 0, 0, 0, 0, 0]).is_none());
-        assert!(decode(&[VERSION, 0, 1, 0, 0, 0, 0, 255, 255, 255, 255]).is_none());
-        assert!(decode(&[9, 0, 1, 0, 0, 0, 0]).is_none());
+        let whole = [&[VERSION, 1][..], &[0; 4 + 8 + 4], &[0; 4 * 4], &[0], &[0; 4]].concat();
+        assert!(decode(&whole).is_some());
+        for end in 0..whole.len() {
+            assert!(decode(&whole[..end]).is_none(), "{end}");
+        }
+        assert!(decode(&[&whole[..], &[0]].concat()).is_none());
+        for (at, byte) in [(0, 9), (1, 0), (1, 2), (14, 255)] {
+            let mut damaged = whole.clone();
+            damaged[at] = byte;
+            assert!(decode(&damaged).is_none(), "{at}");
+        }
     }
 
     #[test]

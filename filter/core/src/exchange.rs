@@ -38,6 +38,8 @@ pub struct Exchange {
     is_json: bool,
     caller: Option<Caller>,
     routed: Option<Routed>,
+    /// The plan of a request that was refused although a model could have served it.
+    refused: Option<Plan>,
     answer: Answer,
     /// The model of an attempt that was under way when another one answered.
     cancelled: Option<ModelId>,
@@ -193,6 +195,7 @@ impl Exchange {
             is_json: false,
             caller: None,
             routed: None,
+            refused: None,
             answer: Answer::None,
             cancelled: None,
             quota: quota::Quota::default(),
@@ -360,12 +363,27 @@ impl Exchange {
         }
         let hints = Hints { task: caller.task.as_deref(), data_class: caller.data_class };
         let mut plan = route::plan(policy, caller.tenant, &request, hints)?;
-        let deadline_ms = caller.deadline_ms;
+        // The time that the request took to arrive is part of its deadline.
+        let deadline_ms = match caller.deadline_ms {
+            None => None,
+            Some(ms) => Some(ms.saturating_sub(shared.now_ms().saturating_sub(self.started_ms))),
+        };
+        if deadline_ms == Some(0) {
+            return Err(Refusal::DeadlinePassed.into());
+        }
         if let Some(reply) = self.look_up(policy, &request, &plan, shared)? {
             return Err(Denied::Reply(reply));
         }
-        let output = self.reserve(policy, &request, &mut plan, shared)?;
-        plan.spill_over(policy, shared)?;
+        let reserved = self.reserve(policy, &request, &mut plan, shared);
+        let admitted = reserved.and_then(|output| Ok(plan.spill_over(policy, shared).map(|()| output)?));
+        let output = match admitted {
+            Ok(output) => output,
+            Err(denied) => {
+                self.refused = Some(plan);
+                return Err(denied);
+            }
+        };
+        self.refused = None;
         let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
 
         let canonical = canonical::build(policy, &request, plan.task, &plan.models, output);
@@ -381,7 +399,12 @@ impl Exchange {
             }
             None => (
                 dispatch::plan_cluster(plan.models.iter().map(|id| &*policy.provider_of(*id).name)),
-                Some(dispatch::encode(policy, &plan.models, &canonical, request.stream)),
+                Some(dispatch::encode(
+                    policy,
+                    &plan.models,
+                    &canonical,
+                    &resilience.retries(deadline_ms, shared.now_ms()),
+                )),
             ),
         };
         if !self.is_json {

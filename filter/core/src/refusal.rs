@@ -49,6 +49,8 @@ pub enum Refusal {
     TooManyInputTokens(u64, u64),
     /// A quota has no room.
     Quota(Box<Exhausted>),
+    /// The caller's deadline was over before its request had arrived.
+    DeadlinePassed,
     /// The gateway could not work out a route; a defect, never expected.
     Internal,
 }
@@ -145,6 +147,9 @@ impl Refusal {
             Self::ModelNotAllowed(model) => {
                 let message = format!("The model '{}' is not available to your tier.", shorten(model));
                 row(403, INVALID, "model_not_allowed", Some("model"), message)
+            }
+            Self::DeadlinePassed => {
+                row(504, "server_error", "deadline_exceeded", None, "The request was not done by its deadline.".into())
             }
             Self::DataClass => row(
                 403,

@@ -29,6 +29,29 @@ pub struct Resilience {
     hedge: bool,
 }
 
+/// When Envoy makes another attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retries<'a> {
+    /// After which statuses: numbers with commas between them.
+    pub on_status: &'a str,
+    /// Until when, in milliseconds since the Unix epoch.
+    pub until_ms: u64,
+}
+
+impl Retries<'_> {
+    /// Whether a status leads to another attempt, if one is left.
+    pub fn follow(&self, status: u16) -> bool {
+        self.on_status.split(',').any(|one| one.parse() == Ok(status))
+    }
+
+    /// Whether there is time to wait for what a provider wrote into `retry-after` (seconds; RFC 9110, 10.2.3). A date is
+    /// not waited for by Envoy.
+    pub fn can_wait(&self, retry_after: &[u8], now_ms: u64) -> bool {
+        let seconds = std::str::from_utf8(retry_after).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        seconds.is_some_and(|seconds| now_ms.saturating_add(seconds.saturating_mul(1000)) < self.until_ms)
+    }
+}
+
 /// Waits between attempts, in milliseconds, for the whole route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
@@ -146,6 +169,12 @@ impl Resilience {
         headers
     }
 
+    /// What the model stage has to know of retries, of a request that goes out at `now_ms` (milliseconds since the Unix epoch).
+    pub fn retries(&self, deadline_ms: Option<u64>, now_ms: u64) -> Retries<'_> {
+        let request_ms = deadline_ms.map_or(self.request_ms, |ms| ms.min(self.request_ms));
+        Retries { on_status: &self.retry_on_status, until_ms: now_ms.saturating_add(request_ms) }
+    }
+
     /// Whether the only attempt of a request that is no stream must end before the request itself must.
     pub fn attempt_ends_first(&self, deadline_ms: Option<u64>) -> bool {
         self.attempt_ms < self.request_ms && deadline_ms.is_none_or(|ms| self.attempt_ms < ms)
@@ -224,6 +253,17 @@ mod tests {
         assert_eq!(timers(5000, None), ("5000".to_owned(), true));
         assert_eq!(timers(5000, Some(900)), ("900".to_owned(), false));
         assert_eq!(timers(900_000, None), ("600000".to_owned(), false));
+    }
+
+    #[test]
+    fn a_provider_is_waited_for_only_within_the_deadline() {
+        let resilience =
+            Resilience::of_task(&config::Resilience::default(), &TaskResilience::default(), "tasks.t", &mut Vec::new());
+        let retries = resilience.retries(Some(5_000), 1_000_000);
+        assert!(retries.can_wait(b"4", 1_000_500) && !retries.can_wait(b"5", 1_000_500));
+        assert!(!retries.can_wait(b"18446744073709551615", 0) && !retries.can_wait(b"soon", 0));
+        assert!(retries.follow(429) && retries.follow(529) && !retries.follow(400) && !retries.follow(52));
+        assert_eq!(resilience.retries(None, 0).until_ms, 600_000);
     }
 
     #[test]

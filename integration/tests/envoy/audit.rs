@@ -5,7 +5,7 @@ use pointsman_integration::call::Call;
 use serde_json::{Value, json};
 
 /// Every member of the record, in order of the alphabet.
-const MEMBERS: [&str; 33] = [
+const MEMBERS: [&str; 35] = [
     "cache_hit",
     "cached_input_tokens",
     "data_class",
@@ -13,6 +13,8 @@ const MEMBERS: [&str; 33] = [
     "error_code",
     "estimated_cost_usd",
     "failed_attempts",
+    "fallback_from",
+    "fallback_to",
     "fallback_used",
     "input_tokens",
     "latency_ms",
@@ -161,7 +163,7 @@ fn every_attempt_has_its_line_with_the_same_trace_id() {
     let audit = gateway.audit(answer.trace_id());
     check(
         &audit,
-        &json!({"retry_count": 2, "fallback_used": true, "model": "small", "provider": "vllm", "failed_attempts":
+        &json!({"retry_count": 2, "fallback_used": true, "fallback_from": "big", "fallback_to": "small", "model": "small", "provider": "vllm", "failed_attempts":
         [{"model": "big", "reason": "status_503"}, {"model": "regional", "reason": "status_429"}]}),
     );
     let lines = gateway.attempts(answer.trace_id());

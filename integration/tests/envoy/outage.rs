@@ -224,3 +224,27 @@ fn a_providers_wait_is_kept_before_that_provider_is_tried_again_and_no_other() {
         assert_eq!(took >= Duration::from_secs(2), waits, "{task}: {took:?}");
     }
 }
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_providers_wait_beyond_the_deadline_is_not_kept_and_the_caller_is_told_of_it() {
+    let gateway = gateway();
+    let busy = json!({"status": 429, "headers": [["retry-after", "2"]]});
+    for (times, status) in [(1, 200), (2, 429)] {
+        let mark = format!("no-time-to-wait-{times}");
+        fail(&gateway, &mark, times, &busy);
+        let start = Instant::now();
+        let call = call(&request("again", &mark, false)).header("x-pointsman-deadline-ms", "1900");
+        let answer = gateway.send(call);
+        assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(answer.header("x-pointsman-attempts"), Some("2"));
+        assert_eq!(answer.header("retry-after"), (status == 429).then_some("2"));
+    }
+    // The policy does not try another model after this status, so the wait is the caller's.
+    let mark = "wait-without-a-retry";
+    fail(&gateway, mark, 1, &busy);
+    let answer = gateway.send(call(&request("unretried", mark, false)));
+    answer.assert_refusal(429, "provider_rate_limited");
+    assert_eq!((answer.header("retry-after"), answer.header("x-pointsman-attempts")), (Some("2"), Some("1")));
+}

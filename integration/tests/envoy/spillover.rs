@@ -49,7 +49,13 @@ fn with_no_next_model_the_caller_is_told_to_come_back_and_so_it_is_by_the_circui
             answer.assert_refusal(503, "model_overloaded");
             assert_eq!(answer.header("retry-after"), Some("1"), "{answer:?}");
             assert_eq!(answer.header("x-should-retry"), None);
-            assert_eq!(gateway.audit(answer.trace_id())["error_code"], "model_overloaded");
+            let audit = gateway.audit(answer.trace_id());
+            assert_eq!(audit["error_code"], "model_overloaded");
+            if model == "lone" {
+                let full = json!([{"model": "lone", "reason": "overloaded"}]);
+                assert_eq!((&audit["left_out"], &audit["route_reason"]), (&full, &json!("model")), "{audit}");
+                assert_eq!((&audit["plan"], &audit["data_class"]), (&json!([]), &json!("internal")), "{audit}");
+            }
         }
         drop(first);
         refused

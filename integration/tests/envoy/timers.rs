@@ -2,6 +2,7 @@
 
 use crate::unsteady::{call, gateway, is_served, open, request, script};
 use pointsman_integration::gateway::Gateway;
+use pointsman_integration::raw::Connection;
 use pointsman_integration::response::Response;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -113,6 +114,29 @@ fn a_whole_request_has_a_deadline_that_a_caller_can_only_shorten() {
         answer.assert_refusal(400, "invalid_value");
         assert_eq!(answer.param().as_deref(), Some("x-pointsman-deadline-ms"));
     }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_deadline_counts_from_the_requests_first_byte() {
+    let gateway = gateway();
+    let body = request("failing", "sent slowly", false).to_string();
+    let send_slowly = |deadline: &str| {
+        let mut connection = Connection::to(gateway.address);
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-api-key: sk-acme\r\nx-pointsman-deadline-ms: {deadline}\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        connection.send(head);
+        std::thread::sleep(Duration::from_millis(500));
+        connection.send(&body).response()
+    };
+    let late = send_slowly("300");
+    assert!(late.status == 504 && late.text().contains("deadline_exceeded"), "{late:?}");
+    let trace_id = late.header("x-request-id").expect("a trace id");
+    assert_eq!(gateway.audit(trace_id)["error_code"], "deadline_exceeded");
+    assert_eq!(gateway.simulator.of(trace_id).len(), 0);
+    assert_eq!(send_slowly("20000").status, 200);
 }
 
 #[test]

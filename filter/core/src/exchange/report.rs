@@ -58,7 +58,8 @@ impl Exchange {
         let routed = self.routed.as_ref();
         let failed: Vec<_> =
             self.failed(policy, failed).into_iter().map(|(id, why)| (&*policy.model(id).name, why)).collect();
-        let dropped = routed.map_or(&[][..], |r| r.plan.dropped.as_slice());
+        let plan = routed.map(|r| &r.plan).or(self.refused.as_ref());
+        let dropped = plan.map_or(&[][..], |plan| plan.dropped.as_slice());
         let left_out: Vec<_> = dropped.iter().map(|(id, why)| (&*policy.model(*id).name, why.word())).collect();
         let served = routed.and_then(|r| r.served);
         let usage = self.usage();
@@ -73,12 +74,12 @@ impl Exchange {
             user_id_hash: user.as_deref(),
             tier: tenant.map(|t| &*policy.tier(t.tier).name),
             endpoint: self.endpoint,
-            task: routed.and_then(|r| r.plan.task).map(|t| &*policy.task(t).name),
-            data_class: routed.map(|r| data_class_name(r.plan.data)),
+            task: plan.and_then(|plan| plan.task).map(|t| &*policy.task(t).name),
+            data_class: plan.map(|plan| data_class_name(plan.data)),
             provider: served.map(|s| &*policy.provider_of(s.model).name),
             model: served.map(|s| &*policy.model(s.model).name),
-            plan: routed.map_or(Vec::new(), |r| r.plan.models.iter().map(|m| &*policy.model(*m).name).collect()),
-            route_reason: routed.map(|r| r.plan.reason),
+            plan: plan.map_or(Vec::new(), |plan| plan.models.iter().map(|m| &*policy.model(*m).name).collect()),
+            route_reason: plan.map(|plan| plan.reason),
             left_out: &left_out,
             stream: routed.is_some_and(|r| r.stream),
             status: self.answer.status(),
@@ -95,6 +96,10 @@ impl Exchange {
             retry_count: served.map_or(0, |s| s.attempts - 1),
             failed: &failed,
             fallback_used: self.is_fallback(),
+            fallback_from: plan
+                .filter(|_| self.is_fallback())
+                .and_then(|plan| plan.models.first())
+                .map(|m| &*policy.model(*m).name),
             tool_names: routed.map_or(&[], |r| &r.tool_names),
             policy_decision: match self.quota.verdict {
                 _ if refused => "deny",
@@ -116,7 +121,7 @@ impl Exchange {
             return all;
         }
         let routed = self.routed.as_ref();
-        let task = routed.and_then(|r| r.plan.task);
+        let task = routed.map(|r| &r.plan).or(self.refused.as_ref()).and_then(|plan| plan.task);
         let served = routed.and_then(|r| r.served);
         let tier = self.caller.as_ref().map(|c| policy.tenant(c.tenant).tier);
         let status = self.answer.status().unwrap_or(0);

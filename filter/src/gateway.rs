@@ -52,6 +52,8 @@ pub struct Gateway {
     phase: Phase,
     /// The request as it counts against the plan's first model.
     held: Option<Held>,
+    /// The call that is waited for.
+    call: Option<u32>,
 }
 
 /// How far the exchange is, as Envoy's callbacks tell it.
@@ -60,6 +62,8 @@ enum Phase {
     Request,
     /// The request is whole, and is held until a call has been answered.
     Waiting,
+    /// The request is whole, and is held while another one asks the same.
+    InLine,
     /// The request went on, or was answered here: nothing more to do for its body.
     Sent,
     /// A stream passes chunk by chunk.
@@ -77,7 +81,7 @@ enum Phase {
 impl Gateway {
     /// A new request.
     pub fn new(shared: Rc<Shared>) -> Self {
-        Self { shared, exchange: Exchange::new(host::now_ms()), phase: Phase::Request, held: None }
+        Self { shared, exchange: Exchange::new(host::now_ms()), phase: Phase::Request, held: None, call: None }
     }
 
     fn answer(&mut self, reply: &Reply) -> Action {
@@ -103,14 +107,41 @@ impl Gateway {
             match next {
                 OnRequestBody::Send(outgoing) => return self.send(&outgoing, body),
                 OnRequestBody::Reply(reply) => return self.answer(&reply),
-                OnRequestBody::Call(call) if host::call(&call) => {
-                    self.phase = Phase::Waiting;
-                    return Action::Pause;
-                }
-                OnRequestBody::Call(_) => {
+                OnRequestBody::Call(call) => {
+                    self.call = host::call_with_id(&call);
+                    if self.call.is_some() {
+                        self.phase = Phase::Waiting;
+                        return Action::Pause;
+                    }
                     next = self.exchange.answered(&self.shared.policy, body, &mut load, &Answered::NOT_SENT);
                 }
+                OnRequestBody::Wait => {
+                    self.phase = Phase::InLine;
+                    return Action::Pause;
+                }
             }
+        }
+    }
+
+    /// Whether the request waits for another one.
+    pub fn is_in_line(&self) -> bool {
+        matches!(self.phase, Phase::InLine)
+    }
+
+    /// The call that the request waits for.
+    pub fn take_call(&mut self) -> Option<u32> {
+        self.call.take()
+    }
+
+    /// Looks whether the request need not wait for another one any longer, and lets it go on.
+    pub fn look(&mut self) {
+        self.call = None;
+        let mut load = SharedLoad::default();
+        if !self.is_in_line() || !self.exchange.is_awake(&self.shared.policy, &mut load, host::now_ms()) {
+            return;
+        }
+        if self.dispatch() == Action::Continue {
+            host::resume_request();
         }
     }
 
@@ -143,6 +174,7 @@ impl Gateway {
             if end_of_stream {
                 self.exchange.whole_uncopied(*bytes);
                 self.phase = Phase::Pass;
+                self.keep();
             }
         }
         Action::Continue
@@ -157,7 +189,8 @@ impl Gateway {
     /// The answer has ended: keeps it, if it is one to keep.
     fn keep(&mut self) {
         if self.exchange.keeps() {
-            self.exchange.keep(&self.shared.policy, &mut SharedLoad::default(), host::now_ms());
+            let call = self.exchange.keep(&self.shared.policy, &mut SharedLoad::default(), host::now_ms());
+            call.and_then(|call| host::call_with_id(&call));
         }
     }
 
@@ -219,6 +252,7 @@ impl Context for Gateway {
         if !matches!(self.phase, Phase::Waiting) {
             return;
         }
+        self.call = None;
         let headers = Headers::of(MapType::HttpCallResponseHeaders);
         let status = headers.iter().find(|(name, _)| *name == b":status").map_or(503, |(_, value)| status_of(value));
         let answer = host::buffer(BufferType::HttpCallResponseBody, 0, size);
@@ -269,7 +303,7 @@ impl HttpContext for Gateway {
     }
 
     fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
-        if matches!(self.phase, Phase::Pass | Phase::Request | Phase::Waiting) {
+        if matches!(self.phase, Phase::Pass | Phase::Request | Phase::Waiting | Phase::InLine) {
             return Action::Continue;
         }
         let headers = Headers::of(MapType::HttpResponseHeaders);
@@ -353,11 +387,12 @@ impl HttpContext for Gateway {
                 if end_of_stream {
                     self.exchange.passed_body(copy);
                     self.phase = Phase::Pass;
+                    self.keep();
                 }
                 Action::Continue
             }
             Phase::Counted(_) => self.count_rest(size, end_of_stream),
-            Phase::Request | Phase::Waiting | Phase::Sent | Phase::Pass => Action::Continue,
+            Phase::Request | Phase::Waiting | Phase::InLine | Phase::Sent | Phase::Pass => Action::Continue,
         }
     }
 
@@ -374,7 +409,7 @@ impl HttpContext for Gateway {
                 self.exchange.stream_chunk(&[], true, host::now_ms());
                 self.keep();
             }
-            Phase::Request | Phase::Waiting | Phase::Sent | Phase::Pass => {}
+            Phase::Request | Phase::Waiting | Phase::InLine | Phase::Sent | Phase::Pass => {}
         }
         self.phase = Phase::Pass;
         Action::Continue
@@ -382,6 +417,9 @@ impl HttpContext for Gateway {
 
     fn on_log(&mut self) {
         self.release();
+        if self.exchange.leads() {
+            self.exchange.leave(&mut SharedLoad::default(), host::now_ms());
+        }
         if self.exchange.is_cut_off() {
             let details = host::property(CODE_DETAILS).unwrap_or_default();
             let status = host::property(RESPONSE_CODE).and_then(|code| code.first_chunk::<8>().copied());
@@ -407,7 +445,7 @@ impl HttpContext for Gateway {
             self.shared.metrics.add(policy, metric, value);
         }
         for call in self.exchange.parting_calls() {
-            host::call(&call);
+            host::call_with_id(&call);
         }
     }
 }

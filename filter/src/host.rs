@@ -162,12 +162,8 @@ pub fn reply(status: u16, headers: &[(&str, String)], body: &[u8]) {
     };
 }
 
-/// Sends a call; its end comes to the callback of the context that is being called now. `false` if it could not be sent.
-pub fn call(call: &Call) -> bool {
-    call_with_id(call).is_some()
-}
-
-/// The same; the id by which the callback names it.
+/// Sends a call; its end comes to the callback of the context that is being called now, by this id. `None` if it could not
+/// be sent.
 pub fn call_with_id(call: &Call) -> Option<u32> {
     let headers = call.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let timeout = Duration::from_millis(call.timeout_ms);
@@ -178,6 +174,11 @@ pub fn call_with_id(call: &Call) -> Option<u32> {
 /// Asks for the root context's tick, every so many milliseconds.
 pub fn set_tick(ms: u64) {
     let _ = hostcalls::set_tick_period(Duration::from_millis(ms));
+}
+
+/// Makes another context the one that what follows is done for; `false` if it is no more.
+pub fn set_context(id: u32) -> bool {
+    hostcalls::set_effective_context(id).is_ok()
 }
 
 /// Lets a request that was held go on.

@@ -13,7 +13,8 @@ mod metrics;
 mod model;
 mod root;
 mod unsettled;
+mod waiting;
 
 proxy_wasm::main! {{
-    proxy_wasm::set_root_context(|_| Box::new(root::Root::default()));
+    proxy_wasm::set_root_context(|id| Box::new(root::Root::new(id)));
 }}

@@ -4,6 +4,7 @@ use crate::gateway::{Gateway, Shared};
 use crate::host;
 use crate::model::ModelStage;
 use crate::unsettled;
+use crate::waiting::{self, Waitable};
 use pointsman_core::config::StoreKind;
 use pointsman_core::load::{PluginConfig, plugin_config};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -11,8 +12,10 @@ use proxy_wasm::types::{BufferType, ContextType, LogLevel};
 use std::rc::Rc;
 
 /// The context of one plugin configuration.
-#[derive(Default)]
 pub struct Root {
+    id: u32,
+    /// How often it is called when no request waits, in milliseconds.
+    tick_ms: u64,
     role: Role,
 }
 
@@ -26,10 +29,19 @@ enum Role {
     },
 }
 
+impl Root {
+    /// The context of this id.
+    pub fn new(id: u32) -> Self {
+        Self { id, tick_ms: 0, role: Role::default() }
+    }
+}
+
 impl Context for Root {
     fn on_http_call_response(&mut self, id: u32, _: usize, size: usize, _: usize) {
-        unsettled::answered(id, size);
-        unsettled::send();
+        if !waiting::answered(self.id, id, size) {
+            unsettled::answered(id, size);
+            unsettled::send();
+        }
     }
 }
 
@@ -39,7 +51,8 @@ impl RootContext for Root {
         match plugin_config(&text) {
             Ok(PluginConfig::Gateway(policy)) => {
                 if policy.counting.store == StoreKind::Redis {
-                    host::set_tick(unsettled::TICK_MS);
+                    self.tick_ms = unsettled::TICK_MS;
+                    host::set_tick(self.tick_ms);
                 }
                 self.role = Role::Gateway(Rc::new(Shared::new(*policy)));
             }
@@ -55,11 +68,15 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
+        waiting::look(self.id, self.tick_ms);
         unsettled::send();
     }
 
-    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         match &self.role {
+            Role::Gateway(shared) if shared.policy().has_cache => {
+                Some(Box::new(Waitable::new(id, Gateway::new(Rc::clone(shared)))))
+            }
             Role::Gateway(shared) => Some(Box::new(Gateway::new(Rc::clone(shared)))),
             Role::Model { fails_at_end } => Some(Box::new(ModelStage::new(*fails_at_end))),
             // Never configured, so never asked; a request that came all the same would be refused.

@@ -228,6 +228,10 @@ pub struct Cache {
     pub prompt_revisions: BTreeMap<String, u64>,
     /// Whether texts that Unicode calls equal (NFC) are the same request.
     pub unicode_nfc: bool,
+    /// How long a request waits for another one with the same question.
+    pub wait: Time,
+    /// Most requests that wait for one answer; what comes beyond asks by itself.
+    pub max_waiting: u32,
 }
 
 impl Default for Cache {
@@ -240,6 +244,8 @@ impl Default for Cache {
             revision: 0,
             prompt_revisions: BTreeMap::new(),
             unicode_nfc: false,
+            wait: Time(30_000),
+            max_waiting: 1000,
         }
     }
 }

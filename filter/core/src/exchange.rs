@@ -99,6 +99,8 @@ enum Denied {
     Reply(Reply),
     /// Not yet: this call has to be made first.
     Call(Call),
+    /// Not yet: another request is asking the same.
+    Wait,
 }
 
 impl From<Refusal> for Denied {
@@ -116,6 +118,8 @@ pub enum OnRequestBody {
     Reply(Reply),
     /// Hold it, make this call, and tell [`Exchange::answered`] how it ended.
     Call(Call),
+    /// Hold it, and call [`Exchange::request_body`] again once [`Exchange::is_awake`].
+    Wait,
 }
 
 /// How the request goes upstream.
@@ -319,6 +323,7 @@ impl Exchange {
             Err(Denied::Refusal(refusal)) => OnRequestBody::Reply(self.refuse(&refusal)),
             Err(Denied::Reply(reply)) => OnRequestBody::Reply(self.reply(reply)),
             Err(Denied::Call(call)) => OnRequestBody::Call(call),
+            Err(Denied::Wait) => OnRequestBody::Wait,
         }
     }
 
@@ -337,7 +342,10 @@ impl Exchange {
                 _ => self.request_body(policy, body, shared),
             };
         }
-        // Nothing waits yet.
+        if self.take_entry(answered) {
+            return self.request_body(policy, body, shared);
+        }
+        // Nothing waits.
         OnRequestBody::Reply(self.refuse(&Refusal::Internal))
     }
 

@@ -3,6 +3,7 @@
 mod audit;
 mod body;
 mod cache;
+mod cache_flight;
 mod clients;
 mod demo;
 mod endpoints;

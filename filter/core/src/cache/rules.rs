@@ -1,5 +1,6 @@
 //! The cache's part of a policy, validated.
 
+use super::flight::Flights;
 use crate::config::{self, CacheRequests, CacheScope, CacheStore, DataClass};
 use crate::problem::{Problem, quoted};
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ pub struct Rules {
     pub max_data: DataClass,
     /// Raised to forget everything.
     pub revision: u64,
+    /// How long and how many wait for the same answer.
+    pub flights: Flights,
     /// Whether texts that Unicode calls equal are equal.
     pub nfc: bool,
     prompts: BTreeMap<Box<str>, u64>,
@@ -41,9 +44,18 @@ const DAY_MS: u64 = 86_400_000;
 
 impl Rules {
     /// Takes over the policy's section; reports what is wrong with it.
-    pub(crate) fn from_config(config: &config::Cache, _has_redis: bool, problems: &mut Vec<Problem>) -> Self {
-        let config::Cache { store, memory_bytes, max_entry_bytes, max_data, revision, prompt_revisions, unicode_nfc } =
-            config;
+    pub(crate) fn from_config(config: &config::Cache, has_redis: bool, problems: &mut Vec<Problem>) -> Self {
+        let config::Cache {
+            store,
+            memory_bytes,
+            max_entry_bytes,
+            max_data,
+            revision,
+            prompt_revisions,
+            unicode_nfc,
+            wait,
+            max_waiting,
+        } = config;
         let mut range = |field: &str, value: u64, least: u64, most: u64| {
             if !(least..=most).contains(&value) {
                 let message = format!("{value} is not within {least} and {most}");
@@ -52,8 +64,11 @@ impl Rules {
         };
         range("memory_bytes", *memory_bytes, 1 << 20, 1 << 34);
         range("max_entry_bytes", *max_entry_bytes, 1024, 512 << 10);
-        if *store == CacheStore::Redis {
-            problems.push(Problem::new("cache.store", "redis is not built yet"));
+        if wait.0 > 600_000 {
+            problems.push(Problem::new("cache.wait", format!("{}ms is more than 10m", wait.0)));
+        }
+        if *store == CacheStore::Redis && !has_redis {
+            problems.push(Problem::new("cache.store", "redis needs the section `redis`, which names the bridge"));
         }
         for prompt in
             prompt_revisions.keys().filter(|prompt| prompt.split_once('@').is_none_or(|(id, _)| id.is_empty()))
@@ -70,6 +85,7 @@ impl Rules {
             max_entry_bytes: *max_entry_bytes,
             max_data: *max_data,
             revision: *revision,
+            flights: Flights { wait_ms: wait.0, most: *max_waiting },
             nfc: *unicode_nfc,
             prompts: prompt_revisions.iter().map(|(prompt, revision)| (prompt.as_str().into(), *revision)).collect(),
         }

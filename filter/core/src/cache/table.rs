@@ -71,18 +71,17 @@ impl Table {
         })
     }
 
-    /// Keeps an entry, in place of an older one of its key. `false` where there was no room for it.
-    pub fn keep(self, data: &mut dyn SharedData, entry: &Entry, now_ms: u64) -> bool {
-        let record = entry.encode();
+    /// Keeps the entry of `key`, encoded, in place of an older one. `false` where there was no room for it.
+    pub fn keep(self, data: &mut dyn SharedData, key: &Key, record: &[u8], now_ms: u64) -> bool {
         let need = record.len() as u64;
         for _ in 0..TRIES {
-            let Some((slot, old, version)) = self.place(data, &entry.key, now_ms) else { return false };
+            let Some((slot, old, version)) = self.place(data, key, now_ms) else { return false };
             // A slot that has no record yet will cost its own bytes for ever.
             let cost = if version == NEW { SLOT_COST } else { 0 };
             if !self.make_room(data, need + cost, now_ms, slot) {
                 return false;
             }
-            if data.set(&name(slot), &record, version) {
+            if data.set(&name(slot), record, version) {
                 give_back(data, old, if cost > 0 { slot + 1 } else { 0 });
                 return true;
             }
@@ -254,6 +253,10 @@ mod tests {
         Key(bytes)
     }
 
+    fn keep(table: Table, data: &mut Memory, entry: &Entry, now_ms: u64) -> bool {
+        table.keep(data, &entry.key, &entry.encode(), now_ms)
+    }
+
     fn entry(number: u64, len: usize, created_ms: u64, ttl_ms: u64) -> Entry {
         let choice = Choice { message: "x".repeat(len), ..Choice::default() };
         Entry {
@@ -278,10 +281,10 @@ mod tests {
         let (table, mut data) = (Table { limit: MIB }, Memory::default());
         let one = entry(1, 500, 10, 1000);
         assert_eq!(table.find(&mut data, &one.key), None);
-        assert!(table.keep(&mut data, &one, 10));
+        assert!(keep(table, &mut data, &one, 10));
         assert_eq!(table.find(&mut data, &one.key), Some(one.clone()));
         let newer = entry(1, 900, 20, 1000);
-        assert!(table.keep(&mut data, &newer, 20));
+        assert!(keep(table, &mut data, &newer, 20));
         assert_eq!(table.find(&mut data, &one.key), Some(newer));
         assert_eq!(Table::held(&mut data).bytes, data.bytes());
         assert_eq!(table.find(&mut data, &entry(2, 1, 0, 0).key), None);
@@ -294,7 +297,7 @@ mod tests {
         for number in 0..1_000_000u64 {
             let len = (number.wrapping_mul(0x9e37_79b9) >> 7) as usize % 6000;
             let one = entry(number, len, number, 50_000);
-            kept += u64::from(table.keep(&mut data, &one, number));
+            kept += u64::from(keep(table, &mut data, &one, number));
             if number % 10_007 == 0 {
                 let held = Table::held(&mut data).bytes;
                 assert_eq!(held, data.bytes(), "{number}");
@@ -311,7 +314,7 @@ mod tests {
     fn lost_races_neither_lose_nor_invent_a_byte() {
         let (table, mut data) = (Table { limit: MIB }, Memory { contention: 3, ..Memory::default() });
         for number in 0..20_000u64 {
-            table.keep(&mut data, &entry(number % 3000, (number % 4000) as usize, number, 500), number);
+            keep(table, &mut data, &entry(number % 3000, (number % 4000) as usize, number, 500), number);
         }
         assert_eq!(Table::held(&mut data).bytes, data.bytes());
         assert!(data.bytes() <= MIB);
@@ -321,10 +324,10 @@ mod tests {
     fn a_lower_limit_is_reached_and_what_lies_beyond_it_is_freed() {
         let mut data = Memory::default();
         let wide = Table { limit: 8 * MIB };
-        (0..8000u64).for_each(|n| assert!(wide.keep(&mut data, &entry(n, 700, n, 1 << 40), n)));
+        (0..8000u64).for_each(|n| assert!(keep(wide, &mut data, &entry(n, 700, n, 1 << 40), n)));
         let narrow = Table { limit: 4 * MIB };
         (8000..30_000u64).for_each(|n| {
-            narrow.keep(&mut data, &entry(n, 700, n, 1 << 40), n);
+            keep(narrow, &mut data, &entry(n, 700, n, 1 << 40), n);
         });
         let held = Table::held(&mut data).bytes;
         assert!(held == data.bytes() && held <= narrow.limit, "{held}");
@@ -335,8 +338,8 @@ mod tests {
     #[test]
     fn an_entry_too_long_for_the_table_is_not_kept_and_frees_nothing() {
         let (table, mut data) = (Table { limit: MIB }, Memory::default());
-        assert!(table.keep(&mut data, &entry(1, 100, 0, 1000), 0));
-        assert!(!table.keep(&mut data, &entry(2, 2 << 20, 0, 1000), 0));
+        assert!(keep(table, &mut data, &entry(1, 100, 0, 1000), 0));
+        assert!(!keep(table, &mut data, &entry(2, 2 << 20, 0, 1000), 0));
         assert!(table.find(&mut data, &entry(1, 0, 0, 0).key).is_some());
     }
 }

@@ -7,10 +7,12 @@ use crate::cache::completion::Completion;
 use crate::cache::control::CacheControl;
 use crate::cache::eligible::{Bypass, Credentials, sharing};
 use crate::cache::entry::Entry;
+use crate::cache::flight::{self, Join, Outcome, Ticket};
 use crate::cache::key::{Fields, Key};
+use crate::cache::remote::{self, UNREACHABLE};
 use crate::cache::table::{SharedData, Table};
 use crate::cache::transcript::Transcript;
-use crate::call::Call;
+use crate::call::{Answered, Call};
 use crate::canonical;
 use crate::chat_request::ChatRequest;
 use crate::config::CacheStore;
@@ -32,9 +34,14 @@ pub(super) enum Cached {
     Off,
     /// The request passes it by.
     Bypass(Bypass),
-    /// It has an answer, so many milliseconds old, which is given once the quota has counted it: the same one, however often
-    /// the request is worked out anew meanwhile.
-    Found(Box<Entry>, u64),
+    /// The store is being asked.
+    Asked(Box<Pending>),
+    /// The store has answered.
+    Looked(Box<Pending>, Result<Box<Entry>, &'static str>),
+    /// It waits for another request with the same question, since then.
+    InLine(Box<Pending>, u64),
+    /// It has an answer, so many milliseconds old, perhaps after a wait; it is given once the quota has counted it.
+    Found(Box<Entry>, u64, bool),
     /// No answer, for this reason; the one that comes is kept.
     Miss(&'static str, Box<Pending>),
     /// It answered.
@@ -53,12 +60,15 @@ pub(super) struct Pending {
     completion: Option<Completion>,
     /// Bytes that the local store holds after it.
     held: Option<u64>,
+    /// Others wait for it.
+    ticket: Option<Ticket>,
 }
 
 /// An answer of the cache.
 #[derive(Debug)]
 pub(super) struct Hit {
     store: CacheStore,
+    waited: bool,
     usage: Usage,
     cost: MicroUsd,
 }
@@ -97,42 +107,123 @@ impl Exchange {
         plan: &Plan,
         shared: &mut S,
     ) -> Result<Option<Reply>, Denied> {
-        if let Cached::Found(entry, age) = &self.cache {
-            let (entry, age) = (entry.clone(), *age);
-            return self.hit(policy, request, plan, shared, &entry, age).map(Some);
-        }
-        let Some(task) = plan.task else { return Ok(None) };
-        let (Cached::Off, Some(rules)) = (&self.cache, &policy.task(task).cache) else { return Ok(None) };
-        let pending = match self.pending(policy, request, plan, task) {
-            Ok(pending) => pending,
-            Err(why) => {
-                self.cache = Cached::Bypass(why);
+        let Some(task) = plan.task.filter(|task| policy.task(*task).cache.is_some()) else { return Ok(None) };
+        let (pending, found, since_ms) = match std::mem::take(&mut self.cache) {
+            Cached::Off => {
+                let pending = match self.pending(policy, request, plan, task) {
+                    Ok(pending) => Box::new(pending),
+                    Err(why) => {
+                        self.cache = Cached::Bypass(why);
+                        return Ok(None);
+                    }
+                };
+                if self.control().no_cache {
+                    self.cache = Cached::Miss("no_cache", pending);
+                    return Ok(None);
+                }
+                if let (CacheStore::Redis, Some(bridge)) = (policy.cache.store, &policy.redis) {
+                    let call = remote::get(bridge, &pending.key);
+                    self.cache = Cached::Asked(pending);
+                    return Err(Denied::Call(call));
+                }
+                let found = table(policy).find(shared, &pending.key).ok_or("absent");
+                (pending, found, None)
+            }
+            Cached::Looked(pending, found) => (pending, found.map(|entry| *entry), None),
+            // Whoever was waited for has left the answer here, whichever store it is kept in.
+            Cached::InLine(pending, since_ms) => {
+                let found = table(policy).find(shared, &pending.key).ok_or("absent");
+                (pending, found, Some(since_ms))
+            }
+            Cached::Found(entry, age, waited) => {
+                self.cache = Cached::Found(entry.clone(), age, waited);
+                return self.hit(policy, request, plan, shared, (&entry, age, waited)).map(Some);
+            }
+            other => {
+                self.cache = other;
                 return Ok(None);
             }
         };
-        let control = self.caller.as_ref().map_or(CacheControl::default(), |caller| caller.wishes.control);
-        let found = match control.no_cache {
-            true => Err("no_cache"),
-            false => {
-                let entry = Table { limit: policy.cache.memory_bytes }.find(shared, &pending.key).ok_or("absent");
-                entry.and_then(|entry| {
-                    let age = entry.age_ms(self.started_ms, rules.ttl_ms, control.max_age);
-                    age.map(|age| (entry, age)).ok_or("too_old")
-                })
-            }
-        };
-        match found {
+        let now_ms = shared.now_ms();
+        let ttl_ms = policy.task(task).cache.as_ref().map_or(0, |rules| rules.ttl_ms);
+        let max_age = self.control().max_age;
+        let good = found.and_then(|entry| {
+            let age = entry.age_ms(now_ms, ttl_ms, max_age);
+            age.map(|age| (entry, age)).ok_or("too_old")
+        });
+        match good {
             Ok((entry, age)) => {
-                let answer = self.hit(policy, request, plan, shared, &entry, age);
-                if matches!(answer, Err(Denied::Call(_))) {
-                    self.cache = Cached::Found(Box::new(entry), age);
-                }
-                answer.map(Some)
+                let waited = since_ms.is_some();
+                // The same one, however often the request is worked out anew before it is answered.
+                self.cache = Cached::Found(Box::new(entry.clone()), age, waited);
+                self.hit(policy, request, plan, shared, (&entry, age, waited)).map(Some)
             }
-            Err(why) => {
-                self.cache = Cached::Miss(why, Box::new(pending));
-                Ok(None)
+            Err(why) => self.missed(policy, shared, pending, (why, since_ms, now_ms)),
+        }
+    }
+
+    /// There is no answer: asks the model, or waits for who asks it the same.
+    fn missed(
+        &mut self,
+        policy: &Policy,
+        shared: &mut dyn SharedData,
+        mut pending: Box<Pending>,
+        (why, since_ms, now_ms): (&'static str, Option<u64>, u64),
+    ) -> Result<Option<Reply>, Denied> {
+        let since_ms = since_ms.unwrap_or(now_ms);
+        if now_ms.saturating_sub(since_ms) >= self.most_wait_ms(policy) {
+            self.cache = Cached::Miss("waited_in_vain", pending);
+            return Ok(None);
+        }
+        // Who cannot be told what came of it must not be kept waiting.
+        let join = match why {
+            UNREACHABLE => Join::Alone,
+            _ => policy.cache.flights.join(shared, &pending.key, now_ms),
+        };
+        match join {
+            Join::Wait => {
+                self.cache = Cached::InLine(pending, since_ms);
+                return Err(Denied::Wait);
             }
+            Join::Lead(ticket) => pending.ticket = Some(ticket),
+            Join::Alone => {}
+        }
+        self.cache = Cached::Miss(why, pending);
+        Ok(None)
+    }
+
+    fn control(&self) -> CacheControl {
+        self.caller.as_ref().map_or(CacheControl::default(), |caller| caller.wishes.control)
+    }
+
+    fn most_wait_ms(&self, policy: &Policy) -> u64 {
+        let deadline_ms = self.caller.as_ref().and_then(|caller| caller.deadline_ms);
+        policy.cache.flights.wait_ms.min(deadline_ms.unwrap_or(u64::MAX))
+    }
+
+    /// Takes the store's answer, if it is what the request waits for.
+    pub(super) fn take_entry(&mut self, answered: &Answered) -> bool {
+        match std::mem::take(&mut self.cache) {
+            Cached::Asked(pending) => {
+                let found = remote::entry(answered, &pending.key);
+                self.cache = Cached::Looked(pending, found.map(Box::new));
+                true
+            }
+            other => {
+                self.cache = other;
+                false
+            }
+        }
+    }
+
+    /// Whether the request that waits for another one need not wait any longer: then call [`Exchange::request_body`] again.
+    pub fn is_awake(&self, policy: &Policy, shared: &mut dyn SharedData, now_ms: u64) -> bool {
+        match &self.cache {
+            Cached::InLine(pending, since_ms) => {
+                flight::is_over(shared, &pending.key, now_ms)
+                    || now_ms.saturating_sub(*since_ms) >= self.most_wait_ms(policy)
+            }
+            _ => true,
         }
     }
 
@@ -170,6 +261,7 @@ impl Exchange {
             prompt,
             completion: None,
             held: None,
+            ticket: None,
         })
     }
 
@@ -180,16 +272,15 @@ impl Exchange {
         request: &ChatRequest,
         plan: &Plan,
         store: &mut dyn Store,
-        entry: &Entry,
-        age_ms: u64,
+        (entry, age_ms, waited): (&Entry, u64, bool),
     ) -> Result<Reply, Denied> {
         let Some(model) = plan.models.first().copied() else { return Err(crate::refusal::Refusal::Internal.into()) };
         self.reserve_hit(policy, model, store)?;
         let id: String = self.trace_id.chars().filter(char::is_ascii_alphanumeric).collect();
         let id = format!("chatcmpl-{id}");
         let (content_type, body) = match request.stream {
-            true => ("text/event-stream; charset=utf-8", entry.stream(&id, self.started_ms, request.include_usage)),
-            false => ("application/json", entry.whole(&id, self.started_ms)),
+            true => ("text/event-stream; charset=utf-8", entry.stream(&id, store.now_ms(), request.include_usage)),
+            false => ("application/json", entry.whole(&id, store.now_ms())),
         };
         let mut headers = vec![
             ("content-type", content_type.to_owned()),
@@ -204,6 +295,7 @@ impl Exchange {
         headers.extend(self.quota.headers.iter().cloned());
         self.cache = Cached::Hit(Box::new(Hit {
             store: policy.cache.store,
+            waited,
             usage: entry.usage,
             cost: MicroUsd(entry.cost_micro_usd),
         }));
@@ -216,18 +308,19 @@ impl Exchange {
 
     /// Whether the answer is to be kept, so that [`Exchange::keep`] must hear of its end.
     pub fn keeps(&self) -> bool {
-        matches!(self.cache, Cached::Miss(..)) && !self.is_fallback()
+        matches!(self.cache, Cached::Miss(..))
     }
 
     /// A stream to record, if its answer is to be kept.
     pub(super) fn transcript(&self, policy: &Policy) -> Option<Box<Transcript>> {
         let most = usize::try_from(policy.cache.max_entry_bytes).unwrap_or(usize::MAX).saturating_mul(STREAM_TO_WHOLE);
-        self.keeps().then(|| Box::new(Transcript::new(most)))
+        (self.keeps() && !self.is_fallback()).then(|| Box::new(Transcript::new(most)))
     }
 
     /// Takes a whole answer apart, if it is to be kept.
     pub(super) fn note_whole(&mut self, policy: &Policy, body: &[u8]) {
         if self.keeps()
+            && !self.is_fallback()
             && body.len() as u64 <= policy.cache.max_entry_bytes
             && let Cached::Miss(_, pending) = &mut self.cache
         {
@@ -236,9 +329,45 @@ impl Exchange {
         }
     }
 
-    /// The answer has ended: keeps it if it is whole, and the plan's first model's. A store that is elsewhere is told by the
-    /// call that is returned, whose end nobody waits for.
+    /// The answer has ended: keeps it if it is whole, and the plan's first model's, and lets those go on who wait for it. A
+    /// store that is elsewhere is told by the call that is returned, whose end nobody waits for.
     pub fn keep(&mut self, policy: &Policy, shared: &mut dyn SharedData, now_ms: u64) -> Option<Call> {
+        let entry = self.entry(policy, now_ms);
+        let has_failed = self.answer.error_code().is_some();
+        let Cached::Miss(_, pending) = &mut self.cache else { return None };
+        let mut call = None;
+        if let Some((entry, bytes)) = &entry {
+            let bridge = policy.redis.as_ref().filter(|_| policy.cache.store == CacheStore::Redis);
+            call = bridge.map(|bridge| remote::set(bridge, entry, bytes));
+            // Those who wait find it here, whichever store it is kept in.
+            if call.is_none() || pending.ticket.is_some() && flight::is_waited_for(shared, &pending.key) {
+                table(policy).keep(shared, &pending.key, bytes, now_ms);
+                pending.held = Some(Table::held(shared).bytes);
+            }
+        }
+        if let Some(ticket) = pending.ticket.take() {
+            let outcome = if entry.is_some() || has_failed { Outcome::Over } else { Outcome::NotKept };
+            flight::leave(shared, &pending.key, ticket, outcome, now_ms);
+        }
+        call
+    }
+
+    /// Whether others may still wait for this request, so that [`Exchange::leave`] has something to do.
+    pub fn leads(&self) -> bool {
+        matches!(&self.cache, Cached::Miss(_, pending) if pending.ticket.is_some())
+    }
+
+    /// The exchange is over without an answer: one of those who wait goes on.
+    pub fn leave(&mut self, shared: &mut dyn SharedData, now_ms: u64) {
+        if let Cached::Miss(_, pending) = &mut self.cache
+            && let Some(ticket) = pending.ticket.take()
+        {
+            flight::leave(shared, &pending.key, ticket, Outcome::Over, now_ms);
+        }
+    }
+
+    /// The answer as it is kept, with its bytes; `None` if it is not.
+    fn entry(&mut self, policy: &Policy, now_ms: u64) -> Option<(Entry, Vec<u8>)> {
         let served = self.routed.as_ref()?.served?.model;
         let (usage, usage_estimated) = self.usage()?;
         let cost = self.served_price(policy).map_or(MicroUsd::default(), |price| price.cost(&usage));
@@ -267,30 +396,28 @@ impl Exchange {
             policy: policy.revision,
             completion,
         };
-        if entry.encode().len() as u64 > policy.cache.max_entry_bytes {
-            return None;
-        }
-        Table { limit: policy.cache.memory_bytes }.keep(shared, &entry, now_ms);
-        pending.held = Some(Table::held(shared).bytes);
-        None
+        let bytes = entry.encode();
+        (bytes.len() as u64 <= policy.cache.max_entry_bytes).then_some((entry, bytes))
     }
 
     /// What the response's header says.
     pub(super) fn cache_header(&self) -> &'static str {
         match self.cache {
-            Cached::Off | Cached::Found(..) | Cached::Bypass(_) => "bypass",
             Cached::Miss(..) => "miss",
             Cached::Hit(_) => "hit",
+            _ => "bypass",
         }
     }
 
     /// What the audit record says: `hit`, `miss` or `bypass`, and why.
     pub(super) fn cache_record(&self) -> (Option<&'static str>, Option<&'static str>) {
         match &self.cache {
-            Cached::Off | Cached::Found(..) => (None, None),
             Cached::Bypass(why) => (Some("bypass"), Some(why.word())),
             Cached::Miss(why, _) => (Some("miss"), Some(why)),
-            Cached::Hit(_) => (Some("hit"), None),
+            Cached::Hit(hit) => (Some("hit"), hit.waited.then_some("waited")),
+            // It never came so far.
+            Cached::InLine(..) => (Some("miss"), Some("waited")),
+            _ => (None, None),
         }
     }
 
@@ -305,7 +432,6 @@ impl Exchange {
     /// What the cache adds to the metrics.
     pub(super) fn cache_metrics(&self, task: Option<TaskId>, all: &mut Vec<(Metric, u64)>) {
         match &self.cache {
-            Cached::Off | Cached::Found(..) => {}
             Cached::Bypass(why) => all.push((Metric::CacheBypasses { task, reason: why.word() }, 1)),
             Cached::Miss(reason, pending) => {
                 all.push((Metric::CacheMisses { task, reason }, 1));
@@ -319,8 +445,13 @@ impl Exchange {
                 all.push((Metric::CacheHits { task, cache_type }, 1));
                 all.push((Metric::CacheSaved { task, cache_type }, hit.cost.0));
             }
+            _ => {}
         }
     }
+}
+
+fn table(policy: &Policy) -> Table {
+    Table { limit: policy.cache.memory_bytes }
 }
 
 /// The prompt and its version that the request names in `metadata.prompt_id` and `metadata.prompt_version`, as `id@version`, and

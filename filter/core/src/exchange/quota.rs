@@ -362,7 +362,7 @@ impl Exchange {
                 let (status, body) = match self.quota.remote.answer(bridge, &remote::look(limits, &ask, &moment)) {
                     Ok(answer) => answer,
                     Err(Denied::Call(call)) => return OnRequestBody::Call(call),
-                    Err(Denied::Refusal(_) | Denied::Reply(_)) => (503, Vec::new()),
+                    Err(Denied::Refusal(_) | Denied::Reply(_) | Denied::Wait) => (503, Vec::new()),
                 };
                 match remote::looked(limits, &ask, &moment, &Answered { status, body: &body }) {
                     Ok(standings) => standings,

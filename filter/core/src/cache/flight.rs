@@ -1,0 +1,256 @@
+//! One request asks for many: who comes while the same question is at the model waits for its answer.
+//!
+//! The questions that are under way stand in data that all workers share, in a fixed number of slots. A question whose slot is
+//! taken by another one goes alone: nothing is ever waited for that is not the same. A leader that died is forgotten
+//! after the time for which anybody would wait for it.
+
+use super::key::Key;
+use super::table::SharedData;
+
+/// How long and how many may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flights {
+    /// Milliseconds that a request waits at the most.
+    pub wait_ms: u64,
+    /// Requests that wait for one answer at the most.
+    pub most: u32,
+}
+
+/// What a request does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Join {
+    /// It asks the model, and others may wait for it; it must [`leave`].
+    Lead(Ticket),
+    /// It waits.
+    Wait,
+    /// It asks the model by itself.
+    Alone,
+}
+
+/// A leader's own: what it leaves is certainly its own question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket(u32);
+
+/// How a leader's question ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// With an answer that is kept, or with a failure: those who wait find the one, or one of them asks again.
+    Over,
+    /// With an answer that cannot be kept: those who wait ask by themselves, not one after the other.
+    NotKept,
+}
+
+const SLOTS: u32 = 1024;
+/// How long it is remembered that an answer could not be kept.
+const NOT_KEPT_MS: u64 = 2000;
+const TRIES: usize = 1000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Flight {
+    key: Key,
+    /// Until when it counts.
+    until_ms: u64,
+    ticket: u32,
+    waiting: u32,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Free,
+    UnderWay,
+    NotKept,
+}
+
+fn name(key: &Key) -> String {
+    let [.., a, b, c, d] = key.0;
+    format!("pointsman.flight.{}", u32::from_le_bytes([a, b, c, d]) % SLOTS)
+}
+
+impl Flights {
+    /// Joins the others who ask this, or leads them.
+    pub fn join(self, data: &mut dyn SharedData, key: &Key, now_ms: u64) -> Join {
+        let name = name(key);
+        for _ in 0..TRIES {
+            let (record, version) = data.get(&name);
+            let flight = Flight::decode(&record);
+            // A clock that has jumped back must not make anybody wait for longer than anybody would.
+            let counts = now_ms < flight.until_ms && flight.until_ms <= now_ms.saturating_add(self.wait_ms);
+            let (next, join) = match flight.state {
+                State::UnderWay if counts && flight.key == *key && flight.waiting < self.most => {
+                    (Flight { waiting: flight.waiting + 1, ..flight }, Join::Wait)
+                }
+                State::UnderWay if counts => return Join::Alone,
+                State::NotKept if counts && flight.key == *key => return Join::Alone,
+                _ => {
+                    let ticket = flight.ticket.wrapping_add(1);
+                    let until_ms = now_ms.saturating_add(self.wait_ms);
+                    let lead = Flight { key: *key, until_ms, ticket, waiting: 0, state: State::UnderWay };
+                    (lead, Join::Lead(Ticket(ticket)))
+                }
+            };
+            if data.set(&name, &next.encode(), version) {
+                return join;
+            }
+        }
+        Join::Alone
+    }
+}
+
+/// Whether nobody leads the question any more, so that those who wait for it look again.
+pub fn is_over(data: &mut dyn SharedData, key: &Key, now_ms: u64) -> bool {
+    let flight = Flight::decode(&data.get(&name(key)).0);
+    flight.state != State::UnderWay || flight.key != *key || now_ms >= flight.until_ms
+}
+
+/// Whether anybody waits for the question.
+pub fn is_waited_for(data: &mut dyn SharedData, key: &Key) -> bool {
+    let flight = Flight::decode(&data.get(&name(key)).0);
+    flight.key == *key && flight.waiting > 0
+}
+
+/// The leader's question has ended.
+pub fn leave(data: &mut dyn SharedData, key: &Key, ticket: Ticket, outcome: Outcome, now_ms: u64) {
+    let name = name(key);
+    for _ in 0..TRIES {
+        let (record, version) = data.get(&name);
+        let flight = Flight::decode(&record);
+        // It took too long, and another one leads by now.
+        if flight.key != *key || flight.ticket != ticket.0 {
+            return;
+        }
+        let next = match outcome {
+            Outcome::Over => Flight { state: State::Free, ..flight },
+            Outcome::NotKept => {
+                Flight { state: State::NotKept, until_ms: now_ms.saturating_add(NOT_KEPT_MS), ..flight }
+            }
+        };
+        if data.set(&name, &next.encode(), version) {
+            return;
+        }
+    }
+}
+
+impl Flight {
+    fn decode(record: &[u8]) -> Self {
+        let read = || {
+            let (key, rest) = record.split_first_chunk::<32>()?;
+            let (until, rest) = rest.split_first_chunk::<8>()?;
+            let (ticket, rest) = rest.split_first_chunk::<4>()?;
+            let (waiting, rest) = rest.split_first_chunk::<4>()?;
+            let state = match rest {
+                [1] => State::UnderWay,
+                [2] => State::NotKept,
+                _ => State::Free,
+            };
+            Some(Self {
+                key: Key(*key),
+                until_ms: u64::from_le_bytes(*until),
+                ticket: u32::from_le_bytes(*ticket),
+                waiting: u32::from_le_bytes(*waiting),
+                state,
+            })
+        };
+        read().unwrap_or(Self { key: Key([0; 32]), until_ms: 0, ticket: 0, waiting: 0, state: State::Free })
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let Self { key, until_ms, ticket, waiting, state } = self;
+        let state = match state {
+            State::Free => 0,
+            State::UnderWay => 1,
+            State::NotKept => 2,
+        };
+        [&key.0[..], &until_ms.to_le_bytes(), &ticket.to_le_bytes(), &waiting.to_le_bytes(), &[state]].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[derive(Default)]
+    struct Memory(HashMap<String, (Vec<u8>, u32)>);
+
+    impl SharedData for Memory {
+        fn get(&mut self, name: &str) -> (Vec<u8>, u32) {
+            self.0.get(name).cloned().unwrap_or((Vec::new(), u32::MAX))
+        }
+        fn set(&mut self, name: &str, record: &[u8], version: u32) -> bool {
+            let now = self.get(name).1;
+            if now == version {
+                self.0.insert(name.to_owned(), (record.to_vec(), now.wrapping_add(2)));
+            }
+            now == version
+        }
+    }
+
+    const FLIGHTS: Flights = Flights { wait_ms: 1000, most: 3 };
+    const KEY: Key = Key([1; 32]);
+    const NOW: u64 = 1_700_000_000_000;
+
+    fn lead(data: &mut Memory, now: u64) -> Ticket {
+        match FLIGHTS.join(data, &KEY, now) {
+            Join::Lead(ticket) => ticket,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_leads_some_wait_and_the_rest_go_alone() {
+        let mut data = Memory::default();
+        let ticket = lead(&mut data, NOW);
+        for expected in [Join::Wait, Join::Wait, Join::Wait, Join::Alone] {
+            assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW + 1), expected);
+        }
+        assert!(!is_over(&mut data, &KEY, NOW + 1));
+        leave(&mut data, &KEY, ticket, Outcome::Over, NOW + 2);
+        assert!(is_over(&mut data, &KEY, NOW + 2));
+        // It failed, say: one of those who waited goes on, the others wait for that one.
+        lead(&mut data, NOW + 3);
+        assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW + 3), Join::Wait);
+    }
+
+    #[test]
+    fn another_question_in_the_same_slot_is_not_waited_for() {
+        let mut data = Memory::default();
+        lead(&mut data, NOW);
+        let mut other = [2; 32];
+        other[28..].copy_from_slice(&[1; 4]);
+        assert_eq!(FLIGHTS.join(&mut data, &Key(other), NOW), Join::Alone);
+        assert!(is_over(&mut data, &Key(other), NOW));
+    }
+
+    #[test]
+    fn a_leader_that_died_is_forgotten_and_a_late_one_ends_nobody_elses() {
+        let mut data = Memory::default();
+        let late = lead(&mut data, NOW);
+        assert!(is_over(&mut data, &KEY, NOW + 1000));
+        lead(&mut data, NOW + 1000);
+        leave(&mut data, &KEY, late, Outcome::Over, NOW + 1001);
+        assert!(!is_over(&mut data, &KEY, NOW + 1001));
+        // A clock that jumps back by a day.
+        assert!(matches!(FLIGHTS.join(&mut data, &KEY, NOW - 86_400_000), Join::Lead(_)));
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_kept_is_not_waited_for_again() {
+        let mut data = Memory::default();
+        let flights = Flights { wait_ms: 60_000, most: 3 };
+        let Join::Lead(ticket) = flights.join(&mut data, &KEY, NOW) else { panic!() };
+        leave(&mut data, &KEY, ticket, Outcome::NotKept, NOW + 5);
+        assert!(is_over(&mut data, &KEY, NOW + 5));
+        assert_eq!(flights.join(&mut data, &KEY, NOW + 6), Join::Alone);
+        assert!(matches!(flights.join(&mut data, &KEY, NOW + 5 + NOT_KEPT_MS), Join::Lead(_)));
+    }
+
+    #[test]
+    fn damaged_records_mean_nothing() {
+        for record in [&b""[..], &[255; 49], &[1; 48], &[7; 500]] {
+            let mut data = Memory::default();
+            data.0.insert(name(&KEY), (record.to_vec(), 3));
+            assert!(matches!(FLIGHTS.join(&mut data, &KEY, NOW), Join::Lead(_)));
+        }
+    }
+}

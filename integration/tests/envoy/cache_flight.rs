@@ -1,0 +1,195 @@
+//! Whoever asks what is being asked already waits for that answer; and a store that goes away costs misses, never errors.
+
+use crate::cache::{POLICY, Store, in_redis, start};
+use crate::standard::scripted;
+use crate::unsteady::at_once;
+use pointsman_integration::call::Call;
+use pointsman_integration::deadline::await_true;
+use pointsman_integration::gateway::{Gateway, cluster};
+use pointsman_integration::redis::Redis;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// A request that asks for one certain answer, which takes a while.
+fn slow(mark: &str, ms: u64) -> Value {
+    let mut request = scripted("hosted", &json!({"content": mark, "delay_headers_ms": ms}));
+    request["temperature"] = 0.into();
+    request
+}
+
+/// How many of each kind of answer came to `count` requests at once, every fourth a stream.
+fn ask_at_once(gateway: &Gateway, request: &Value, count: usize) -> BTreeMap<String, usize> {
+    let mark = request["messages"][0]["content"].as_str().unwrap().to_owned();
+    let answers = at_once(count, |number| {
+        let mut request = request.clone();
+        request["stream"] = number.is_multiple_of(4).into();
+        gateway.chat("sk-acme", &request)
+    });
+    let mut kinds = BTreeMap::new();
+    for answer in answers {
+        let cache = answer.header("x-pointsman-cache").unwrap_or("none");
+        if answer.status == 200 {
+            let is_whole = answer.text().contains("[DONE]") || answer.text().contains("\"object\":\"chat.completion\"");
+            assert!(answer.complete && is_whole, "{mark}: {}", answer.text());
+        }
+        *kinds.entry(format!("{} {cache}", answer.status)).or_default() += 1;
+    }
+    kinds
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn of_200_identical_requests_at_once_one_reaches_the_provider() {
+    for store in [Store::Local, Store::Redis] {
+        let gateway = start(POLICY, store);
+        for round in 0..3 {
+            let mark = format!("two-hundred-{store:?}-{round}");
+            let kinds = ask_at_once(&gateway, &slow(&mark, 400), 200);
+            assert_eq!(kinds, BTreeMap::from([("200 hit".to_owned(), 199), ("200 miss".to_owned(), 1)]), "{store:?}");
+            assert_eq!(gateway.simulator.with(&mark).len(), 1, "{store:?}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn when_the_first_fails_one_of_the_others_goes_on() {
+    let gateway = start(POLICY, Store::Local);
+    let mut request = slow("first-fails", 1);
+    let rule = |times: u64, respond: Value| json!({"when": {"body_contains": "first-fails"}, "times": times, "respond": respond});
+    gateway.simulator.add_rule(&rule(1, json!({"status": 500, "delay_headers_ms": 300})));
+    gateway.simulator.add_rule(&rule(1, json!({"content": "fine", "delay_headers_ms": 300})));
+    let kinds = ask_at_once(&gateway, &request, 40);
+    let counted = BTreeMap::from([("200 hit".to_owned(), 38), ("200 miss".to_owned(), 1)]);
+    assert_eq!(
+        kinds
+            .iter()
+            .filter(|(kind, _)| kind.starts_with("200"))
+            .map(|(k, n)| (k.clone(), *n))
+            .collect::<BTreeMap<_, _>>(),
+        counted,
+        "{kinds:?}"
+    );
+    assert_eq!(gateway.simulator.with("first-fails").len(), 2);
+
+    // The first caller leaves; its request ends with it, and another one's takes its place.
+    request = slow("first-leaves", 700);
+    let first = {
+        use std::io::Write as _;
+        let body = request.to_string();
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-api-key: sk-acme\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut stream = std::net::TcpStream::connect(gateway.address).unwrap();
+        stream.write_all((head + &body).as_bytes()).unwrap();
+        stream
+    };
+    await_true("the first to reach the provider", || gateway.simulator.with("first-leaves").len() == 1);
+    std::thread::scope(|scope| {
+        let others = scope.spawn(|| ask_at_once(&gateway, &request, 20));
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        drop(first);
+        let kinds = others.join().unwrap();
+        assert_eq!(kinds, BTreeMap::from([("200 hit".to_owned(), 19), ("200 miss".to_owned(), 1)]));
+    });
+    assert_eq!(gateway.simulator.with("first-leaves").len(), 2);
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn an_answer_that_cannot_be_kept_does_not_make_the_others_wait_one_after_the_other() {
+    let gateway = start(POLICY, Store::Local);
+    let mut request =
+        scripted("hosted", &json!({"content": "x", "finish_reason": "content_filter", "delay_headers_ms": 300}));
+    request["temperature"] = 0.into();
+    let began = std::time::Instant::now();
+    let kinds = ask_at_once(&gateway, &request, 20);
+    assert_eq!(kinds, BTreeMap::from([("200 miss".to_owned(), 20)]));
+    assert!(began.elapsed().as_millis() < 3000, "{:?}", began.elapsed());
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn nobody_waits_for_longer_than_the_policy_or_its_deadline_says() {
+    let policy = POLICY.replacen("cache: {", "cache: {wait: 300ms, ", 1);
+    let gateway = start(&policy, Store::Local);
+    let kinds = ask_at_once(&gateway, &slow("impatient", 1500), 6);
+    assert_eq!(kinds, BTreeMap::from([("200 miss".to_owned(), 6)]));
+    assert!(gateway.simulator.with("impatient").len() == 6);
+    let patient = start(POLICY, Store::Local);
+    let request = slow("deadline", 2500);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| patient.chat("sk-acme", &request));
+        await_true("the first to reach the provider", || patient.simulator.with("deadline").len() == 1);
+        let began = std::time::Instant::now();
+        let hurried = Call::chat_json(&request).key("sk-acme").header("x-pointsman-deadline-ms", "200");
+        let answer = patient.send(hurried);
+        assert_eq!(answer.status, 504, "{}", answer.text());
+        assert!(began.elapsed().as_millis() < 2000, "{:?}", began.elapsed());
+        assert_eq!(first.join().unwrap().status, 200);
+    });
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn redis_killed_and_hung_under_load_costs_misses_and_no_errors() {
+    let mut redis = Redis::start();
+    let bridge = redis.bridge;
+    let policy = in_redis(POLICY).replace("{timeout: 2s}", "{timeout: 200ms}");
+    let gateway = Gateway::start_over(&policy, &[], |_| vec![("redis", cluster("redis", bridge, ""))]);
+    let ask = |number: usize| {
+        let mut request = scripted("hosted", &json!({"content": "steady"}));
+        request["seed"] = (number % 7).into();
+        request["stream"] = number.is_multiple_of(2).into();
+        gateway.chat("sk-acme", &request)
+    };
+    let load = |what: &str, more: &mut dyn FnMut()| {
+        let mut kinds = BTreeMap::new();
+        for round in 0..6 {
+            if round == 2 {
+                more();
+            }
+            for answer in at_once(20, |number| ask(round * 20 + number)) {
+                assert_eq!(answer.status, 200, "{what}: {}", answer.text());
+                *kinds.entry(answer.header("x-pointsman-cache").unwrap_or("none").to_owned()).or_insert(0) += 1;
+            }
+        }
+        kinds
+    };
+    let steady = load("steady", &mut || {});
+    assert!(steady["hit"] > 80, "{steady:?}");
+    let killed = load("killed", &mut || redis.kill());
+    assert!(killed["miss"] >= 60, "{killed:?}");
+    assert!(gateway.metrics().join("\n").contains("reason=\"store_unreachable\""));
+    redis.restart();
+    ask(1);
+    await_true("answers to be kept again", || ask(1).header("x-pointsman-cache") == Some("hit"));
+    redis.freeze();
+    let hung = at_once(20, ask);
+    redis.thaw();
+    assert!(hung.iter().all(|answer| answer.status == 200 && answer.header("x-pointsman-cache") == Some("miss")));
+    await_true("answers to be found again", || ask(1).header("x-pointsman-cache") == Some("hit"));
+    // Something else under a key is no entry.
+    let keys = redis.command(&["KEYS", "pointsman:cache:*"]);
+    for key in keys.as_array().unwrap() {
+        redis.command(&["SET", key.as_str().unwrap(), "garbage"]);
+    }
+    assert_eq!(ask(1).header("x-pointsman-cache"), Some("miss"));
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn two_envoys_share_one_redis() {
+    let redis = Redis::start();
+    let bridge = redis.bridge;
+    let start = || Gateway::start_over(&in_redis(POLICY), &[], |_| vec![("redis", cluster("redis", bridge, ""))]);
+    let (one, other) = (start(), start());
+    let request = slow("shared by two", 1);
+    assert_eq!(one.chat("sk-acme", &request).header("x-pointsman-cache"), Some("miss"));
+    await_true("Redis to have it", || redis.keys() == 1);
+    let answer = other.chat("sk-acme", &request);
+    assert_eq!(answer.header("x-pointsman-cache"), Some("hit"));
+    assert!(other.simulator.with("shared by two").is_empty());
+    assert_eq!(other.chat("sk-other", &request).header("x-pointsman-cache"), Some("miss"));
+}

@@ -10,6 +10,9 @@ pub const MODEL: &str = "small";
 /// The task that other callers name: a plan of two attempts.
 pub const TASK: &str = "chat";
 
+/// The task whose answers are kept.
+pub const CACHED: &str = "cached";
+
 /// Its providers.
 pub const PROVIDERS: [&str; 2] = ["vllm", "openai"];
 
@@ -29,7 +32,10 @@ pub fn document() -> Value {
             "big": {"provider": "openai", "model": "gpt-4.1", "tier": "flagship", "context": 1_000_000,
                 "max_output_tokens": 2048, "price": {"input": 2.0, "cached_input": 0.5, "output": 8.0}},
         },
-        "tasks": {"chat": {"primary": "small", "fallback": ["big"]}},
+        "tasks": {
+            "chat": {"primary": "small", "fallback": ["big"]},
+            "cached": {"primary": "small", "cache": {"ttl": "1h", "requests": "any"}},
+        },
         "tiers": {"pro": {"models": ["small", "big"]}},
         "tenants": {"acme": {"tier": "pro", "keys": [format!("sha256:{hash}")]}},
     })

@@ -1,6 +1,6 @@
 //! What is sent, and what comes back.
 
-use crate::policy::{MODEL, TASK};
+use crate::policy::{CACHED, MODEL, TASK};
 use crate::prompt::Text;
 use serde_json::{Value, json};
 
@@ -23,6 +23,9 @@ pub struct Scenario {
 /// Content chunks of the stream.
 pub const STREAM_CHUNKS: usize = 200;
 
+/// Ends a prompt that is answered with 16 KB.
+const LONG: &str = " Give the long answer.";
+
 /// The key that the caller sends.
 pub const CALLER_KEY: &str = "sk-bench-caller-0123456789abcdef0123456789abcdef";
 
@@ -44,6 +47,14 @@ pub fn all() -> Vec<Scenario> {
         latency: false,
         body: chat_body(&English.escaped(bytes), TASK, AfterMessages, false),
     };
+    let cached = |name, prompt: String| Scenario {
+        name,
+        connections: 16,
+        stream: false,
+        information: false,
+        latency: true,
+        body: chat_body(&prompt, CACHED, AfterMessages, false),
+    };
     use ModelAt::{AfterMessages, Start};
     use Text::{Asian, English};
     vec![
@@ -58,6 +69,8 @@ pub fn all() -> Vec<Scenario> {
             latency: true,
             body: chat_body(&English.escaped(2_000), MODEL, AfterMessages, true),
         },
+        cached("cache_hit_2k", English.escaped(2_000)),
+        cached("cache_hit_2k, 16k out", English.escaped(2_000) + LONG),
         with_fallback("chat_2k, fallback", 16, 2_000),
         with_fallback("chat_1m, fallback", 4, 1_000_000),
         chat("chat_2k, model first", 16, 2_000, Start, English),
@@ -111,7 +124,12 @@ pub fn rules() -> Value {
         "usage": {"prompt_tokens": 500, "completion_tokens": 6, "total_tokens": 506,
                   "prompt_tokens_details": {"cached_tokens": 0}},
     });
+    let mut long = completion.clone();
+    if let Some(content) = long.pointer_mut("/choices/0/message/content") {
+        *content = format!("The points are set. {}", "All trains run. ".repeat(1000)).into();
+    }
     json!([
+        {"when": {"body_contains": LONG}, "respond": {"json": long}},
         {"when": {"stream": true}, "respond": {"chunks": STREAM_CHUNKS, "chunk_ms": 1}},
         {"when": {"stream": false}, "respond": {"json": completion}},
     ])

@@ -4,6 +4,7 @@ mod audit;
 mod body;
 mod cache;
 mod cache_flight;
+mod cache_isolation;
 mod clients;
 mod demo;
 mod endpoints;

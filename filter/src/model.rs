@@ -7,6 +7,7 @@ use crate::host::{self, Headers};
 use crate::load::Held;
 use pointsman_core::attempt::{self, Failure, HOLD_LIMIT, OnHead};
 use pointsman_core::dispatch::{self, STATE_DISPATCH, STATE_FAILED, STATE_PROVIDER, STATE_SERVED};
+use pointsman_core::provider_error::status_reason;
 use pointsman_core::refusal::Refusal;
 use pointsman_core::reply::Reply;
 use pointsman_core::resilience::Retries;
@@ -224,7 +225,7 @@ impl HttpContext for ModelStage {
         host::set_header(map, "x-pointsman-attempts", &count.to_string());
         match attempt::head(status, content_type, is_encoded, end_of_stream) {
             OnHead::Pass => {
-                self.failed(&format!("status_{status}"));
+                self.failed(status_reason(status));
                 if self.next.as_ref().is_some_and(|next| !next.waits(status, retry_after)) {
                     host::remove_header(map, b"retry-after");
                 }

@@ -66,6 +66,8 @@ struct Routed {
     messages_bytes: usize,
     tool_names: Vec<String>,
     served: Option<Served>,
+    /// What the last attempt failed with, where the gateway stage judged it.
+    failed_as: Option<&'static str>,
     /// Whether it went without a model stage.
     is_direct: bool,
     /// Whether its one timer is the attempt's, not the request's.
@@ -460,6 +462,11 @@ impl Exchange {
             OnHead::Fail(failure) => failure.status,
         };
         let cause = provider_error::cause(head.details).map(|why| routed.which_timer(why));
+        routed.failed_as = match judged {
+            OnHead::Fail(failure) => Some(failure.code),
+            _ if cause.is_some() => None,
+            _ => Some(provider_error::status_reason(head.status)),
+        };
         self.answer = Answer::failed(status, cause);
         if head.end_of_stream {
             // The answer that replaces this one has none of its headers.
@@ -495,6 +502,9 @@ impl Exchange {
         let mut replace = None;
         if let Err(failure) = self.answer.whole_body(body) {
             self.answer = Answer::failed(failure.status, None);
+            if let Some(routed) = &mut self.routed {
+                routed.failed_as = Some(failure.code);
+            }
         } else {
             self.note_whole(policy, body);
         }
@@ -593,6 +603,7 @@ impl Routed {
             messages_bytes: request.messages_bytes,
             tool_names: request.tool_names.iter().map(|n| n.chars().take(64).collect()).collect(),
             served: None,
+            failed_as: None,
             is_direct: false,
             attempt_ends_first: false,
             plan,

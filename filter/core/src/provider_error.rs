@@ -34,6 +34,31 @@ pub fn cause(details: &str) -> Option<&'static str> {
     }
 }
 
+/// A status that a provider answered, as the reason of a failed attempt.
+pub fn status_reason(status: u16) -> &'static str {
+    match status {
+        400 => "status_400",
+        401 => "status_401",
+        403 => "status_403",
+        404 => "status_404",
+        408 => "status_408",
+        409 => "status_409",
+        413 => "status_413",
+        422 => "status_422",
+        429 => "status_429",
+        500 => "status_500",
+        502 => "status_502",
+        503 => "status_503",
+        504 => "status_504",
+        529 => "status_529",
+        _ => match status / 100 {
+            4 => "status_4xx",
+            5 => "status_5xx",
+            _ => "status_unexpected",
+        },
+    }
+}
+
 /// What kind of failure an outcome is, for a metric's label: one of few words.
 pub fn error_type(outcome: &str) -> &'static str {
     match outcome {

@@ -2,9 +2,10 @@
 
 use crate::standard::{POLICY, ask, gateway, scripted};
 use pointsman_integration::environment::envoy_version;
-use pointsman_integration::gateway::Gateway;
+use pointsman_integration::gateway::{Gateway, cluster};
 use pointsman_integration::response::Response;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 
 /// One fault of the first model, and what must follow from it.
 struct Fault {
@@ -111,6 +112,44 @@ fn late() -> Vec<Fault> {
     ]
 }
 
+/// Refusals that another model would repeat, because the request is wrong, or the gateway's key: told at once.
+fn refusals() -> Vec<Fault> {
+    let body = r#"{"error":{"message":"No for org-AbC123 at 127.0.0.1:8000, key sk-proj-9.","param":"temperature"}}"#;
+    let refusal = |name, status: u16, told, code| {
+        fault(name, json!({"status": status, "body": body}), name_of(status), told, code)
+    };
+    vec![
+        refusal("400", 400, 400, "provider_rejected_request"),
+        refusal("401", 401, 502, "provider_refused_gateway"),
+        refusal("403", 403, 502, "provider_refused_gateway"),
+        refusal("404", 404, 404, "provider_rejected_request"),
+        refusal("413", 413, 413, "provider_rejected_request"),
+        refusal("422", 422, 422, "provider_rejected_request"),
+    ]
+}
+
+fn name_of(status: u16) -> &'static str {
+    match status {
+        400 => "status_400",
+        401 => "status_401",
+        403 => "status_403",
+        404 => "status_404",
+        413 => "status_413",
+        _ => "status_422",
+    }
+}
+
+/// Nobody listens where the provider should be.
+fn refused() -> Fault {
+    fault("refused", json!({}), "no_response", 503, "provider_unreachable")
+}
+
+/// A gateway whose first provider is [`refused`].
+fn without_the_first() -> Gateway {
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+    Gateway::start_over(POLICY, &[], |_| vec![("openai", cluster("openai", nowhere, ""))])
+}
+
 /// Silence. Whose fault it is only a timer tells, so these need a policy with short ones.
 fn silent() -> Vec<Fault> {
     vec![
@@ -178,7 +217,7 @@ fn check_served_by_fallback(gateway: &Gateway, fault: &Fault, stream: bool) -> R
         ("status 200", answer.status == 200),
         ("the fallback's answer alone", text.contains("for model qwen2.5-7b-instruct")),
         ("[DONE]", !stream || answer.text().contains("[DONE]")),
-        ("two attempts", tried == ["openai", "vllm"]),
+        ("two attempts", tried == ["openai", "vllm"] || fault.name == "refused" && tried == ["vllm"]),
         ("x-pointsman-attempts 2", answer.header("x-pointsman-attempts") == Some("2")),
         ("x-pointsman-model", answer.header("x-pointsman-model") == Some("small")),
         ("audit: model", audit["model"] == "small"),
@@ -213,15 +252,38 @@ fn check_told(gateway: &Gateway, fault: &Fault, stream: bool) -> Result<(), Stri
         ("type", document["error"]["type"].is_string()),
         ("retry-after", later),
         ("nothing of the provider's internals", !leaks),
-        ("one attempt", gateway.simulator.of(answer.trace_id()).len() == 1),
+        ("one attempt", gateway.simulator.of(answer.trace_id()).len() == usize::from(fault.name != "refused")),
         ("x-pointsman-attempts 1", answer.header("x-pointsman-attempts") == Some("1")),
         ("audit: status", audit["status"] == status),
         ("audit: error_code", audit["error_code"] == code),
-        // Where the gateway stage alone judges the answer, its word for it is the reason.
-        ("audit: why", !reason.is_empty() && (reason.starts_with(fault.reason) || reason == code)),
+        // What Envoy itself could not do has the caller's word for a reason.
+        (
+            "audit: why",
+            !reason.is_empty() && (reason.starts_with(fault.reason) || fault.reason == "no_response" && reason == code),
+        ),
         ("not charged", audit["estimated_cost_usd"].is_null() && audit["output_tokens"].is_null()),
     ];
     said(fault, stream, "alone", &holds, &answer, &audit)
+}
+
+/// A refusal is the caller's, although a fallback stands by.
+fn check_not_retried(gateway: &Gateway, fault: &Fault, stream: bool) -> Result<(), String> {
+    let answer = provoke(gateway, fault, "away", stream);
+    let audit = gateway.audit(answer.trace_id());
+    let (status, code) = fault.told;
+    let holds = [
+        ("status", answer.status == status),
+        ("code", answer.json()["error"]["code"] == code),
+        ("x-should-retry", answer.header("x-should-retry") == Some("false")),
+        ("one attempt", gateway.simulator.of(answer.trace_id()).len() == 1),
+        ("x-pointsman-attempts 1", answer.header("x-pointsman-attempts") == Some("1")),
+        ("x-pointsman-model", answer.header("x-pointsman-model") == Some("big")),
+        ("audit: error_code", audit["error_code"] == code),
+        ("audit: no fallback", audit["fallback_used"] == false && audit["retry_count"] == 0),
+        ("audit: why", audit["failed_attempts"] == json!([{"model": "big", "reason": fault.reason}])),
+        ("not charged", audit["estimated_cost_usd"].is_null() && audit["output_tokens"].is_null()),
+    ];
+    said(fault, stream, "away", &holds, &answer, &audit)
 }
 
 /// A stream that broke: an error event instead of `[DONE]`, no other model, charged for what came.
@@ -231,7 +293,7 @@ fn check_broken(gateway: &Gateway, fault: &Fault, model: &str) -> Result<(), Str
     let events = answer.events();
     let last: Value = events.last().and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
     // Where Envoy itself cuts the connection to the caller, no event can be added; the caller sees the cut.
-    let cut = matches!(fault.told.1, "stream_reset" | "stream_idle_timeout");
+    let cut = matches!(fault.told.1, "stream_reset" | "chunk_timeout");
     let holds = [
         ("status 200", answer.status == 200),
         ("what came goes on", answer.streamed_text().starts_with("one two")),
@@ -289,7 +351,27 @@ fn a_fault_before_the_first_token_is_not_the_callers_problem() {
 #[ignore = "needs a real Envoy: make test"]
 fn without_a_fallback_the_caller_is_told_what_failed_in_its_own_dialect() {
     let gateway = gateway();
-    report(early().into_iter().flat_map(|fault| [false, true].map(|stream| check_told(&gateway, &fault, stream))));
+    let all = early().into_iter().chain(refusals());
+    report(all.flat_map(|fault| [false, true].map(|stream| check_told(&gateway, &fault, stream))));
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_refusal_that_another_model_would_repeat_is_not_retried() {
+    let gateway = gateway();
+    report(
+        refusals()
+            .into_iter()
+            .flat_map(|fault| [false, true].map(|stream| check_not_retried(&gateway, &fault, stream))),
+    );
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_connection_that_is_refused_is_a_fault_like_any_other() {
+    let gateway = without_the_first();
+    report([false, true].into_iter().map(|stream| check_served_by_fallback(&gateway, &refused(), stream)));
+    report([false, true].into_iter().map(|stream| check_told(&gateway, &refused(), stream)));
 }
 
 /// A whole answer that breaks off was never begun, so its caller is told like that of an early fault; whatever the way to
@@ -333,4 +415,8 @@ fn silence_is_a_fault_like_any_other() {
     let both = |fault: Fault| [false, true].map(|stream| check_served_by_fallback(&gateway, &fault, stream));
     report(silent().into_iter().flat_map(both));
     report(silent().into_iter().flat_map(|fault| [false, true].map(|stream| check_told(&gateway, &fault, stream))));
+    let midway = json!({"fault": {"hang_mid_stream": {"after_chunks": 2}}});
+    let midway = fault("hang-midway", midway, "no_response", 200, "chunk_timeout");
+    report(["away", "big"].into_iter().map(|model| check_broken(&gateway, &midway, model)));
+    report([check_served_by_fallback(&gateway, &midway, false)].into_iter());
 }

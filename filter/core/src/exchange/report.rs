@@ -47,7 +47,7 @@ impl Exchange {
         if let (Answer::Failed { code: Some(code), .. }, Some(served)) = (&self.answer, routed.served)
             && all.len() < served.attempts as usize
         {
-            all.push((served.model, code));
+            all.push((served.model, routed.failed_as.unwrap_or(code)));
         }
         all
     }

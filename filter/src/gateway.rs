@@ -13,7 +13,7 @@ use pointsman_core::exchange::{
 use pointsman_core::metrics::Metric;
 use pointsman_core::policy::Policy;
 use pointsman_core::reply::Reply;
-use pointsman_core::request_head::{RequestHead, response_header_passes};
+use pointsman_core::request_head::{RequestHead, request_header_passes, response_header_passes};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
 use std::ops::Range;
@@ -54,6 +54,8 @@ pub struct Gateway {
     held: Option<Held>,
     /// The call that is waited for.
     call: Option<u32>,
+    /// The request's headers as they came.
+    headers: Option<Headers>,
 }
 
 /// How far the exchange is, as Envoy's callbacks tell it.
@@ -81,7 +83,14 @@ enum Phase {
 impl Gateway {
     /// A new request.
     pub fn new(shared: Rc<Shared>) -> Self {
-        Self { shared, exchange: Exchange::new(host::now_ms()), phase: Phase::Request, held: None, call: None }
+        Self {
+            shared,
+            exchange: Exchange::new(host::now_ms()),
+            phase: Phase::Request,
+            held: None,
+            call: None,
+            headers: None,
+        }
     }
 
     fn answer(&mut self, reply: &Reply) -> Action {
@@ -154,6 +163,11 @@ impl Gateway {
             return self.answer(&Reply::refusal(&pointsman_core::refusal::Refusal::Internal));
         }
         let map = MapType::HttpRequestHeaders;
+        // Only now, because a request that is answered here need not lose any.
+        let headers = self.headers.take();
+        for (name, _) in headers.iter().flat_map(Headers::iter).filter(|(name, _)| !request_header_passes(name)) {
+            host::remove_header(map, name);
+        }
         if let Some(record) = &outgoing.dispatch {
             host::set_state(STATE_DISPATCH, record);
         }
@@ -270,7 +284,9 @@ impl HttpContext for Gateway {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         let headers = Headers::of(MapType::HttpRequestHeaders);
         let head = RequestHead::read(&self.shared.policy, headers.iter());
-        match self.exchange.request_head(&self.shared.policy, &head) {
+        let next = self.exchange.request_head(&self.shared.policy, &head);
+        self.headers = Some(headers);
+        match next {
             OnRequestHead::Reply(reply) => self.answer(&reply),
             OnRequestHead::Usage => {
                 let mut load = SharedLoad::default();
@@ -278,10 +294,11 @@ impl HttpContext for Gateway {
                 self.proceed(next, &[], load)
             }
             OnRequestHead::AwaitBody => {
-                for name in &head.remove {
-                    host::remove_header(MapType::HttpRequestHeaders, name);
+                if end_of_stream {
+                    self.dispatch()
+                } else {
+                    Action::Pause
                 }
-                if end_of_stream { self.dispatch() } else { Action::Pause }
             }
         }
     }

@@ -37,12 +37,10 @@ pub struct RequestHead<'a> {
     tenant: Option<&'a [u8]>,
     user: Option<&'a [u8]>,
     permissions: Option<&'a [u8]>,
-    /// Names of the headers that stay here: everything that a provider need not see.
-    pub remove: Vec<&'a [u8]>,
 }
 
-/// Headers that go on to a provider. A list of what may pass, because what names a caller has no end.
-fn passes(name: &[u8]) -> bool {
+/// Whether a request's header goes on to a provider. A list of what may pass, because what names a caller has no end.
+pub fn request_header_passes(name: &[u8]) -> bool {
     name.first() == Some(&b':')
         || matches!(
             name,
@@ -97,9 +95,6 @@ impl<'a> RequestHead<'a> {
             }
             if permissions_header == Some(name) {
                 head.permissions = head.permissions.or(Some(value));
-            }
-            if !passes(name) && !head.remove.contains(&name) {
-                head.remove.push(name);
             }
         }
         head

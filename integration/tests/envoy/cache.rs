@@ -496,3 +496,33 @@ fn both_workers_share_what_is_kept() {
         }
     }
 }
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn thousands_of_distinct_answers_stay_below_the_memory_limit() {
+    use pointsman_integration::raw::Connection;
+    let limit = 1 << 20;
+    let policy = POLICY.replacen("memory_bytes: 16777216", "memory_bytes: 1048576", 1);
+    assert_ne!(policy, POLICY);
+    let gateway = start(&policy, Store::Local);
+    gateway.simulator.add_rule(&json!({"when": {"body_contains": "fill"}, "respond": {"content": "x".repeat(2000)}}));
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let gateway = &gateway;
+            scope.spawn(move || {
+                let mut connection = Connection::to(gateway.address);
+                for number in 0..750 {
+                    let body = certain("hosted", &format!("fill {thread} {number}")).to_string();
+                    let head =
+                        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-api-key: sk-acme\r\ncontent-length: ";
+                    let answer = connection.send(format!("{head}{}\r\n\r\n{body}", body.len())).response();
+                    assert_eq!((answer.status, answer.header("x-pointsman-cache")), (200, Some("miss")));
+                }
+            });
+        }
+    });
+    let bytes =
+        || gateway.metrics().iter().find_map(|line| line.strip_prefix("llm_cache_bytes{} ")?.parse::<u64>().ok());
+    assert!(bytes().is_some_and(|bytes| bytes <= limit && bytes > limit / 2), "{:?}", bytes());
+    assert_cache(&gateway.chat("sk-acme", &certain("hosted", "fill 0 749")), "hit");
+}

@@ -105,8 +105,8 @@ impl Writer {
     fn object(&mut self, s: &mut Scanner, leave: Leave) -> Result<(), Ambiguous> {
         self.out.push(b'{');
         let start = self.out.len();
-        // Each member's name, and where its canonical form begins and ends.
-        let mut members: Vec<(Vec<u8>, usize, usize)> = Vec::new();
+        // Where each member's canonical form begins, its name ends, and it ends.
+        let mut members: Vec<(usize, usize, usize)> = Vec::with_capacity(8);
         s.object(|s, key| {
             let name = unquote(s.bytes(&key)).ok_or(Ambiguous)?;
             if leave.leaves(&name) {
@@ -114,7 +114,7 @@ impl Writer {
             }
             let from = self.out.len();
             self.text(&name);
-            let named = self.out.get(from..).unwrap_or_default().to_vec();
+            let named = self.out.len();
             match leave == Leave::TheWayItIsSent && name == "stream_options" {
                 true => {
                     if !self.stream_options(s)? {
@@ -124,16 +124,17 @@ impl Writer {
                 }
                 false => self.value(s)?,
             }
-            members.push((named, from, self.out.len()));
+            members.push((from, named, self.out.len()));
             Ok::<_, Ambiguous>(())
         })?;
-        if !members.is_sorted_by(|(a, ..), (b, ..)| a < b) {
-            members.sort_unstable();
-            if members.windows(2).any(|pair| matches!(pair, [(a, ..), (b, ..)] if a == b)) {
+        let name = |member: &(usize, usize, usize)| self.out.get(member.0..member.1).unwrap_or_default();
+        if !members.is_sorted_by(|a, b| name(a) < name(b)) {
+            members.sort_unstable_by(|a, b| name(a).cmp(name(b)));
+            if members.windows(2).any(|pair| matches!(pair, [a, b] if name(a) == name(b))) {
                 return Err(Ambiguous);
             }
             let unsorted = self.out.split_off(start);
-            for (_, from, to) in &members {
+            for (from, _, to) in &members {
                 self.out.extend_from_slice(unsorted.get(from - start..to - start).unwrap_or_default());
             }
         }

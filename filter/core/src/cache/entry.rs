@@ -267,7 +267,8 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self) -> Option<String> {
         let len = self.count()?;
-        std::str::from_utf8(self.take(len)?).ok().map(str::to_owned)
+        // An answer may be long: this looks at sixteen bytes at a time.
+        simdutf8::basic::from_utf8(self.take(len)?).ok().map(str::to_owned)
     }
 
     fn optional(&mut self) -> Option<Option<String>> {

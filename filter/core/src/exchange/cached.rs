@@ -136,8 +136,7 @@ impl Exchange {
                 (pending, found, Some(since_ms))
             }
             Cached::Found(entry, age, waited) => {
-                self.cache = Cached::Found(entry.clone(), age, waited);
-                return self.hit(policy, request, plan, shared, (&entry, age, waited)).map(Some);
+                return self.answer_with(policy, request, plan, shared, (entry, age, waited));
             }
             other => {
                 self.cache = other;
@@ -153,13 +152,26 @@ impl Exchange {
         });
         match good {
             Ok((entry, age)) => {
-                let waited = since_ms.is_some();
-                // The same one, however often the request is worked out anew before it is answered.
-                self.cache = Cached::Found(Box::new(entry.clone()), age, waited);
-                self.hit(policy, request, plan, shared, (&entry, age, waited)).map(Some)
+                self.answer_with(policy, request, plan, shared, (Box::new(entry), age, since_ms.is_some()))
             }
             Err(why) => self.missed(policy, shared, pending, (why, since_ms, now_ms)),
         }
+    }
+
+    /// Answers with an entry: the same one, however often the request is worked out anew before the quota has counted it.
+    fn answer_with(
+        &mut self,
+        policy: &Policy,
+        request: &ChatRequest,
+        plan: &Plan,
+        store: &mut dyn Store,
+        (entry, age_ms, waited): (Box<Entry>, u64, bool),
+    ) -> Result<Option<Reply>, Denied> {
+        let answer = self.hit(policy, request, plan, store, (&entry, age_ms, waited));
+        if matches!(answer, Err(Denied::Call(_))) {
+            self.cache = Cached::Found(entry, age_ms, waited);
+        }
+        answer.map(Some)
     }
 
     /// There is no answer: asks the model, or waits for who asks it the same.

@@ -5,6 +5,7 @@ use crate::process::{self, Process, Scratch, free_port};
 use crate::settings::{self, Modules};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
+use std::time::Instant;
 
 /// What stands between the caller and the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +18,14 @@ pub enum Variant {
     Noop,
     /// Both stages of Pointsman.
     Pointsman,
+    /// The same, with every kind of limit on its one tenant.
+    Limited,
+    /// The same, with 100,000 tenants.
+    Tenants,
 }
 
 impl Variant {
-    /// All, in the order in which they are measured.
+    /// Those of the usual run, in the order in which they are measured.
     pub const ALL: [Self; 4] = [Self::Bare, Self::BareNoLog, Self::Noop, Self::Pointsman];
 
     /// Its name in files and tables.
@@ -30,6 +35,8 @@ impl Variant {
             Self::BareNoLog => "no log",
             Self::Noop => "noop",
             Self::Pointsman => "pointsman",
+            Self::Limited => "limited",
+            Self::Tenants => "100,000 tenants",
         }
     }
 }
@@ -40,6 +47,8 @@ pub struct Envoy {
     pub variant: Variant,
     /// Where it takes requests.
     pub port: u16,
+    /// Seconds from its start to the listener's, its policy loaded.
+    pub start_s: f64,
     process: Process,
 }
 
@@ -51,16 +60,29 @@ impl Envoy {
         modules: &Modules,
         upstream: u16,
         scratch: &Scratch,
+        workers: u32,
     ) -> Result<Self> {
         let port = free_port()?;
         let config = settings::write(variant, modules, port, upstream, scratch)?;
         let mut command = process::command(program);
-        command.arg("-c").arg(config).args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]);
+        command.arg("-c").arg(config).args([
+            "--concurrency",
+            &workers.to_string(),
+            "--disable-hot-restart",
+            "--log-level",
+            "warning",
+        ]);
         command.env("POINTSMAN_BENCH_KEY", "sk-bench-upstream");
-        let mut running = Process::start(&mut command, &variant.name().replace(' ', "-"), scratch)?;
+        let start = Instant::now();
+        let mut running = Process::start(&mut command, &variant.name().replace([' ', ','], "-"), scratch)?;
         let what = format!("Envoy ({})", variant.name());
         running.wait_until(&what, || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
-        Ok(Self { variant, port, process: running })
+        Ok(Self { variant, port, start_s: start.elapsed().as_secs_f64(), process: running })
+    }
+
+    /// Bytes of memory that it holds.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        self.process.resident_bytes()
     }
 
     /// CPU time so far, in nanoseconds.

@@ -8,6 +8,7 @@ mod load;
 mod policy;
 mod process;
 mod prompt;
+mod quotas;
 mod report;
 mod scenario;
 mod settings;
@@ -49,6 +50,9 @@ struct Options {
     /// A smoke test: every scenario runs, the figures mean nothing.
     #[arg(long)]
     quick: bool,
+    /// What quotas cost, instead of the usual run.
+    #[arg(long)]
+    quotas: bool,
     /// Only the scenarios whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
@@ -85,11 +89,16 @@ fn run(options: &Options, scratch: &Scratch) -> Result<()> {
     let upstream = process::Simulator::start(&simulator, scratch)?;
     upstream.add_rules(&scenario::rules())?;
 
-    let start = |variant: Variant| {
+    let start = |variant: Variant, workers: u32| {
         let modules = settings::Modules { pointsman: &pointsman, wasm: &options.wasm, noop: &options.noop_wasm };
-        Envoy::start(variant, &options.envoy, &modules, upstream.port, scratch)
+        Envoy::start(variant, &options.envoy, &modules, upstream.port, scratch, workers)
     };
-    let envoys = Variant::ALL.into_iter().map(start).collect::<Result<Vec<Envoy>>>()?;
+    if options.quotas {
+        let plan = Plan::new(options.rounds, options.quick);
+        report::print_setting(&options.wasm, module_size(&options.wasm)?, &plan);
+        return quotas::run(start, &plan);
+    }
+    let envoys = Variant::ALL.into_iter().map(|variant| start(variant, 1)).collect::<Result<Vec<Envoy>>>()?;
 
     let plan = Plan::new(options.rounds, options.quick);
     let wanted = |s: &Scenario| s.name.contains(&options.only) && !(options.quick && s.information);

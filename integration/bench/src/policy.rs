@@ -1,5 +1,7 @@
 //! The policy that Pointsman runs under in the bench: two providers, so that the task's plan has a fallback.
 
+use crate::envoy::Variant;
+use crate::quotas::TENANTS;
 use crate::scenario::CALLER_KEY;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -17,9 +19,10 @@ pub const CACHED: &str = "cached";
 pub const PROVIDERS: [&str; 2] = ["vllm", "openai"];
 
 /// The policy document. Keys are stored by their hash alone.
-pub fn document() -> Value {
+#[allow(clippy::indexing_slicing)] // Members are set on objects that are made here.
+pub fn document(variant: Variant) -> Value {
     let hash: String = Sha256::digest(CALLER_KEY).iter().map(|byte| format!("{byte:02x}")).collect();
-    json!({
+    let mut document = json!({
         "default_task": "chat",
         "providers": {
             "vllm": {"dialect": "openai", "local": true, "data": "regulated"},
@@ -38,5 +41,22 @@ pub fn document() -> Value {
         },
         "tiers": {"pro": {"models": ["small", "big"]}},
         "tenants": {"acme": {"tier": "pro", "keys": [format!("sha256:{hash}")]}},
-    })
+    });
+    if variant != Variant::Pointsman {
+        // Every window, and none of them ever full.
+        let limits = json!({"requests_per_minute": 1_000_000_000, "tokens_per_minute": 10_000_000_000_u64,
+            "tokens_per_day": 100_000_000_000_u64, "budget_usd_per_day": 1_000_000_000, "concurrent": 1_000_000,
+            "budget_usd_per_month": 1_000_000_000});
+        for (name, value) in limits.as_object().into_iter().flatten() {
+            document["tiers"]["pro"][name] = value.clone();
+        }
+    }
+    if variant == Variant::Tenants {
+        for n in 1..TENANTS {
+            let hash: String = Sha256::digest(format!("sk-{n}")).iter().map(|byte| format!("{byte:02x}")).collect();
+            let tenant = json!({"tier": "pro", "keys": [format!("sha256:{hash}")]});
+            document["tenants"][format!("tenant-{n}")] = tenant;
+        }
+    }
+    document
 }

@@ -76,9 +76,9 @@ impl Process {
         Ok(Self(child))
     }
 
-    /// Waits until `ready` holds. Fails when the process ends before, or after half a minute.
+    /// Waits until `ready` holds. Fails when the process ends before, or after two minutes.
     pub fn wait_until(&mut self, what: &str, mut ready: impl FnMut() -> bool) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while Instant::now() < deadline {
             if let Ok(Some(status)) = self.0.try_wait() {
                 return Err(format!("{what} ended at its start: {status}"));
@@ -88,7 +88,16 @@ impl Process {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Err(format!("{what} was not ready in 30 s"))
+        Err(format!("{what} was not ready in 120 s"))
+    }
+
+    /// Bytes of memory that it holds, by the kernel's account of it.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let path = format!("/proc/{}/status", self.0.id());
+        let text = fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.map(|kib| kib * 1024).ok_or_else(|| format!("{path}: no VmRSS"))
     }
 
     /// CPU time of all its threads so far, in nanoseconds, by the kernel's scheduler statistics.

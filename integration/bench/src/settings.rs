@@ -23,21 +23,24 @@ pub fn write(variant: Variant, modules: &Modules, port: u16, upstream: u16, scra
         Variant::Bare => bare(port, upstream, true, None),
         Variant::BareNoLog => bare(port, upstream, false, None),
         Variant::Noop => bare(port, upstream, true, Some(modules.noop)),
-        Variant::Pointsman => return render(modules, port, upstream, scratch),
+        Variant::Pointsman | Variant::Limited | Variant::Tenants => {
+            return render(variant, modules, port, upstream, scratch);
+        }
     };
     scratch.write(&format!("{}.yaml", variant.name().replace(' ', "-")), &config.to_string())
 }
 
 /// What `pointsman render` makes of the bench's policy, both providers being the one upstream.
-fn render(modules: &Modules, port: u16, upstream: u16, scratch: &Scratch) -> Result<PathBuf> {
-    let policy = scratch.write("policy.yaml", &crate::policy::document().to_string())?;
+fn render(variant: Variant, modules: &Modules, port: u16, upstream: u16, scratch: &Scratch) -> Result<PathBuf> {
+    let name = variant.name().replace([' ', ','], "-");
+    let policy = scratch.write(&format!("{name}.json"), &crate::policy::document(variant).to_string())?;
     for provider in crate::policy::PROVIDERS {
         let cluster = json!({"name": provider, "type": "STATIC", "connect_timeout": "2s",
             "load_assignment": endpoints(provider, upstream)});
         scratch.write(&format!("providers/{provider}.yaml"), &cluster.to_string())?;
     }
     let wasm = std::path::absolute(modules.wasm).map_err(|e| format!("{}: {e}", modules.wasm.display()))?;
-    let out = scratch.path("rendered");
+    let out = scratch.path(&format!("rendered-{name}"));
     let mut command = Command::new(modules.pointsman);
     command.arg("render").arg("--policy").arg(policy).arg("--providers").arg(scratch.path("providers"));
     command.arg("--out").arg(&out).arg("--wasm").arg(wasm);

@@ -115,7 +115,9 @@ impl Exchange {
         let Some(caller) = &self.caller else { return Err(Refusal::Internal.into()) };
         let Some(limits) = policy.quota_of(caller.tenant) else { return Ok(OutputLimit::default()) };
         let output = policy.output_limit_of(caller.tenant);
-        let input = demand::input_tokens(request);
+        // Where tokens do not matter, they are not counted.
+        let matters = output.always || limits.max_input.is_some();
+        let input = if matters { demand::input_tokens(request) } else { 0 };
         if let Some(most) = limits.max_input.filter(|most| input > *most) {
             return Err(Refusal::TooManyInputTokens(input, most).into());
         }
@@ -125,7 +127,7 @@ impl Exchange {
         let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
         let (tenant, user) = (caller.tenant, caller.user.as_ref().map_or(ANONYMOUS, |user| user.0));
         let moment = self.moment(policy, store);
-        self.quota.input = Some(input);
+        self.quota.input = matters.then_some(input);
         let mut worst = |models: &[ModelId]| {
             let correction = |id| store.correction(&policy.model(id).name);
             demand::worst_cases(policy, limits, request, plan.task, models, input, correction)

@@ -14,16 +14,13 @@ pub const MARGIN_PERCENT: u64 = 10;
 /// Tokens × 64 of each.
 mod weight {
     /// A letter of ASCII, beyond what its word takes.
-    pub const LETTER: u64 = 4;
-    /// A capital letter, besides.
-    pub const CAPITAL: u64 = 10;
+    pub const LETTER: u64 = 6;
     /// The start of a run of letters.
     pub const WORD: u64 = 44;
-    pub const DIGIT: u64 = 58;
     pub const SPACE: u64 = 20;
     /// A backslash, which in JSON is part of an escape.
     pub const ESCAPE: u64 = 24;
-    /// Anything else of ASCII.
+    /// A digit, or anything else of ASCII.
     pub const SIGN: u64 = 60;
     /// A Latin letter with a mark, of two bytes (U+0080 to U+027F).
     pub const MARKED: u64 = 87;
@@ -40,9 +37,6 @@ mod weight {
 #[derive(Clone, Copy)]
 struct Sums {
     letters: u8x16,
-    capitals: u8x16,
-    words: u8x16,
-    digits: u8x16,
     spaces: u8x16,
     escapes: u8x16,
     high: u8x16,
@@ -56,9 +50,6 @@ struct Sums {
 impl Sums {
     const NONE: Self = Self {
         letters: u8x16::ZERO,
-        capitals: u8x16::ZERO,
-        words: u8x16::ZERO,
-        digits: u8x16::ZERO,
         spaces: u8x16::ZERO,
         escapes: u8x16::ZERO,
         high: u8x16::ZERO,
@@ -69,37 +60,29 @@ impl Sums {
         four: u8x16::ZERO,
     };
 
-    /// Adds a block; `before` is the same text one byte earlier. A mask is 255, which is minus one.
+    /// Adds a block. `inside`: whether the byte before it is of a word. Returns how many words begin, and whether its last
+    /// byte is of one. A mask is 255, which is minus one.
     #[inline]
-    fn add(&mut self, block: u8x16, before: u8x16) {
-        let letters = letters(block);
-        let high = above(block, 0x7f);
-        let inside = letters_or_high(before);
+    fn add(&mut self, block: u8x16, inside: bool) -> (u64, bool) {
+        let letters = within(block | u8x16::splat(0x20), b'a', 26);
+        // The sign of a byte tells what is outside ASCII.
+        let high = block.to_bitmask() & 0xffff;
         self.letters -= letters;
-        self.capitals -= letters & (block & u8x16::splat(0x20)).simd_eq(u8x16::ZERO);
-        self.words -= letters & !inside;
-        self.digits -= within(block, b'0', 10);
         self.spaces -= block.simd_eq(u8x16::splat(b' '));
         self.escapes -= block.simd_eq(u8x16::splat(b'\\'));
-        if high.to_bitmask() != 0 {
-            self.high -= high;
+        if high != 0 {
+            self.high -= above(block, 0x7f);
             self.marked -= within(block, 0xc0, 0x0a);
             self.two -= within(block, 0xca, 0x16);
             self.twice -= block.simd_eq(u8x16::splat(0xe1));
             self.three -= within(block, 0xe0, 0x10);
             self.four -= above(block, 0xef);
         }
+        let letters = letters.to_bitmask() & 0xffff;
+        let words = letters | high;
+        let begins = letters & !(words << 1 | u32::from(inside));
+        (u64::from(begins.count_ones()), words >> 15 == 1)
     }
-}
-
-#[inline]
-fn letters(block: u8x16) -> u8x16 {
-    within(block | u8x16::splat(0x20), b'a', 26)
-}
-
-#[inline]
-fn letters_or_high(block: u8x16) -> u8x16 {
-    letters(block) | above(block, 0x7f)
 }
 
 /// The bytes from `first` on, `count` of them.
@@ -122,38 +105,25 @@ fn total(sums: u8x16) -> u64 {
 pub fn scaled_tokens(text: &[u8]) -> u64 {
     // A byte counts to 255, so the sums are taken before one could overflow.
     const PIECE: usize = 16 * 255;
-    let mut sum = 0u64;
-    let mut last = 0u8;
+    let (mut sum, mut inside) = (0u64, false);
     for piece in text.chunks(PIECE) {
-        let mut sums = Sums::NONE;
-        let mut at = 0usize;
+        let (mut sums, mut words) = (Sums::NONE, 0);
         let (blocks, rest) = piece.as_chunks::<16>();
         for block in blocks {
-            let mut before = [0u8; 16];
-            match at.checked_sub(1).and_then(|start| piece.get(start..)?.first_chunk::<16>()) {
-                Some(earlier) => before = *earlier,
-                None => shift(&mut before, last, block),
-            }
-            sums.add(u8x16::new(*block), u8x16::new(before));
-            at += 16;
+            let (begun, ends_inside) = sums.add(u8x16::new(*block), inside);
+            (words, inside) = (words + begun, ends_inside);
         }
         if !rest.is_empty() {
-            // Padded with zeros, which are taken for signs, and taken off again.
-            let (mut block, mut before) = ([0u8; 16], [0u8; 16]);
+            // Padded with zeros, which are neither letters nor anything else that has a sum.
+            let mut block = [0u8; 16];
             block.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-            let earlier = at.checked_sub(1).and_then(|i| piece.get(i)).copied().unwrap_or(last);
-            shift(&mut before, earlier, &block);
-            sums.add(u8x16::new(block), u8x16::new(before));
+            words += sums.add(u8x16::new(block), inside).0;
         }
-        last = piece.last().copied().unwrap_or(0);
-        let [letters, digits, spaces, escapes, high] =
-            [sums.letters, sums.digits, sums.spaces, sums.escapes, sums.high].map(total);
-        let signs = (piece.len() as u64).saturating_sub(letters + digits + spaces + escapes + high);
+        let [letters, spaces, escapes, high] = [sums.letters, sums.spaces, sums.escapes, sums.high].map(total);
+        let signs = (piece.len() as u64).saturating_sub(letters + spaces + escapes + high);
         let [twice, three] = [sums.twice, sums.three].map(total);
         sum += letters * weight::LETTER
-            + total(sums.capitals) * weight::CAPITAL
-            + total(sums.words) * weight::WORD
-            + digits * weight::DIGIT
+            + words * weight::WORD
             + spaces * weight::SPACE
             + escapes * weight::ESCAPE
             + signs * weight::SIGN
@@ -164,12 +134,6 @@ pub fn scaled_tokens(text: &[u8]) -> u64 {
             + total(sums.four) * weight::FOUR_BYTES;
     }
     sum
-}
-
-/// The block one byte earlier, from the byte before it.
-fn shift(before: &mut [u8; 16], earlier: u8, block: &[u8; 16]) {
-    let from = std::iter::once(earlier).chain(block.iter().copied());
-    before.iter_mut().zip(from).for_each(|(to, from)| *to = from);
 }
 
 /// Tokens of some text.
@@ -236,9 +200,7 @@ mod tests {
         for byte in text {
             let letter = byte.is_ascii_alphabetic();
             sum += match byte {
-                b'A'..=b'Z' => weight::LETTER + weight::CAPITAL,
-                b'a'..=b'z' => weight::LETTER,
-                b'0'..=b'9' => weight::DIGIT,
+                b'A'..=b'Z' | b'a'..=b'z' => weight::LETTER,
                 b' ' => weight::SPACE,
                 b'\\' => weight::ESCAPE,
                 0..0x80 => weight::SIGN,

@@ -1,5 +1,6 @@
 //! A kept answer is given only to whom it belongs, whole, and for as long as the policy says.
 
+use crate::metrics::value;
 use crate::standard::{ask, scripted};
 use pointsman_integration::call::Call;
 use pointsman_integration::deadline::await_true;
@@ -105,16 +106,17 @@ fn the_second_answer_is_the_first_ones_with_a_new_identity_and_costs_nothing() {
             (&audit["model"], &audit["provider"], &audit["task"]),
             (&json!("big"), &json!("openai"), &json!("hosted"))
         );
-        let metrics = gateway.metrics().join("\n");
         let cache_type = if store == Store::Local { "local" } else { "redis" };
-        assert!(
-            metrics.contains(&format!("llm_cache_hits_total{{task=\"hosted\",cache_type=\"{cache_type}\"}}")),
-            "{metrics}"
-        );
-        for name in ["llm_cache_misses_total{", "llm_cache_saved_microusd_total{", "llm_cache_bytes{"] {
-            let is_elsewhere = store == Store::Redis && name == "llm_cache_bytes{";
-            assert!(is_elsewhere || metrics.contains(name), "{name} is not in {metrics}");
+        let metrics = gateway.metrics();
+        for (name, label) in [("hits", ("cache_type", cache_type)), ("misses", ("reason", "absent"))] {
+            let metric = format!("llm_cache_{name}_total");
+            assert!(value(&metrics, &metric, &[("task", "hosted"), label]) >= Some(1), "{metric}: {metrics:?}");
         }
+        let saved =
+            value(&metrics, "llm_cache_saved_microusd_total", &[("task", "hosted"), ("cache_type", cache_type)]);
+        assert!(saved > Some(0), "{metrics:?}");
+        let held = value(&metrics, "llm_cache_bytes", &[]);
+        assert!(store == Store::Redis || held > Some(0), "{metrics:?}");
     }
 }
 
@@ -206,11 +208,8 @@ fn only_requests_for_one_certain_answer_of_a_task_with_a_cache() {
         twice(&seeded, ["miss", "hit"]);
         let refused = gateway.chat("sk-acme", &ask("hosted", "why not"));
         assert_eq!(gateway.audit(refused.trace_id())["cache_reason"], "not_deterministic");
-        let metrics = gateway.metrics().join("\n");
-        assert!(
-            metrics.contains("llm_cache_bypasses_total{task=\"hosted\",reason=\"not_deterministic\"}"),
-            "{metrics}"
-        );
+        let labels = [("task", "hosted"), ("reason", "not_deterministic")];
+        assert!(value(&gateway.metrics(), "llm_cache_bypasses_total", &labels) >= Some(1), "{:?}", gateway.metrics());
     }
 }
 
@@ -521,8 +520,7 @@ fn thousands_of_distinct_answers_stay_below_the_memory_limit() {
             });
         }
     });
-    let bytes =
-        || gateway.metrics().iter().find_map(|line| line.strip_prefix("llm_cache_bytes{} ")?.parse::<u64>().ok());
+    let bytes = || value(&gateway.metrics(), "llm_cache_bytes", &[]);
     assert!(bytes().is_some_and(|bytes| bytes <= limit && bytes > limit / 2), "{:?}", bytes());
     assert_cache(&gateway.chat("sk-acme", &certain("hosted", "fill 0 749")), "hit");
 }

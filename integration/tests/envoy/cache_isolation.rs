@@ -174,6 +174,6 @@ fn no_answer_of_100000_crosses_a_tenant_user_or_permission_boundary() {
         assert!(counts.get(&(task, "hit")).is_some_and(|hits| *hits > 20_000), "{counts:?}");
     }
     assert_eq!(counts.keys().filter(|(_, cache)| *cache != "hit" && *cache != "miss").count(), 0, "{counts:?}");
-    let bytes = gateway.metrics().iter().find_map(|line| line.strip_prefix("llm_cache_bytes{} ")?.parse::<u64>().ok());
+    let bytes = crate::metrics::value(&gateway.metrics(), "llm_cache_bytes", &[]);
     assert!(bytes.is_some_and(|bytes| bytes > 0 && bytes <= 16_777_216), "{bytes:?}");
 }

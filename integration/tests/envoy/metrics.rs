@@ -10,13 +10,13 @@ use serde_json::json;
 const ENVOYS: [&str; 2] = ["pointsman_scope=\"\"", "envoy_cluster_name="];
 
 /// The value of the one series of `metric` with these labels, and no others.
-fn value(lines: &[String], metric: &str, labels: &[(&str, &str)]) -> Option<u64> {
+pub fn value(lines: &[String], metric: &str, labels: &[(&str, &str)]) -> Option<u64> {
     let mut wanted: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
     wanted.sort();
     lines.iter().find_map(|line| {
         let (series, value) = line.rsplit_once(' ')?;
         let (name, labels) = series.trim_end_matches('}').split_once('{')?;
-        let ours = |label: &&str| !ENVOYS.iter().any(|name| label.starts_with(name));
+        let ours = |label: &&str| !label.is_empty() && !ENVOYS.iter().any(|name| label.starts_with(name));
         let mut labels: Vec<_> = labels.split(',').filter(ours).map(str::to_owned).collect();
         labels.sort();
         (name == metric && labels == wanted).then(|| value.parse().ok()).flatten()

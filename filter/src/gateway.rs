@@ -304,8 +304,11 @@ impl HttpContext for Gateway {
     }
 
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        if !matches!(self.phase, Phase::Request) {
-            return if matches!(self.phase, Phase::Pass) { Action::Pause } else { Action::Continue };
+        match self.phase {
+            Phase::Request => {}
+            // It does not go on before it has been decided that it may, whatever body a request without one has.
+            Phase::Waiting | Phase::InLine | Phase::Pass => return Action::Pause,
+            _ => return Action::Continue,
         }
         if let Some(reply) = self.exchange.request_body_size(&self.shared.policy, size) {
             return self.answer(&reply);
@@ -316,7 +319,11 @@ impl HttpContext for Gateway {
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
         remove_all(MapType::HttpRequestTrailers);
         // HTTP/2 trailers end the body without end_of_stream in the body callback.
-        if matches!(self.phase, Phase::Request) { self.dispatch() } else { Action::Continue }
+        match self.phase {
+            Phase::Request => self.dispatch(),
+            Phase::Waiting | Phase::InLine | Phase::Pass => Action::Pause,
+            _ => Action::Continue,
+        }
     }
 
     fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
@@ -433,6 +440,12 @@ impl HttpContext for Gateway {
     }
 
     fn on_log(&mut self) {
+        // Of an answer that broke off, what has passed is known.
+        match &self.phase {
+            Phase::Released(copy) => self.exchange.whole_cut(copy.len()),
+            Phase::Counted(bytes) => self.exchange.whole_cut(*bytes),
+            _ => {}
+        }
         self.release();
         if self.exchange.leads() {
             self.exchange.leave(&mut SharedLoad::default(), host::now_ms());

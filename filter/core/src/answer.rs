@@ -34,6 +34,8 @@ pub enum Answer {
         text_bytes: usize,
         /// Whether the whole body came and was a completion.
         complete: bool,
+        /// Why it broke off after the caller had some of it.
+        error: Option<&'static str>,
     },
     /// A stream.
     Stream(Box<Stream>),
@@ -77,6 +79,7 @@ impl Answer {
     pub fn cut_off(&mut self, why: &'static str, status: u16) {
         match self {
             Self::Stream(stream) => stream.error = Some(why),
+            Self::Whole { text_bytes, error, .. } if *text_bytes > 0 => *error = Some(why),
             // It was held, so the caller has Envoy's own reply instead.
             Self::Whole { .. } | Self::None => *self = Self::Failed { status, code: Some(why) },
             Self::Own { .. } | Self::Failed { .. } => {}
@@ -85,7 +88,7 @@ impl Answer {
 
     /// A whole completion, its body still to come.
     pub fn whole(status: u16) -> Self {
-        Self::Whole { status, usage: None, text_bytes: 0, complete: false }
+        Self::Whole { status, usage: None, text_bytes: 0, complete: false, error: None }
     }
 
     /// A stream, all of it still to come. `hide_usage`: the caller did not ask for the usage chunk. `transcript`: records it.
@@ -107,7 +110,7 @@ impl Answer {
         match self {
             Self::None => Some("no_response"),
             Self::Own { code, .. } | Self::Failed { code, .. } => *code,
-            Self::Whole { complete, .. } => (!complete).then_some("invalid_response"),
+            Self::Whole { complete, error, .. } => error.or((!complete).then_some("invalid_response")),
             Self::Stream(stream) => match stream.error {
                 Some(error) => Some(error),
                 None if !stream.ended => Some("stream_aborted"),
@@ -129,10 +132,14 @@ impl Answer {
     pub fn usage(&self, input_bytes: usize) -> Option<(Usage, bool)> {
         let (usage, text_bytes, any) = match self {
             Self::None | Self::Own { .. } | Self::Failed { .. } => return None,
-            Self::Whole { usage, text_bytes, complete, .. } => (usage, *text_bytes, *complete),
+            Self::Whole { usage, text_bytes, complete, .. } => (usage, *text_bytes, *complete || *text_bytes > 0),
             Self::Stream(stream) => (&stream.usage, stream.text_bytes, stream.first_token_ms.is_some()),
         };
         match usage {
+            // What was seen cannot have taken nothing.
+            Some(usage) if usage.output == 0 && text_bytes > 0 => {
+                Some((Usage { output: Usage::estimate(0, text_bytes).output, ..*usage }, true))
+            }
             Some(usage) => Some((*usage, false)),
             None => any.then(|| (Usage::estimate(input_bytes, text_bytes), true)),
         }
@@ -150,6 +157,13 @@ impl Answer {
             *complete = true;
         }
         Ok(())
+    }
+
+    /// A completion that the caller had begun to receive has broken off, after so many bytes.
+    pub fn whole_cut(&mut self, bytes: usize) {
+        if let Self::Whole { text_bytes, complete: false, .. } = self {
+            *text_bytes = bytes;
+        }
     }
 
     /// The whole body of a completion has passed unread.
@@ -336,6 +350,29 @@ mod tests {
         assert_eq!(usage, Usage { input: 100, cached_input: 0, output: 1 });
         assert_eq!(answer.error_code(), Some("stream_aborted"));
         assert_eq!(answer.time_to_first_token_ms(), Some(3));
+    }
+
+    #[test]
+    fn a_whole_answer_that_breaks_off_is_charged_for_what_had_passed_and_for_nothing_where_it_was_held() {
+        let mut passed = Answer::whole(200);
+        passed.whole_cut(600);
+        passed.cut_off("client_disconnected", 200);
+        assert_eq!(passed.usage(400), Some((Usage { input: 100, cached_input: 0, output: 150 }, true)));
+        assert_eq!((passed.status(), passed.error_code()), (Some(200), Some("client_disconnected")));
+        let mut held = Answer::whole(200);
+        held.cut_off("provider_unreachable", 503);
+        assert_eq!((held.usage(400), held.status()), (None, Some(503)));
+    }
+
+    #[test]
+    fn text_that_a_provider_counts_as_nothing_is_estimated() {
+        let mut answer = Answer::whole(200);
+        let body = br#"{"choices":[{"message":{"role":"assistant","content":"eight by"}}],"usage":{"prompt_tokens":7,"completion_tokens":0}}"#;
+        answer.whole_body(body).unwrap();
+        assert_eq!(answer.usage(0), Some((Usage { input: 7, cached_input: 0, output: 2 }, true)));
+        let mut answer = Answer::whole(200);
+        answer.whole_body(br#"{"choices":[{"message":{"content":"eight by"}}],"usage":{}}"#).unwrap();
+        assert_eq!(answer.usage(40), Some((Usage { input: 10, cached_input: 0, output: 2 }, true)));
     }
 
     #[test]

@@ -157,6 +157,16 @@ impl<'a> ChatRequest<'a> {
         self.body.get(span.clone()).unwrap_or_default()
     }
 
+    /// The most output that a server may take the request to ask for; `None` where it may see no limit. `is_renamed`: whether
+    /// the limit goes to it under the one name that it knows. Otherwise it may know `max_tokens` alone, and heeds either of two.
+    pub fn most_output(&self, is_renamed: bool) -> Option<u64> {
+        match (self.max_tokens, self.max_completion_tokens) {
+            (one, other) if is_renamed => one.into_iter().chain(other).min(),
+            (Some(one), Some(other)) => Some(one.max(other)),
+            (one, _) => one,
+        }
+    }
+
     /// The output limit that the caller asked for: the smaller one where it sent both.
     pub fn asked_output(&self) -> Option<u64> {
         [self.max_tokens, self.max_completion_tokens].into_iter().flatten().min()

@@ -381,6 +381,7 @@ impl Exchange {
         if deadline_ms == Some(0) {
             return Err(Refusal::DeadlinePassed.into());
         }
+        self.check_input(policy, &request)?;
         if let Some(reply) = self.look_up(policy, &request, &plan, shared)? {
             return Err(Denied::Reply(reply));
         }
@@ -535,8 +536,15 @@ impl Exchange {
 
     /// The whole body of a response that was too long to hold has passed.
     pub fn passed_body(&mut self, body: &[u8]) {
-        // What is no completion is known by the record alone: the caller has it already.
-        let _ = self.answer.whole_body(body);
+        // What is no completion is known by the record alone: the caller has it already, and is charged for it.
+        if self.answer.whole_body(body).is_err() {
+            self.answer.whole_cut(body.len());
+        }
+    }
+
+    /// A response that was too long to hold has broken off, after `bytes` of its body.
+    pub fn whole_cut(&mut self, bytes: usize) {
+        self.answer.whole_cut(bytes);
     }
 
     /// The whole body of a response has passed, `bytes` of it, too many to be read: its usage is estimated.

@@ -237,7 +237,7 @@ impl Policy {
 
     /// The output limit that quotas put on a tenant's requests.
     pub fn output_limit_of(&self, tenant: TenantId) -> OutputLimit {
-        self.quota_of(tenant).map_or(OutputLimit::default(), |limits| OutputLimit {
+        self.quota_of(tenant).filter(|limits| !limits.shadow).map_or(OutputLimit::default(), |limits| OutputLimit {
             most: limits.max_output,
             always: limits.bounds_output(),
         })

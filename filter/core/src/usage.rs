@@ -47,7 +47,7 @@ pub fn read(text: &[u8]) -> Result<Completion, InvalidJson> {
     let mut scanner = Scanner::new(text, MAX_DEPTH);
     scanner.object(|s, key| match s.bytes(&key) {
         b"\"usage\"" if s.peek()? == Kind::Object => {
-            found.usage = Some(read_usage(s)?);
+            found.usage = read_usage(s)?;
             Ok(())
         }
         b"\"choices\"" if s.peek()? == Kind::Array => {
@@ -90,11 +90,18 @@ fn text_bytes(s: &mut Scanner, sum: &mut usize) -> Result<(), InvalidJson> {
     }
 }
 
-fn read_usage(s: &mut Scanner) -> Result<Usage, InvalidJson> {
-    let mut usage = Usage::default();
+/// `None` where nothing is counted in it.
+fn read_usage(s: &mut Scanner) -> Result<Option<Usage>, InvalidJson> {
+    let (mut usage, mut counts) = (Usage::default(), false);
     s.object(|s, key| match s.bytes(&key) {
-        b"\"prompt_tokens\"" => tokens(s, &mut usage.input),
-        b"\"completion_tokens\"" => tokens(s, &mut usage.output),
+        b"\"prompt_tokens\"" => {
+            counts = true;
+            tokens(s, &mut usage.input)
+        }
+        b"\"completion_tokens\"" => {
+            counts = true;
+            tokens(s, &mut usage.output)
+        }
         b"\"prompt_tokens_details\"" if s.peek()? == Kind::Object => s.object(|s, key| match s.bytes(&key) {
             b"\"cached_tokens\"" => tokens(s, &mut usage.cached_input),
             _ => s.value().map(drop),
@@ -102,7 +109,7 @@ fn read_usage(s: &mut Scanner) -> Result<Usage, InvalidJson> {
         _ => s.value().map(drop),
     })?;
     usage.cached_input = usage.cached_input.min(usage.input);
-    Ok(usage)
+    Ok(counts.then_some(usage))
 }
 
 /// A count of tokens; what is no count (null, negative, a fraction, absurdly large) counts as the largest plausible

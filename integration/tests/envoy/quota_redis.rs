@@ -5,6 +5,7 @@ use crate::unsteady::at_once;
 use pointsman_integration::call::Call;
 use pointsman_integration::deadline::{await_some, await_true};
 use pointsman_integration::gateway::{Gateway, cluster};
+use pointsman_integration::raw::Connection;
 use pointsman_integration::redis::Redis;
 use pointsman_integration::response::Open;
 use serde_json::{Value, json};
@@ -36,7 +37,7 @@ fn open(gateway: &Gateway, key: &str) -> Open {
 }
 
 fn with_usage(tokens: u64) -> Value {
-    let usage = json!({"usage": {"prompt_tokens": tokens, "completion_tokens": 0}, "content": "done"});
+    let usage = json!({"usage": {"prompt_tokens": tokens - 1, "completion_tokens": 1}, "content": "done"});
     ask("paid", &format!("[[sim:{usage}]]"))
 }
 
@@ -177,4 +178,43 @@ fn a_caller_who_leaves_before_redis_answers_leaves_nothing_reserved() {
     await_true("everything to be given back", || tokens(&gateway, key) == Some((10, 0)));
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(tokens(&gateway, key), Some((10, 0)));
+}
+
+/// Nothing of a request goes upstream before it has been decided, not even where its method should have no body.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_body_does_not_carry_a_waiting_request_past_the_gateway() {
+    let redis = Redis::start();
+    let gateway = start(&redis, "deny", "500ms");
+    let before = gateway.simulator.mark();
+    for framing in
+        ["content-length: 5\r\n\r\nhello", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx: y\r\n\r\n"]
+    {
+        redis.freeze();
+        let head = "GET /v1/usage HTTP/1.1\r\nhost: x\r\nx-api-key: sk-t0\r\nx-pointsman-cluster: vllm\r\n";
+        let answer = Connection::to(gateway.address).send(format!("{head}{framing}")).response();
+        redis.thaw();
+        assert!(answer.status == 503 && answer.text().contains("quota_unavailable"), "{answer:?}");
+        let answer = Connection::to(gateway.address).send(format!("{head}{framing}")).response();
+        assert!(answer.status == 200 && answer.text().contains("tokens_per_day"), "{answer:?}");
+    }
+    assert_eq!(gateway.simulator.requests(before).len(), 0);
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_deadline_that_passes_while_redis_is_asked_leaves_nothing_reserved() {
+    let redis = Redis::start();
+    let gateway = start(&redis, "deny", "5s");
+    assert_eq!(gateway.chat("sk-t0", &with_usage(10)).status, 200);
+    redis.freeze();
+    let late = std::thread::scope(|scope| {
+        let call = Call::chat_json(&with_usage(10)).key("sk-t0").header("x-pointsman-deadline-ms", "100");
+        let late = scope.spawn(|| gateway.send(call));
+        std::thread::sleep(Duration::from_millis(400));
+        redis.thaw();
+        late.join().expect("ends well")
+    });
+    late.assert_refusal(504, "deadline_exceeded");
+    await_true("nothing to be reserved", || tokens(&gateway, "sk-t0") == Some((10, 0)));
 }

@@ -24,8 +24,8 @@ use crate::route::{self, Dropped, Plan};
 pub(super) struct Quota {
     /// What is reserved, until it is settled.
     reserved: Option<Reservation>,
-    /// Whether a degraded model serves.
-    degraded: bool,
+    /// Whether a degraded model serves, outside the day's tokens.
+    spares_day_tokens: bool,
     /// Input tokens by estimate, uncorrected.
     input: Option<u64>,
     /// What decided, and the window.
@@ -70,6 +70,12 @@ impl Quota {
 }
 
 impl Remote {
+    /// Whether Redis may hold something that nobody here has taken over: a question was not answered, or its answer came
+    /// when the request was not to go on any more.
+    fn is_uncertain(&self) -> bool {
+        self.is_waiting || self.is_away || self.used < self.answers.len()
+    }
+
     /// The next answer, or the call that asks for it.
     fn answer(&mut self, bridge: &Bridge, run: &Run) -> Result<(u16, Vec<u8>), Denied> {
         match self.answers.get(self.used) {
@@ -118,9 +124,6 @@ impl Exchange {
         // Where tokens do not matter, they are not counted.
         let matters = output.always || limits.max_input.is_some();
         let input = if matters { demand::input_tokens(request) } else { 0 };
-        if let Some(most) = limits.max_input.filter(|most| input > *most) {
-            return Err(Refusal::TooManyInputTokens(input, most).into());
-        }
         if !limits.counts() {
             return Ok(output);
         }
@@ -152,15 +155,24 @@ impl Exchange {
                     let correction = |id| store.correction(&policy.model(id).name);
                     let models = &degraded.models;
                     let all = demand::worst_cases(policy, limits, request, plan.task, models, input, correction);
-                    let demands: Vec<_> = all.into_iter().map(|(id, amount)| (id, amount.degraded())).collect();
+                    let spared = refused.is_of_days_tokens();
+                    let spare = |amount: Amount| if spared { amount.degraded() } else { amount };
+                    let demands: Vec<_> = all.into_iter().map(|(id, amount)| (id, spare(amount))).collect();
                     let ask = Ask { models: &demands, heed_share: false, ..ask };
-                    if let Ok(grant) = self.ask(policy, limits, &ask, &moment, store)? {
-                        *plan = degraded;
-                        self.granted(grant, plan);
-                        self.quota.degraded = true;
-                        self.quota.verdict = Some((Verdict::Degraded, window));
-                        self.quota.headers.push(("x-pointsman-degraded", window.to_owned()));
-                        return Ok(output);
+                    match self.ask(policy, limits, &ask, &moment, store)? {
+                        Ok(grant) => {
+                            *plan = degraded;
+                            self.granted(grant, plan);
+                            self.quota.spares_day_tokens = spared;
+                            self.quota.verdict = Some((Verdict::Degraded, window));
+                            self.quota.headers.push(("x-pointsman-degraded", window.to_owned()));
+                            return Ok(output);
+                        }
+                        // That is what the caller has to wait for: the other model would serve then.
+                        Err(why) if matches!(refused, Refused::Full(..)) => {
+                            return Err(self.rejected(policy, limits, store, &ask, &moment, &why));
+                        }
+                        Err(_) => {}
                     }
                 }
                 // The other model cannot serve this request. Before the wall that is no reason to refuse it.
@@ -182,6 +194,21 @@ impl Exchange {
             _ => {}
         }
         Err(self.rejected(policy, limits, store, &ask, &moment, &refused))
+    }
+
+    /// Whether the prompt has more input tokens than the tenant may send.
+    pub(super) fn check_input(&mut self, policy: &Policy, request: &ChatRequest) -> Result<(), Denied> {
+        let limits = self.caller.as_ref().and_then(|caller| policy.quota_of(caller.tenant));
+        let Some((limits, most)) = limits.and_then(|limits| Some((limits, limits.max_input?))) else { return Ok(()) };
+        let input = demand::input_tokens(request);
+        if input <= most {
+            return Ok(());
+        }
+        if limits.shadow {
+            self.quota.verdict = Some((Verdict::Shadowed, "max_input_tokens"));
+            return Ok(());
+        }
+        Err(Refusal::TooManyInputTokens(input, most).into())
     }
 
     /// When the request was first looked at: the same, however often it is worked out anew.
@@ -218,8 +245,8 @@ impl Exchange {
             }
         }
         Ok(match policy.counting.failure_mode {
-            FailureMode::Deny => Err(Refused::Unavailable),
-            FailureMode::Allow => Ok(Grant::unheld(reservation)),
+            FailureMode::Deny if !limits.shadow => Err(Refused::Unavailable),
+            FailureMode::Deny | FailureMode::Allow => Ok(Grant::unheld(reservation)),
             FailureMode::Local => {
                 ledger::reserve(store, limits, policy.counting.users, ask, moment).map(|mut grant| {
                     grant.reservation.remote = reservation.remote;
@@ -242,7 +269,7 @@ impl Exchange {
         match self.ask(policy, limits, &ask, &moment, store)? {
             Ok(Grant { reservation, standings, shadowed, .. }) => {
                 self.quota.headers = standing::headers(&standings);
-                self.quota.verdict = shadowed.map(|refused| (Verdict::Shadowed, reason(&refused)));
+                self.shadowed(shadowed);
                 self.quota.reserved = Some(reservation);
                 Ok(())
             }
@@ -276,13 +303,19 @@ impl Exchange {
         if let Some(alerts) = standing::alerts(&crossed) {
             self.quota.headers.push(("x-pointsman-quota-alert", alerts));
         }
-        self.quota.verdict = shadowed.map(|refused| (Verdict::Shadowed, reason(&refused)));
+        self.shadowed(shadowed);
         self.quota.reserved = Some(reservation);
+    }
+
+    fn shadowed(&mut self, refused: Option<Refused>) {
+        if let Some(refused) = refused {
+            self.quota.verdict = Some((Verdict::Shadowed, reason(&refused)));
+        }
     }
 
     /// Whether something is reserved, or may be, so that [`Exchange::settle`] has something to do.
     pub fn has_reserved(&self) -> bool {
-        self.quota.reserved.is_some() || self.quota.remote.is_waiting || self.quota.remote.is_away
+        self.quota.reserved.is_some() || self.quota.remote.is_uncertain()
     }
 
     /// The exchange is over: replaces what is reserved by what was used. Returns what is to be logged, and what Redis has
@@ -295,7 +328,7 @@ impl Exchange {
         let mut reserved = self.quota.reserved.take();
         let remote = std::mem::take(&mut self.quota.remote);
         // What was asked and not answered may have been done.
-        let uncertain = (remote.is_waiting || remote.is_away).then_some(remote.held).flatten();
+        let uncertain = if remote.is_uncertain() { remote.held } else { None };
         let held = reserved.as_mut().and_then(|reserved| reserved.remote.take()).or(uncertain);
         let charge = self.charge(policy).filter(|_| reserved.is_some());
         self.learn(policy, store);
@@ -332,7 +365,7 @@ impl Exchange {
         let (usage, _) = self.usage()?;
         let model = routed.served.map(|served| served.model).or_else(|| routed.plan.models.first().copied())?;
         let used = demand::amount(policy, model, &usage);
-        Some(Charge { model, used: if self.quota.degraded { used.degraded() } else { used } })
+        Some(Charge { model, used: if self.quota.spares_day_tokens { used.degraded() } else { used } })
     }
 
     /// What quotas add to the metrics.

@@ -25,7 +25,8 @@ pub fn input_tokens(request: &ChatRequest) -> u64 {
 fn output_limit(policy: &Policy, request: &ChatRequest, task: Option<TaskId>, id: ModelId, most: Option<u64>) -> u64 {
     let model = policy.model(id);
     let task = task.and_then(|task| policy.task(task).max_output_tokens);
-    [Some(model.max_output_tokens), task, most, request.asked_output()].into_iter().flatten().min().unwrap_or(0)
+    let asked = request.most_output(model.output_param.is_some());
+    [Some(model.max_output_tokens), task, most, asked].into_iter().flatten().min().unwrap_or(0)
 }
 
 /// The worst case of each model. `input`: the estimate; `correction`: what has been learned of a model.
@@ -58,6 +59,19 @@ pub fn amount(policy: &Policy, model: ModelId, usage: &Usage) -> Amount {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_worst_case_is_what_a_server_may_take_the_request_to_ask_for() {
+        let asked = |rest: &str, is_renamed| {
+            let body = format!(r#"{{"messages":[{{"role":"user","content":"x"}}],{rest}}}"#);
+            ChatRequest::parse(body.as_bytes(), 16).unwrap().most_output(is_renamed)
+        };
+        let both = r#""max_tokens":1,"max_completion_tokens":10000"#;
+        assert_eq!((asked(both, false), asked(both, true)), (Some(10_000), Some(1)));
+        let newer = r#""max_completion_tokens":1"#;
+        assert_eq!((asked(newer, false), asked(newer, true)), (None, Some(1)));
+        assert_eq!((asked(r#""max_tokens":5"#, false), asked(r#""n":1"#, true)), (Some(5), None));
+    }
 
     #[test]
     fn an_images_bytes_are_no_tokens_but_each_image_is_some() {

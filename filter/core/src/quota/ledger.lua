@@ -154,6 +154,8 @@ if op == 'settle' then
   for n, s in ipairs(scopes) do
     local own = used
     if s.kind == 2 and n ~= charged then own = {0, 0, 0} end
+    -- A model's own day counts all that it serves.
+    if s.kind == 2 and n == charged then own = {used[1], used[1], used[3]} end
     -- A model that was left out holds nothing.
     if s.kind ~= 2 or n == charged or (holds[n] and holds[n][1] > 0) then
       settle(s, holds[n], own)
@@ -171,6 +173,8 @@ local models = {}
 for i = 1, number() do models[i] = {number(), number(), number(), number()} end
 if kept then return answer({1, 0, 0, 0}) end
 local left_out, shadowed = {}, {0, 0}
+-- A model's own day counts all that it serves.
+local function own(m) return {m[1], m[1], m[3]} end
 local function worst(skip)
   local w = {0, 0, 0}
   for i, m in ipairs(models) do
@@ -210,7 +214,7 @@ for n, s in ipairs(scopes) do
 end
 local first, any_left = 0, false
 for i, m in ipairs(models) do
-  if m[4] > 0 and full(scopes[m[4]], m) then
+  if m[4] > 0 and full(scopes[m[4]], own(m)) then
     left_out[i] = true
     if first == 0 then first = m[4] end
   else
@@ -232,7 +236,7 @@ if tenant > 0 then
   end
 end
 for i, m in ipairs(models) do
-  if m[4] > 0 and not left_out[i] and not wants[m[4]] then wants[m[4]] = m end
+  if m[4] > 0 and not left_out[i] and not wants[m[4]] then wants[m[4]] = own(m) end
 end
 local holds, tolds = {}, {}
 for n, s in ipairs(scopes) do

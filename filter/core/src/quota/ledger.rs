@@ -70,6 +70,18 @@ pub enum Refused {
     Unavailable,
 }
 
+impl Refused {
+    /// Whether it is the day's tokens, of the tenant or its user, that are used up.
+    pub fn is_of_days_tokens(&self) -> bool {
+        let (whose, window) = match self {
+            Self::Full(whose, full) => (whose, full.window),
+            Self::Share(whose, window) => (whose, *window),
+            Self::TooManyUsers | Self::Unavailable => return false,
+        };
+        window == Window::TokensPerDay && !matches!(whose, Scope::Model(_))
+    }
+}
+
 /// What is reserved for one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reservation {
@@ -204,12 +216,15 @@ pub fn reserve(
     }
     let before = grant.clone();
     let mut outcome = Err(Refused::Unavailable);
-    store.update(&tenant_key(ask.tenant), &mut |bytes| {
+    let is_stored = store.update(&tenant_key(ask.tenant), &mut |bytes| {
         let mut next = before.clone();
         let mut scopes = record::decode(bytes);
         outcome = reserve_tenant(&mut scopes, limits, ask, moment, &mut next).map(|()| next);
         outcome.is_ok().then(|| record::encode(scopes.iter()))
     });
+    if outcome.is_ok() && !is_stored {
+        outcome = Err(Refused::Unavailable);
+    }
     if outcome.is_err() {
         cancel_user(store, limits, users, &before.reservation, moment);
     }
@@ -260,7 +275,7 @@ fn reserve_tenant(
         let Some((_, key, windows)) = limits.models.iter().find(|(limited, ..)| limited == id) else { continue };
         let Some(counters) = scope(scopes, key) else { continue };
         counters.advance(windows, moment);
-        if let Some(full) = counters.full(windows, &ask.want(*amount), moment)
+        if let Some(full) = counters.full(windows, &ask.want(amount.of_model()), moment)
             && !grant.full_models.contains(id)
         {
             first_full.get_or_insert(Refused::Full(Scope::Model(*id), full));
@@ -294,9 +309,10 @@ fn reserve_tenant(
             continue;
         }
         let Some(counters) = scope(scopes, key) else { continue };
-        let expires = counters.reserve(windows, amount, ask.lease_ms);
+        let amount = amount.of_model();
+        let expires = counters.reserve(windows, &amount, ask.lease_ms);
         if ask.lease_ms.is_some() {
-            grant.reservation.models.push((*id, *amount, expires));
+            grant.reservation.models.push((*id, amount, expires));
         }
         let standings = counters.standings(windows, moment);
         grant.standings.extend(standings.into_iter().map(|standing| (Scope::Model(*id), standing)));
@@ -316,7 +332,7 @@ fn reserve_user(
     let worst = ask.worst(&[]);
     let before = grant.clone();
     let mut outcome = Err(Refused::Unavailable);
-    store.update(&user_key(ask.tenant, ask.user, users), &mut |bytes| {
+    let is_stored = store.update(&user_key(ask.tenant, ask.user, users), &mut |bytes| {
         let mut next = before.clone();
         let mut scopes = record::decode(bytes);
         for (_, counters) in &mut scopes {
@@ -348,6 +364,10 @@ fn reserve_user(
         outcome = Ok(next);
         Some(record::encode(scopes.iter()))
     });
+    let nothing_to_store = limits.shadow && outcome.as_ref().is_ok_and(|next| next.reservation.user.is_none());
+    if outcome.is_ok() && !is_stored && !nothing_to_store {
+        outcome = Err(Refused::Unavailable);
+    }
     outcome.map(|next| *grant = next)
 }
 
@@ -411,7 +431,7 @@ pub fn settle(
             if let Some(counters) = scope(&mut scopes, key) {
                 counters.advance(windows, moment);
                 let is_charged = charge.is_some_and(|charge| charge.model == *id);
-                let used = if is_charged { used } else { Amount::default() };
+                let used = if is_charged { used.of_model() } else { Amount::default() };
                 counters.settle(windows, held, *expires, &used);
             }
         }

@@ -14,7 +14,7 @@ use crate::redis::{self, Bridge, Failure};
 /// The script.
 pub const SCRIPT: &str = include_str!("ledger.lua");
 /// SHA-1 of the script, by which Redis knows it once it has seen it. A test says what it must be.
-const SCRIPT_SHA1: &str = "ac270c0f23e51d442e3f28be8bb0b4a1b8f7c7fb";
+const SCRIPT_SHA1: &str = "7ff3c420dc0ca1ddd7734321048a382f40ed2b69";
 
 /// Seconds for which a settled reservation is remembered: how long a settlement may be asked again.
 pub const REMEMBERED_S: u64 = 3600;
@@ -200,7 +200,7 @@ pub fn reserved(limits: &Limits, id: &str, ask: &Ask, moment: &Moment, answered:
         let at = (place as usize).checked_sub(1)?;
         let ((scope, windows, _), counters) = (scopes.get(at)?, counters.get(at)?);
         let want = match scope {
-            Scope::Model(id) => ask.models.iter().find(|(known, _)| known == id)?.1,
+            Scope::Model(id) => ask.models.iter().find(|(known, _)| known == id)?.1.of_model(),
             Scope::User | Scope::Tenant => worst(&full_models),
         };
         // Of a request that was let through all the same, the counters are those after it.

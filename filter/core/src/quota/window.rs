@@ -122,6 +122,11 @@ impl Amount {
         }
     }
 
+    /// As the windows of one model count it: all that it serves.
+    pub fn of_model(self) -> Self {
+        Self { day_tokens: self.tokens, ..self }
+    }
+
     /// As a degraded model uses it: outside the day's tokens, which are what is used up.
     pub fn degraded(self) -> Self {
         Self { day_tokens: 0, ..self }

@@ -4,7 +4,7 @@ use crate::gateway::{Gateway, Shared};
 use crate::host;
 use crate::model::ModelStage;
 use crate::unsettled;
-use crate::waiting::{self, Waitable};
+use crate::waiting::{self, Ticking, Waitable};
 use pointsman_core::config::StoreKind;
 use pointsman_core::load::{PluginConfig, plugin_config};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -16,6 +16,8 @@ pub struct Root {
     id: u32,
     /// How often it is called when no request waits, in milliseconds.
     tick_ms: u64,
+    /// Whether requests wait.
+    ticking: Ticking,
     role: Role,
 }
 
@@ -32,7 +34,7 @@ enum Role {
 impl Root {
     /// The context of this id.
     pub fn new(id: u32) -> Self {
-        Self { id, tick_ms: 0, role: Role::default() }
+        Self { id, tick_ms: 0, ticking: Ticking::default(), role: Role::default() }
     }
 }
 
@@ -68,14 +70,14 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        waiting::look(self.id, self.tick_ms);
+        waiting::look(self.id, &self.ticking, self.tick_ms);
         unsettled::send();
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         match &self.role {
             Role::Gateway(shared) if shared.policy().has_cache => {
-                Some(Box::new(Waitable::new(id, Gateway::new(Rc::clone(shared)))))
+                Some(Box::new(Waitable::new(id, Rc::clone(&self.ticking), Gateway::new(Rc::clone(shared)))))
             }
             Role::Gateway(shared) => Some(Box::new(Gateway::new(Rc::clone(shared)))),
             Role::Model { fails_at_end } => Some(Box::new(ModelStage::new(*fails_at_end))),

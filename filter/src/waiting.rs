@@ -7,21 +7,27 @@ use crate::gateway::Gateway;
 use crate::host;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
 /// How often is looked, in milliseconds. Only while anybody waits.
 const TICK_MS: u64 = 5;
 
+/// Whether a root context is called often, because requests of its own wait. A timer is a root context's and ends with it, which
+/// is not before its last request has; so each root looks after its own requests, also while a newer policy has another one.
+pub type Ticking = Rc<Cell<bool>>;
+
 /// A request that can wait.
 pub struct Waitable {
     id: u32,
+    root: Ticking,
     gateway: Rc<RefCell<Gateway>>,
 }
 
 struct Waiter {
     id: u32,
+    root: Ticking,
     gateway: Weak<RefCell<Gateway>>,
 }
 
@@ -32,27 +38,33 @@ struct Queue {
 }
 
 thread_local! {
-    // One for all contexts of a worker: a request may wait longer than its policy is the newest.
+    // One for all contexts of a worker.
     static QUEUE: RefCell<Queue> = RefCell::default();
 }
 
 impl Waitable {
-    /// The request of the context `id`.
-    pub fn new(id: u32, gateway: Gateway) -> Self {
-        Self { id, gateway: Rc::new(RefCell::new(gateway)) }
+    /// The request of the context `id`, which belongs to `root`.
+    pub fn new(id: u32, root: Ticking, gateway: Gateway) -> Self {
+        Self { id, root, gateway: Rc::new(RefCell::new(gateway)) }
     }
 
     /// After anything that may have made it wait.
     fn noted(&self, action: Action) -> Action {
         if self.gateway.borrow().is_in_line() {
-            QUEUE.with_borrow_mut(|queue| {
-                queue.waiting.push(Waiter { id: self.id, gateway: Rc::downgrade(&self.gateway) });
-                if queue.waiting.len() == 1 {
-                    host::set_tick(TICK_MS);
-                }
-            });
+            let gateway = Rc::downgrade(&self.gateway);
+            QUEUE.with_borrow_mut(|queue| queue.wait(Waiter { id: self.id, root: Rc::clone(&self.root), gateway }));
         }
         action
+    }
+}
+
+impl Queue {
+    /// Somebody waits; to be called in the context of that request or of its root.
+    fn wait(&mut self, waiter: Waiter) {
+        if !waiter.root.replace(true) {
+            host::set_tick(TICK_MS);
+        }
+        self.waiting.push(waiter);
     }
 }
 
@@ -70,21 +82,24 @@ impl Waiter {
             if let Some(call) = call {
                 queue.calls.insert(call, self);
             } else if gateway.is_in_line() {
-                queue.waiting.push(self);
+                queue.wait(self);
             }
         });
     }
 }
 
-/// Looks at all who wait. `root`: the context that is called; `tick_ms`: how often it is called when nobody waits, 0 for never.
-pub fn look(root: u32, tick_ms: u64) {
-    let waiting = QUEUE.with_borrow_mut(|queue| std::mem::take(&mut queue.waiting));
-    if waiting.is_empty() {
+/// Looks at all requests of a root context that wait. `root`: that context, which is called; `tick_ms`: how often it is called
+/// when none waits, 0 for never.
+pub fn look(root: u32, ticking: &Ticking, tick_ms: u64) {
+    if !ticking.get() {
         return;
     }
-    waiting.into_iter().for_each(|waiter| waiter.act(Gateway::look));
+    let is_own = |waiter: &mut Waiter| Rc::ptr_eq(&waiter.root, ticking);
+    let own: Vec<_> = QUEUE.with_borrow_mut(|queue| queue.waiting.extract_if(.., is_own).collect());
+    own.into_iter().for_each(|waiter| waiter.act(Gateway::look));
     host::set_context(root);
-    if QUEUE.with_borrow(|queue| queue.waiting.is_empty()) {
+    if QUEUE.with_borrow(|queue| !queue.waiting.iter().any(|waiter| Rc::ptr_eq(&waiter.root, ticking))) {
+        ticking.set(false);
         host::set_tick(tick_ms);
     }
 }
@@ -94,12 +109,7 @@ pub fn answered(root: u32, call: u32, size: usize) -> bool {
     let Some(waiter) = QUEUE.with_borrow_mut(|queue| queue.calls.remove(&call)) else { return false };
     waiter.act(|gateway| gateway.on_http_call_response(call, 0, size, 0));
     host::set_context(root);
-    QUEUE.with_borrow_mut(|queue| {
-        queue.calls.retain(|_, waiter| waiter.gateway.strong_count() > 0);
-        if !queue.waiting.is_empty() {
-            host::set_tick(TICK_MS);
-        }
-    });
+    QUEUE.with_borrow_mut(|queue| queue.calls.retain(|_, waiter| waiter.gateway.strong_count() > 0));
     true
 }
 

@@ -64,6 +64,7 @@ impl<'a> RequestHead<'a> {
             ),
         };
         let mut head = Self::default();
+        let mut trusted = [(tenant_header, None), (user_header, None), (permissions_header, None)];
         for (name, value) in headers {
             match name {
                 b":method" => head.method = value,
@@ -87,16 +88,13 @@ impl<'a> RequestHead<'a> {
                 b"api-key" => head.api_key = head.api_key.or(Some(value)),
                 _ => {}
             }
-            if tenant_header == Some(name) {
-                head.tenant = head.tenant.or(Some(value));
-            }
-            if user_header == Some(name) {
-                head.user = head.user.or(Some(value));
-            }
-            if permissions_header == Some(name) {
-                head.permissions = head.permissions.or(Some(value));
+            for (_, said) in trusted.iter_mut().filter(|(header, _)| *header == Some(name)) {
+                // Said twice it is nobody's word: one of the lines may be the caller's own.
+                *said = Some(if said.is_none() { value } else { b"" });
             }
         }
+        let [(_, tenant), (_, user), (_, permissions)] = trusted;
+        (head.tenant, head.user, head.permissions) = (tenant, user, permissions);
         head
     }
 
@@ -164,4 +162,31 @@ pub fn response_header_passes(name: &[u8]) -> bool {
     matches!(name, b"x-pointsman-model" | b"x-pointsman-attempts")
         || name.first() == Some(&b':')
         || matches!(name, b"content-type" | b"content-length" | b"cache-control" | b"date" | b"retry-after")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn a_trusted_header_that_is_said_twice_is_nobodys_word() {
+        let mut document = fixture::document();
+        document["identity"] =
+            serde_json::json!({"source": "header", "tenant": "x-tenant", "user": "x-user", "permissions": "x-scope"});
+        let policy = crate::load::from_value(&document).unwrap().1;
+        let read = |headers: &[(&str, &str)]| {
+            let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec())).collect();
+            let head = RequestHead::read(&policy, headers.iter().map(|(n, v)| (&**n, &**v)));
+            let text = |value: Option<&[u8]>| value.map(|value| String::from_utf8_lossy(value).into_owned());
+            (head.tenant(&policy, 0).is_ok(), text(head.user()), text(head.permissions()))
+        };
+        let once = [("x-tenant", "acme"), ("x-user", "ann"), ("x-scope", "a")];
+        assert_eq!(read(&once), (true, Some("ann".into()), Some("a".into())));
+        for (at, header) in once.iter().enumerate() {
+            let twice = [&once[..], &[*header]].concat();
+            let (tenant, user, permissions) = read(&twice);
+            assert_eq!([tenant, user.is_some(), permissions.is_some()], [at != 0, at != 1, at != 2], "{header:?}");
+        }
+    }
 }

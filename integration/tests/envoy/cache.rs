@@ -422,6 +422,10 @@ fn a_raised_revision_forgets_hot() {
         let gateway = start(POLICY, store);
         let mut request = certain("hosted", "to be forgotten");
         request["metadata"] = json!({"prompt_id": "invoice", "prompt_version": "3"});
+        // What has other forms, under which a raised revision would not be found, is not kept at all.
+        let mut odd = request.clone();
+        odd["metadata"]["prompt_version"] = json!(3.0);
+        assert_cache(&gateway.chat("sk-acme", &odd), "bypass");
         let other = certain("any", "another task");
         let mut policy = POLICY.to_owned();
         for (from, to, forgets_other) in [

@@ -9,6 +9,7 @@ use pointsman_integration::gateway::{Gateway, cluster};
 use pointsman_integration::redis::Redis;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A request that asks for one certain answer, which takes a while.
 fn slow(mark: &str, ms: u64) -> Value {
@@ -192,4 +193,23 @@ fn two_envoys_share_one_redis() {
     assert_eq!(answer.header("x-pointsman-cache"), Some("hit"));
     assert!(other.simulator.with("shared by two").is_empty());
     assert_eq!(other.chat("sk-other", &request).header("x-pointsman-cache"), Some("miss"));
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn those_who_wait_are_answered_across_a_reload() {
+    let gateway = start(POLICY, Store::Local);
+    let all_but_one = |count: usize| BTreeMap::from([("200 hit".to_owned(), count - 1), ("200 miss".to_owned(), 1)]);
+    std::thread::scope(|scope| {
+        let before = scope.spawn(|| ask_at_once(&gateway, &slow("waits-before", 1500), 20));
+        std::thread::sleep(Duration::from_millis(300));
+        let seen = gateway.process.lines().len();
+        gateway.replace_policy(&POLICY.replacen("acme: {tier: pro,", "acme: {tier: pro, cache_revision: 1,", 1));
+        gateway
+            .process
+            .await_line_after(seen, "policy applied", |line| line.starts_with("policy applied").then_some(()));
+        // These wait while the others still do, and longer than those and their policy are there.
+        assert_eq!(ask_at_once(&gateway, &slow("waits-after", 3500), 20), all_but_one(20));
+        assert_eq!(before.join().expect("ends well"), all_but_one(20));
+    });
 }

@@ -42,8 +42,10 @@ impl Bypass {
 pub enum Sharing<'a> {
     /// Everybody.
     Tenant,
-    /// One end user.
+    /// One end user, as a trusted filter has named it.
     User(&'a [u8]),
+    /// One end user, as the tenant's own application names it.
+    NamedUser(&'a [u8]),
     /// Callers of these permissions.
     Permissions(&'a [u8]),
 }
@@ -53,11 +55,13 @@ pub enum Sharing<'a> {
 pub struct Credentials<'a> {
     /// The end user, by a trusted header.
     pub user: Option<&'a [u8]>,
+    /// Whether the policy has such a header, so that nobody else's word counts.
+    pub names_users: bool,
     /// The permissions, by a trusted header.
     pub permissions: Option<&'a [u8]>,
 }
 
-/// Who shares the answer of this request.
+/// Who shares the answer of this request. `takes`: whether the model is sent a field of this name.
 ///
 /// # Errors
 /// Why it passes the cache by.
@@ -68,6 +72,7 @@ pub fn sharing<'a>(
     data: DataClass,
     control: CacheControl,
     credentials: Credentials<'a>,
+    takes: impl Fn(&str) -> bool,
 ) -> Result<Sharing<'a>, Bypass> {
     if control.no_store {
         return Err(Bypass::NoStore);
@@ -75,15 +80,18 @@ pub fn sharing<'a>(
     if data > task.max_data.unwrap_or(rules.max_data) {
         return Err(Bypass::DataClass);
     }
-    if task.requests == CacheRequests::Deterministic && !is_deterministic(request) {
+    if task.requests == CacheRequests::Deterministic && !is_deterministic(request, takes) {
         return Err(Bypass::NotDeterministic);
     }
     match task.scope {
         CacheScope::Tenant => Ok(Sharing::Tenant),
         CacheScope::User => {
-            // The trusted word counts; where there is none, the tenant's own application names its user.
-            let named = request.user.as_ref().map(|user| user.as_bytes());
-            credentials.user.or(named).filter(|user| !user.is_empty()).map(Sharing::User).ok_or(Bypass::NoUser)
+            let is_named = |user: &&[u8]| !user.is_empty();
+            let sharing = match credentials.names_users {
+                true => credentials.user.filter(is_named).map(Sharing::User),
+                false => request.user.as_ref().map(|user| user.as_bytes()).filter(is_named).map(Sharing::NamedUser),
+            };
+            sharing.ok_or(Bypass::NoUser)
         }
         CacheScope::Permission => {
             let permissions = credentials.permissions.filter(|value| !value.is_empty());
@@ -93,9 +101,9 @@ pub fn sharing<'a>(
 }
 
 /// Whether the caller has asked for one certain answer: `temperature` 0, or a seed.
-fn is_deterministic(request: &ChatRequest) -> bool {
+fn is_deterministic(request: &ChatRequest, takes: impl Fn(&str) -> bool) -> bool {
     let number = |name: &str| {
-        let member = request.member(name).filter(|member| member.value.kind == Kind::Number)?;
+        let member = request.member(name).filter(|_| takes(name)).filter(|member| member.value.kind == Kind::Number)?;
         std::str::from_utf8(request.bytes(&member.value.span)).ok()?.parse::<f64>().ok()
     };
     number("temperature") == Some(0.0) || number("seed").is_some()
@@ -118,7 +126,8 @@ mod tests {
     fn run(task: &TaskRules, more: &str, data: DataClass, who: Credentials) -> Result<String, Bypass> {
         let body = format!(r#"{{"messages":[{{"role":"user","content":"x"}}]{more}}}"#);
         let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
-        sharing(&rules(), task, &request, data, CacheControl::default(), who).map(|sharing| format!("{sharing:?}"))
+        sharing(&rules(), task, &request, data, CacheControl::default(), who, |_| true)
+            .map(|sharing| format!("{sharing:?}"))
     }
 
     #[test]
@@ -154,11 +163,15 @@ mod tests {
         assert_eq!(run(&user, "", DataClass::Public, none), Err(Bypass::NoUser));
         assert_eq!(run(&user, r#","user":"""#, DataClass::Public, none), Err(Bypass::NoUser));
         let named = run(&user, r#","user":"u""#, DataClass::Public, none).unwrap();
-        let trusted = Credentials { user: Some(b"u"), permissions: None };
-        assert_eq!(run(&user, r#","user":"v""#, DataClass::Public, trusted).unwrap(), named);
+        let trusted = Credentials { user: Some(b"u"), names_users: true, permissions: None };
+        let by_header = run(&user, r#","user":"v""#, DataClass::Public, trusted).unwrap();
+        assert!(by_header.starts_with("User(") && named.starts_with("NamedUser("), "{by_header} {named}");
+        // A caller whom the trusted filter does not name is nobody, whatever its body says.
+        let unnamed = Credentials { user: None, ..trusted };
+        assert_eq!(run(&user, r#","user":"u""#, DataClass::Public, unnamed), Err(Bypass::NoUser));
         let permission = task(CacheScope::Permission, CacheRequests::Any);
         assert_eq!(run(&permission, r#","user":"u""#, DataClass::Public, trusted), Err(Bypass::NoPermissions));
-        let may = Credentials { user: None, permissions: Some(b"p") };
+        let may = Credentials { permissions: Some(b"p"), ..none };
         assert!(run(&permission, "", DataClass::Public, may).is_ok());
     }
 
@@ -168,7 +181,7 @@ mod tests {
         let request = ChatRequest::parse(body, 16).unwrap();
         let task = task(CacheScope::Tenant, CacheRequests::Any);
         let control = CacheControl { no_store: true, ..Default::default() };
-        let refused = sharing(&rules(), &task, &request, DataClass::Public, control, Credentials::default());
+        let refused = sharing(&rules(), &task, &request, DataClass::Public, control, Credentials::default(), |_| true);
         assert_eq!(refused, Err(Bypass::NoStore));
     }
 }

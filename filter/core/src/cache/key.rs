@@ -46,6 +46,7 @@ impl Fields<'_> {
         let (scope, who): (&[u8], &[u8]) = match sharing {
             Sharing::Tenant => (b"tenant", b""),
             Sharing::User(user) => (b"user", user),
+            Sharing::NamedUser(user) => (b"named_user", user),
             Sharing::Permissions(permissions) => (b"permission", permissions),
         };
         let data = [*data as u8];
@@ -104,6 +105,7 @@ mod tests {
             user(b""),
             user(b"u"),
             user(b"u\0"),
+            Fields { sharing: Sharing::NamedUser(b"u"), ..FIELDS },
             Fields { sharing: Sharing::Permissions(b"u"), ..FIELDS },
             Fields { task: "extrac", ..FIELDS },
             Fields { data: DataClass::Public, ..FIELDS },

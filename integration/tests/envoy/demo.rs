@@ -25,7 +25,10 @@ fn start(ports: &[u16], log: &Path, directory: Option<&Path>) -> Process {
         ("DEMO_LOG", log.as_os_str()),
     ];
     let (programs, wasm) = (environment::path("POINTSMAN_BIN"), environment::wasm());
-    Process::start(&script("demo.sh"), [programs.as_os_str(), wasm.as_os_str()], &variables, directory)
+    // Whatever runs the tests may ignore Ctrl-C, as a background job of a shell does; no shell can take that back.
+    let demo = script("demo.sh");
+    let arguments = [OsStr::new("--default-signal=INT"), demo.as_os_str(), programs.as_os_str(), wasm.as_os_str()];
+    Process::start(Path::new("env"), arguments, &variables, directory)
 }
 
 /// Runs a command line as a person would paste it.

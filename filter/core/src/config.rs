@@ -4,15 +4,19 @@
 //! Unknown fields are errors. `policies/README.md` documents every field for users; the JSON Schema for editors is
 //! generated from these types.
 
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
 
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
 
+mod cache;
+mod identity;
 mod limit;
+
+pub use cache::{Cache, CacheRequests, CacheScope, CacheStore, TaskCache};
+pub use identity::{Identity, Key};
 use limit::limited_section;
 pub use limit::{FailureMode, LimitSet, Limited, OnExhausted, Quota, StoreKind};
 
@@ -53,69 +57,6 @@ pub struct Config {
     pub tiers: BTreeMap<String, Tier>,
     /// Who may call.
     pub tenants: BTreeMap<String, Tenant>,
-}
-
-/// The source of a caller's identity.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(tag = "source", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Identity {
-    /// `Authorization: Bearer KEY`, `x-api-key: KEY` or `api-key: KEY`, looked up by SHA-256 among the tenants' keys.
-    #[default]
-    ApiKey,
-    /// Headers that a trusted filter before this one sets (jwt_authn, ext_authz). That filter must overwrite or remove
-    /// what the client sent under these names.
-    Header {
-        /// Header that carries the tenant's name, for example `x-jwt-tenant`.
-        tenant: String,
-        /// Header that carries the end user's id; only a hash of it is ever logged.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        user: Option<String>,
-        /// Header that carries what the caller may see, for example a hash of its permissions; the cache keeps answers
-        /// apart by it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        permissions: Option<String>,
-    },
-}
-
-/// All fields of every source. Read in place of the tagged enum, which buffers: its mistakes lose their place, and its
-/// unit variants let unknown fields pass.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct IdentityFields {
-    source: IdentitySource,
-    #[serde(default)]
-    tenant: Option<String>,
-    #[serde(default)]
-    user: Option<String>,
-    #[serde(default)]
-    permissions: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum IdentitySource {
-    ApiKey,
-    Header,
-}
-
-impl<'de> Deserialize<'de> for Identity {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Deserialize::deserialize(deserializer)? {
-            IdentityFields { source: IdentitySource::Header, tenant: Some(tenant), user, permissions } => {
-                Ok(Self::Header { tenant, user, permissions })
-            }
-            IdentityFields { source: IdentitySource::Header, tenant: None, .. } => {
-                Err(de::Error::missing_field("tenant"))
-            }
-            IdentityFields { source: IdentitySource::ApiKey, tenant: None, user: None, permissions: None } => {
-                Ok(Self::ApiKey)
-            }
-            IdentityFields { source: IdentitySource::ApiKey, .. } => Err(de::Error::custom(
-                "the source api_key has no other fields; tenant, user and permissions belong to the source header",
-            )),
-        }
-    }
 }
 
 /// Bounds on a request.
@@ -206,106 +147,6 @@ impl JsonSchema for Time {
             "pattern": "^[0-9]+ ?[a-z]+( ?[0-9]+ ?[a-z]+)*$"
         })
     }
-}
-
-/// The cache of answers.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(default, deny_unknown_fields)]
-pub struct Cache {
-    /// Where answers are kept.
-    pub store: CacheStore,
-    /// Bytes that the local store may hold, its own administration included.
-    pub memory_bytes: u64,
-    /// Bytes of the longest answer that is kept.
-    pub max_entry_bytes: u64,
-    /// The most sensitive class of data that is kept, unless a task says otherwise.
-    pub max_data: DataClass,
-    /// Raised to forget everything.
-    pub revision: u64,
-    /// By prompt and version, like `invoice@3`: raised to forget the answers to it.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub prompt_revisions: BTreeMap<String, u64>,
-    /// Whether texts that Unicode calls equal (NFC) are the same request.
-    pub unicode_nfc: bool,
-    /// How long a request waits for another one with the same question.
-    pub wait: Time,
-    /// Most requests that wait for one answer; what comes beyond asks by itself.
-    pub max_waiting: u32,
-}
-
-impl Default for Cache {
-    fn default() -> Self {
-        Self {
-            store: CacheStore::Local,
-            memory_bytes: 64 << 20,
-            max_entry_bytes: 64 << 10,
-            max_data: DataClass::Internal,
-            revision: 0,
-            prompt_revisions: BTreeMap::new(),
-            unicode_nfc: false,
-            wait: Time(30_000),
-            max_waiting: 1000,
-        }
-    }
-}
-
-/// Where answers are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum CacheStore {
-    /// In the memory of each Envoy.
-    Local,
-    /// In Redis, for many Envoys.
-    Redis,
-}
-
-/// The cache of one task.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct TaskCache {
-    /// How long an answer is good.
-    pub ttl: Time,
-    /// Who shares answers. Never more than one tenant.
-    #[serde(default)]
-    pub scope: CacheScope,
-    /// Which requests.
-    #[serde(default)]
-    pub requests: CacheRequests,
-    /// The most sensitive class of data that is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_data: Option<DataClass>,
-    /// Raised to forget the task's answers.
-    #[serde(default)]
-    pub revision: u64,
-}
-
-/// Who shares answers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum CacheScope {
-    /// All callers of a tenant.
-    #[default]
-    Tenant,
-    /// An end user's own requests.
-    User,
-    /// Callers of a tenant with the same permissions.
-    Permission,
-}
-
-/// Which requests a cache answers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum CacheRequests {
-    /// Those that ask for one certain answer: `temperature` 0, or a `seed`.
-    #[default]
-    Deterministic,
-    /// All.
-    Any,
 }
 
 /// An HTTP bridge to Redis (webdis), as an Envoy cluster that the operator owns.
@@ -558,69 +399,4 @@ limited_section! {
 
 fn default_tenant_data() -> DataClass {
     DataClass::Internal
-}
-
-/// An API key: `"sha256:HEX"`, or `{hash: "sha256:HEX", expires: "2027-01-31T00:00:00Z"}`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key {
-    /// `sha256:` and 64 hexadecimal digits: the SHA-256 of the key's bytes.
-    pub hash: String,
-    /// RFC 3339 time (UTC, `Z`) from which the key is refused.
-    pub expires: Option<String>,
-}
-
-#[derive(Deserialize, Serialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
-struct KeyWithExpiry {
-    /// `sha256:` and 64 hexadecimal digits: the SHA-256 of the key's bytes.
-    #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^sha256:[0-9a-fA-F]{64}$")))]
-    hash: String,
-    /// RFC 3339 time (UTC, `Z`) from which the key is refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    expires: Option<String>,
-}
-
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeyVisitor;
-        impl<'de> Visitor<'de> for KeyVisitor {
-            type Value = Key;
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("\"sha256:HEX\" or {hash: \"sha256:HEX\", expires: TIME}")
-            }
-            fn visit_str<E: de::Error>(self, hash: &str) -> Result<Key, E> {
-                Ok(Key { hash: hash.to_owned(), expires: None })
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Key, A::Error> {
-                let KeyWithExpiry { hash, expires } =
-                    Deserialize::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(Key { hash, expires })
-            }
-        }
-        deserializer.deserialize_any(KeyVisitor)
-    }
-}
-
-impl Serialize for Key {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match &self.expires {
-            None => serializer.serialize_str(&self.hash),
-            Some(_) => KeyWithExpiry { hash: self.hash.clone(), expires: self.expires.clone() }.serialize(serializer),
-        }
-    }
-}
-
-#[cfg(feature = "schema")]
-impl JsonSchema for Key {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Key".into()
-    }
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let with_expiry = generator.subschema_for::<KeyWithExpiry>();
-        schemars::json_schema!({
-            "description": "An API key as SHA-256, alone or with the time from which it is refused.",
-            "anyOf": [{"type": "string", "pattern": "^sha256:[0-9a-fA-F]{64}$"}, with_expiry]
-        })
-    }
 }

@@ -1,0 +1,108 @@
+//! The cache of answers as people write it: the store, and the rules of each task.
+
+use super::{DataClass, Time};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+#[cfg(feature = "schema")]
+use schemars::JsonSchema;
+
+/// The cache of answers.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Cache {
+    /// Where answers are kept.
+    pub store: CacheStore,
+    /// Bytes that the local store may hold, its own administration included.
+    pub memory_bytes: u64,
+    /// Bytes of the longest answer that is kept.
+    pub max_entry_bytes: u64,
+    /// The most sensitive class of data that is kept, unless a task says otherwise.
+    pub max_data: DataClass,
+    /// Raised to forget everything.
+    pub revision: u64,
+    /// By prompt and version, like `invoice@3`: raised to forget the answers to it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub prompt_revisions: BTreeMap<String, u64>,
+    /// Whether texts that Unicode calls equal (NFC) are the same request.
+    pub unicode_nfc: bool,
+    /// How long a request waits for another one with the same question.
+    pub wait: Time,
+    /// Most requests that wait for one answer; what comes beyond asks by itself.
+    pub max_waiting: u32,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            store: CacheStore::Local,
+            memory_bytes: 64 << 20,
+            max_entry_bytes: 64 << 10,
+            max_data: DataClass::Internal,
+            revision: 0,
+            prompt_revisions: BTreeMap::new(),
+            unicode_nfc: false,
+            wait: Time(30_000),
+            max_waiting: 1000,
+        }
+    }
+}
+
+/// Where answers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum CacheStore {
+    /// In the memory of each Envoy.
+    Local,
+    /// In Redis, for many Envoys.
+    Redis,
+}
+
+/// The cache of one task.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TaskCache {
+    /// How long an answer is good.
+    pub ttl: Time,
+    /// Who shares answers. Never more than one tenant.
+    #[serde(default)]
+    pub scope: CacheScope,
+    /// Which requests.
+    #[serde(default)]
+    pub requests: CacheRequests,
+    /// The most sensitive class of data that is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_data: Option<DataClass>,
+    /// Raised to forget the task's answers.
+    #[serde(default)]
+    pub revision: u64,
+}
+
+/// Who shares answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum CacheScope {
+    /// All callers of a tenant.
+    #[default]
+    Tenant,
+    /// An end user's own requests.
+    User,
+    /// Callers of a tenant with the same permissions.
+    Permission,
+}
+
+/// Which requests a cache answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum CacheRequests {
+    /// Those that ask for one certain answer: `temperature` 0, or a `seed`.
+    #[default]
+    Deterministic,
+    /// All.
+    Any,
+}

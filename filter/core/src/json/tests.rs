@@ -1,0 +1,159 @@
+//! Tests of the scanner.
+
+use super::*;
+
+fn scan(text: &[u8]) -> Result<Scanned, InvalidJson> {
+    let mut scanner = Scanner::new(text, 8);
+    let value = scanner.value()?;
+    scanner.finish()?;
+    Ok(value)
+}
+
+#[test]
+fn accepts_and_rejects_exactly_what_serde_json_does() {
+    let long = format!("\"{}\\n{}\"", "a".repeat(40), "é".repeat(40));
+    let cases: &[&[u8]] = &[
+        b"{}",
+        b" [ ] ",
+        b"[1,2]",
+        b"[1,]",
+        b"{\"a\":1,}",
+        b"{\"a\" 1}",
+        b"{a:1}",
+        b"nul",
+        b"null ",
+        b"true false",
+        b"01",
+        b"-",
+        b"-0",
+        b"1.",
+        b"1.5e+3",
+        b"1e",
+        b".5",
+        b"+1",
+        b"\"",
+        b"\"\\",
+        b"\"\\u12\"",
+        b"\"\\u1234\"",
+        b"\"\\x\"",
+        b"\"\t\"",
+        b"\"tab\\t\"",
+        b"\"\x7f\"",
+        b"",
+        b"[",
+        b"[[",
+        b"]",
+        b"{\"a\":{\"b\":[1,{}]}}",
+        b"\xff",
+        b"\"\xff\"",
+        b"\"\xc3\xa9\"",
+        b"\"\xed\xa0\x80\"",
+        b"\"0123456789abcdef\"",
+        b"\"0123456789abcde\"",
+        b"\"0123456789abcd",
+        b"\"0123456789abcde\\",
+        b"\"\0\"",
+        b"\"a\0",
+        b"[\"0123456789abcdef\xff\"]",
+        long.as_bytes(),
+    ];
+    for case in cases {
+        let ours = scan(case).is_ok();
+        let theirs = serde_json::from_slice::<serde_json::Value>(case).is_ok();
+        assert_eq!(ours, theirs, "{:?}", String::from_utf8_lossy(case));
+    }
+}
+
+#[test]
+fn every_truncation_and_every_changed_byte_agrees_with_serde_json() {
+    let text = r#"{"k\u0041\n":[true,false,null,-1.25e-3,"ünïcödé and a long tail of text"],"z":{"y":""}}"#.as_bytes();
+    for cut in 0..text.len() {
+        assert!(scan(&text[..cut]).is_err(), "{cut}");
+        for byte in [0u8, b'"', b'\\', b'{', b',', b'9', 0x80, 0xff, b'u'] {
+            let mut changed = text.to_vec();
+            changed[cut] = byte;
+            let theirs = serde_json::from_slice::<serde_json::Value>(&changed);
+            // A lone surrogate is valid by the grammar; only serde_json, which decodes, refuses it.
+            if let Err(e) = &theirs
+                && e.to_string().contains("surrogate")
+            {
+                continue;
+            }
+            assert_eq!(scan(&changed).is_ok(), theirs.is_ok(), "{cut} {byte}");
+        }
+    }
+}
+
+#[test]
+fn long_strings_of_text_and_escapes_agree_with_serde_json() {
+    let pieces: [&[u8]; 20] = [
+        b"plain text of some length, as in a prompt ",
+        b"a",
+        b"0123456789abcdef",
+        "ünï漢".as_bytes(),
+        b"\\n",
+        b"\\r\\n",
+        b"\\\"",
+        b"\\\\",
+        b"\\\\\\\"",
+        b"\\t\\/\\b\\f",
+        b"\\u00e9",
+        b"\\u6f22",
+        b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde\\",
+        b"n",
+        b"\\x",
+        b"\\",
+        b"\\u12",
+        b"\t",
+        b"\"",
+        b"\xff",
+    ];
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 33) as usize % below
+    };
+    let mut valid = 0;
+    for round in 0..20_000 {
+        let mut text = vec![b'"'];
+        // Half of them have none of the mistakes.
+        let choice = if round % 2 == 0 { 12 } else { pieces.len() };
+        for _ in 0..next(16) {
+            text.extend_from_slice(pieces[next(choice)]);
+        }
+        text.extend_from_slice(&b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"[..next(65)]);
+        text.push(b'"');
+        let theirs = serde_json::from_slice::<String>(&text);
+        match scan(&text) {
+            Ok(value) => {
+                assert!(theirs.is_ok(), "{:?}", String::from_utf8_lossy(&text));
+                assert_eq!(value.span, 0..text.len());
+                valid += 1;
+            }
+            Err(_) => assert!(theirs.is_err(), "{:?}", String::from_utf8_lossy(&text)),
+        }
+    }
+    assert!(valid > 9_000);
+}
+
+#[test]
+fn depth_is_limited_and_the_place_is_told() {
+    assert!(scan(b"[[[[[[[[1]]]]]]]]").is_ok());
+    assert_eq!(scan(b"[[[[[[[[[1]]]]]]]]]"), Err(InvalidJson { at: 8, why: Why::TooDeep }));
+    assert_eq!(scan(&[b'['; 100_000]).unwrap_err().why, Why::TooDeep);
+    assert_eq!(scan(b"{\"a\":").unwrap_err(), InvalidJson { at: 5, why: Why::End });
+    assert_eq!(scan(b"{\"a\":x}").unwrap_err(), InvalidJson { at: 5, why: Why::Unexpected });
+}
+
+#[test]
+fn unquotes_and_quotes() {
+    assert_eq!(unquote(br#""mod\u0065l""#).as_deref(), Some("model"));
+    assert_eq!(unquote(br#""plain""#).as_deref(), Some("plain"));
+    assert_eq!(unquote(br#""\ud800""#), None);
+    assert_eq!(unquote(b"\"\xff\""), None);
+    let mut out = Vec::new();
+    quote_into(&mut out, "a\"b\\c\n\u{1}é");
+    assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), "a\"b\\c\n\u{1}é");
+}

@@ -474,8 +474,5 @@ impl HttpContext for Gateway {
         for (metric, value) in self.exchange.metrics(policy, &failed, now) {
             self.shared.metrics.add(policy, metric, value);
         }
-        for call in self.exchange.parting_calls() {
-            host::call_with_id(&call);
-        }
     }
 }

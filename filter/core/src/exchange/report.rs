@@ -58,7 +58,7 @@ impl Exchange {
         let routed = self.routed.as_ref();
         let failed: Vec<_> =
             self.failed(policy, failed).into_iter().map(|(id, why)| (&*policy.model(id).name, why)).collect();
-        let plan = routed.map(|r| &r.plan).or(self.refused.as_ref());
+        let plan = routed.map(|r| &r.plan).or(self.unsent.as_ref());
         let dropped = plan.map_or(&[][..], |plan| plan.dropped.as_slice());
         let left_out: Vec<_> = dropped.iter().map(|(id, why)| (&*policy.model(*id).name, why.word())).collect();
         let served = routed.and_then(|r| r.served);
@@ -121,7 +121,7 @@ impl Exchange {
             return all;
         }
         let routed = self.routed.as_ref();
-        let task = routed.map(|r| &r.plan).or(self.refused.as_ref()).and_then(|plan| plan.task);
+        let task = routed.map(|r| &r.plan).or(self.unsent.as_ref()).and_then(|plan| plan.task);
         let served = routed.and_then(|r| r.served);
         let tier = self.caller.as_ref().map(|c| policy.tenant(c.tenant).tier);
         let status = self.answer.status().unwrap_or(0);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::fixture;
 use crate::quota::estimate::Correction;
+use crate::request_head::RequestHead;
 use serde_json::Value;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
@@ -200,6 +201,24 @@ fn envoys_own_failure_is_answered_in_the_callers_dialect() {
         other => panic!("{other:?}"),
     }
     assert_eq!(audit(&exchange, &policy, &[])["model"], Value::Null);
+}
+
+#[test]
+fn a_refusal_after_the_plan_was_made_is_audited_with_it() {
+    let policy = fixture::policy();
+    for (started_ms, is_late) in [(0, true), (950, false)] {
+        let mut exchange = Exchange::new(started_ms);
+        let headers = CHAT.iter().chain(&[("x-pointsman-deadline-ms", "500")]);
+        let head = RequestHead::read(&policy, headers.map(|(n, v)| (n.as_bytes(), v.as_bytes())));
+        assert!(matches!(exchange.request_head(&policy, &head), OnRequestHead::AwaitBody));
+        let body = br#"{"model":"code","messages":[{"role":"user","content":"x"}]}"#;
+        match exchange.request_body(&policy, body, &mut Idle) {
+            OnRequestBody::Reply(reply) => assert!(is_late && reply.status == 504, "{reply:?}"),
+            other => assert!(!is_late, "{other:?}"),
+        }
+        let line = audit(&exchange, &policy, &[]);
+        assert_eq!((&line["task"], &line["plan"]), (&Value::from("code"), &Value::from(vec!["big", "small"])));
+    }
 }
 
 #[test]

@@ -1,0 +1,188 @@
+//! The answer as it comes: judged, counted, told to the caller with its headers, or replaced by an honest error.
+
+use super::{Exchange, OnResponseHead, ResponseHead, Routed, Served, Whole};
+use crate::answer::Answer;
+use crate::attempt::{self, OnHead};
+use crate::policy::Policy;
+use crate::provider_error;
+use crate::reply::Reply;
+use crate::usage::Usage;
+
+impl Exchange {
+    /// The response's headers have come.
+    pub fn response_head(&mut self, policy: &Policy, head: &ResponseHead) -> OnResponseHead {
+        let Some(routed) = &mut self.routed else { return OnResponseHead::Own };
+        if matches!(self.answer, Answer::Own { .. }) {
+            return OnResponseHead::Own;
+        }
+        routed.served = match (routed.plan.find(policy, head.model), parse(head.attempts)) {
+            // Nobody has overwritten what the provider may have sent under these names.
+            _ if routed.is_direct => routed.last_attempt(Some((0, 1))),
+            (Some(model), Some(attempts)) => Some(Served { model, attempts, told: true }),
+            _ => routed.last_attempt(head.last_attempt),
+        };
+        let judged = attempt::head(head.status, head.content_type, head.is_encoded, head.end_of_stream);
+        let status = match judged {
+            OnHead::HoldEvent => {
+                let hide_usage = routed.hide_usage;
+                self.answer = Answer::stream(head.status, hide_usage, self.transcript(policy));
+                return OnResponseHead::Stream(self.response_headers(policy));
+            }
+            OnHead::HoldWhole => {
+                self.answer = Answer::whole(head.status);
+                return OnResponseHead::Hold;
+            }
+            OnHead::Pass => head.status,
+            OnHead::Fail(failure) => failure.status,
+        };
+        let cause = provider_error::cause(head.details).map(|why| routed.which_timer(why));
+        routed.failed_as = match judged {
+            OnHead::Fail(failure) => Some(failure.code),
+            _ if cause.is_some() => None,
+            _ => Some(provider_error::status_reason(head.status)),
+        };
+        self.answer = Answer::failed(status, cause);
+        if head.end_of_stream {
+            // The answer that replaces this one has none of its headers.
+            if let Some(served) = self.routed.as_mut().and_then(|routed| routed.served.as_mut()) {
+                served.told = false;
+            }
+            let Whole { headers, replace } = self.whole_body(policy, b"");
+            let (status, body) = replace.unwrap_or((502, Vec::new()));
+            return OnResponseHead::Replace(Reply { status, headers, body, code: None });
+        }
+        OnResponseHead::Hold
+    }
+
+    /// Whether the request went without a model stage, which would have left word of its attempts.
+    pub fn is_direct(&self) -> bool {
+        self.routed.as_ref().is_some_and(|routed| routed.is_direct)
+    }
+
+    /// Whether another model than the plan's first one serves.
+    pub fn is_fallback(&self) -> bool {
+        let routed = self.routed.as_ref();
+        routed.is_some_and(|r| r.served.is_some_and(|s| r.plan.models.first() != Some(&s.model)))
+    }
+
+    /// A chunk of a stream has come. `Some` replaces it.
+    pub fn stream_chunk(&mut self, chunk: &[u8], end_of_stream: bool, now_ms: u64) -> Option<Vec<u8>> {
+        let elapsed = now_ms.saturating_sub(self.started_ms);
+        self.answer.stream_chunk(chunk, end_of_stream, elapsed)
+    }
+
+    /// The whole body of a held response has come.
+    pub fn whole_body(&mut self, policy: &Policy, body: &[u8]) -> Whole {
+        let mut replace = None;
+        if let Err(failure) = self.answer.whole_body(body) {
+            self.answer = Answer::failed(failure.status, None);
+            if let Some(routed) = &mut self.routed {
+                routed.failed_as = Some(failure.code);
+            }
+        } else {
+            self.note_whole(policy, body);
+        }
+        let (mut final_for_caller, mut retry_after) = (false, None);
+        if let Answer::Failed { status, code } = &mut self.answer {
+            let words = provider_error::words(*status, *code, body);
+            *status = words.status;
+            *code = Some(words.code);
+            final_for_caller = !provider_error::may_retry(&words);
+            retry_after = provider_error::retry_after(&words);
+            replace = Some((words.status, words.openai_body()));
+        }
+        let mut headers = self.response_headers(policy);
+        if let Some((usage, _)) = self.usage()
+            && let Some(cost) = self.served_price(policy).map(|price| price.cost(&usage))
+        {
+            headers.push(("x-pointsman-cost-usd", cost.to_decimal()));
+        }
+        if replace.is_some() {
+            headers.push(("content-type", "application/json".to_owned()));
+        }
+        headers.extend(retry_after);
+        if final_for_caller {
+            headers.push(("x-should-retry", "false".to_owned()));
+        }
+        Whole { headers, replace }
+    }
+
+    /// The whole body of a response that was too long to hold has passed.
+    pub fn passed_body(&mut self, body: &[u8]) {
+        // What is no completion is known by the record alone: the caller has it already, and is charged for it.
+        if self.answer.whole_body(body).is_err() {
+            self.answer.whole_cut(body.len());
+        }
+    }
+
+    /// A response that was too long to hold has broken off, after `bytes` of its body.
+    pub fn whole_cut(&mut self, bytes: usize) {
+        self.answer.whole_cut(bytes);
+    }
+
+    /// The whole body of a response has passed, `bytes` of it, too many to be read: its usage is estimated.
+    pub fn whole_uncopied(&mut self, bytes: usize) {
+        self.answer.whole_uncopied(bytes);
+    }
+
+    /// A held response has become too long to hold: send its headers, and then give its whole body to [`Exchange::passed_body`].
+    pub fn release(&mut self, policy: &Policy) -> Vec<(&'static str, String)> {
+        self.response_headers(policy)
+    }
+
+    pub(super) fn served_price<'p>(&self, policy: &'p Policy) -> Option<&'p crate::price::Price> {
+        let served = self.routed.as_ref()?.served?;
+        policy.model(served.model).price.as_ref()
+    }
+
+    /// What is charged, and whether it is an estimate; `None` where nothing is.
+    pub(super) fn usage(&self) -> Option<(Usage, bool)> {
+        // An answer of the cache takes no tokens.
+        if self.saved().is_some() {
+            return Some((Usage::default(), false));
+        }
+        let routed = self.routed.as_ref()?;
+        let (mut usage, estimated) = self.answer.usage(routed.messages_bytes)?;
+        if let Some(input) = self.estimated_input().filter(|_| estimated) {
+            usage.input = input;
+        }
+        Some((usage, estimated))
+    }
+
+    fn response_headers(&self, policy: &Policy) -> Vec<(&'static str, String)> {
+        let mut headers = Vec::with_capacity(8);
+        headers.push(("x-pointsman-cache", self.cache_header().to_owned()));
+        headers.extend(self.quota.headers.iter().cloned());
+        if let Some(Routed { plan, served: Some(served), .. }) = &self.routed {
+            let model = policy.model(served.model);
+            headers.push(("x-pointsman-provider", policy.provider(model.provider).name.to_string()));
+            headers.push(("x-pointsman-fallback", (plan.models.first() != Some(&served.model)).to_string()));
+            if !served.told {
+                headers.push(("x-pointsman-model", model.name.to_string()));
+                headers.push(("x-pointsman-attempts", served.attempts.to_string()));
+            }
+        }
+        headers
+    }
+}
+
+impl Routed {
+    pub(super) fn last_attempt(&self, recorded: Option<(usize, u32)>) -> Option<Served> {
+        let (index, attempts) = recorded?;
+        let model = *self.plan.models.get(index)?;
+        Some(Served { model, attempts: attempts.max(1), told: false })
+    }
+
+    /// Which of its timers ran out, where Envoy knows only that one did.
+    pub(super) fn which_timer(&self, why: &'static str) -> &'static str {
+        match why {
+            "deadline_exceeded" if self.is_direct && self.attempt_ends_first => "attempt_timeout",
+            "first_token_timeout" if !self.stream => "attempt_timeout",
+            other => other,
+        }
+    }
+}
+
+fn parse(number: &[u8]) -> Option<u32> {
+    std::str::from_utf8(number).ok()?.parse().ok()
+}

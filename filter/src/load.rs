@@ -73,9 +73,18 @@ impl Store for SharedLoad {
         })
     }
 
-    fn correct(&mut self, model: &str, correction: Correction) {
-        host::update_shared(&correction_key(model), |_| Some((correction.encode().to_vec(), ())));
-        CORRECTIONS.with_borrow_mut(|known| known.insert(model.to_owned(), (correction, host::now_ms())));
+    fn learn(&mut self, model: &str, estimate: u64, counted: u64) {
+        let known = self.correction(model);
+        if known.learn(estimate, counted) == known {
+            return;
+        }
+        let learned = host::update_shared(&correction_key(model), |record| {
+            let learned = Correction::decode(record).learn(estimate, counted);
+            Some((learned.encode().to_vec(), learned))
+        });
+        if let Some(learned) = learned {
+            CORRECTIONS.with_borrow_mut(|known| known.insert(model.to_owned(), (learned, host::now_ms())));
+        }
     }
 
     fn unique(&mut self) -> u128 {

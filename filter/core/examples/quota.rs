@@ -29,7 +29,7 @@ impl Store for One {
     fn correction(&mut self, _: &str) -> Correction {
         Correction::default()
     }
-    fn correct(&mut self, _: &str, _: Correction) {}
+    fn learn(&mut self, _: &str, _: u64, _: u64) {}
     fn unique(&mut self) -> u128 {
         0
     }

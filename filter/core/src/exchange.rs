@@ -17,11 +17,13 @@ use crate::route::{self, Hints, Load, Plan};
 
 mod admission;
 mod answering;
+mod asked;
 mod cached;
 mod events;
 mod hedge;
 mod quota;
 mod report;
+mod settling;
 #[cfg(test)]
 mod tests;
 
@@ -244,7 +246,10 @@ impl Exchange {
     }
 
     fn refuse(&mut self, refusal: &Refusal) -> Reply {
-        self.reply(Reply::refusal(refusal))
+        let mut reply = Reply::refusal(refusal);
+        // How the quota stands, which is also of interest to a caller who is refused for something else.
+        reply.headers.append(&mut self.quota.headers);
+        self.reply(reply)
     }
 
     fn reply(&mut self, mut reply: Reply) -> Reply {

@@ -9,6 +9,8 @@ pub mod counters;
 pub mod demand;
 pub mod estimate;
 pub mod exhausted;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod ledger;
 pub mod limits;
 pub mod record;

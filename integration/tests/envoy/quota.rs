@@ -10,15 +10,15 @@ use pointsman_integration::response::{Open, Response};
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
-/// Tiers that refuse, with the window that does, and the code.
-const FULL: [(&str, &str, &str); 7] = [
-    ("requests", "requests_per_minute", "rate_limit_exceeded"),
-    ("minute", "tokens_per_minute", "rate_limit_exceeded"),
-    ("tokens", "tokens_per_day", "rate_limit_exceeded"),
-    ("dollars", "budget_usd_per_day", "insufficient_quota"),
-    ("month", "budget_usd_per_month", "insufficient_quota"),
-    ("concurrent", "concurrent", "rate_limit_exceeded"),
-    ("users", "tokens_per_day", "rate_limit_exceeded"),
+/// Tiers that refuse, with the window that does. What is full of requests under way is full for the moment, money too.
+const FULL: [(&str, &str); 7] = [
+    ("requests", "requests_per_minute"),
+    ("minute", "tokens_per_minute"),
+    ("tokens", "tokens_per_day"),
+    ("dollars", "budget_usd_per_day"),
+    ("month", "budget_usd_per_month"),
+    ("concurrent", "concurrent"),
+    ("users", "tokens_per_day"),
 ];
 
 /// Tenants of each tier, so that no test finds a window that another has used.
@@ -30,6 +30,7 @@ fn policy() -> String {
         "minute",
         "tokens",
         "dollars",
+        "wall",
         "month",
         "concurrent",
         "users",
@@ -108,14 +109,18 @@ fn assert_exhausted(answer: &Response, code: &str, name: &str) {
 fn of_500_concurrent_requests_exactly_ten_pass_a_limit_of_ten() {
     for gateway in gateways() {
         for round in 0..EACH - 1 {
-            for (tier, name, code) in FULL {
+            for (tier, name) in FULL {
                 let key = format!("sk-{tier}{round}");
                 let request = hanging("paid", 1);
                 let answers = at_once(500, |_| open(&gateway, &key, &request));
                 let (passed, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
                 assert_eq!(passed.len(), 10, "{tier}, round {round}");
                 let refused: Vec<_> = refused.into_iter().map(Open::finish).collect();
-                assert_exhausted(&refused[0], code, name);
+                assert_exhausted(&refused[0], "rate_limit_exceeded", name);
+                if tier != "requests" {
+                    assert_eq!(refused[0].header("retry-after"), Some("1"), "{:?}", refused[0]);
+                    assert_eq!(refused[0].header("x-should-retry"), None, "{:?}", refused[0]);
+                }
                 assert!(refused.iter().all(|answer| answer.status == 429), "{tier}, round {round}");
                 drop(passed);
                 if tier != "users" {
@@ -358,18 +363,30 @@ fn shadow_refuses_nothing_and_reports_what_it_would_have_refused() {
 fn a_share_of_a_budget_is_reported_once_in_log_metric_and_header() {
     for gateway in gateways() {
         let key = "sk-degrading1";
-        for _ in 0..3 {
-            gateway.audit(gateway.chat(key, &with_usage("paid", 1000, 1100)).trace_id());
+        let ask = |input| {
+            let answer = gateway.chat(key, &with_usage("paid", input, 100));
+            gateway.audit(answer.trace_id());
             await_true("everything to be settled", || {
                 window(&gateway, key, "budget_usd_per_day")["reserved"].as_f64() == Some(0.0)
             });
-        }
-        let headers: Vec<_> = (0..3)
-            .filter_map(|_| {
-                gateway.chat(key, &with_usage("paid", 1, 1)).header("x-pointsman-quota-alert").map(str::to_owned)
-            })
-            .collect();
-        assert!(headers.len() <= 1 && headers.iter().all(|value| value == "budget_usd_per_day=10%"), "{headers:?}");
+            (answer.status, answer.header("x-pointsman-quota-alert").map(str::to_owned))
+        };
+        // The first one crosses a tenth; the second one is told.
+        let told = Some("budget_usd_per_day=10%".to_owned());
+        let all: Vec<_> = [2000, 1000, 1000, 1, 1].into_iter().map(ask).collect();
+        assert_eq!(all, [(200, None), (200, told), (200, None), (200, None), (200, None)]);
+        // Where it crosses all there is, the one that is refused is told, once.
+        let key = "sk-wall0";
+        let ask = || {
+            let answer = gateway.chat(key, &with_usage("paid", 100_000, 4000));
+            gateway.audit(answer.trace_id());
+            await_true("everything to be settled", || {
+                window(&gateway, key, "budget_usd_per_day")["reserved"].as_f64() == Some(0.0)
+            });
+            (answer.status, answer.header("x-pointsman-quota-alert").map(str::to_owned))
+        };
+        let told = Some("budget_usd_per_day=50%".to_owned());
+        assert_eq!([ask(), ask(), ask()], [(200, None), (429, told), (429, None)]);
         let lines = gateway.process.lines();
         let said = lines.iter().filter(|line| line.contains("tenant degrading1 has used 10.0 % of budget_usd_per_day"));
         assert_eq!(said.count(), 1);

@@ -1,20 +1,19 @@
-//! The exchange's dealings with quotas: it reserves before the request goes out, and settles when all is over.
+//! The exchange's dealings with quotas before the request goes out: it reserves the worst case, or says what there is instead.
 
+use super::asked::Asked;
 use super::{Denied, Exchange, OnRequestBody};
 use crate::call::Answered;
 use crate::canonical::OutputLimit;
 use crate::chat_request::ChatRequest;
 use crate::config::{FailureMode, StoreKind};
-use crate::metrics::Metric;
-use crate::policy::{ModelId, Policy, TenantId};
+use crate::policy::{ModelId, Policy};
+use crate::quota::estimate::Correction;
 use crate::quota::exhausted::{exhausted, reason};
-use crate::quota::ledger::{self, Ask, Charge, Grant, Refused, Reservation, Scope, Settled, Store};
+use crate::quota::ledger::{self, Ask, Grant, Refused, Reservation, Settled, Store};
 use crate::quota::limits::{Exhaustion, Limits, ScopeKey};
-use crate::quota::remote::{self, Held, Run};
-use crate::quota::unsettled::{self, Unsettled};
-use crate::quota::window::{Amount, Moment, Standing};
+use crate::quota::remote;
+use crate::quota::window::{Amount, Moment};
 use crate::quota::{demand, standing};
-use crate::redis::Bridge;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::route::{self, Dropped, Plan};
@@ -23,77 +22,41 @@ use crate::route::{self, Dropped, Plan};
 #[derive(Debug, Default)]
 pub(super) struct Quota {
     /// What is reserved, until it is settled.
-    reserved: Option<Reservation>,
+    pub(super) reserved: Option<Reservation>,
     /// Whether a degraded model serves, outside the day's tokens.
-    spares_day_tokens: bool,
+    pub(super) spares_day_tokens: bool,
     /// Input tokens by estimate, uncorrected.
-    input: Option<u64>,
+    pub(super) input: Option<u64>,
+    /// Whether a correction can be learned from that estimate.
+    pub(super) is_telling: bool,
+    /// What had been learned when it was first asked: however often the request is worked out anew, it asks for the same.
+    corrections: Vec<(ModelId, Correction)>,
     /// What decided, and the window.
     pub(super) verdict: Option<(Verdict, &'static str)>,
     /// Headers for the caller.
     pub(super) headers: Vec<(&'static str, String)>,
-    settled: Settled,
-    remote: Remote,
-}
-
-/// What was asked of Redis. Questions are asked one by one, and with each answer the request is worked out anew from its
-/// start: the same questions come in the same order.
-#[derive(Debug, Default)]
-struct Remote {
-    /// The reservation's id, the moment of the first question, and what may be reserved.
-    began: Option<(String, Moment)>,
-    held: Option<Held>,
-    /// The answers so far, and how many of them have been used this time.
-    answers: Vec<(u16, Vec<u8>)>,
-    used: usize,
-    /// Whether a question has not been answered yet.
-    is_waiting: bool,
-    /// Whether the last question had the whole script.
-    had_script: bool,
-    /// Whether Redis did not answer a question, so that nobody knows what it did.
-    is_away: bool,
-    /// How the windows of a request that was refused stand.
-    standings: Vec<(Scope, Standing)>,
+    pub(super) settled: Settled,
+    pub(super) asked: Asked,
 }
 
 impl Quota {
     /// Takes the answer to the question that waits for one; `false` if none does.
     pub(super) fn take_answer(&mut self, answered: &Answered) -> bool {
-        let remote = &mut self.remote;
-        let waited = std::mem::take(&mut remote.is_waiting);
-        if waited {
-            remote.answers.push((answered.status, answered.body.to_vec()));
-            (remote.used, remote.is_away) = (0, false);
-        }
-        waited
-    }
-}
-
-impl Remote {
-    /// Whether Redis may hold something that nobody here has taken over: a question was not answered, or its answer came
-    /// when the request was not to go on any more.
-    fn is_uncertain(&self) -> bool {
-        self.is_waiting || self.is_away || self.used < self.answers.len()
+        self.asked.take_answer(answered)
     }
 
-    /// The next answer, or the call that asks for it.
-    fn answer(&mut self, bridge: &Bridge, run: &Run) -> Result<(u16, Vec<u8>), Denied> {
-        match self.answers.get(self.used) {
-            Some((status, body)) if remote::is_unknown(&Answered { status: *status, body }) && !self.had_script => {
-                self.answers.truncate(self.used);
-                self.had_script = true;
-                self.is_waiting = true;
-                Err(Denied::Call(run.call(bridge, false)))
-            }
-            Some(answer) => {
-                self.used += 1;
-                Ok(answer.clone())
-            }
-            None => {
-                (self.is_waiting, self.had_script) = (true, false);
-                Err(Denied::Call(run.call(bridge, true)))
-            }
+    /// Input tokens by estimate, which are counted once.
+    fn input(&mut self, request: &ChatRequest) -> u64 {
+        *self.input.get_or_insert_with(|| demand::input_tokens(request))
+    }
+
+    fn correction(&mut self, policy: &Policy, store: &mut dyn Store, id: ModelId) -> Correction {
+        if let Some((_, known)) = self.corrections.iter().find(|(known, _)| *known == id) {
+            return *known;
         }
+        let correction = store.correction(&policy.model(id).name);
+        self.corrections.push((id, correction));
+        correction
     }
 }
 
@@ -121,21 +84,17 @@ impl Exchange {
         let Some(caller) = &self.caller else { return Err(Refusal::Internal.into()) };
         let Some(limits) = policy.quota_of(caller.tenant) else { return Ok(OutputLimit::default()) };
         let output = policy.output_limit_of(caller.tenant);
-        // Where tokens do not matter, they are not counted.
-        let matters = output.always || limits.max_input.is_some();
-        let input = if matters { demand::input_tokens(request) } else { 0 };
         if !limits.counts() {
             return Ok(output);
         }
-        let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
         let (tenant, user) = (caller.tenant, caller.user.as_ref().map_or(ANONYMOUS, |user| user.0));
+        // Where tokens do not matter, they are not counted.
+        let matters = limits.bounds_output();
+        let input = if matters { self.quota.input(request) } else { 0 };
+        self.quota.is_telling = matters && demand::is_telling(request);
+        let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
         let moment = self.moment(policy, store);
-        self.quota.input = matters.then_some(input);
-        let mut worst = |models: &[ModelId]| {
-            let correction = |id| store.correction(&policy.model(id).name);
-            demand::worst_cases(policy, limits, request, plan.task, models, input, correction)
-        };
-        let demands = worst(&plan.models);
+        let demands = self.worst_cases(policy, limits, request, plan, input, store);
         let lease_ms = Some(resilience.lease_ms());
         let name = &*policy.tenant(tenant).name;
         let ask = Ask { tenant: name, user: &user, models: &demands, lease_ms, heed_share: true };
@@ -147,14 +106,10 @@ impl Exchange {
             Err(refused) => refused,
         };
         let window = reason(&refused);
-        let is_calendar = matches!(&refused, Refused::Share(..))
-            || matches!(&refused, Refused::Full(_, full) if full.window.is_calendar());
         match &limits.on_exhausted {
-            Exhaustion::Degrade(model) if is_calendar => {
+            Exhaustion::Degrade(model) if refused.is_of_calendar() => {
                 if let Some(degraded) = route::degraded(policy, plan, request, *model) {
-                    let correction = |id| store.correction(&policy.model(id).name);
-                    let models = &degraded.models;
-                    let all = demand::worst_cases(policy, limits, request, plan.task, models, input, correction);
+                    let all = self.worst_cases(policy, limits, request, &degraded, input, store);
                     let spared = refused.is_of_days_tokens();
                     let spare = |amount: Amount| if spared { amount.degraded() } else { amount };
                     let demands: Vec<_> = all.into_iter().map(|(id, amount)| (id, spare(amount))).collect();
@@ -187,20 +142,38 @@ impl Exchange {
                     }
                 }
             }
-            Exhaustion::Template(text) if is_calendar => {
+            // The policy's words are about a window that is used up: they would be wrong of one that is only full.
+            Exhaustion::Template(text) if refused.is_of_calendar() && !refused.is_momentary() => {
                 self.quota.verdict = Some((Verdict::Template, window));
-                return Err(Denied::Reply(Reply::template(text, request.stream, window, moment.now_ms)));
+                self.tell_standings(policy, limits, store, &ask, &moment);
+                let mut reply = Reply::template(text, request.stream, window, moment.now_ms);
+                reply.headers.append(&mut self.quota.headers);
+                return Err(Denied::Reply(reply));
             }
             _ => {}
         }
         Err(self.rejected(policy, limits, store, &ask, &moment, &refused))
     }
 
+    /// The worst case of each model of a plan.
+    fn worst_cases(
+        &mut self,
+        policy: &Policy,
+        limits: &Limits,
+        request: &ChatRequest,
+        plan: &Plan,
+        input: u64,
+        store: &mut dyn Store,
+    ) -> Vec<(ModelId, Amount)> {
+        let correction = |id| self.quota.correction(policy, store, id);
+        demand::worst_cases(policy, limits, request, plan.task, &plan.models, input, correction)
+    }
+
     /// Whether the prompt has more input tokens than the tenant may send.
     pub(super) fn check_input(&mut self, policy: &Policy, request: &ChatRequest) -> Result<(), Denied> {
         let limits = self.caller.as_ref().and_then(|caller| policy.quota_of(caller.tenant));
         let Some((limits, most)) = limits.and_then(|limits| Some((limits, limits.max_input?))) else { return Ok(()) };
-        let input = demand::input_tokens(request);
+        let input = self.quota.input(request);
         if input <= most {
             return Ok(());
         }
@@ -213,7 +186,7 @@ impl Exchange {
 
     /// When the request was first looked at: the same, however often it is worked out anew.
     fn moment(&mut self, policy: &Policy, store: &mut dyn Store) -> Moment {
-        let known = self.quota.remote.began.as_ref().map(|(_, moment)| *moment);
+        let known = self.quota.asked.began.as_ref().map(|(_, moment)| *moment);
         known.unwrap_or_else(|| Moment::new(&policy.counting.zone, store.now_ms()))
     }
 
@@ -229,19 +202,20 @@ impl Exchange {
         let (StoreKind::Redis, Some(bridge)) = (policy.counting.store, &policy.redis) else {
             return Ok(ledger::reserve(store, limits, policy.counting.users, ask, moment));
         };
-        let remote = &mut self.quota.remote;
-        let (id, _) = remote.began.get_or_insert_with(|| (format!("{:032x}", store.unique()), *moment));
+        let asked = &mut self.quota.asked;
+        let (id, _) = asked.began.get_or_insert_with(|| (format!("{:032x}", store.unique()), *moment));
         let id = id.clone();
         let reservation = Reservation::remote(ask, &id);
-        remote.held.clone_from(&reservation.remote);
-        if !remote.is_away {
-            let (status, body) = remote.answer(bridge, &remote::reserve(limits, &id, ask, moment))?;
-            match remote::reserved(limits, &id, ask, moment, &Answered { status, body: &body }) {
-                Ok((verdict, standings)) => {
-                    remote.standings = standings;
+        asked.held.clone_from(&reservation.remote);
+        if !asked.is_away {
+            let (status, body) = asked.answer(bridge, &remote::reserve(limits, &id, ask, moment))?;
+            let answered = Answered { status, body: &body };
+            match remote::reserved(limits, &policy.counting.zone, &id, ask, &answered) {
+                Ok((verdict, view)) => {
+                    asked.view.add(view);
                     return Ok(verdict);
                 }
-                Err(_) => remote.is_away = true,
+                Err(_) => asked.is_away = true,
             }
         }
         Ok(match policy.counting.failure_mode {
@@ -267,10 +241,8 @@ impl Exchange {
         let demands = [(model, Amount::new(0, 0))];
         let ask = Ask { tenant: name, user: &user, models: &demands, lease_ms: None, heed_share: false };
         match self.ask(policy, limits, &ask, &moment, store)? {
-            Ok(Grant { reservation, standings, shadowed, .. }) => {
-                self.quota.headers = standing::headers(&standings);
-                self.shadowed(shadowed);
-                self.quota.reserved = Some(reservation);
+            Ok(grant) => {
+                self.take(grant);
                 Ok(())
             }
             Err(refused) => Err(self.rejected(policy, limits, store, &ask, &moment, &refused)),
@@ -287,101 +259,45 @@ impl Exchange {
         refused: &Refused,
     ) -> Denied {
         self.quota.verdict = Some((Verdict::Rejected, reason(refused)));
-        let standings = match policy.counting.store {
-            StoreKind::Local => ledger::look(store, limits, policy.counting.users, ask, moment),
-            StoreKind::Redis => std::mem::take(&mut self.quota.remote.standings),
-        };
-        let headers = standing::headers(&standings);
-        Refusal::Quota(Box::new(exhausted(policy, refused, headers))).into()
+        self.tell_standings(policy, limits, store, ask, moment);
+        Refusal::Quota(Box::new(exhausted(policy, refused))).into()
     }
 
-    fn granted(&mut self, grant: Grant, plan: &mut Plan) {
-        let Grant { reservation, full_models, standings, crossed, shadowed } = grant;
+    /// Puts into the headers how the windows of a request stand that is not let through.
+    fn tell_standings(&mut self, policy: &Policy, limits: &Limits, store: &mut dyn Store, ask: &Ask, moment: &Moment) {
+        let asked = &mut self.quota.asked;
+        let is_local = match policy.counting.store {
+            StoreKind::Local => true,
+            StoreKind::Redis => asked.is_away && policy.counting.failure_mode == FailureMode::Local,
+        };
+        let mut view = std::mem::take(&mut asked.view);
+        if is_local {
+            view.add(ledger::view(store, limits, policy.counting.users, ask, moment));
+        }
+        self.quota.headers = standing::headers(&view.standings, &view.crossed);
+    }
+
+    fn granted(&mut self, mut grant: Grant, plan: &mut Plan) {
+        let full_models = std::mem::take(&mut grant.full_models);
         plan.models.retain(|id| !full_models.contains(id));
         plan.dropped.extend(full_models.into_iter().map(|id| (id, Dropped::Quota)));
-        self.quota.headers = standing::headers(&standings);
-        if let Some(alerts) = standing::alerts(&crossed) {
-            self.quota.headers.push(("x-pointsman-quota-alert", alerts));
-        }
-        self.shadowed(shadowed);
-        self.quota.reserved = Some(reservation);
+        self.take(grant);
     }
 
-    fn shadowed(&mut self, refused: Option<Refused>) {
-        if let Some(refused) = refused {
+    fn take(&mut self, grant: Grant) {
+        // What an earlier question was told is told to nobody again.
+        let mut crossed = std::mem::take(&mut self.quota.asked.view).crossed;
+        crossed.extend(grant.crossed);
+        self.quota.headers = standing::headers(&grant.standings, &crossed);
+        if let Some(refused) = grant.shadowed {
             self.quota.verdict = Some((Verdict::Shadowed, reason(&refused)));
         }
-    }
-
-    /// Whether something is reserved, or may be, so that [`Exchange::settle`] has something to do.
-    pub fn has_reserved(&self) -> bool {
-        self.quota.reserved.is_some() || self.quota.remote.is_uncertain()
-    }
-
-    /// The exchange is over: replaces what is reserved by what was used. Returns what is to be logged, and what Redis has
-    /// to be told.
-    pub fn settle(&mut self, policy: &Policy, store: &mut dyn Store) -> (Vec<String>, Option<Unsettled>) {
-        let Some((tenant, limits)) = self.caller.as_ref().and_then(|c| Some((c.tenant, policy.quota_of(c.tenant)?)))
-        else {
-            return (Vec::new(), None);
-        };
-        let mut reserved = self.quota.reserved.take();
-        let remote = std::mem::take(&mut self.quota.remote);
-        // What was asked and not answered may have been done.
-        let uncertain = if remote.is_uncertain() { remote.held } else { None };
-        let held = reserved.as_mut().and_then(|reserved| reserved.remote.take()).or(uncertain);
-        let charge = self.charge(policy).filter(|_| reserved.is_some());
-        self.learn(policy, store);
-        let moment = Moment::new(&policy.counting.zone, store.now_ms());
-        let mut lines = Vec::new();
-        if let Some(reserved) = &reserved {
-            let settled = ledger::settle(store, limits, policy.counting.users, reserved, charge, &moment);
-            lines = unsettled::lines(&policy.tenant(tenant).name, &settled.crossed);
-            self.quota.settled = settled;
-        }
-        (lines, held.map(|held| Unsettled { tenant, held, charge, moment }))
-    }
-
-    /// Compares the estimate with what the provider counted.
-    fn learn(&self, policy: &Policy, store: &mut dyn Store) {
-        let served = self.routed.as_ref().and_then(|routed| routed.served);
-        if let (Some(input), Some(served), Some((usage, false))) = (self.quota.input, served, self.usage()) {
-            let name = &policy.model(served.model).name;
-            let known = store.correction(name);
-            let learned = known.learn(input, usage.input);
-            if known.differs(learned) {
-                store.correct(name, learned);
-            }
-        }
+        self.quota.reserved = Some(grant.reservation);
     }
 
     /// The input of a request whose provider did not count it.
     pub(super) fn estimated_input(&self) -> Option<u64> {
         self.quota.input
-    }
-
-    fn charge(&self, policy: &Policy) -> Option<Charge> {
-        let routed = self.routed.as_ref()?;
-        let (usage, _) = self.usage()?;
-        let model = routed.served.map(|served| served.model).or_else(|| routed.plan.models.first().copied())?;
-        let used = demand::amount(policy, model, &usage);
-        Some(Charge { model, used: if self.quota.spares_day_tokens { used.degraded() } else { used } })
-    }
-
-    /// What quotas add to the metrics.
-    pub(super) fn quota_metrics(&self, tenant: TenantId, all: &mut Vec<(Metric, u64)>) {
-        if let Some((verdict, reason)) = self.quota.verdict {
-            all.push((
-                match verdict {
-                    Verdict::Rejected => Metric::QuotaRejections { tenant, reason },
-                    Verdict::Degraded => Metric::QuotaDegraded { tenant, reason },
-                    Verdict::Template => Metric::QuotaTemplates { tenant, reason },
-                    Verdict::Shadowed => Metric::QuotaShadowed { tenant, reason },
-                },
-                1,
-            ));
-        }
-        unsettled::count(tenant, &self.quota.settled, all);
     }
 
     /// `GET /v1/usage`: how the tenant's windows stand.
@@ -391,25 +307,28 @@ impl Exchange {
         let limits = policy.quota_of(caller.tenant).filter(|limits| limits.counts());
         let moment = self.moment(policy, store);
         let ask = Ask { tenant, user: &user, models: &[], lease_ms: None, heed_share: false };
-        let standings = match (limits, policy.counting.store, &policy.redis) {
-            (None, ..) => Vec::new(),
+        let (standings, now_ms) = match (limits, policy.counting.store, &policy.redis) {
+            (None, ..) => (Vec::new(), moment.now_ms),
             (Some(limits), StoreKind::Redis, Some(bridge)) => {
-                let (status, body) = match self.quota.remote.answer(bridge, &remote::look(limits, &ask, &moment)) {
+                let (status, body) = match self.quota.asked.answer(bridge, &remote::look(limits, &ask, &moment)) {
                     Ok(answer) => answer,
                     Err(Denied::Call(call)) => return OnRequestBody::Call(call),
                     Err(Denied::Refusal(_) | Denied::Reply(_) | Denied::Wait) => (503, Vec::new()),
                 };
-                match remote::looked(limits, &ask, &moment, &Answered { status, body: &body }) {
-                    Ok(standings) => standings,
+                match remote::looked(limits, &policy.counting.zone, &ask, &Answered { status, body: &body }) {
+                    Ok(looked) => looked,
                     Err(_) => {
-                        let away = exhausted(policy, &Refused::Unavailable, Vec::new());
+                        let away = exhausted(policy, &Refused::Unavailable);
                         return OnRequestBody::Reply(self.refuse(&Refusal::Quota(Box::new(away))));
                     }
                 }
             }
-            (Some(limits), ..) => ledger::look(store, limits, policy.counting.users, &ask, &moment),
+            (Some(limits), ..) => (ledger::look(store, limits, policy.counting.users, &ask, &moment), moment.now_ms),
         };
-        let body = standing::usage(policy, tenant, &standings, moment.now_ms);
+        let body = standing::usage(policy, tenant, &standings, now_ms);
         OnRequestBody::Reply(self.reply(Reply::json(body)))
     }
 }
+
+#[cfg(test)]
+mod tests;

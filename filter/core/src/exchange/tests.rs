@@ -41,7 +41,7 @@ impl crate::quota::ledger::Store for Idle {
     fn correction(&mut self, _: &str) -> Correction {
         Correction::default()
     }
-    fn correct(&mut self, _: &str, _: Correction) {}
+    fn learn(&mut self, _: &str, _: u64, _: u64) {}
     fn unique(&mut self) -> u128 {
         1
     }

@@ -14,6 +14,8 @@ pub struct Zone {
 pub struct Period {
     /// Its number: later periods have higher ones.
     pub number: u32,
+    /// When it begins, in milliseconds since the Unix epoch.
+    pub begins_ms: u64,
     /// When the next one begins, in milliseconds since the Unix epoch.
     pub ends_ms: u64,
 }
@@ -53,14 +55,17 @@ impl Zone {
     /// The day that holds this time (milliseconds since the Unix epoch).
     pub fn day(&self, now_ms: u64) -> Period {
         let day = self.local(now_ms).div_euclid(DAY);
-        Period { number: clamp(day), ends_ms: self.reaches(now_ms, (day + 1) * DAY) }
+        // A day has 25 hours at the most.
+        let begins_ms = self.reaches(now_ms.saturating_sub(26 * 3_600_000), day * DAY);
+        Period { number: clamp(day), begins_ms, ends_ms: self.reaches(now_ms, (day + 1) * DAY) }
     }
 
     /// The calendar month that holds this time.
     pub fn month(&self, now_ms: u64) -> Period {
         let (year, month) = year_and_month(self.local(now_ms).div_euclid(DAY));
         let next = if month == 12 { first_day(year + 1, 1) } else { first_day(year, month + 1) };
-        Period { number: clamp(year * 12 + month - 1), ends_ms: self.reaches(now_ms, next * DAY) }
+        let begins_ms = self.reaches(now_ms.saturating_sub(32 * 86_400_000), first_day(year, month) * DAY);
+        Period { number: clamp(year * 12 + month - 1), begins_ms, ends_ms: self.reaches(now_ms, next * DAY) }
     }
 
     /// Seconds of the local clock.
@@ -154,6 +159,7 @@ mod tests {
         while zone.day(start - 1000).number == day.number {
             start -= 1000;
         }
+        assert_eq!(day.begins_ms, start);
         (day.ends_ms - start).div_ceil(3_600_000)
     }
 
@@ -201,6 +207,8 @@ mod tests {
         ] {
             assert_eq!(utc.month(ms(time)).ends_ms, ms(end), "{time}");
             assert_eq!(utc.month(ms(end)).number, utc.month(ms(time)).number + 1);
+            assert_eq!(utc.month(ms(end)).begins_ms, ms(end));
+            assert_eq!(utc.month(utc.month(ms(end)).ends_ms - 1).begins_ms, ms(end));
         }
         let (mut month, mut changes) = (utc.month(0).number, 0);
         for day in 0..146_097 {

@@ -6,7 +6,7 @@
 //!
 //! Time never runs backwards here: a clock that jumps back stands still until it has caught up.
 
-use super::window::{Amount, Full, MOST, Moment, Standing, Want, Window, Windows};
+use super::window::{Amount, Full, MOMENT_MS, MOST, Moment, Standing, Want, Window, Windows};
 
 /// A minute's buckets count in units × this, so that they drain by whole numbers every millisecond.
 const SCALE: u64 = 60_000;
@@ -150,13 +150,16 @@ impl Counters {
                 && asked > 0
                 && taken.saturating_add(asked) > limit
             {
-                let wait_ms = (asked <= limit).then(|| ends_ms.saturating_sub(moment.now_ms).max(1));
-                see(Full { window, limit, taken, asked, wait_ms });
+                let is_momentary = used.saturating_add(asked) <= limit;
+                let until_end = || ends_ms.saturating_sub(moment.now_ms).max(1);
+                let wait_ms = (asked <= limit).then(|| if is_momentary { MOMENT_MS } else { until_end() });
+                see(Full { window, limit, taken, asked, wait_ms, is_momentary });
             }
         }
         let running = self.running();
         if let Some(limit) = limits.concurrent.filter(|limit| *runs && running >= *limit) {
-            see(Full { window: Window::Concurrent, limit, taken: running, asked: 1, wait_ms: Some(1000) });
+            let (window, wait_ms) = (Window::Concurrent, Some(MOMENT_MS));
+            see(Full { window, limit, taken: running, asked: 1, wait_ms, is_momentary: false });
         }
         worst
     }
@@ -248,13 +251,24 @@ impl Counters {
         crossed(&calendar, shares, &mut self.reported)
     }
 
-    /// The same for the response header, of what has been reported.
+    /// What of that has been told to no caller yet.
     pub fn tell(&mut self, limits: &Windows, shares: &[u64]) -> Vec<Crossed> {
+        let mut all = Vec::new();
         if self.told == self.reported {
-            return Vec::new();
+            return all;
         }
-        let calendar = self.calendar(limits);
-        crossed(&calendar, shares, &mut self.told)
+        for (((window, limit, ..), reported), told) in self.calendar(limits).iter().zip(self.reported).zip(self.told) {
+            let is_new = |i: usize| limit.is_some() && reported & !told & (1u8 << i) != 0;
+            let new = shares.iter().enumerate().take(8).filter(|(i, _)| is_new(*i));
+            all.extend(new.map(|(_, share)| Crossed { window: *window, share: *share }));
+        }
+        self.told = self.reported;
+        all
+    }
+
+    /// Whether [`Counters::tell`] has something to tell.
+    pub fn has_news(&self) -> bool {
+        self.told != self.reported
     }
 
     /// How every limited window stands.
@@ -316,8 +330,8 @@ fn bucket(window: Window, limit: u64, burst_ms: u64, level: u64, held: u64, aske
     let wait_ms = (asked_scaled <= capacity).then(|| (needed - capacity).min(level.max(1)).div_ceil(limit.max(1)));
     let taken = level.div_ceil(SCALE).saturating_add(held);
     // What is reserved comes back when its request ends, at a time that nobody knows.
-    let wait_ms = wait_ms.map(|ms| if held_scaled + asked_scaled > capacity { ms.max(1000) } else { ms.max(1) });
-    Some(Full { window, limit: capacity / SCALE, taken, asked, wait_ms })
+    let wait_ms = wait_ms.map(|ms| if held_scaled + asked_scaled > capacity { ms.max(MOMENT_MS) } else { ms.max(1) });
+    Some(Full { window, limit: capacity / SCALE, taken, asked, wait_ms, is_momentary: false })
 }
 
 /// When a reservation of `now_ms` expires, in seconds: rounded up, so that there are few different times.

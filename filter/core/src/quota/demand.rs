@@ -21,6 +21,12 @@ pub fn input_tokens(request: &ChatRequest) -> u64 {
     scaled.div_ceil(64).saturating_add(IMAGE_TOKENS.saturating_mul(request.images.len() as u64))
 }
 
+/// Whether the input's estimate can be held against what the provider counts: it rests on the messages, and not on what the
+/// request has besides them, of which a provider may count nothing, nor on images.
+pub fn is_telling(request: &ChatRequest) -> bool {
+    request.images.is_empty() && request.messages_bytes.saturating_mul(4) >= request.body.len().saturating_mul(3)
+}
+
 /// The output limit of one answer of `model`, in tokens: what is sent to the provider.
 fn output_limit(policy: &Policy, request: &ChatRequest, task: Option<TaskId>, id: ModelId, most: Option<u64>) -> u64 {
     let model = policy.model(id);

@@ -11,7 +11,7 @@ use crate::refusal::Words;
 pub struct Exhausted {
     /// Status, type, code and message.
     pub words: Words,
-    /// `retry-after` and its kin, and `x-ratelimit-*`.
+    /// `retry-after` and its kin.
     pub headers: Vec<(&'static str, String)>,
 }
 
@@ -29,13 +29,15 @@ pub fn reason(refused: &Refused) -> &'static str {
 }
 
 /// The refusal. Codes are OpenAI's: `rate_limit_exceeded` for rates, `insufficient_quota` for budgets.
-pub fn exhausted(policy: &Policy, refused: &Refused, mut headers: Vec<(&'static str, String)>) -> Exhausted {
+pub fn exhausted(policy: &Policy, refused: &Refused) -> Exhausted {
+    let mut headers = Vec::new();
     let words = |status, kind, code, message| Words { status, kind, code, param: None, message };
     let (scope, full) = match refused {
         Refused::Full(scope, full) => (*scope, *full),
         // Another model was to serve, and could not: then the window is as good as full.
         Refused::Share(scope, window) => {
-            (*scope, Full { window: *window, limit: 0, taken: 0, asked: 0, wait_ms: Some(PATIENCE_MS) })
+            let (window, wait_ms) = (*window, Some(PATIENCE_MS));
+            (*scope, Full { window, limit: 0, taken: 0, asked: 0, wait_ms, is_momentary: false })
         }
         Refused::TooManyUsers => {
             headers.push(("retry-after", "60".to_owned()));
@@ -49,7 +51,8 @@ pub fn exhausted(policy: &Policy, refused: &Refused, mut headers: Vec<(&'static 
         }
     };
     let (kind, code) = match full.window {
-        window if window.is_budget() => ("insufficient_quota", "insufficient_quota"),
+        // Money that others have only reserved is not spent.
+        window if window.is_budget() && !full.is_momentary => ("insufficient_quota", "insufficient_quota"),
         window if window.is_of_requests() => ("requests", "rate_limit_exceeded"),
         _ => ("tokens", "rate_limit_exceeded"),
     };
@@ -73,7 +76,8 @@ fn message(policy: &Policy, scope: Scope, full: &Full) -> String {
         Scope::User => " of this user".to_owned(),
         Scope::Model(id) => format!(" of the model '{}'", policy.model(id).name),
     };
-    let what = if full.window.is_budget() { "You exceeded your quota" } else { "Rate limit reached" };
+    let is_spent = full.window.is_budget() && !full.is_momentary;
+    let what = if is_spent { "You exceeded your quota" } else { "Rate limit reached" };
     let numbers = format!(
         "limit {}, used and reserved {}, requested {}",
         amount(full.limit),
@@ -81,6 +85,9 @@ fn message(policy: &Policy, scope: Scope, full: &Full) -> String {
         amount(full.asked)
     );
     let then = match full.wait_ms {
+        Some(_) if full.is_momentary => {
+            "It is full for the moment only: try again when one of your requests has ended.".to_owned()
+        }
         Some(wait) => format!("Try again in {}.", super::standing::go_duration(wait)),
         None => "The request is larger than the limit: waiting will not help.".to_owned(),
     };

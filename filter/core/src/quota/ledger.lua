@@ -17,7 +17,24 @@ local function sub(a, b)
   return a - b
 end
 
-local now, day, month, lease_ms, keep_s, shadow = number(), number(), number(), number(), number(), number()
+-- The time is Redis's own, so that Envoys whose clocks differ agree; a test gives another. Days and months are told by the
+-- Envoy, which knows the time zone: number, begin and end of those that its own clock is in. Where that clock is before or
+-- past a midnight and Redis's is not, Redis's counts. A clock that is more than a day off cannot be believed at all.
+local now = number()
+if now == 0 then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function period()
+  local n, begins, ends = number(), number(), number()
+  if now < begins - 90000000 or now >= ends + 90000000 then return nil end
+  if now < begins then return n - 1 end
+  if now >= ends then return n + 1 end
+  return n
+end
+local day, month = period(), period()
+if not day or not month then return redis.error_reply('CLOCK the clocks of Redis and of this Envoy are more than a day apart') end
+local lease_ms, keep_s, shadow = number(), number(), number()
 
 -- A scope: limits (negative for none), and what is used and reserved of them, brought up to now.
 local FIELDS = {'at', 'r', 't', 'd', 'dt', 'dc', 'm', 'mc'}
@@ -118,6 +135,15 @@ local function mark(s, bits)
   return new
 end
 
+-- For how many seconds the scope is kept: as long as anything of it counts.
+local function lifetime(s)
+  local ttl, second = s.ttl, math.floor(s.at / 1000)
+  for _, l in ipairs(s.leases) do ttl = math.max(ttl, l[1] - second + 60) end
+  if s.rpm > 0 then ttl = math.max(ttl, math.ceil(s.r / s.rpm / 1000) + 60) end
+  if s.tpm > 0 then ttl = math.max(ttl, math.ceil(s.t / s.tpm / 1000) + 60) end
+  return ttl
+end
+
 local function save(s, rep, told)
   local leases = {}
   for i, l in ipairs(s.leases) do
@@ -126,10 +152,11 @@ local function save(s, rep, told)
   redis.call('HSET', s.key, 'at', text(s.at), 'r', text(s.r), 't', text(s.t), 'd', text(s.d), 'dt', text(s.dt),
     'dc', text(s.dc), 'm', text(s.m), 'mc', text(s.mc), 'rep', table.concat(rep, ','), 'told', table.concat(told, ','),
     'l', table.concat(leases, ';'))
-  redis.call('EXPIRE', s.key, text(s.ttl))
+  redis.call('EXPIRE', s.key, text(lifetime(s)))
 end
 
 local function answer(first)
+  table.insert(first, 1, text(now))
   for _, s in ipairs(scopes) do
     local n, t, d, c = held(s)
     for _, f in ipairs(FIELDS) do first[#first + 1] = text(s[f]) end
@@ -198,17 +225,24 @@ local function refused(n, share)
     if shadowed[1] == 0 then shadowed = {n, share} end
     return nil
   end
+  -- Who is refused is told as well what share of a budget is used.
+  for _, s in ipairs(scopes) do
+    local told = table.concat(s.rep, ',')
+    if s.kind == 0 and told ~= table.concat(s.told, ',') then redis.call('HSET', s.key, 'told', told) end
+  end
   return verdict(0, n, share)
 end
 local wants, tenant = {}, 0
+local function judged(n)
+  local is_full = full(scopes[n], wants[n])
+  if is_full or reached(scopes[n]) then return refused(n, is_full and 0 or 1) end
+  return nil
+end
 for n, s in ipairs(scopes) do
   if s.kind == 1 then
     wants[n] = worst({})
-    local is_full = full(s, wants[n])
-    if is_full or reached(s) then
-      local no = refused(n, is_full and 0 or 1)
-      if no then return no end
-    end
+    local no = judged(n)
+    if no then return no end
   end
   if s.kind == 0 then tenant = n end
 end
@@ -227,26 +261,20 @@ if first > 0 and (shadow == 1 or not any_left) then
   left_out = {}
 end
 if tenant > 0 then
-  local s = scopes[tenant]
   wants[tenant] = worst(left_out)
-  local is_full = full(s, wants[tenant])
-  if is_full or reached(s) then
-    local no = refused(tenant, is_full and 0 or 1)
-    if no then return no end
-  end
+  local no = judged(tenant)
+  if no then return no end
 end
 for i, m in ipairs(models) do
   if m[4] > 0 and not left_out[i] and not wants[m[4]] then wants[m[4]] = own(m) end
 end
-local holds, tolds = {}, {}
+local holds = {}
 for n, s in ipairs(scopes) do
-  tolds[n] = s.told
   if wants[n] then
     local e = reserve(s, wants[n])
     holds[n] = text(e) .. ',' .. text(wants[n][1]) .. ',' .. text(wants[n][2]) .. ',' .. text(wants[n][3])
-    local told = s.told
-    if s.kind == 0 then told = mark(s, s.told) end
-    save(s, s.rep, told)
+    -- The caller is told what has been reported: what of it is new, it reads off the bits as they were.
+    save(s, s.rep, s.kind == 0 and s.rep or s.told)
   else
     holds[n] = '0,0,0,0'
     save(s, s.rep, s.told)

@@ -22,8 +22,8 @@ pub trait Store {
     fn now_ms(&mut self) -> u64;
     /// What has been learned of a model's tokenizer.
     fn correction(&mut self, model: &str) -> Correction;
-    /// Keeps what has been learned now.
-    fn correct(&mut self, model: &str, correction: Correction);
+    /// Learns of a model's tokenizer, for all workers: [`Correction::learn`].
+    fn learn(&mut self, model: &str, estimate: u64, counted: u64);
     /// A number that no other request of any Envoy has been given.
     fn unique(&mut self) -> u128;
 }
@@ -70,7 +70,38 @@ pub enum Refused {
     Unavailable,
 }
 
+/// How the windows of a request that was refused stand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct View {
+    /// The tenant's, the user's and the models' windows.
+    pub standings: Vec<(Scope, Standing)>,
+    /// Shares of budgets that were reached and that no caller had been told of.
+    pub crossed: Vec<(Scope, Crossed)>,
+}
+
+impl View {
+    /// Takes over a newer one: how windows stand is replaced, what is to be told adds up.
+    pub fn add(&mut self, newer: Self) {
+        self.standings = newer.standings;
+        self.crossed.extend(newer.crossed);
+    }
+}
+
 impl Refused {
+    /// Whether it is a window of a day or a month: then another model or an answer of the policy's can take over.
+    pub fn is_of_calendar(&self) -> bool {
+        match self {
+            Self::Full(_, full) => full.window.is_calendar(),
+            Self::Share(..) => true,
+            Self::TooManyUsers | Self::Unavailable => false,
+        }
+    }
+
+    /// Whether there is room as soon as the requests under way have ended.
+    pub fn is_momentary(&self) -> bool {
+        matches!(self, Self::Full(_, full) if full.is_momentary)
+    }
+
     /// Whether it is the day's tokens, of the tenant or its user, that are used up.
     pub fn is_of_days_tokens(&self) -> bool {
         let (whose, window) = match self {
@@ -459,6 +490,24 @@ pub fn look(store: &mut dyn Store, limits: &Limits, users: u32, ask: &Ask, momen
         see(&scopes, Scope::User, ask.user, windows);
     }
     all
+}
+
+/// How the windows stand for a request that was refused, and what its caller is to be told, once.
+pub fn view(store: &mut dyn Store, limits: &Limits, users: u32, ask: &Ask, moment: &Moment) -> View {
+    let standings = look(store, limits, users, ask, moment);
+    let key = tenant_key(ask.tenant);
+    let has_news = |scopes: &[(ScopeKey, Counters)]| scopes.iter().any(|(key, c)| *key == TENANT && c.has_news());
+    let mut crossed = Vec::new();
+    if !limits.alert_at.is_empty() && has_news(&record::decode(&store.read(&key))) {
+        store.update(&key, &mut |bytes| {
+            let mut scopes = record::decode(bytes);
+            let counters = scope(&mut scopes, &TENANT)?;
+            counters.advance(&limits.tenant, moment);
+            crossed = counters.tell(&limits.tenant, &limits.alert_at);
+            Some(record::encode(scopes.iter()))
+        });
+    }
+    View { standings, crossed: crossed.into_iter().map(|crossed| (Scope::Tenant, crossed)).collect() }
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 //! Every reservation has an id, under which Redis keeps what it holds until it is settled, and then that it is: a step that
 //! is asked twice is done once, so that whatever got lost on the way can be asked again.
 
+use super::calendar::{Period, Zone};
 use super::counters::{Counters, Lease, capacity};
-use super::ledger::{Ask, Charge, Grant, Refused, Reservation, Scope, Settled};
+use super::ledger::{Ask, Charge, Grant, Refused, Reservation, Scope, Settled, View};
 use super::limits::{Limits, ScopeKey};
 use super::window::{Amount, Moment, Standing, Windows};
 use crate::call::{Answered, Call};
@@ -14,7 +15,7 @@ use crate::redis::{self, Bridge, Failure};
 /// The script.
 pub const SCRIPT: &str = include_str!("ledger.lua");
 /// SHA-1 of the script, by which Redis knows it once it has seen it. A test says what it must be.
-const SCRIPT_SHA1: &str = "7ff3c420dc0ca1ddd7734321048a382f40ed2b69";
+const SCRIPT_SHA1: &str = "07f284508f17f5d7e2b2bc9dfc2d9a68d68aa946";
 
 /// Seconds for which a settled reservation is remembered: how long a settlement may be asked again.
 pub const REMEMBERED_S: u64 = 3600;
@@ -43,6 +44,14 @@ impl Run {
     /// A limit, or -1 for none.
     fn limit(&mut self, limit: Option<u64>) {
         self.arguments.push(limit.map_or_else(|| "-1".to_owned(), |limit| limit.to_string()));
+    }
+
+    /// The same at a time of its own instead of Redis's, in milliseconds since the Unix epoch: for tests.
+    pub fn at(mut self, now_ms: u64) -> Self {
+        if let Some(time) = self.arguments.get_mut(1) {
+            *time = now_ms.to_string();
+        }
+        self
     }
 
     /// The script's keys.
@@ -106,7 +115,11 @@ fn write_scopes(
     share: Option<u64>,
 ) {
     let lease_s = lease_ms.unwrap_or(0).div_ceil(1000);
-    run.numbers(&[moment.now_ms, u64::from(moment.day.number), u64::from(moment.month.number)]);
+    // By Redis's own clock.
+    run.number(0);
+    for Period { number, begins_ms, ends_ms } in [moment.day, moment.month] {
+        run.numbers(&[u64::from(number), begins_ms, ends_ms]);
+    }
     run.limit(lease_ms);
     run.numbers(&[lease_s + REMEMBERED_S, u64::from(limits.shadow), scopes.len() as u64]);
     for (scope, windows, key) in scopes {
@@ -171,15 +184,16 @@ pub fn reserve(limits: &Limits, id: &str, ask: &Ask, moment: &Moment) -> Run {
 }
 
 /// Whether the request is let through; and for one that is not, how the windows stand.
-pub type Answer = (Result<Grant, Refused>, Vec<(Scope, Standing)>);
+pub type Answer = (Result<Grant, Refused>, View);
 
 /// What Redis said of a reservation, and how the windows stand.
 ///
 /// # Errors
 /// [`Failure`] where Redis is away, or says what cannot be.
-pub fn reserved(limits: &Limits, id: &str, ask: &Ask, moment: &Moment, answered: &Answered) -> Result<Answer, Failure> {
+pub fn reserved(limits: &Limits, zone: &Zone, id: &str, ask: &Ask, answered: &Answered) -> Result<Answer, Failure> {
     let scopes = scopes(limits, ask.user, ask.tenant, models_of(ask).into_iter());
     let mut reader = Reader(numbers(answered)?.into_iter());
+    let moment = &reader.moment(zone)?;
     let (verdict, place, share, count) = (reader.next()?, reader.next()?, reader.next()?, reader.next()?);
     let mut full_models = Vec::new();
     for _ in 0..count {
@@ -216,11 +230,16 @@ pub fn reserved(limits: &Limits, id: &str, ask: &Ask, moment: &Moment, answered:
     };
     if verdict != 1 {
         let refused = why(place).ok_or(Failure::Malformed)?;
-        let all = scopes.iter().zip(&counters);
-        let all = all.flat_map(|((scope, windows, _), counters)| {
-            counters.standings(windows, moment).into_iter().map(|standing| (*scope, standing))
-        });
-        return Ok((Err(refused), all.collect()));
+        let mut view = View::default();
+        for ((scope, windows, _), mut counters) in scopes.into_iter().zip(counters) {
+            let standings = counters.standings(windows, moment);
+            view.standings.extend(standings.into_iter().map(|standing| (scope, standing)));
+            if scope == Scope::Tenant {
+                let crossed = counters.tell(windows, &limits.alert_at);
+                view.crossed.extend(crossed.into_iter().map(|crossed| (scope, crossed)));
+            }
+        }
+        return Ok((Err(refused), view));
     }
     let shadowed = why(place);
     let mut grant = Grant { full_models, shadowed, ..Grant::unheld(Reservation::remote(ask, id)) };
@@ -234,7 +253,7 @@ pub fn reserved(limits: &Limits, id: &str, ask: &Ask, moment: &Moment, answered:
             grant.crossed = counters.tell(windows, &limits.alert_at).into_iter().map(|c| (scope, c)).collect();
         }
     }
-    Ok((Ok(grant), Vec::new()))
+    Ok((Ok(grant), View::default()))
 }
 
 /// What is known of a reservation in Redis.
@@ -263,12 +282,13 @@ pub fn settle(limits: &Limits, tenant: &str, held: &Held, charge: Option<Charge>
 /// [`Failure`] where Redis is away: then it can be asked again.
 pub fn settled(
     limits: &Limits,
+    zone: &Zone,
     tenant: &str,
     held: &Held,
-    moment: &Moment,
     answered: &Answered,
 ) -> Result<Settled, Failure> {
     let mut reader = Reader(numbers(answered)?.into_iter());
+    let moment = &reader.moment(zone)?;
     let is_first = reader.next()? == 1;
     let mut settled = Settled::default();
     for (scope, windows, _) in scopes(limits, &held.user, tenant, held.models.iter().copied()) {
@@ -289,23 +309,24 @@ pub fn look(limits: &Limits, ask: &Ask, moment: &Moment) -> Run {
     run
 }
 
-/// How all windows stand.
+/// How all windows stand, and when that was.
 ///
 /// # Errors
 /// [`Failure`] where Redis is away.
 pub fn looked(
     limits: &Limits,
+    zone: &Zone,
     ask: &Ask,
-    moment: &Moment,
     answered: &Answered,
-) -> Result<Vec<(Scope, Standing)>, Failure> {
+) -> Result<(Vec<(Scope, Standing)>, u64), Failure> {
     let mut reader = Reader(numbers(answered)?.into_iter());
+    let moment = &reader.moment(zone)?;
     let mut all = Vec::new();
     for (scope, windows, _) in scopes(limits, ask.user, ask.tenant, limits.models.iter().map(|(id, ..)| *id)) {
         let standings = reader.counters(moment)?.standings(windows, moment);
         all.extend(standings.into_iter().map(|standing| (scope, standing)));
     }
-    Ok(all)
+    Ok((all, moment.now_ms))
 }
 
 fn numbers(answered: &Answered) -> Result<Vec<u64>, Failure> {
@@ -333,6 +354,11 @@ impl Reader {
         u32::try_from(self.next()?).map_err(|_| Failure::Malformed)
     }
 
+    /// When it was, by Redis's clock.
+    fn moment(&mut self, zone: &Zone) -> Result<Moment, Failure> {
+        Ok(Moment::new(zone, self.next()?))
+    }
+
     /// The counters of one scope; its reservations as one sum.
     fn counters(&mut self, moment: &Moment) -> Result<Counters, Failure> {
         let at_ms = self.next()?.max(moment.now_ms);
@@ -348,13 +374,4 @@ impl Reader {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use sha1::Digest as _;
-
-    #[test]
-    fn the_scripts_sha1_is_current() {
-        let digest: String = sha1::Sha1::digest(SCRIPT).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(SCRIPT_SHA1, digest, "put this into SCRIPT_SHA1");
-    }
-}
+mod tests;

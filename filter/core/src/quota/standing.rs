@@ -7,11 +7,12 @@ use crate::policy::Policy;
 use crate::price::MicroUsd;
 use serde_json::{Value, json};
 
-/// `x-ratelimit-*` for requests and for tokens, each of the window with the least left.
+/// `x-ratelimit-*` for requests and for tokens, each of the window with the least left; and shares of budgets that were
+/// reached.
 ///
 /// Form: OpenAI, "Rate limits", "Rate limits in headers": `limit` and `remaining` are numbers, `reset` is like `6m0s`.
-pub fn headers(standings: &[(Scope, Standing)]) -> Vec<(&'static str, String)> {
-    let mut headers = Vec::with_capacity(6);
+pub fn headers(standings: &[(Scope, Standing)], crossed: &[(Scope, Crossed)]) -> Vec<(&'static str, String)> {
+    let mut headers = Vec::with_capacity(7);
     let tightest = |wanted: fn(Window) -> bool| {
         let all = standings.iter().map(|(_, standing)| standing).filter(|standing| wanted(standing.window));
         all.min_by_key(|standing| standing.remaining())
@@ -28,11 +29,12 @@ pub fn headers(standings: &[(Scope, Standing)]) -> Vec<(&'static str, String)> {
             headers.push((reset, go_duration(standing.reset_ms)));
         }
     }
+    headers.extend(alerts(crossed).map(|alerts| ("x-pointsman-quota-alert", alerts)));
     headers
 }
 
 /// Shares of budgets that were reached, as a header's value: `budget_usd_per_day=80%`.
-pub fn alerts(crossed: &[(Scope, Crossed)]) -> Option<String> {
+fn alerts(crossed: &[(Scope, Crossed)]) -> Option<String> {
     let one = |(_, c): &(Scope, Crossed)| {
         let percent = format!("{}.{}", c.share / 10, c.share % 10);
         format!("{}={}%", c.window.name(), percent.trim_end_matches(".0"))
@@ -114,7 +116,7 @@ mod tests {
             (Scope::Tenant, standing(Window::TokensPerDay, 1000, 0, 3_600_000)),
             (Scope::Tenant, standing(Window::BudgetPerDay, 5, 0, 1)),
         ];
-        let headers = headers(&all);
+        let headers = headers(&all, &[]);
         let get = |name| headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str());
         assert_eq!(get("x-ratelimit-limit-requests"), Some("10"));
         assert_eq!(get("x-ratelimit-remaining-requests"), Some("0"));

@@ -44,7 +44,7 @@ impl Unsettled {
             return Ok(Report { lines: Vec::new(), metrics: Vec::new() });
         };
         let name = &policy.tenant(self.tenant).name;
-        let settled = remote::settled(limits, name, &self.held, &self.moment, answered)?;
+        let settled = remote::settled(limits, &policy.counting.zone, name, &self.held, answered)?;
         let mut metrics = Vec::new();
         count(self.tenant, &settled, &mut metrics);
         Ok(Report { lines: lines(name, &settled.crossed), metrics })

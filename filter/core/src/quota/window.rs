@@ -162,9 +162,16 @@ pub struct Full {
     pub taken: u64,
     /// What was asked.
     pub asked: u64,
-    /// Milliseconds until there is room, if nothing that is reserved comes back before; `None`: there never will be.
+    /// Milliseconds until there is room, as far as is known; `None`: there never will be. What is reserved comes back when
+    /// its request ends, at a time that nobody knows: a second stands for it.
     pub wait_ms: Option<u64>,
+    /// Whether there is room once the requests under way have ended, however much they have reserved: of a day's or
+    /// month's window that is full of reservations, but not used up.
+    pub is_momentary: bool,
 }
+
+/// How long to wait for a reservation to come back, in milliseconds.
+pub const MOMENT_MS: u64 = 1000;
 
 /// How a window stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

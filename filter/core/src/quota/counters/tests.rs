@@ -90,6 +90,26 @@ fn a_day_and_a_month_end_where_they_end_and_a_request_across_is_charged_where_it
 }
 
 #[test]
+fn a_window_full_of_reservations_is_full_for_the_moment_and_one_that_is_used_up_until_it_ends() {
+    let limits = Windows { tokens_per_day: Some(100), budget_per_day: Some(50), ..windows() };
+    let mut counters = Counters::default();
+    let (held, want) = (Amount::new(90, 40), Amount::new(20, 20));
+    let expires = ask(&mut counters, &limits, held, START).unwrap();
+    let full = ask(&mut counters, &limits, want, START).unwrap_err();
+    assert_eq!((full.is_momentary, full.wait_ms), (true, Some(MOMENT_MS)));
+    // What is larger than the limit never fits, whatever comes back.
+    let never = ask(&mut counters, &limits, Amount::new(101, 0), START).unwrap_err();
+    assert_eq!((never.is_momentary, never.wait_ms), (false, None));
+    settle(&mut counters, &limits, held, expires, Amount::new(81, 40), START);
+    let full = ask(&mut counters, &limits, want, START).unwrap_err();
+    assert_eq!((full.is_momentary, full.wait_ms), (false, Some(DAY_MS)));
+    // Used and reserved together: it is used up for whoever asks for more than is not used.
+    ask(&mut counters, &limits, Amount::new(10, 5), START).unwrap();
+    assert!(ask(&mut counters, &limits, Amount::new(19, 0), START).unwrap_err().is_momentary);
+    assert!(!ask(&mut counters, &limits, Amount::new(20, 0), START).unwrap_err().is_momentary);
+}
+
+#[test]
 fn a_clock_that_jumps_back_frees_nothing_and_brings_no_old_window_back() {
     let limits =
         Windows { requests_per_minute: Some(1), tokens_per_day: Some(10), budget_per_month: Some(10), ..windows() };

@@ -1,58 +1,15 @@
 //! All scopes of a request together: one atomic step, undone as a whole, on every interleaving.
 
 use super::*;
-use crate::fixture;
 use crate::policy::Policy;
 use crate::quota::calendar::Zone;
-use crate::quota::estimate::Correction;
+use crate::quota::fixture::{Random, START, Shared};
 use serde_json::json;
-use std::collections::HashMap;
 
-/// Shared data of one Envoy, with a worker that is faster every few steps.
-#[derive(Default)]
-struct Shared {
-    records: HashMap<String, Vec<u8>>,
-    now_ms: u64,
-    calls: u32,
-}
-
-impl Store for Shared {
-    fn update(&mut self, key: &str, change: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bool {
-        let before = self.records.get(key).cloned().unwrap_or_default();
-        self.calls += 1;
-        if self.calls.is_multiple_of(3) {
-            // What the step saw is out of date: it is done again.
-            let _ = change(&before);
-        }
-        let Some(after) = change(&before) else { return false };
-        self.records.insert(key.to_owned(), after);
-        true
-    }
-    fn read(&mut self, key: &str) -> Vec<u8> {
-        self.records.get(key).cloned().unwrap_or_default()
-    }
-    fn now_ms(&mut self) -> u64 {
-        self.now_ms
-    }
-    fn correction(&mut self, _: &str) -> Correction {
-        Correction::default()
-    }
-    fn correct(&mut self, _: &str, _: Correction) {}
-    fn unique(&mut self) -> u128 {
-        u128::from(self.calls)
-    }
-}
-
-const START: u64 = 1_769_731_200_000;
 const ANY: ScopeKey = [0xff; 32];
 
 fn policy(tier: serde_json::Value) -> Policy {
-    let mut document = fixture::document();
-    for (name, value) in tier.as_object().unwrap() {
-        document["tiers"]["pro"][name] = value.clone();
-    }
-    document["quota"] = json!({"users": 16, "default_price": {"input": 1, "output": 1}});
-    crate::load::from_value(&document).unwrap().1
+    crate::quota::fixture::policy(&tier, 16)
 }
 
 fn limits(policy: &Policy) -> &Limits {
@@ -168,19 +125,6 @@ fn a_share_asks_for_another_model_and_can_be_disregarded() {
     assert_eq!(refused, Refused::Share(Scope::Tenant, Window::TokensPerDay));
     let heedless = Ask { heed_share: false, ..ask(&ANY, &one) };
     assert!(reserve(&mut store, limits, 16, &heedless, &moment(START)).is_ok());
-}
-
-/// SplitMix64 (public domain, Vigna).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
 }
 
 /// The law: on every interleaving of reserve, settle, abort, expiry and clock steps, no window exceeds its limit, nothing is

@@ -1,18 +1,11 @@
 //! The script that Redis runs does to the number what the module does in shared data: both are asked the same, step by step.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-
-use pointsman_core::call::Answered;
-use pointsman_core::load;
-use pointsman_core::policy::{ModelId, Policy};
-use pointsman_core::quota::calendar::Zone;
-use pointsman_core::quota::estimate::Correction;
-use pointsman_core::quota::ledger::{self, Ask, Charge, Reservation, Store};
-use pointsman_core::quota::limits::{Limits, ScopeKey};
-use pointsman_core::quota::remote::{self, Run};
-use pointsman_core::quota::window::{Amount, Moment};
+use super::*;
+use crate::policy::Policy;
+use crate::quota::fixture::{Random, START, Shared, policy};
+use crate::quota::ledger;
+use crate::quota::window::Window;
 use serde_json::json;
-use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -47,7 +40,7 @@ impl Redis {
     /// Runs the script; the answer as it comes, which is what webdis passes on.
     fn run(&mut self, run: &Run) -> Vec<u8> {
         let count = run.keys().len().to_string();
-        let mut all = vec!["EVAL", remote::SCRIPT, &count];
+        let mut all = vec!["EVAL", SCRIPT, &count];
         all.extend(run.keys().iter().chain(run.arguments()).map(String::as_str));
         self.command(&all)
     }
@@ -85,61 +78,6 @@ impl Drop for Redis {
     }
 }
 
-#[derive(Default)]
-struct Local(HashMap<String, Vec<u8>>);
-
-impl Store for Local {
-    fn update(&mut self, key: &str, change: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bool {
-        let Some(after) = change(self.0.get(key).map_or(&[], Vec::as_slice)) else { return false };
-        self.0.insert(key.to_owned(), after);
-        true
-    }
-    fn read(&mut self, key: &str) -> Vec<u8> {
-        self.0.get(key).cloned().unwrap_or_default()
-    }
-    fn now_ms(&mut self) -> u64 {
-        0
-    }
-    fn correction(&mut self, _: &str) -> Correction {
-        Correction::default()
-    }
-    fn correct(&mut self, _: &str, _: Correction) {}
-    fn unique(&mut self) -> u128 {
-        0
-    }
-}
-
-/// SplitMix64 (public domain, Vigna).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
-}
-
-fn policy(tier: serde_json::Value) -> Policy {
-    let mut document = json!({
-        "providers": {"p": {"dialect": "openai", "data": "internal"}},
-        "models": {
-            "small": {"provider": "p", "model": "s", "tier": "local", "context": 1000, "max_output_tokens": 100},
-            "big": {"provider": "p", "model": "b", "tier": "local", "context": 1000, "max_output_tokens": 100},
-        },
-        "quota": {"default_price": {"input": 1, "output": 1}, "users": 65536},
-        "tiers": {"t": {"models": ["small", "big"]}},
-        "tenants": {"a": {"tier": "t"}},
-        "identity": {"source": "header", "tenant": "x"},
-    });
-    for (name, value) in tier.as_object().unwrap() {
-        document["tiers"]["t"][name] = value.clone();
-    }
-    load::from_value(&document).unwrap().1
-}
-
 /// What is the same in both stores: all but how the reservation is kept.
 fn plain(verdict: &Result<ledger::Grant, ledger::Refused>) -> String {
     match verdict {
@@ -156,16 +94,14 @@ fn plain(verdict: &Result<ledger::Grant, ledger::Refused>) -> String {
 /// A request that is under way: its reservation in either store, and what each model could take.
 type Open = (Reservation, Reservation, Vec<(ModelId, Amount)>);
 
-const START: u64 = 1_769_731_200_000;
-
-fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> (u32, u32) {
-    let limits: &Limits = policy.quota_of(policy.find_tenant("a").unwrap()).unwrap();
+fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
+    let limits: &Limits = policy.quota_of(policy.find_tenant("acme").unwrap()).unwrap();
     let models: [ModelId; 2] = ["small", "big"].map(|name| policy.find_model(name).unwrap());
     let tenant = format!("t{seed}");
     let zone = Zone::new("-03:30", &[]).unwrap();
-    let (mut local, mut random, mut now) = (Local::default(), Random(seed), START);
+    let (mut local, mut random, mut now) = (Shared::default(), Random(seed), START);
     let mut open: Vec<Open> = Vec::new();
-    let (mut granted, mut refused) = (0, 0);
+    let (mut granted, mut refused, mut told_on_refusal) = (0, 0, 0);
     for step in 0..300 {
         let moment = Moment::new(&zone, now);
         let user: ScopeKey = [random.below(3) as u8; 32];
@@ -176,14 +112,14 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> (u32, u32) {
         match random.below(10) {
             0..5 => {
                 let id = format!("{seed}-{step}");
-                let run = remote::reserve(limits, &id, &ask, &moment);
+                let run = reserve(limits, &id, &ask, &moment).at(now);
                 let body = redis.run(&run);
                 // Asked twice, done once.
                 if step % 3 == 0 {
                     redis.run(&run);
                 }
                 let answered = Answered { status: 200, body: &body };
-                let (theirs, _) = remote::reserved(limits, &id, &ask, &moment, &answered)
+                let (theirs, view) = reserved(limits, &zone, &id, &ask, &answered)
                     .unwrap_or_else(|why| panic!("{why:?}: {}", String::from_utf8_lossy(&body)));
                 let ours = ledger::reserve(&mut local, limits, 65_536, &ask, &moment);
                 assert_eq!(plain(&ours), plain(&theirs), "seed {seed}, step {step}");
@@ -196,7 +132,12 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> (u32, u32) {
                             open.push((ours.reservation, theirs.reservation, may.collect()));
                         }
                     }
-                    _ => refused += 1,
+                    _ => {
+                        refused += 1;
+                        let ours = ledger::view(&mut local, limits, 65_536, &ask, &moment);
+                        assert_eq!(ours.crossed, view.crossed, "seed {seed}, step {step}");
+                        told_on_refusal += ours.crossed.len() as u32;
+                    }
                 }
             }
             5..8 if !open.is_empty() => {
@@ -204,10 +145,10 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> (u32, u32) {
                 let (model, most) = plan[random.below(plan.len() as u64) as usize];
                 let charge = (random.below(4) > 0).then_some(Charge { model, used: most });
                 let held = theirs.held().unwrap();
-                let run = remote::settle(limits, &tenant, held, charge, &moment);
+                let run = settle(limits, &tenant, held, charge, &moment).at(now);
                 let body = redis.run(&run);
                 let answered = Answered { status: 200, body: &body };
-                let theirs = remote::settled(limits, &tenant, held, &moment, &answered).unwrap();
+                let theirs = settled(limits, &zone, &tenant, held, &answered).unwrap();
                 let again = redis.run(&run);
                 assert!(again.windows(4).any(|window| window == b"\r\n0\r" || window == b":0\r\n"), "{again:?}");
                 let ours = ledger::settle(&mut local, limits, 65_536, &ours, charge, &moment);
@@ -226,8 +167,8 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> (u32, u32) {
         }
         let moment = Moment::new(&zone, now);
         let ask = Ask { tenant: &tenant, user: &user, models: &[], lease_ms: None, heed_share: false };
-        let body = redis.run(&remote::look(limits, &ask, &moment));
-        let theirs = remote::looked(limits, &ask, &moment, &Answered { status: 200, body: &body }).unwrap();
+        let body = redis.run(&look(limits, &ask, &moment).at(now));
+        let (theirs, _) = looked(limits, &zone, &ask, &Answered { status: 200, body: &body }).unwrap();
         let sorted = |all: Vec<_>| {
             let mut all: Vec<_> = all.into_iter().map(|standing| format!("{standing:?}")).collect();
             all.sort();
@@ -236,7 +177,7 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> (u32, u32) {
         let ours = ledger::look(&mut local, limits, 65_536, &ask, &moment);
         assert_eq!(sorted(ours), sorted(theirs), "seed {seed}, step {step}");
     }
-    (granted, refused)
+    [granted, refused, told_on_refusal]
 }
 
 #[test]
@@ -255,13 +196,140 @@ fn the_script_and_the_module_agree_on_every_step() {
     let few = json!({"tokens_per_day": 500, "concurrent": 3});
     let users = json!({"per_user": {"budget_usd_per_month": 0.01, "concurrent": 2}});
     let models = json!({"per_model": {"big": {"requests_per_minute": 5}, "small": {"concurrent": 2}}});
-    let (mut granted, mut refused) = (0, 0);
+    let mut sums = [0; 3];
     for (i, tier) in [full, shadow, few, users, models].into_iter().enumerate() {
-        let policy = policy(tier);
+        let policy = policy(&tier, 65_536);
         for seed in 0..8 {
-            let (more_granted, more_refused) = agree(&policy, i as u64 * 1000 + seed, &mut redis);
-            (granted, refused) = (granted + more_granted, refused + more_refused);
+            let more = agree(&policy, i as u64 * 1000 + seed, &mut redis);
+            sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
         }
     }
-    assert!(granted > 1500 && refused > 500, "{granted} granted, {refused} refused");
+    let [granted, refused, told_on_refusal] = sums;
+    assert!(granted > 1500 && refused > 500 && told_on_refusal > 5, "{sums:?}");
+}
+
+#[test]
+fn the_scripts_sha1_is_current() {
+    use sha1::Digest as _;
+    let digest: String = sha1::Sha1::digest(SCRIPT).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(SCRIPT_SHA1, digest, "put this into SCRIPT_SHA1");
+}
+
+/// One tenant with these limits in a Redis of its own.
+struct Tenant {
+    redis: Redis,
+    policy: Policy,
+    zone: Zone,
+    asked: u32,
+}
+
+const USER: ScopeKey = [1; 32];
+
+impl Tenant {
+    fn new(tier: serde_json::Value) -> Self {
+        Self { redis: Redis::start(), policy: policy(&tier, 65_536), zone: Zone::fixed(0), asked: 0 }
+    }
+
+    fn limits(&self) -> &Limits {
+        self.policy.quota_of(self.policy.find_tenant("acme").unwrap()).unwrap()
+    }
+
+    /// Reserves at the time of an Envoy (`envoy`) and of Redis (`now`, 0 for its own).
+    fn reserve(&mut self, tokens: u64, lease_ms: u64, envoy: u64, now: u64) -> Result<Held, Option<Refused>> {
+        let models = [(self.policy.find_model("small").unwrap(), Amount::new(tokens, tokens))];
+        let lease_ms = Some(lease_ms);
+        let ask = Ask { tenant: "acme", user: &USER, models: &models, lease_ms, heed_share: false };
+        self.asked += 1;
+        let id = self.asked.to_string();
+        let run = super::reserve(self.limits(), &id, &ask, &Moment::new(&self.zone, envoy)).at(now);
+        let body = self.redis.run(&run);
+        match reserved(self.limits(), &self.zone, &id, &ask, &Answered { status: 200, body: &body }) {
+            Ok((Ok(grant), _)) => Ok(grant.reservation.remote.unwrap()),
+            Ok((Err(refused), _)) => Err(Some(refused)),
+            Err(_) => Err(None),
+        }
+    }
+
+    fn settle(&mut self, held: &Held, tokens: u64, envoy: u64, now: u64) {
+        let charge = Charge { model: self.policy.find_model("small").unwrap(), used: Amount::new(tokens, tokens) };
+        let moment = Moment::new(&self.zone, envoy);
+        let body = self.redis.run(&super::settle(self.limits(), "acme", held, Some(charge), &moment).at(now));
+        settled(self.limits(), &self.zone, "acme", held, &Answered { status: 200, body: &body }).unwrap();
+    }
+
+    fn used(&mut self, envoy: u64, now: u64) -> Vec<(u64, u64)> {
+        let ask = Ask { tenant: "acme", user: &USER, models: &[], lease_ms: None, heed_share: false };
+        let body = self.redis.run(&look(self.limits(), &ask, &Moment::new(&self.zone, envoy)).at(now));
+        let all = looked(self.limits(), &self.zone, &ask, &Answered { status: 200, body: &body }).unwrap().0;
+        all.into_iter().map(|(_, standing)| (standing.used, standing.reserved)).collect()
+    }
+
+    fn ttl(&mut self) -> u64 {
+        let answer = self.redis.command(&["TTL", "pointsman:quota:{acme}:t"]);
+        String::from_utf8(answer).unwrap().trim_start_matches(':').trim().parse().unwrap()
+    }
+}
+
+#[test]
+#[ignore = "needs redis-server: make test"]
+fn envoys_whose_clocks_differ_agree_on_buckets_leases_and_midnight() {
+    const HOUR: u64 = 3_600_000;
+    let mut all = Tenant::new(json!({"requests_per_minute": 2, "tokens_per_day": 100, "budget_usd_per_day": 1}));
+    let noon = START + 12 * HOUR;
+    // Buckets drain by Redis's time, however far off the clock of who asks.
+    for ahead in [0, HOUR] {
+        all.reserve(1, 600_000, noon + ahead, noon).unwrap();
+    }
+    for ahead in [0, 5 * HOUR] {
+        let refused = all.reserve(1, 600_000, noon + ahead, noon).unwrap_err().unwrap();
+        assert!(
+            matches!(refused, Refused::Full(_, full) if full.window == Window::RequestsPerMinute && full.wait_ms == Some(30_000))
+        );
+    }
+    // Midnight is when Redis's clock says so: for who is past it already, and for who is not yet.
+    let midnight = START + 24 * HOUR;
+    let held = all.reserve(90, 600_000, midnight - 9, midnight - 10 * 60_000).unwrap();
+    all.settle(&held, 90, midnight + 1, midnight - 2 * 60_000);
+    assert_eq!(all.used(midnight + HOUR, midnight - 60_000)[1], (90, 0));
+    let refused = all.reserve(20, 600_000, midnight + 60_000, midnight - 60_000).unwrap_err().unwrap();
+    assert!(
+        matches!(refused, Refused::Full(_, full) if full.wait_ms == Some(60_000) && !full.is_momentary),
+        "{refused:?}"
+    );
+    assert_eq!(all.used(midnight - HOUR, midnight)[1], (0, 0));
+    all.reserve(20, 600_000, midnight - 60_000, midnight).unwrap();
+    // Who was slow does not bring yesterday back.
+    assert_eq!(all.used(midnight - HOUR, midnight + 1)[1], (0, 20));
+    // A clock that is off by more than a day is no clock: the request is as if Redis were away.
+    for wrong in [noon + 72 * HOUR, noon - 72 * HOUR] {
+        assert_eq!(all.reserve(1, 600_000, wrong, midnight + 60_000), Err(None));
+    }
+    assert_eq!(all.used(midnight, midnight + 60_000)[1], (0, 20));
+}
+
+#[test]
+#[ignore = "needs redis-server: make test"]
+fn by_itself_it_goes_by_the_clock_of_redis() {
+    let mut all = Tenant::new(json!({"requests_per_minute": 60, "burst": "1s"}));
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    all.reserve(1, 600_000, now(), 0).unwrap();
+    // An Envoy that is a minute ahead finds no more room for that.
+    assert!(all.reserve(1, 600_000, now() + 60_000, 0).is_err());
+    std::thread::sleep(Duration::from_millis(1050));
+    all.reserve(1, 600_000, now() - 60_000, 0).unwrap();
+}
+
+#[test]
+#[ignore = "needs redis-server: make test"]
+fn a_scope_is_kept_as_long_as_anything_of_it_counts() {
+    let mut all = Tenant::new(json!({"tokens_per_minute": 1, "burst": "1h", "concurrent": 5}));
+    // A request that may run for ten hours; then a short one is settled beside it.
+    all.reserve(1, 36_000_000, START, START).unwrap();
+    let short = all.reserve(1, 600_000, START, START).unwrap();
+    all.settle(&short, 1, START, START);
+    assert!(all.ttl() >= 36_000, "{}", all.ttl());
+    // What is charged beyond the limit is forgotten when it has drained, and not before.
+    let short = all.reserve(1, 600_000, START, START).unwrap();
+    all.settle(&short, 3000, START, START);
+    assert!(all.ttl() >= 3000 * 60, "{}", all.ttl());
 }

@@ -1,0 +1,154 @@
+//! Quotas event by event: what callers are told, and what is learned from whom.
+
+use super::*;
+use crate::cache::table::{NEW, SharedData};
+use crate::exchange::{OnRequestHead, OnResponseHead, ResponseHead};
+use crate::fixture;
+use crate::quota::fixture::{START, Shared};
+use crate::request_head::RequestHead;
+use crate::route::Load;
+use serde_json::{Value, json};
+
+/// No model is busy.
+impl Load for Shared {
+    fn acquire(&mut self, _: &str, _: u32) -> bool {
+        true
+    }
+    fn is_full(&mut self, _: &str, _: u32) -> bool {
+        false
+    }
+}
+
+impl SharedData for Shared {
+    fn get(&mut self, name: &str) -> (Vec<u8>, u32) {
+        self.records.get(name).map_or((Vec::new(), NEW), |record| (record.clone(), 1))
+    }
+    fn set(&mut self, name: &str, record: &[u8], _: u32) -> bool {
+        self.records.insert(name.to_owned(), record.to_vec());
+        true
+    }
+}
+
+/// A policy whose tenant has these limits, and whose task keeps its answers.
+fn policy(tier: Value) -> Policy {
+    let mut document = fixture::document();
+    for (name, value) in tier.as_object().unwrap() {
+        document["tiers"]["pro"][name] = value.clone();
+    }
+    document["tasks"]["code"]["cache"] = json!({"ttl": "1h", "requests": "any"});
+    document["quota"] = json!({"default_price": {"input": 1, "output": 1}});
+    crate::load::from_value(&document).unwrap().1
+}
+
+/// A request for the dear model, and its answer with this usage if it goes out; its status and headers.
+fn call(policy: &Policy, store: &mut Shared, request: &Value, usage: [u64; 2]) -> (u16, Vec<(&'static str, String)>) {
+    let mut exchange = Exchange::new(store.now_ms);
+    let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("api-key", "sk-acme")];
+    let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
+    assert!(matches!(exchange.request_head(policy, &head), OnRequestHead::AwaitBody));
+    let told = match exchange.request_body(policy, request.to_string().as_bytes(), store) {
+        OnRequestBody::Reply(reply) => (reply.status, reply.headers),
+        OnRequestBody::Send(_) => {
+            let (status, content_type) = (200, b"application/json");
+            let head = ResponseHead { status, content_type, model: b"big", attempts: b"1", ..Default::default() };
+            assert!(matches!(exchange.response_head(policy, &head), OnResponseHead::Hold));
+            let [input, output] = usage;
+            let body = json!({"id": "x", "object": "chat.completion", "created": 1, "model": "gpt", "choices": [
+                {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "a"}}],
+                "usage": {"prompt_tokens": input, "completion_tokens": output}});
+            let whole = exchange.whole_body(policy, body.to_string().as_bytes());
+            if exchange.keeps() {
+                let now_ms = store.now_ms;
+                exchange.keep(policy, store, now_ms);
+            }
+            (200, whole.headers)
+        }
+        other => panic!("{other:?}"),
+    };
+    if exchange.has_reserved() {
+        exchange.settle(policy, store);
+    }
+    told
+}
+
+fn ask(text: &str) -> Value {
+    json!({"model": "code", "messages": [{"role": "user", "content": text}]})
+}
+
+fn alert<'a>(headers: &'a [(&'static str, String)]) -> Option<&'a str> {
+    headers.iter().find(|(name, _)| *name == "x-pointsman-quota-alert").map(|(_, value)| value.as_str())
+}
+
+fn store() -> Shared {
+    Shared { now_ms: START, ..Shared::default() }
+}
+
+#[test]
+fn a_share_is_told_once_whether_the_next_answer_is_let_through_refused_or_the_caches() {
+    let told = Some("budget_usd_per_day=50%");
+    let policy_of = |budget: f64| policy(json!({"budget_usd_per_day": budget, "alert_at": [0.5]}));
+    // 1,000 output tokens of the dear model are 8,000 millionths of a dollar.
+    let (roomy, tight) = (policy_of(0.015), policy_of(0.0082));
+    for (policy, status) in [(&roomy, 200), (&tight, 429)] {
+        let mut store = store();
+        assert_eq!(alert(&call(policy, &mut store, &ask("one"), [0, 1000]).1), None);
+        let (got, headers) = call(policy, &mut store, &ask("two"), [0, 0]);
+        assert_eq!((got, alert(&headers)), (status, told));
+        assert!(headers.iter().filter(|(name, _)| *name == "x-pointsman-quota-alert").count() == 1);
+        assert_eq!(alert(&call(policy, &mut store, &ask("three"), [0, 0]).1), None);
+    }
+    let mut store = store();
+    call(&roomy, &mut store, &ask("one"), [1, 1000]);
+    let (status, headers) = call(&roomy, &mut store, &ask("one"), [0, 0]);
+    assert!(headers.contains(&("x-pointsman-cache", "hit".to_owned())), "{headers:?}");
+    assert_eq!((status, alert(&headers)), (200, told));
+    assert_eq!(alert(&call(&roomy, &mut store, &ask("one"), [0, 0]).1), None);
+}
+
+#[test]
+fn what_others_have_only_reserved_is_no_reason_to_say_that_it_is_used_up() {
+    let limits = json!({"tokens_per_day": 130, "on_exhausted": {"template": "Come back tomorrow."}});
+    let (policy, mut store) = (policy(limits), store());
+    let mut open = Exchange::new(START);
+    let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("api-key", "sk-acme")];
+    let head = RequestHead::read(&policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
+    open.request_head(&policy, &head);
+    let sent = open.request_body(&policy, ask("one").to_string().as_bytes(), &mut store);
+    assert!(matches!(sent, OnRequestBody::Send(_)), "{sent:?}");
+    let (status, headers) = call(&policy, &mut store, &ask("two"), [0, 0]);
+    assert_eq!(status, 429);
+    assert!(headers.contains(&("retry-after", "1".to_owned())), "{headers:?}");
+    assert!(!headers.iter().any(|(name, _)| *name == "x-should-retry"), "{headers:?}");
+    // It ends without having used anything, and the next one uses all of it.
+    open.settle(&policy, &mut store);
+    assert_eq!(call(&policy, &mut store, &ask("three"), [30, 100]).0, 200);
+    let (status, headers) = call(&policy, &mut store, &ask("four"), [0, 0]);
+    assert_eq!(status, 200, "the policy's own words");
+    assert!(headers.contains(&("x-pointsman-template", "tokens_per_day".to_owned())), "{headers:?}");
+    assert!(headers.iter().any(|(name, _)| *name == "x-ratelimit-remaining-tokens"), "{headers:?}");
+}
+
+#[test]
+fn only_what_a_provider_counted_of_messages_is_learned_from() {
+    let policy = policy(json!({"tokens_per_day": 10_000_000}));
+    let learned = |request: &Value, usage| {
+        let mut store = store();
+        call(&policy, &mut store, request, usage);
+        // Once more: what comes from the cache says nothing.
+        call(&policy, &mut store, request, usage);
+        store.learned
+    };
+    let long = ask(&"many words ".repeat(50));
+    let one = learned(&long, [200, 5]);
+    assert!(matches!(one.as_slice(), [(model, _, 200)] if model == "big"), "{one:?}");
+    assert_eq!(learned(&long, [0, 5]), [], "it counted nothing");
+    // A body that is mostly something else than messages; and one with an image, for which a round number stands.
+    let mut padded = long.clone();
+    padded["metadata"] = json!({"note": "x".repeat(500)});
+    assert_eq!(learned(&padded, [200, 5]), []);
+    let image = json!([{"type": "text", "text": "many words ".repeat(50)},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]);
+    let mut seen = long.clone();
+    seen["messages"][0]["content"] = image;
+    assert_eq!(learned(&seen, [200, 5]), []);
+}

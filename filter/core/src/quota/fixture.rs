@@ -1,0 +1,72 @@
+//! What the tests of quotas share: a store, a policy, numbers that look random.
+
+use super::estimate::Correction;
+use super::ledger::Store;
+use crate::fixture;
+use crate::policy::Policy;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+/// Shared data of one Envoy, with a worker that is faster every few steps.
+#[derive(Default)]
+pub struct Shared {
+    pub records: HashMap<String, Vec<u8>>,
+    pub now_ms: u64,
+    pub learned: Vec<(String, u64, u64)>,
+    pub calls: u32,
+}
+
+impl Store for Shared {
+    fn update(&mut self, key: &str, change: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bool {
+        let before = self.records.get(key).cloned().unwrap_or_default();
+        self.calls += 1;
+        if self.calls.is_multiple_of(3) {
+            // What the step saw is out of date: it is done again.
+            let _ = change(&before);
+        }
+        let Some(after) = change(&before) else { return false };
+        self.records.insert(key.to_owned(), after);
+        true
+    }
+    fn read(&mut self, key: &str) -> Vec<u8> {
+        self.records.get(key).cloned().unwrap_or_default()
+    }
+    fn now_ms(&mut self) -> u64 {
+        self.now_ms
+    }
+    fn correction(&mut self, _: &str) -> Correction {
+        Correction::default()
+    }
+    fn learn(&mut self, model: &str, estimate: u64, counted: u64) {
+        self.learned.push((model.to_owned(), estimate, counted));
+    }
+    fn unique(&mut self) -> u128 {
+        u128::from(self.calls)
+    }
+}
+
+/// 2026-01-30T00:00:00Z
+pub const START: u64 = 1_769_731_200_000;
+
+/// The policy of the fixtures, with these fields in the tier of the tenant acme, and room for so many users.
+pub fn policy(tier: &Value, users: u32) -> Policy {
+    let mut document = fixture::document();
+    for (name, value) in tier.as_object().unwrap() {
+        document["tiers"]["pro"][name] = value.clone();
+    }
+    document["quota"] = json!({"users": users, "default_price": {"input": 1, "output": 1}});
+    crate::load::from_value(&document).unwrap().1
+}
+
+/// SplitMix64 (public domain, Vigna).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n
+    }
+}

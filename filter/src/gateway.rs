@@ -424,17 +424,15 @@ impl HttpContext for Gateway {
         remove_all(MapType::HttpResponseTrailers);
         match &mut self.phase {
             Phase::Hold => return self.whole_response(),
-            Phase::Released(copy) => {
-                self.exchange.passed_body(copy);
-            }
+            Phase::Released(copy) => self.exchange.passed_body(copy),
             Phase::Counted(bytes) => self.exchange.whole_uncopied(*bytes),
             // Trailers after a stream: its last chunk has come. What was still held cannot be sent any more.
             Phase::Stream => {
                 self.exchange.stream_chunk(&[], true, host::now_ms());
-                self.keep();
             }
-            Phase::Request | Phase::Waiting | Phase::InLine | Phase::Sent | Phase::Pass => {}
+            Phase::Request | Phase::Waiting | Phase::InLine | Phase::Sent | Phase::Pass => return Action::Continue,
         }
+        self.keep();
         self.phase = Phase::Pass;
         Action::Continue
     }
@@ -447,7 +445,7 @@ impl HttpContext for Gateway {
             _ => {}
         }
         self.release();
-        if self.exchange.leads() {
+        if self.exchange.is_in_flight() {
             self.exchange.leave(&mut SharedLoad::default(), host::now_ms());
         }
         if self.exchange.is_cut_off() {

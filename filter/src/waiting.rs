@@ -13,6 +13,11 @@ use std::rc::{Rc, Weak};
 
 /// How often is looked, in milliseconds. Only while anybody waits.
 const TICK_MS: u64 = 5;
+/// How soon is looked again where more could go on than may at once.
+const SOON_MS: u64 = 1;
+/// How many go on in one call: Envoy sends the answers of one call inside one another, each some kilobytes further down the
+/// stack, and some hundreds of them are more than V8's has room for.
+const MOST_AT_ONCE: usize = 16;
 
 /// Whether a root context is called often, because requests of its own wait. A timer is a root context's and ends with it, which
 /// is not before its last request has; so each root looks after its own requests, also while a newer policy has another one.
@@ -69,26 +74,28 @@ impl Queue {
 }
 
 impl Waiter {
-    /// Lets the request do something in its own context, and then whatever that made it wait for.
-    fn act(self, act: impl FnOnce(&mut Gateway)) {
-        let Some(gateway) = self.gateway.upgrade() else { return };
+    /// Lets the request do something in its own context, and then whatever that made it wait for. Whether it went on.
+    fn act(self, act: impl FnOnce(&mut Gateway)) -> bool {
+        let Some(gateway) = self.gateway.upgrade() else { return false };
         if !host::set_context(self.id) {
-            return;
+            return false;
         }
         let mut gateway = gateway.borrow_mut();
         act(&mut gateway);
         let call = gateway.take_call();
+        let goes_on = call.is_none() && !gateway.is_in_line();
         QUEUE.with_borrow_mut(|queue| {
             if let Some(call) = call {
                 queue.calls.insert(call, self);
-            } else if gateway.is_in_line() {
+            } else if !goes_on {
                 queue.wait(self);
             }
         });
+        goes_on
     }
 }
 
-/// Looks at all requests of a root context that wait. `root`: that context, which is called; `tick_ms`: how often it is called
+/// Looks at the requests of a root context that wait, in their order. `root`: that context, which is called; `tick_ms`: how often it is called
 /// when none waits, 0 for never.
 pub fn look(root: u32, ticking: &Ticking, tick_ms: u64) {
     if !ticking.get() {
@@ -96,12 +103,24 @@ pub fn look(root: u32, ticking: &Ticking, tick_ms: u64) {
     }
     let is_own = |waiter: &mut Waiter| Rc::ptr_eq(&waiter.root, ticking);
     let own: Vec<_> = QUEUE.with_borrow_mut(|queue| queue.waiting.extract_if(.., is_own).collect());
-    own.into_iter().for_each(|waiter| waiter.act(Gateway::look));
-    host::set_context(root);
-    if QUEUE.with_borrow(|queue| !queue.waiting.iter().any(|waiter| Rc::ptr_eq(&waiter.root, ticking))) {
-        ticking.set(false);
-        host::set_tick(tick_ms);
+    let (mut gone, mut later) = (0, Vec::new());
+    for waiter in own {
+        if gone < MOST_AT_ONCE {
+            gone += usize::from(waiter.act(Gateway::look));
+        } else {
+            later.push(waiter);
+        }
     }
+    host::set_context(root);
+    let is_more = !later.is_empty();
+    QUEUE.with_borrow_mut(|queue| drop(queue.waiting.splice(0..0, later)));
+    let is_own = |waiter: &Waiter| Rc::ptr_eq(&waiter.root, ticking);
+    ticking.set(QUEUE.with_borrow(|queue| queue.waiting.iter().any(is_own)));
+    host::set_tick(match ticking.get() {
+        _ if is_more => SOON_MS,
+        true => TICK_MS,
+        false => tick_ms,
+    });
 }
 
 /// A call of the root context has been answered: whether it was one of a request that had waited.

@@ -82,8 +82,12 @@ pub fn error_type(outcome: &str) -> &'static str {
 
 /// Whether the caller may try again: not where the same request would be refused again.
 pub fn may_retry(words: &Words) -> bool {
-    matches!(words.status, 408 | 409 | 429 | 500..=599)
-        && !matches!(words.code, "provider_refused_gateway" | "deadline_exceeded")
+    !is_final(words.status, words.code) && words.code != "deadline_exceeded"
+}
+
+/// Whether anybody's same request would be refused again.
+pub fn is_final(status: u16, code: &str) -> bool {
+    !matches!(status, 408 | 409 | 429 | 500..=599) || code == "provider_refused_gateway"
 }
 
 /// `retry-after`, where it is the gateway that knows: a circuit breaker refuses in the same words as the policy's limit.

@@ -3,8 +3,12 @@
 mod audit;
 mod body;
 mod cache;
+mod cache_clients;
 mod cache_flight;
+mod cache_forgets;
 mod cache_isolation;
+mod cache_kept;
+mod cache_key;
 mod clients;
 mod demo;
 mod endpoints;

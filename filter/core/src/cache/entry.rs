@@ -123,16 +123,16 @@ impl Entry {
     }
 
     /// How old it is in milliseconds, if it is good: not past its time, nor past the task's, which may have been shortened
-    /// since, nor older than the caller wants, nor from a future that a clock has jumped back from.
-    pub fn age_ms(&self, now_ms: u64, ttl_ms: u64, max_age_s: Option<u64>) -> Option<u64> {
+    /// since, nor older than the caller wants (what was made since it `asked_ms` is not), nor from a future that a clock has
+    /// jumped back from.
+    pub fn age_ms(&self, now_ms: u64, ttl_ms: u64, max_age_s: Option<u64>, asked_ms: u64) -> Option<u64> {
         const CLOCKS_DIFFER_MS: u64 = 60_000;
         if self.created_ms > now_ms.saturating_add(CLOCKS_DIFFER_MS) {
             return None;
         }
         let age = now_ms.saturating_sub(self.created_ms);
-        let is_good =
-            now_ms < self.expires_ms && age < ttl_ms && max_age_s.is_none_or(|max| age <= max.saturating_mul(1000));
-        is_good.then_some(age)
+        let is_wanted = |max: u64| age <= max.saturating_mul(1000) || self.created_ms >= asked_ms;
+        (now_ms < self.expires_ms && age < ttl_ms && max_age_s.is_none_or(is_wanted)).then_some(age)
     }
 
     /// The answer to a caller that wants no stream.
@@ -325,14 +325,19 @@ mod tests {
     #[test]
     fn is_good_for_its_time_and_no_longer() {
         let entry = entry();
-        assert_eq!(entry.age_ms(1_000_000, 60_000, None), Some(0));
-        assert_eq!(entry.age_ms(1_059_999, 60_000, None), Some(59_999));
-        assert_eq!(entry.age_ms(1_060_000, 600_000, None), None);
-        assert_eq!(entry.age_ms(1_030_000, 30_000, None), None);
-        assert_eq!(entry.age_ms(1_030_000, 60_000, Some(30)), Some(30_000));
-        assert_eq!(entry.age_ms(1_030_001, 60_000, Some(30)), None);
-        assert_eq!(entry.age_ms(1_030_001, 60_000, Some(u64::MAX)), Some(30_001));
-        assert_eq!(entry.age_ms(500_000, 60_000, None), None, "from the future");
+        let age = |now_ms, ttl_ms, max_age| entry.age_ms(now_ms, ttl_ms, max_age, u64::MAX);
+        assert_eq!(age(1_000_000, 60_000, None), Some(0));
+        assert_eq!(age(1_059_999, 60_000, None), Some(59_999));
+        assert_eq!(age(1_060_000, 600_000, None), None);
+        assert_eq!(age(1_030_000, 30_000, None), None);
+        assert_eq!(age(1_030_000, 60_000, Some(30)), Some(30_000));
+        assert_eq!(age(1_030_001, 60_000, Some(30)), None);
+        assert_eq!(age(1_030_001, 60_000, Some(u64::MAX)), Some(30_001));
+        assert_eq!(age(500_000, 60_000, None), None, "from the future");
+        // Two callers who want nothing old: one has asked before it was made, one after.
+        assert_eq!(entry.age_ms(1_000_700, 60_000, Some(0), 1_000_000), Some(700));
+        assert_eq!(entry.age_ms(1_000_700, 60_000, Some(0), 1_000_001), None);
+        assert_eq!(entry.age_ms(1_060_000, 60_000, Some(0), 1_000_000), None);
     }
 
     #[test]

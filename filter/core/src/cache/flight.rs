@@ -20,14 +20,19 @@ pub struct Flights {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Join {
     /// It asks the model, and others may wait for it; it must [`leave`].
-    Lead(Ticket),
-    /// It waits.
-    Wait,
+    Lead {
+        /// To leave with.
+        ticket: Ticket,
+        /// Whether another one has led the same question before, so that its answer may have come since this one looked.
+        again: bool,
+    },
+    /// It waits; if it does so no longer before the question is over, it must [`give_up`].
+    Wait(Ticket),
     /// It asks the model by itself.
     Alone,
 }
 
-/// A leader's own: what it leaves is certainly its own question.
+/// Which question was joined: what is left with it is certainly no later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket(u32);
 
@@ -36,7 +41,8 @@ pub struct Ticket(u32);
 pub enum Outcome {
     /// With an answer that is kept, or with a failure: those who wait find the one, or one of them asks again.
     Over,
-    /// With an answer that cannot be kept: those who wait ask by themselves, not one after the other.
+    /// With an answer that cannot be kept, or with a failure that everybody would get: those who wait ask by themselves, not one
+    /// after the other.
     NotKept,
 }
 
@@ -74,19 +80,21 @@ impl Flights {
         for _ in 0..TRIES {
             let (record, version) = data.get(&name);
             let flight = Flight::decode(&record);
+            let most_ms = if flight.state == State::NotKept { NOT_KEPT_MS } else { self.wait_ms };
             // A clock that has jumped back must not make anybody wait for longer than anybody would.
-            let counts = now_ms < flight.until_ms && flight.until_ms <= now_ms.saturating_add(self.wait_ms);
+            let counts = now_ms < flight.until_ms && flight.until_ms <= now_ms.saturating_add(most_ms);
+            let is_same = flight.key == *key;
             let (next, join) = match flight.state {
-                State::UnderWay if counts && flight.key == *key && flight.waiting < self.most => {
-                    (Flight { waiting: flight.waiting + 1, ..flight }, Join::Wait)
+                State::UnderWay if counts && is_same && flight.waiting < self.most => {
+                    (Flight { waiting: flight.waiting + 1, ..flight }, Join::Wait(Ticket(flight.ticket)))
                 }
                 State::UnderWay if counts => return Join::Alone,
-                State::NotKept if counts && flight.key == *key => return Join::Alone,
+                State::NotKept if counts && is_same => return Join::Alone,
                 _ => {
                     let ticket = flight.ticket.wrapping_add(1);
                     let until_ms = now_ms.saturating_add(self.wait_ms);
                     let lead = Flight { key: *key, until_ms, ticket, waiting: 0, state: State::UnderWay };
-                    (lead, Join::Lead(Ticket(ticket)))
+                    (lead, Join::Lead { ticket: Ticket(ticket), again: is_same })
                 }
             };
             if data.set(&name, &next.encode(), version) {
@@ -103,29 +111,29 @@ pub fn is_over(data: &mut dyn SharedData, key: &Key, now_ms: u64) -> bool {
     flight.state != State::UnderWay || flight.key != *key || now_ms >= flight.until_ms
 }
 
-/// Whether anybody waits for the question.
-pub fn is_waited_for(data: &mut dyn SharedData, key: &Key) -> bool {
-    let flight = Flight::decode(&data.get(&name(key)).0);
-    flight.key == *key && flight.waiting > 0
-}
-
 /// The leader's question has ended.
 pub fn leave(data: &mut dyn SharedData, key: &Key, ticket: Ticket, outcome: Outcome, now_ms: u64) {
+    change(data, key, ticket, |flight| match outcome {
+        Outcome::Over => Flight { state: State::Free, ..flight },
+        Outcome::NotKept => Flight { state: State::NotKept, until_ms: now_ms.saturating_add(NOT_KEPT_MS), ..flight },
+    });
+}
+
+/// One that waited does so no longer, though the question is under way: another one may wait in its place.
+pub fn give_up(data: &mut dyn SharedData, key: &Key, ticket: Ticket) {
+    change(data, key, ticket, |flight| Flight { waiting: flight.waiting.saturating_sub(1), ..flight });
+}
+
+/// Changes the question in one atomic step, if it is under way: it may have taken too long, and another one lead by now.
+fn change(data: &mut dyn SharedData, key: &Key, ticket: Ticket, next: impl Fn(Flight) -> Flight) {
     let name = name(key);
     for _ in 0..TRIES {
         let (record, version) = data.get(&name);
         let flight = Flight::decode(&record);
-        // It took too long, and another one leads by now.
-        if flight.key != *key || flight.ticket != ticket.0 {
+        if flight.state != State::UnderWay || flight.key != *key || flight.ticket != ticket.0 {
             return;
         }
-        let next = match outcome {
-            Outcome::Over => Flight { state: State::Free, ..flight },
-            Outcome::NotKept => {
-                Flight { state: State::NotKept, until_ms: now_ms.saturating_add(NOT_KEPT_MS), ..flight }
-            }
-        };
-        if data.set(&name, &next.encode(), version) {
+        if data.set(&name, &next(flight).encode(), version) {
             return;
         }
     }
@@ -192,7 +200,7 @@ mod tests {
 
     fn lead(data: &mut Memory, now: u64) -> Ticket {
         match FLIGHTS.join(data, &KEY, now) {
-            Join::Lead(ticket) => ticket,
+            Join::Lead { ticket, .. } => ticket,
             other => panic!("{other:?}"),
         }
     }
@@ -201,15 +209,34 @@ mod tests {
     fn one_leads_some_wait_and_the_rest_go_alone() {
         let mut data = Memory::default();
         let ticket = lead(&mut data, NOW);
-        for expected in [Join::Wait, Join::Wait, Join::Wait, Join::Alone] {
+        let wait = Join::Wait(ticket);
+        for expected in [wait, wait, wait, Join::Alone] {
+            assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW + 1), expected);
+        }
+        // One goes, and one more may wait.
+        give_up(&mut data, &KEY, ticket);
+        for expected in [wait, Join::Alone] {
             assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW + 1), expected);
         }
         assert!(!is_over(&mut data, &KEY, NOW + 1));
         leave(&mut data, &KEY, ticket, Outcome::Over, NOW + 2);
         assert!(is_over(&mut data, &KEY, NOW + 2));
         // It failed, say: one of those who waited goes on, the others wait for that one.
-        lead(&mut data, NOW + 3);
-        assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW + 3), Join::Wait);
+        let next = lead(&mut data, NOW + 3);
+        assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW + 3), Join::Wait(next));
+        // Who waited for the first one takes no place from those who wait for the second.
+        give_up(&mut data, &KEY, ticket);
+        for expected in [Join::Wait(next), Join::Wait(next), Join::Alone] {
+            assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW + 4), expected);
+        }
+    }
+
+    #[test]
+    fn who_leads_after_another_one_knows_it() {
+        let mut data = Memory::default();
+        let Join::Lead { ticket, again: false } = FLIGHTS.join(&mut data, &KEY, NOW) else { panic!() };
+        leave(&mut data, &KEY, ticket, Outcome::Over, NOW + 1);
+        assert!(matches!(FLIGHTS.join(&mut data, &KEY, NOW + 1), Join::Lead { again: true, .. }));
     }
 
     #[test]
@@ -231,18 +258,27 @@ mod tests {
         leave(&mut data, &KEY, late, Outcome::Over, NOW + 1001);
         assert!(!is_over(&mut data, &KEY, NOW + 1001));
         // A clock that jumps back by a day.
-        assert!(matches!(FLIGHTS.join(&mut data, &KEY, NOW - 86_400_000), Join::Lead(_)));
+        assert!(matches!(FLIGHTS.join(&mut data, &KEY, NOW - 86_400_000), Join::Lead { .. }));
     }
 
     #[test]
     fn an_answer_that_cannot_be_kept_is_not_waited_for_again() {
-        let mut data = Memory::default();
-        let flights = Flights { wait_ms: 60_000, most: 3 };
-        let Join::Lead(ticket) = flights.join(&mut data, &KEY, NOW) else { panic!() };
-        leave(&mut data, &KEY, ticket, Outcome::NotKept, NOW + 5);
-        assert!(is_over(&mut data, &KEY, NOW + 5));
-        assert_eq!(flights.join(&mut data, &KEY, NOW + 6), Join::Alone);
-        assert!(matches!(flights.join(&mut data, &KEY, NOW + 5 + NOT_KEPT_MS), Join::Lead(_)));
+        // However short the wait is.
+        for wait_ms in [60_000, 100] {
+            let flights = Flights { wait_ms, most: 3 };
+            let mut data = Memory::default();
+            let Join::Lead { ticket, .. } = flights.join(&mut data, &KEY, NOW) else { panic!() };
+            leave(&mut data, &KEY, ticket, Outcome::NotKept, NOW + 5);
+            assert!(is_over(&mut data, &KEY, NOW + 5));
+            assert_eq!(flights.join(&mut data, &KEY, NOW + 6), Join::Alone);
+            assert_eq!(flights.join(&mut data, &KEY, NOW + 4 + NOT_KEPT_MS), Join::Alone);
+            assert!(matches!(flights.join(&mut data, &KEY, NOW + 5 + NOT_KEPT_MS), Join::Lead { .. }));
+            // A clock that jumps back.
+            let mut data = Memory::default();
+            let ticket = lead(&mut data, NOW);
+            leave(&mut data, &KEY, ticket, Outcome::NotKept, NOW);
+            assert!(matches!(flights.join(&mut data, &KEY, NOW - 86_400_000), Join::Lead { .. }));
+        }
     }
 
     #[test]
@@ -250,7 +286,7 @@ mod tests {
         for record in [&b""[..], &[255; 49], &[1; 48], &[7; 500]] {
             let mut data = Memory::default();
             data.0.insert(name(&KEY), (record.to_vec(), 3));
-            assert!(matches!(FLIGHTS.join(&mut data, &KEY, NOW), Join::Lead(_)));
+            assert!(matches!(FLIGHTS.join(&mut data, &KEY, NOW), Join::Lead { .. }));
         }
     }
 }

@@ -87,8 +87,12 @@ impl Transcript {
         for (name, value) in chunk {
             match (name.as_str(), value) {
                 (_, Value::Null) | ("content_filter_results", _) => {}
+                // A choice finishes once: of two reasons one is wrong, and a filter's may be the other.
                 ("finish_reason", reason @ Value::String(_)) => {
-                    choice.insert(name, reason);
+                    let first = choice.entry(name).or_insert_with(|| reason.clone());
+                    if *first != reason {
+                        return Err(NotKept("shape"));
+                    }
                 }
                 ("logprobs", Value::Object(logprobs)) => merge_logprobs(choice, logprobs)?,
                 _ => return Err(NotKept("shape")),
@@ -256,6 +260,15 @@ mod tests {
         assert_eq!(whole["choices"][0]["message"]["content"], "bc");
         assert_eq!(whole["choices"][0]["logprobs"]["content"], json!([{"token": "b"}, {"token": "c"}]));
         assert_eq!(whole["choices"][1]["message"]["content"], "a");
+    }
+
+    #[test]
+    fn a_choice_finishes_once() {
+        let text = || delta(json!({"content": "a"}));
+        assert_eq!(run(&[text(), end("stop"), end("stop")]).unwrap()["choices"][0]["finish_reason"], "stop");
+        for (one, other) in [("stop", "content_filter"), ("content_filter", "stop"), ("length", "stop")] {
+            assert_eq!(run(&[text(), end(one), end(other)]), Err(NotKept("shape")), "{one}, then {other}");
+        }
     }
 
     #[test]

@@ -1,0 +1,246 @@
+//! The look into the cache: an answer, a wait for somebody who asks the same, or the way to the model.
+
+use super::{Cached, Hit, InLine, Pending};
+use crate::cache::control::CacheControl;
+use crate::cache::entry::Entry;
+use crate::cache::flight::{self, Join, Outcome};
+use crate::cache::remote::{self, UNREACHABLE};
+use crate::cache::table::{SharedData, Table};
+use crate::call::Answered;
+use crate::chat_request::ChatRequest;
+use crate::config::CacheStore;
+use crate::exchange::{Denied, Exchange, Routed, Served};
+use crate::policy::Policy;
+use crate::price::MicroUsd;
+use crate::quota::ledger::Store;
+use crate::reply::Reply;
+use crate::route::Plan;
+
+/// What a look found.
+enum Look {
+    /// An answer, and its age in milliseconds.
+    Answer(Box<Entry>, u64),
+    /// None; the reason, in a word.
+    Nothing(&'static str),
+}
+
+impl Exchange {
+    /// Looks for an answer. `None`: there is none, and the request goes its way.
+    pub(in crate::exchange) fn look_up<S: Store + SharedData>(
+        &mut self,
+        policy: &Policy,
+        request: &ChatRequest,
+        plan: &Plan,
+        shared: &mut S,
+    ) -> Result<Option<Reply>, Denied> {
+        let Some(task) = plan.task.filter(|task| policy.task(*task).cache.is_some()) else { return Ok(None) };
+        let now_ms = shared.now_ms();
+        let (pending, look, line) = match std::mem::take(&mut self.cache) {
+            Cached::Off => {
+                let pending = match self.pending(policy, request, plan, task) {
+                    Ok(pending) => Box::new(pending),
+                    Err(why) => {
+                        self.cache = Cached::Bypass(why);
+                        return Ok(None);
+                    }
+                };
+                if self.control().no_cache {
+                    self.cache = Cached::Miss("no_cache", pending);
+                    return Ok(None);
+                }
+                if let (CacheStore::Redis, Some(bridge)) = (policy.cache.store, &policy.redis) {
+                    let call = remote::get(bridge, &pending.key);
+                    self.cache = Cached::Asked(pending);
+                    return Err(Denied::Call(call));
+                }
+                let look = self.look(policy, shared, &pending, now_ms);
+                (pending, look, None)
+            }
+            Cached::Looked(pending, found) => {
+                let look = self.judge(policy, &pending, found, now_ms);
+                (pending, look, None)
+            }
+            // Whoever was waited for has left the answer here, whichever store it is kept in.
+            Cached::InLine(pending, line) => {
+                let look = self.look(policy, shared, &pending, now_ms);
+                (pending, look, Some(line))
+            }
+            Cached::Found(entry, age, waited) => {
+                return self.answer_with(policy, request, plan, shared, (entry, age, waited));
+            }
+            other => {
+                self.cache = other;
+                return Ok(None);
+            }
+        };
+        let found = match look {
+            Look::Answer(entry, age) => Ok((entry, age)),
+            Look::Nothing(why) => self.missed(policy, shared, pending, (why, line, now_ms)),
+        };
+        match found {
+            Ok((entry, age)) => self.answer_with(policy, request, plan, shared, (entry, age, line.is_some())),
+            Err(None) => Ok(None),
+            Err(Some(wait)) => Err(wait),
+        }
+    }
+
+    /// Looks into the table that all workers of this Envoy share.
+    fn look(&self, policy: &Policy, shared: &mut dyn SharedData, pending: &Pending, now_ms: u64) -> Look {
+        let found = table(policy).find(shared, &pending.key).map(Box::new);
+        self.judge(policy, pending, found.ok_or("absent"), now_ms)
+    }
+
+    /// Whether what was found is good enough for the caller.
+    fn judge(&self, policy: &Policy, pending: &Pending, found: Result<Box<Entry>, &'static str>, now_ms: u64) -> Look {
+        let ttl_ms = policy.task(pending.task).cache.as_ref().map_or(0, |rules| rules.ttl_ms);
+        match found {
+            // What was made since the caller asked is as new as what the model would say now.
+            Ok(entry) => match entry.age_ms(now_ms, ttl_ms, self.control().max_age, self.started_ms) {
+                Some(age) => Look::Answer(entry, age),
+                None => Look::Nothing("too_old"),
+            },
+            Err(why) => Look::Nothing(why),
+        }
+    }
+
+    /// Answers with an entry: the same one, however often the request is worked out anew before the quota has counted it.
+    fn answer_with(
+        &mut self,
+        policy: &Policy,
+        request: &ChatRequest,
+        plan: &Plan,
+        store: &mut dyn Store,
+        (entry, age_ms, waited): (Box<Entry>, u64, bool),
+    ) -> Result<Option<Reply>, Denied> {
+        let answer = self.hit(policy, request, plan, store, (&entry, age_ms, waited));
+        if matches!(answer, Err(Denied::Call(_))) {
+            self.cache = Cached::Found(entry, age_ms, waited);
+        }
+        answer.map(Some)
+    }
+
+    /// There is no answer: asks the model (`Err(None)`), or waits for who asks it the same; unless one has come meanwhile.
+    fn missed(
+        &mut self,
+        policy: &Policy,
+        shared: &mut dyn SharedData,
+        mut pending: Box<Pending>,
+        (why, line, now_ms): (&'static str, Option<InLine>, u64),
+    ) -> Result<(Box<Entry>, u64), Option<Denied>> {
+        if let Some(line) = line.filter(|line| now_ms.saturating_sub(line.since_ms) >= self.most_wait_ms(policy)) {
+            flight::give_up(shared, &pending.key, line.ticket);
+            self.cache = Cached::Miss("waited_in_vain", pending);
+            return Err(None);
+        }
+        // Who cannot be told what came of it must not be kept waiting.
+        let join = match why {
+            UNREACHABLE => Join::Alone,
+            _ if policy.cache.flights.wait_ms == 0 => Join::Alone,
+            _ => policy.cache.flights.join(shared, &pending.key, now_ms),
+        };
+        match join {
+            Join::Wait(ticket) => {
+                let since_ms = line.map_or(now_ms, |line| line.since_ms);
+                self.cache = Cached::InLine(pending, InLine { since_ms, ticket });
+                return Err(Some(Denied::Wait));
+            }
+            Join::Lead { ticket, again } => {
+                // Between this one's look and its lead the one before may have kept its answer.
+                if again && let Look::Answer(entry, age) = self.look(policy, shared, &pending, now_ms) {
+                    let is_new = entry.created_ms.saturating_add(NEW_MS) >= self.started_ms;
+                    if is_new {
+                        flight::leave(shared, &pending.key, ticket, Outcome::Over, now_ms);
+                        return Ok((entry, age));
+                    }
+                }
+                pending.ticket = Some(ticket);
+            }
+            Join::Alone => {}
+        }
+        self.cache = Cached::Miss(why, pending);
+        Err(None)
+    }
+
+    fn control(&self) -> CacheControl {
+        self.caller.as_ref().map_or(CacheControl::default(), |caller| caller.wishes.control)
+    }
+
+    fn most_wait_ms(&self, policy: &Policy) -> u64 {
+        let deadline_ms = self.caller.as_ref().and_then(|caller| caller.deadline_ms);
+        policy.cache.flights.wait_ms.min(deadline_ms.unwrap_or(u64::MAX))
+    }
+
+    /// Takes the store's answer, if it is what the request waits for.
+    pub(in crate::exchange) fn take_entry(&mut self, answered: &Answered) -> bool {
+        match std::mem::take(&mut self.cache) {
+            Cached::Asked(pending) => {
+                let found = remote::entry(answered, &pending.key);
+                self.cache = Cached::Looked(pending, found.map(Box::new));
+                true
+            }
+            other => {
+                self.cache = other;
+                false
+            }
+        }
+    }
+
+    /// Whether the request that waits for another one need not wait any longer: then call [`Exchange::request_body`] again.
+    pub fn is_awake(&self, policy: &Policy, shared: &mut dyn SharedData, now_ms: u64) -> bool {
+        match &self.cache {
+            Cached::InLine(pending, line) => {
+                flight::is_over(shared, &pending.key, now_ms)
+                    || now_ms.saturating_sub(line.since_ms) >= self.most_wait_ms(policy)
+            }
+            _ => true,
+        }
+    }
+
+    /// Answers from the cache, if the tenant may ask at all.
+    fn hit(
+        &mut self,
+        policy: &Policy,
+        request: &ChatRequest,
+        plan: &Plan,
+        store: &mut dyn Store,
+        (entry, age_ms, waited): (&Entry, u64, bool),
+    ) -> Result<Reply, Denied> {
+        let Some(model) = plan.models.first().copied() else { return Err(crate::refusal::Refusal::Internal.into()) };
+        self.reserve_hit(policy, model, store)?;
+        let id: String = self.trace_id.chars().filter(char::is_ascii_alphanumeric).collect();
+        let id = format!("chatcmpl-{id}");
+        let (content_type, body) = match request.stream {
+            true => ("text/event-stream; charset=utf-8", entry.stream(&id, store.now_ms(), request.include_usage)),
+            false => ("application/json", entry.whole(&id, store.now_ms())),
+        };
+        let mut headers = vec![
+            ("content-type", content_type.to_owned()),
+            ("x-pointsman-cache", "hit".to_owned()),
+            ("age", (age_ms / 1000).to_string()),
+            ("x-pointsman-model", policy.model(model).name.to_string()),
+            ("x-pointsman-provider", policy.provider_of(model).name.to_string()),
+            ("x-pointsman-fallback", "false".to_owned()),
+            ("x-pointsman-attempts", "0".to_owned()),
+            ("x-pointsman-cost-usd", MicroUsd(0).to_decimal()),
+        ];
+        headers.extend(self.quota.headers.iter().cloned());
+        self.cache = Cached::Hit(Box::new(Hit {
+            store: policy.cache.store,
+            waited,
+            usage: entry.usage,
+            cost: MicroUsd(entry.cost_micro_usd),
+        }));
+        self.routed = Some(Routed {
+            served: Some(Served { model, attempts: 1, told: false }),
+            ..Routed::of(request, plan.clone())
+        });
+        Ok(Reply { status: 200, headers, body, code: None })
+    }
+}
+
+/// What an Envoy keeps beside Redis is for those who asked at about the same time only: Redis has the word on anything older.
+const NEW_MS: u64 = 250;
+
+pub(super) fn table(policy: &Policy) -> Table {
+    Table { limit: policy.cache.memory_bytes }
+}

@@ -1,0 +1,48 @@
+//! OpenAI's own clients take an answer of the cache for the model's.
+
+use pointsman_integration::deadline::await_true;
+use pointsman_integration::gateway::Gateway;
+
+/// The clients' programs name models; here those are tasks whose every answer is kept, so that the second run is answered
+/// from the cache.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn openais_own_clients_take_answers_of_the_cache() {
+    let policy = "
+default_task: small
+cache: {max_entry_bytes: 65536}
+providers:
+  vllm: {dialect: openai, local: true, data: regulated}
+models:
+  m-small: {provider: vllm, model: qwen, tier: local, context: 32768, max_output_tokens: 512}
+  m-big: {provider: vllm, model: gpt, tier: flagship, context: 32768, max_output_tokens: 512}
+tasks:
+  small: {primary: m-small, cache: {ttl: 1h, requests: any}}
+  extract: {primary: m-small, cache: {ttl: 1h, requests: any}}
+  big: {primary: m-big, cache: {ttl: 1h, requests: any}}
+tiers:
+  free: {models: [m-small]}
+  pro: {models: [m-small, m-big]}
+tenants:
+  acme: {tier: pro, keys: [<sk-acme>]}
+  frugal: {tier: free, keys: [<sk-frugal>]}
+";
+    for (program, script) in [
+        (pointsman_integration::environment::path("POINTSMAN_PYTHON"), "python/chat.py"),
+        ("node".into(), "node/chat.mjs"),
+    ] {
+        let gateway = Gateway::start(policy);
+        let hits = || -> u64 {
+            let of =
+                |line: &String| line.strip_prefix("llm_cache_hits_total{")?.rsplit(' ').next()?.parse::<u64>().ok();
+            gateway.metrics().iter().filter_map(of).sum()
+        };
+        crate::clients::say(&gateway, &program, script);
+        let before = hits();
+        let (_, said) = crate::clients::say(&gateway, &program, script);
+        for case in ["chat", "stream", "stream_with_usage", "tools_round_trip", "tools_streamed", "json_schema"] {
+            assert!(said.lines().any(|line| line == format!("ok {case}")), "{case}: {said}");
+        }
+        await_true("the hits to be counted", || hits() >= before + 7);
+    }
+}

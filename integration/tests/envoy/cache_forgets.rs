@@ -1,0 +1,104 @@
+//! What is kept is forgotten: after its time, when an operator raises a revision, and where memory ends.
+
+use crate::cache::{POLICY, Store, assert_cache, certain, gateways, in_redis, start};
+use crate::metrics::value;
+use crate::standard::ask;
+use pointsman_integration::deadline::await_true;
+use pointsman_integration::raw::Connection;
+use serde_json::json;
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn an_answer_is_good_for_its_time_and_no_longer() {
+    for (_, gateway) in gateways() {
+        let request = certain("brief", "for a second");
+        assert_cache(&gateway.chat("sk-acme", &request), "miss");
+        assert_cache(&gateway.chat("sk-acme", &request), "hit");
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        assert_cache(&gateway.chat("sk-acme", &request), "miss");
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_raised_revision_forgets_hot() {
+    for store in [Store::Local, Store::Redis] {
+        let gateway = start(POLICY, store);
+        let mut request = certain("hosted", "to be forgotten");
+        request["metadata"] = json!({"prompt_id": "invoice", "prompt_version": "3"});
+        // What has other forms, under which a raised revision would not be found, is not kept at all.
+        let mut odd = request.clone();
+        odd["metadata"]["prompt_version"] = json!(3.0);
+        assert_cache(&gateway.chat("sk-acme", &odd), "bypass");
+        let other = certain("any", "another task");
+        let mut policy = POLICY.to_owned();
+        for (step, (from, to, forgets_other)) in [
+            ("acme: {tier: pro,", "acme: {tier: pro, cache_revision: 1,", true),
+            ("hosted: {primary: big, cache: {ttl: 1h", "hosted: {primary: big, cache: {revision: 7, ttl: 1h", false),
+            (
+                "cache: {max_entry_bytes: 16384",
+                "cache: {prompt_revisions: {invoice@3: 2}, max_entry_bytes: 16384",
+                false,
+            ),
+            ("cache: {prompt", "cache: {revision: 1, prompt", true),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            for request in [&request, &other] {
+                // Redis is told of an answer, not asked, so the next request may be faster.
+                await_true("the answer to be kept", || {
+                    gateway.chat("sk-acme", request).header("x-pointsman-cache") == Some("hit")
+                });
+            }
+            let mark = format!("step-{step}");
+            let next = policy
+                .replacen(from, to, 1)
+                .replace("# permission scope", &format!("{mark}: {{primary: big}}\n  # permission scope"));
+            assert_ne!(next, policy);
+            policy = next;
+            match store {
+                Store::Local => gateway.replace_policy(&policy),
+                Store::Redis => gateway.replace_policy(&in_redis(&policy)),
+            }
+            // Each worker takes the new policy by itself, within moments. What the new one alone knows tells which has it; each
+            // connection goes to one of the two.
+            await_true("both workers to have the new policy", || {
+                (0..20).all(|_| gateway.chat("sk-acme", &ask(&mark, "are you there")).status == 200)
+            });
+            assert_cache(&gateway.chat("sk-acme", &request), "miss");
+            assert_cache(&gateway.chat("sk-acme", &other), if forgets_other { "miss" } else { "hit" });
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn thousands_of_distinct_answers_stay_below_the_memory_limit() {
+    let limit = 1 << 20;
+    let policy = POLICY.replacen("memory_bytes: 16777216", "memory_bytes: 1048576", 1);
+    assert_ne!(policy, POLICY);
+    let gateway = start(&policy, Store::Local);
+    gateway.simulator.add_rule(&json!({"when": {"body_contains": "fill"}, "respond": {"content": "x".repeat(2000)}}));
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let gateway = &gateway;
+            scope.spawn(move || {
+                let mut connection = Connection::to(gateway.address);
+                for number in 0..750 {
+                    let body = certain("hosted", &format!("fill {thread} {number}")).to_string();
+                    let head =
+                        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-api-key: sk-acme\r\ncontent-length: ";
+                    let answer = connection.send(format!("{head}{}\r\n\r\n{body}", body.len())).response();
+                    assert_eq!((answer.status, answer.header("x-pointsman-cache")), (200, Some("miss")));
+                }
+            });
+        }
+    });
+    let bytes = || value(&gateway.metrics(), "llm_cache_bytes", &[]);
+    assert!(bytes().is_some_and(|bytes| bytes <= limit && bytes > limit / 2), "{:?}", bytes());
+    // A full table takes what comes next.
+    let next = certain("hosted", "fill at last");
+    assert_cache(&gateway.chat("sk-acme", &next), "miss");
+    assert_cache(&gateway.chat("sk-acme", &next), "hit");
+}

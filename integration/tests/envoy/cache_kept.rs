@@ -1,0 +1,117 @@
+//! Which requests are answered from the cache, and which answers are kept: whole ones of the plan's first model.
+
+use crate::cache::{assert_cache, cache, certain, gateways};
+use crate::metrics::value;
+use crate::standard::{ask, scripted};
+use pointsman_integration::call::Call;
+use serde_json::{Value, json};
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn only_requests_for_one_certain_answer_of_a_task_with_a_cache() {
+    for (_, gateway) in gateways() {
+        let twice = |request: &Value, expected: [&str; 2]| {
+            for expected in expected {
+                assert_cache(&gateway.chat("sk-acme", request), expected);
+            }
+        };
+        twice(&ask("hosted", "open question"), ["bypass", "bypass"]);
+        twice(&ask("any", "open question"), ["miss", "hit"]);
+        twice(&certain("plain", "no cache here"), ["bypass", "bypass"]);
+        let mut seeded = ask("hosted", "seeded");
+        seeded["seed"] = 5.into();
+        twice(&seeded, ["miss", "hit"]);
+        let refused = gateway.chat("sk-acme", &ask("hosted", "why not"));
+        assert_eq!(gateway.audit(refused.trace_id())["cache_reason"], "not_deterministic");
+        let labels = [("task", "hosted"), ("reason", "not_deterministic")];
+        assert!(value(&gateway.metrics(), "llm_cache_bypasses_total", &labels) >= Some(1), "{:?}", gateway.metrics());
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn the_callers_cache_control_is_obeyed() {
+    for (_, gateway) in gateways() {
+        let request = certain("hosted", "cache control");
+        let with =
+            |control: &str| gateway.send(Call::chat_json(&request).key("sk-acme").header("cache-control", control));
+        assert_cache(&with("no-store"), "bypass");
+        assert_cache(&with("no-cache"), "miss");
+        assert_cache(&with("max-age=1000"), "hit");
+        assert_cache(&with("no-cache"), "miss");
+        assert_cache(&with("no-store, max-age=100"), "bypass");
+        assert_eq!(gateway.simulator.with("cache control").len(), 4);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert_cache(&with("max-age=0"), "miss");
+        assert_cache(&with(""), "hit");
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn nothing_partial_refused_filtered_failed_or_of_a_fallback_is_kept() {
+    for (_, gateway) in gateways() {
+        let twice = |name: &str, behavior: Value, streams: bool| {
+            let mut request = scripted("hosted", &behavior);
+            request["temperature"] = 0.into();
+            request["stream"] = streams.into();
+            for time in 1..=2 {
+                let answer = gateway.chat("sk-acme", &request);
+                assert_ne!(cache(&answer), "hit", "{name}, time {time}: {}", answer.text());
+            }
+        };
+        for streams in [false, true] {
+            twice("filtered", json!({"content": "a b", "finish_reason": "content_filter"}), streams);
+            twice("failed", json!({"status": 500}), streams);
+            twice("refused by provider", json!({"status": 400}), streams);
+        }
+        let refusal = json!({"choices": [{"index": 0, "message": {"role": "assistant", "content": null, "refusal": "no"}, "finish_reason": "stop"}]});
+        twice("refused", json!({"json": refusal}), false);
+        twice("no choice", json!({"json": {"choices": []}}), false);
+        twice(
+            "unfinished",
+            json!({"json": {"choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}}]}}),
+            false,
+        );
+        for fault in [
+            json!("no_done"),
+            json!({"reset_mid_stream": {"after_chunks": 2}}),
+            json!({"close_mid_stream": {"after_chunks": 2}}),
+            json!({"truncate_event": {"after_chunks": 2}}),
+            json!({"error_event": {"after_chunks": 2}}),
+            json!({"malformed_json": {"after_chunks": 2}}),
+        ] {
+            twice("broken", json!({"content": "a b c d e f", "fault": fault}), true);
+        }
+        // The first model fails once, the second serves, and the first is asked again.
+        gateway
+            .simulator
+            .add_rule(&json!({"when": {"body_contains": "fallback-once"}, "times": 1, "respond": {"status": 503}}));
+        let request = certain("chain", "fallback-once");
+        let answer = gateway.chat("sk-acme", &request);
+        assert_eq!(answer.header("x-pointsman-fallback"), Some("true"), "{}", answer.text());
+        assert_cache(&gateway.chat("sk-acme", &request), "miss");
+        assert_cache(&gateway.chat("sk-acme", &request), "hit");
+        // Longer than an entry may be.
+        twice("long", json!({"content": "x".repeat(20_000)}), false);
+        twice("long", json!({"content": "x".repeat(20_000), "chunk_bytes": 1000}), true);
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn an_abandoned_stream_is_not_kept() {
+    for (_, gateway) in gateways() {
+        let mut request = scripted("hosted", &json!({"chunks": 2000, "chunk_bytes": 4, "chunk_ms": 20}));
+        request["temperature"] = 0.into();
+        request["stream"] = true.into();
+        let mut open = Call::chat_json(&request).key("sk-acme").open(gateway.address);
+        let trace_id = open.trace_id();
+        assert!(open.next_piece().is_some());
+        drop(open);
+        assert_eq!(gateway.audit(&trace_id)["error_code"], "client_disconnected");
+        let mut again = Call::chat_json(&request).key("sk-acme").open(gateway.address);
+        assert_eq!(again.header("x-pointsman-cache"), Some("miss"));
+        assert!(again.next_piece().is_some());
+    }
+}

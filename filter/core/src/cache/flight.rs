@@ -49,6 +49,8 @@ pub enum Outcome {
 const SLOTS: u32 = 1024;
 /// How long it is remembered that an answer could not be kept.
 const NOT_KEPT_MS: u64 = 2000;
+/// How much earlier than the leader one may have read the clock who joins it.
+const READ_EARLIER_MS: u64 = 1000;
 const TRIES: usize = 1000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +84,8 @@ impl Flights {
             let flight = Flight::decode(&record);
             let most_ms = if flight.state == State::NotKept { NOT_KEPT_MS } else { self.wait_ms };
             // A clock that has jumped back must not make anybody wait for longer than anybody would.
-            let counts = now_ms < flight.until_ms && flight.until_ms <= now_ms.saturating_add(most_ms);
+            let counts =
+                now_ms < flight.until_ms && flight.until_ms <= now_ms.saturating_add(most_ms + READ_EARLIER_MS);
             let is_same = flight.key == *key;
             let (next, join) = match flight.state {
                 State::UnderWay if counts && is_same && flight.waiting < self.most => {
@@ -229,6 +232,15 @@ mod tests {
         for expected in [Join::Wait(next), Join::Wait(next), Join::Alone] {
             assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW + 4), expected);
         }
+    }
+
+    #[test]
+    fn who_has_read_the_clock_a_moment_before_the_leader_joins_it() {
+        let mut data = Memory::default();
+        let ticket = lead(&mut data, NOW);
+        assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW - 3), Join::Wait(ticket));
+        leave(&mut data, &KEY, ticket, Outcome::NotKept, NOW);
+        assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW - 3), Join::Alone);
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! reserved before a slot is written and given back after, so that what is held is never more than what is counted, nor
 //! more than the limit. Where there is no room a hand goes round the slots and frees them: expired entries first, and then,
 //! where that is not enough, whatever it finds.
+//!
+//! Under a lowered limit there are fewer slots. The entries of the others are freed like any; what the host needs for the
+//! slots themselves stays until it restarts, and counts against no later limit, so that the smaller table has its room.
 
 use super::entry::Entry;
 use super::key::Key;
@@ -27,10 +30,12 @@ pub struct Table {
 /// What is counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Held {
-    /// Bytes of entries, and [`SLOT_COST`] for each slot that was ever written.
-    pub bytes: u64,
-    /// Slots that were ever written: those below this number at the most.
-    pub slots: u32,
+    /// Bytes of entries.
+    pub entries: u64,
+    /// Slots that were ever written; each costs [`SLOT_COST`] for ever.
+    pub written: u32,
+    /// All of them are below this number.
+    end: u32,
     /// Where the hand is.
     hand: u32,
 }
@@ -77,15 +82,23 @@ impl Table {
         for _ in 0..TRIES {
             let Some((slot, old, version)) = self.place(data, key, now_ms) else { return false };
             // A slot that has no record yet will cost its own bytes for ever.
-            let cost = if version == NEW { SLOT_COST } else { 0 };
-            if !self.make_room(data, need + cost, now_ms, slot) {
+            let is_new = version == NEW;
+            if !self.make_room(data, need, is_new, now_ms, slot) {
                 return false;
             }
             if data.set(&name(slot), record, version) {
-                give_back(data, old, if cost > 0 { slot + 1 } else { 0 });
+                if old > 0 || is_new {
+                    count(data, |held| {
+                        held.entries = held.entries.saturating_sub(old);
+                        held.end = held.end.max(slot + 1);
+                    });
+                }
                 return true;
             }
-            give_back(data, need + cost, 0);
+            count(data, |held| {
+                held.entries = held.entries.saturating_sub(need);
+                held.written = held.written.saturating_sub(u32::from(is_new));
+            });
         }
         false
     }
@@ -109,8 +122,13 @@ impl Table {
         best.map(|(_, slot, len, version)| (slot, len, version))
     }
 
-    /// Reserves `need` bytes, freeing others if it must, but not what is in `slot`.
-    fn make_room(self, data: &mut dyn SharedData, need: u64, now_ms: u64, slot: u32) -> bool {
+    /// Bytes that count against the limit. Slots beyond those of this table are not its own.
+    fn used(self, held: Held) -> u64 {
+        held.entries.saturating_add(SLOT_COST * u64::from(held.written.min(self.slots())))
+    }
+
+    /// Reserves `need` bytes, and the cost of a new slot, freeing others if it must, but not what is in `slot`.
+    fn make_room(self, data: &mut dyn SharedData, need: u64, is_new: bool, now_ms: u64, slot: u32) -> bool {
         if need > self.limit {
             return false;
         }
@@ -118,8 +136,11 @@ impl Table {
         for _ in 0..TRIES {
             let (record, version) = data.get(TOTAL);
             let mut held = Held::decode(&record);
-            if held.bytes.saturating_add(need) <= self.limit {
-                held.bytes += need;
+            let written = held.written.saturating_add(u32::from(is_new));
+            let after = Held { entries: held.entries.saturating_add(need), written, ..held };
+            let missing = self.used(after).saturating_sub(self.limit);
+            if missing == 0 {
+                held = after;
                 if data.set(TOTAL, &held.encode(), version) {
                     return true;
                 }
@@ -129,17 +150,17 @@ impl Table {
                 return false;
             }
             // Take the next stretch, so that another worker takes the one after.
-            let stretch = 8.min(held.slots);
+            let stretch = 8.min(held.end);
             let first = held.hand;
-            held.hand = (first + stretch) % held.slots.max(1);
+            held.hand = (first + stretch) % held.end.max(1);
             if !data.set(TOTAL, &held.encode(), version) {
                 continue;
             }
-            let mut missing = (held.bytes + need).saturating_sub(self.limit);
+            let mut missing = missing;
             // Once round for what has expired, then for anything.
             for expired_only in [true, false] {
                 for i in 0..stretch {
-                    let other = (first + i) % held.slots.max(1);
+                    let other = (first + i) % held.end.max(1);
                     if missing > 0 && other != slot {
                         missing = missing.saturating_sub(self.free(data, other, expired_only, now_ms));
                     }
@@ -159,8 +180,9 @@ impl Table {
         if expired_only && expires > now_ms && !is_lost || !data.set(&name(slot), b"", version) {
             return 0;
         }
-        give_back(data, record.len() as u64, 0);
-        record.len() as u64
+        let freed = record.len() as u64;
+        count(data, |held| held.entries = held.entries.saturating_sub(freed));
+        freed
     }
 
     /// What is held now.
@@ -172,13 +194,12 @@ impl Table {
 /// The version of a record that does not exist.
 pub const NEW: u32 = u32::MAX;
 
-fn give_back(data: &mut dyn SharedData, bytes: u64, slots: u32) {
+fn count(data: &mut dyn SharedData, change: impl Fn(&mut Held)) {
     // Each failure is another worker's success.
     for _ in 0..10 * TRIES {
         let (record, version) = data.get(TOTAL);
         let mut held = Held::decode(&record);
-        held.bytes = held.bytes.saturating_sub(bytes);
-        held.slots = held.slots.max(slots);
+        change(&mut held);
         if data.set(TOTAL, &held.encode(), version) {
             return;
         }
@@ -186,16 +207,21 @@ fn give_back(data: &mut dyn SharedData, bytes: u64, slots: u32) {
 }
 
 impl Held {
+    /// Bytes of entries and slots together.
+    pub fn bytes(self) -> u64 {
+        self.entries.saturating_add(SLOT_COST * u64::from(self.written))
+    }
+
     fn decode(record: &[u8]) -> Self {
         let number =
             |at: usize| record.get(at..).and_then(|r| r.first_chunk::<4>()).map_or(0, |b| u32::from_le_bytes(*b));
-        let bytes = record.first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
-        Self { bytes, slots: number(8), hand: number(12) }
+        let entries = record.first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
+        Self { entries, written: number(8), end: number(12), hand: number(16) }
     }
 
     fn encode(self) -> Vec<u8> {
-        let Self { bytes, slots, hand } = self;
-        [&bytes.to_le_bytes()[..], &slots.to_le_bytes(), &hand.to_le_bytes()].concat()
+        let Self { entries, written, end, hand } = self;
+        [&entries.to_le_bytes()[..], &written.to_le_bytes(), &end.to_le_bytes(), &hand.to_le_bytes()].concat()
     }
 }
 
@@ -286,7 +312,7 @@ mod tests {
         let newer = entry(1, 900, 20, 1000);
         assert!(keep(table, &mut data, &newer, 20));
         assert_eq!(table.find(&mut data, &one.key), Some(newer));
-        assert_eq!(Table::held(&mut data).bytes, data.bytes());
+        assert_eq!(Table::held(&mut data).bytes(), data.bytes());
         assert_eq!(table.find(&mut data, &entry(2, 1, 0, 0).key), None);
     }
 
@@ -299,7 +325,7 @@ mod tests {
             let one = entry(number, len, number, 50_000);
             kept += u64::from(keep(table, &mut data, &one, number));
             if number % 10_007 == 0 {
-                let held = Table::held(&mut data).bytes;
+                let held = Table::held(&mut data).bytes();
                 assert_eq!(held, data.bytes(), "{number}");
                 assert!(held <= table.limit, "{number}: {held}");
                 assert!(number < 20_000 || held > table.limit / 2, "{number}: only {held} are used");
@@ -316,23 +342,37 @@ mod tests {
         for number in 0..20_000u64 {
             keep(table, &mut data, &entry(number % 3000, (number % 4000) as usize, number, 500), number);
         }
-        assert_eq!(Table::held(&mut data).bytes, data.bytes());
+        assert_eq!(Table::held(&mut data).bytes(), data.bytes());
         assert!(data.bytes() <= MIB);
     }
 
     #[test]
-    fn a_lower_limit_is_reached_and_what_lies_beyond_it_is_freed() {
-        let mut data = Memory::default();
-        let wide = Table { limit: 8 * MIB };
-        (0..8000u64).for_each(|n| assert!(keep(wide, &mut data, &entry(n, 700, n, 1 << 40), n)));
-        let narrow = Table { limit: 4 * MIB };
-        (8000..30_000u64).for_each(|n| {
-            keep(narrow, &mut data, &entry(n, 700, n, 1 << 40), n);
-        });
-        let held = Table::held(&mut data).bytes;
-        assert!(held == data.bytes() && held <= narrow.limit, "{held}");
-        let last = (29_000..30_000).filter(|n| narrow.find(&mut data, &entry(*n, 0, 0, 0).key).is_some()).count();
-        assert!(last > 500, "{last}");
+    fn a_lower_limit_is_reached_and_what_lies_beyond_it_is_freed_but_for_the_slots_themselves() {
+        for lower in [4 * MIB, MIB] {
+            let mut data = Memory::default();
+            let wide = Table { limit: 8 * MIB };
+            (0..16_000u64).for_each(|n| {
+                keep(wide, &mut data, &entry(n, 300, n, 1 << 40), n);
+            });
+            let slots = Table::held(&mut data).written;
+            assert!(slots > 7000, "{slots}");
+            let narrow = Table { limit: lower };
+            (16_000..40_000u64).for_each(|n| {
+                keep(narrow, &mut data, &entry(n, 700, n, 1 << 40), n);
+            });
+            let held = Table::held(&mut data);
+            assert_eq!(held.bytes(), data.bytes());
+            let lost = SLOT_COST * u64::from(held.written - narrow.slots());
+            assert!(held.bytes() <= lower + lost && held.entries > lower / 2, "{held:?}");
+            let last = (39_000..40_000).filter(|n| narrow.find(&mut data, &entry(*n, 0, 0, 0).key).is_some()).count();
+            assert!(last > 300, "{last}");
+            // Raised again, all of them are its own.
+            (40_000..60_000u64).for_each(|n| {
+                keep(wide, &mut data, &entry(n, 700, n, 1 << 40), n);
+            });
+            let held = Table::held(&mut data).bytes();
+            assert!(held == data.bytes() && held <= wide.limit && held > wide.limit / 2, "{held}");
+        }
     }
 
     #[test]

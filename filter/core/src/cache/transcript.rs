@@ -1,22 +1,50 @@
 //! A stream put together again into the completion that it was.
 
 use super::completion::NotKept;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// The completion so far. What cannot be put together with certainty makes it unfit to be kept, for good.
+///
+/// It takes as much memory as the completion's text, and no more than an entry may have: what is longer is not recorded further.
 #[derive(Debug)]
 pub struct Transcript {
-    completion: Map<String, Value>,
-    choices: Vec<Map<String, Value>>,
+    /// Members of the completion, as JSON texts.
+    members: BTreeMap<String, String>,
+    choices: Vec<Choice>,
+    /// Bytes of all texts.
     bytes: usize,
     most_bytes: usize,
     unfit: Option<NotKept>,
 }
 
+#[derive(Debug, Default)]
+struct Choice {
+    index: u64,
+    finish_reason: Option<String>,
+    /// The message's members that are texts.
+    texts: BTreeMap<String, String>,
+    calls: Vec<ToolCall>,
+    /// `function_call`, which came before tool calls.
+    function: Option<BTreeMap<String, String>>,
+    /// The lists of `logprobs`: their elements as JSON, with commas between them.
+    logprobs: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default)]
+struct ToolCall {
+    /// `id` and `type`
+    texts: BTreeMap<String, String>,
+    function: Option<BTreeMap<String, String>>,
+}
+
+/// A choice or a tool call has about this much around its texts, in an entry and in memory.
+const FRAME: usize = 64;
+
 impl Transcript {
-    /// An empty one, of at most so many bytes of events.
+    /// An empty one, of a completion of at most so many bytes.
     pub fn new(most_bytes: usize) -> Self {
-        Self { completion: Map::new(), choices: Vec::new(), bytes: 0, most_bytes, unfit: None }
+        Self { members: BTreeMap::new(), choices: Vec::new(), bytes: 0, most_bytes, unfit: None }
     }
 
     /// The data of one event has come.
@@ -24,15 +52,13 @@ impl Transcript {
         if self.unfit.is_some() {
             return;
         }
-        self.bytes += data.len();
         let read = match serde_json::from_slice(data) {
-            Ok(Value::Object(chunk)) if self.bytes <= self.most_bytes => self.chunk(chunk),
-            Ok(_) if self.bytes > self.most_bytes => Err(NotKept("too_long")),
+            Ok(Value::Object(chunk)) => self.chunk(chunk),
             _ => Err(NotKept("shape")),
         };
-        if let Err(why) = read {
-            self.unfit = Some(why);
-            self.choices = Vec::new();
+        let is_too_long = self.bytes > self.most_bytes;
+        if let Some(why) = read.err().or(is_too_long.then_some(NotKept("too_long"))) {
+            *self = Self { unfit: Some(why), ..Self::new(0) };
         }
     }
 
@@ -44,8 +70,12 @@ impl Transcript {
         if let Some(why) = self.unfit {
             return Err(why);
         }
-        let mut completion = self.completion;
-        completion.insert("choices".to_owned(), self.choices.into_iter().map(Value::Object).collect());
+        let mut completion = Map::new();
+        for (name, text) in self.members {
+            completion.insert(name, serde_json::from_str(&text).map_err(|_| NotKept("shape"))?);
+        }
+        let choices: Result<Vec<Value>, NotKept> = self.choices.into_iter().map(Choice::finish).collect();
+        completion.insert("choices".to_owned(), Value::Array(choices?));
         Ok(Value::Object(completion))
     }
 
@@ -53,8 +83,8 @@ impl Transcript {
         for (name, value) in chunk {
             match (name.as_str(), value) {
                 (_, Value::Null) => {}
-                // Noise against listeners on the line.
-                ("object" | "obfuscation", _) => {}
+                // Of one call, and noise against listeners on the line.
+                ("id" | "object" | "created" | "obfuscation", _) => {}
                 ("choices", Value::Array(choices)) => {
                     for choice in choices {
                         let Value::Object(choice) = choice else { return Err(NotKept("shape")) };
@@ -63,7 +93,12 @@ impl Transcript {
                 }
                 // The last word counts: some providers count usage up from chunk to chunk.
                 (_, value) => {
-                    self.completion.insert(name, value);
+                    let text = value.to_string();
+                    self.bytes += name.len() + text.len();
+                    let len = name.len();
+                    if let Some(before) = self.members.insert(name, text) {
+                        self.bytes -= len + before.len();
+                    }
                 }
             }
         }
@@ -77,41 +112,41 @@ impl Transcript {
             None | Some(Value::Null) => Map::new(),
             Some(_) => return Err(NotKept("shape")),
         };
-        let at = self.choices.iter().position(|choice| choice.get("index") == Some(&index.into()));
+        let at = self.choices.iter().position(|choice| choice.index == index);
         if at.is_none() {
-            let message = json!({"role": "assistant", "content": null});
-            self.choices.push(Map::from_iter([("index".to_owned(), index.into()), ("message".to_owned(), message)]));
+            self.choices.push(Choice { index, ..Choice::default() });
+            self.bytes += FRAME;
         }
-        let at = at.unwrap_or(self.choices.len() - 1);
-        let choice = self.choices.get_mut(at).ok_or(NotKept("shape"))?;
+        let choice = match at {
+            Some(at) => self.choices.get_mut(at),
+            None => self.choices.last_mut(),
+        };
+        let choice = choice.ok_or(NotKept("shape"))?;
+        let bytes = &mut self.bytes;
         for (name, value) in chunk {
             match (name.as_str(), value) {
                 (_, Value::Null) | ("content_filter_results", _) => {}
                 // A choice finishes once: of two reasons one is wrong, and a filter's may be the other.
-                ("finish_reason", reason @ Value::String(_)) => {
-                    let first = choice.entry(name).or_insert_with(|| reason.clone());
-                    if *first != reason {
+                ("finish_reason", Value::String(reason)) => {
+                    *bytes += reason.len();
+                    if *choice.finish_reason.get_or_insert_with(|| reason.clone()) != reason {
                         return Err(NotKept("shape"));
                     }
                 }
-                ("logprobs", Value::Object(logprobs)) => merge_logprobs(choice, logprobs)?,
+                ("logprobs", Value::Object(logprobs)) => choice.merge_logprobs(logprobs, bytes)?,
                 _ => return Err(NotKept("shape")),
             }
         }
-        let Some(Value::Object(message)) = choice.get_mut("message") else { return Err(NotKept("shape")) };
         for (name, value) in delta {
             match (name.as_str(), value) {
                 (_, Value::Null) => {}
-                ("role", role) => {
-                    message.insert(name, role);
-                }
-                ("tool_calls", Value::Array(calls)) => merge_calls(message, calls)?,
+                ("role", Value::String(role)) => set(&mut choice.texts, name, role, bytes),
+                ("tool_calls", Value::Array(calls)) => choice.merge_calls(calls, bytes)?,
                 ("function_call", Value::Object(call)) => {
-                    let whole = message.entry(name).or_insert_with(|| json!({}));
-                    append_members(whole.as_object_mut().ok_or(NotKept("shape"))?, call)?;
+                    append_all(choice.function.get_or_insert_default(), call, bytes)?;
                 }
                 // Content, refusal, and what reasoning models call their thoughts.
-                (_, Value::String(text)) => append(message, &name, &text)?,
+                (_, Value::String(text)) => append(&mut choice.texts, name, &text, bytes),
                 _ => return Err(NotKept("shape")),
             }
         }
@@ -119,68 +154,106 @@ impl Transcript {
     }
 }
 
-fn append(into: &mut Map<String, Value>, name: &str, text: &str) -> Result<(), NotKept> {
-    match into.entry(name).or_insert(Value::Null) {
-        Value::String(so_far) => so_far.push_str(text),
-        empty @ Value::Null => *empty = text.into(),
-        _ => return Err(NotKept("shape")),
-    }
-    Ok(())
-}
-
-/// Adds the pieces of a function's name and arguments.
-fn append_members(into: &mut Map<String, Value>, from: Map<String, Value>) -> Result<(), NotKept> {
-    for (name, value) in from {
-        match value {
-            Value::Null => {}
-            Value::String(text) => append(into, &name, &text)?,
-            _ => return Err(NotKept("shape")),
-        }
-    }
-    Ok(())
-}
-
-fn merge_calls(message: &mut Map<String, Value>, calls: Vec<Value>) -> Result<(), NotKept> {
-    let known = message.entry("tool_calls").or_insert_with(|| json!([]));
-    let known = known.as_array_mut().ok_or(NotKept("shape"))?;
-    for call in calls {
-        let Value::Object(mut call) = call else { return Err(NotKept("shape")) };
-        let index = call.remove("index").and_then(|index| index.as_u64()).ok_or(NotKept("shape"))?;
-        let index = usize::try_from(index).map_err(|_| NotKept("shape"))?;
-        // In their order, so that a place is never made up.
-        if index > known.len() {
-            return Err(NotKept("shape"));
-        }
-        if index == known.len() {
-            known.push(json!({}));
-        }
-        let whole = known.get_mut(index).and_then(Value::as_object_mut).ok_or(NotKept("shape"))?;
-        for (name, value) in call {
-            match (name.as_str(), value) {
-                (_, Value::Null) => {}
-                ("id" | "type", value @ Value::String(_)) => {
-                    whole.insert(name, value);
+impl Choice {
+    fn merge_calls(&mut self, calls: Vec<Value>, bytes: &mut usize) -> Result<(), NotKept> {
+        for call in calls {
+            let Value::Object(mut call) = call else { return Err(NotKept("shape")) };
+            let index = call.remove("index").and_then(|index| index.as_u64()).ok_or(NotKept("shape"))?;
+            let index = usize::try_from(index).map_err(|_| NotKept("shape"))?;
+            if index == self.calls.len() {
+                self.calls.push(ToolCall::default());
+                *bytes += FRAME;
+            }
+            // In their order, so that a place is never made up.
+            let whole = self.calls.get_mut(index).ok_or(NotKept("shape"))?;
+            for (name, value) in call {
+                match (name.as_str(), value) {
+                    (_, Value::Null) => {}
+                    ("id" | "type", Value::String(text)) => set(&mut whole.texts, name, text, bytes),
+                    ("function", Value::Object(function)) => {
+                        append_all(whole.function.get_or_insert_default(), function, bytes)?;
+                    }
+                    _ => return Err(NotKept("shape")),
                 }
-                ("function", Value::Object(function)) => {
-                    let known = whole.entry(name).or_insert_with(|| json!({}));
-                    append_members(known.as_object_mut().ok_or(NotKept("shape"))?, function)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists of tokens follow one another.
+    fn merge_logprobs(&mut self, logprobs: Map<String, Value>, bytes: &mut usize) -> Result<(), NotKept> {
+        for (name, value) in logprobs {
+            match value {
+                Value::Null => {}
+                Value::Array(more) => {
+                    let list = self.logprobs.entry(name).or_default();
+                    let before = list.len();
+                    for element in more {
+                        if !list.is_empty() {
+                            list.push(',');
+                        }
+                        list.push_str(&element.to_string());
+                    }
+                    *bytes += list.len() - before;
                 }
                 _ => return Err(NotKept("shape")),
             }
         }
+        Ok(())
     }
-    Ok(())
+
+    /// The choice of a whole completion.
+    fn finish(self) -> Result<Value, NotKept> {
+        let mut message =
+            Map::from_iter([("role".to_owned(), "assistant".into()), ("content".to_owned(), Value::Null)]);
+        message.extend(texts(self.texts));
+        message.extend(self.function.map(|call| ("function_call".to_owned(), Value::Object(texts(call)))));
+        if !self.calls.is_empty() {
+            let calls = self.calls.into_iter().map(|call| {
+                let mut whole = texts(call.texts);
+                whole.extend(call.function.map(|function| ("function".to_owned(), Value::Object(texts(function)))));
+                Value::Object(whole)
+            });
+            message.insert("tool_calls".to_owned(), calls.collect());
+        }
+        let mut choice = Map::from_iter([("index".to_owned(), self.index.into())]);
+        choice.insert("message".to_owned(), Value::Object(message));
+        choice.extend(self.finish_reason.map(|reason| ("finish_reason".to_owned(), reason.into())));
+        if !self.logprobs.is_empty() {
+            let mut lists = Map::new();
+            for (name, list) in self.logprobs {
+                let list: Value = serde_json::from_str(&format!("[{list}]")).map_err(|_| NotKept("shape"))?;
+                lists.insert(name, list);
+            }
+            choice.insert("logprobs".to_owned(), Value::Object(lists));
+        }
+        Ok(Value::Object(choice))
+    }
 }
 
-/// Lists of tokens follow one another.
-fn merge_logprobs(choice: &mut Map<String, Value>, logprobs: Map<String, Value>) -> Result<(), NotKept> {
-    let whole = choice.entry("logprobs").or_insert_with(|| json!({}));
-    let whole = whole.as_object_mut().ok_or(NotKept("shape"))?;
-    for (name, value) in logprobs {
-        match (whole.entry(name).or_insert(Value::Null), value) {
-            (_, Value::Null) => {}
-            (Value::Array(so_far), Value::Array(more)) => so_far.extend(more),
-            (empty @ Value::Null, more @ Value::Array(_)) => *empty = more,
+fn texts(from: BTreeMap<String, String>) -> Map<String, Value> {
+    from.into_iter().map(|(name, text)| (name, Value::String(text))).collect()
+}
+
+fn set(into: &mut BTreeMap<String, String>, name: String, text: String, bytes: &mut usize) {
+    let (name_len, len) = (name.len(), text.len());
+    *bytes += match into.insert(name, text) {
+        None => name_len + len,
+        Some(before) => len.saturating_sub(before.len()),
+    };
+}
+
+fn append(into: &mut BTreeMap<String, String>, name: String, text: &str, bytes: &mut usize) {
+    *bytes += text.len() + if into.contains_key(&name) { 0 } else { name.len() };
+    into.entry(name).or_default().push_str(text);
+}
+
+/// Adds the pieces of a function's name and arguments.
+fn append_all(into: &mut BTreeMap<String, String>, from: Map<String, Value>, bytes: &mut usize) -> Result<(), NotKept> {
+    for (name, value) in from {
+        match value {
+            Value::Null => {}
+            Value::String(text) => append(into, name, &text, bytes),
             _ => return Err(NotKept("shape")),
         }
     }
@@ -190,6 +263,7 @@ fn merge_logprobs(choice: &mut Map<String, Value>, logprobs: Map<String, Value>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn run(chunks: &[Value]) -> Result<Value, NotKept> {
         let mut transcript = Transcript::new(10_000);
@@ -278,5 +352,37 @@ mod tests {
         assert_eq!(run(&[json!([])]), Err(NotKept("shape")));
         let long = vec![delta(json!({"content": "x".repeat(600)})); 20];
         assert_eq!(run(&long), Err(NotKept("too_long")));
+    }
+
+    #[test]
+    fn it_takes_as_much_as_its_text_however_it_is_sent_and_nothing_once_that_is_too_long() {
+        let logprobs = |token: &str| json!({"content": [{"token": token, "logprob": -0.5, "top_logprobs": [1, 2, 3]}]});
+        let piece =
+            |text: &str| json!({"choices": [{"index": 0, "delta": {"content": text}, "logprobs": logprobs(text)}]});
+        for chunk in [
+            delta(json!({"content": "x"})),
+            delta(json!({"reasoning": "x", "content": ""})),
+            delta(json!({"tool_calls": [{"index": 0, "function": {"arguments": "x"}}]})),
+            piece("x"),
+            json!({"usage": {"completion_tokens": 1}, "model": "m", "choices": []}),
+        ] {
+            let text = chunk.to_string();
+            let mut transcript = Transcript::new(10_000);
+            let mut events = 0;
+            while transcript.unfit.is_none() && events < 20_000 {
+                transcript.event(text.as_bytes());
+                events += 1;
+                assert!(transcript.bytes <= 10_000);
+            }
+            let is_endless = chunk["choices"] == json!([]);
+            assert_eq!(transcript.unfit.is_none(), is_endless, "{chunk}");
+            assert!(is_endless || transcript.choices.is_empty() && transcript.members.is_empty());
+            assert!(events > 100, "the frames of {events} events are not counted: {chunk}");
+        }
+        // Members that never end.
+        let mut transcript = Transcript::new(1000);
+        (0..2000)
+            .for_each(|n| transcript.event(json!({format!("member-{n}"): n, "choices": []}).to_string().as_bytes()));
+        assert!(transcript.unfit.is_some());
     }
 }

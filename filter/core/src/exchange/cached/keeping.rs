@@ -51,7 +51,7 @@ impl Exchange {
             // Those who wait find it here, whichever store it is kept in, and those who have asked that store too early.
             if call.is_none() || pending.ticket.is_some() {
                 is_kept = table(policy).keep(shared, &pending.key, bytes, now_ms);
-                pending.held = Some(Table::held(shared).bytes);
+                pending.held = Some(Table::held(shared).bytes());
             }
         }
         self.land(shared, is_kept, now_ms);

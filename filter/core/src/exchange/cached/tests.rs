@@ -63,7 +63,7 @@ impl Store for World {
     fn correction(&mut self, _: &str) -> Correction {
         Correction::default()
     }
-    fn correct(&mut self, _: &str, _: Correction) {}
+    fn learn(&mut self, _: &str, _: u64, _: u64) {}
     fn unique(&mut self) -> u128 {
         1
     }

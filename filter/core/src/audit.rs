@@ -15,6 +15,9 @@ pub struct Record<'a> {
     pub tier: Option<&'a str>,
     pub endpoint: &'a str,
     pub task: Option<&'a str>,
+    pub prompt_id: Option<&'a str>,
+    pub prompt_version: Option<&'a str>,
+    pub schema_version: Option<&'a str>,
     pub data_class: Option<&'a str>,
     pub provider: Option<&'a str>,
     pub model: Option<&'a str>,
@@ -55,6 +58,9 @@ impl Record<'_> {
             tier,
             endpoint,
             task,
+            prompt_id,
+            prompt_version,
+            schema_version,
             data_class,
             provider,
             model,
@@ -89,9 +95,9 @@ impl Record<'_> {
         out.text("tier", *tier);
         out.text("endpoint", Some(endpoint));
         out.text("task", *task);
-        out.text("prompt_id", None);
-        out.text("prompt_version", None);
-        out.text("schema_version", None);
+        out.text("prompt_id", *prompt_id);
+        out.text("prompt_version", *prompt_version);
+        out.text("schema_version", *schema_version);
         out.text("data_class", *data_class);
         out.text("provider", *provider);
         out.text("model", *model);

@@ -3,6 +3,7 @@
 //! Nothing of the prompt is decoded or copied. Source of the fields: OpenAI's API reference, "Create chat completion".
 
 use crate::json::{InvalidJson, Kind, Scanned, Scanner, Span, Why, unquote};
+use crate::prompt_name::PromptFields;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
@@ -28,6 +29,8 @@ pub struct ChatRequest<'a> {
     pub model: Option<Cow<'a, str>>,
     /// `metadata.task`
     pub task: Option<Cow<'a, str>>,
+    /// The prompt that `metadata` names.
+    pub prompt: PromptFields,
     /// `user`, else `safety_identifier`
     pub user: Option<Cow<'a, str>>,
     /// `stream`
@@ -87,6 +90,7 @@ impl<'a> ChatRequest<'a> {
             members: Vec::with_capacity(16),
             model: None,
             task: None,
+            prompt: PromptFields::default(),
             user: None,
             stream: false,
             include_usage: false,
@@ -237,11 +241,15 @@ impl<'a> ChatRequest<'a> {
         s.object(|s, key| {
             let key = unquote(s.bytes(&key));
             let value = s.value()?;
-            if key.as_deref() == Some("task") {
-                if self.task.is_some() {
-                    return Err(wrong("metadata.task", "Duplicate field 'metadata.task'."));
+            match key.as_deref() {
+                Some("task") => {
+                    if self.task.is_some() {
+                        return Err(wrong("metadata.task", "Duplicate field 'metadata.task'."));
+                    }
+                    self.task = optional_text("metadata.task", &value, s.bytes(&value.span))?;
                 }
-                self.task = optional_text("metadata.task", &value, s.bytes(&value.span))?;
+                Some(name) => self.prompt.note(name, &value),
+                None => {}
             }
             Ok(())
         })?;

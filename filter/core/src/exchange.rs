@@ -10,6 +10,7 @@ use crate::chat_request::{ChatRequest, InvalidRequest};
 use crate::dispatch;
 use crate::identity::UserHash;
 use crate::policy::{ModelId, Policy};
+use crate::prompt_name;
 use crate::quota::ledger::Store;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
@@ -39,6 +40,8 @@ pub struct Exchange {
     /// Whether the request says already what its body is.
     is_json: bool,
     caller: Option<Caller>,
+    /// The prompt that the request names, as far as the record may repeat it.
+    prompt: prompt_name::Logged,
     routed: Option<Routed>,
     /// The plan of a request that has not gone upstream.
     unsent: Option<Plan>,
@@ -101,6 +104,7 @@ impl Exchange {
             endpoint: "unknown",
             is_json: false,
             caller: None,
+            prompt: prompt_name::Logged::default(),
             routed: None,
             unsent: None,
             answer: Answer::None,
@@ -141,7 +145,7 @@ impl Exchange {
                 _ => self.request_body(policy, body, shared),
             };
         }
-        if self.take_entry(answered) {
+        if self.take_entry(policy, answered) {
             return self.request_body(policy, body, shared);
         }
         // Nothing waits.
@@ -159,6 +163,7 @@ impl Exchange {
             InvalidRequest::Json(error) => Refusal::InvalidJson(error.message()),
             InvalidRequest::Field(param, message) => Refusal::InvalidField(param, message),
         })?;
+        self.prompt = request.prompt.logged(&request);
         if caller.user.is_none() {
             let tenant = &policy.tenant(caller.tenant).name;
             caller.user = request.user.as_ref().map(|user| UserHash::new(tenant, user.as_bytes()));

@@ -25,6 +25,7 @@ pub mod plans;
 pub mod policy;
 pub mod price;
 pub mod problem;
+pub mod prompt_name;
 pub mod provider_error;
 pub mod quota;
 pub mod redis;

@@ -242,6 +242,37 @@ fn two_envoys_share_one_redis() {
 
 #[test]
 #[ignore = "needs a real Envoy: make test"]
+fn gateways_of_other_prefixes_share_nothing_and_an_entry_is_nobody_elses_under_any_key() {
+    let redis = Redis::start();
+    let bridge = redis.bridge;
+    let start = |prefix: &str| {
+        let policy = in_redis(POLICY).replacen("cache: {", &format!("cache: {{key_prefix: \"{prefix}\", "), 1);
+        Gateway::start_over(&policy, &[], |_| vec![("redis", cluster("redis", bridge, ""))])
+    };
+    let (blue, green) = (start("blue:"), start("green:"));
+    let request = slow("of one prefix", 1);
+    let cache = |gateway: &Gateway, key: &str| {
+        let answer = gateway.chat(key, &request);
+        std::thread::sleep(Duration::from_millis(50));
+        answer.header("x-pointsman-cache").unwrap().to_owned()
+    };
+    assert_eq!(cache(&blue, "sk-acme"), "miss");
+    let keys = redis.command(&["KEYS", "*"]);
+    let of_acme = keys[0].as_str().unwrap().to_owned();
+    assert!(of_acme.starts_with("blue:") && redis.keys() == 1, "{keys}");
+    assert_eq!(cache(&green, "sk-acme"), "miss");
+    assert_eq!((cache(&blue, "sk-acme"), cache(&green, "sk-acme")), ("hit".to_owned(), "hit".to_owned()));
+    // Another tenant's key with this one's entry in it, as somebody who can write to Redis might put it there.
+    assert_eq!(cache(&blue, "sk-other"), "miss");
+    let keys = redis.command(&["KEYS", "blue:*"]);
+    let of_other = keys.as_array().unwrap().iter().find(|key| **key != of_acme).unwrap().as_str().unwrap().to_owned();
+    std::thread::sleep(Duration::from_millis(300));
+    redis.command(&["COPY", &of_acme, &of_other, "REPLACE"]);
+    assert_eq!(cache(&blue, "sk-other"), "miss");
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
 fn those_who_wait_are_answered_across_a_reload() {
     let gateway = start(POLICY, Store::Local);
     let all_but_one = |count: usize| BTreeMap::from([("200 hit".to_owned(), count - 1), ("200 miss".to_owned(), 1)]);

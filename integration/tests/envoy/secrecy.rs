@@ -13,7 +13,7 @@ fn calls() -> Vec<Call> {
     let chat = |body: String| Call::chat(body).key("sk-acme");
     let mut full = scripted("big", &json!({"content": format!("the answer {CANARY}")}));
     full["user"] = CANARY.into();
-    full["metadata"] = json!({"k": CANARY});
+    full["metadata"] = json!({"k": CANARY, "prompt_id": format!("{CANARY}, a sentence"), "prompt_version": [CANARY]});
     full["tools"] = json!([{"type": "function", "function": {"name": "f", "description": CANARY, "parameters": {"type": "object"}}}]);
     full["stop"] = CANARY.into();
     let mut stream = full.clone();

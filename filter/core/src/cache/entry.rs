@@ -19,6 +19,8 @@ pub struct Entry {
     pub usage_estimated: bool,
     /// What it cost, in millionths of a dollar; what is not known counts as nothing.
     pub cost_micro_usd: u64,
+    /// The tenant's name. It is part of the key, and said once more: an entry is read for no other tenant, whatever its key is.
+    pub tenant: String,
     /// The provider's name.
     pub provider: String,
     /// The model's name in the policy.
@@ -31,7 +33,7 @@ pub struct Entry {
     pub completion: Completion,
 }
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// `created_ms` and `expires_ms` follow version and key, so that a store can read them without the rest.
 const TIMES: usize = 1 + 32;
 
@@ -46,6 +48,7 @@ impl Entry {
             usage,
             usage_estimated,
             cost_micro_usd,
+            tenant,
             provider,
             model,
             prompt,
@@ -61,7 +64,7 @@ impl Entry {
             out.extend(number.to_le_bytes());
         }
         out.push(u8::from(*usage_estimated));
-        for text in [provider, model, prompt, common, extra] {
+        for text in [tenant, provider, model, prompt, common, extra] {
             put(&mut out, text);
         }
         put_optional(&mut out, usage_text.as_deref());
@@ -76,8 +79,8 @@ impl Entry {
         out
     }
 
-    /// Reads the entry of `key`. `None` for anything else, whatever it is.
-    pub fn decode(bytes: &[u8], key: &Key) -> Option<Self> {
+    /// Reads the entry of `key` and `tenant`. `None` for anything else, whatever it is.
+    pub fn decode(bytes: &[u8], key: &Key, tenant: &str) -> Option<Self> {
         let mut reader = Reader(bytes);
         if reader.take(1)? != [VERSION] || reader.take(32)? != key.0 {
             return None;
@@ -90,6 +93,7 @@ impl Entry {
             cost_micro_usd: reader.number()?,
             policy: reader.number()?,
             usage_estimated: reader.flag()?,
+            tenant: reader.text()?,
             provider: reader.text()?,
             model: reader.text()?,
             prompt: reader.text()?,
@@ -109,7 +113,7 @@ impl Entry {
                 finish_reason: reader.text()?,
             });
         }
-        reader.0.is_empty().then_some(entry)
+        (reader.0.is_empty() && entry.tenant == tenant).then_some(entry)
     }
 
     /// The key, and when it was made and ceases to be good, of an encoded entry.
@@ -294,6 +298,7 @@ mod tests {
             usage: Usage { input: 3, cached_input: 1, output: 4 },
             usage_estimated: true,
             cost_micro_usd: 99,
+            tenant: "t".to_owned(),
             provider: "p".to_owned(),
             model: "m".to_owned(),
             prompt: "a@1".to_owned(),
@@ -306,19 +311,20 @@ mod tests {
     fn comes_back_from_its_bytes_and_from_no_others() {
         let entry = entry();
         let bytes = entry.encode();
-        assert_eq!(Entry::decode(&bytes, &entry.key).as_ref(), Some(&entry));
+        assert_eq!(Entry::decode(&bytes, &entry.key, "t").as_ref(), Some(&entry));
         assert_eq!(Entry::peek(&bytes), Some((entry.key, entry.created_ms, entry.expires_ms)));
-        assert_eq!(Entry::decode(&bytes, &Key([8; 32])), None);
+        assert_eq!(Entry::decode(&bytes, &Key([8; 32]), "t"), None);
+        assert_eq!(Entry::decode(&bytes, &entry.key, "another"), None);
         for cut in 0..bytes.len() {
-            assert_eq!(Entry::decode(&bytes[..cut], &entry.key), None);
+            assert_eq!(Entry::decode(&bytes[..cut], &entry.key, "t"), None);
         }
         let mut longer = bytes.clone();
         longer.push(0);
-        assert_eq!(Entry::decode(&longer, &entry.key), None);
+        assert_eq!(Entry::decode(&longer, &entry.key, "t"), None);
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 0xff;
-            let _ = Entry::decode(&changed, &entry.key);
+            let _ = Entry::decode(&changed, &entry.key, "t");
         }
     }
 

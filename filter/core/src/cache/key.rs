@@ -2,6 +2,7 @@
 
 use super::eligible::Sharing;
 use crate::config::DataClass;
+use crate::prompt_name::PromptName;
 use sha2::{Digest, Sha256};
 
 /// A key. Only the same fields make the same one.
@@ -16,7 +17,7 @@ impl Key {
 }
 
 /// Changes with the fields below, and with what their bytes mean, so that no old entry is ever read as a new one.
-const VERSION: &[u8] = b"pointsman.cache.v1";
+const VERSION: &[u8] = b"pointsman.cache.v2";
 
 /// What a key is made of.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +34,10 @@ pub struct Fields<'a> {
     pub provider: &'a str,
     /// The model's name in the policy.
     pub model: &'a str,
+    /// The prompt that the request names, whether or not the model is told of it.
+    pub prompt: &'a PromptName<'a>,
+    /// Whether the canonical form takes texts for equal that Unicode calls equal.
+    pub nfc: bool,
     /// The request as the model gets it, in its canonical form: prompt, tools, formats, parameters, and the model's own id.
     pub request: &'a [u8],
     /// Revisions that an operator raises to forget answers: of all, of the tenant, of the task, of the prompt.
@@ -42,14 +47,15 @@ pub struct Fields<'a> {
 impl Fields<'_> {
     /// The key.
     pub fn key(&self) -> Key {
-        let Self { tenant, sharing, task, data, provider, model, request, revisions } = self;
+        let Self { tenant, sharing, task, data, provider, model, prompt, nfc, request, revisions } = self;
+        let PromptName { id, version, schema } = prompt;
         let (scope, who): (&[u8], &[u8]) = match sharing {
             Sharing::Tenant => (b"tenant", b""),
             Sharing::User(user) => (b"user", user),
             Sharing::NamedUser(user) => (b"named_user", user),
             Sharing::Permissions(permissions) => (b"permission", permissions),
         };
-        let data = [*data as u8];
+        let (data, nfc) = ([*data as u8], [u8::from(*nfc)]);
         let mut hash = Sha256::new();
         for field in [
             VERSION,
@@ -60,6 +66,10 @@ impl Fields<'_> {
             &data,
             provider.as_bytes(),
             model.as_bytes(),
+            id.as_bytes(),
+            version.as_bytes(),
+            schema.as_bytes(),
+            &nfc,
             request,
         ] {
             hash.update((field.len() as u64).to_le_bytes());
@@ -77,7 +87,14 @@ mod tests {
     use super::*;
     use crate::cache::canonical::{self, Reading};
     use serde_json::{Map, Value, json};
+    use std::borrow::Cow;
     use std::collections::HashSet;
+
+    const fn prompt(id: &'static str, version: &'static str, schema: &'static str) -> PromptName<'static> {
+        PromptName { id: Cow::Borrowed(id), version: Cow::Borrowed(version), schema: Cow::Borrowed(schema) }
+    }
+
+    const NO_PROMPT: PromptName = prompt("", "", "");
 
     const FIELDS: Fields = Fields {
         tenant: "acme",
@@ -86,6 +103,8 @@ mod tests {
         data: DataClass::Internal,
         provider: "vllm",
         model: "small",
+        prompt: &NO_PROMPT,
+        nfc: false,
         request: b"{}",
         revisions: [0; 4],
     };
@@ -112,6 +131,12 @@ mod tests {
             Fields { provider: "vll", model: "msmall", ..FIELDS },
             Fields { provider: "ollama", ..FIELDS },
             Fields { model: "big", ..FIELDS },
+            Fields { prompt: &prompt("a", "", ""), ..FIELDS },
+            Fields { prompt: &prompt("", "a", ""), ..FIELDS },
+            Fields { prompt: &prompt("", "", "a"), ..FIELDS },
+            Fields { prompt: &prompt("a", "b", "c"), ..FIELDS },
+            Fields { prompt: &prompt("ab", "", "c"), ..FIELDS },
+            Fields { nfc: true, ..FIELDS },
             Fields { request: b"{}{}", ..FIELDS },
             Fields { revisions: [1, 0, 0, 0], ..FIELDS },
             Fields { revisions: [0, 1, 0, 0], ..FIELDS },

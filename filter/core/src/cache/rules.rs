@@ -16,6 +16,8 @@ pub struct Rules {
     pub max_entry_bytes: u64,
     /// The most sensitive class of data that is kept.
     pub max_data: DataClass,
+    /// What every key in Redis begins with.
+    pub key_prefix: Box<str>,
     /// Raised to forget everything.
     pub revision: u64,
     /// How long and how many wait for the same answer.
@@ -50,6 +52,7 @@ impl Rules {
             memory_bytes,
             max_entry_bytes,
             max_data,
+            key_prefix,
             revision,
             prompt_revisions,
             unicode_nfc,
@@ -79,11 +82,17 @@ impl Rules {
                 format!("{} is not a prompt and its version, like invoice@3", quoted(prompt)),
             ));
         }
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b':' | b'.' | b'_' | b'-');
+        if !(1..=64).contains(&key_prefix.len()) || !key_prefix.bytes().all(is_plain) {
+            let message = format!("{} is not 1 to 64 of a-z, A-Z, 0-9 and :._-", quoted(key_prefix));
+            problems.push(Problem::new("cache.key_prefix", message));
+        }
         Self {
             store: *store,
             memory_bytes: *memory_bytes,
             max_entry_bytes: *max_entry_bytes,
             max_data: *max_data,
+            key_prefix: key_prefix.as_str().into(),
             revision: *revision,
             flights: Flights { wait_ms: wait.0, most: *max_waiting },
             nfc: *unicode_nfc,

@@ -68,11 +68,11 @@ impl Table {
         (0..WAYS).map(move |i| first + (u32::from(way) + i) % WAYS)
     }
 
-    /// The entry of this key, whatever its age.
-    pub fn find(self, data: &mut dyn SharedData, key: &Key) -> Option<Entry> {
+    /// The tenant's entry of this key, whatever its age.
+    pub fn find(self, data: &mut dyn SharedData, key: &Key, tenant: &str) -> Option<Entry> {
         self.set_of(key).find_map(|slot| {
             let (record, _) = data.get(&name(slot));
-            Entry::decode(&record, key)
+            Entry::decode(&record, key, tenant)
         })
     }
 
@@ -292,6 +292,7 @@ mod tests {
             usage: Usage::default(),
             usage_estimated: false,
             cost_micro_usd: 0,
+            tenant: "t".into(),
             provider: "p".into(),
             model: "m".into(),
             prompt: String::new(),
@@ -306,14 +307,14 @@ mod tests {
     fn what_is_kept_is_found_and_the_newer_one_replaces_the_older() {
         let (table, mut data) = (Table { limit: MIB }, Memory::default());
         let one = entry(1, 500, 10, 1000);
-        assert_eq!(table.find(&mut data, &one.key), None);
+        assert_eq!(table.find(&mut data, &one.key, "t"), None);
         assert!(keep(table, &mut data, &one, 10));
-        assert_eq!(table.find(&mut data, &one.key), Some(one.clone()));
+        assert_eq!(table.find(&mut data, &one.key, "t"), Some(one.clone()));
         let newer = entry(1, 900, 20, 1000);
         assert!(keep(table, &mut data, &newer, 20));
-        assert_eq!(table.find(&mut data, &one.key), Some(newer));
+        assert_eq!(table.find(&mut data, &one.key, "t"), Some(newer));
         assert_eq!(Table::held(&mut data).bytes(), data.bytes());
-        assert_eq!(table.find(&mut data, &entry(2, 1, 0, 0).key), None);
+        assert_eq!(table.find(&mut data, &entry(2, 1, 0, 0).key, "t"), None);
     }
 
     #[test]
@@ -332,7 +333,8 @@ mod tests {
             }
         }
         assert!(kept > 990_000, "{kept}");
-        let last = (999_000..1_000_000).filter(|n| table.find(&mut data, &entry(*n, 0, 0, 0).key).is_some()).count();
+        let last =
+            (999_000..1_000_000).filter(|n| table.find(&mut data, &entry(*n, 0, 0, 0).key, "t").is_some()).count();
         assert!(last > 300, "{last} of the last thousand are left");
     }
 
@@ -364,7 +366,8 @@ mod tests {
             assert_eq!(held.bytes(), data.bytes());
             let lost = SLOT_COST * u64::from(held.written - narrow.slots());
             assert!(held.bytes() <= lower + lost && held.entries > lower / 2, "{held:?}");
-            let last = (39_000..40_000).filter(|n| narrow.find(&mut data, &entry(*n, 0, 0, 0).key).is_some()).count();
+            let last =
+                (39_000..40_000).filter(|n| narrow.find(&mut data, &entry(*n, 0, 0, 0).key, "t").is_some()).count();
             assert!(last > 300, "{last}");
             // Raised again, all of them are its own.
             (40_000..60_000u64).for_each(|n| {
@@ -380,6 +383,6 @@ mod tests {
         let (table, mut data) = (Table { limit: MIB }, Memory::default());
         assert!(keep(table, &mut data, &entry(1, 100, 0, 1000), 0));
         assert!(!keep(table, &mut data, &entry(2, 2 << 20, 0, 1000), 0));
-        assert!(table.find(&mut data, &entry(1, 0, 0, 0).key).is_some());
+        assert!(table.find(&mut data, &entry(1, 0, 0, 0).key, "t").is_some());
     }
 }

@@ -20,6 +20,8 @@ pub struct Cache {
     pub max_entry_bytes: u64,
     /// The most sensitive class of data that is kept, unless a task says otherwise.
     pub max_data: DataClass,
+    /// What the keys of answers in Redis begin with: one for each gateway that is to keep its answers apart.
+    pub key_prefix: String,
     /// Raised to forget everything.
     pub revision: u64,
     /// By prompt and version, like `invoice@3`: raised to forget the answers to it.
@@ -40,6 +42,7 @@ impl Default for Cache {
             memory_bytes: 64 << 20,
             max_entry_bytes: 64 << 10,
             max_data: DataClass::Internal,
+            key_prefix: "pointsman:cache:".to_owned(),
             revision: 0,
             prompt_revisions: BTreeMap::new(),
             unicode_nfc: false,

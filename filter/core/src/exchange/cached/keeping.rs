@@ -47,7 +47,7 @@ impl Exchange {
         let (mut call, mut is_kept) = (None, false);
         if let Some((entry, bytes)) = &entry {
             let bridge = policy.redis.as_ref().filter(|_| policy.cache.store == CacheStore::Redis);
-            call = bridge.map(|bridge| remote::set(bridge, entry, bytes));
+            call = bridge.map(|bridge| remote::set(bridge, &policy.cache.key_prefix, entry, bytes));
             // Those who wait find it here, whichever store it is kept in, and those who have asked that store too early.
             if call.is_none() || pending.ticket.is_some() {
                 is_kept = table(policy).keep(shared, &pending.key, bytes, now_ms);
@@ -97,6 +97,7 @@ impl Exchange {
     /// The answer as it is kept, with its bytes; `None` if it is not.
     fn entry(&mut self, policy: &Policy, now_ms: u64) -> Option<(Entry, Vec<u8>)> {
         let served = self.routed.as_ref()?.served?.model;
+        let tenant = self.caller.as_ref()?.tenant;
         let (usage, usage_estimated) = self.usage()?;
         let cost = self.served_price(policy).map_or(MicroUsd::default(), |price| price.cost(&usage));
         let transcript = match &mut self.answer {
@@ -119,6 +120,7 @@ impl Exchange {
             usage,
             usage_estimated,
             cost_micro_usd: cost.0,
+            tenant: policy.tenant(tenant).name.to_string(),
             provider: policy.provider_of(served).name.to_string(),
             model: policy.model(served).name.to_string(),
             prompt: pending.prompt.clone(),

@@ -49,7 +49,7 @@ impl Exchange {
                     return Ok(None);
                 }
                 if let (CacheStore::Redis, Some(bridge)) = (policy.cache.store, &policy.redis) {
-                    let call = remote::get(bridge, &pending.key);
+                    let call = remote::get(bridge, &policy.cache.key_prefix, &pending.key);
                     self.cache = Cached::Asked(pending);
                     return Err(Denied::Call(call));
                 }
@@ -86,7 +86,7 @@ impl Exchange {
 
     /// Looks into the table that all workers of this Envoy share.
     fn look(&self, policy: &Policy, shared: &mut dyn SharedData, pending: &Pending, now_ms: u64) -> Look {
-        let found = table(policy).find(shared, &pending.key).map(Box::new);
+        let found = table(policy).find(shared, &pending.key, self.tenant_name(policy)).map(Box::new);
         self.judge(policy, pending, found.ok_or("absent"), now_ms)
     }
 
@@ -161,6 +161,10 @@ impl Exchange {
         Err(None)
     }
 
+    fn tenant_name<'p>(&self, policy: &'p Policy) -> &'p str {
+        self.caller.as_ref().map_or("", |caller| &policy.tenant(caller.tenant).name)
+    }
+
     fn control(&self) -> CacheControl {
         self.caller.as_ref().map_or(CacheControl::default(), |caller| caller.wishes.control)
     }
@@ -171,10 +175,10 @@ impl Exchange {
     }
 
     /// Takes the store's answer, if it is what the request waits for.
-    pub(in crate::exchange) fn take_entry(&mut self, answered: &Answered) -> bool {
+    pub(in crate::exchange) fn take_entry(&mut self, policy: &Policy, answered: &Answered) -> bool {
         match std::mem::take(&mut self.cache) {
             Cached::Asked(pending) => {
-                let found = remote::entry(answered, &pending.key);
+                let found = remote::entry(answered, &pending.key, self.tenant_name(policy));
                 self.cache = Cached::Looked(pending, found.map(Box::new));
                 true
             }

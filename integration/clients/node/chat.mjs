@@ -73,6 +73,16 @@ const cases = {
     assert.equal(calls[0].function.name, "get_weather");
     JSON.parse(calls.map((call) => call.function.arguments ?? "").join(""));
   },
+  async tools_streamed_with_usage() {
+    const stream_options = { include_usage: true };
+    const chunks = await all(await create({ model: "small", messages: user("Weather?"), tools, stream: true, stream_options }));
+    const last = chunks.pop();
+    const pieces = chunks.flatMap((chunk) => chunk.choices[0].delta.tool_calls ?? []);
+    assert.ok(pieces[0].index === 0 && pieces[0].id && pieces[0].function.name === "get_weather");
+    JSON.parse(pieces.map((piece) => piece.function.arguments ?? "").join(""));
+    assert.equal(chunks.at(-1).choices[0].finish_reason, "tool_calls");
+    assert.ok(last.choices.length === 0 && last.usage.completion_tokens > 0);
+  },
   async json_schema() {
     const schema = { type: "object", properties: { total: { type: "number" } }, required: ["total"], additionalProperties: false };
     const response_format = { type: "json_schema", json_schema: { name: "invoice", schema, strict: true } };

@@ -92,6 +92,20 @@ def tools_streamed():
     json.loads("".join(call.function.arguments or "" for call in calls))
 
 
+def tools_streamed_with_usage():
+    chunks = list(
+        client().chat.completions.create(
+            model="small", messages=user("Weather?"), tools=TOOLS, stream=True, stream_options={"include_usage": True}
+        )
+    )
+    pieces = [call for chunk in chunks[:-1] for call in chunk.choices[0].delta.tool_calls or []]
+    assert pieces[0].index == 0 and pieces[0].id and pieces[0].function.name == "get_weather", pieces
+    json.loads("".join(piece.function.arguments or "" for piece in pieces))
+    assert chunks[-2].choices[0].finish_reason == "tool_calls", chunks
+    assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens > 0, chunks
+    assert all(chunk.usage is None for chunk in chunks[:-1]), chunks
+
+
 def json_schema():
     schema = {"type": "object", "properties": {"total": {"type": "number"}}, "required": ["total"], "additionalProperties": False}
     answer = client().chat.completions.create(

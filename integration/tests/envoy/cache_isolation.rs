@@ -1,4 +1,4 @@
-//! 100,000 random requests of 50 tenants, their users and permission sets: no answer ever crosses a boundary.
+//! 100,000 random requests of 50 tenants, their users and permission sets: no answer ever crosses a boundary. In Redis 10,000.
 //!
 //! The provider cannot know who asks: nothing that names a caller reaches it. But it sees the id of the request that
 //! reached it and answers with it, and each caller learns the id of its own request. So every answer tells for whom it was
@@ -14,7 +14,6 @@ const USERS: u64 = 8;
 const PERMISSIONS: u64 = 5;
 const QUESTIONS: u64 = 12;
 const CONNECTIONS: u64 = 48;
-const REQUESTS: u64 = 100_000;
 
 /// SplitMix64: the same requests in every run.
 struct Random(u64);
@@ -131,13 +130,24 @@ fn read(asked: Asked, response: &pointsman_integration::raw::RawResponse, stream
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn no_answer_of_100000_crosses_a_tenant_user_or_permission_boundary() {
+    replay(Store::Local, 100_000);
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn nor_does_one_of_10000_that_are_kept_in_redis() {
+    replay(Store::Redis, 10_000);
+}
+
+/// Asks so many questions, and looks at whose every answer is.
+fn replay(store: Store, requests: u64) {
     let tenants: String = (0..TENANTS).map(|n| format!("  tenant-{n}: {{tier: pro}}\n")).collect();
     let (head, _) = POLICY.split_once("tenants:\n").unwrap();
     let identity = "identity: {source: header, tenant: x-jwt-tenant, user: x-jwt-sub, permissions: x-jwt-scope}";
     let tasks = "  whole-tenant: {primary: small, cache: {ttl: 1h}}\n  own-user: {primary: small, cache: {ttl: 1h, scope: user}}\n  \
                  own-permissions: {primary: small, cache: {ttl: 1h, scope: permission}}\n  # permission scope\n";
     let policy = head.replace("identity: {source: api_key}", identity).replace("  # permission scope\n", tasks);
-    let gateway = start(&format!("{policy}tenants:\n{tenants}"), Store::Local);
+    let gateway = start(&format!("{policy}tenants:\n{tenants}"), store);
     gateway.simulator.add_rule(&json!({"when": {"body_contains": "uest"}, "respond": {"echo": "user"}}));
     gateway.simulator.add_rule(&json!({"when": {"body_contains": "\\u"}, "respond": {"echo": "user"}}));
 
@@ -153,13 +163,13 @@ fn no_answer_of_100000_crosses_a_tenant_user_or_permission_boundary() {
                     let response = connection.send(asked.request(&mut random, streams)).response();
                     read(asked, &response, streams)
                 };
-                (0..REQUESTS / CONNECTIONS + 1).map(one).collect::<Vec<_>>()
+                (0..requests / CONNECTIONS + 1).map(one).collect::<Vec<_>>()
             }
         };
         let threads: Vec<_> = (0..CONNECTIONS).map(|number| scope.spawn(ask(number))).collect();
         threads.into_iter().flat_map(|thread| thread.join().expect("ends well")).collect()
     });
-    assert!(all.len() as u64 >= REQUESTS);
+    assert!(all.len() as u64 >= requests);
     let by_id: HashMap<&str, &Asked> = all.iter().map(|answer| (answer.own_id.as_str(), &answer.asked)).collect();
     assert_eq!(by_id.len(), all.len(), "every request has an id of its own, whatever the caller sent");
     let mut counts: BTreeMap<(&str, &str), u32> = BTreeMap::new();
@@ -171,7 +181,9 @@ fn no_answer_of_100000_crosses_a_tenant_user_or_permission_boundary() {
     }
     println!("{counts:?}");
     for task in ["whole-tenant", "own-user", "own-permissions"] {
-        assert!(counts.get(&(task, "hit")).is_some_and(|hits| *hits > 20_000), "{counts:?}");
+        // Of few requests many ask what nobody has asked before: users alone have 4,800 questions.
+        let least = if store == Store::Local { requests / 5 } else { requests / 20 };
+        assert!(counts.get(&(task, "hit")).is_some_and(|hits| u64::from(*hits) > least), "{counts:?}");
     }
     assert_eq!(counts.keys().filter(|(_, cache)| *cache != "hit" && *cache != "miss").count(), 0, "{counts:?}");
     let bytes = crate::metrics::value(&gateway.metrics(), "llm_cache_bytes", &[]);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What each client must have shown.
-const CASES: [&str; 16] = [
+const CASES: [&str; 17] = [
     "cancel_in_mid_stream",
     "chat",
     "chat_by_task_and_auto",
@@ -24,6 +24,7 @@ const CASES: [&str; 16] = [
     "stream_with_usage",
     "tools_round_trip",
     "tools_streamed",
+    "tools_streamed_with_usage",
 ];
 
 /// Runs a client's program: whether every case has passed, and what it said.

@@ -386,7 +386,7 @@ impl HttpContext for Gateway {
         match &mut self.phase {
             Phase::Stream => {
                 let chunk = if size > 0 { host::buffer(BufferType::HttpResponseBody, 0, size) } else { Vec::new() };
-                if let Some(replacement) = self.exchange.stream_chunk(&chunk, end_of_stream, host::now_ms()) {
+                if let Some(replacement) = self.exchange.stream_chunk(&chunk, end_of_stream, host::now_ms) {
                     host::replace_prefix(BufferType::HttpResponseBody, size, &replacement);
                 }
                 if end_of_stream {
@@ -428,7 +428,7 @@ impl HttpContext for Gateway {
             Phase::Counted(bytes) => self.exchange.whole_uncopied(*bytes),
             // Trailers after a stream: its last chunk has come. What was still held cannot be sent any more.
             Phase::Stream => {
-                self.exchange.stream_chunk(&[], true, host::now_ms());
+                self.exchange.stream_chunk(&[], true, host::now_ms);
             }
             Phase::Request | Phase::Waiting | Phase::InLine | Phase::Sent | Phase::Pass => return Action::Continue,
         }

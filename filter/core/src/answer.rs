@@ -5,6 +5,9 @@ use crate::cache::transcript::Transcript;
 use crate::sse::{self, EventCutter};
 use crate::usage::{self, Usage};
 
+mod frame;
+use frame::Frame;
+
 /// The answer of one exchange.
 #[derive(Debug)]
 pub enum Answer {
@@ -47,6 +50,7 @@ pub struct Stream {
     status: u16,
     hide_usage: bool,
     cutter: EventCutter,
+    frame: Frame,
     usage: Option<Usage>,
     text_bytes: usize,
     first_token_ms: Option<u64>,
@@ -174,8 +178,9 @@ impl Answer {
         }
     }
 
-    /// A chunk of the stream has come; `Some` replaces it.
-    pub fn stream_chunk(&mut self, chunk: &[u8], end_of_stream: bool, elapsed_ms: u64) -> Option<Vec<u8>> {
+    /// A chunk of the stream has come; `Some` replaces it. `elapsed_ms`: milliseconds from the start of the exchange, asked
+    /// for only where it matters.
+    pub fn stream_chunk(&mut self, chunk: &[u8], end_of_stream: bool, elapsed_ms: impl Fn() -> u64) -> Option<Vec<u8>> {
         let Self::Stream(stream) = self else { return None };
         stream.ended |= end_of_stream;
         stream.push(chunk, end_of_stream, elapsed_ms)
@@ -188,24 +193,30 @@ impl Stream {
         self.transcript.take().map(|transcript| *transcript)
     }
 
-    fn push(&mut self, chunk: &[u8], end_of_stream: bool, elapsed_ms: u64) -> Option<Vec<u8>> {
+    fn push(&mut self, chunk: &[u8], end_of_stream: bool, elapsed_ms: impl Fn() -> u64) -> Option<Vec<u8>> {
+        if self.has_nothing_to_do(end_of_stream)
+            && let Some(bytes) = self.frame.text_len(chunk)
+        {
+            self.text_bytes += bytes;
+            return None;
+        }
         let mut cutter = std::mem::take(&mut self.cutter);
         let mut pass =
             Pass { chunk, whole: 0, out: (!cutter.is_empty()).then(|| Vec::with_capacity(chunk.len() + 256)) };
-        cutter.push(chunk, |event| match self.event(event, elapsed_ms) {
+        cutter.push(chunk, |event| match self.event(event, &elapsed_ms) {
             true => pass.keep(event),
             false => {
                 pass.leave_out();
             }
         });
-        if cutter.is_too_long() {
+        if cutter.is_too_long() && !self.done {
             self.error.get_or_insert("stream_malformed");
         }
         if end_of_stream || self.error.is_some() {
             // An event that is not closed by an empty line is not to be dispatched (WHATWG HTML): it was cut off. But
-            // the end marker is as good without it, and what follows that marker does not matter.
+            // the end marker is as good without it.
             let rest = cutter.take_rest();
-            if self.done || sse::data(&rest).trim_ascii() == b"[DONE]" && self.event(&rest, elapsed_ms) {
+            if sse::data(&rest).trim_ascii() == b"[DONE]" && self.event(&rest, &elapsed_ms) {
                 pass.keep(&rest);
             } else if !rest.is_empty() {
                 pass.leave_out();
@@ -222,9 +233,14 @@ impl Stream {
         pass.finish()
     }
 
-    /// One event has come; whether it goes on to the caller. After an error nothing does.
-    fn event(&mut self, event: &[u8], elapsed_ms: u64) -> bool {
-        if self.error.is_some() {
+    /// Whether all that a chunk of one more event of text changes is how much of it there was.
+    fn has_nothing_to_do(&self, end_of_stream: bool) -> bool {
+        !end_of_stream && self.cutter.is_empty() && self.error.is_none() && !self.done && self.transcript.is_none()
+    }
+
+    /// One event has come; whether it goes on to the caller. After an error, and after the end marker, nothing does.
+    fn event(&mut self, event: &[u8], elapsed_ms: &impl Fn() -> u64) -> bool {
+        if self.error.is_some() || self.done {
             return false;
         }
         let data = sse::data(event);
@@ -235,7 +251,7 @@ impl Stream {
             self.done = true;
             return true;
         }
-        self.first_token_ms.get_or_insert(elapsed_ms);
+        self.first_token_ms.get_or_insert_with(elapsed_ms);
         let Ok(completion) = usage::read(&data) else {
             self.error = Some("stream_malformed");
             return false;
@@ -251,6 +267,9 @@ impl Stream {
         if let Some(usage) = completion.usage {
             self.usage = Some(usage);
             return !(self.hide_usage && completion.choices_empty);
+        }
+        if completion.texts == 1 {
+            self.frame.learn(event, &completion.text);
         }
         true
     }
@@ -311,7 +330,7 @@ mod tests {
         let mut answer = Answer::stream(200, hide_usage, None);
         let mut out = Vec::new();
         for (i, chunk) in chunks.iter().enumerate() {
-            let replaced = answer.stream_chunk(chunk, i + 1 == chunks.len(), 5);
+            let replaced = answer.stream_chunk(chunk, i + 1 == chunks.len(), || 5);
             out.extend(replaced.unwrap_or_else(|| chunk.to_vec()));
         }
         (answer, out)
@@ -337,14 +356,14 @@ mod tests {
     #[test]
     fn a_whole_chunk_is_passed_without_a_copy() {
         let mut answer = Answer::stream(200, false, None);
-        assert_eq!(answer.stream_chunk(STREAM.as_bytes(), false, 1), None);
-        assert_eq!(answer.stream_chunk(b"", true, 2), None);
+        assert_eq!(answer.stream_chunk(STREAM.as_bytes(), false, || 1), None);
+        assert_eq!(answer.stream_chunk(b"", true, || 2), None);
     }
 
     #[test]
     fn an_aborted_stream_is_charged_for_what_was_seen() {
         let mut answer = Answer::stream(200, true, None);
-        answer.stream_chunk(STREAM.split_inclusive("\n\n").next().unwrap().as_bytes(), false, 3);
+        answer.stream_chunk(STREAM.split_inclusive("\n\n").next().unwrap().as_bytes(), false, || 3);
         let (usage, estimated) = answer.usage(400).unwrap();
         assert!(estimated);
         assert_eq!(usage, Usage { input: 100, cached_input: 0, output: 1 });
@@ -392,6 +411,12 @@ mod tests {
                 assert_eq!(&out[..kept], &text[..kept]);
                 assert_eq!(out[kept..], error_event(code));
             }
+        }
+        // What follows the end marker does not go on, and changes nothing.
+        let more = format!("{STREAM}data: {{oops\n\ndata: {{\"error\":{{\"message\":\"org-x\"}}}}\n\n\n");
+        for at in 0..=more.len() {
+            let (answer, out) = run(&[&more.as_bytes()[..at], &more.as_bytes()[at..], b""], false);
+            assert_eq!((answer.error_code(), String::from_utf8(out).unwrap().as_str()), (None, STREAM));
         }
         // The end marker needs no empty line after it.
         assert_eq!(run(&[&STREAM.as_bytes()[..STREAM.len() - 1]], false).0.error_code(), None);

@@ -430,6 +430,15 @@ pub fn unquote(quoted: &[u8]) -> Option<Cow<'_, str>> {
     serde_json::from_slice::<String>(quoted).ok().map(Cow::Owned)
 }
 
+/// Length in bytes of the JSON string that `text` begins with, quotes included; `None` where it begins with none, or with one
+/// that is not UTF-8.
+pub fn string_len(text: &[u8]) -> Option<usize> {
+    let mut scanner = Scanner::new(text, 0);
+    let span = scanner.string().ok()?;
+    let is_ascii = scanner.seen.to_array().iter().all(u8::is_ascii);
+    (is_ascii || simdutf8::basic::from_utf8(scanner.bytes(&span)).is_ok()).then_some(span.end)
+}
+
 /// Appends `text` to `out` as a JSON string.
 pub fn quote_into(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');

@@ -88,7 +88,10 @@ pub fn data(event: &[u8]) -> std::borrow::Cow<'_, [u8]> {
     use std::borrow::Cow;
     let mut found: Cow<[u8]> = Cow::Borrowed(&[]);
     let mut any = false;
-    for line in event.split(|b| *b == b'\n' || *b == b'\r') {
+    let mut rest = event;
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len()));
+        rest = after.get(1..).unwrap_or_default();
         let Some(value) = line.strip_prefix(b"data") else { continue };
         let value = match value.split_first() {
             Some((b':', rest)) => rest.strip_prefix(b" ").unwrap_or(rest),

@@ -1,6 +1,6 @@
 //! What a provider says an answer took, read from its JSON.
 
-use crate::json::{InvalidJson, Kind, Scanner};
+use crate::json::{InvalidJson, Kind, Scanner, Span};
 
 /// Tokens of one answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,6 +26,10 @@ pub struct Completion {
     pub is_error: bool,
     /// Bytes of text that the choices carry: content, reasoning, names and arguments of tool calls.
     pub text_bytes: usize,
+    /// Where the last such text is, its quotation marks included.
+    pub text: Span,
+    /// How many such texts there are.
+    pub texts: usize,
 }
 
 impl Usage {
@@ -59,7 +63,7 @@ pub fn read(text: &[u8]) -> Result<Completion, InvalidJson> {
                     return s.value().map(drop);
                 }
                 s.object(|s, key| match s.bytes(&key) {
-                    b"\"delta\"" | b"\"message\"" => text_bytes(s, &mut found.text_bytes),
+                    b"\"delta\"" | b"\"message\"" => texts(s, &mut found),
                     _ => s.value().map(drop),
                 })
             })
@@ -75,15 +79,17 @@ pub fn read(text: &[u8]) -> Result<Completion, InvalidJson> {
 }
 
 /// Adds up the strings of one value, but for the role, which is not generated.
-fn text_bytes(s: &mut Scanner, sum: &mut usize) -> Result<(), InvalidJson> {
+fn texts(s: &mut Scanner, found: &mut Completion) -> Result<(), InvalidJson> {
     match s.peek()? {
         Kind::Object => s.object(|s, key| match s.bytes(&key) {
             b"\"role\"" | b"\"type\"" | b"\"id\"" => s.value().map(drop),
-            _ => text_bytes(s, sum),
+            _ => texts(s, found),
         }),
-        Kind::Array => s.array(|s, _| text_bytes(s, sum)),
+        Kind::Array => s.array(|s, _| texts(s, found)),
         Kind::String => {
-            *sum += s.value()?.span.len() - 2;
+            found.text = s.value()?.span;
+            found.text_bytes += found.text.len() - 2;
+            found.texts += 1;
             Ok(())
         }
         _ => s.value().map(drop),

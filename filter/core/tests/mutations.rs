@@ -81,8 +81,8 @@ fn no_parser_panics() {
         let text = random.mutate(stream);
         let mut answer = Answer::stream(200, random.below(2) == 0, None);
         let cut = random.below(text.len());
-        answer.stream_chunk(&text[..cut], false, 1);
-        answer.stream_chunk(&text[cut..], true, 2);
+        answer.stream_chunk(&text[..cut], false, || 1);
+        answer.stream_chunk(&text[cut..], true, || 2);
         let _ = (answer.usage(10), answer.error_code(), attempt::first_event(&text, true));
         let text = random.mutate(error);
         let _ = (usage::read(&text), attempt::whole(&text), provider_error::words(400, None, &text));
@@ -101,7 +101,7 @@ fn however_a_broken_stream_is_split_the_caller_gets_the_same() {
             let mut answer = Answer::stream(200, true, None);
             let mut out = Vec::new();
             for (i, chunk) in chunks.iter().enumerate() {
-                out.extend(answer.stream_chunk(chunk, i + 1 == chunks.len(), 1).unwrap_or_else(|| chunk.to_vec()));
+                out.extend(answer.stream_chunk(chunk, i + 1 == chunks.len(), || 1).unwrap_or_else(|| chunk.to_vec()));
             }
             (out, answer.usage(0), answer.error_code())
         };
@@ -112,4 +112,40 @@ fn however_a_broken_stream_is_split_the_caller_gets_the_same() {
             assert_eq!(run(&[&text[..a], &text[a..b], &text[b..], b""]), whole, "{}", String::from_utf8_lossy(&text));
         }
     }
+}
+
+#[test]
+fn events_that_resemble_each_other_are_read_as_if_each_were_the_first() {
+    let event = "data: {\"choices\":[{\"delta\":{\"content\":\"one \\n\"}}],\"usage\":null}\n\n";
+    let stream =
+        [event, &event.replace("one", "two and more"), &event.replace("one", "é"), "data: [DONE]\n\n"].concat();
+    let mut random = Random(4);
+    for _ in 0..rounds() {
+        let text = random.mutate(stream.as_bytes());
+        let run = |chunks: &mut dyn Iterator<Item = &[u8]>| {
+            let mut answer = Answer::stream(200, true, None);
+            let mut out = Vec::new();
+            for chunk in chunks {
+                out.extend(answer.stream_chunk(chunk, false, || 1).unwrap_or_else(|| chunk.to_vec()));
+            }
+            out.extend(answer.stream_chunk(b"", true, || 1).unwrap_or_default());
+            (out, answer.usage(0), answer.error_code())
+        };
+        // Chunks that end where events do, as they come in practice, and bytes, of which none is an event.
+        let by_event = run(&mut split_events(&text).into_iter());
+        assert_eq!(by_event, run(&mut text.chunks(1)), "{}", String::from_utf8_lossy(&text));
+    }
+}
+
+/// The text in pieces that end after two line feeds.
+fn split_events(text: &[u8]) -> Vec<&[u8]> {
+    let (mut all, mut start) = (Vec::new(), 0);
+    for at in 1..text.len() {
+        if text.get(at - 1..=at) == Some(b"\n\n") {
+            all.extend(text.get(start..=at));
+            start = at + 1;
+        }
+    }
+    all.extend(text.get(start..));
+    all
 }

@@ -65,10 +65,10 @@ impl Exchange {
         routed.is_some_and(|r| r.served.is_some_and(|s| r.plan.models.first() != Some(&s.model)))
     }
 
-    /// A chunk of a stream has come. `Some` replaces it.
-    pub fn stream_chunk(&mut self, chunk: &[u8], end_of_stream: bool, now_ms: u64) -> Option<Vec<u8>> {
-        let elapsed = now_ms.saturating_sub(self.started_ms);
-        self.answer.stream_chunk(chunk, end_of_stream, elapsed)
+    /// A chunk of a stream has come. `Some` replaces it. `now_ms`: milliseconds since the Unix epoch.
+    pub fn stream_chunk(&mut self, chunk: &[u8], end_of_stream: bool, now_ms: impl Fn() -> u64) -> Option<Vec<u8>> {
+        let started_ms = self.started_ms;
+        self.answer.stream_chunk(chunk, end_of_stream, || now_ms().saturating_sub(started_ms))
     }
 
     /// The whole body of a held response has come.

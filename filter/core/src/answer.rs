@@ -269,7 +269,7 @@ impl Stream {
             return !(self.hide_usage && completion.choices_empty);
         }
         if completion.texts == 1 {
-            self.frame.learn(event, &completion.text);
+            self.frame.learn(event, &completion.text, completion.filler.as_ref());
         }
         true
     }

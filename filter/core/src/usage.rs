@@ -30,6 +30,8 @@ pub struct Completion {
     pub text: Span,
     /// How many such texts there are.
     pub texts: usize,
+    /// Where OpenAI's `obfuscation` is, its quotation marks included: a string of any length that says nothing.
+    pub filler: Option<Span>,
 }
 
 impl Usage {
@@ -67,6 +69,10 @@ pub fn read(text: &[u8]) -> Result<Completion, InvalidJson> {
                     _ => s.value().map(drop),
                 })
             })
+        }
+        b"\"obfuscation\"" if s.peek()? == Kind::String => {
+            found.filler = Some(s.value()?.span);
+            Ok(())
         }
         b"\"error\"" if s.peek()? != Kind::Null => {
             found.is_error = true;

@@ -116,9 +116,14 @@ fn however_a_broken_stream_is_split_the_caller_gets_the_same() {
 
 #[test]
 fn events_that_resemble_each_other_are_read_as_if_each_were_the_first() {
-    let event = "data: {\"choices\":[{\"delta\":{\"content\":\"one \\n\"}}],\"usage\":null}\n\n";
-    let stream =
-        [event, &event.replace("one", "two and more"), &event.replace("one", "é"), "data: [DONE]\n\n"].concat();
+    let event = "data: {\"choices\":[{\"delta\":{\"content\":\"one \\n\"}}],\"usage\":null,\"obfuscation\":\"ab\"}\n\n";
+    let stream = [
+        event,
+        &event.replace("one", "two and more"),
+        &event.replace("one", "é").replace("ab", "c"),
+        "data: [DONE]\n\n",
+    ]
+    .concat();
     let mut random = Random(4);
     for _ in 0..rounds() {
         let text = random.mutate(stream.as_bytes());

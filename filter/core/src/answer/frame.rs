@@ -6,39 +6,62 @@
 
 use crate::json::{self, Span};
 
-/// An event that has been read, without its text.
+/// An event that has been read, without its text, and without the filler that OpenAI adds to hide how long that is.
 #[derive(Debug, Default)]
 pub struct Frame {
     /// Up to the text, its opening quotation mark included; empty as long as no event has been learned.
     before: Vec<u8>,
-    /// From the text's closing quotation mark on.
+    /// From the text's closing quotation mark to the filler's opening one; empty where there is no filler.
+    between: Vec<u8>,
+    /// The rest, from a closing quotation mark on.
     after: Vec<u8>,
 }
 
 impl Frame {
-    /// Learns an event whose `data` has its one text at `text`, quotation marks included. An event of several lines, or of
-    /// other line ends than LF, is none that is expected again.
-    pub fn learn(&mut self, event: &[u8], text: &Span) {
-        self.before.clear();
+    /// Learns an event whose `data` has its one text at `text`, and its filler, if it has one, at `filler`; quotation marks
+    /// included. An event of several lines, or of other line ends than LF, is none that is expected again.
+    pub fn learn(&mut self, event: &[u8], text: &Span, filler: Option<&Span>) {
+        for part in [&mut self.before, &mut self.between, &mut self.after] {
+            part.clear();
+        }
         let head = if event.starts_with(b"data: ") { 6 } else { 5 };
         let is_plain = event.starts_with(b"data:")
             && event.ends_with(b"\n\n")
             && memchr::memchr2(b'\n', b'\r', event) == Some(event.len() - 2);
-        if let (true, Some(before), Some(after)) =
-            (is_plain, event.get(..=head + text.start), event.get((head + text.end).saturating_sub(1)..))
-        {
+        let filler = filler.filter(|filler| filler.start >= text.end);
+        let last = filler.unwrap_or(text);
+        let upto = |quote: usize| head + quote + 1;
+        let from = |end: usize| (head + end).saturating_sub(1);
+        let parts = (
+            event.get(..upto(text.start)),
+            event.get(filler.map_or(0..0, |filler| from(text.end)..upto(filler.start))),
+            event.get(from(last.end)..),
+        );
+        if let (true, (Some(before), Some(between), Some(after))) = (is_plain, parts) {
             self.before.extend_from_slice(before);
-            self.after.clear();
+            self.between.extend_from_slice(between);
             self.after.extend_from_slice(after);
         }
     }
 
-    /// Length of the text, in bytes, if `chunk` is the event that was learned with perhaps another text, and nothing else.
+    /// Length of the text, in bytes, if `chunk` is the event that was learned with perhaps another text and filler, and
+    /// nothing else.
     pub fn text_len(&self, chunk: &[u8]) -> Option<usize> {
-        let quote = self.before.len().checked_sub(1)?;
-        let text = chunk.strip_prefix(&*self.before)?.strip_suffix(&*self.after)?;
-        (json::string_len(chunk.get(quote..)?)? == text.len() + 2).then_some(text.len())
+        let (text, mut rest) = string_after(chunk, &self.before)?;
+        if !self.between.is_empty() {
+            (_, rest) = string_after(rest, &self.between)?;
+        }
+        (rest == self.after).then_some(text)
     }
+}
+
+/// Length of the string whose opening quotation mark ends `before`, which `chunk` begins with; and what follows, from the
+/// closing one on.
+fn string_after<'a>(chunk: &'a [u8], before: &[u8]) -> Option<(usize, &'a [u8])> {
+    let quote = before.len().checked_sub(1)?;
+    let string = chunk.starts_with(before).then(|| chunk.get(quote..))??;
+    let len = json::string_len(string)?;
+    Some((len - 2, string.get(len - 1..)?))
 }
 
 #[cfg(test)]
@@ -50,8 +73,27 @@ mod tests {
     fn learned(event: &str) -> Frame {
         let mut frame = Frame::default();
         let start = event.find("\"Hello\"").unwrap() - if event.starts_with("data: ") { 6 } else { 5 };
-        frame.learn(event.as_bytes(), &(start..start + 7));
+        frame.learn(event.as_bytes(), &(start..start + 7), None);
         frame
+    }
+
+    #[test]
+    fn a_filler_may_differ_as_well() {
+        let event = EVENT.replace("}]}", "}],\"obfuscation\":\"abc\"}");
+        let at = |part: &str| event.find(part).map(|at| at - 6..at - 6 + part.len()).unwrap();
+        let mut frame = Frame::default();
+        frame.learn(event.as_bytes(), &at("\"Hello\""), Some(&at("\"abc\"")));
+        for (text, filler) in [("Hello", "abc"), ("x", ""), ("", "defgh")] {
+            let other = event.replace("Hello", text).replace("abc", filler);
+            assert_eq!(frame.text_len(other.as_bytes()), Some(text.len()));
+        }
+        for other in [EVENT.to_owned(), event.replace("abc", "\""), event.replace("abc\"}", "abc\",\"usage\":{}}")] {
+            assert_eq!(frame.text_len(other.as_bytes()), None, "{other}");
+        }
+        // Before the text it is part of what has to be the same.
+        frame.learn(event.as_bytes(), &at("\"abc\""), Some(&at("\"Hello\"")));
+        assert_eq!(frame.text_len(event.as_bytes()), Some(3));
+        assert_eq!(frame.text_len(event.replace("Hello", "x").as_bytes()), None);
     }
 
     #[test]

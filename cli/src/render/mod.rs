@@ -8,6 +8,7 @@ mod bootstrap;
 mod clusters;
 mod credential;
 pub mod files;
+pub mod gateway_args;
 pub mod inputs;
 pub mod listener;
 pub mod providers;
@@ -18,10 +19,9 @@ pub mod version;
 mod wasm;
 mod yaml;
 
-use inputs::Inputs;
+use gateway_args::GatewayArgs;
 use rendering::Rendering;
-use settings::{LogTarget, Settings};
-use std::net::SocketAddr;
+use settings::Settings;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use version::EnvoyVersion;
@@ -29,12 +29,8 @@ use version::EnvoyVersion;
 /// Write the Envoy configuration of a policy.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The policy.
-    #[arg(long, value_name = "FILE")]
-    policy: PathBuf,
-    /// Directory of the operator's clusters: `*.yaml`, one Envoy cluster each, named like the provider.
-    #[arg(long, value_name = "DIR")]
-    providers: PathBuf,
+    #[command(flatten)]
+    gateway: GatewayArgs,
     /// Directory to write to.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -47,28 +43,11 @@ pub struct Args {
     /// Envoy to write for: 1.36 to 1.40.
     #[arg(long, value_name = "VERSION", default_value_t = EnvoyVersion::NEWEST)]
     envoy_version: EnvoyVersion,
-    /// Address for callers.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
-    /// Address of Envoy's admin interface. Whoever reaches it can stop Envoy: keep it local.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
-    admin: SocketAddr,
-    /// Access log: a file, or - for Envoy's standard output.
-    #[arg(long, value_name = "FILE", default_value = "-", value_parser = log_target)]
-    access_log: LogTarget,
-}
-
-/// Reads `--access-log`.
-///
-/// # Errors
-/// Never; clap wants to hear it.
-pub fn log_target(text: &str) -> Result<LogTarget, std::convert::Infallible> {
-    Ok(if text == "-" { LogTarget::Stdout } else { LogTarget::File(text.to_owned()) })
 }
 
 /// Runs `render`: 0, 1 if policy or providers are refused, 2 if a file cannot be read or written.
 pub fn run(args: &Args) -> ExitCode {
-    let inputs = match Inputs::load(&args.policy, &args.providers) {
+    let inputs = match args.gateway.inputs() {
         Ok(inputs) => inputs,
         Err(refused) => return refused.report(),
     };
@@ -94,9 +73,9 @@ impl Args {
             version: self.envoy_version,
             wasm: self.wasm.clone().unwrap_or_else(|| format!("{prefix}/pointsman.wasm")),
             prefix,
-            listen: self.listen,
-            admin: self.admin,
-            access_log: self.access_log.clone(),
+            listen: self.gateway.listen,
+            admin: self.gateway.admin,
+            access_log: self.gateway.access_log.clone(),
         })
     }
 }

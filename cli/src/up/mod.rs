@@ -6,13 +6,12 @@ mod envoy;
 mod reload;
 mod watch;
 
+use crate::render::gateway_args::GatewayArgs;
 use crate::render::inputs::Inputs;
-use crate::render::log_target;
-use crate::render::settings::{LogTarget, Settings};
+use crate::render::settings::Settings;
 use envoy::{NotReady, Program};
 use reload::Live;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,26 +19,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use watch::Watch;
 
-/// Run an Envoy on a policy, and follow the policy as it changes.
+/// Run an Envoy on a policy, and follow the policy and its providers as they change, without a restart.
 ///
 /// SIGTERM and SIGINT end it, and Envoy with it.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The policy. It is watched, and a change is applied without a restart.
-    #[arg(long, value_name = "FILE")]
-    policy: PathBuf,
-    /// Directory of the operator's clusters: `*.yaml`, one Envoy cluster each, named like the provider. Watched too.
-    #[arg(long, value_name = "DIR")]
-    providers: PathBuf,
-    /// Address for callers; port 0 takes a free one.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
-    /// Address of Envoy's admin interface; port 0 takes a free one.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
-    admin: SocketAddr,
-    /// Access log: a file, or - for standard output.
-    #[arg(long, value_name = "FILE", default_value = "-", value_parser = log_target)]
-    access_log: LogTarget,
+    #[command(flatten)]
+    gateway: GatewayArgs,
     /// Worker threads of Envoy. Default: one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     concurrency: Option<u32>,
@@ -61,11 +47,13 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs `up` until it is told to stop (0), or Envoy ends by itself (1); 2 if it cannot start.
 pub fn run(args: &Args) -> ExitCode {
-    let inputs = match Inputs::load(&args.policy, &args.providers) {
+    // Before anything is read, so that no change between reading and watching is missed.
+    let watch = Watch::new(&args.gateway.policy, &args.gateway.providers);
+    let inputs = match args.gateway.inputs() {
         Ok(inputs) => inputs,
         Err(refused) => return refused.report(),
     };
-    match serve(args, &inputs) {
+    match serve(args, &inputs, watch) {
         Ok(code) => code,
         Err(message) => {
             eprintln!("{message}");
@@ -74,7 +62,7 @@ pub fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn serve(args: &Args, inputs: &Inputs) -> Result<ExitCode, String> {
+fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, String> {
     let missing = credentials::missing(&inputs.policy);
     if !missing.is_empty() {
         if !args.allow_missing_credentials {
@@ -90,12 +78,10 @@ fn serve(args: &Args, inputs: &Inputs) -> Result<ExitCode, String> {
         version: program.version,
         prefix: directory.0.display().to_string(),
         wasm,
-        listen: args.listen,
-        admin: args.admin,
-        access_log: args.access_log.clone(),
+        listen: args.gateway.listen,
+        admin: args.gateway.admin,
+        access_log: args.gateway.access_log.clone(),
     };
-    // Before anything is read, so that no change between reading and watching is missed.
-    let mut watch = Watch::new(&args.policy, &args.providers);
     let mut live =
         Live::start(&directory.0, settings, inputs, args.allow_missing_credentials).map_err(|e| e.to_string())?;
 
@@ -132,7 +118,7 @@ fn serve(args: &Args, inputs: &Inputs) -> Result<ExitCode, String> {
             next_look = Instant::now() + Duration::from_millis(250);
             if watch.changed() {
                 let start = Instant::now();
-                match live.reload(&program, &admin, &args.policy, &args.providers) {
+                match live.reload(&program, &admin, &args.gateway.policy, &args.gateway.providers) {
                     Ok(()) => eprintln!("policy applied: {} ms", start.elapsed().as_millis()),
                     Err(lines) => {
                         lines.iter().for_each(|line| eprintln!("policy refused, the old one keeps serving: {line}"));

@@ -7,6 +7,7 @@ pub mod eligible;
 pub mod entry;
 pub mod flight;
 pub mod key;
+pub mod known;
 pub mod remote;
 pub mod rules;
 pub mod table;

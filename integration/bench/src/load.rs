@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::client::Connection;
 use crate::envoy::{Envoy, Variant};
-use crate::scenario::{self, Scenario};
+use crate::scenario::Scenario;
 use std::time::{Duration, Instant};
 
 /// How much is measured.
@@ -39,6 +39,8 @@ impl Plan {
 pub struct Target<'a> {
     envoy: &'a Envoy,
     connections: Vec<Connection>,
+    /// Requests so far.
+    sent: usize,
 }
 
 impl<'a> Target<'a> {
@@ -54,7 +56,7 @@ impl<'a> Target<'a> {
 
     fn new(envoy: &'a Envoy, count: usize) -> Result<Self> {
         let open = |_| Connection::open(envoy.port);
-        Ok(Self { envoy, connections: (0..count).map(open).collect::<Result<_>>()? })
+        Ok(Self { envoy, connections: (0..count).map(open).collect::<Result<_>>()?, sent: 0 })
     }
 
     fn named(&self, scenario: &Scenario, error: String) -> String {
@@ -62,11 +64,15 @@ impl<'a> Target<'a> {
     }
 
     /// Keeps every connection busy for at least `length`, then lets the last requests finish. Returns their number.
-    fn load(&mut self, request: &[u8], is_stream: bool, length: Duration) -> Result<usize> {
-        let mut requests = 0;
+    fn load(&mut self, requests: &[Vec<u8>], is_stream: bool, length: Duration) -> Result<usize> {
+        let mut count = 0;
         let end = Instant::now() + length;
+        // Where the last round ended, so that none is asked again before all others are.
+        let first = self.sent;
+        let mut turn = requests.iter().cycle().skip(first % requests.len().max(1));
+        let mut next = || turn.next().map(Vec::as_slice).unwrap_or_default();
         for connection in &mut self.connections {
-            connection.send(request)?;
+            connection.send(next())?;
         }
         // The connections take turns, so one thread keeps all of them busy and nothing is polled. After the end none gets
         // a new request, and each has its last answer one turn later at most.
@@ -74,14 +80,15 @@ impl<'a> Target<'a> {
         while busy.contains(&true) {
             for (connection, busy) in self.connections.iter_mut().zip(&mut busy).filter(|(_, busy)| **busy) {
                 connection.receive(is_stream)?;
-                requests += 1;
+                count += 1;
                 *busy = Instant::now() < end;
                 if *busy {
-                    connection.send(request)?;
+                    connection.send(next())?;
                 }
             }
         }
-        Ok(requests)
+        self.sent += count;
+        Ok(count)
     }
 }
 
@@ -96,9 +103,9 @@ pub struct Cost {
 
 /// CPU time per request, for each target.
 pub fn measure_cpu(targets: &mut [Target], scenario: &Scenario, plan: &Plan) -> Result<Vec<Cost>> {
-    let request = scenario::request(&scenario.body, scenario.stream);
+    let requests = scenario.requests();
     for target in targets.iter_mut() {
-        target.load(&request, scenario.stream, plan.warm_up).map_err(|e| target.named(scenario, e))?;
+        target.load(&requests, scenario.stream, plan.warm_up).map_err(|e| target.named(scenario, e))?;
     }
     let mut busy: Vec<Vec<Sample>> = targets.iter().map(|_| Vec::new()).collect();
     let mut idle: Vec<Vec<f64>> = targets.iter().map(|_| Vec::new()).collect();
@@ -114,7 +121,7 @@ pub fn measure_cpu(targets: &mut [Target], scenario: &Scenario, plan: &Plan) -> 
         for turn in 0..targets.len() {
             let at = (round + turn) % targets.len();
             if let (Some(target), Some(busy)) = (targets.get_mut(at), busy.get_mut(at)) {
-                busy.push(Sample::take(target, &request, scenario, plan.round)?);
+                busy.push(Sample::take(target, &requests, scenario, plan.round)?);
             }
         }
     }
@@ -134,10 +141,10 @@ struct Sample {
 }
 
 impl Sample {
-    fn take(target: &mut Target, request: &[u8], scenario: &Scenario, length: Duration) -> Result<Self> {
+    fn take(target: &mut Target, requests: &[Vec<u8>], scenario: &Scenario, length: Duration) -> Result<Self> {
         let before = target.envoy.cpu_ns()?;
         let start = Instant::now();
-        let requests = target.load(request, scenario.stream, length).map_err(|e| target.named(scenario, e))?;
+        let requests = target.load(requests, scenario.stream, length).map_err(|e| target.named(scenario, e))?;
         // What Envoy does after the last byte (logs, clean-up) belongs to the requests.
         std::thread::sleep(Duration::from_millis(3));
         let elapsed_ns = start.elapsed().as_nanos() as f64;
@@ -168,7 +175,8 @@ pub struct Times {
 pub fn measure_latency(targets: &mut [Target], scenario: &Scenario, plan: &Plan) -> Result<Vec<Times>> {
     // A stream takes 200 ms and more.
     let (count, turn) = if scenario.stream { (plan.latencies.div_ceil(50), 1) } else { (plan.latencies, 25) };
-    let request = scenario::request(&scenario.body, scenario.stream);
+    let requests = scenario.requests();
+    let mut turns = requests.iter().cycle();
     let mut all: Vec<Times> = targets
         .iter()
         .map(|t| Times { variant: t.envoy.variant, first_byte: Vec::new(), last_byte: Vec::new(), reads: Vec::new() })
@@ -177,8 +185,9 @@ pub fn measure_latency(targets: &mut [Target], scenario: &Scenario, plan: &Plan)
         for (target, times) in targets.iter_mut().zip(&mut all) {
             for _ in 0..turn {
                 for connection in &mut target.connections {
+                    let request = turns.next().map(Vec::as_slice).unwrap_or_default();
                     let start = Instant::now();
-                    connection.send(&request)?;
+                    connection.send(request)?;
                     let received = connection.receive(scenario.stream)?;
                     let micros = |at: Instant| at.duration_since(start).as_nanos() as f64 / 1000.0;
                     times.first_byte.push(micros(received.first_byte));

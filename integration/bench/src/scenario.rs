@@ -16,8 +16,15 @@ pub struct Scenario {
     pub information: bool,
     /// Whether its latency is measured too.
     pub latency: bool,
-    /// The JSON body.
-    pub body: String,
+    /// The JSON bodies, sent in turn.
+    pub bodies: Vec<String>,
+}
+
+impl Scenario {
+    /// The whole requests, to be sent in turn.
+    pub fn requests(&self) -> Vec<Vec<u8>> {
+        self.bodies.iter().map(|body| request(body, self.stream)).collect()
+    }
 }
 
 /// Content chunks of the stream.
@@ -37,7 +44,7 @@ pub fn all() -> Vec<Scenario> {
         stream: false,
         information: order == ModelAt::Start || text == Text::Asian,
         latency: name == "chat_2k",
-        body: chat_body(&text.escaped(bytes), MODEL, order, false),
+        bodies: vec![chat_body(&text.escaped(bytes), MODEL, order, false)],
     };
     let with_fallback = |name, connections, bytes| Scenario {
         name,
@@ -45,15 +52,17 @@ pub fn all() -> Vec<Scenario> {
         stream: false,
         information: true,
         latency: false,
-        body: chat_body(&English.escaped(bytes), TASK, AfterMessages, false),
+        bodies: vec![chat_body(&English.escaped(bytes), TASK, AfterMessages, false)],
     };
-    let cached = |name, prompt: String| Scenario {
+    let cached = |name, prompt: String, questions: u32| Scenario {
         name,
         connections: 16,
         stream: false,
         information: false,
         latency: true,
-        body: chat_body(&prompt, CACHED, AfterMessages, false),
+        bodies: (0..questions)
+            .map(|number| chat_body(&format!("{prompt} {number:04}"), CACHED, AfterMessages, false))
+            .collect(),
     };
     use ModelAt::{AfterMessages, Start};
     use Text::{Asian, English};
@@ -67,10 +76,11 @@ pub fn all() -> Vec<Scenario> {
             stream: true,
             information: false,
             latency: true,
-            body: chat_body(&English.escaped(2_000), MODEL, AfterMessages, true),
+            bodies: vec![chat_body(&English.escaped(2_000), MODEL, AfterMessages, true)],
         },
-        cached("cache_hit_2k", English.escaped(2_000)),
-        cached("cache_hit_2k, 16k out", English.escaped(2_000) + LONG),
+        cached("cache_hit_2k", English.escaped(2_000), 1),
+        cached("cache_hit_2k, 16k out", English.escaped(2_000) + LONG, 1),
+        cached("cache_hit_2k, many", English.escaped(2_000), 1000),
         with_fallback("chat_2k, fallback", 16, 2_000),
         with_fallback("chat_1m, fallback", 4, 1_000_000),
         chat("chat_2k, model first", 16, 2_000, Start, English),
@@ -101,7 +111,7 @@ fn chat_body(prompt: &str, model: &str, order: ModelAt, stream: bool) -> String 
 }
 
 /// The whole request: the headers are those of OpenAI's Python client.
-pub fn request(body: &str, stream: bool) -> Vec<u8> {
+fn request(body: &str, stream: bool) -> Vec<u8> {
     let custom = if stream { "x-stainless-helper-method: stream\r\n" } else { "" };
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.example\r\naccept-encoding: gzip, deflate\r\n\

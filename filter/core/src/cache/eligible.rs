@@ -38,7 +38,7 @@ impl Bypass {
 }
 
 /// Who shares an answer: the tenant, and within it these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Sharing<'a> {
     /// Everybody.
     Tenant,

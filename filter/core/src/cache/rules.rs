@@ -1,6 +1,7 @@
 //! The cache's part of a policy, validated.
 
 use super::flight::Flights;
+use super::known::Known;
 use crate::config::{self, CacheRequests, CacheScope, CacheStore, DataClass};
 use crate::problem::{Problem, quoted};
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ pub struct Rules {
     pub flights: Flights,
     /// Whether texts that Unicode calls equal are equal.
     pub nfc: bool,
+    /// The keys of questions that came lately.
+    pub known: Known,
     prompts: BTreeMap<Box<str>, u64>,
 }
 
@@ -96,6 +99,7 @@ impl Rules {
             revision: *revision,
             flights: Flights { wait_ms: wait.0, most: *max_waiting },
             nfc: *unicode_nfc,
+            known: Known::default(),
             prompts: prompt_revisions.iter().map(|(prompt, revision)| (prompt.as_str().into(), *revision)).collect(),
         }
     }

@@ -46,6 +46,8 @@ pub(super) enum Cached {
 #[derive(Debug)]
 pub(super) struct Pending {
     key: Key,
+    /// Whether it need not be remembered any more.
+    is_known: bool,
     task: TaskId,
     /// The plan's first model: no other one's answer is kept.
     model: ModelId,

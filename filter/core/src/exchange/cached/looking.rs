@@ -74,7 +74,10 @@ impl Exchange {
             }
         };
         let found = match look {
-            Look::Answer(entry, age) => Ok((entry, age)),
+            Look::Answer(entry, age) => {
+                self.remember(policy, request, plan, &pending);
+                Ok((entry, age))
+            }
             Look::Nothing(why) => self.missed(policy, shared, pending, (why, line, now_ms)),
         };
         match found {

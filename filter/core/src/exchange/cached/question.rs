@@ -3,11 +3,13 @@
 use super::{Exchange, Pending};
 use crate::cache::canonical::{self as meaning, Reading};
 use crate::cache::eligible::{Bypass, Credentials, sharing};
-use crate::cache::key::Fields;
+use crate::cache::key::{Fields, Key};
+use crate::cache::known::Question;
 use crate::canonical;
 use crate::chat_request::ChatRequest;
 use crate::config::Identity;
 use crate::policy::{Policy, TaskId};
+use crate::prompt_name::PromptName;
 use crate::route::Plan;
 
 impl Exchange {
@@ -19,6 +21,46 @@ impl Exchange {
         plan: &Plan,
         task: TaskId,
     ) -> Result<Pending, Bypass> {
+        let question = self.question(policy, request, plan, task)?;
+        let prompt = request.prompt.exact(request).ok_or(Bypass::Ambiguous)?;
+        // Unicode writes some texts in several ways, and the policy calls them equal: the name of the raised one may be another.
+        if policy.cache.nfc && !(prompt.id.is_ascii() && prompt.version.is_ascii() && prompt.schema.is_ascii()) {
+            return Err(Bypass::Ambiguous);
+        }
+        let known = policy.cache.known.key(&question);
+        let key = match known {
+            Some(key) => key,
+            None => key(policy, request, &question, &prompt)?,
+        };
+        Ok(Pending {
+            key,
+            is_known: known.is_some(),
+            task,
+            model: question.model,
+            choices: request.choices,
+            prompt: if prompt.id.is_empty() { String::new() } else { format!("{}@{}", prompt.id, prompt.version) },
+            completion: None,
+            held: None,
+            ticket: None,
+        })
+    }
+
+    /// The question has an answer, so it is worth to know its key.
+    pub(super) fn remember(&self, policy: &Policy, request: &ChatRequest, plan: &Plan, pending: &Pending) {
+        if !pending.is_known
+            && let Ok(question) = self.question(policy, request, plan, pending.task)
+        {
+            policy.cache.known.remember(&question, pending.key);
+        }
+    }
+
+    fn question<'a>(
+        &'a self,
+        policy: &Policy,
+        request: &'a ChatRequest,
+        plan: &Plan,
+        task: TaskId,
+    ) -> Result<Question<'a>, Bypass> {
         let (Some(caller), Some(rules), Some(model)) = (&self.caller, &policy.task(task).cache, plan.models.first())
         else {
             return Err(Bypass::Ambiguous);
@@ -31,39 +73,35 @@ impl Exchange {
         };
         let takes = |name: &str| policy.model(*model).takes(name);
         let sharing = sharing(&policy.cache, rules, request, plan.data, wishes.control, credentials, takes)?;
-        // The key is of the request as the model gets it, so what the policy changes in it changes the key as well.
-        let output = policy.output_limit_of(caller.tenant);
-        let sent = canonical::build(policy, request, plan.task, &[*model], output).assemble(request.body);
-        let reading = Reading { max_depth: policy.limits.max_nesting, nfc: policy.cache.nfc };
-        let meaning = meaning::request(&sent, reading).map_err(|_| Bypass::Ambiguous)?;
-        let prompt = request.prompt.exact(request).ok_or(Bypass::Ambiguous)?;
-        // Unicode writes some texts in several ways, and the policy calls them equal: the name of the raised one may be another.
-        if policy.cache.nfc && !(prompt.id.is_ascii() && prompt.version.is_ascii() && prompt.schema.is_ascii()) {
-            return Err(Bypass::Ambiguous);
-        }
-        let prompt_revision = policy.cache.prompt_revision(&prompt.id, &prompt.version);
-        let tenant = policy.tenant(caller.tenant);
-        let fields = Fields {
-            tenant: &tenant.name,
-            sharing,
-            task: &policy.task(task).name,
-            data: plan.data,
-            provider: &policy.provider_of(*model).name,
-            model: &policy.model(*model).name,
-            prompt: &prompt,
-            nfc: policy.cache.nfc,
-            request: &meaning,
-            revisions: [policy.cache.revision, tenant.cache_revision, rules.revision, prompt_revision],
-        };
-        Ok(Pending {
-            key: fields.key(),
-            task,
-            model: *model,
-            choices: request.choices,
-            prompt: if prompt.id.is_empty() { String::new() } else { format!("{}@{}", prompt.id, prompt.version) },
-            completion: None,
-            held: None,
-            ticket: None,
-        })
+        Ok(Question { tenant: caller.tenant, sharing, task, data: plan.data, model: *model, body: request.body })
     }
+}
+
+/// The key of a question: whatever goes into it must be in the question, in its body, or the policy's.
+fn key(policy: &Policy, request: &ChatRequest, question: &Question, prompt: &PromptName) -> Result<Key, Bypass> {
+    let Question { tenant, sharing, task, data, model, body } = *question;
+    // The key is of the request as the model gets it, so what the policy changes in it changes the key as well.
+    let output = policy.output_limit_of(tenant);
+    let sent = canonical::build(policy, request, Some(task), &[model], output).assemble(body);
+    let reading = Reading { max_depth: policy.limits.max_nesting, nfc: policy.cache.nfc };
+    let meaning = meaning::request(&sent, reading).map_err(|_| Bypass::Ambiguous)?;
+    let (tenant, task) = (policy.tenant(tenant), policy.task(task));
+    let fields = Fields {
+        tenant: &tenant.name,
+        sharing,
+        task: &task.name,
+        data,
+        provider: &policy.provider_of(model).name,
+        model: &policy.model(model).name,
+        prompt,
+        nfc: policy.cache.nfc,
+        request: &meaning,
+        revisions: [
+            policy.cache.revision,
+            tenant.cache_revision,
+            task.cache.as_ref().map_or(0, |rules| rules.revision),
+            policy.cache.prompt_revision(&prompt.id, &prompt.version),
+        ],
+    };
+    Ok(fields.key())
 }

@@ -186,7 +186,7 @@ impl Gateway {
         if let Phase::Counted(bytes) = &mut self.phase {
             *bytes += size;
             if end_of_stream {
-                self.exchange.whole_uncopied(*bytes);
+                self.exchange.whole_uncopied(*bytes, true);
                 self.phase = Phase::Pass;
                 self.keep();
             }
@@ -425,7 +425,7 @@ impl HttpContext for Gateway {
         match &mut self.phase {
             Phase::Hold => return self.whole_response(),
             Phase::Released(copy) => self.exchange.passed_body(copy),
-            Phase::Counted(bytes) => self.exchange.whole_uncopied(*bytes),
+            Phase::Counted(bytes) => self.exchange.whole_uncopied(*bytes, true),
             // Trailers after a stream: its last chunk has come. What was still held cannot be sent any more.
             Phase::Stream => {
                 self.exchange.stream_chunk(&[], true, host::now_ms);
@@ -440,8 +440,8 @@ impl HttpContext for Gateway {
     fn on_log(&mut self) {
         // Of an answer that broke off, what has passed is known.
         match &self.phase {
-            Phase::Released(copy) => self.exchange.whole_cut(copy.len()),
-            Phase::Counted(bytes) => self.exchange.whole_cut(*bytes),
+            Phase::Released(copy) => self.exchange.whole_cut(copy),
+            Phase::Counted(bytes) => self.exchange.whole_uncopied(*bytes, false),
             _ => {}
         }
         self.release();

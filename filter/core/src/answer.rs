@@ -2,6 +2,7 @@
 
 use crate::attempt::{self, Failure};
 use crate::cache::transcript::Transcript;
+use crate::quota::estimate::Running;
 use crate::sse::{self, EventCutter};
 use crate::usage::{self, Usage};
 
@@ -33,8 +34,8 @@ pub enum Answer {
         status: u16,
         /// Its usage, if it has one.
         usage: Option<Usage>,
-        /// Bytes of generated text.
-        text_bytes: usize,
+        /// Generated text, by estimate.
+        text: Running,
         /// Whether the whole body came and was a completion.
         complete: bool,
         /// Why it broke off after the caller had some of it.
@@ -52,7 +53,7 @@ pub struct Stream {
     cutter: EventCutter,
     frame: Frame,
     usage: Option<Usage>,
-    text_bytes: usize,
+    text: Running,
     first_token_ms: Option<u64>,
     done: bool,
     ended: bool,
@@ -83,7 +84,7 @@ impl Answer {
     pub fn cut_off(&mut self, why: &'static str, status: u16) {
         match self {
             Self::Stream(stream) => stream.error = Some(why),
-            Self::Whole { text_bytes, error, .. } if *text_bytes > 0 => *error = Some(why),
+            Self::Whole { text, error, .. } if !text.is_empty() => *error = Some(why),
             // It was held, so the caller has Envoy's own reply instead.
             Self::Whole { .. } | Self::None => *self = Self::Failed { status, code: Some(why) },
             Self::Own { .. } | Self::Failed { .. } => {}
@@ -92,7 +93,7 @@ impl Answer {
 
     /// A whole completion, its body still to come.
     pub fn whole(status: u16) -> Self {
-        Self::Whole { status, usage: None, text_bytes: 0, complete: false, error: None }
+        Self::Whole { status, usage: None, text: Running::default(), complete: false, error: None }
     }
 
     /// A stream, all of it still to come. `hide_usage`: the caller did not ask for the usage chunk. `transcript`: records it.
@@ -134,18 +135,18 @@ impl Answer {
 
     /// What the answer took, and whether that is an estimate; `input_bytes` are those of the prompt.
     pub fn usage(&self, input_bytes: usize) -> Option<(Usage, bool)> {
-        let (usage, text_bytes, any) = match self {
+        let (usage, text, any) = match self {
             Self::None | Self::Own { .. } | Self::Failed { .. } => return None,
-            Self::Whole { usage, text_bytes, complete, .. } => (usage, *text_bytes, *complete || *text_bytes > 0),
-            Self::Stream(stream) => (&stream.usage, stream.text_bytes, stream.first_token_ms.is_some()),
+            Self::Whole { usage, text, complete, .. } => (usage, *text, *complete || !text.is_empty()),
+            Self::Stream(stream) => (&stream.usage, stream.text, stream.first_token_ms.is_some()),
         };
         match usage {
             // What was seen cannot have taken nothing.
-            Some(usage) if usage.output == 0 && text_bytes > 0 => {
-                Some((Usage { output: Usage::estimate(0, text_bytes).output, ..*usage }, true))
+            Some(usage) if usage.output == 0 && !text.is_empty() => {
+                Some((Usage { output: text.tokens(), ..*usage }, true))
             }
             Some(usage) => Some((*usage, false)),
-            None => any.then(|| (Usage::estimate(input_bytes, text_bytes), true)),
+            None => any.then(|| (Usage::estimate(input_bytes, text), true)),
         }
     }
 
@@ -154,27 +155,29 @@ impl Answer {
     /// # Errors
     /// Why it is none.
     pub fn whole_body(&mut self, body: &[u8]) -> Result<(), Failure> {
-        if let Self::Whole { usage, text_bytes, complete, .. } = self {
+        if let Self::Whole { usage, text, complete, .. } = self {
             let completion = attempt::completion(body, usage::read(body))?;
             *usage = completion.usage;
-            *text_bytes = completion.text_bytes;
+            *text = completion.generated;
             *complete = true;
         }
         Ok(())
     }
 
-    /// A completion that the caller had begun to receive has broken off, after so many bytes.
-    pub fn whole_cut(&mut self, bytes: usize) {
-        if let Self::Whole { text_bytes, complete: false, .. } = self {
-            *text_bytes = bytes;
+    /// A completion that the caller had begun to receive has broken off, after this part of its body.
+    pub fn whole_cut(&mut self, body: &[u8]) {
+        if let Self::Whole { text, complete: false, .. } = self {
+            *text = Running::default();
+            text.push(body);
         }
     }
 
-    /// The whole body of a completion has passed unread.
-    pub fn whole_uncopied(&mut self, bytes: usize) {
-        if let Self::Whole { text_bytes, complete, .. } = self {
-            *text_bytes = bytes;
-            *complete = true;
+    /// So many bytes of the body of a completion have passed unread; `is_whole`: that was all of it.
+    pub fn whole_uncopied(&mut self, bytes: usize, is_whole: bool) {
+        if let Self::Whole { text, complete, .. } = self {
+            *text = Running::default();
+            text.push_unseen(bytes);
+            *complete |= is_whole;
         }
     }
 
@@ -195,9 +198,9 @@ impl Stream {
 
     fn push(&mut self, chunk: &[u8], end_of_stream: bool, elapsed_ms: impl Fn() -> u64) -> Option<Vec<u8>> {
         if self.has_nothing_to_do(end_of_stream)
-            && let Some(bytes) = self.frame.text_len(chunk)
+            && let Some(text) = self.frame.text(chunk)
         {
-            self.text_bytes += bytes;
+            self.text.push(text);
             return None;
         }
         let mut cutter = std::mem::take(&mut self.cutter);
@@ -260,7 +263,7 @@ impl Stream {
             self.error = Some("stream_error");
             return false;
         }
-        self.text_bytes += completion.text_bytes;
+        self.text.add(completion.generated);
         if let Some(transcript) = &mut self.transcript {
             transcript.event(&data);
         }
@@ -366,15 +369,39 @@ mod tests {
         answer.stream_chunk(STREAM.split_inclusive("\n\n").next().unwrap().as_bytes(), false, || 3);
         let (usage, estimated) = answer.usage(400).unwrap();
         assert!(estimated);
-        assert_eq!(usage, Usage { input: 100, cached_input: 0, output: 1 });
+        assert_eq!(usage, Usage { input: 100, cached_input: 0, output: 3 });
         assert_eq!(answer.error_code(), Some("stream_aborted"));
         assert_eq!(answer.time_to_first_token_ms(), Some(3));
     }
 
     #[test]
+    fn what_was_seen_is_counted_by_its_language_however_it_was_cut_into_chunks() {
+        let seen = |text: &str, size: usize| {
+            let mut answer = Answer::stream(200, false, None);
+            for piece in text.chars().collect::<Vec<_>>().chunks(size) {
+                let piece: String = piece.iter().collect();
+                let event = serde_json::json!({"choices": [{"delta": {"content": piece}}]});
+                answer.stream_chunk(format!("data: {event}\n\n").as_bytes(), false, || 1);
+            }
+            answer.usage(0).unwrap().0.output
+        };
+        let (chinese, english) = ("春天来了，河边的柳树发芽了。".repeat(20), "The gate is open. ".repeat(20));
+        // By characters, not by bytes: 280 of the one are 840 bytes, 360 of the other are 360.
+        assert!((280..=400).contains(&seen(&chinese, 1000)), "{}", seen(&chinese, 1000));
+        assert!((80..=140).contains(&seen(&english, 1000)), "{}", seen(&english, 1000));
+        for text in [&chinese, &english] {
+            let whole = seen(text, 1000);
+            for size in 1..40 {
+                // A word that is cut counts as two.
+                assert!((whole..=whole * 4).contains(&seen(text, size)), "{size}: {} of {whole}", seen(text, size));
+            }
+        }
+    }
+
+    #[test]
     fn a_whole_answer_that_breaks_off_is_charged_for_what_had_passed_and_for_nothing_where_it_was_held() {
         let mut passed = Answer::whole(200);
-        passed.whole_cut(600);
+        passed.whole_uncopied(600, false);
         passed.cut_off("client_disconnected", 200);
         assert_eq!(passed.usage(400), Some((Usage { input: 100, cached_input: 0, output: 150 }, true)));
         assert_eq!((passed.status(), passed.error_code()), (Some(200), Some("client_disconnected")));
@@ -388,10 +415,10 @@ mod tests {
         let mut answer = Answer::whole(200);
         let body = br#"{"choices":[{"message":{"role":"assistant","content":"eight by"}}],"usage":{"prompt_tokens":7,"completion_tokens":0}}"#;
         answer.whole_body(body).unwrap();
-        assert_eq!(answer.usage(0), Some((Usage { input: 7, cached_input: 0, output: 2 }, true)));
+        assert_eq!(answer.usage(0), Some((Usage { input: 7, cached_input: 0, output: 3 }, true)));
         let mut answer = Answer::whole(200);
         answer.whole_body(br#"{"choices":[{"message":{"content":"eight by"}}],"usage":{}}"#).unwrap();
-        assert_eq!(answer.usage(40), Some((Usage { input: 10, cached_input: 0, output: 2 }, true)));
+        assert_eq!(answer.usage(40), Some((Usage { input: 10, cached_input: 0, output: 3 }, true)));
     }
 
     #[test]

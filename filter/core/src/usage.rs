@@ -1,6 +1,7 @@
 //! What a provider says an answer took, read from its JSON.
 
 use crate::json::{InvalidJson, Kind, Scanner, Span};
+use crate::quota::estimate::Running;
 
 /// Tokens of one answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,8 +25,8 @@ pub struct Completion {
     pub has_choices: bool,
     /// Whether the object is an error (`{"error": …}`), which some providers send inside a stream.
     pub is_error: bool,
-    /// Bytes of text that the choices carry: content, reasoning, names and arguments of tool calls.
-    pub text_bytes: usize,
+    /// The text that the choices carry, by estimate: content, reasoning, names and arguments of tool calls.
+    pub generated: Running,
     /// Where the last such text is, its quotation marks included.
     pub text: Span,
     /// How many such texts there are.
@@ -35,9 +36,9 @@ pub struct Completion {
 }
 
 impl Usage {
-    /// What is charged where no usage came: four bytes of text are about a token of English, and a token is never free.
-    pub fn estimate(input_bytes: usize, output_bytes: usize) -> Self {
-        Self { input: (input_bytes as u64).div_ceil(4), cached_input: 0, output: (output_bytes as u64).div_ceil(4) }
+    /// What is charged where no usage came. The input counts four bytes a token, unless who calls knows it better.
+    pub fn estimate(input_bytes: usize, output: Running) -> Self {
+        Self { input: (input_bytes as u64).div_ceil(4), cached_input: 0, output: output.tokens() }
     }
 }
 
@@ -94,7 +95,7 @@ fn texts(s: &mut Scanner, found: &mut Completion) -> Result<(), InvalidJson> {
         Kind::Array => s.array(|s, _| texts(s, found)),
         Kind::String => {
             found.text = s.value()?.span;
-            found.text_bytes += found.text.len() - 2;
+            found.generated.push(s.bytes(&(found.text.start + 1..found.text.end.saturating_sub(1))));
             found.texts += 1;
             Ok(())
         }

@@ -1,16 +1,21 @@
 //! The module's estimate of tokens beside what real tokenizers count, on texts of five kinds.
 
-use pointsman_core::quota::estimate;
+use pointsman_core::quota::estimate::{self, Correction};
 use std::fmt::Write as _;
 use tiktoken_rs::CoreBPE;
 
-/// The kinds of text, each a file in `corpora/`, written for this purpose.
-pub const CORPORA: [(&str, &str); 5] = [
+/// The kinds of text, each a file in `corpora/`, written for this purpose or, where it is to be random, drawn for it.
+pub const CORPORA: [(&str, &str); 10] = [
     ("English", include_str!("../corpora/english.txt")),
     ("Vietnamese", include_str!("../corpora/vietnamese.txt")),
     ("Chinese", include_str!("../corpora/chinese.txt")),
     ("code", include_str!("../corpora/code.txt")),
     ("JSON", include_str!("../corpora/json.txt")),
+    ("random letters", include_str!("../corpora/letters.txt")),
+    ("random letters and digits", include_str!("../corpora/alphanumeric.txt")),
+    ("hex", include_str!("../corpora/hex.txt")),
+    ("base64", include_str!("../corpora/base64.txt")),
+    ("base64 in lines", include_str!("../corpora/base64_lines.txt")),
 ];
 
 /// Characters of a piece: a short prompt.
@@ -29,13 +34,18 @@ pub struct Ratios {
     pub most: u64,
 }
 
-/// Compares on every piece of `text`.
-pub fn compare(text: &str, tokenizer: &CoreBPE) -> Ratios {
+/// Compares on every piece of `text`; the estimate is corrected, as for a model of which that has been learned.
+pub fn compare(text: &str, tokenizer: &CoreBPE, correction: Correction) -> Ratios {
     let ratio = |text: &str| {
-        // As it stands in a request: quotation marks and line breaks are escaped there.
+        // As it stands in a request: quotation marks and line breaks are escaped there, and it begins anywhere.
         let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         let counted = tokenizer.encode_ordinary(text).len() as u64;
-        estimate::tokens(escaped.as_bytes()) * 100 / counted
+        let estimated = |before: usize| {
+            let start = format!("{{{}\"", " ".repeat(before));
+            let scaled = estimate::scaled_tokens(format!("{start}{escaped}\"}}").as_bytes());
+            (scaled - estimate::scaled_tokens(start.as_bytes()) - estimate::scaled_tokens(b"\"}")).div_ceil(64)
+        };
+        correction.apply((0..16).step_by(3).map(estimated).min().expect("six places")) * 100 / counted
     };
     let characters: Vec<char> = text.chars().collect();
     let last = characters.len().saturating_sub(PIECE);
@@ -52,7 +62,7 @@ pub fn table() -> String {
         for (tokenizer_name, tokenizer) in &tokenizers {
             let tokenizer = tokenizer.as_ref().expect("has its vocabulary");
             let (Ratios { least, whole, most }, tokens) =
-                (compare(text, tokenizer), tokenizer.encode_ordinary(text).len());
+                (compare(text, tokenizer, Correction::default()), tokenizer.encode_ordinary(text).len());
             let _ = writeln!(table, "| {name} | {tokenizer_name} | {tokens} | {least} % | {whole} % | {most} % |");
         }
     }

@@ -44,9 +44,9 @@ impl Frame {
         }
     }
 
-    /// Length of the text, in bytes, if `chunk` is the event that was learned with perhaps another text and filler, and
-    /// nothing else.
-    pub fn text_len(&self, chunk: &[u8]) -> Option<usize> {
+    /// The text, as JSON has it, if `chunk` is the event that was learned with perhaps another text and filler, and nothing
+    /// else.
+    pub fn text<'a>(&self, chunk: &'a [u8]) -> Option<&'a [u8]> {
         let (text, mut rest) = string_after(chunk, &self.before)?;
         if !self.between.is_empty() {
             (_, rest) = string_after(rest, &self.between)?;
@@ -55,13 +55,13 @@ impl Frame {
     }
 }
 
-/// Length of the string whose opening quotation mark ends `before`, which `chunk` begins with; and what follows, from the
-/// closing one on.
-fn string_after<'a>(chunk: &'a [u8], before: &[u8]) -> Option<(usize, &'a [u8])> {
+/// The inside of the string whose opening quotation mark ends `before`, which `chunk` begins with; and what follows, from
+/// the closing mark on.
+fn string_after<'a>(chunk: &'a [u8], before: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     let quote = before.len().checked_sub(1)?;
     let string = chunk.starts_with(before).then(|| chunk.get(quote..))??;
     let len = json::string_len(string)?;
-    Some((len - 2, string.get(len - 1..)?))
+    Some((string.get(1..len - 1)?, string.get(len - 1..)?))
 }
 
 #[cfg(test)]
@@ -85,23 +85,23 @@ mod tests {
         frame.learn(event.as_bytes(), &at("\"Hello\""), Some(&at("\"abc\"")));
         for (text, filler) in [("Hello", "abc"), ("x", ""), ("", "defgh")] {
             let other = event.replace("Hello", text).replace("abc", filler);
-            assert_eq!(frame.text_len(other.as_bytes()), Some(text.len()));
+            assert_eq!(frame.text(other.as_bytes()), Some(text.as_bytes()));
         }
         for other in [EVENT.to_owned(), event.replace("abc", "\""), event.replace("abc\"}", "abc\",\"usage\":{}}")] {
-            assert_eq!(frame.text_len(other.as_bytes()), None, "{other}");
+            assert_eq!(frame.text(other.as_bytes()), None, "{other}");
         }
         // Before the text it is part of what has to be the same.
         frame.learn(event.as_bytes(), &at("\"abc\""), Some(&at("\"Hello\"")));
-        assert_eq!(frame.text_len(event.as_bytes()), Some(3));
-        assert_eq!(frame.text_len(event.replace("Hello", "x").as_bytes()), None);
+        assert_eq!(frame.text(event.as_bytes()), Some(&b"abc"[..]));
+        assert_eq!(frame.text(event.replace("Hello", "x").as_bytes()), None);
     }
 
     #[test]
-    fn another_text_is_known_and_its_length() {
+    fn another_text_is_known() {
         for event in [EVENT, &EVENT.replace("data: ", "data:")] {
             let frame = learned(event);
             for text in ["Hello", "", "é", "\\n", "\\\"", "\\u00e9 \\\\", &"long ".repeat(100)] {
-                assert_eq!(frame.text_len(event.replace("Hello", text).as_bytes()), Some(text.len()), "{text}");
+                assert_eq!(frame.text(event.replace("Hello", text).as_bytes()), Some(text.as_bytes()), "{text}");
             }
         }
     }
@@ -112,25 +112,25 @@ mod tests {
         let no_text =
             ["\n", "\u{1f}", "\\", "\\x", "\\u12", "\"", "\",\"name\":\"x", "x\"}}]}\n\ndata: {\"a\":\"", "\\\\\""];
         for text in no_text {
-            assert_eq!(frame.text_len(EVENT.replace("Hello", text).as_bytes()), None, "{text:?}");
+            assert_eq!(frame.text(EVENT.replace("Hello", text).as_bytes()), None, "{text:?}");
         }
         for other in
             [EVENT.replace("id", "ID"), EVENT.repeat(2), EVENT.replace("\n\n", "\n"), EVENT.replace("}}]", "}] ")]
         {
-            assert_eq!(frame.text_len(other.as_bytes()), None, "{other}");
+            assert_eq!(frame.text(other.as_bytes()), None, "{other}");
         }
         let broken: Vec<u8> = EVENT.bytes().map(|b| if b == b'l' { 0xff } else { b }).collect();
-        assert_eq!(frame.text_len(&broken), None);
+        assert_eq!(frame.text(&broken), None);
         for short in 0..EVENT.len() {
-            assert_eq!(frame.text_len(&EVENT.as_bytes()[..short]), None);
+            assert_eq!(frame.text(&EVENT.as_bytes()[..short]), None);
         }
     }
 
     #[test]
     fn only_plain_events_are_learned() {
-        assert_eq!(Frame::default().text_len(EVENT.as_bytes()), None);
+        assert_eq!(Frame::default().text(EVENT.as_bytes()), None);
         for event in [format!(": x\n{EVENT}"), EVENT.replace('\n', "\r\n"), EVENT.replace("\n\n", "\ndata: \n\n")] {
-            assert_eq!(learned(&event).text_len(event.as_bytes()), None, "{event:?}");
+            assert_eq!(learned(&event).text(event.as_bytes()), None, "{event:?}");
         }
     }
 }

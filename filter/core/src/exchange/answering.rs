@@ -111,18 +111,18 @@ impl Exchange {
     pub fn passed_body(&mut self, body: &[u8]) {
         // What is no completion is known by the record alone: the caller has it already, and is charged for it.
         if self.answer.whole_body(body).is_err() {
-            self.answer.whole_cut(body.len());
+            self.answer.whole_cut(body);
         }
     }
 
-    /// A response that was too long to hold has broken off, after `bytes` of its body.
-    pub fn whole_cut(&mut self, bytes: usize) {
-        self.answer.whole_cut(bytes);
+    /// A response that was too long to hold has broken off, after this part of its body.
+    pub fn whole_cut(&mut self, body: &[u8]) {
+        self.answer.whole_cut(body);
     }
 
-    /// The whole body of a response has passed, `bytes` of it, too many to be read: its usage is estimated.
-    pub fn whole_uncopied(&mut self, bytes: usize) {
-        self.answer.whole_uncopied(bytes);
+    /// So many bytes of a response have passed, too many to be read: its usage is estimated. `is_whole`: that was all of it.
+    pub fn whole_uncopied(&mut self, bytes: usize, is_whole: bool) {
+        self.answer.whole_uncopied(bytes, is_whole);
     }
 
     /// A held response has become too long to hold: send its headers, and then give its whole body to [`Exchange::passed_body`].

@@ -1,9 +1,10 @@
 //! How many tokens a prompt has, without a tokenizer: an upper bound from counts of kinds of characters.
 //!
 //! The weights are those of the tokenizers `cl100k_base` and `o200k_base`, whichever takes more, with a little to spare.
-//! On running text in English, Vietnamese and Chinese, on code and on JSON, the estimate of 300 characters or more is at
-//! most [`MARGIN_PERCENT`] below what they count; `integration/estimate/README.md` has the table, and a test proves it.
-//! Other scripts and made-up words are not promised: what a provider counts beyond the estimate is charged all the same, and
+//! On running text in English, Vietnamese and Chinese, on code, JSON, hex, base64 and long runs of random letters, the estimate
+//! of 300 characters or more, corrected or not, is at most [`MARGIN_PERCENT`] below what they count;
+//! `integration/estimate/README.md` has the table, and a test proves it. Other scripts, and made-up words of less than some
+//! thirty letters, are not promised: what a provider counts beyond the estimate is charged all the same, and
 //! the [`Correction`] of its model learns from it.
 
 use wide::u8x16;
@@ -15,6 +16,8 @@ pub const MARGIN_PERCENT: u64 = 10;
 mod weight {
     /// A letter of ASCII, beyond what its word takes.
     pub const LETTER: u64 = 6;
+    /// The same where a block is one run without a break: no word is that long, so it is random letters, or base64.
+    pub const UNBROKEN: u64 = 50;
     /// The start of a run of letters.
     pub const WORD: u64 = 44;
     pub const SPACE: u64 = 20;
@@ -60,15 +63,16 @@ impl Sums {
         four: u8x16::ZERO,
     };
 
-    /// Adds a block. `inside`: whether the byte before it is of a word. Returns how many words begin, and whether its last
-    /// byte is of one. A mask is 255, which is minus one.
+    /// Adds a block. `inside`: whether the byte before it is of a word. Returns how many words begin, how many letters are of
+    /// an unbroken run, and whether the last byte is of a word. A mask is 255, which is minus one.
     #[inline]
-    fn add(&mut self, block: u8x16, inside: bool) -> (u64, bool) {
+    fn add(&mut self, block: u8x16, inside: bool) -> (u64, u64, bool) {
         let letters = within(block | u8x16::splat(0x20), b'a', 26);
         // The sign of a byte tells what is outside ASCII.
         let high = block.to_bitmask() & 0xffff;
         self.letters -= letters;
-        self.spaces -= block.simd_eq(u8x16::splat(b' '));
+        let spaces = block.simd_eq(u8x16::splat(b' '));
+        self.spaces -= spaces;
         self.escapes -= block.simd_eq(u8x16::splat(b'\\'));
         if high != 0 {
             self.high -= above(block, 0x7f);
@@ -78,10 +82,15 @@ impl Sums {
             self.three -= within(block, 0xe0, 0x10);
             self.four -= above(block, 0xef);
         }
+        let run = letters | within(block, b'0', 10);
         let letters = letters.to_bitmask() & 0xffff;
+        let breaks = !run.to_bitmask() & 0xffff;
+        // None, or one that is neither a space nor outside ASCII.
+        let is_unbroken = breaks & breaks.wrapping_sub(1) == 0 && (breaks & high) == 0;
+        let unbroken = if is_unbroken && (spaces.to_bitmask() & 0xffff) == 0 { letters.count_ones() } else { 0 };
         let words = letters | high;
         let begins = letters & !(words << 1 | u32::from(inside));
-        (u64::from(begins.count_ones()), words >> 15 == 1)
+        (u64::from(begins.count_ones()), u64::from(unbroken), words >> 15 == 1)
     }
 }
 
@@ -107,11 +116,11 @@ pub fn scaled_tokens(text: &[u8]) -> u64 {
     const PIECE: usize = 16 * 255;
     let (mut sum, mut inside) = (0u64, false);
     for piece in text.chunks(PIECE) {
-        let (mut sums, mut words) = (Sums::NONE, 0);
+        let (mut sums, mut words, mut unbroken) = (Sums::NONE, 0, 0);
         let (blocks, rest) = piece.as_chunks::<16>();
         for block in blocks {
-            let (begun, ends_inside) = sums.add(u8x16::new(*block), inside);
-            (words, inside) = (words + begun, ends_inside);
+            let (begun, of_run, ends_inside) = sums.add(u8x16::new(*block), inside);
+            (words, unbroken, inside) = (words + begun, unbroken + of_run, ends_inside);
         }
         if !rest.is_empty() {
             // Padded with zeros, which are neither letters nor anything else that has a sum.
@@ -123,6 +132,7 @@ pub fn scaled_tokens(text: &[u8]) -> u64 {
         let signs = (piece.len() as u64).saturating_sub(letters + spaces + escapes + high);
         let [twice, three] = [sums.twice, sums.three].map(total);
         sum += letters * weight::LETTER
+            + unbroken * (weight::UNBROKEN - weight::LETTER)
             + words * weight::WORD
             + spaces * weight::SPACE
             + escapes * weight::ESCAPE
@@ -134,6 +144,37 @@ pub fn scaled_tokens(text: &[u8]) -> u64 {
             + total(sums.four) * weight::FOUR_BYTES;
     }
     sum
+}
+
+/// Tokens of a text that comes in pieces, which are counted as they come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Running(u64);
+
+impl Running {
+    /// One more piece. A piece that begins within a word counts as a word's start.
+    pub fn push(&mut self, piece: &[u8]) {
+        self.0 = self.0.saturating_add(scaled_tokens(piece));
+    }
+
+    /// So many bytes that nobody has looked at: four are about a token of English.
+    pub fn push_unseen(&mut self, bytes: usize) {
+        self.0 = self.0.saturating_add((bytes as u64).saturating_mul(16));
+    }
+
+    /// All pieces of another one.
+    pub fn add(&mut self, other: Self) {
+        self.0 = self.0.saturating_add(other.0);
+    }
+
+    /// Whether nothing has come.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// How many there are.
+    pub fn tokens(self) -> u64 {
+        self.0.div_ceil(64)
+    }
 }
 
 /// Tokens of some text.
@@ -206,6 +247,13 @@ mod tests {
     /// The same, byte by byte.
     fn plainly(text: &[u8]) -> u64 {
         let (mut sum, mut inside) = (0, false);
+        for block in text.as_chunks::<16>().0 {
+            let letters = block.iter().filter(|byte| byte.is_ascii_alphabetic()).count() as u64;
+            let breaks = block.iter().filter(|byte| !byte.is_ascii_alphanumeric()).count();
+            if breaks <= 1 && !block.contains(&b' ') && block.is_ascii() {
+                sum += letters * (weight::UNBROKEN - weight::LETTER);
+            }
+        }
         for byte in text {
             let letter = byte.is_ascii_alphabetic();
             sum += match byte {
@@ -230,7 +278,7 @@ mod tests {
 
     #[test]
     fn sixteen_bytes_at_a_time_count_as_one_by_one() {
-        let text = "Hello \\n World, çé 123 đường 中文 😀 {\"a\":[1,2]}\n\t ÀB".repeat(300);
+        let text = "Hello \\n World, çé 123 đường 中文 😀 {\"a\":[1,2]}\n\t ÀB aGVsbG8gd29ybGQ+aGVsbG8gd29ybGQ/aGVsbG8gd29ybGQ abcdefghijklmnopqrstuvwxyzabcdefghijkl".repeat(300);
         let bytes = text.as_bytes();
         for start in 0..40 {
             for len in (0..120).chain([4079, 4080, 4081, 8160, 9000]) {

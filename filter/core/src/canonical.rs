@@ -52,13 +52,23 @@ impl Canonical {
     }
 }
 
-/// What a tenant's quota says of the output of one request.
+/// What quotas say of the output of one request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct OutputLimit {
+pub struct OutputLimit<'p> {
     /// Most output tokens.
     pub most: Option<u64>,
+    /// Most output tokens of single models.
+    pub models: &'p [(ModelId, u64)],
     /// Whether a request without a limit is given one: what is reserved must bound what is used.
     pub always: bool,
+}
+
+impl OutputLimit<'_> {
+    /// Most output tokens of this model.
+    pub fn of(&self, model: ModelId) -> Option<u64> {
+        let own = self.models.iter().find(|(id, _)| *id == model).map(|(_, most)| *most);
+        self.most.into_iter().chain(own).min()
+    }
 }
 
 /// Builds the request for the plan's `models`.
@@ -69,25 +79,31 @@ pub fn build(
     models: &[ModelId],
     output: OutputLimit,
 ) -> Canonical {
-    let models: Vec<&Model> = models.iter().map(|id| policy.model(*id)).collect();
-    let task_limit =
-        [task.and_then(|task| policy.task(task).max_output_tokens), output.most].into_iter().flatten().min();
-    let limit_of = |model: &Model| task_limit.map_or(model.max_output_tokens, |t| t.min(model.max_output_tokens));
-    let set = policy.limits.set_output_limit || output.always || output.most.is_some();
+    let task_limit = task.and_then(|task| policy.task(task).max_output_tokens);
+    let always = policy.limits.set_output_limit || output.always;
+    // Each with its limit, and whether it is set where the caller has none.
+    let models: Vec<(&Model, u64, bool)> = models
+        .iter()
+        .map(|id| {
+            let (model, own) = (policy.model(*id), output.of(*id));
+            let least = own.into_iter().chain(task_limit).min();
+            (model, least.map_or(model.max_output_tokens, |t| t.min(model.max_output_tokens)), always || own.is_some())
+        })
+        .collect();
 
-    let limits_change = models.iter().any(|model| output_changes(request, model, limit_of(model), set));
+    let limits_change = models.iter().any(|(model, limit, set)| output_changes(request, model, *limit, *set));
     let ask_usage = request.stream && !request.include_usage;
     let moves = |member: &Member| match &*member.name {
         "model" => true,
         "stream_options" => ask_usage,
         "max_tokens" | "max_completion_tokens" => limits_change,
-        name => models.iter().any(|model| !model.takes(name)),
+        name => models.iter().any(|(model, ..)| !model.takes(name)),
     };
     let moved: Vec<&Member> = request.members.iter().filter(|m| moves(m)).collect();
 
     let heads = models
         .iter()
-        .map(|model| {
+        .map(|(model, limit, set)| {
             let mut head = Vec::with_capacity(96);
             head.extend_from_slice(b"{\"model\":");
             quote_into(&mut head, &model.upstream_id);
@@ -95,7 +111,7 @@ pub fn build(
                 stream_options_into(&mut head, request);
             }
             if limits_change {
-                output_limits_into(&mut head, request, model, limit_of(model), set);
+                output_limits_into(&mut head, request, model, *limit, *set);
             }
             for member in &moved {
                 let rewritten =

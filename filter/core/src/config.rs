@@ -394,6 +394,9 @@ limited_section! {
         /// Raised to forget the answers that the cache keeps for the tenant.
         #[serde(default)]
         pub cache_revision: u64,
+        /// Limits of single users of the tenant, by the id that they are known by; each replaces that of `per_user`.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        pub users: BTreeMap<String, LimitSet>,
     }
 }
 

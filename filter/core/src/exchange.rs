@@ -187,18 +187,18 @@ impl Exchange {
     }
 
     /// Whether a request that has a plan may go upstream now: with this limit on its output.
-    fn permit<S: Load + Store + SharedData>(
+    fn permit<'p, S: Load + Store + SharedData>(
         &mut self,
-        policy: &Policy,
+        policy: &'p Policy,
         request: &ChatRequest,
         plan: &mut Plan,
         deadline_ms: Option<u64>,
         shared: &mut S,
-    ) -> Result<OutputLimit, Denied> {
+    ) -> Result<OutputLimit<'p>, Denied> {
         if deadline_ms == Some(0) {
             return Err(Refusal::DeadlinePassed.into());
         }
-        self.check_input(policy, request)?;
+        self.check_input(policy, request, plan)?;
         if let Some(reply) = self.look_up(policy, request, plan, shared)? {
             return Err(Denied::Reply(reply));
         }
@@ -213,7 +213,7 @@ impl Exchange {
         policy: &Policy,
         request: &ChatRequest,
         plan: Plan,
-        (deadline_ms, now_ms, output): (Option<u64>, u64, OutputLimit),
+        (deadline_ms, now_ms, output): (Option<u64>, u64, OutputLimit<'_>),
     ) -> Outgoing {
         let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
         let canonical = canonical::build(policy, request, plan.task, &plan.models, output);

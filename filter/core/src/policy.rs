@@ -4,6 +4,7 @@ use crate::cache::rules::{Rules, TaskRules};
 use crate::canonical::OutputLimit;
 use crate::config::{self, Capability, DataClass, Dialect, Identity, Limits, OutputParam};
 use crate::identity::KeyTable;
+use crate::identity::UserHash;
 use crate::price::Price;
 use crate::quota::limits::{Counting, Limits as QuotaLimits};
 use crate::redis::Bridge;
@@ -235,10 +236,11 @@ impl Policy {
         self.quotas.get(self.tenant(tenant).limits?.0 as usize)
     }
 
-    /// The output limit that quotas put on a tenant's requests.
-    pub fn output_limit_of(&self, tenant: TenantId) -> OutputLimit {
+    /// The output limit that quotas put on the requests of a tenant's user.
+    pub fn output_limit_of(&self, tenant: TenantId, user: Option<&UserHash>) -> OutputLimit<'_> {
         self.quota_of(tenant).filter(|limits| !limits.shadow).map_or(OutputLimit::default(), |limits| OutputLimit {
-            most: limits.max_output,
+            most: limits.max_output(user.map(|user| &user.0)),
+            models: &limits.model_output,
             always: limits.bounds_output(),
         })
     }

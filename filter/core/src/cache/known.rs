@@ -24,6 +24,8 @@ pub struct Question<'a> {
     pub data: DataClass,
     /// The plan's first model.
     pub model: ModelId,
+    /// Most output tokens, by the quota of the tenant and of whoever its user is: the request is changed by it.
+    pub most_output: Option<u64>,
     /// The request as it came.
     pub body: &'a [u8],
 }
@@ -40,8 +42,11 @@ struct Memo {
     bytes: usize,
 }
 
+/// Tenant, task, class of data, model, most output tokens.
+type Asked = (TenantId, TaskId, DataClass, ModelId, Option<u64>);
+
 struct Remembered {
-    question: (TenantId, TaskId, DataClass, ModelId),
+    question: Asked,
     scope: Scope,
     who: Box<[u8]>,
     body: Box<[u8]>,
@@ -63,15 +68,15 @@ const MOST_OF_ONE: usize = 32 << 10;
 const FRAME: usize = 160;
 
 impl Question<'_> {
-    fn parts(&self) -> ((TenantId, TaskId, DataClass, ModelId), Scope, &[u8]) {
-        let Self { tenant, sharing, task, data, model, body: _ } = *self;
+    fn parts(&self) -> (Asked, Scope, &[u8]) {
+        let Self { tenant, sharing, task, data, model, most_output, body: _ } = *self;
         let (scope, who): (_, &[u8]) = match sharing {
             Sharing::Tenant => (Scope::Tenant, b""),
             Sharing::User(user) => (Scope::User, user),
             Sharing::NamedUser(user) => (Scope::NamedUser, user),
             Sharing::Permissions(permissions) => (Scope::Permissions, permissions),
         };
-        ((tenant, task, data, model), scope, who)
+        ((tenant, task, data, model, most_output), scope, who)
     }
 
     fn hash(&self) -> u64 {
@@ -142,6 +147,7 @@ mod tests {
         task: TaskId(1),
         data: DataClass::Internal,
         model: ModelId(1),
+        most_output: None,
         body: b"{}",
     };
 
@@ -153,6 +159,8 @@ mod tests {
             Question { tenant: TenantId(2), ..QUESTION },
             Question { task: TaskId(2), ..QUESTION },
             Question { model: ModelId(2), ..QUESTION },
+            Question { most_output: Some(5), ..QUESTION },
+            Question { most_output: Some(6), ..QUESTION },
             Question { data: DataClass::Public, ..QUESTION },
             Question { sharing: Sharing::User(b"u"), ..QUESTION },
             Question { sharing: Sharing::User(b"v"), ..QUESTION },

@@ -137,6 +137,8 @@ pub struct Limited {
     pub own: LimitSet,
     /// Those of each of its users.
     pub per_user: LimitSet,
+    /// Those of single users, by their id.
+    pub users: BTreeMap<String, LimitSet>,
     /// Those of its use of single models.
     pub per_model: BTreeMap<String, LimitSet>,
     /// What happens when a quota is used up.
@@ -160,6 +162,7 @@ impl Limited {
         Self {
             own: self.own.or(&tier.own),
             per_user: self.per_user.or(&tier.per_user),
+            users: self.users.clone(),
             per_model,
             on_exhausted: self.on_exhausted.clone().or_else(|| tier.on_exhausted.clone()),
             degrade_at: self.degrade_at.or(tier.degrade_at),
@@ -243,6 +246,7 @@ macro_rules! limited_section {
                         max_output_tokens: self.max_output_tokens,
                     },
                     per_user: self.per_user.as_deref().copied().unwrap_or_default(),
+                    users: BTreeMap::new(),
                     per_model: self.per_model.clone(),
                     on_exhausted: self.on_exhausted.clone(),
                     degrade_at: self.degrade_at,

@@ -74,16 +74,16 @@ const ANONYMOUS: ScopeKey = [0xff; 32];
 
 impl Exchange {
     /// Reserves the plan's worst case. The plan may lose models, or become another.
-    pub(super) fn reserve(
+    pub(super) fn reserve<'p>(
         &mut self,
-        policy: &Policy,
+        policy: &'p Policy,
         request: &ChatRequest,
         plan: &mut Plan,
         store: &mut dyn Store,
-    ) -> Result<OutputLimit, Denied> {
+    ) -> Result<OutputLimit<'p>, Denied> {
         let Some(caller) = &self.caller else { return Err(Refusal::Internal.into()) };
         let Some(limits) = policy.quota_of(caller.tenant) else { return Ok(OutputLimit::default()) };
-        let output = policy.output_limit_of(caller.tenant);
+        let output = policy.output_limit_of(caller.tenant, caller.user.as_ref());
         if !limits.counts() {
             return Ok(output);
         }
@@ -94,7 +94,7 @@ impl Exchange {
         self.quota.is_telling = matters && demand::is_telling(request);
         let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
         let moment = self.moment(policy, store);
-        let demands = self.worst_cases(policy, limits, request, plan, input, store);
+        let demands = self.worst_cases(policy, output, request, plan, input, store);
         let lease_ms = Some(resilience.lease_ms());
         let name = &*policy.tenant(tenant).name;
         let ask = Ask { tenant: name, user: &user, models: &demands, lease_ms, heed_share: true };
@@ -108,8 +108,10 @@ impl Exchange {
         let window = reason(&refused);
         match &limits.on_exhausted {
             Exhaustion::Degrade(model) if refused.is_of_calendar() => {
-                if let Some(degraded) = route::degraded(policy, plan, request, *model) {
-                    let all = self.worst_cases(policy, limits, request, &degraded, input, store);
+                let fits =
+                    limits.shadow || limits.max_input_of(*model).is_none_or(|most| self.quota.input(request) <= most);
+                if let Some(degraded) = route::degraded(policy, plan, request, *model).filter(|_| fits) {
+                    let all = self.worst_cases(policy, output, request, &degraded, input, store);
                     let spared = refused.is_of_days_tokens();
                     let spare = |amount: Amount| if spared { amount.degraded() } else { amount };
                     let demands: Vec<_> = all.into_iter().map(|(id, amount)| (id, spare(amount))).collect();
@@ -159,29 +161,47 @@ impl Exchange {
     fn worst_cases(
         &mut self,
         policy: &Policy,
-        limits: &Limits,
+        output: OutputLimit,
         request: &ChatRequest,
         plan: &Plan,
         input: u64,
         store: &mut dyn Store,
     ) -> Vec<(ModelId, Amount)> {
         let correction = |id| self.quota.correction(policy, store, id);
-        demand::worst_cases(policy, limits, request, plan.task, &plan.models, input, correction)
+        demand::worst_cases(policy, output, request, plan.task, &plan.models, input, correction)
     }
 
-    /// Whether the prompt has more input tokens than the tenant may send.
-    pub(super) fn check_input(&mut self, policy: &Policy, request: &ChatRequest) -> Result<(), Denied> {
-        let limits = self.caller.as_ref().and_then(|caller| policy.quota_of(caller.tenant));
-        let Some((limits, most)) = limits.and_then(|limits| Some((limits, limits.max_input?))) else { return Ok(()) };
+    /// Whether the prompt has more input tokens than the tenant and its user may send; models that may not be sent as much
+    /// are left out of the plan.
+    pub(super) fn check_input(
+        &mut self,
+        policy: &Policy,
+        request: &ChatRequest,
+        plan: &mut Plan,
+    ) -> Result<(), Denied> {
+        let Some(caller) = &self.caller else { return Err(Refusal::Internal.into()) };
+        let Some(limits) = policy.quota_of(caller.tenant) else { return Ok(()) };
+        let most = limits.max_input(caller.user.as_ref().map(|user| &user.0));
+        let of_plan = || plan.models.iter().filter_map(|id| limits.max_input_of(*id));
+        if most.is_none() && of_plan().next().is_none() {
+            return Ok(());
+        }
         let input = self.quota.input(request);
-        if input <= most {
-            return Ok(());
+        let is_too_long = |id: &ModelId| limits.max_input_of(*id).is_some_and(|most| input > most);
+        let exceeded = match most.filter(|most| input > *most) {
+            // What the least strict of them takes.
+            None if plan.models.iter().all(is_too_long) => of_plan().max(),
+            exceeded => exceeded,
+        };
+        match exceeded {
+            Some(_) if limits.shadow => self.quota.verdict = Some((Verdict::Shadowed, "max_input_tokens")),
+            Some(most) => return Err(Refusal::TooManyInputTokens(input, most).into()),
+            None if limits.shadow => {}
+            None => {
+                plan.dropped.extend(plan.models.extract_if(.., |id| is_too_long(id)).map(|id| (id, Dropped::Quota)));
+            }
         }
-        if limits.shadow {
-            self.quota.verdict = Some((Verdict::Shadowed, "max_input_tokens"));
-            return Ok(());
-        }
-        Err(Refusal::TooManyInputTokens(input, most).into())
+        Ok(())
     }
 
     /// When the request was first looked at: the same, however often it is worked out anew.

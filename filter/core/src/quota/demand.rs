@@ -1,8 +1,8 @@
 //! The worst case of a request: what every model of its plan could take at the most.
 
 use super::estimate::{self, Correction};
-use super::limits::Limits;
 use super::window::Amount;
+use crate::canonical::OutputLimit;
 use crate::chat_request::ChatRequest;
 use crate::policy::{ModelId, Policy, TaskId};
 use crate::usage::Usage;
@@ -38,7 +38,7 @@ fn output_limit(policy: &Policy, request: &ChatRequest, task: Option<TaskId>, id
 /// The worst case of each model. `input`: the estimate; `correction`: what has been learned of a model.
 pub fn worst_cases(
     policy: &Policy,
-    limits: &Limits,
+    output: OutputLimit,
     request: &ChatRequest,
     task: Option<TaskId>,
     models: &[ModelId],
@@ -46,7 +46,7 @@ pub fn worst_cases(
     mut correction: impl FnMut(ModelId) -> Correction,
 ) -> Vec<(ModelId, Amount)> {
     let one = |id: &ModelId| {
-        let output = output_limit(policy, request, task, *id, limits.max_output).saturating_mul(request.choices);
+        let output = output_limit(policy, request, task, *id, output.of(*id)).saturating_mul(request.choices);
         let input = correction(*id).apply(input);
         // Whichever is dearer.
         let [plain, cached] =

@@ -239,7 +239,7 @@ pub fn reserve(
         crossed: Vec::new(),
         shadowed: None,
     };
-    if let Some(windows) = &limits.user {
+    if let Some(windows) = limits.user(ask.user) {
         reserve_user(store, limits, windows, users, ask, moment, &mut grant)?;
     }
     if limits.tenant.is_empty() && limits.models.is_empty() {
@@ -366,8 +366,10 @@ fn reserve_user(
     let is_stored = store.update(&user_key(ask.tenant, ask.user, users), &mut |bytes| {
         let mut next = before.clone();
         let mut scopes = record::decode(bytes);
-        for (_, counters) in &mut scopes {
-            counters.advance(windows, moment);
+        // Each by its own limits. Whoever is limited no longer counts as one without any.
+        let unlimited = Windows::default();
+        for (key, counters) in &mut scopes {
+            counters.advance(limits.user(key).unwrap_or(&unlimited), moment);
         }
         // Whoever uses nothing needs no place.
         scopes.retain(|(key, counters)| key == ask.user || !counters.is_idle());
@@ -403,7 +405,9 @@ fn reserve_user(
 }
 
 fn cancel_user(store: &mut dyn Store, limits: &Limits, users: u32, reservation: &Reservation, moment: &Moment) {
-    if let (Some(windows), Some((user, amount, expires))) = (&limits.user, &reservation.user) {
+    if let Some((user, amount, expires)) = &reservation.user
+        && let Some(windows) = limits.user(user)
+    {
         change(store, &user_key(&reservation.tenant, user, users), user, windows, moment, |counters| {
             counters.cancel(windows, amount, *expires);
         });
@@ -438,7 +442,9 @@ pub fn settle(
     moment: &Moment,
 ) -> Settled {
     let used = charge.map_or_else(Amount::default, |charge| charge.used);
-    if let (Some(windows), Some((user, held, expires))) = (&limits.user, &reservation.user) {
+    if let Some((user, held, expires)) = &reservation.user
+        && let Some(windows) = limits.user(user)
+    {
         change(store, &user_key(&reservation.tenant, user, users), user, windows, moment, |counters| {
             counters.settle(windows, held, *expires, &used);
         });
@@ -485,7 +491,7 @@ pub fn look(store: &mut dyn Store, limits: &Limits, users: u32, ask: &Ask, momen
     for (id, key, windows) in &limits.models {
         see(&scopes, Scope::Model(*id), key, windows);
     }
-    if let Some(windows) = &limits.user {
+    if let Some(windows) = limits.user(ask.user) {
         let scopes = record::decode(&store.read(&user_key(ask.tenant, ask.user, users)));
         see(&scopes, Scope::User, ask.user, windows);
     }

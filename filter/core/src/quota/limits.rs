@@ -1,6 +1,7 @@
 //! The limits of a tenant, validated: nothing left to check.
 
 use crate::config::{FailureMode, LimitSet, Limited, OnExhausted, Quota, StoreKind};
+use crate::identity::UserHash;
 use crate::policy::ModelId;
 use crate::problem::{Problem, quoted};
 use crate::quota::calendar::Zone;
@@ -25,14 +26,20 @@ pub struct Counting {
 pub struct Limits {
     /// Of the tenant as a whole.
     pub tenant: Windows,
-    /// Of each of its users.
-    pub user: Option<Windows>,
+    /// Of each of its users, but for those that are named.
+    each_user: Bounds,
+    /// Of users that are named, by their key, in order.
+    named_users: Vec<(ScopeKey, Bounds)>,
     /// Of its use of single models.
     pub models: Vec<(ModelId, ScopeKey, Windows)>,
-    /// Most input tokens of a request: the tenant's, and those of single models.
-    pub max_input: Option<u64>,
+    /// Most input tokens of a request to single models.
+    model_input: Vec<(ModelId, u64)>,
+    /// Most output tokens of a request to single models.
+    pub model_output: Vec<(ModelId, u64)>,
+    /// Most input tokens of a request.
+    max_input: Option<u64>,
     /// Most output tokens of a request.
-    pub max_output: Option<u64>,
+    max_output: Option<u64>,
     /// What happens when a day's or month's quota is used up.
     pub on_exhausted: Exhaustion,
     /// Thousandths of a day's or month's quota from which the degraded model serves.
@@ -41,6 +48,17 @@ pub struct Limits {
     pub alert_at: Vec<u64>,
     /// Whether nothing is refused.
     pub shadow: bool,
+    /// What is asked of every request, worked out once: there may be many users.
+    counts: bool,
+    bounds_output: bool,
+}
+
+/// What limits one user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Bounds {
+    windows: Windows,
+    max_input: Option<u64>,
+    max_output: Option<u64>,
 }
 
 /// What happens to a request when a day's or month's quota is used up.
@@ -87,28 +105,18 @@ pub(crate) fn counting(quota: &Quota, has_redis: bool, problems: &mut Vec<Proble
 
 /// Reports everything that is wrong in what a tier or a tenant says, at its place.
 pub(crate) fn check(said: &Limited, place: &str, problems: &mut Vec<Problem>) {
-    let Limited { own, per_user, per_model, on_exhausted, degrade_at, alert_at, shadow: _ } = said;
+    let Limited { own, per_user, users, per_model, on_exhausted, degrade_at, alert_at, shadow: _ } = said;
     check_set(own, place, problems);
     check_set(per_user, &format!("{place}.per_user"), problems);
-    for (field, value) in [
-        ("max_input_tokens", per_user.max_input_tokens.is_some()),
-        ("max_output_tokens", per_user.max_output_tokens.is_some()),
-    ] {
-        if value {
-            problems.push(Problem::new(
-                format!("{place}.per_user.{field}"),
-                "is of one request, so it belongs beside `per_user`, not into it",
-            ));
+    for (user, set) in users {
+        let place = format!("{place}.users.{user}");
+        if user.is_empty() || user.len() > 256 {
+            problems.push(Problem::new(&*place, "a user's id has 1 to 256 bytes"));
         }
+        check_set(set, &place, problems);
     }
     for (model, set) in per_model {
         check_set(set, &format!("{place}.per_model.{model}"), problems);
-        if set.max_input_tokens.is_some() || set.max_output_tokens.is_some() {
-            problems.push(Problem::new(
-                format!("{place}.per_model.{model}"),
-                "a model's longest request is said by its own `context` and `max_output_tokens`",
-            ));
-        }
     }
     let share = |share: f64| (0.001..=1.0).contains(&share);
     if degrade_at.is_some_and(|at| !share(at)) {
@@ -191,24 +199,36 @@ fn windows(set: &LimitSet) -> Windows {
     }
 }
 
+fn bounds(set: &LimitSet) -> Bounds {
+    Bounds { windows: windows(set), max_input: set.max_input_tokens, max_output: set.max_output_tokens }
+}
+
 /// Looks a model up by its name, and reports a name that is none's at its place.
 type FindModel<'a> = dyn FnMut(&str, String, &mut Vec<Problem>) -> Option<ModelId> + 'a;
 
 /// What a tenant's limits are, its tier's included; `None` where nothing is limited. What is wrong with the parts has
 /// been reported by [`check`]; what is wrong with the whole is reported here.
+///
+/// `tenant`: its name; `None` for what all tenants of a tier have.
 pub(crate) fn build(
     said: &Limited,
+    tenant: Option<&str>,
     place: &str,
     allowed: &dyn Fn(ModelId) -> bool,
     find: &mut FindModel,
     unpriced: &[(ModelId, &str)],
     problems: &mut Vec<Problem>,
 ) -> Option<Limits> {
-    let Limited { own, per_user, per_model, on_exhausted, degrade_at, alert_at, shadow } = said;
-    let mut models = Vec::new();
+    let Limited { own, per_user, users, per_model, on_exhausted, degrade_at, alert_at, shadow } = said;
+    let (mut models, mut model_input, mut model_output) = (Vec::new(), Vec::new(), Vec::new());
     for (name, set) in per_model {
         if let Some(id) = find(name, format!("{place}.per_model.{name}"), problems) {
-            models.push((id, model_key(name), windows(set)));
+            let Bounds { windows, max_input, max_output } = bounds(set);
+            if !windows.is_empty() {
+                models.push((id, model_key(name), windows));
+            }
+            model_input.extend(max_input.map(|most| (id, most)));
+            model_output.extend(max_output.map(|most| (id, most)));
         }
     }
     let on_exhausted = match on_exhausted {
@@ -232,7 +252,7 @@ pub(crate) fn build(
     let has_budget = |set: &LimitSet| set.budget_usd_per_day.is_some() || set.budget_usd_per_month.is_some();
     for (_, name) in unpriced.iter().filter(|(model, _)| allowed(*model)) {
         let own_budget = per_model.get(*name).is_some_and(has_budget);
-        if has_budget(own) || has_budget(per_user) || own_budget {
+        if has_budget(own) || has_budget(per_user) || users.values().any(has_budget) || own_budget {
             let message = format!(
                 "a budget applies to the model {}, which has no price; give it one, or set `quota.default_price`",
                 quoted(name)
@@ -240,11 +260,19 @@ pub(crate) fn build(
             problems.push(Problem::new(place, message));
         }
     }
-    let user = windows(per_user);
-    let limits = Limits {
+    let mut named_users = Vec::with_capacity(users.len());
+    for (user, set) in users {
+        let key = UserHash::new(tenant.unwrap_or_default(), user.as_bytes()).0;
+        named_users.push((key, bounds(&set.or(per_user))));
+    }
+    named_users.sort_unstable_by_key(|(key, _)| *key);
+    let mut limits = Limits {
         tenant: windows(own),
-        user: (!user.is_empty()).then_some(user),
+        each_user: bounds(per_user),
+        named_users,
         models,
+        model_input,
+        model_output,
         max_input: own.max_input_tokens,
         max_output: own.max_output_tokens,
         on_exhausted,
@@ -256,7 +284,11 @@ pub(crate) fn build(
             shares
         },
         shadow: shadow.unwrap_or(false),
+        counts: false,
+        bounds_output: false,
     };
+    let all = || limits.all_windows();
+    (limits.counts, limits.bounds_output) = (!all().all(Windows::is_empty), all().any(Windows::counts_tokens));
     limits.binds().then_some(limits)
 }
 
@@ -265,23 +297,57 @@ fn thousandths(share: f64) -> u64 {
 }
 
 impl Limits {
+    /// What limits a user.
+    fn bounds_of(&self, user: &ScopeKey) -> &Bounds {
+        let named = self.named_users.binary_search_by_key(user, |(key, _)| *key).ok();
+        named.and_then(|at| self.named_users.get(at)).map_or(&self.each_user, |(_, bounds)| bounds)
+    }
+
+    /// The windows of a user; `None` where it has none.
+    pub fn user(&self, user: &ScopeKey) -> Option<&Windows> {
+        Some(&self.bounds_of(user).windows).filter(|windows| !windows.is_empty())
+    }
+
+    /// Most input tokens of a request: the tenant's, or its user's where those are fewer.
+    pub fn max_input(&self, user: Option<&ScopeKey>) -> Option<u64> {
+        let of_user = user.map_or(&self.each_user, |user| self.bounds_of(user)).max_input;
+        self.max_input.into_iter().chain(of_user).min()
+    }
+
+    /// Most output tokens of a request: the tenant's, or its user's where those are fewer.
+    pub fn max_output(&self, user: Option<&ScopeKey>) -> Option<u64> {
+        let of_user = user.map_or(&self.each_user, |user| self.bounds_of(user)).max_output;
+        self.max_output.into_iter().chain(of_user).min()
+    }
+
+    /// Most input tokens of a request to this model.
+    pub fn max_input_of(&self, model: ModelId) -> Option<u64> {
+        self.model_input.iter().find(|(id, _)| *id == model).map(|(_, most)| *most)
+    }
+
+    fn all_windows(&self) -> impl Iterator<Item = &Windows> {
+        let users = self.named_users.iter().map(|(_, bounds)| &bounds.windows).chain([&self.each_user.windows]);
+        std::iter::once(&self.tenant).chain(users).chain(self.models.iter().map(|(_, _, windows)| windows))
+    }
+
     /// Whether anything is limited.
     fn binds(&self) -> bool {
-        !self.tenant.is_empty()
-            || self.user.is_some()
-            || !self.models.is_empty()
-            || self.max_input.is_some()
-            || self.max_output.is_some()
+        self.counts()
+            || !self.named_users.is_empty()
+            || !self.model_input.is_empty()
+            || !self.model_output.is_empty()
+            || [self.max_input, self.max_output, self.each_user.max_input, self.each_user.max_output]
+                .iter()
+                .any(Option::is_some)
     }
 
     /// Whether anything is counted, beyond bounds of single requests.
     pub fn counts(&self) -> bool {
-        !self.tenant.is_empty() || self.user.is_some() || !self.models.is_empty()
+        self.counts
     }
 
     /// Whether tokens or their cost are limited, so that an answer needs a bound.
     pub fn bounds_output(&self) -> bool {
-        let all = std::iter::once(&self.tenant).chain(&self.user).chain(self.models.iter().map(|(_, _, w)| w));
-        all.into_iter().any(Windows::counts_tokens)
+        self.bounds_output
     }
 }

@@ -88,7 +88,7 @@ fn scopes<'a>(
 ) -> Vec<(Scope, &'a Windows, String)> {
     let hex = |key: &ScopeKey| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut all = Vec::new();
-    if let Some(windows) = &limits.user {
+    if let Some(windows) = limits.user(user) {
         all.push((Scope::User, windows, format!("pointsman:quota:{{{tenant}}}:u:{}", hex(user))));
     }
     if !limits.tenant.is_empty() {

@@ -5,7 +5,7 @@ use crate::cache::canonical::{self as meaning, Reading};
 use crate::cache::eligible::{Bypass, Credentials, sharing};
 use crate::cache::key::{Fields, Key};
 use crate::cache::known::Question;
-use crate::canonical;
+use crate::canonical::{self, OutputLimit};
 use crate::chat_request::ChatRequest;
 use crate::config::Identity;
 use crate::policy::{Policy, TaskId};
@@ -73,15 +73,17 @@ impl Exchange {
         };
         let takes = |name: &str| policy.model(*model).takes(name);
         let sharing = sharing(&policy.cache, rules, request, plan.data, wishes.control, credentials, takes)?;
-        Ok(Question { tenant: caller.tenant, sharing, task, data: plan.data, model: *model, body: request.body })
+        let (tenant, data, model, body) = (caller.tenant, plan.data, *model, request.body);
+        let most_output = policy.output_limit_of(tenant, caller.user.as_ref()).most;
+        Ok(Question { tenant, sharing, task, data, model, most_output, body })
     }
 }
 
 /// The key of a question: whatever goes into it must be in the question, in its body, or the policy's.
 fn key(policy: &Policy, request: &ChatRequest, question: &Question, prompt: &PromptName) -> Result<Key, Bypass> {
-    let Question { tenant, sharing, task, data, model, body } = *question;
+    let Question { tenant, sharing, task, data, model, most_output, body } = *question;
     // The key is of the request as the model gets it, so what the policy changes in it changes the key as well.
-    let output = policy.output_limit_of(tenant);
+    let output = OutputLimit { most: most_output, ..policy.output_limit_of(tenant, None) };
     let sent = canonical::build(policy, request, Some(task), &[model], output).assemble(body);
     let reading = Reading { max_depth: policy.limits.max_nesting, nfc: policy.cache.nfc };
     let meaning = meaning::request(&sent, reading).map_err(|_| Bypass::Ambiguous)?;

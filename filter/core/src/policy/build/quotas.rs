@@ -40,7 +40,7 @@ impl<'a> Quotas<'a> {
         let place = format!("tiers.{name}");
         let before = problems.len();
         limits::check(&said, &place, problems);
-        let id = self.build(&said, &place, built, problems);
+        let id = self.build(&said, None, &place, built, problems);
         if problems.len() > before {
             self.broken.insert(name.to_owned());
         }
@@ -55,7 +55,7 @@ impl<'a> Quotas<'a> {
         built: Option<&Tier>,
         problems: &mut Vec<Problem>,
     ) -> Option<QuotaId> {
-        let said = tenant.limited();
+        let said = config::Limited { users: tenant.users.clone(), ..tenant.limited() };
         let (Some(tier), Some(built)) = (tier, built) else { return None };
         if said.is_empty() {
             return built.limits;
@@ -65,12 +65,13 @@ impl<'a> Quotas<'a> {
         if self.broken.contains(&*built.name) {
             return None;
         }
-        self.build(&said.or(&tier.limited()), &place, built, problems)
+        self.build(&said.or(&tier.limited()), Some(name), &place, built, problems)
     }
 
     fn build(
         &mut self,
         said: &config::Limited,
+        tenant: Option<&str>,
         place: &str,
         tier: &Tier,
         problems: &mut Vec<Problem>,
@@ -79,7 +80,7 @@ impl<'a> Quotas<'a> {
         let mut find = |name: &str, place: String, problems: &mut Vec<Problem>| {
             models.find(name, || place, problems).map(|i| ModelId(i as u16))
         };
-        let limits = limits::build(said, place, &|id| tier.allows(id), &mut find, &self.unpriced, problems)?;
+        let limits = limits::build(said, tenant, place, &|id| tier.allows(id), &mut find, &self.unpriced, problems)?;
         self.built.push(limits);
         Some(QuotaId(self.built.len() as u32 - 1))
     }

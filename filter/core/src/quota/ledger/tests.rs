@@ -127,6 +127,31 @@ fn a_share_asks_for_another_model_and_can_be_disregarded() {
     assert!(reserve(&mut store, limits, 16, &heedless, &moment(START)).is_ok());
 }
 
+#[test]
+fn a_user_who_is_named_is_held_to_limits_of_its_own_beside_others_in_its_record() {
+    let mut document = crate::fixture::document();
+    document["quota"] = json!({"users": 16, "default_price": {"input": 1, "output": 1}});
+    document["tiers"]["pro"]["per_user"] = json!({"requests_per_minute": 1, "tokens_per_day": 10});
+    document["tenants"]["acme"]["users"] = json!({"ann": {"tokens_per_day": 30, "requests_per_minute": 3}});
+    document["tenants"]["clinic"]["users"] = json!({"ann": {"requests_per_minute": 2}});
+    let policy = crate::load::from_value(&document).unwrap().1;
+    let key = |tenant: &str| crate::identity::UserHash::new(tenant, b"ann").0;
+    let mut store = Shared { now_ms: START, ..Shared::default() };
+    let eight = [(model(&policy, "small"), Amount::new(8, 0))];
+    let mut passes = |tenant: &str, user: &ScopeKey| {
+        let limits = policy.quota_of(policy.find_tenant(tenant).unwrap()).unwrap();
+        let ask = Ask { tenant, ..ask(user, &eight) };
+        (0..9).take_while(|_| reserve(&mut store, limits, 16, &ask, &moment(START)).is_ok()).count()
+    };
+    // What is said of her replaces what holds for each user, and nothing else: not for others, and not in another tenant.
+    assert_eq!((passes("acme", &key("acme")), passes("acme", &ANY), passes("acme", &key("clinic"))), (3, 1, 1));
+    assert_eq!((passes("clinic", &key("clinic")), passes("clinic", &key("acme"))), (1, 1), "ten tokens, as each has");
+    let limits = limits(&policy);
+    let standings = look(&mut store, limits, 16, &ask(&key("acme"), &[]), &moment(START));
+    let of_day = standings.iter().find(|(_, standing)| standing.window == Window::TokensPerDay).unwrap().1;
+    assert_eq!((of_day.limit, of_day.reserved), (30, 24));
+}
+
 /// The law: on every interleaving of reserve, settle, abort, expiry and clock steps, no window exceeds its limit, nothing is
 /// charged twice, nothing is lost.
 #[test]

@@ -161,7 +161,7 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
                 0 => now += random.below(50_000_000),
                 // A user's reservation that is given back leaves the module's clock for that user where it was asked, and
                 // the script's where it last reserved: after a jump back one of them stands still for longer.
-                1 if limits.user.is_none() => now -= random.below(100_000),
+                1 if limits.user(&user).is_none() => now -= random.below(100_000),
                 _ => {}
             },
         }

@@ -129,6 +129,13 @@ impl Process {
         assert!(status.success(), "kill -s {name}");
     }
 
+    /// The programs that it has started itself.
+    pub fn children(&self) -> Vec<u32> {
+        let path = format!("/proc/{0}/task/{0}/children", self.pid);
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    }
+
     /// Ends it (SIGTERM, then SIGKILL) and waits for that. Returns its exit status.
     pub fn end(&mut self) -> Option<i32> {
         drop(self.input.take());

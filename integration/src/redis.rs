@@ -5,7 +5,7 @@ use crate::deadline::await_true;
 use crate::process::Process;
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A Redis and its bridge. Both end when dropped.
@@ -15,6 +15,8 @@ pub struct Redis {
     address: SocketAddr,
     server: Process,
     _webdis: Process,
+    /// Where it writes down what it holds, if it does.
+    kept: Option<PathBuf>,
 }
 
 impl Redis {
@@ -23,11 +25,20 @@ impl Redis {
     /// # Panics
     /// If they are not installed or do not start.
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// The same, but it writes all that it holds to disk at once, and has it again after a crash.
+    pub fn start_durable() -> Self {
+        Self::start_with(Some(directory()))
+    }
+
+    fn start_with(kept: Option<PathBuf>) -> Self {
         let (address, bridge) = (free_address(), free_address());
-        let server = serve(address);
+        let server = serve(address, kept.as_deref());
         await_true("redis-server to listen", || TcpStream::connect(address).is_ok());
         let webdis = start_webdis(address, bridge);
-        let redis = Self { bridge, address, server, _webdis: webdis };
+        let redis = Self { bridge, address, server, _webdis: webdis, kept };
         await_true("webdis to answer", || TcpStream::connect(bridge).is_ok());
         await_true("webdis to reach Redis", || redis.is_there());
         redis
@@ -48,7 +59,7 @@ impl Redis {
         self.command(&["DBSIZE"]).as_u64().expect("is a number")
     }
 
-    /// Kills Redis as a crash would; the bridge stays. All that it held is gone.
+    /// Kills Redis as a crash would; the bridge stays. All that it held is gone, unless it is a durable one.
     pub fn kill(&mut self) {
         self.server.signal("KILL");
         self.server.end();
@@ -56,7 +67,7 @@ impl Redis {
 
     /// Starts Redis again at the same address, and waits until the bridge has found it.
     pub fn restart(&mut self) {
-        self.server = serve(self.address);
+        self.server = serve(self.address, self.kept.as_deref());
         await_true("webdis to reach Redis again", || self.is_there());
     }
 
@@ -85,12 +96,25 @@ impl Redis {
     }
 }
 
-fn serve(address: SocketAddr) -> Process {
+impl Drop for Redis {
+    fn drop(&mut self) {
+        if let Some(kept) = &self.kept {
+            self.server.end();
+            let _ = std::fs::remove_dir_all(kept);
+        }
+    }
+}
+
+fn serve(address: SocketAddr, kept: Option<&Path>) -> Process {
     let port = address.port().to_string();
-    let directory = directory();
-    let path = directory.to_str().expect("is text");
-    let args = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", path];
-    Process::start(&installed("redis-server"), args, &[], Some(&directory))
+    // A directory of this run alone is removed with it.
+    let own = kept.is_none().then(directory);
+    let path = kept.or(own.as_deref()).and_then(Path::to_str).expect("is text");
+    let writes = if kept.is_some() { "yes" } else { "no" };
+    let args =
+        ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", writes, "--appendfsync", "always"];
+    let args = args.into_iter().chain(["--dir", path]);
+    Process::start(&installed("redis-server"), args, &[], own.as_deref())
 }
 
 fn start_webdis(redis: SocketAddr, bridge: SocketAddr) -> Process {

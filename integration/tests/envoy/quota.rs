@@ -3,7 +3,7 @@
 use crate::standard::ask;
 use crate::unsteady::at_once;
 use pointsman_integration::call::Call;
-use pointsman_integration::deadline::await_true;
+use pointsman_integration::deadline::{await_some, await_true};
 use pointsman_integration::gateway::{Gateway, Shared, cluster};
 use pointsman_integration::redis::Redis;
 use pointsman_integration::response::{Open, Response};
@@ -33,6 +33,7 @@ fn policy() -> String {
         "wall",
         "month",
         "concurrent",
+        "single",
         "users",
         "models",
         "metered",
@@ -161,6 +162,29 @@ fn a_callers_disconnect_at_every_chunk_is_charged_for_what_was_seen() {
         let steps: Vec<_> = outputs.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert!(steps.iter().all(|step| (8..=30).contains(step)), "{outputs:?}");
         await_true("everything to be settled", || window(&gateway, key, "concurrent")["reserved"] == 0);
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_place_among_the_concurrent_is_free_again_at_whatever_chunk_its_caller_leaves() {
+    for gateway in gateways() {
+        let key = "sk-single0";
+        for chunks in 1..=12 {
+            // The one before has just left.
+            let mut stream = await_some("a place", || {
+                Some(open(&gateway, key, &hanging("paid", chunks))).filter(|stream| stream.status == 200)
+            });
+            let mut seen = 0;
+            while seen < chunks as usize {
+                seen +=
+                    String::from_utf8_lossy(&stream.next_piece().expect("goes on")).matches("\"content\":\"").count();
+            }
+            assert_exhausted(&gateway.chat(key, &ask("paid", "x")), "rate_limit_exceeded", "concurrent");
+            drop(stream);
+        }
+        await_true("the place to be free", || window(&gateway, key, "concurrent")["reserved"] == 0);
+        assert_eq!(gateway.chat(key, &ask("paid", "x")).status, 200);
     }
 }
 

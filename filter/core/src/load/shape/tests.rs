@@ -134,13 +134,13 @@ fn a_misspelt_field_is_not_missing_too_but_another_is() {
     assert_eq!(
         tenant(json!({"tire": "free"})),
         [
-            "tenants.acme: unknown field \"tire\"; fields are tier, keys, data, cache_revision, requests_per_minute, tokens_per_minute, burst, tokens_per_day, budget_usd_per_day, budget_usd_per_month, concurrent, max_input_tokens, max_output_tokens, per_user, per_model, on_exhausted, degrade_at, alert_at, shadow"
+            "tenants.acme: unknown field \"tire\"; fields are tier, keys, data, cache_revision, users, requests_per_minute, tokens_per_minute, burst, tokens_per_day, budget_usd_per_day, budget_usd_per_month, concurrent, max_input_tokens, max_output_tokens, per_user, per_model, on_exhausted, degrade_at, alert_at, shadow"
         ]
     );
     assert_eq!(
         tenant(json!({"plan": "free"})),
         [
-            "tenants.acme: unknown field \"plan\"; fields are tier, keys, data, cache_revision, requests_per_minute, tokens_per_minute, burst, tokens_per_day, budget_usd_per_day, budget_usd_per_month, concurrent, max_input_tokens, max_output_tokens, per_user, per_model, on_exhausted, degrade_at, alert_at, shadow",
+            "tenants.acme: unknown field \"plan\"; fields are tier, keys, data, cache_revision, users, requests_per_minute, tokens_per_minute, burst, tokens_per_day, budget_usd_per_day, budget_usd_per_month, concurrent, max_input_tokens, max_output_tokens, per_user, per_model, on_exhausted, degrade_at, alert_at, shadow",
             "tenants.acme: missing field \"tier\"",
         ]
     );

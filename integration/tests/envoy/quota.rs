@@ -5,6 +5,7 @@ use crate::unsteady::at_once;
 use pointsman_integration::call::Call;
 use pointsman_integration::deadline::{await_some, await_true};
 use pointsman_integration::gateway::{Gateway, Shared, cluster};
+use pointsman_integration::raw::Connection;
 use pointsman_integration::redis::Redis;
 use pointsman_integration::response::{Open, Response};
 use serde_json::{Value, json};
@@ -161,6 +162,37 @@ fn a_callers_disconnect_at_every_chunk_is_charged_for_what_was_seen() {
         // Forty bytes of English a chunk, some ten tokens, which the estimate makes rather more than less.
         let steps: Vec<_> = outputs.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert!(steps.iter().all(|step| (8..=30).contains(step)), "{outputs:?}");
+        await_true("everything to be settled", || window(&gateway, key, "concurrent")["reserved"] == 0);
+    }
+}
+
+/// Nobody gets a model to read prompts for nothing by not waiting for the answer.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_caller_that_does_not_wait_for_the_answer_is_charged_for_its_prompt() {
+    for gateway in gateways() {
+        let key = "sk-metered3";
+        let charged = used(&gateway, key, "tokens_per_day");
+        let mark = "does-not-wait";
+        let mut request = ask("paid", "[[sim:{\"delay_headers_ms\": 60000}]]");
+        request["user"] = mark.into();
+        let body = request.to_string();
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut connection = Connection::to(gateway.address);
+        connection.send(head).send(&body);
+        let seen = gateway.simulator.await_request(mark, "the request to reach the provider", |_| true);
+        drop(connection);
+        let audit = gateway.audit(seen.header("x-request-id").expect("has an id"));
+        let left = audit["input_tokens"].as_u64().expect("a charge");
+        assert!(left > 0 && audit["error_code"] == "client_disconnected", "{audit}");
+        await_used(&gateway, key, "tokens_per_day", charged + left);
+        let late = gateway.send(Call::chat_json(&request).key(key).header("x-pointsman-deadline-ms", "200"));
+        late.assert_refusal(504, "deadline_exceeded");
+        gateway.audit(late.trace_id());
+        await_used(&gateway, key, "tokens_per_day", charged + 2 * left);
         await_true("everything to be settled", || window(&gateway, key, "concurrent")["reserved"] == 0);
     }
 }

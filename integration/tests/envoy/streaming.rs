@@ -136,7 +136,7 @@ fn a_caller_that_leaves_cancels_the_provider_and_is_charged_for_what_it_saw() {
 
 #[test]
 #[ignore = "needs a real Envoy: make test"]
-fn a_caller_that_leaves_before_the_first_token_cancels_the_provider_too() {
+fn a_caller_that_leaves_before_the_first_token_cancels_the_provider_and_is_charged_for_its_prompt() {
     let gateway = gateway();
     for stream in [false, true] {
         let mark = format!("left-early-{stream}");
@@ -160,8 +160,14 @@ fn a_caller_that_leaves_before_the_first_token_cancels_the_provider_too() {
         drop(connection);
         gateway.simulator.await_request(&mark, "the provider's request to be cancelled", |seen| seen.aborted);
         let audit = gateway.audit(seen.header("x-request-id").unwrap());
-        assert_eq!((&audit["output_tokens"], &audit["policy_decision"]), (&Value::Null, &json!("allow")), "{audit}");
-        assert!(audit["error_code"].is_string(), "{audit}");
+        assert_eq!(
+            (&audit["error_code"], &audit["failed_attempts"]),
+            (&json!("client_disconnected"), &json!([])),
+            "{audit}"
+        );
+        // The provider has read the prompt.
+        assert_eq!((&audit["output_tokens"], &audit["usage_estimated"]), (&json!(0), &json!(true)), "{audit}");
+        assert!(audit["estimated_cost_usd"].as_f64().is_some_and(|cost| cost > 0.0), "{audit}");
     }
 }
 

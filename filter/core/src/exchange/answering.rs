@@ -5,6 +5,7 @@ use crate::answer::Answer;
 use crate::attempt::{self, OnHead};
 use crate::policy::Policy;
 use crate::provider_error;
+use crate::quota::estimate::Running;
 use crate::reply::Reply;
 use crate::usage::Usage;
 
@@ -142,11 +143,22 @@ impl Exchange {
             return Some((Usage::default(), false));
         }
         let routed = self.routed.as_ref()?;
-        let (mut usage, estimated) = self.answer.usage(routed.messages_bytes)?;
+        let prompt_alone =
+            || self.was_abandoned().then(|| (Usage::estimate(routed.messages_bytes, Running::default()), true));
+        let (mut usage, estimated) = self.answer.usage(routed.messages_bytes).or_else(prompt_alone)?;
         if let Some(input) = self.estimated_input().filter(|_| estimated) {
             usage.input = input;
         }
         Some((usage, estimated))
+    }
+
+    /// Whether it was the caller who did not wait for an answer: its provider has read the prompt all the same.
+    fn was_abandoned(&self) -> bool {
+        match self.answer.error_code() {
+            Some("client_disconnected") => true,
+            Some("deadline_exceeded") => self.caller.as_ref().is_some_and(|caller| caller.deadline_ms.is_some()),
+            _ => false,
+        }
     }
 
     fn response_headers(&self, policy: &Policy) -> Vec<(&'static str, String)> {

@@ -29,14 +29,15 @@ impl Exchange {
     /// `status`: what Envoy answered, if it could.
     pub fn cut_off(&mut self, details: &str, status: u16, last_attempt: Option<(usize, u32)>) {
         if let Some(routed) = self.routed.as_mut().filter(|routed| routed.served.is_none()) {
-            routed.served = routed.last_attempt(last_attempt);
+            let only = routed.is_direct.then_some((0, 1));
+            routed.served = routed.last_attempt(last_attempt.or(only));
         }
         if let (Some(why), Some(routed)) = (provider_error::cause(details), &self.routed) {
             self.answer.cut_off(routed.which_timer(why), status);
         }
     }
 
-    /// The failed attempts: those that the model stage recorded, and the last one if it never answered.
+    /// The failed attempts: those that the model stage recorded, and the last one if it never answered; not if its caller left.
     fn failed<'a>(&'a self, policy: &Policy, recorded: &[(usize, &'a str)]) -> Vec<(ModelId, &'a str)> {
         let Some(routed) = &self.routed else { return Vec::new() };
         let model = |index: usize| routed.plan.models.get(index).copied();
@@ -45,6 +46,7 @@ impl Exchange {
         }
         let mut all: Vec<_> = recorded.iter().filter_map(|(index, why)| Some((model(*index)?, *why))).collect();
         if let (Answer::Failed { code: Some(code), .. }, Some(served)) = (&self.answer, routed.served)
+            && *code != "client_disconnected"
             && all.len() < served.attempts as usize
         {
             all.push((served.model, routed.failed_as.unwrap_or(code)));

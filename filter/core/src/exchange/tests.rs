@@ -177,6 +177,36 @@ fn a_fallback_is_said_and_the_failed_attempt_named() {
 }
 
 #[test]
+fn a_caller_that_does_not_wait_is_charged_for_its_prompt_and_no_provider_is_blamed() {
+    let policy = fixture::policy();
+    let body = r#"{"model":"big","messages":[{"role":"user","content":"eight by"}]}"#;
+    let prompt_alone = |line: &Value| {
+        assert_eq!((&line["usage_estimated"], &line["output_tokens"]), (&true.into(), &0.into()), "{line}");
+        assert!(line["input_tokens"].as_u64() > Some(0) && line["estimated_cost_usd"].as_f64() > Some(0.0), "{line}");
+        assert_eq!(line["model"], "big");
+    };
+    let (mut left, _) = sent(&policy, body);
+    left.cut_off("downstream_remote_disconnect", 0, None);
+    let line = audit(&left, &policy, &[]);
+    prompt_alone(&line);
+    assert_eq!((&line["error_code"], &line["failed_attempts"]), (&"client_disconnected".into(), &Value::Array(vec![])));
+    // A deadline of the caller's own ends it in the same way, and one of the policy's does not.
+    for (own, extra) in [(true, &[("x-pointsman-deadline-ms", "500")][..]), (false, &[])] {
+        let headers: Vec<_> = CHAT.iter().chain(extra).copied().collect();
+        let (mut late, _) = open(&policy, &headers);
+        assert!(matches!(late.request_body(&policy, body.as_bytes(), &mut Idle), OnRequestBody::Send(_)));
+        let head = ResponseHead { status: 504, details: "response_timeout", ..Default::default() };
+        late.response_head(&policy, &head);
+        late.whole_body(&policy, b"");
+        let line = audit(&late, &policy, &[]);
+        match own {
+            true => prompt_alone(&line),
+            false => assert_eq!((&line["input_tokens"], &line["estimated_cost_usd"]), (&Value::Null, &Value::Null)),
+        }
+    }
+}
+
+#[test]
 fn a_failure_costs_nothing_and_tells_nothing_of_the_provider() {
     let policy = fixture::policy();
     let (mut exchange, _) = sent(&policy, r#"{"messages":[{"role":"user","content":"x"}]}"#);

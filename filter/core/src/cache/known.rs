@@ -30,6 +30,10 @@ pub struct Question<'a> {
     pub body: &'a [u8],
 }
 
+/// What a question is remembered by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(u64);
+
 /// The questions of one worker, and their keys.
 #[derive(Default)]
 pub struct Known(Mutex<Memo>);
@@ -79,11 +83,11 @@ impl Question<'_> {
         ((tenant, task, data, model, most_output), scope, who)
     }
 
-    fn hash(&self) -> u64 {
+    fn mark(&self) -> Mark {
         // Whoever finds two of one hash makes himself one of them hashed each time.
         let mut hasher = DefaultHasher::new();
         Hash::hash(self, &mut hasher);
-        hasher.finish()
+        Mark(hasher.finish())
     }
 
     fn is(&self, known: &Remembered) -> bool {
@@ -94,27 +98,28 @@ impl Question<'_> {
 
 impl Known {
     /// The key of the question, if it is known.
-    pub fn key(&self, question: &Question) -> Option<Key> {
-        if question.body.len() > MOST_OF_ONE {
-            return None;
+    ///
+    /// # Errors
+    /// The mark to [`Known::remember`] it by, if it can be.
+    pub fn key(&self, question: &Question) -> Result<Key, Option<Mark>> {
+        if question.body.len() > MOST_OF_ONE || question.parts().2.len() > MOST_OF_ONE {
+            return Err(None);
         }
-        let memo = self.0.try_lock().ok()?;
-        memo.keys.get(&question.hash()).filter(|known| question.is(known)).map(|known| known.key)
+        let mark = question.mark();
+        let memo = self.0.try_lock().map_err(|_| None)?;
+        let known = memo.keys.get(&mark.0).filter(|known| question.is(known));
+        known.map(|known| known.key).ok_or(Some(mark))
     }
 
     /// Remembers the key of a question, and forgets the oldest where there is no room.
-    pub fn remember(&self, question: &Question, key: Key) {
+    pub fn remember(&self, question: &Question, Mark(hash): Mark, key: Key) {
         let (asked, scope, who) = question.parts();
         let size = |known: &Remembered| known.who.len() + known.body.len() + FRAME;
-        if question.body.len() > MOST_OF_ONE || who.len() > MOST_OF_ONE {
-            return;
-        }
         let mut memo = match self.0.try_lock() {
             Ok(memo) => memo,
             Err(TryLockError::Poisoned(memo)) => memo.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        let hash = question.hash();
         let known = Remembered { question: asked, scope, who: who.into(), body: question.body.into(), key };
         memo.bytes += size(&known);
         match memo.keys.insert(hash, known) {
@@ -169,8 +174,8 @@ mod tests {
             Question { body: b"{} ", ..QUESTION },
         ];
         for (n, question) in all.iter().enumerate() {
-            assert_eq!(known.key(question), None, "{question:?}");
-            known.remember(question, Key([n as u8; 32]));
+            let mark = known.key(question).unwrap_err().unwrap();
+            known.remember(question, mark, Key([n as u8; 32]));
             // Also where two had the same hash.
             for other in &all[n + 1..] {
                 let memo = known.0.lock().unwrap();
@@ -178,7 +183,7 @@ mod tests {
             }
         }
         for (n, question) in all.iter().enumerate() {
-            assert_eq!(known.key(question), Some(Key([n as u8; 32])));
+            assert_eq!(known.key(question), Ok(Key([n as u8; 32])));
         }
     }
 
@@ -187,16 +192,18 @@ mod tests {
         let known = Known::default();
         let body = |n: u32| format!("{n:08}").repeat(500).into_bytes();
         for n in 0..1000 {
-            known.remember(&Question { body: &body(n), ..QUESTION }, Key([1; 32]));
-            known.remember(&Question { body: &body(n), ..QUESTION }, Key([2; 32]));
+            let body = body(n);
+            let question = Question { body: &body, ..QUESTION };
+            known.remember(&question, question.mark(), Key([1; 32]));
+            known.remember(&question, question.mark(), Key([2; 32]));
             let memo = known.0.lock().unwrap();
             let bytes: usize = memo.keys.values().map(|k| k.body.len() + k.who.len() + FRAME).sum();
             assert!(memo.bytes == bytes && bytes <= MOST_BYTES && memo.order.len() == memo.keys.len());
         }
-        assert_eq!(known.key(&Question { body: &body(0), ..QUESTION }), None);
-        assert_eq!(known.key(&Question { body: &body(999), ..QUESTION }), Some(Key([2; 32])));
+        assert!(known.key(&Question { body: &body(0), ..QUESTION }).is_err());
+        assert_eq!(known.key(&Question { body: &body(999), ..QUESTION }), Ok(Key([2; 32])));
         let long = vec![b'x'; MOST_OF_ONE + 1];
-        known.remember(&Question { body: &long, ..QUESTION }, Key([1; 32]));
-        assert_eq!(known.key(&Question { body: &long, ..QUESTION }), None);
+        assert_eq!(known.key(&Question { body: &long, ..QUESTION }), Err(None));
+        assert_eq!(known.key(&Question { sharing: Sharing::User(&long), ..QUESTION }), Err(None));
     }
 }

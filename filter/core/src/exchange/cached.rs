@@ -7,6 +7,7 @@ use crate::cache::eligible::Bypass;
 use crate::cache::entry::Entry;
 use crate::cache::flight::Ticket;
 use crate::cache::key::Key;
+use crate::cache::known::Mark;
 use crate::config::CacheStore;
 use crate::metrics::Metric;
 use crate::policy::{ModelId, Policy, TaskId};
@@ -46,8 +47,8 @@ pub(super) enum Cached {
 #[derive(Debug)]
 pub(super) struct Pending {
     key: Key,
-    /// Whether it need not be remembered any more.
-    is_known: bool,
+    /// To remember the key by, if it is not known and can be.
+    mark: Option<Mark>,
     task: TaskId,
     /// The plan's first model: no other one's answer is kept.
     model: ModelId,

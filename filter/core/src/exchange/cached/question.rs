@@ -27,14 +27,13 @@ impl Exchange {
         if policy.cache.nfc && !(prompt.id.is_ascii() && prompt.version.is_ascii() && prompt.schema.is_ascii()) {
             return Err(Bypass::Ambiguous);
         }
-        let known = policy.cache.known.key(&question);
-        let key = match known {
-            Some(key) => key,
-            None => key(policy, request, &question, &prompt)?,
+        let (key, mark) = match policy.cache.known.key(&question) {
+            Ok(key) => (key, None),
+            Err(mark) => (key(policy, request, &question, &prompt)?, mark),
         };
         Ok(Pending {
             key,
-            is_known: known.is_some(),
+            mark,
             task,
             model: question.model,
             choices: request.choices,
@@ -47,10 +46,10 @@ impl Exchange {
 
     /// The question has an answer, so it is worth to know its key.
     pub(super) fn remember(&self, policy: &Policy, request: &ChatRequest, plan: &Plan, pending: &Pending) {
-        if !pending.is_known
+        if let Some(mark) = pending.mark
             && let Ok(question) = self.question(policy, request, plan, pending.task)
         {
-            policy.cache.known.remember(&question, pending.key);
+            policy.cache.known.remember(&question, mark, pending.key);
         }
     }
 

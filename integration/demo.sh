@@ -79,8 +79,12 @@ Try in another terminal:
   # A request that is refused: the free tier does not have this model.
   curl -si $url/chat/completions -H 'authorization: Bearer sk-demo-free' -d '{"model":"hosted-flagship","messages":[{"role":"user","content":"hello"}]}'
 
-  # What a tenant may use.
+  # Requests that come too fast: the free tier has six a minute. The seventh is told when to come back.
+  for i in 1 2 3 4 5 6 7; do curl -si $url/chat/completions -H 'authorization: Bearer sk-demo-free' -d '{"model":"chat","messages":[{"role":"user","content":"hello"}]}' | grep -E '^(HTTP|retry-after:)'; done
+
+  # What a tenant may use, and how its quota stands.
   curl -s $url/models -H 'authorization: Bearer sk-demo-free'
+  curl -s $url/usage -H 'authorization: Bearer sk-demo-free'
 
 OpenAI's Python client (pip install openai):
 

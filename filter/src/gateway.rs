@@ -6,16 +6,20 @@ use crate::metrics::Metrics;
 use crate::unsettled;
 use pointsman_core::attempt::HOLD_LIMIT;
 use pointsman_core::call::Answered;
+use pointsman_core::config::StoreKind;
 use pointsman_core::dispatch::{STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_SERVED, decode_served, read_failed};
 use pointsman_core::exchange::{
     BodyEdit, Exchange, OnRequestBody, OnRequestHead, OnResponseHead, Outgoing, ResponseHead,
 };
 use pointsman_core::metrics::Metric;
 use pointsman_core::policy::Policy;
+use pointsman_core::quota::gauges::{self, Days};
+use pointsman_core::quota::unsettled::Unsettled;
 use pointsman_core::reply::Reply;
 use pointsman_core::request_head::{RequestHead, request_header_passes, response_header_passes};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
+use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -26,17 +30,32 @@ const COPY_LIMIT: usize = 8 << 20;
 pub struct Shared {
     policy: Policy,
     metrics: Metrics,
+    days: RefCell<Days>,
 }
 
 impl Shared {
     /// For one policy.
     pub fn new(policy: Policy) -> Self {
-        Self { policy, metrics: Metrics::default() }
+        Self { policy, metrics: Metrics::default(), days: RefCell::default() }
     }
 
     /// The policy.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// Brings the gauges of what is left up to date, if another day has begun.
+    pub fn refresh_gauges(self: &Rc<Self>) {
+        let (policy, now) = (&self.policy, host::now_ms());
+        if !self.days.borrow_mut().has_changed(&policy.counting.zone, now) {
+            return;
+        }
+        for tenant in self.metrics.gauged() {
+            match policy.counting.store {
+                StoreKind::Local => self.count(gauges::look(policy, tenant, &mut SharedLoad::default())),
+                StoreKind::Redis => unsettled::keep(Rc::clone(self), Unsettled::look(policy, tenant, now)),
+            }
+        }
     }
 
     /// Counts.

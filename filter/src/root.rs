@@ -11,6 +11,9 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType, LogLevel};
 use std::rc::Rc;
 
+/// How often is looked whether another day has begun, in milliseconds.
+const GAUGES_MS: u64 = 5000;
+
 /// The context of one plugin configuration.
 pub struct Root {
     id: u32,
@@ -52,8 +55,12 @@ impl RootContext for Root {
         let text = host::buffer(BufferType::PluginConfiguration, 0, size);
         match plugin_config(&text) {
             Ok(PluginConfig::Gateway(policy)) => {
-                if policy.counting.store == StoreKind::Redis {
-                    self.tick_ms = unsettled::TICK_MS;
+                self.tick_ms = match policy.counting.store {
+                    StoreKind::Redis => unsettled::TICK_MS,
+                    StoreKind::Local if policy.has_quotas() => GAUGES_MS,
+                    StoreKind::Local => 0,
+                };
+                if self.tick_ms > 0 {
                     host::set_tick(self.tick_ms);
                 }
                 self.role = Role::Gateway(Rc::new(Shared::new(*policy)));
@@ -71,6 +78,9 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         waiting::look(self.id, &self.ticking, self.tick_ms);
+        if let Role::Gateway(shared) = &self.role {
+            shared.refresh_gauges();
+        }
         unsettled::send();
     }
 

@@ -231,6 +231,11 @@ impl Policy {
         tasks.chain([self.resilience.idle_ms(1)]).collect()
     }
 
+    /// Whether any tenant is limited.
+    pub fn has_quotas(&self) -> bool {
+        !self.quotas.is_empty()
+    }
+
     /// What limits a tenant, if anything does.
     pub fn quota_of(&self, tenant: TenantId) -> Option<&QuotaLimits> {
         self.quotas.get(self.tenant(tenant).limits?.0 as usize)

@@ -2,7 +2,7 @@
 //! was used.
 //!
 //! [`limits`] is what the policy says, [`counters`] the arithmetic of one scope, [`ledger`] the steps over all scopes of a
-//! request, [`record`] their bytes in the local store, [`remote`] the same steps in Redis.
+//! request, [`record`] their bytes in the local store, [`remote`] the same steps in Redis, [`gauges`] what is left at midnight.
 
 pub mod calendar;
 pub mod counters;
@@ -11,6 +11,7 @@ pub mod estimate;
 pub mod exhausted;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod gauges;
 pub mod ledger;
 pub mod limits;
 pub mod record;

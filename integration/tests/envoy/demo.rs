@@ -50,7 +50,7 @@ fn the_demo_does_what_it_prints() {
     demo.await_line("the end of its greeting", |line| line.contains("Ctrl-C ends everything").then_some(()));
     let lines = demo.lines();
     let commands: Vec<&str> = lines.iter().map(|line| line.trim()).filter(|line| line.starts_with("curl ")).collect();
-    let [whole, streamed, refused, models] = commands[..] else { panic!("{commands:?}") };
+    let [whole, streamed, refused, models, usage] = commands[..] else { panic!("{commands:?}") };
 
     let answer = paste(whole);
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("x-pointsman-model: local-small"), "{answer}");
@@ -61,6 +61,15 @@ fn the_demo_does_what_it_prints() {
     assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("model_not_allowed"), "{answer}");
     let list: Value = serde_json::from_str(&paste(models)).unwrap();
     assert!(list["data"].as_array().is_some_and(|models| !models.is_empty()));
+
+    let hurried = lines.iter().map(|line| line.trim()).find(|line| line.starts_with("for i in ")).unwrap();
+    let answers: Vec<String> = paste(hurried).lines().map(str::to_owned).collect();
+    let (passed, last) = answers.split_at(6);
+    assert!(passed.iter().all(|line| line.starts_with("HTTP/1.1 200")), "{answers:?}");
+    let [status, wait] = last else { panic!("{answers:?}") };
+    let seconds = wait.strip_prefix("retry-after: ").and_then(|seconds| seconds.trim().parse::<u32>().ok());
+    assert!(status.starts_with("HTTP/1.1 429") && seconds.is_some_and(|s| (1..=10).contains(&s)), "{answers:?}");
+    assert!(paste(usage).contains("\"window\":\"requests_per_minute\""));
 
     let python: Vec<&str> =
         lines.iter().skip_while(|line| !line.contains("from openai")).take(3).map(|l| l.trim()).collect();

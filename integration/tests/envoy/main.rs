@@ -20,6 +20,8 @@ mod identity;
 mod metrics;
 mod outage;
 mod quota;
+mod quota_midnight;
+mod quota_outage;
 mod quota_redis;
 mod reload;
 mod routing;

@@ -10,7 +10,7 @@ use crate::policy::{ModelId, Policy};
 use crate::quota::estimate::Correction;
 use crate::quota::exhausted::{exhausted, reason};
 use crate::quota::ledger::{self, Ask, Grant, Refused, Reservation, Settled, Store};
-use crate::quota::limits::{Exhaustion, Limits, ScopeKey};
+use crate::quota::limits::{ANONYMOUS, Exhaustion, Limits};
 use crate::quota::remote;
 use crate::quota::window::{Amount, Moment};
 use crate::quota::{demand, standing};
@@ -68,9 +68,6 @@ pub(super) enum Verdict {
     Template,
     Shadowed,
 }
-
-/// Users who are not named are one user.
-const ANONYMOUS: ScopeKey = [0xff; 32];
 
 impl Exchange {
     /// Reserves the plan's worst case. The plan may lose models, or become another.

@@ -36,7 +36,7 @@ impl Exchange {
             lines = unsettled::lines(&policy.tenant(tenant).name, &settled.crossed);
             self.quota.settled = settled;
         }
-        (lines, held.map(|held| Unsettled { tenant, held, charge, moment }))
+        (lines, held.map(|held| Unsettled { tenant, held: Some(held), charge, moment }))
     }
 
     /// Compares the estimate with what the provider counted. An answer of the cache says nothing of this estimate, and a

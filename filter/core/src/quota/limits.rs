@@ -75,6 +75,9 @@ pub enum Exhaustion {
 /// Stands for a user or a model in a record: a whole SHA-256, so that two never meet.
 pub type ScopeKey = [u8; 32];
 
+/// The key of all users who are not named.
+pub const ANONYMOUS: ScopeKey = [0xff; 32];
+
 /// The key of the tenant itself.
 pub const TENANT: ScopeKey = [0; 32];
 

@@ -1,19 +1,23 @@
-//! A settlement that Redis has still to hear of, from the end of its request until Redis has said so.
+//! What Redis is asked when no request waits for it: a settlement, from the end of its request until Redis has said that it
+//! has it; and how a tenant's windows stand.
 
 use super::counters::Crossed;
-use super::ledger::{Charge, Settled};
+use super::gauges;
+use super::ledger::{Ask, Charge, Settled};
+use super::limits::ANONYMOUS;
 use super::remote::{self, Held};
-use super::window::Moment;
+use super::window::{Moment, Standing};
 use crate::call::{Answered, Call};
 use crate::metrics::Metric;
 use crate::policy::{Policy, TenantId};
 use crate::redis::Failure;
 
-/// One settlement.
+/// One settlement, or one look.
 #[derive(Debug, Clone)]
 pub struct Unsettled {
     pub(crate) tenant: TenantId,
-    pub(crate) held: Held,
+    /// What is settled; nothing where it is only a look.
+    pub(crate) held: Option<Held>,
     pub(crate) charge: Option<Charge>,
     pub(crate) moment: Moment,
 }
@@ -28,10 +32,19 @@ pub struct Report {
 }
 
 impl Unsettled {
+    /// A look at the windows of a tenant, for its gauges.
+    pub fn look(policy: &Policy, tenant: TenantId, now_ms: u64) -> Self {
+        Self { tenant, held: None, charge: None, moment: Moment::new(&policy.counting.zone, now_ms) }
+    }
+
     /// The call that settles it. `known`: whether Redis has seen the script.
     pub fn call(&self, policy: &Policy, known: bool) -> Option<Call> {
         let limits = policy.quota_of(self.tenant)?;
-        let run = remote::settle(limits, &policy.tenant(self.tenant).name, &self.held, self.charge, &self.moment);
+        let name = &policy.tenant(self.tenant).name;
+        let run = match &self.held {
+            Some(held) => remote::settle(limits, name, held, self.charge, &self.moment),
+            None => remote::look(limits, &nobody(name), &self.moment),
+        };
         Some(run.call(policy.redis.as_ref()?, known))
     }
 
@@ -44,7 +57,12 @@ impl Unsettled {
             return Ok(Report { lines: Vec::new(), metrics: Vec::new() });
         };
         let name = &policy.tenant(self.tenant).name;
-        let settled = remote::settled(limits, &policy.counting.zone, name, &self.held, answered)?;
+        let zone = &policy.counting.zone;
+        let Some(held) = &self.held else {
+            let (standings, _) = remote::looked(limits, zone, &nobody(name), answered)?;
+            return Ok(Report { lines: Vec::new(), metrics: gauges::gauges(self.tenant, &standings) });
+        };
+        let settled = remote::settled(limits, zone, name, held, answered)?;
         let mut metrics = Vec::new();
         count(self.tenant, &settled, &mut metrics);
         Ok(Report { lines: lines(name, &settled.crossed), metrics })
@@ -69,7 +87,20 @@ pub(crate) fn count(tenant: TenantId, settled: &Settled, all: &mut Vec<(Metric, 
     for crossed in &settled.crossed {
         all.push((Metric::QuotaAlerts { tenant, window: crossed.window.name(), share: crossed.share }, 1));
     }
-    for standing in settled.standings.iter().filter(|standing| standing.window.is_calendar()) {
-        all.push((Metric::QuotaRemaining { tenant, window: standing.window.name() }, standing.remaining()));
-    }
+    all.extend(remaining(tenant, settled.standings.iter()));
+}
+
+/// The gauges of a tenant's windows.
+pub(super) fn remaining<'a>(
+    tenant: TenantId,
+    standings: impl Iterator<Item = &'a Standing>,
+) -> impl Iterator<Item = (Metric, u64)> {
+    let of_calendar = standings.filter(|standing| standing.window.is_calendar());
+    of_calendar
+        .map(move |standing| (Metric::QuotaRemaining { tenant, window: standing.window.name() }, standing.remaining()))
+}
+
+/// Asks of the tenant only.
+fn nobody(tenant: &str) -> Ask<'_> {
+    Ask { tenant, user: &ANONYMOUS, models: &[], lease_ms: None, heed_share: false }
 }

@@ -1,0 +1,90 @@
+//! Gauges of what is left, for when a day or a month begins while nobody asks.
+
+use super::calendar::Zone;
+use super::ledger::{self, Ask, Scope, Store};
+use super::limits::ANONYMOUS;
+use super::unsettled;
+use super::window::{Moment, Standing};
+use crate::metrics::Metric;
+use crate::policy::{Policy, TenantId};
+
+/// How long after its beginning a day is taken for begun, in milliseconds: the clocks of Redis and of this Envoy may differ.
+const LATE_MS: u64 = 10_000;
+
+/// Which day the gauges are of.
+#[derive(Debug, Default)]
+pub struct Days {
+    until_ms: u64,
+}
+
+impl Days {
+    /// Whether another day has begun since this was last asked. Not when it is asked for the first time.
+    pub fn has_changed(&mut self, zone: &Zone, now_ms: u64) -> bool {
+        if now_ms < self.until_ms {
+            return false;
+        }
+        let is_first = self.until_ms == 0;
+        // Months end where days do.
+        self.until_ms = zone.day(now_ms).ends_ms.saturating_add(LATE_MS);
+        !is_first
+    }
+}
+
+/// What is left to a tenant by the local store.
+pub fn look(policy: &Policy, tenant: TenantId, store: &mut dyn Store) -> Vec<(Metric, u64)> {
+    let Some(limits) = policy.quota_of(tenant) else { return Vec::new() };
+    let moment = Moment::new(&policy.counting.zone, store.now_ms());
+    let name = &*policy.tenant(tenant).name;
+    let ask = Ask { tenant: name, user: &ANONYMOUS, models: &[], lease_ms: None, heed_share: false };
+    gauges(tenant, &ledger::look(store, limits, policy.counting.users, &ask, &moment))
+}
+
+/// The gauges of a tenant, by how its windows stand.
+pub(super) fn gauges(tenant: TenantId, standings: &[(Scope, Standing)]) -> Vec<(Metric, u64)> {
+    let own = standings.iter().filter(|(scope, _)| *scope == Scope::Tenant);
+    unsettled::remaining(tenant, own.map(|(_, standing)| standing)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quota::fixture::{START, Shared, policy};
+    use serde_json::json;
+
+    #[test]
+    fn a_day_is_new_once_a_little_after_its_midnight() {
+        let (zone, mut days, day) = (Zone::fixed(0), Days::default(), 86_400_000);
+        assert!(!days.has_changed(&zone, START + 5));
+        for n in 1..4 {
+            assert!(!days.has_changed(&zone, START + n * day + LATE_MS - 1), "{n}");
+            assert!(days.has_changed(&zone, START + n * day + LATE_MS + 3), "{n}");
+            assert!(!days.has_changed(&zone, START + n * day + LATE_MS + 4), "{n}");
+        }
+        // Whoever has slept for days has missed one beginning, not several.
+        assert!(days.has_changed(&zone, START + 20 * day));
+        assert!(!days.has_changed(&zone, START + 20 * day + 1));
+    }
+
+    #[test]
+    fn what_is_left_is_all_again_when_the_day_is_new() {
+        let policy = policy(&json!({"tokens_per_day": 100, "budget_usd_per_month": 1, "requests_per_minute": 5}), 16);
+        let tenant = policy.find_tenant("acme").unwrap();
+        let limits = policy.quota_of(tenant).unwrap();
+        let mut store = Shared { now_ms: START, ..Shared::default() };
+        let model = policy.find_model("small").unwrap();
+        let amount = crate::quota::window::Amount::new(60, 400_000);
+        let models = [(model, amount)];
+        let ask = Ask { tenant: "acme", user: &ANONYMOUS, models: &models, lease_ms: Some(1), heed_share: false };
+        let moment = Moment::new(&policy.counting.zone, START);
+        let grant = ledger::reserve(&mut store, limits, 16, &ask, &moment).unwrap();
+        let charge = Some(ledger::Charge { model, used: amount });
+        ledger::settle(&mut store, limits, 16, &grant.reservation, charge, &moment);
+        let left =
+            |store: &mut Shared| look(&policy, tenant, store).iter().map(|(_, value)| *value).collect::<Vec<_>>();
+        assert_eq!(left(&mut store), [40, 600_000]);
+        store.now_ms += 86_400_000;
+        assert_eq!(left(&mut store), [100, 600_000], "the month goes on");
+        store.now_ms += 86_400_000;
+        assert_eq!(left(&mut store), [100, 1_000_000]);
+    }
+}

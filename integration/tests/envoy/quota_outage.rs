@@ -1,0 +1,179 @@
+//! Redis goes away and comes back, and Envoys end: what was used is charged once, and nothing is overshot.
+
+use crate::quota_redis::{open, policy, start, tokens, with_usage};
+use crate::unsteady::at_once;
+use pointsman_integration::call::Call;
+use pointsman_integration::deadline::{await_some, await_true};
+use pointsman_integration::gateway::{Gateway, cluster};
+use pointsman_integration::redis::Redis;
+use pointsman_integration::response::Open;
+use std::time::{Duration, Instant};
+
+/// Calls for a while, as a caller does; how many were served of each status.
+fn load(gateway: &Gateway, key: &str, time: Duration) -> std::collections::BTreeMap<u16, u64> {
+    let end = Instant::now() + time;
+    let mut all = std::collections::BTreeMap::new();
+    while Instant::now() < end {
+        *all.entry(gateway.chat(key, &with_usage(100)).status).or_insert(0) += 1;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    all
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn redis_is_killed_and_restarted_under_load_and_everything_is_charged_once() {
+    for mode in ["deny", "allow", "local"] {
+        let mut redis = Redis::start();
+        let gateway = start(&redis, mode, "200ms");
+        let key = "sk-t0";
+        let before = load(&gateway, key, Duration::from_millis(300));
+        assert_eq!(before.keys().collect::<Vec<_>>(), [&200], "{mode}: {before:?}");
+        let served = before[&200];
+        await_true("the charges", || tokens(&gateway, key) == Some((served * 100, 0)));
+        // A settlement whose answer came too late is asked again, which the Redis that is to come could not know.
+        std::thread::sleep(Duration::from_millis(500));
+        redis.kill();
+        let during = load(&gateway, key, Duration::from_millis(1500));
+        match mode {
+            "deny" => assert_eq!(during.keys().collect::<Vec<_>>(), [&503], "{mode}: {during:?}"),
+            _ => assert_eq!(during.keys().collect::<Vec<_>>(), [&200], "{mode}: {during:?}"),
+        }
+        let served = during.get(&200).copied().unwrap_or(0);
+        assert!(mode == "deny" || served > 5, "{during:?}");
+        redis.restart();
+        // It has lost what it knew, as it keeps nothing here; what was served while it was away is charged to it, once.
+        let charged = || tokens(&gateway, key).map(|(used, _)| used);
+        await_true(&format!("{mode}: {served} requests to be charged"), || charged() == Some(served * 100));
+        let after = load(&gateway, key, Duration::from_millis(300));
+        assert_eq!(after.keys().collect::<Vec<_>>(), [&200], "{mode}: {after:?}");
+        let wanted = (served + after[&200]) * 100;
+        await_true(&format!("{mode}: everything to be settled"), || tokens(&gateway, key) == Some((wanted, 0)));
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(tokens(&gateway, key), Some((wanted, 0)), "{mode}: nothing comes twice");
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_redis_that_hangs_and_goes_on_charges_nothing_twice() {
+    let redis = Redis::start();
+    let gateway = start(&redis, "allow", "200ms");
+    let key = "sk-t1";
+    gateway.audit(gateway.chat(key, &with_usage(100)).trace_id());
+    await_true("the charge", || tokens(&gateway, key) == Some((100, 0)));
+    redis.freeze();
+    // What it is asked now it will do when it goes on, though nobody waits for that.
+    let answers = at_once(8, |_| gateway.chat(key, &with_usage(100)));
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    std::thread::sleep(Duration::from_millis(700));
+    redis.thaw();
+    await_some("all charges", || tokens(&gateway, key).filter(|all| *all == (900, 0)));
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(tokens(&gateway, key), Some((900, 0)));
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn while_redis_is_away_local_counters_hold_the_same_limits() {
+    let mut redis = Redis::start();
+    let gateway = start(&redis, "local", "200ms");
+    redis.kill();
+    let answers = at_once(100, |_| open(&gateway, "sk-t2"));
+    let passed = answers.iter().filter(|answer| answer.status == 200).count();
+    assert_eq!(passed, 10);
+    assert!(answers.iter().all(|answer| [200, 429].contains(&answer.status)));
+}
+
+/// Input and output tokens of a request, as they were charged.
+fn charged(gateway: &Gateway, trace_id: &str) -> u64 {
+    let audit = gateway.audit(trace_id);
+    audit["input_tokens"].as_u64().expect("a number") + audit["output_tokens"].as_u64().expect("a number")
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn requests_under_way_when_redis_dies_are_charged_once_when_it_is_back() {
+    for mode in ["deny", "allow", "local"] {
+        let mut redis = Redis::start_durable();
+        let gateway = start(&redis, mode, "200ms");
+        let key = "sk-t0";
+        assert_eq!(gateway.chat(key, &with_usage(100)).status, 200);
+        await_true("the charge", || tokens(&gateway, key) == Some((100, 0)));
+        let mut streams: Vec<_> = (0..6).map(|_| open(&gateway, key)).collect();
+        assert!(streams.iter_mut().all(|stream| stream.status == 200 && stream.next_piece().is_some()), "{mode}");
+        let reserved = tokens(&gateway, key).expect("Redis is there").1;
+        assert!(reserved >= 60_000, "{mode}: {reserved}");
+        redis.kill();
+        // Some end while it is away, some when it is back.
+        let mut wanted = 100;
+        let end = |stream: Open| {
+            let trace_id = stream.trace_id();
+            drop(stream);
+            charged(&gateway, &trace_id)
+        };
+        wanted += streams.drain(..3).map(end).sum::<u64>();
+        let served = gateway.chat(key, &with_usage(100)).status == 200;
+        assert_eq!(served, mode != "deny", "{mode}");
+        wanted += if served { 100 } else { 0 };
+        std::thread::sleep(Duration::from_millis(500));
+        redis.restart();
+        await_true(&format!("{mode}: what ended meanwhile to be charged"), || {
+            tokens(&gateway, key).is_some_and(|(used, held)| used == wanted && held == reserved / 2)
+        });
+        wanted += streams.drain(..).map(end).sum::<u64>();
+        await_true(&format!("{mode}: everything to be charged"), || tokens(&gateway, key) == Some((wanted, 0)));
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(tokens(&gateway, key), Some((wanted, 0)), "{mode}: nothing comes twice");
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn an_envoy_that_is_drained_delivers_what_waits_for_redis() {
+    let redis = Redis::start();
+    let (leaving, other) = (start(&redis, "allow", "200ms"), start(&redis, "allow", "200ms"));
+    let key = "sk-t0";
+    let mut stream = open(&leaving, key);
+    assert!(stream.status == 200 && stream.next_piece().is_some());
+    let drain = Call::new("POST", "/drain_listeners?graceful").send(leaving.admin);
+    assert_eq!(drain.status, 200, "{}", drain.text());
+    redis.freeze();
+    let trace_id = stream.trace_id();
+    drop(stream);
+    let wanted = charged(&leaving, &trace_id);
+    std::thread::sleep(Duration::from_millis(500));
+    redis.thaw();
+    await_true("the charge", || tokens(&other, key) == Some((wanted, 0)));
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn an_envoy_that_is_killed_leaves_its_reservations_until_they_expire() {
+    let redis = Redis::start();
+    let document = format!("{}resilience: {{request_timeout: 1s}}\n", policy("deny", "5s"));
+    let start = || Gateway::start_over(&document, &[], |_| vec![("redis", cluster("redis", redis.bridge, ""))]);
+    let (killed, other) = (start(), start());
+    let key = "sk-short0";
+    let stream = open(&killed, key);
+    assert_eq!(stream.status, 200);
+    let [envoy] = killed.process.children()[..] else { panic!("one Envoy") };
+    let kill = std::process::Command::new("kill").args(["-s", "KILL", &envoy.to_string()]).status();
+    assert!(kill.is_ok_and(|status| status.success()));
+    let since = Instant::now();
+    await_true("it to be gone", || !killed.process.is_running());
+    drop((stream, killed));
+    // What it had reserved stays so, for whoever asks: nothing is overshot.
+    other.chat(key, &with_usage(10)).assert_refusal(429, "rate_limit_exceeded");
+    // A minute after the request's timeout at the least, and at most a minute later, it is free.
+    let again = loop {
+        let answer = other.chat(key, &with_usage(10));
+        if answer.status == 200 {
+            break since.elapsed();
+        }
+        assert!(since.elapsed() < Duration::from_secs(125), "{answer:?}");
+        std::thread::sleep(Duration::from_secs(1));
+    };
+    assert!(again >= Duration::from_secs(58), "{again:?}");
+    await_true("nothing but the last one to be charged", || tokens(&other, key) == Some((10, 0)));
+}

@@ -355,6 +355,8 @@ impl HttpContext for Gateway {
             match name {
                 b":status" => head.status = std::str::from_utf8(value).ok().and_then(|s| s.parse().ok()).unwrap_or(502),
                 b"content-type" => head.content_type = value,
+                b"content-length" => head.content_length = std::str::from_utf8(value).ok().and_then(|n| n.parse().ok()),
+                b"retry-after" => head.retry_after = value,
                 b"content-encoding" => head.is_encoded = !value.eq_ignore_ascii_case(b"identity"),
                 b"x-pointsman-model" => head.model = value,
                 b"x-pointsman-attempts" => head.attempts = value,
@@ -415,9 +417,11 @@ impl HttpContext for Gateway {
             }
             Phase::Hold if end_of_stream => self.whole_response(),
             Phase::Hold if size > HOLD_LIMIT => {
-                let so_far = host::buffer(BufferType::HttpResponseBody, 0, size);
-                set_response_headers(&self.exchange.release(&self.shared.policy));
-                self.phase = Phase::Released(so_far);
+                match self.exchange.release(&self.shared.policy) {
+                    Ok(headers) => set_response_headers(&headers),
+                    Err(reply) => return self.answer(&reply),
+                }
+                self.phase = Phase::Released(host::buffer(BufferType::HttpResponseBody, 0, size));
                 Action::Continue
             }
             Phase::Hold => Action::Pause,
@@ -445,9 +449,15 @@ impl HttpContext for Gateway {
             Phase::Hold => return self.whole_response(),
             Phase::Released(copy) => self.exchange.passed_body(copy),
             Phase::Counted(bytes) => self.exchange.whole_uncopied(*bytes, true),
-            // Trailers after a stream: its last chunk has come. What was still held cannot be sent any more.
+            // Its last chunk has gone. What it lacks to be whole, or to say that it is not, cannot be sent any more.
             Phase::Stream => {
-                self.exchange.stream_chunk(&[], true, host::now_ms);
+                if self.exchange.ends_short(host::now_ms) {
+                    self.keep();
+                    self.phase = Phase::Pass;
+                    host::reset_response();
+                    // Envoy must not go on with a stream that is no more.
+                    return Action::Pause;
+                }
             }
             Phase::Request | Phase::Waiting | Phase::InLine | Phase::Sent | Phase::Pass => return Action::Continue,
         }

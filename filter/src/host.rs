@@ -38,6 +38,7 @@ unsafe extern "C" {
         grpc_status: i32,
     ) -> u32;
     fn proxy_continue_stream(stream: StreamType) -> u32;
+    fn proxy_close_stream(stream: StreamType) -> u32;
     fn proxy_get_shared_data(key: *const u8, key_len: usize, data: *mut *mut u8, len: *mut usize, cas: *mut u32)
     -> u32;
     fn proxy_set_shared_data(key: *const u8, key_len: usize, value: *const u8, value_len: usize, cas: u32) -> u32;
@@ -179,6 +180,11 @@ pub fn set_tick(ms: u64) {
 /// Makes another context the one that what follows is done for; `false` if it is no more.
 pub fn set_context(id: u32) -> bool {
     hostcalls::set_effective_context(id).is_ok()
+}
+
+/// Breaks the response off, so that its receiver cannot take what it has for the whole.
+pub fn reset_response() {
+    unsafe { proxy_close_stream(StreamType::HttpResponse) };
 }
 
 /// Lets a request that was held go on.

@@ -21,6 +21,8 @@ const ATTEMPT_COUNT: &str = "upstream\0request_attempt_count";
 #[derive(Default)]
 pub struct ModelStage {
     fails_at_end: bool,
+    /// Whether the caller wants a stream.
+    stream: bool,
     request: RequestBody,
     response: ResponseBody,
     /// Place in the plan, model and number of the attempt.
@@ -96,7 +98,9 @@ impl ModelStage {
         let map = MapType::HttpResponseHeaders;
         host::set_header(map, ":status", &failure.status.to_string());
         host::set_header(map, "content-type", "application/json");
-        for name in [&b"content-length"[..], b"content-encoding", b"retry-after"] {
+        // Nothing of the body goes on, so nobody need wait for the end of it.
+        host::set_header(map, "content-length", "0");
+        for name in [&b"content-encoding"[..], b"retry-after"] {
             host::remove_header(map, name);
         }
         self.response = ResponseBody::Drop;
@@ -173,6 +177,7 @@ impl HttpContext for ModelStage {
             moves_on: next.provider != attempt.provider,
         });
 
+        self.stream = plan.stream;
         let map = MapType::HttpRequestHeaders;
         host::set_header(map, ":path", attempt.path);
         host::set_header(map, "content-length", &plan.content_length(attempt).to_string());
@@ -223,7 +228,7 @@ impl HttpContext for ModelStage {
         // the provider sent under these names is overwritten.
         host::set_header(map, "x-pointsman-model", model);
         host::set_header(map, "x-pointsman-attempts", &count.to_string());
-        match attempt::head(status, content_type, is_encoded, end_of_stream) {
+        match attempt::head(self.stream, status, content_type, is_encoded, end_of_stream) {
             OnHead::Pass => {
                 self.failed(status_reason(status));
                 if self.next.as_ref().is_some_and(|next| !next.waits(status, retry_after)) {

@@ -103,7 +103,8 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
 }
 
 /// What Envoy says by itself where the module cannot speak any more: an answer that is held breaks off, or a request is
-/// not one. The module's own replies have none of these flags.
+/// not one. The module's own replies have none of these flags; one that it gives in place of the last of several failed
+/// answers has URX.
 fn local_replies() -> Value {
     let told = |flags: &[&str], code: &str, message: &str| {
         let error = json!({"error": {"message": message, "type": "server_error", "param": null, "code": code}});
@@ -123,7 +124,7 @@ fn local_replies() -> Value {
     let mut broken = told(&broken, "provider_unreachable", "The model's provider is not available. Try again later.");
     broken["headers_to_add"] = attempted;
     broken["status_code"] = 503.into();
-    let other = ["LH", "UH", "UF", "UO", "NR", "NC", "DT", "DPE", "SI", "OM", "URX", "UMSDR"];
+    let other = ["LH", "UH", "UF", "UO", "NR", "NC", "DT", "DPE", "SI", "OM", "UMSDR"];
     json!({"mappers": [timeout, broken, told(&other, "gateway_error", "The request could not be served.")]})
 }
 

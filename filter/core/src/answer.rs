@@ -73,7 +73,8 @@ impl Answer {
     /// Whether the answer broke off, so that only Envoy knows why.
     pub fn is_cut_off(&self) -> bool {
         match self {
-            Self::None => true,
+            // A failure has its code once the caller has been told of it.
+            Self::None | Self::Failed { code: None, .. } => true,
             Self::Own { .. } | Self::Failed { .. } => false,
             Self::Whole { complete, .. } => !complete,
             Self::Stream(stream) => !stream.ended && stream.error.is_none(),
@@ -86,7 +87,9 @@ impl Answer {
             Self::Stream(stream) => stream.error = Some(why),
             Self::Whole { text, error, .. } if !text.is_empty() => *error = Some(why),
             // It was held, so the caller has Envoy's own reply instead.
-            Self::Whole { .. } | Self::None => *self = Self::Failed { status, code: Some(why) },
+            Self::Whole { .. } | Self::None | Self::Failed { code: None, .. } => {
+                *self = Self::Failed { status, code: Some(why) };
+            }
             Self::Own { .. } | Self::Failed { .. } => {}
         }
     }
@@ -114,7 +117,8 @@ impl Answer {
     pub fn error_code(&self) -> Option<&'static str> {
         match self {
             Self::None => Some("no_response"),
-            Self::Own { code, .. } | Self::Failed { code, .. } => *code,
+            Self::Own { code, .. } => *code,
+            Self::Failed { code, .. } => code.or(Some("provider_error")),
             Self::Whole { complete, error, .. } => error.or((!complete).then_some("invalid_response")),
             Self::Stream(stream) => match stream.error {
                 Some(error) => Some(error),
@@ -178,6 +182,13 @@ impl Answer {
             *text = Running::default();
             text.push_unseen(bytes);
             *complete |= is_whole;
+        }
+    }
+
+    /// The end of the stream did not reach the caller.
+    pub fn truncated(&mut self) {
+        if let Self::Stream(stream) = self {
+            stream.error.get_or_insert("stream_truncated");
         }
     }
 
@@ -419,6 +430,15 @@ mod tests {
         let mut answer = Answer::whole(200);
         answer.whole_body(br#"{"choices":[{"message":{"content":"eight by"}}],"usage":{}}"#).unwrap();
         assert_eq!(answer.usage(40), Some((Usage { input: 10, cached_input: 0, output: 3 }, true)));
+    }
+
+    #[test]
+    fn a_stream_whose_end_could_not_be_sent_is_no_success() {
+        let mut answer = Answer::stream(200, false, None);
+        assert_eq!(answer.stream_chunk(STREAM.as_bytes(), true, || 1), None);
+        assert_eq!(answer.error_code(), None);
+        answer.truncated();
+        assert_eq!(answer.error_code(), Some("stream_truncated"));
     }
 
     #[test]

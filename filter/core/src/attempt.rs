@@ -37,8 +37,8 @@ const fn failure(code: &'static str) -> Failure {
     Failure { status: 502, code }
 }
 
-/// Judges the response headers.
-pub fn head(status: u16, content_type: &[u8], is_encoded: bool, end_of_stream: bool) -> OnHead {
+/// Judges the response headers. `stream`: whether a stream was asked for.
+pub fn head(stream: bool, status: u16, content_type: &[u8], is_encoded: bool, end_of_stream: bool) -> OnHead {
     if !(200..300).contains(&status) {
         return OnHead::Pass;
     }
@@ -48,9 +48,9 @@ pub fn head(status: u16, content_type: &[u8], is_encoded: bool, end_of_stream: b
     } else if is_encoded {
         // It was not asked for, and could not be metered.
         OnHead::Fail(failure("encoded_body"))
-    } else if is(b"text/event-stream") {
+    } else if stream && is(b"text/event-stream") {
         OnHead::HoldEvent
-    } else if is(b"application/json") {
+    } else if !stream && is(b"application/json") {
         OnHead::HoldWhole
     } else {
         OnHead::Fail(failure("wrong_content_type"))
@@ -82,7 +82,8 @@ fn judge(data: &[u8]) -> Result<(), Failure> {
         Ok(completion) if completion.is_error => {
             Err(Failure { status: error_status(data).unwrap_or(502), code: "error_event" })
         }
-        Ok(_) => Ok(()),
+        Ok(completion) if completion.has_choices || completion.usage.is_some() => Ok(()),
+        Ok(_) => Err(failure("not_a_chunk")),
     }
 }
 
@@ -103,7 +104,7 @@ pub fn completion(body: &[u8], read: Result<Completion, InvalidJson>) -> Result<
         Ok(completion) if completion.is_error => {
             Err(Failure { status: error_status(body).unwrap_or(502), code: "error_body" })
         }
-        Ok(completion) if completion.has_choices => Ok(completion),
+        Ok(completion) if completion.has_choices && !completion.choices_empty => Ok(completion),
         Ok(_) => Err(failure("not_a_completion")),
         Err(_) => Err(failure("malformed_body")),
     }
@@ -134,13 +135,24 @@ mod tests {
 
     #[test]
     fn a_status_that_tells_passes_and_a_200_must_prove_itself() {
-        assert_eq!(head(503, b"text/html", false, true), OnHead::Pass);
-        assert_eq!(head(200, b"text/event-stream; charset=utf-8", false, false), OnHead::HoldEvent);
-        assert_eq!(head(200, b"Application/JSON", false, false), OnHead::HoldWhole);
-        assert_eq!(head(200, b"application/json", false, true), OnHead::Fail(failure("empty_body")));
-        assert_eq!(head(200, b"application/json", true, false), OnHead::Fail(failure("encoded_body")));
-        assert_eq!(head(200, b"text/html", false, false), OnHead::Fail(failure("wrong_content_type")));
-        assert_eq!(head(200, b"", false, false), OnHead::Fail(failure("wrong_content_type")));
+        for stream in [false, true] {
+            assert_eq!(head(stream, 503, b"text/html", false, true), OnHead::Pass);
+            let failed = |content_type, is_encoded, end| match head(stream, 200, content_type, is_encoded, end) {
+                OnHead::Fail(failure) => failure.code,
+                other => panic!("{other:?}"),
+            };
+            let (wanted, other) = match stream {
+                true => (&b"text/event-stream"[..], &b"application/json"[..]),
+                false => (&b"application/json"[..], &b"text/event-stream"[..]),
+            };
+            assert_eq!(failed(wanted, false, true), "empty_body");
+            assert_eq!(failed(wanted, true, false), "encoded_body");
+            for no in [other, b"text/html", b""] {
+                assert_eq!(failed(no, false, false), "wrong_content_type");
+            }
+        }
+        assert_eq!(head(true, 200, b"text/event-stream; charset=utf-8", false, false), OnHead::HoldEvent);
+        assert_eq!(head(false, 200, b"Application/JSON", false, false), OnHead::HoldWhole);
     }
 
     #[test]
@@ -153,6 +165,11 @@ mod tests {
         assert_eq!(first_event(b"", true), Some(Err(failure("no_first_event"))));
         assert_eq!(first_event(b"data: [DONE]\n\n", false), Some(Err(failure("empty_stream"))));
         assert_eq!(first_event(b"data: {oops\n\n", false), Some(Err(failure("malformed_event"))));
+        for no_chunk in [&b"data: {}\n\n"[..], b"data: {\"detail\":\"dead\"}\n\n"] {
+            assert_eq!(first_event(no_chunk, false), Some(Err(failure("not_a_chunk"))));
+        }
+        // Azure's first chunk says only what its filter made of the prompt.
+        assert_eq!(first_event(b"data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n", false), Some(Ok(())));
         let error = |status| Some(Err(Failure { status, code: "error_event" }));
         assert_eq!(first_event(b"data: {\"error\":{\"message\":\"x\"}}\n\n", false), error(502));
         assert_eq!(first_event(b"data: {\"error\":{\"code\":429}}\n\n", false), error(429));
@@ -161,7 +178,8 @@ mod tests {
 
     #[test]
     fn a_whole_body_must_be_a_completion() {
-        assert_eq!(whole(b"{\"choices\":[]}"), Ok(()));
+        assert_eq!(whole(b"{\"choices\":[{}]}"), Ok(()));
+        assert_eq!(whole(b"{\"choices\":[]}"), Err(failure("not_a_completion")));
         assert_eq!(whole(b"{\"choices\":[]"), Err(failure("malformed_body")));
         assert_eq!(whole(b"{}"), Err(failure("not_a_completion")));
         assert_eq!(whole(b""), Err(failure("malformed_body")));

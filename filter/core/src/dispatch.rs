@@ -7,7 +7,7 @@ use crate::canonical::Canonical;
 use crate::policy::{ModelId, Policy, Provider};
 use crate::resilience::Retries;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Filter state (`wasm.NAME`) with the record of the plan: gateway stage to model stage.
 pub const STATE_DISPATCH: &str = "pointsman_dispatch";
@@ -70,6 +70,8 @@ pub struct Attempt<'a> {
 /// The record, decoded.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Dispatch<'a> {
+    /// Whether the caller wants a stream.
+    pub stream: bool,
     /// Length of the body after its head, in bytes.
     pub rest_len: usize,
     /// When Envoy makes another attempt.
@@ -78,10 +80,10 @@ pub struct Dispatch<'a> {
     pub attempts: Vec<Attempt<'a>>,
 }
 
-/// The record of a plan.
-pub fn encode(policy: &Policy, models: &[ModelId], canonical: &Canonical, retries: &Retries) -> Vec<u8> {
+/// The record of a plan. `stream`: whether the caller wants a stream.
+pub fn encode(policy: &Policy, models: &[ModelId], canonical: &Canonical, retries: &Retries, stream: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
-    out.extend([VERSION, models.len().min(255) as u8]);
+    out.extend([VERSION, models.len().min(255) as u8, u8::from(stream)]);
     out.extend((canonical.rest_len() as u32).to_le_bytes());
     out.extend(retries.until_ms.to_le_bytes());
     put(&mut out, &[retries.on_status.as_bytes()]);
@@ -110,6 +112,7 @@ pub fn decode(bytes: &[u8]) -> Option<Dispatch<'_>> {
     if version != VERSION || count == 0 {
         return None;
     }
+    let stream = take_flag(&mut rest)?;
     let rest_len = take_u32(&mut rest)?;
     let (until_ms, after) = rest.split_first_chunk::<8>()?;
     rest = after;
@@ -125,7 +128,7 @@ pub fn decode(bytes: &[u8]) -> Option<Dispatch<'_>> {
             head: take(&mut rest)?,
         });
     }
-    rest.is_empty().then_some(Dispatch { rest_len, retries, attempts })
+    rest.is_empty().then_some(Dispatch { stream, rest_len, retries, attempts })
 }
 
 fn take_u32(rest: &mut &[u8]) -> Option<usize> {
@@ -230,7 +233,7 @@ mod tests {
                 head: b"{",
             })
             .collect();
-        Dispatch { rest_len: 10, retries: Retries { on_status: "", until_ms: 0 }, attempts }
+        Dispatch { stream: false, rest_len: 10, retries: Retries { on_status: "", until_ms: 0 }, attempts }
     }
 
     #[test]
@@ -270,13 +273,13 @@ mod tests {
     #[test]
     fn damaged_records_are_refused() {
         assert!(decode(b"").is_none());
-        let whole = [&[VERSION, 1][..], &[0; 4 + 8 + 4], &[0; 4 * 4], &[0], &[0; 4]].concat();
+        let whole = [&[VERSION, 1][..], &[0; 1 + 4 + 8 + 4], &[0; 4 * 4], &[0], &[0; 4]].concat();
         assert!(decode(&whole).is_some());
         for end in 0..whole.len() {
             assert!(decode(&whole[..end]).is_none(), "{end}");
         }
         assert!(decode(&[&whole[..], &[0]].concat()).is_none());
-        for (at, byte) in [(0, 9), (1, 0), (1, 2), (14, 255)] {
+        for (at, byte) in [(0, 9), (1, 0), (1, 2), (15, 255)] {
             let mut damaged = whole.clone();
             damaged[at] = byte;
             assert!(decode(&damaged).is_none(), "{at}");

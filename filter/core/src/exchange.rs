@@ -229,7 +229,13 @@ impl Exchange {
             }
             None => (
                 dispatch::plan_cluster(plan.models.iter().map(|id| &*policy.provider_of(*id).name)),
-                Some(dispatch::encode(policy, &plan.models, &canonical, &resilience.retries(deadline_ms, now_ms))),
+                Some(dispatch::encode(
+                    policy,
+                    &plan.models,
+                    &canonical,
+                    &resilience.retries(deadline_ms, now_ms),
+                    request.stream,
+                )),
             ),
         };
         if !self.is_json {

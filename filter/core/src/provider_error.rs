@@ -117,6 +117,11 @@ pub fn words(status: u16, cause: Option<&'static str>, body: &[u8]) -> Words {
     }
 }
 
+/// Whether the caller is told what the provider says of a failure, because it can mend it.
+pub fn is_quoted(status: u16) -> bool {
+    matches!(status, 400 | 404 | 405 | 413 | 415 | 422)
+}
+
 fn by_status(status: u16, body: &[u8]) -> Words {
     let server = |status, code, message: &str| Words {
         status,
@@ -126,7 +131,7 @@ fn by_status(status: u16, body: &[u8]) -> Words {
         message: message.to_owned(),
     };
     match status {
-        400 | 404 | 405 | 413 | 415 | 422 => {
+        _ if is_quoted(status) => {
             let told = read(body);
             Words {
                 status,

@@ -56,6 +56,8 @@ pub struct Behavior {
     pub crlf: bool,
     /// Add comments, `event:` and `id:` lines to the SSE stream.
     pub comments: bool,
+    /// Send trailers after a stream (HTTP/2).
+    pub trailers: bool,
 }
 
 /// What an answer repeats of its request.

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::Stream;
 use hyper::body::{Body, Frame, SizeHint};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::record::Exchange;
 
@@ -20,7 +21,12 @@ pub enum SimBody {
         exchange: Option<Exchange>,
     },
     /// Piece by piece.
-    Played(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+    Played {
+        /// What is left to send.
+        pieces: Pin<Box<dyn Stream<Item = Bytes> + Send>>,
+        /// Sent after it; HTTP/1.1 has none here.
+        trailers: Option<HeaderMap>,
+    },
 }
 
 impl SimBody {
@@ -33,6 +39,13 @@ impl SimBody {
             exchange.finish();
         }
         Self::Whole { rest, exchange }
+    }
+
+    /// A body that a player plays, and trailers after it if they are wanted.
+    pub fn played(pieces: impl Stream<Item = Bytes> + Send + 'static, trailers: bool) -> Self {
+        let name = HeaderName::from_static("x-simulator-trailer");
+        let trailers = trailers.then(|| HeaderMap::from_iter([(name, HeaderValue::from_static("end"))]));
+        Self::Played { pieces: Box::pin(pieces), trailers }
     }
 }
 
@@ -49,9 +62,10 @@ impl Body for SimBody {
                 }
                 Poll::Ready(rest.map(|bytes| Ok(Frame::data(bytes))))
             }
-            Self::Played(pieces) => {
-                pieces.as_mut().poll_next(cx).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
-            }
+            Self::Played { pieces, trailers } => pieces.as_mut().poll_next(cx).map(|piece| match piece {
+                Some(bytes) => Some(Ok(Frame::data(bytes))),
+                None => trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
+            }),
         }
     }
 
@@ -62,7 +76,7 @@ impl Body for SimBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole { rest, .. } => SizeHint::with_exact(rest.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Played(_) => SizeHint::default(),
+            Self::Played { .. } => SizeHint::default(),
         }
     }
 }

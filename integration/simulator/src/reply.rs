@@ -99,7 +99,7 @@ pub async fn reply(
                 gzip: behavior.gzip,
                 split: behavior.split,
             };
-            let body = SimBody::Played(Box::pin(player::play(score, Arc::clone(line), exchange)));
+            let body = SimBody::played(player::play(score, Arc::clone(line), exchange), behavior.trailers);
             respond(status, EVENT_STREAM, body)
         }
     };
@@ -214,7 +214,7 @@ fn document(
         gzip: false,
         split: behavior.split,
     };
-    let body = SimBody::Played(Box::pin(player::play(score, Arc::clone(line), exchange)));
+    let body = SimBody::played(player::play(score, Arc::clone(line), exchange), behavior.trailers);
     let mut response = respond(StatusCode::OK, content_type, body);
     if !is_stream {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));

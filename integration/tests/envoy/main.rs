@@ -12,6 +12,7 @@ mod cache_key;
 mod clients;
 mod demo;
 mod endpoints;
+mod failed_answers;
 mod fallback;
 mod faults;
 mod health;

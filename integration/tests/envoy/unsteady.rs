@@ -22,6 +22,9 @@ pub static MORTAL: LazyLock<SocketAddr> = LazyLock::new(|| {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free address")
 });
 
+/// Options of a cluster that is spoken to over HTTP/2.
+const HTTP2: &str = "typed_extension_protocol_options:\n  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:\n    \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n    explicit_http_config: {http2_protocol_options: {}}\n";
+
 /// The gateway with [`POLICY`] that these tests share.
 pub fn gateway() -> Shared {
     static GATEWAY: LazyLock<Gateway> = LazyLock::new(|| {
@@ -35,6 +38,7 @@ pub fn gateway() -> Shared {
                 ("mortal", cluster("mortal", *MORTAL, "")),
                 ("limited", cluster("limited", LIMITED.address("vllm"), "")),
                 ("narrow", cluster("narrow", simulator.address("ollama"), one)),
+                ("h2", cluster("h2", azure, HTTP2)),
                 ("checked", cluster("checked", azure, &format!("{health}{no_panic}"))),
                 ("judged", cluster("judged", azure, &format!("{outliers}{no_panic}"))),
             ]

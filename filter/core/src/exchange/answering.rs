@@ -2,7 +2,7 @@
 
 use super::{Exchange, OnResponseHead, ResponseHead, Routed, Served, Whole};
 use crate::answer::Answer;
-use crate::attempt::{self, OnHead};
+use crate::attempt::{self, HOLD_LIMIT, OnHead};
 use crate::policy::Policy;
 use crate::provider_error;
 use crate::quota::estimate::Running;
@@ -22,7 +22,7 @@ impl Exchange {
             (Some(model), Some(attempts)) => Some(Served { model, attempts, told: true }),
             _ => routed.last_attempt(head.last_attempt),
         };
-        let judged = attempt::head(head.status, head.content_type, head.is_encoded, head.end_of_stream);
+        let judged = attempt::head(routed.stream, head.status, head.content_type, head.is_encoded, head.end_of_stream);
         let status = match judged {
             OnHead::HoldEvent => {
                 let hide_usage = routed.hide_usage;
@@ -43,16 +43,30 @@ impl Exchange {
             _ => Some(provider_error::status_reason(head.status)),
         };
         self.answer = Answer::failed(status, cause);
-        if head.end_of_stream {
-            // The answer that replaces this one has none of its headers.
-            if let Some(served) = self.routed.as_mut().and_then(|routed| routed.served.as_mut()) {
-                served.told = false;
-            }
-            let Whole { headers, replace } = self.whole_body(policy, b"");
-            let (status, body) = replace.unwrap_or((502, Vec::new()));
-            return OnResponseHead::Replace(Reply { status, headers, body, code: None });
+        // Envoy's own answer is whole at once; of a provider's nothing is waited for that need not be.
+        let is_envoys = !matches!(head.details, "" | "via_upstream");
+        let is_short = head.content_length.is_some_and(|length| (1..=HOLD_LIMIT as u64).contains(&length));
+        let must_wait = is_envoys || is_short || provider_error::is_quoted(status) && head.content_length != Some(0);
+        if !head.end_of_stream && must_wait {
+            return OnResponseHead::Hold;
         }
-        OnResponseHead::Hold
+        let mut reply = self.failed_reply(policy);
+        let is_told = reply.headers.iter().any(|(name, _)| *name == "retry-after");
+        if let Some(wait) = std::str::from_utf8(head.retry_after).ok().filter(|wait| !wait.is_empty() && !is_told) {
+            reply.headers.push(("retry-after", wait.to_owned()));
+        }
+        OnResponseHead::Replace(reply)
+    }
+
+    /// What is answered in place of a failed answer whose body is not waited for.
+    fn failed_reply(&mut self, policy: &Policy) -> Reply {
+        // It has none of the headers of the one it replaces.
+        if let Some(served) = self.routed.as_mut().and_then(|routed| routed.served.as_mut()) {
+            served.told = false;
+        }
+        let Whole { headers, replace } = self.whole_body(policy, b"");
+        let (status, body) = replace.unwrap_or((502, Vec::new()));
+        Reply { status, headers, body, code: None }
     }
 
     /// Whether the request went without a model stage, which would have left word of its attempts.
@@ -70,6 +84,16 @@ impl Exchange {
     pub fn stream_chunk(&mut self, chunk: &[u8], end_of_stream: bool, now_ms: impl Fn() -> u64) -> Option<Vec<u8>> {
         let started_ms = self.started_ms;
         self.answer.stream_chunk(chunk, end_of_stream, || now_ms().saturating_sub(started_ms))
+    }
+
+    /// A stream has ended after its last chunk had gone on; whether the caller lacks something: the rest of an event, or
+    /// word of an error.
+    pub fn ends_short(&mut self, now_ms: impl Fn() -> u64) -> bool {
+        let is_short = self.stream_chunk(&[], true, now_ms).is_some_and(|unsent| !unsent.is_empty());
+        if is_short {
+            self.answer.truncated();
+        }
+        is_short
     }
 
     /// The whole body of a held response has come.
@@ -126,9 +150,13 @@ impl Exchange {
         self.answer.whole_uncopied(bytes, is_whole);
     }
 
-    /// A held response has become too long to hold: send its headers, and then give its whole body to [`Exchange::passed_body`].
-    pub fn release(&mut self, policy: &Policy) -> Vec<(&'static str, String)> {
-        self.response_headers(policy)
+    /// A held response has become too long to hold. `Ok`: send its headers with these set, and then give its whole body to
+    /// [`Exchange::passed_body`]. `Err`: answer this instead, since nothing of a failed one goes to the caller as it came.
+    pub fn release(&mut self, policy: &Policy) -> Result<Vec<(&'static str, String)>, Reply> {
+        match self.answer {
+            Answer::Failed { .. } => Err(self.failed_reply(policy)),
+            _ => Ok(self.response_headers(policy)),
+        }
     }
 
     pub(super) fn served_price<'p>(&self, policy: &'p Policy) -> Option<&'p crate::price::Price> {

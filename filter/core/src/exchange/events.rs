@@ -67,6 +67,10 @@ pub struct ResponseHead<'a> {
     pub last_attempt: Option<(usize, u32)>,
     /// Whether it has a `content-encoding`.
     pub is_encoded: bool,
+    /// `content-length`; `None` where there is none.
+    pub content_length: Option<u64>,
+    /// `retry-after`; empty where there is none.
+    pub retry_after: &'a [u8],
     /// Whether the response has no body.
     pub end_of_stream: bool,
     /// Envoy's `response.code_details`, which say why Envoy answered itself; needed only where the status is no success.

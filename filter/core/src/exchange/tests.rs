@@ -210,8 +210,16 @@ fn a_caller_that_does_not_wait_is_charged_for_its_prompt_and_no_provider_is_blam
 fn a_failure_costs_nothing_and_tells_nothing_of_the_provider() {
     let policy = fixture::policy();
     let (mut exchange, _) = sent(&policy, r#"{"messages":[{"role":"user","content":"x"}]}"#);
-    let head = ResponseHead { status: 401, model: b"big", attempts: b"2", ..Default::default() };
-    assert!(matches!(exchange.response_head(&policy, &head), OnResponseHead::Hold));
+    // Of one whose body is short the end is waited for, so that the connection to the provider can be used again.
+    let known = ResponseHead {
+        status: 401,
+        model: b"big",
+        attempts: b"2",
+        content_length: Some(48),
+        details: "via_upstream",
+        ..Default::default()
+    };
+    assert!(matches!(exchange.response_head(&policy, &known), OnResponseHead::Hold));
     let whole = exchange.whole_body(&policy, br#"{"error":{"message":"Incorrect API key sk-abc"}}"#);
     let (status, body) = whole.replace.unwrap();
     assert_eq!(status, 502);
@@ -219,6 +227,54 @@ fn a_failure_costs_nothing_and_tells_nothing_of_the_provider() {
     let line = audit(&exchange, &policy, &[]);
     assert_eq!((&line["status"], &line["estimated_cost_usd"]), (&502.into(), &Value::Null));
     assert_eq!(line["error_code"], "provider_refused_gateway");
+}
+
+#[test]
+fn of_a_failure_no_more_is_waited_for_than_its_words_need() {
+    let policy = fixture::policy();
+    let judged = |status, content_length, retry_after| {
+        let (mut exchange, _) = sent(&policy, r#"{"model":"big","messages":[{"role":"user","content":"x"}]}"#);
+        let head = ResponseHead {
+            status,
+            content_type: b"text/html",
+            content_length,
+            retry_after,
+            details: if status < 300 { "" } else { "via_upstream" },
+            ..Default::default()
+        };
+        let verdict = exchange.response_head(&policy, &head);
+        (exchange, verdict)
+    };
+    for (status, length, code) in [
+        (500, None, "provider_error"),
+        (401, None, "provider_refused_gateway"),
+        (503, Some(1 << 30), "provider_unavailable"),
+        (200, None, "provider_error"),
+        (400, Some(0), "provider_rejected_request"),
+    ] {
+        let (exchange, verdict) = judged(status, length, b"");
+        assert!(matches!(verdict, OnResponseHead::Replace(_)), "{status}: {verdict:?}");
+        assert_eq!(audit(&exchange, &policy, &[])["error_code"], code);
+    }
+    let OnResponseHead::Replace(reply) = judged(429, None, b"7").1 else { panic!("is answered at once") };
+    assert!(reply.status == 429 && reply.headers.contains(&("retry-after", "7".to_owned())), "{reply:?}");
+    // What the caller can mend is quoted, if it comes, and if it is no longer than it may be.
+    for (bytes, status) in [(1, 400), (1 << 30, 400), (1 << 30, 413)] {
+        let (mut exchange, verdict) = judged(status, Some(bytes).filter(|n| *n > 1), b"");
+        assert!(matches!(verdict, OnResponseHead::Hold), "{verdict:?}");
+        let reply = exchange.release(&policy).expect_err("is not passed on");
+        assert_eq!(
+            (reply.status, audit(&exchange, &policy, &[])["status"].as_u64()),
+            (status, Some(u64::from(status)))
+        );
+    }
+    // One that breaks off before the caller has been told of it is what the caller is told instead.
+    let (mut broken, _) = judged(500, Some(500), b"");
+    assert!(broken.is_cut_off());
+    broken.cut_off("upstream_reset_after_response_started{connection_termination}", 503, None);
+    let line = audit(&broken, &policy, &[]);
+    assert_eq!((&line["status"], &line["error_code"]), (&503.into(), &"stream_reset".into()));
+    assert_eq!(line["failed_attempts"], serde_json::json!([{"model": "big", "reason": "status_500"}]));
 }
 
 #[test]

@@ -117,6 +117,7 @@ fn answered(policy: &Policy, world: &mut World, exchange: &mut Exchange, status:
         content_type: b"application/json",
         model: b"big",
         attempts: b"1",
+        content_length: Some(body.len() as u64),
         ..ResponseHead::default()
     };
     exchange.response_head(policy, &head);

@@ -1,0 +1,100 @@
+//! A provider's failure is told in the gateway's words, and soon, whatever length and shape it comes in.
+
+use crate::unsteady::{call, gateway, is_served, request, script};
+use pointsman_integration::response::Response;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// Words that no caller may see.
+const INTERNALS: &str = "key sk-proj-secret of org-AbC at gpu-7.cluster.local";
+
+fn ask(model: &str, behavior: &Value, stream: bool) -> (Response, Duration) {
+    let start = Instant::now();
+    let answer = gateway().send(call(&request(model, &script(behavior), stream)));
+    (answer, start.elapsed())
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn an_error_too_long_to_hold_is_told_in_our_words_all_the_same() {
+    let long = format!("{INTERNALS}{}", "x".repeat(700_000));
+    for (status, content_type, told, code) in [
+        (401, "text/html", 502, "provider_refused_gateway"),
+        (500, "text/html", 502, "provider_error"),
+        (400, "application/json", 400, "provider_rejected_request"),
+    ] {
+        // A direct request, a plan of one model, and one whose fallback fails as well.
+        for (model, stream) in [("first", false), ("first", true), ("again", false), ("again", true)] {
+            let body = format!("[[{model}-{stream}-{status}]]");
+            let when = json!({"body_contains": body});
+            let respond = json!({"status": status, "content_type": content_type, "body": long});
+            gateway().simulator.add_rule(&json!({"when": when, "respond": respond}));
+            let answer = gateway().send(call(&request(model, &body, stream)));
+            answer.assert_refusal(told, code);
+            assert!(!answer.text().contains("sk-proj") && answer.body.len() < 1000, "{}", answer.text());
+            let audit = gateway().audit(answer.trace_id());
+            assert_eq!((&audit["status"], &audit["error_code"]), (&json!(told), &json!(code)), "{audit}");
+            assert_eq!(audit["estimated_cost_usd"], Value::Null, "{audit}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn an_error_whose_end_does_not_come_is_not_waited_for() {
+    let error = json!({"error": {"message": INTERNALS, "code": 500}});
+    let (answer, took) =
+        ask("first", &json!({"fault": {"error_event": {"after_chunks": 0, "json": error}}, "chunk_ms": 60_000}), true);
+    answer.assert_refusal(502, "provider_error");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    // One that breaks off is told as what it is.
+    for (model, stream) in [("first", false), ("first", true), ("again", true)] {
+        let broken = json!({"status": 500, "content": "x", "fault": {"reset_mid_stream": {"after_chunks": 0}}});
+        let (answer, _) = ask(model, &broken, stream);
+        assert!((500..=504).contains(&answer.status), "{answer:?}");
+        let audit = gateway().audit(answer.trace_id());
+        assert_eq!(audit["status"], answer.status, "{audit}");
+        assert!(audit["error_code"].is_string() && audit["failed_attempts"] != json!([]), "{audit}");
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn what_was_not_asked_for_is_no_answer() {
+    let chunk = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\ndata: [DONE]\n\n";
+    let whole = "{\"choices\":[{\"message\":{\"content\":\"x\"}}]}";
+    let event_stream = |body: &str| json!({"status": 200, "content_type": "text/event-stream", "body": body});
+    let document = |body: &str| json!({"status": 200, "content_type": "application/json", "body": body});
+    for (name, behavior, stream, reason) in [
+        ("stream-for-document", event_stream(chunk), false, "wrong_content_type"),
+        ("document-for-stream", document(whole), true, "wrong_content_type"),
+        ("no-chunk", event_stream("data: {\"detail\":\"engine is dead\"}\n\ndata: [DONE]\n\n"), true, "not_a_chunk"),
+        ("empty-object", event_stream("data: {}\n\ndata: [DONE]\n\n"), true, "not_a_chunk"),
+        ("no-choice", document("{\"choices\":[]}"), false, "not_a_completion"),
+    ] {
+        let when = json!({"listener": 2, "body_contains": name});
+        gateway().simulator.add_rule(&json!({"when": when, "respond": behavior}));
+        let served = gateway().send(call(&request("failing", name, stream)));
+        assert!(is_served(&served, stream), "{name}: {served:?}");
+        assert_eq!(served.header("x-pointsman-model"), Some("local"));
+        let audit = gateway().audit(served.trace_id());
+        assert_eq!(audit["failed_attempts"], json!([{"model": "first", "reason": reason}]), "{audit}");
+        let alone = gateway().send(call(&request("first", name, stream)));
+        alone.assert_refusal(502, "provider_error");
+    }
+}
+
+/// Trailers end a stream without a chunk in which anything could be said.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn trailers_are_no_end_of_a_stream_that_lacks_one() {
+    let ask = |behavior: Value| ask("modern", &behavior, true).0;
+    let whole = ask(json!({"content": "a b c", "trailers": true}));
+    assert!(is_served(&whole, true), "{whole:?}");
+    assert_eq!(gateway().audit(whole.trace_id())["error_code"], Value::Null);
+    for fault in [json!("no_done"), json!({"truncate_event": {"after_chunks": 2}})] {
+        let cut = ask(json!({"content": "a b c", "trailers": true, "fault": fault}));
+        assert!(!cut.complete && !cut.text().contains("[DONE]"), "{cut:?}");
+        assert_eq!(gateway().audit(cut.trace_id())["error_code"], "stream_truncated");
+    }
+}

@@ -98,8 +98,9 @@ impl ModelStage {
         let map = MapType::HttpResponseHeaders;
         host::set_header(map, ":status", &failure.status.to_string());
         host::set_header(map, "content-type", "application/json");
-        // Nothing of the body goes on, so nobody need wait for the end of it.
-        host::set_header(map, "content-length", "0");
+        // Nothing of the body goes on. Of length 0 the gateway stage waits for no end, but answers; which before Envoy 1.38
+        // it must not do while this filter is being called with a body: Envoy crashes.
+        host::set_header(map, "content-length", if self.fails_at_end { "0" } else { "1" });
         for name in [&b"content-encoding"[..], b"retry-after"] {
             host::remove_header(map, name);
         }

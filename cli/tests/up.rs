@@ -7,7 +7,8 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use support::{Scratch, cluster, envoy, pointsman, policy, text, wasm};
@@ -21,7 +22,7 @@ fn inputs(name: &str, variable: &str) -> Scratch {
     scratch
 }
 
-fn up(scratch: &Scratch) -> std::process::Command {
+fn up(scratch: &Scratch) -> Command {
     let mut command = pointsman();
     command.args(["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--access-log", "-", "--policy"]);
     command.arg(scratch.path("policy.yaml")).arg("--providers").arg(scratch.path("providers"));
@@ -63,12 +64,19 @@ struct Up {
 
 impl Up {
     fn start(scratch: &Scratch) -> Self {
-        let mut command = up(scratch);
+        Self::start_on(scratch, &envoy())
+    }
+
+    fn start_on(scratch: &Scratch, envoy: &Path) -> Self {
+        Self::run(up(scratch), scratch, envoy)
+    }
+
+    fn run(mut command: Command, scratch: &Scratch, envoy: &Path) -> Self {
         command
             .env("TMPDIR", scratch.path("tmp"))
             .env("POINTSMAN_TEST_KEY", "k")
             .arg("--envoy")
-            .arg(envoy())
+            .arg(envoy)
             .arg("--wasm")
             .arg(wasm());
         std::fs::create_dir_all(scratch.path("tmp")).unwrap();
@@ -112,9 +120,13 @@ impl Up {
     }
 
     fn signal(&self, name: &str) {
-        assert!(
-            std::process::Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success()
-        );
+        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    /// Process id of its Envoy.
+    fn envoy(&self) -> String {
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.child.id())).unwrap();
+        children.split_whitespace().next().unwrap().to_owned()
     }
 
     fn ends(&mut self) -> Option<i32> {
@@ -143,8 +155,7 @@ impl Drop for Up {
 #[ignore = "needs a real Envoy: make test"]
 fn it_serves_reloads_and_ends_without_a_trace() {
     let scratch = inputs("up-serve", "POINTSMAN_TEST_KEY");
-    let with_key =
-        |text: String| text.replace("3a1cdbbac5d6b86d15c4bfb2e6d5bd0c3d2b1a8e6f74d5c6b7a89f0e1d2c3b4a", SHA256_OF_K);
+    let with_key = |text: String| text.replace(ANY_KEY, SHA256_OF_K);
     scratch.write("policy.yaml", &with_key(policy("POINTSMAN_TEST_KEY")));
     let mut up = Up::start(&scratch);
     assert!(up.get("/healthz").starts_with("HTTP/1.1 200"));
@@ -177,12 +188,158 @@ fn it_serves_reloads_and_ends_without_a_trace() {
 fn it_ends_when_envoy_does() {
     let scratch = inputs("up-dies", "POINTSMAN_TEST_KEY");
     let mut up = Up::start(&scratch);
-    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", up.child.id())).unwrap();
-    let envoy = children.split_whitespace().next().unwrap();
-    assert!(std::process::Command::new("kill").args(["-KILL", envoy]).status().unwrap().success());
+    assert!(Command::new("kill").args(["-KILL", &up.envoy()]).status().unwrap().success());
     assert_eq!(up.ends(), Some(1));
     up.says("Envoy has ended: signal: 9");
     assert_eq!(std::fs::read_dir(scratch.path("tmp")).unwrap().count(), 0, "the temporary directory is gone");
 }
 
+/// A program that stands before the real Envoy: `script` may end itself, or leave it to that.
+fn before_envoy(scratch: &Scratch, script: &str) -> PathBuf {
+    let path = scratch.write("envoy", &format!("#!/bin/sh\n{script}\nexec '{}' \"$@\"\n", envoy().display()));
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    path
+}
+
+/// What `--mode validate` is answered with `script`.
+fn when_validating(script: &str) -> String {
+    format!("case \" $* \" in *' --mode validate '*) {script} ;; esac")
+}
+
+/// Waits until a process is gone.
+fn gone(pid: &str) {
+    let start = Instant::now();
+    // One that has ended and that nobody waits for is as good as gone.
+    let runs = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line.starts_with("State:") && !line.contains("zombie"))
+    };
+    while runs() {
+        assert!(start.elapsed() < Duration::from_secs(10), "{pid} still runs");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn each_signal_that_ends_programs_ends_envoy_too() {
+    for signal in ["-TERM", "-INT", "-QUIT", "-HUP"] {
+        let scratch = inputs("up-signals", "POINTSMAN_TEST_KEY");
+        let mut up = Up::start(&scratch);
+        let envoy = up.envoy();
+        up.signal(signal);
+        assert_eq!(up.ends(), Some(0), "{signal}");
+        gone(&envoy);
+        assert_eq!(std::fs::read_dir(scratch.path("tmp")).unwrap().count(), 0, "{signal}: its directory is gone");
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_kill_that_it_cannot_see_ends_envoy_too() {
+    let scratch = inputs("up-kill", "POINTSMAN_TEST_KEY");
+    let mut up = Up::start(&scratch);
+    let envoy = up.envoy();
+    up.signal("-KILL");
+    assert_eq!(up.ends(), None);
+    gone(&envoy);
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn under_nohup_it_outlives_its_terminal() {
+    let scratch = inputs("up-nohup", "POINTSMAN_TEST_KEY");
+    let plain = up(&scratch);
+    let mut command = Command::new("nohup");
+    command.arg(plain.get_program()).args(plain.get_args());
+    let mut up = Up::run(command, &scratch, &envoy());
+    up.signal("-HUP");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(up.get("/healthz").starts_with("HTTP/1.1 200"));
+    up.signal("-TERM");
+    assert_eq!(up.ends(), Some(0));
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn nobody_need_read_what_it_says() {
+    let scratch = inputs("up-unread", "POINTSMAN_TEST_KEY");
+    let valid = policy("POINTSMAN_TEST_KEY").replace(ANY_KEY, SHA256_OF_K);
+    scratch.write("policy.yaml", &valid);
+    // Standard error is a pipe whose reader ends at once.
+    let plain = up(&scratch);
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$@\" 2>\"$0\""]).arg(scratch.path("errors"));
+    assert!(Command::new("mkfifo").arg(scratch.path("errors")).status().unwrap().success());
+    let errors = scratch.path("errors");
+    let reader = std::thread::spawn(move || drop(std::fs::File::open(errors).unwrap()));
+    command.arg(plain.get_program()).args(plain.get_args());
+    let mut up = Up::run(command, &scratch, &envoy());
+    reader.join().unwrap();
+
+    scratch.write("policy.yaml", &valid.replace("chat", "talk"));
+    let start = Instant::now();
+    while !up.get("/v1/models").contains("\"talk\"") {
+        assert!(start.elapsed() < Duration::from_secs(20), "the new policy does not serve");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    scratch.write("policy.yaml", &valid.replace("primary: near", "primary: nowhere"));
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(up.child.try_wait().unwrap().is_none(), "it still runs");
+    assert!(up.get("/v1/models").contains("\"talk\""));
+    up.signal("-TERM");
+    assert_eq!(up.ends(), Some(0));
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn it_ends_at_once_in_the_middle_of_a_reload() {
+    let scratch = inputs("up-busy", "POINTSMAN_TEST_KEY");
+    let mark = scratch.path("validating");
+    let script = when_validating(&format!("echo $$ >'{}'; exec sleep 30", mark.display()));
+    let mut up = Up::start_on(&scratch, &before_envoy(&scratch, &script));
+    scratch.write("policy.yaml", &policy("POINTSMAN_TEST_KEY").replace("chat", "talk"));
+    let start = Instant::now();
+    while !std::fs::read_to_string(&mark).is_ok_and(|text| text.ends_with('\n')) {
+        assert!(start.elapsed() < Duration::from_secs(10), "it does not look at the policy");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let start = Instant::now();
+    up.signal("-TERM");
+    assert_eq!(up.ends(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    gone(std::fs::read_to_string(&mark).unwrap().trim());
+    assert!(!up.errors.lock().unwrap().contains("refused"), "it was not the policy");
+}
+
+/// Its validation passes all, so that it is the running Envoy that refuses.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn what_envoy_refuses_leaves_every_file_as_it_was() {
+    let scratch = inputs("up-back", "POINTSMAN_TEST_KEY");
+    let up = Up::start_on(&scratch, &before_envoy(&scratch, &when_validating("exit 0")));
+    let files = || {
+        let run = std::fs::read_dir(scratch.path("tmp")).unwrap().next().unwrap().unwrap().path();
+        let secrets = std::fs::read_dir(run.join("sds")).unwrap().map(|file| file.unwrap().path());
+        let mut all: Vec<_> =
+            secrets.chain(["cds", "rds", "ecds"].map(|name| run.join(format!("{name}.yaml")))).collect();
+        all.sort();
+        all.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect::<Vec<_>>()
+    };
+    let before = files();
+    assert_eq!(before.len(), 4);
+    // Another key for `b`, a first one for `a`, and a cluster that Envoy does not take.
+    scratch.write("providers/a.yaml", &cluster("a", 1).replace("connect_timeout: 1s", "connect_timeout: 0s"));
+    let new = policy("PATH").replace(
+        "a: {dialect: openai, local: true, data: regulated}",
+        "a: {dialect: openai, local: true, data: regulated, credential: {header: authorization, env: HOME}}",
+    );
+    assert_ne!(new, policy("PATH"));
+    scratch.write("policy.yaml", &new);
+    up.says("policy refused, the old one keeps serving: ");
+    let after = files();
+    assert!(before == after, "{before:#?}\n{after:#?}");
+}
+
+const ANY_KEY: &str = "3a1cdbbac5d6b86d15c4bfb2e6d5bd0c3d2b1a8e6f74d5c6b7a89f0e1d2c3b4a";
 const SHA256_OF_K: &str = "8254c329a92850f6d539dd376f4816ee2764517da5e0235514af433164480d7a";

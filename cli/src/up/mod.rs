@@ -1,27 +1,30 @@
 //! `pointsman up`: renders a policy, runs Envoy on it, and puts each change of the policy into the running Envoy.
 
 mod admin;
+mod child;
 mod credentials;
 mod envoy;
 mod reload;
+mod retired;
+mod stop;
 mod watch;
 
 use crate::render::gateway_args::GatewayArgs;
 use crate::render::inputs::Inputs;
 use crate::render::settings::Settings;
 use envoy::{NotReady, Program};
-use reload::Live;
+use reload::{Live, NotApplied};
+use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use stop::Stop;
 use watch::Watch;
 
 /// Run an Envoy on a policy, and follow the policy and its providers as they change, without a restart.
 ///
-/// SIGTERM and SIGINT end it, and Envoy with it.
+/// SIGTERM, SIGINT, SIGQUIT and SIGHUP end it, and Envoy with it.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -56,7 +59,7 @@ pub fn run(args: &Args) -> ExitCode {
     match serve(args, &inputs, watch) {
         Ok(code) => code,
         Err(message) => {
-            eprintln!("{message}");
+            say(message);
             ExitCode::from(2)
         }
     }
@@ -68,10 +71,12 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
         if !args.allow_missing_credentials {
             return Err(format!("{}\n(--allow-missing-credentials starts all the same)", missing.join("\n")));
         }
-        missing.iter().for_each(|line| eprintln!("warning: {line}"));
+        missing.iter().for_each(|line| say(format_args!("warning: {line}")));
     }
     let program = Program::find(args.envoy.as_deref())?;
     let wasm = module(args.wasm.as_deref())?;
+    let stop = Stop::on_signals().map_err(|e| e.to_string())?;
+    let stopped = || stop.is_told();
     let directory = PrivateDirectory::new().map_err(|e| format!("no temporary directory: {e}"))?;
     let settings = Settings {
         command: "pointsman up".to_owned(),
@@ -85,12 +90,6 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
     let mut live =
         Live::start(&directory.0, settings, inputs, args.allow_missing_credentials).map_err(|e| e.to_string())?;
 
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(|e| e.to_string())?;
-    }
-    let stopped = || stop.load(Ordering::Relaxed);
-
     let mut process = program.start(&directory.0, args.concurrency)?;
     let (admin, address) = match process.ready(START_LIMIT, &stopped) {
         Ok(ready) => ready,
@@ -101,8 +100,8 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
         Err(NotReady::Ended(status)) => return Err(format!("Envoy did not start: {status}")),
         Err(NotReady::Timeout) => return Err(format!("Envoy was not ready after {} s", START_LIMIT.as_secs())),
     };
-    println!("listening on http://{address}");
-    let _ = std::io::stdout().flush();
+    let mut stdout = std::io::stdout();
+    let _ = writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush());
 
     let mut next_look = Instant::now();
     loop {
@@ -111,24 +110,30 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
             return Ok(ExitCode::SUCCESS);
         }
         if let Some(status) = process.ended() {
-            eprintln!("Envoy has ended: {status}");
+            say(format_args!("Envoy has ended: {status}"));
             return Ok(ExitCode::from(1));
         }
         if next_look <= Instant::now() {
             next_look = Instant::now() + Duration::from_millis(250);
             if watch.changed() {
                 let start = Instant::now();
-                match live.reload(&program, &admin, &args.gateway.policy, &args.gateway.providers) {
-                    Ok(()) => eprintln!("policy applied: {} ms", start.elapsed().as_millis()),
-                    Err(lines) => {
-                        lines.iter().for_each(|line| eprintln!("policy refused, the old one keeps serving: {line}"));
-                    }
+                match live.reload(&program, &admin, &args.gateway, &stopped) {
+                    Ok(()) => say(format_args!("policy applied: {} ms", start.elapsed().as_millis())),
+                    Err(NotApplied::Refused(lines)) => lines
+                        .iter()
+                        .for_each(|line| say(format_args!("policy refused, the old one keeps serving: {line}"))),
+                    Err(NotApplied::Stopped) => continue,
                 }
             }
-            live.prune(&admin);
+            live.prune(&admin, &stopped);
         }
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Prints a line to standard error, if anybody still reads it. (`eprintln!` panics if not, and Envoy would be left alone.)
+fn say(line: impl fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Path of the module.

@@ -1,22 +1,28 @@
 //! A new policy into a running Envoy, file by file, so that no request finds half of it.
 
 use super::admin::Admin;
-use super::credentials;
 use super::envoy::Program;
+use super::retired::Retired;
+use super::{credentials, say};
 use crate::render::files::{Files, cds, replace};
+use crate::render::gateway_args::GatewayArgs;
 use crate::render::inputs::Inputs;
 use crate::render::rendering::Rendering;
 use crate::render::settings::Settings;
 use crate::render::{listener, route};
+use pointsman_core::policy::Policy;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Clusters that a new policy no longer has stay so long, for the requests that are on their way to them.
-const GRACE: Duration = Duration::from_secs(30);
+/// How long a caller may take to send a request: the listener's `request_timeout`. The gateway stage holds the body, so the
+/// request's own timer starts only after it.
+const UPLOAD: Duration = Duration::from_secs(300);
 /// How long Envoy may take over one file.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Until what could not be taken away is tried again.
+const NEXT_TRY: Duration = Duration::from_secs(60);
 
 /// What Envoy runs on now.
 pub struct Live {
@@ -25,12 +31,44 @@ pub struct Live {
     files: Files,
     /// Every cluster that Envoy has, those of earlier policies included.
     clusters: BTreeMap<String, Value>,
-    /// When to take away what only earlier policies had.
-    prune_at: Option<Instant>,
     /// Names of the clusters of the policy that serves.
     needed: BTreeSet<String>,
+    /// How long a request under the policy that serves can last.
+    longest: Duration,
+    /// What only earlier policies need.
+    retired: Retired,
     /// Whether keys may be missing.
     allow_missing: bool,
+}
+
+/// Why a new policy does not serve.
+pub enum NotApplied {
+    /// The reasons, one line each; the old one keeps serving.
+    Refused(Vec<String>),
+    /// `up` was told to end meanwhile.
+    Stopped,
+}
+
+impl From<Vec<String>> for NotApplied {
+    fn from(lines: Vec<String>) -> Self {
+        Self::Refused(lines)
+    }
+}
+
+/// One file to replace.
+struct Step<'a> {
+    path: &'a str,
+    new: &'a str,
+    /// `None`: there was none.
+    old: Option<&'a str>,
+    /// Prefix of the counters in which Envoy says that it has taken the file. Of a secret it is not waited for: a cluster
+    /// that needs it waits for it itself.
+    stats: Option<String>,
+}
+
+/// How long a request under this policy can last, from its first byte to its last.
+fn longest(policy: &Policy) -> Duration {
+    UPLOAD + Duration::from_millis(policy.longest_request_ms())
 }
 
 impl Live {
@@ -42,45 +80,55 @@ impl Live {
         let rendering = Rendering::new(&settings, inputs);
         let (files, clusters) = (rendering.files(), rendering.clusters());
         files.write(directory)?;
-        let needed = clusters.keys().cloned().collect();
-        Ok(Self { directory: directory.to_owned(), settings, files, clusters, prune_at: None, needed, allow_missing })
+        Ok(Self {
+            directory: directory.to_owned(),
+            settings,
+            files,
+            needed: clusters.keys().cloned().collect(),
+            clusters,
+            longest: longest(&inputs.policy),
+            retired: Retired::default(),
+            allow_missing,
+        })
     }
 
     /// Puts a new policy in the place of the old one.
     ///
     /// # Errors
-    /// Why not, one line per reason; the old one then keeps serving.
+    /// Why not; the old one then keeps serving, unless `stopped`.
     pub fn reload(
         &mut self,
         envoy: &Program,
         admin: &Admin,
-        policy: &Path,
-        providers: &Path,
-    ) -> Result<(), Vec<String>> {
-        let inputs = Inputs::load(policy, providers)
-            .map_err(|refused| refused.to_string().lines().map(str::to_owned).collect::<Vec<_>>())?;
+        from: &GatewayArgs,
+        stopped: &dyn Fn() -> bool,
+    ) -> Result<(), NotApplied> {
+        let inputs =
+            from.inputs().map_err(|refused| refused.to_string().lines().map(str::to_owned).collect::<Vec<_>>())?;
+        let named = |line: &String| format!("{}: {line}", from.policy.display());
         let missing = credentials::missing(&inputs.policy);
         if !self.allow_missing && !missing.is_empty() {
-            return Err(missing.iter().map(|line| format!("{}: {line}", policy.display())).collect());
+            return Err(NotApplied::Refused(missing.iter().map(named).collect()));
         }
         let (files, clusters) = {
             let rendering = Rendering::new(&self.settings, &inputs);
             (rendering.files(), rendering.clusters())
         };
         if files.get("bootstrap.yaml") != self.files.get("bootstrap.yaml") {
-            return Err(vec![format!(
-                "{}: limits.max_body_bytes: before Envoy 1.37 it belongs to the listener; restart to change it",
-                policy.display()
-            )]);
+            let line = "limits.max_body_bytes: before Envoy 1.37 it belongs to the listener; restart to change it";
+            return Err(NotApplied::Refused(vec![named(&line.to_owned())]));
         }
-        self.validate(envoy, &inputs).map_err(|lines| {
-            lines.into_iter().map(|line| format!("{}: {line}", policy.display())).collect::<Vec<_>>()
-        })?;
+        let validated = self.validate(envoy, &inputs, stopped);
+        if stopped() {
+            return Err(NotApplied::Stopped);
+        }
+        validated.map_err(|lines| lines.iter().map(named).collect::<Vec<_>>())?;
 
         let mut united = self.clusters.clone();
         united.extend(clusters.clone());
-        self.swap(admin, &files, &united)?;
-        self.prune_at = (united.len() > clusters.len()).then(|| Instant::now() + GRACE);
+        self.swap(admin, &files, &united, stopped)?;
+        self.retired.replaced(self.needed.iter(), self.longest, Instant::now());
+        self.longest = longest(&inputs.policy);
         self.needed = clusters.into_keys().collect();
         self.clusters = united;
         self.files = files;
@@ -88,85 +136,155 @@ impl Live {
     }
 
     /// Has Envoy check a candidate: the live files' equal, but in a directory of its own and without the module.
-    fn validate(&self, envoy: &Program, inputs: &Inputs) -> Result<(), Vec<String>> {
+    fn validate(&self, envoy: &Program, inputs: &Inputs, stopped: &dyn Fn() -> bool) -> Result<(), Vec<String>> {
         let candidate = self.directory.join("candidate");
         let settings = Settings { prefix: candidate.display().to_string(), ..self.settings.clone() };
         let written = Rendering::new(&settings, inputs).without_module().write(&candidate);
-        let result =
-            written.map_err(|e| vec![e.to_string()]).and_then(|()| envoy.validate(&candidate.join("validate.yaml")));
+        let result = written
+            .map_err(|e| vec![e.to_string()])
+            .and_then(|()| envoy.validate(&candidate.join("validate.yaml"), &candidate.join("validate.log"), stopped));
         let _ = std::fs::remove_dir_all(&candidate);
         result
     }
 
-    /// Secrets, then clusters, then what sends requests to them. Puts the old files back if Envoy refuses one.
-    fn swap(&self, admin: &Admin, files: &Files, united: &BTreeMap<String, Value>) -> Result<(), Vec<String>> {
-        for (path, text) in files.iter().filter(|(path, _)| path.starts_with("sds/")) {
-            if self.files.get(path) != Some(text) {
-                self.write(path, text)?;
-            }
-        }
+    /// Secrets, then clusters, then what sends requests to them. Puts all the old files back if one cannot be written or
+    /// Envoy refuses it.
+    fn swap(
+        &self,
+        admin: &Admin,
+        files: &Files,
+        united: &BTreeMap<String, Value>,
+        stopped: &dyn Fn() -> bool,
+    ) -> Result<(), NotApplied> {
         let command = &self.settings.command;
-        let steps = [
-            ("cds.yaml", cds(command, united), cds(command, &self.clusters), "cluster_manager.cds.".to_owned()),
-            self.step(files, "rds.yaml", format!("http.{}.rds.{}.", listener::NAME, route::NAME)),
-            self.step(files, "ecds.yaml", format!("extension_config_discovery.http_filter.{}.", listener::FILTER)),
-        ];
-        for (i, (path, new, old, stats)) in steps.iter().enumerate() {
-            if new == old {
-                continue;
+        let (new_cds, old_cds) = (cds(command, united), cds(command, &self.clusters));
+        let step = |path, new, stats| Step { path, new, old: self.files.get(path), stats };
+        let discovery = |path, stats| step(path, files.get(path).unwrap_or_default(), Some(stats));
+        let secrets = files.iter().filter(|(path, _)| path.starts_with("sds/"));
+        let mut steps: Vec<_> = secrets.map(|(path, text)| step(path, text, None)).collect();
+        steps.extend([
+            Step {
+                path: "cds.yaml",
+                new: &new_cds,
+                old: Some(&old_cds),
+                stats: Some("cluster_manager.cds.".to_owned()),
+            },
+            discovery("rds.yaml", format!("http.{}.rds.{}.", listener::NAME, route::NAME)),
+            discovery("ecds.yaml", format!("extension_config_discovery.http_filter.{}.", listener::FILTER)),
+        ]);
+        steps.retain(|step| step.old != Some(step.new));
+        for (i, Step { path, new, stats, .. }) in steps.iter().enumerate() {
+            let taken = match stats {
+                Some(stats) => self.replace(admin, path, new, stats, stopped),
+                None => self.write(path, new).map_err(|line| NotApplied::Refused(vec![line])),
+            };
+            if let Err(NotApplied::Refused(mut why)) = taken {
+                why.extend(steps.iter().take(i + 1).rev().filter_map(|step| self.put_back(step).err()));
+                return Err(NotApplied::Refused(why));
             }
-            let taken = self.replace(admin, path, new, stats);
-            if let Err(why) = taken {
-                for (path, _, old, _) in steps.iter().take(i + 1).rev() {
-                    self.write(path, old)?;
-                }
-                return Err(vec![why]);
-            }
+            taken?;
         }
         Ok(())
     }
 
-    fn step(&self, files: &Files, path: &'static str, stats: String) -> (&'static str, String, String, String) {
-        let text = |files: &Files| files.get(path).unwrap_or_default().to_owned();
-        (path, text(files), text(&self.files), stats)
+    fn put_back(&self, step: &Step) -> Result<(), String> {
+        match step.old {
+            Some(old) => self.write(step.path, old),
+            // Nothing refers to it.
+            None => std::fs::remove_file(self.directory.join(step.path)).map_err(|e| format!("{}: {e}", step.path)),
+        }
     }
 
-    fn write(&self, path: &str, text: &str) -> Result<(), Vec<String>> {
-        replace(&self.directory.join(path), text).map_err(|e| vec![e.to_string()])
+    fn write(&self, path: &str, text: &str) -> Result<(), String> {
+        replace(&self.directory.join(path), text).map_err(|e| e.to_string())
     }
 
     /// Replaces one file and waits until Envoy has taken or refused it.
-    fn replace(&self, admin: &Admin, path: &str, text: &str, prefix: &str) -> Result<(), String> {
+    fn replace(
+        &self,
+        admin: &Admin,
+        path: &str,
+        text: &str,
+        prefix: &str,
+        stopped: &dyn Fn() -> bool,
+    ) -> Result<(), NotApplied> {
+        let refused = |line: String| NotApplied::Refused(vec![line]);
         let count = |name: &str| admin.stats(prefix).get(name).copied().unwrap_or(0);
-        let (taken, refused) = (count("update_success"), count("update_rejected"));
-        replace(&self.directory.join(path), text).map_err(|e| e.to_string())?;
+        let (taken_before, refused_before) = (count("update_success"), count("update_rejected"));
+        self.write(path, text).map_err(refused)?;
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(10));
-            if count("update_rejected") > refused {
-                return Err(format!("envoy: it refuses {path}; its log says why"));
+            if stopped() {
+                return Err(NotApplied::Stopped);
+            }
+            if count("update_rejected") > refused_before {
+                return Err(refused(format!("envoy: it refuses {path}; its log says why")));
             }
             let warming = || admin.stats("cluster_manager.").get("warming_clusters").copied().unwrap_or(0);
-            if count("update_success") > taken && warming() == 0 {
+            if count("update_success") > taken_before && warming() == 0 {
                 return Ok(());
             }
         }
-        Err(format!("envoy: it has not taken {path} within {} s", PATIENCE.as_secs()))
+        Err(refused(format!("envoy: it has not taken {path} within {} s", PATIENCE.as_secs())))
     }
 
-    /// Takes away the clusters of earlier policies, once nothing should need them any more.
-    pub fn prune(&mut self, admin: &Admin) {
-        if self.prune_at.is_none_or(|at| Instant::now() < at) {
+    /// Takes away the clusters of earlier policies, once no request can need them any more.
+    pub fn prune(&mut self, admin: &Admin, stopped: &dyn Fn() -> bool) {
+        let now = Instant::now();
+        let is_kept = |name: &String| self.needed.contains(name) || self.retired.may_be_needed(name, now);
+        if self.clusters.keys().all(is_kept) {
             return;
         }
-        self.prune_at = None;
-        if let Some(text) = self.files.get("cds.yaml")
-            && let Err(why) = self.replace(admin, "cds.yaml", text, "cluster_manager.cds.")
-        {
-            eprintln!("{why}");
-            return;
+        let (rest, over): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            self.clusters.clone().into_iter().partition(|(name, _)| is_kept(name));
+        let text = cds(&self.settings.command, &rest);
+        match self.replace(admin, "cds.yaml", &text, "cluster_manager.cds.", stopped) {
+            Ok(()) => self.clusters = rest,
+            Err(NotApplied::Stopped) => {}
+            Err(NotApplied::Refused(lines)) => {
+                lines.iter().for_each(say);
+                if let Err(line) = self.write("cds.yaml", &cds(&self.settings.command, &self.clusters)) {
+                    say(line);
+                }
+                self.retired.replaced(over.keys(), NEXT_TRY, now);
+            }
         }
-        let needed = &self.needed;
-        self.clusters.retain(|name, _| needed.contains(name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(resilience: &str, task: &str) -> Policy {
+        let text = format!(
+            r#"{{"providers": {{"a": {{"dialect": "openai", "data": "internal"}}}},
+            "models": {{"m": {{"provider": "a", "model": "x", "tier": "mid", "context": 100, "max_output_tokens": 10}}}},
+            "resilience": {{{resilience}}}, "tasks": {{"t": {{"primary": "m"{task}}}}}, "tiers": {{"pro": {{"models": ["m"]}}}},
+            "tenants": {{"acme": {{"tier": "pro", "keys": ["sha256:{}"]}}}}}}"#,
+            "0".repeat(64)
+        );
+        pointsman_core::load::from_json(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn clusters_are_kept_for_as_long_as_the_policys_longest_request() {
+        let at_least = |policy: &Policy, request| {
+            let (longest, least) = (longest(policy), UPLOAD + Duration::from_secs(request));
+            assert!((least..least + Duration::from_secs(120)).contains(&longest), "{longest:?}");
+        };
+        at_least(&policy("", ""), 600);
+        at_least(&policy(r#""request_timeout": "2s""#, ""), 2);
+        at_least(&policy(r#""request_timeout": "2s""#, r#", "resilience": {"request_timeout": "3h"}"#), 10_800);
+        // A caller may wait so long for another one's answer before its own request goes out.
+        at_least(&policy(r#""request_timeout": "2s""#, r#", "cache": {"ttl": "1h"}"#), 2 + 30);
+    }
+
+    #[test]
+    fn an_upload_may_take_as_long_as_the_listener_says() {
+        let rendered = include_str!("../../../envoy/rendered/minimal/bootstrap.yaml");
+        let value = rendered.lines().find_map(|line| line.trim().strip_prefix("request_timeout: "));
+        assert_eq!(value.map(|value| value.trim_matches('"')), Some(&*format!("{}s", UPLOAD.as_secs())));
     }
 }

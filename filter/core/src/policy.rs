@@ -236,6 +236,14 @@ impl Policy {
         !self.quotas.is_empty()
     }
 
+    /// The longest that a request can last once it has been read, in milliseconds: its wait for another one's answer, then
+    /// its own time.
+    pub fn longest_request_ms(&self) -> u64 {
+        let tasks = self.tasks.iter().map(|task| task.resilience.lease_ms());
+        let own = tasks.chain([self.resilience.lease_ms()]).max().unwrap_or(0);
+        own.saturating_add(if self.has_cache { self.cache.flights.wait_ms } else { 0 })
+    }
+
     /// What limits a tenant, if anything does.
     pub fn quota_of(&self, tenant: TenantId) -> Option<&QuotaLimits> {
         self.quotas.get(self.tenant(tenant).limits?.0 as usize)

@@ -1,0 +1,51 @@
+//! Whether `up` has been told to end.
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Set by SIGTERM, SIGINT, SIGQUIT and SIGHUP.
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Listens from now on. A SIGHUP that whoever started this program had it ignore (`nohup`) stays ignored.
+    ///
+    /// # Errors
+    /// The system's, if it takes no handler.
+    pub fn on_signals() -> io::Result<Self> {
+        let told = Arc::new(AtomicBool::new(false));
+        for signal in [SIGTERM, SIGINT, SIGQUIT, SIGHUP] {
+            if signal != SIGHUP || !is_ignored(&std::fs::read_to_string("/proc/self/status")?, signal) {
+                signal_hook::flag::register(signal, Arc::clone(&told))?;
+            }
+        }
+        Ok(Self(told))
+    }
+
+    /// Whether one has come.
+    pub fn is_told(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether a process ignores a signal, by its `/proc/PID/status` (proc_pid_status(5): a mask in hexadecimal).
+fn is_ignored(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_ignored_is_read_from_the_mask() {
+        let status =
+            "Name:\tpointsman\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000002\n";
+        assert!(is_ignored(status, SIGHUP));
+        assert!(!is_ignored(status, SIGINT));
+        assert!(!is_ignored("Name:\tpointsman\n", SIGHUP));
+    }
+}

@@ -143,6 +143,13 @@ impl Gateway {
         fs::rename(new, &self.policy).expect("renames a file");
     }
 
+    /// Replaces the file with Azure's key, by a new file that is renamed over the old one.
+    pub fn replace_azure_key(&self, key: &str) {
+        let new = self.policy.with_file_name("azure.new");
+        fs::write(&new, key).expect("writes a file");
+        fs::rename(new, self.policy.with_file_name("azure.key")).expect("renames a file");
+    }
+
     /// Envoy's counters and gauges, by name.
     pub fn stats(&self) -> BTreeMap<String, u64> {
         let text = Call::new("GET", "/stats").send(self.admin);

@@ -3,6 +3,7 @@
 use crate::deadline::PATIENCE;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 /// One connection.
 pub struct Connection {
@@ -53,6 +54,12 @@ impl Connection {
     /// # Panics
     /// If the connection ends before it does.
     pub fn response(&mut self) -> RawResponse {
+        self.read(false)
+    }
+
+    /// The same where a byte may be longer in coming than [`PATIENCE`].
+    pub fn response_within(&mut self, limit: Duration) -> RawResponse {
+        self.stream.set_read_timeout(Some(limit)).expect("sets an option");
         self.read(false)
     }
 

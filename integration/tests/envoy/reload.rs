@@ -3,8 +3,10 @@
 use crate::standard::{POLICY, ask, streamed};
 use pointsman_integration::call::Call;
 use pointsman_integration::deadline::await_true;
-use pointsman_integration::gateway::Gateway;
+use pointsman_integration::gateway::{AZURE_SECRET, Gateway};
+use pointsman_integration::raw::Connection;
 use serde_json::json;
+use std::time::Duration;
 
 /// Waits for `pointsman up` to say this after `seen` lines.
 fn await_word(gateway: &Gateway, seen: usize, word: &str) -> String {
@@ -88,4 +90,92 @@ fn a_key_that_is_taken_away_is_refused_at_once() {
         (0..20).all(|_| gateway.chat("sk-acme-second", &ask("small", "a")).status == 401)
     });
     assert_eq!(gateway.chat("sk-acme", &ask("small", "a")).status, 200);
+}
+
+/// The first model hangs for longer than clusters were once kept; then its fallback is asked for along a plan, and at a provider,
+/// that the new policy does not have.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_request_under_way_keeps_its_fallback_although_the_new_policy_has_neither_plan_nor_provider() {
+    let old = POLICY.replace(
+        "two-local: {primary: small, fallback: [spare]}",
+        "two-local: {primary: small, fallback: [spare], resilience: {attempt_timeout: 36s, request_timeout: 60s}}",
+    );
+    assert_ne!(old, POLICY);
+    let without = |name: &str, text: &str| -> String {
+        text.lines().filter(|line| !line.starts_with(&format!("  {name}:"))).map(|line| format!("{line}\n")).collect()
+    };
+    // Neither the provider, nor its model, nor the task.
+    let (_, rest) = POLICY.split_once("  spare:\n").expect("it has this model");
+    let (spare, _) = rest.split_once("  strict:\n").expect("it has the next one");
+    let new = POLICY.replace(&format!("  spare:\n{spare}"), "").replace("[spare, big]", "[big]").replace("spare, ", "");
+    let new = new.replace("[small, spare]}", "[small]}");
+    let new = without("two-local", &without("ollama", &new));
+
+    let gateway = Gateway::start(&old);
+    gateway.simulator.rule("vllm", "hangs-a-while", &json!({"fault": "hang_before_headers"}));
+    let document = ask("two-local", "hangs-a-while").to_string();
+    let mut waiting = Connection::to(gateway.address);
+    waiting.send(format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-acme\r\ncontent-length: {}\r\n\r\n{document}",
+        document.len()
+    ));
+    gateway.simulator.await_request("hangs-a-while", "to be under way", |_| true);
+    let seen = gateway.process.lines().len();
+    gateway.replace_policy(&new);
+    await_word(&gateway, seen, "policy applied");
+    await_true("the new policy to serve", || gateway.chat("sk-acme", &ask("spare", "b")).status == 404);
+    let answer = waiting.response_within(Duration::from_secs(50));
+    assert_eq!((answer.status, answer.header("x-pointsman-model")), (200, Some("spare")), "{}", answer.text());
+    assert_eq!(answer.header("x-pointsman-attempts"), Some("2"));
+}
+
+/// With `POINTSMAN_LONG=1` only: six minutes.
+#[test]
+#[ignore = "needs a real Envoy: make test-long"]
+fn what_only_an_old_policy_had_is_taken_away_once_its_longest_request_is_over() {
+    if std::env::var_os("POINTSMAN_LONG").is_none() {
+        println!("not run without POINTSMAN_LONG: make test-long");
+        return;
+    }
+    let short = |policy: &str| format!("{policy}\nresilience: {{request_timeout: 1s}}\n");
+    let gateway = Gateway::start(&short(POLICY));
+    let has_plan = || gateway.stats().keys().any(|name| name.starts_with("cluster.plan_vllm+ollama."));
+    assert!(has_plan());
+    let seen = gateway.process.lines().len();
+    let new =
+        POLICY.replace("fallback: [spare]", "fallback: [big]").replace("fallback: [spare, big]", "fallback: [big]");
+    gateway.replace_policy(&short(&new));
+    await_word(&gateway, seen, "policy applied");
+    std::thread::sleep(Duration::from_secs(300));
+    assert!(has_plan(), "an upload may take so long");
+    std::thread::sleep(Duration::from_secs(70));
+    await_true("the plan to be gone", || !has_plan());
+    assert_eq!(gateway.chat("sk-acme", &ask("chat", "after")).status, 200);
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_providers_key_is_exchanged_without_a_request_that_fails() {
+    let gateway = Gateway::start(POLICY);
+    gateway.simulator.rule("openai", "by-its-plan", &json!({"status": 503}));
+    // Alone, along its own cluster; and as a fallback, along a plan's.
+    let keys = || {
+        [ask("regional", "alone"), ask("hosted", "by-its-plan")].map(|request| {
+            let answer = gateway.chat("sk-acme", &request);
+            assert_eq!(
+                (answer.status, answer.header("x-pointsman-model")),
+                (200, Some("regional")),
+                "{}",
+                answer.text()
+            );
+            let seen = gateway.simulator.of(answer.trace_id());
+            seen.last().and_then(|seen| seen.header("api-key")).map(str::to_owned)
+        })
+    };
+    let both = |key: &str| [Some(key.to_owned()), Some(key.to_owned())];
+    assert_eq!(keys(), both(AZURE_SECRET));
+    gateway.replace_azure_key("the-next-key-of-azure");
+    // Each worker takes it by itself.
+    await_true("the new key", || (0..10).all(|_| keys() == both("the-next-key-of-azure")));
 }

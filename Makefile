@@ -2,7 +2,7 @@
 # target/ and .tools/ (both ignored by git), and says clearly what is missing where it cannot.
 
 ENVOY_VERSION ?= 1.40.0
-MATRIX ?= 1.36.4 1.38.2 1.40.0
+MATRIX ?= 1.36.4 1.37.0 1.38.2 1.39.3 1.40.0
 TOOLS := $(CURDIR)/.tools
 ENVOY ?= $(TOOLS)/envoy-$(ENVOY_VERSION)/bin/envoy
 WASM := $(CURDIR)/target/wasm32-wasip1/release/pointsman.wasm
@@ -11,7 +11,7 @@ BIN := $(CURDIR)/target/native
 PYTHON := $(TOOLS)/python/bin/python
 export ENVOY
 
-.PHONY: all demo test test-native test-envoy test-matrix check bench wasm native clean
+.PHONY: all demo test test-native test-envoy test-matrix test-long check bench wasm native clean
 .DEFAULT_GOAL := all
 
 all: wasm native
@@ -81,6 +81,10 @@ test-envoy: wasm native $(ENVOY) $(PYTHON) $(TOOLS)/redis integration/clients/no
 test-matrix:
 	@for version in $(MATRIX); do echo "=== Envoy $$version"; \
 	  $(MAKE) --no-print-directory test-envoy ENVOY=$(TOOLS)/envoy-$$version/bin/envoy || exit 1; done
+
+# The same, and what takes minutes at its full length.
+test-long: export POINTSMAN_LONG = 1
+test-long: test-envoy
 
 check: wasm native $(ENVOY)
 	cargo fmt --check

@@ -23,6 +23,8 @@ pub struct Resilience {
     request_ms: u64,
     /// Between two chunks of a stream.
     chunk_ms: u64,
+    /// The longest between two attempts.
+    wait_ms: u64,
     /// Statuses that lead to the next attempt, as the header's value.
     retry_on_status: String,
     /// Whether an attempt that timed out goes on beside the next one.
@@ -67,6 +69,14 @@ impl From<&config::Resilience> for Backoff {
     fn from(general: &config::Resilience) -> Self {
         let config::Resilience { backoff_base, backoff_max, max_retry_after, .. } = general;
         Self { base_ms: backoff_base.0, max_ms: backoff_max.0, max_retry_after_ms: max_retry_after.0 }
+    }
+}
+
+impl Backoff {
+    /// The longest wait between two attempts: Envoy adds up to a half to a `retry-after`, so that not all come back at once
+    /// (its `JitteredLowerBoundBackOffStrategy`), and takes away from its own backoff.
+    fn longest_ms(self) -> u64 {
+        self.max_ms.max(self.max_retry_after_ms.saturating_add(self.max_retry_after_ms / 2))
     }
 }
 
@@ -120,6 +130,7 @@ impl Resilience {
             attempt_ms,
             request_ms,
             chunk_ms: general.chunk_timeout.0,
+            wait_ms: Backoff::from(general).longest_ms(),
             retry_on_status,
             hedge: *hedge,
         }
@@ -127,10 +138,12 @@ impl Resilience {
 
     /// The silence after which Envoy cuts a stream of `attempts` attempts, in milliseconds: there is a route for each value.
     ///
-    /// Envoy's timer for it runs before the first event too, so it must not be shorter than all attempts may take to theirs.
+    /// Envoy's timer for it runs before the first event too, so it must not be shorter than all attempts may take to theirs,
+    /// each with a second to connect, and the waits between them.
     pub fn idle_ms(&self, attempts: usize) -> u64 {
-        let first_tokens = self.first_token_ms.saturating_add(1000).saturating_mul(attempts as u64);
-        self.chunk_ms.max(if attempts > 1 { first_tokens } else { self.first_token_ms })
+        let attempts = attempts.max(1) as u64;
+        let first_tokens = self.first_token_ms.saturating_add(1000).saturating_mul(attempts);
+        self.chunk_ms.max(first_tokens.saturating_add(self.wait_ms.saturating_mul(attempts - 1)))
     }
 
     /// The longest for which a request counts as running, in milliseconds: its timeout, and what Envoy may take to end it.
@@ -273,8 +286,13 @@ mod tests {
             Resilience::of_task(&config::Resilience::default(), &task, "tasks.t", &mut Vec::new())
         };
         assert_eq!(resilience(10_000).idle_ms(1), 60_000);
-        assert_eq!(resilience(90_000).idle_ms(1), 90_000);
-        assert_eq!(resilience(50_000).idle_ms(3), 153_000);
+        assert_eq!(resilience(90_000).idle_ms(1), 91_000);
+        // A retry-after of five seconds can become seven and a half.
+        assert_eq!(resilience(50_000).idle_ms(3), 3 * 51_000 + 2 * 7_500);
+        let general =
+            config::Resilience { max_retry_after: Time(0), backoff_max: Time(400), ..config::Resilience::default() };
+        let without = Resilience::of_task(&general, &TaskResilience::default(), "tasks.t", &mut Vec::new());
+        assert_eq!(without.idle_ms(3), 3 * 31_000 + 2 * 400);
         assert!(!resilience(1).headers(1, false, None).iter().any(|(name, _)| *name == IDLE_HEADER));
     }
 

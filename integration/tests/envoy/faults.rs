@@ -161,7 +161,7 @@ fn silent() -> Vec<Fault> {
 
 /// A gateway that does not wait long.
 fn hasty() -> Gateway {
-    let timers = "resilience: {first_token_timeout: 1s, attempt_timeout: 1s, chunk_timeout: 2s}\n";
+    let timers = "resilience: {first_token_timeout: 1s, attempt_timeout: 1s, chunk_timeout: 2s, max_retry_after: 1s}\n";
     Gateway::start(&format!("{timers}{POLICY}"))
 }
 

@@ -89,7 +89,7 @@ fn keep_asking(gateway: &Gateway, callers: usize, document: impl Fn(bool) -> Val
     at_once(callers, ask).into_iter().fold(Fared::default(), Fared::add)
 }
 
-/// The primary's process is killed and started again every second. `POINTSMAN_LONG=1` makes it a minute.
+/// The primary's process is killed and started again every second. `make test-long` makes it a minute.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_primary_that_dies_and_comes_back_every_second_costs_no_request() {

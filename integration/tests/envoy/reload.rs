@@ -130,7 +130,7 @@ fn a_request_under_way_keeps_its_fallback_although_the_new_policy_has_neither_pl
     assert_eq!(answer.header("x-pointsman-attempts"), Some("2"));
 }
 
-/// With `POINTSMAN_LONG=1` only: six minutes.
+/// With `make test-long` only: six minutes.
 #[test]
 #[ignore = "needs a real Envoy: make test-long"]
 fn what_only_an_old_policy_had_is_taken_away_once_its_longest_request_is_over() {

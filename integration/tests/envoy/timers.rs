@@ -73,7 +73,7 @@ fn a_stream_that_falls_silent_is_cut_and_charged_for_what_came() {
     for task in ["hasty-alone", "hasty"] {
         let (answer, took) = timed(|| gateway.send(call(&request(task, mark, true))));
         // With a fallback the timer allows for the first events of both attempts.
-        assert!((980..9000).contains(&took.as_millis()), "{task}: {took:?}");
+        assert!((980..20_000).contains(&took.as_millis()), "{task}: {took:?}");
         check_cut(&gateway, &answer, "chunk_timeout");
     }
     gateway.simulator.await_request(mark, "the silent stream to be cancelled", |seen| seen.aborted);

@@ -191,13 +191,13 @@ impl<'a> ChatRequest<'a> {
                 return Err(wrong(&param, message));
             }
             let mut role = false;
-            s.object(|s, key| match s.bytes(&key) {
-                b"\"role\"" if s.peek()? == Kind::String => {
-                    role = true;
-                    s.value().map(drop).map_err(InvalidRequest::from)
+            s.object(|s, key| {
+                let (key, kind) = (s.bytes(&key), s.peek()?);
+                role |= kind == Kind::String && is_text(key, "role");
+                if kind == Kind::Array && is_text(key, "content") {
+                    return self.content_parts(s);
                 }
-                b"\"content\"" if s.peek()? == Kind::Array => self.content_parts(s),
-                _ => s.value().map(drop).map_err(InvalidRequest::from),
+                s.value().map(drop).map_err(InvalidRequest::from)
             })?;
             if !role {
                 let param = format!("messages[{index}].role");
@@ -222,11 +222,11 @@ impl<'a> ChatRequest<'a> {
             s.object(|s, key| {
                 let key = s.bytes(&key);
                 let value = s.value()?;
-                if key == b"\"image_url\"" {
-                    self.images.push(value.span.clone());
-                }
-                if key == b"\"image_url\"" || key == b"\"type\"" && s.bytes(&value.span) == b"\"image_url\"" {
+                if is_text(key, "image_url") {
+                    self.images.push(value.span);
                     self.has_image = true;
+                } else if is_text(key, "type") {
+                    self.has_image |= is_text(s.bytes(&value.span), "image_url");
                 }
                 Ok::<_, InvalidRequest>(())
             })
@@ -294,13 +294,13 @@ impl<'a> ChatRequest<'a> {
                 return Ok::<_, InvalidRequest>(s.value().map(drop)?);
             }
             s.object(|s, key| {
-                if s.bytes(&key) != b"\"function\"" || s.peek()? != Kind::Object {
+                if !is_text(s.bytes(&key), "function") || s.peek()? != Kind::Object {
                     return Ok(s.value().map(drop)?);
                 }
                 s.object(|s, key| {
                     let key = s.bytes(&key);
                     let value = s.value()?;
-                    if key == b"\"name\"" && value.kind == Kind::String && self.tool_names.len() < MAX_TOOL_NAMES {
+                    if value.kind == Kind::String && self.tool_names.len() < MAX_TOOL_NAMES && is_text(key, "name") {
                         self.tool_names.extend(unquote(s.bytes(&value.span)));
                     }
                     Ok::<_, InvalidRequest>(())
@@ -318,11 +318,19 @@ impl<'a> ChatRequest<'a> {
         s.object(|s, key| {
             let key = s.bytes(&key);
             let value = s.value()?;
-            self.wants_json_schema |= key == b"\"type\"" && s.bytes(&value.span) == b"\"json_schema\"";
+            self.wants_json_schema |= is_text(key, "type") && is_text(s.bytes(&value.span), "json_schema");
             Ok::<_, InvalidRequest>(())
         })?;
         Ok(Scanned { kind: Kind::Object, span: start..s.position() })
     }
+}
+
+/// Whether a scanned value is this text, a string without anything to escape. A provider decodes what is written with escapes,
+/// so that says the same; it is always longer, and only then looked at twice.
+fn is_text(quoted: &[u8], text: &str) -> bool {
+    let [b'"', inner @ .., b'"'] = quoted else { return false };
+    inner == text.as_bytes()
+        || inner.len() > text.len() && inner.contains(&b'\\') && unquote(quoted).is_some_and(|said| said == text)
 }
 
 /// Few members are compared one by one; many, which only a hostile body has, by a set.
@@ -396,6 +404,24 @@ mod tests {
         assert!(request.wants_json_schema);
         assert_eq!((request.max_tokens, request.choices), (Some(9), 2));
         assert_eq!(request.tool_names, ["look_up"]);
+    }
+
+    /// What a provider would understand decides, however it is spelt.
+    #[test]
+    fn escapes_hide_nothing_from_the_decisions() {
+        let full = r#"{"messages":[{"\u0072ole":"user","c\u006fntent":[{"t\u0079pe":"image\u005furl"},{"image\u005furl":{"url":"x"}}]}],
+            "tools":[{"f\u0075nction":{"n\u0061me":"look_up"}}],"response_format":{"typ\u0065":"json\u005fschema"}}"#;
+        let request = parse(full).unwrap();
+        assert!(request.has_image && request.wants_json_schema);
+        assert_eq!((request.images.len(), &request.tool_names[..]), (1, &["look_up".into()][..]));
+        let by_type =
+            parse(r#"{"messages":[{"role":"user","content":[{"type":"\u0069mage_url","text":"a"}]}]}"#).unwrap();
+        assert!(by_type.has_image);
+        let other = r#"{"messages":[{"role":"user","content":[{"type":"text","te\u0078t":"image_url","image\u005ffile":1}]}],
+            "response_format":{"type":"\u006ason_object"}}"#;
+        let request = parse(other).unwrap();
+        assert!(!request.has_image && !request.wants_json_schema && request.images.is_empty());
+        assert_eq!(refused(r#"{"messages":[{"r\u006fl":"user"}]}"#), "messages[0].role");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Every way to refuse a request: one table from reason to status, type, code and words.
 
+use crate::config::Capability;
 use crate::quota::exhausted::Exhausted;
 
 /// Why a request is refused.
@@ -38,7 +39,7 @@ pub enum Refusal {
     /// No model may see data of this class.
     DataClass,
     /// No model can do what the request needs.
-    MissingCapability(&'static str),
+    MissingCapability(Capability),
     /// No model takes this field.
     UnsupportedParam(String),
     /// The prompt is longer than every model's context window.
@@ -158,13 +159,15 @@ impl Refusal {
                 None,
                 "No model that could serve this request may see data of its class.".into(),
             ),
-            Self::MissingCapability(what) => row(
-                400,
-                INVALID,
-                "unsupported_capability",
-                Some(what),
-                format!("No model that could serve this request supports '{what}'."),
-            ),
+            Self::MissingCapability(capability) => {
+                let (param, what) = match capability {
+                    Capability::Tools => ("tools", "tools"),
+                    Capability::JsonSchema => ("response_format", "a JSON Schema for its answer"),
+                    Capability::Vision => ("messages", "images"),
+                };
+                let message = format!("No model that could serve this request supports {what}.");
+                row(400, INVALID, "unsupported_capability", Some(param), message)
+            }
             Self::UnsupportedParam(param) => row(
                 400,
                 INVALID,

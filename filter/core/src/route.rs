@@ -14,7 +14,7 @@ pub enum Dropped {
     /// Its provider may not see data of the request's class.
     DataClass,
     /// It cannot do what the request needs.
-    Capability(&'static str),
+    Capability(Capability),
     /// It does not take a field that the request has.
     Param(String),
     /// The prompt is longer than its context window.
@@ -185,12 +185,12 @@ fn fits(policy: &Policy, id: ModelId, request: &ChatRequest, data: DataClass) ->
         return Err(Dropped::DataClass);
     }
     let needs = [
-        (request.has_tools, Capability::Tools, "tools"),
-        (request.wants_json_schema, Capability::JsonSchema, "response_format"),
-        (request.has_image, Capability::Vision, "messages"),
+        (request.has_tools, Capability::Tools),
+        (request.wants_json_schema, Capability::JsonSchema),
+        (request.has_image, Capability::Vision),
     ];
-    if let Some((_, _, param)) = needs.iter().find(|(needed, capability, _)| *needed && !model.can(*capability)) {
-        return Err(Dropped::Capability(param));
+    if let Some((_, missing)) = needs.iter().find(|(needed, capability)| *needed && !model.can(*capability)) {
+        return Err(Dropped::Capability(*missing));
     }
     if !model.drop_params
         && let Some(member) = request.members.iter().find(|m| !model.takes(&m.name))
@@ -220,7 +220,7 @@ fn refusal(request: &ChatRequest, dropped: &[(ModelId, Dropped)]) -> Refusal {
         .or_else(|| pick(|why| *why == Dropped::DataClass));
     match why {
         Some(Dropped::Param(param)) => Refusal::UnsupportedParam(param.clone()),
-        Some(Dropped::Capability(param)) => Refusal::MissingCapability(param),
+        Some(Dropped::Capability(missing)) => Refusal::MissingCapability(*missing),
         Some(Dropped::Context) => Refusal::ContextTooLong,
         Some(Dropped::DataClass) => Refusal::DataClass,
         Some(Dropped::Overloaded) => Refusal::Overloaded,
@@ -291,7 +291,7 @@ mod tests {
     fn what_a_model_cannot_do_drops_it() {
         let schema = r#","response_format":{"type":"json_schema"}"#;
         assert_eq!(models("acme", schema), ["big"]);
-        assert_eq!(run("guest", schema, NO), Err(Refusal::MissingCapability("response_format")));
+        assert_eq!(run("guest", schema, NO), Err(Refusal::MissingCapability(Capability::JsonSchema)));
         assert_eq!(run("acme", r#","model":"strict","seed":1"#, NO), Err(Refusal::UnsupportedParam("seed".into())));
         assert_eq!(models("acme", r#","tools":[{"type":"function"}]"#), ["small", "big"]);
     }

@@ -164,6 +164,11 @@ fn a_model_is_not_asked_for_what_it_cannot_do() {
         answer.assert_refusal(400, "unsupported_capability");
         assert_eq!(answer.param().as_deref(), Some(param));
     }
+    // A provider reads what is written with escapes as what it stands for.
+    let escaped = with(ask("small", "a"), image.clone()).to_string().replace("image_url", "image\\u005furl");
+    let answer = gateway.send(Call::chat(escaped).key("sk-acme"));
+    answer.assert_refusal(400, "unsupported_capability");
+    assert!(answer.text().contains("supports images"), "{}", answer.text());
     for (model, needs, provider) in [("small", &tools, "vllm"), ("small", &schema, "vllm"), ("chat", &image, "openai")]
     {
         let answer = gateway.chat("sk-acme", &with(ask(model, "a"), needs.clone()));

@@ -68,18 +68,20 @@ impl Reply {
         Self { status: 200, headers, body: body.into_bytes(), code: None }
     }
 
-    /// `GET /v1/models`: the models and tasks that the tenant may use, in the shape of OpenAI's list.
+    /// `GET /v1/models`: the models that the tenant may send its data to, and the tasks that have one, in the shape of OpenAI's list.
     pub fn models(policy: &Policy, tenant: TenantId) -> Self {
-        let tier = policy.tier(policy.tenant(tenant).tier);
+        let tenant = policy.tenant(tenant);
+        let tier = policy.tier(tenant.tier);
+        let usable = |model| tier.allows(model) && tenant.data <= policy.provider_of(model).data;
         let entry =
             |id: &str, owner: &str| serde_json::json!({"id": id, "object": "model", "created": 0, "owned_by": owner});
         let tasks = policy
             .tasks()
-            .filter(|(_, task)| task.chain.iter().any(|model| tier.allows(*model)))
+            .filter(|(_, task)| task.chain.iter().any(|model| usable(*model)))
             .map(|(_, task)| entry(&task.name, "pointsman-task"));
         let models = policy
             .models()
-            .filter(|(id, _)| tier.allows(*id))
+            .filter(|(id, _)| usable(*id))
             .map(|(id, model)| entry(&model.name, &policy.provider_of(id).name));
         let data: Vec<_> = tasks.chain(models).collect();
         let body = serde_json::json!({"object": "list", "data": data}).to_string().into_bytes();

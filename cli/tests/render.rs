@@ -107,6 +107,12 @@ fn a_mistake_in_a_providers_file_is_named_with_the_file() {
         one("filters", &[("a.yaml", &format!("{a}{options}")), ("b.yaml", &b)]),
         "HERE/providers/a.yaml: http_filters of a provider's cluster never run: requests come by way of a plan cluster\n"
     );
+    // Envoy would not read them beside the filter that requests without a plan need.
+    assert_eq!(
+        one("old-options", &[("a.yaml", &format!("{a}http2_protocol_options: {{}}\n")), ("b.yaml", &b)]),
+        "HERE/providers/a.yaml: http2_protocol_options: say it in typed_extension_protocol_options, by \
+         envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n"
+    );
     // A directory can serve many policies.
     assert_eq!(
         refused("library", &policy, &[("a.yaml", &a), ("b.yaml", &b), ("z.yaml", &cluster("z", 3))]),
@@ -164,7 +170,13 @@ fn a_key_is_injected_for_its_provider_alone() {
         let injects = |filter: &serde_json::Value| filter.to_string().contains("credential_injector");
         assert!(!filters("plan.a").iter().any(injects));
         assert!(filters("plan.b")[1]["typed_config"]["credential"].is_object());
-        assert!(filters("direct.b")[0]["typed_config"]["credential"].is_object());
+        assert!(filters("direct.b")[1]["typed_config"]["credential"].is_object());
+        // Nobody but the model stage speaks to the log of attempts.
+        for unplanned in ["a", "direct.b"] {
+            let taken = &filters(unplanned)[0]["typed_config"]["mutations"]["response_mutations"];
+            assert_eq!(taken[0]["remove"], "x-pointsman-model", "{unplanned}: {taken}");
+            assert_eq!(taken[1]["remove"], "x-pointsman-attempts", "{unplanned}: {taken}");
+        }
         let matcher = &filters("plan.a+b")[1]["typed_config"]["xds_matcher"];
         assert_eq!(matcher["matcher_tree"]["input"]["typed_config"]["key"], "wasm.pointsman_provider", "{matcher:#}");
         let map = matcher["matcher_tree"]["exact_match_map"]["map"].as_object().unwrap();

@@ -27,15 +27,19 @@ pub fn requests(settings: &Settings) -> Value {
     ])
 }
 
+/// Response headers by which the model stage tells the log of attempts what it knows.
+const MODEL: &str = "x-pointsman-model";
+const ATTEMPTS: &str = "x-pointsman-attempts";
+
 /// The log of attempts, which the router writes.
 pub fn attempts(settings: &Settings) -> Value {
     let attempt = json!({
         "trace_id": "%REQ(X-REQUEST-ID)%",
         // Envoy's own count is 0 in this log. The model stage's is text: an expression that makes a number of it costs as
         // much as all the rest of the line.
-        "attempt": "%RESP(X-POINTSMAN-ATTEMPTS)%",
+        "attempt": format!("%RESP({ATTEMPTS})%"),
         "attempt_provider": "%UPSTREAM_METADATA(pointsman:provider)%",
-        "attempt_model": "%RESP(X-POINTSMAN-MODEL)%",
+        "attempt_model": format!("%RESP({MODEL})%"),
         "status": "%RESPONSE_CODE%",
         "response_flags": "%RESPONSE_FLAGS%",
         "upstream_host": "%UPSTREAM_HOST%",
@@ -44,6 +48,18 @@ pub fn attempts(settings: &Settings) -> Value {
         "duration_ms": "%DURATION%",
     });
     json!([logger(settings, &json!({"json_format": attempt}), None)])
+}
+
+/// The upstream filter of attempts without a model stage: what the log takes for that stage's words is taken away there,
+/// because only the provider can have written it. The log has null then; which model it was is in the audit record.
+pub fn honest_attempt() -> Value {
+    json!({
+        "name": "pointsman.attempt",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+            "mutations": {"response_mutations": [{"remove": MODEL}, {"remove": ATTEMPTS}]},
+        },
+    })
 }
 
 fn logger(settings: &Settings, format: &Value, when: Option<Value>) -> Value {

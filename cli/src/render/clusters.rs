@@ -1,7 +1,7 @@
 //! The plan clusters: one per sequence of providers that a request may be sent along.
 
 use super::settings::Settings;
-use super::{credential, wasm};
+use super::{access_log, credential, wasm};
 use pointsman_core::dispatch::direct_cluster;
 use pointsman_core::plans::ProviderSequence;
 use pointsman_core::policy::{Policy, Provider};
@@ -16,16 +16,27 @@ pub fn plan(settings: &Settings, policy: &Policy, plan: &ProviderSequence) -> Va
 }
 
 /// The cluster of requests to one provider that have one attempt and are no streams: no module, which would have nothing
-/// to decide, only the provider's key. A provider without a key needs none: such requests go to its own cluster.
+/// to decide, only the provider's key. A provider without a key needs none: such requests go to its own cluster, to which
+/// [`as_direct`] has added the same filters.
 pub fn direct(settings: &Settings, provider: &Provider) -> Value {
-    cluster(settings, &direct_cluster(provider), &[provider], credential::filters(settings, &[provider]))
+    let mut http_filters = vec![access_log::honest_attempt()];
+    http_filters.extend(credential::filters(settings, &[provider]));
+    cluster(settings, &direct_cluster(provider), &[provider], http_filters)
+}
+
+/// The cluster of a provider without a key, for requests that come to it by no plan. As a member of a plan it runs none of
+/// its filters.
+pub fn as_direct(mut provider: Value) -> Value {
+    let all = &mut provider["typed_extension_protocol_options"];
+    if all.get(HTTP_OPTIONS).is_none() {
+        all[HTTP_OPTIONS] = json!({"@type": HTTP_OPTIONS_TYPE, "explicit_http_config": {"http_protocol_options": {}}});
+    }
+    all[HTTP_OPTIONS]["http_filters"] = json!([access_log::honest_attempt(), codec()]);
+    provider
 }
 
 fn cluster(settings: &Settings, name: &str, providers: &[&Provider], mut http_filters: Vec<Value>) -> Value {
-    http_filters.push(json!({
-        "name": "envoy.filters.http.upstream_codec",
-        "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"},
-    }));
+    http_filters.push(codec());
     json!({
         // A name with a dot would be cut at it in the label of Envoy's metrics.
         "alt_stat_name": name.replace('.', "_"),
@@ -38,14 +49,26 @@ fn cluster(settings: &Settings, name: &str, providers: &[&Provider], mut http_fi
             "max_connections": UNLIMITED, "max_pending_requests": UNLIMITED, "max_requests": UNLIMITED,
             "max_retries": UNLIMITED,
         }]},
-        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "typed_extension_protocol_options": {HTTP_OPTIONS: {
+            "@type": HTTP_OPTIONS_TYPE,
             // Needed by Envoy's validation; each request is sent in the protocol of its provider's cluster.
             "explicit_http_config": {"http_protocol_options": {}},
             "http_filters": http_filters,
         }},
     })
 }
+
+/// The filter that must be the last one.
+fn codec() -> Value {
+    json!({
+        "name": "envoy.filters.http.upstream_codec",
+        "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"},
+    })
+}
+
+/// Under which a cluster has its HTTP options.
+pub const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const HTTP_OPTIONS_TYPE: &str = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 const UNLIMITED: u32 = 1_000_000;
 

@@ -1,8 +1,9 @@
 //! The operator's own clusters: those of the providers, with what Pointsman needs to know put on their endpoints, and the
 //! bridge to Redis as it is.
 
+use super::clusters::{HTTP_OPTIONS, as_direct};
 use crate::document;
-use pointsman_core::policy::Policy;
+use pointsman_core::policy::{Policy, Provider};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ pub fn clusters(directory: &Path, policy: &Policy) -> Result<BTreeMap<String, Va
     let mut clusters = BTreeMap::new();
     for provider in policy.providers() {
         match found.remove(&*provider.name) {
-            Some((path, cluster)) => match prepare(&provider.name, cluster) {
+            Some((path, cluster)) => match prepare(provider, cluster) {
                 Ok(cluster) => {
                     clusters.insert(provider.name.to_string(), cluster);
                 }
@@ -82,13 +83,32 @@ fn read(path: &Path) -> Result<(String, Value), String> {
     }
 }
 
-const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+/// Fields of a cluster that Envoy has deprecated, and does not read where there are [`HTTP_OPTIONS`].
+const OLD_HTTP_OPTIONS: [&str; 5] = [
+    "common_http_protocol_options",
+    "upstream_http_protocol_options",
+    "http_protocol_options",
+    "http2_protocol_options",
+    "protocol_selection",
+];
 
 /// Tells every endpoint which provider it belongs to, and its host name.
-fn prepare(provider: &str, mut cluster: Value) -> Result<Value, String> {
-    let options = cluster.get("typed_extension_protocol_options").and_then(|options| options.get(HTTP_OPTIONS));
+fn prepare(provider: &Provider, mut cluster: Value) -> Result<Value, String> {
+    let options = cluster.get("typed_extension_protocol_options");
+    if options.is_some_and(|options| !options.is_object()) {
+        return Err("typed_extension_protocol_options is not an object".to_owned());
+    }
+    let options = options.and_then(|options| options.get(HTTP_OPTIONS));
+    if options.is_some_and(|options| !options.is_object()) {
+        return Err(format!("typed_extension_protocol_options: {HTTP_OPTIONS} is not an object"));
+    }
     if options.is_some_and(|options| options.get("http_filters").is_some()) {
         return Err("http_filters of a provider's cluster never run: requests come by way of a plan cluster".to_owned());
+    }
+    let is_direct = provider.credential.is_none();
+    let is_old = |old: &&&str| is_direct && options.is_none() && cluster.get(**old).is_some();
+    if let Some(old) = OLD_HTTP_OPTIONS.iter().find(is_old) {
+        return Err(format!("{old}: say it in typed_extension_protocol_options, by {HTTP_OPTIONS}"));
     }
     let is_tls = cluster.get("transport_socket").is_some();
     let mut endpoints = 0;
@@ -99,18 +119,19 @@ fn prepare(provider: &str, mut cluster: Value) -> Result<Value, String> {
             let Some(members) = endpoint.as_object_mut() else {
                 return Err(format!("load_assignment: endpoint {endpoints} is not an object"));
             };
-            mark(provider, members)
+            mark(&provider.name, members)
                 .ok_or_else(|| format!("load_assignment: the metadata of endpoint {endpoints} is not an object"))?;
             name_host(members, is_tls);
         }
     }
     if endpoints == 0 {
         return Err(format!(
-            "the cluster \"{provider}\" has no endpoints in load_assignment; endpoints from EDS cannot be told whose they are"
+            "the cluster \"{}\" has no endpoints in load_assignment; endpoints from EDS cannot be told whose they are",
+            provider.name
         ));
     }
     set_type(&mut cluster);
-    Ok(cluster)
+    Ok(if is_direct { as_direct(cluster) } else { cluster })
 }
 
 fn set_type(cluster: &mut Value) {

@@ -8,6 +8,10 @@ use serde_json::json;
 /// In every text that we send, in some place or other.
 const CANARY: &str = "canary-4711";
 
+/// What the gateway says of its answers in headers.
+const FORGED: [&str; 5] =
+    ["x-pointsman-model", "x-pointsman-attempts", "x-pointsman-provider", "x-pointsman-cost-usd", "x-request-id"];
+
 /// Requests with the canary wherever there is a place for it, valid and not.
 fn calls() -> Vec<Call> {
     let chat = |body: String| Call::chat(body).key("sk-acme");
@@ -50,6 +54,17 @@ fn calls() -> Vec<Call> {
             let mut request = scripted("away", &json!({"fault": fault, "content": format!("{CANARY} a b c")}));
             request["stream"] = stream.into();
             calls.push(chat(request.to_string()));
+        }
+    }
+    // A provider that speaks for the gateway: to one attempt and to several, streamed and not, with a key and without.
+    let forged: Vec<_> = FORGED.iter().map(|name| json!([name, format!("the prompt said {CANARY}")])).collect();
+    for model in ["small", "big", "away"] {
+        for stream in [true, false] {
+            for status in [200, 503] {
+                let mut request = scripted(model, &json!({"headers": forged, "status": status}));
+                request["stream"] = stream.into();
+                calls.push(chat(request.to_string()));
+            }
         }
     }
     calls

@@ -190,6 +190,30 @@ fn a_key_is_injected_for_its_provider_alone() {
     }
 }
 
+/// The listener's own timer ends whatever is silent for a quarter of an hour.
+#[test]
+fn a_request_that_may_take_longer_than_the_listener_waits_has_a_route_that_waits() {
+    let waits = |name: &str, resilience: &str| {
+        let scratch = Scratch::new(name);
+        let policy = scratch.write("policy.yaml", &format!("{}{resilience}", policy("KEY")));
+        scratch.write("providers/a.yaml", &cluster("a", 1));
+        scratch.write("providers/b.yaml", &cluster("b", 2));
+        let mut command = pointsman();
+        command.args(["render", "--prefix", "/p", "--policy"]).arg(policy);
+        command.arg("--providers").arg(scratch.path("providers")).arg("--out").arg(scratch.path("out"));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let rds = std::fs::read_to_string(scratch.path("out/rds.yaml")).unwrap();
+        let rds: serde_json::Value = serde_saphyr::from_str(&rds).unwrap();
+        let routes = rds["resources"][0]["virtual_hosts"][0]["routes"].as_array().unwrap().clone();
+        routes.last().unwrap()["route"].get("idle_timeout").cloned()
+    };
+    assert_eq!(waits("short", ""), None);
+    assert_eq!(waits("attempt-within", "resilience: {attempt_timeout: 20m}\n"), None);
+    let long = "resilience: {attempt_timeout: 20m, request_timeout: 1h}\n";
+    assert_eq!(waits("long", long), Some("3660.000s".into()));
+}
+
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn envoy_takes_what_is_rendered() {

@@ -1,5 +1,6 @@
 //! The routes: every request goes to the plan cluster that the gateway stage names; streams have an idle timeout beside.
 
+use super::listener;
 use super::settings::Settings;
 use pointsman_core::plans;
 use pointsman_core::policy::Policy;
@@ -57,6 +58,11 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
             "retry_policy": retry_policy,
         },
     });
+    // A request that is no stream may be silent for as long as it may take. Only where that is longer than the listener allows.
+    let longest_ms = policy.longest_request_ms();
+    if longest_ms > listener::IDLE_MS {
+        route["route"]["idle_timeout"] = seconds(longest_ms).into();
+    }
     // Bytes that Envoy holds of a request, to read it and to send it again. Before 1.37 the listener's limit does both.
     if settings.version.has_route_buffer_limit() {
         route["request_body_buffer_limit"] = buffer_limit(policy).into();
@@ -83,6 +89,6 @@ fn idle_route(route: &Value, ms: u64) -> Value {
 }
 
 /// Milliseconds as protobuf's JSON writes a duration.
-fn seconds(ms: u64) -> String {
+pub fn seconds(ms: u64) -> String {
     format!("{}.{:03}s", ms / 1000, ms % 1000)
 }

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)] // Raw pointers are the ABI. Each block hands over a slice that lives for the call, or takes one.
 
 use pointsman_core::call::Call;
+use pointsman_core::reply::REPLY_DETAILS;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, LogLevel, MapType, MetricType, StreamType};
 use std::ptr::null_mut;
@@ -148,7 +149,7 @@ pub fn reply(status: u16, headers: &[(&str, String)], body: &[u8]) {
         map.extend_from_slice(value.as_bytes());
         map.push(0);
     }
-    let details = "pointsman";
+    let details = REPLY_DETAILS;
     unsafe {
         proxy_send_local_response(
             u32::from(status),

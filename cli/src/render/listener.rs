@@ -3,6 +3,8 @@
 use super::settings::Settings;
 use super::{access_log, route, wasm};
 use pointsman_core::policy::Policy;
+use pointsman_core::reply::REPLY_DETAILS;
+use pointsman_core::unasked;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 
@@ -104,19 +106,23 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
     })
 }
 
-/// What Envoy says by itself where the module cannot speak any more: an answer that is held breaks off, or a request is
-/// not one. The module's own replies have none of these flags; one that it gives in place of the last of several failed
-/// answers has URX.
+/// What Envoy says by itself where the module cannot speak any more, or could not yet: an answer that is held breaks off, or
+/// a request is not one. The first that fits is taken.
 fn local_replies() -> Value {
-    let told = |flags: &[&str], code: &str, message: &str| {
-        let error = json!({"error": {"message": message, "type": "server_error", "param": null, "code": code}});
+    let reply = |filter: Value, kind: &str, code: &str, message: &str| {
+        let error = json!({"error": {"message": message, "type": kind, "param": null, "code": code}});
         json!({
-            "filter": {"response_flag_filter": {"flags": flags}},
+            "filter": filter,
             "body_format_override": {
                 "text_format_source": {"inline_string": error.to_string()},
                 "content_type": "application/json",
             },
         })
+    };
+    // The module's own replies have none of these flags; one that it gives in place of the last of several failed answers
+    // has URX.
+    let told = |flags: &[&str], code: &str, message: &str| {
+        reply(json!({"response_flag_filter": {"flags": flags}}), "server_error", code, message)
     };
     // Only a request with one attempt can break off so.
     let attempted = json!([{"header": {"key": "x-pointsman-attempts", "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]);
@@ -127,7 +133,37 @@ fn local_replies() -> Value {
     broken["headers_to_add"] = attempted;
     broken["status_code"] = 503.into();
     let other = ["LH", "UH", "UF", "UO", "NR", "NC", "DT", "DPE", "SI", "OM", "UMSDR"];
-    json!({"mappers": [timeout, broken, told(&other, "gateway_error", "The request could not be served.")]})
+    let mut mappers = vec![timeout, broken, told(&other, "gateway_error", "The request could not be served.")];
+    // What is left has no flag. Its codes are those of the audit record.
+    for (status, kind, message) in [
+        (408, "invalid_request_error", "The request was not complete in time."),
+        (413, "invalid_request_error", "The request is too large."),
+        (431, "invalid_request_error", "The request's headers are too large."),
+        (500, "server_error", "The request could not be served."),
+        (400, "invalid_request_error", "The request is not one that the gateway understands."),
+    ] {
+        mappers.push(reply(of_envoy(status), kind, unasked::code(status), message));
+    }
+    json!({"mappers": mappers})
+}
+
+/// Picks replies of Envoy's own with this status; 400 stands for all of its class, and 500 for its.
+///
+/// The module's own replies say that they are, in their details. These are looked at last: an answer of the cache has no such
+/// status.
+fn of_envoy(status: u16) -> Value {
+    let op = if status.is_multiple_of(100) { "GE" } else { "EQ" };
+    let value = json!({"default_value": status, "runtime_key": format!("pointsman.local_reply.status_{status}")});
+    json!({"and_filter": {"filters": [
+        {"status_code_filter": {"comparison": {"op": op, "value": value}}},
+        {"extension_filter": {
+            "name": "envoy.access_loggers.extension_filters.cel",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+                "expression": format!("response.code_details != '{REPLY_DETAILS}'"),
+            },
+        }},
+    ]}})
 }
 
 /// Before Envoy 1.37 the connection's limit is also the limit of what a filter may hold of an HTTP/1.1 request.

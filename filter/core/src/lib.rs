@@ -35,4 +35,5 @@ pub mod request_head;
 pub mod resilience;
 pub mod route;
 pub mod sse;
+pub mod unasked;
 pub mod usage;

@@ -3,6 +3,9 @@
 use crate::policy::{Policy, TenantId};
 use crate::refusal::{OVERLOADED_RETRY_AFTER, Refusal};
 
+/// Envoy's `response.code_details` of the module's own replies.
+pub const REPLY_DETAILS: &str = "pointsman";
+
 /// A whole response. Once given it is final.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {

@@ -18,6 +18,7 @@ mod faults;
 mod health;
 mod hostile;
 mod identity;
+mod local_reply;
 mod metrics;
 mod outage;
 mod quota;

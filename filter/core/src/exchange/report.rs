@@ -10,6 +10,7 @@ use crate::policy::{ModelId, Policy};
 use crate::price::MicroUsd;
 use crate::provider_error;
 use crate::request_head::data_class_name;
+use crate::unasked;
 
 impl Exchange {
     /// Whether an attempt failed, so that the model stage has left a record of it.
@@ -20,7 +21,7 @@ impl Exchange {
 
     /// Whether the answer broke off, so that [`Exchange::cut_off`] wants Envoy's details.
     pub fn is_cut_off(&self) -> bool {
-        self.routed.is_some() && self.answer.is_cut_off()
+        self.answer.is_cut_off()
     }
 
     /// Takes over why the answer broke off, by Envoy's `response.code_details`, and the last attempt by the model
@@ -32,8 +33,12 @@ impl Exchange {
             let only = routed.is_direct.then_some((0, 1));
             routed.served = routed.last_attempt(last_attempt.or(only));
         }
-        if let (Some(why), Some(routed)) = (provider_error::cause(details), &self.routed) {
-            self.answer.cut_off(routed.which_timer(why), status);
+        match (provider_error::cause(details), &self.routed) {
+            (Some(why), Some(routed)) => self.answer.cut_off(routed.which_timer(why), status),
+            // The caller was told so by Envoy, before there was anything to decide.
+            (_, None) if status > 0 => self.answer.cut_off(unasked::code(status), status),
+            (Some(why), None) => self.answer.cut_off(why, status),
+            (None, _) => {}
         }
     }
 
@@ -111,6 +116,8 @@ impl Exchange {
                 Some((Verdict::Degraded, _)) => "degrade",
                 Some((Verdict::Template, _)) => "template",
                 Some((Verdict::Shadowed, _)) => "shadow_deny",
+                // Nothing was: it ended before.
+                None if self.routed.is_none() && !matches!(self.answer, Answer::Own { .. }) => "none",
                 Some((Verdict::Rejected, _)) | None => "allow",
             },
             quota_window: self.quota.verdict.map(|(_, window)| window),

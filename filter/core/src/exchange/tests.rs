@@ -352,3 +352,31 @@ fn of_hedged_attempts_the_one_that_answers_is_the_one_that_is_recorded() {
     let late: &[(usize, &str)] = &[(0, "no_response"), (0, "status_503")];
     assert_eq!(hedged("big", "2", late), serde_json::json!([[attempt("small", "status_503")], 1]));
 }
+
+#[test]
+fn what_envoy_answers_before_anything_was_decided_is_recorded_as_that() {
+    let policy = fixture::policy();
+    let record =
+        |exchange: &Exchange| -> Value { serde_json::from_slice(&exchange.audit(&policy, &[], 1500)).unwrap() };
+    for (details, status, code) in [
+        ("request_overall_timeout", 408, "request_timeout"),
+        ("path_normalization_failed", 400, "bad_request"),
+        ("http1.codec_error", 400, "bad_request"),
+        ("wasm_fail_stream", 503, "gateway_error"),
+        ("downstream_remote_disconnect", 0, "client_disconnected"),
+    ] {
+        let (mut exchange, verdict) = open(&policy, &CHAT);
+        assert!(matches!(verdict, OnRequestHead::AwaitBody) && exchange.is_cut_off());
+        exchange.cut_off(details, status, None);
+        let record = record(&exchange);
+        assert_eq!((&record["status"], &record["error_code"]), (&status.into(), &code.into()), "{details}");
+        assert_eq!(record["policy_decision"], "none", "{record}");
+        assert!(exchange.metrics(&policy, &[], 1500).iter().any(
+            |(metric, _)| matches!(metric, crate::metrics::Metric::Requests { status: counted, .. } if *counted == status)
+        ));
+    }
+    // What was answered here was decided here.
+    let (exchange, _) = open(&policy, &[(":method", "GET"), (":path", "/v1/models"), CHAT[2]]);
+    assert!(!exchange.is_cut_off());
+    assert_eq!(record(&exchange)["policy_decision"], "allow");
+}

@@ -6,7 +6,7 @@ use crate::usage::Usage;
 
 /// Everything the record says. Numbers are written as JSON numbers, what is unknown as `null`.
 #[derive(Debug, Default)]
-#[allow(missing_docs)] // The names are the record's own, and documented in the README.
+#[allow(missing_docs)] // The names are the record's own, and documented in envoy/audit.md.
 pub struct Record<'a> {
     pub started_ms: u64,
     pub trace_id: &'a str,
@@ -207,6 +207,39 @@ impl Members {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The page has a row for every field, in the record's order, and for no other.
+    #[test]
+    fn every_field_is_documented() {
+        let page = include_str!("../../../envoy/audit.md");
+        let (page, _) = page.split_once("## Other lines").unwrap();
+        let documented: Vec<_> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split(" | ").next())
+            .flat_map(|names| names.split(", ").map(|name| name.trim_matches('`')))
+            .collect();
+        let saved = Some((Usage::default(), MicroUsd(0)));
+        let record = Record { cache: (Some("hit"), None), saved, ..Record::default() };
+        let fields = |record: &Record| {
+            let text = String::from_utf8(record.line()).unwrap();
+            let members =
+                text.trim().trim_matches(|c| c == '{' || c == '}').split("\",\"").flat_map(|m| m.split(",\""));
+            members.map(|m| m.trim_start_matches('"').split('"').next().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let (all, plain) = (fields(&record), fields(&Record::default()));
+        let cached: Vec<_> = all.iter().filter(|name| !plain.contains(name)).collect();
+        let expected: Vec<_> = plain.iter().chain(cached).collect();
+        assert_eq!(documented, expected);
+
+        let sample = include_str!("../../../README.md").split_once("{\"start_time\"").unwrap().1;
+        let sample = format!("{{\"start_time\"{}", sample.split_once("```").unwrap().0);
+        let sample: serde_json::Value = serde_json::from_str(&sample).expect("the README's sample is a record");
+        let mut shown: Vec<_> = sample.as_object().unwrap().keys().collect();
+        let mut written: Vec<_> = plain.iter().collect();
+        shown.sort();
+        written.sort();
+        assert_eq!(shown, written);
+    }
 
     #[test]
     fn the_record_is_json_with_numbers_as_numbers() {

@@ -3,7 +3,7 @@
 use crate::standard::{ask, gateway, scripted};
 use pointsman_integration::call::Call;
 use pointsman_integration::gateway::Gateway;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// What a provider gets to see of a request's headers, all of it. A longer list is a leak.
 const PASSED: [&str; 7] =
@@ -118,6 +118,26 @@ fn nothing_that_names_the_caller_reaches_a_provider() {
         assert_eq!(seen.header_names(), PASSED);
         assert_eq!(seen.header("user-agent"), Some("pointsman"));
         assert!(seen.headers.iter().all(|(_, value)| !value.contains("canary") && !value.contains("sk-")), "{seen:?}");
+    }
+}
+
+/// The body's own words for a caller go to the models that may have them: not to one that names them in `unsupported_params`.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn what_the_body_says_of_the_caller_goes_only_where_the_policy_lets_it() {
+    let gateway = gateway();
+    let said = json!({"user": "ann", "safety_identifier": "ann-2", "metadata": {"ticket": "7"}});
+    let mut request = ask("spare", "who is it");
+    request.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+    for (model, sent) in [("spare", false), ("small", true)] {
+        request["model"] = model.into();
+        let answer = gateway.chat("sk-acme", &request);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let body: Value = serde_json::from_slice(&gateway.upstream(&answer).body).unwrap();
+        for (name, value) in said.as_object().unwrap() {
+            assert_eq!(body.get(name), sent.then_some(value), "{model}: {body}");
+        }
+        assert!(gateway.audit(answer.trace_id())["user_id_hash"].is_string());
     }
 }
 

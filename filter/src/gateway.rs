@@ -2,67 +2,23 @@
 
 use crate::host::{self, Headers};
 use crate::load::{Held, SharedLoad};
-use crate::metrics::Metrics;
+use crate::shared::Shared;
 use crate::unsettled;
 use pointsman_core::attempt::HOLD_LIMIT;
 use pointsman_core::call::Answered;
-use pointsman_core::config::StoreKind;
 use pointsman_core::dispatch::{STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_SERVED, decode_served, read_failed};
 use pointsman_core::exchange::{
     BodyEdit, Exchange, OnRequestBody, OnRequestHead, OnResponseHead, Outgoing, ResponseHead,
 };
-use pointsman_core::metrics::Metric;
-use pointsman_core::policy::Policy;
-use pointsman_core::quota::gauges::{self, Days};
-use pointsman_core::quota::unsettled::Unsettled;
 use pointsman_core::reply::Reply;
 use pointsman_core::request_head::{RequestHead, request_header_passes, response_header_passes};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
-use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 
 /// A copy of a response is kept up to this many bytes; the usage of a longer one is estimated.
 const COPY_LIMIT: usize = 8 << 20;
-
-/// What all requests under one policy share.
-pub struct Shared {
-    policy: Policy,
-    metrics: Metrics,
-    days: RefCell<Days>,
-}
-
-impl Shared {
-    /// For one policy.
-    pub fn new(policy: Policy) -> Self {
-        Self { policy, metrics: Metrics::default(), days: RefCell::default() }
-    }
-
-    /// The policy.
-    pub fn policy(&self) -> &Policy {
-        &self.policy
-    }
-
-    /// Brings the gauges of what is left up to date, if another day has begun.
-    pub fn refresh_gauges(self: &Rc<Self>) {
-        let (policy, now) = (&self.policy, host::now_ms());
-        if !self.days.borrow_mut().has_changed(&policy.counting.zone, now) {
-            return;
-        }
-        for tenant in self.metrics.gauged() {
-            match policy.counting.store {
-                StoreKind::Local => self.count(gauges::look(policy, tenant, &mut SharedLoad::default())),
-                StoreKind::Redis => unsettled::keep(Rc::clone(self), Unsettled::look(policy, tenant, now)),
-            }
-        }
-    }
-
-    /// Counts.
-    pub fn count(&self, metrics: Vec<(Metric, u64)>) {
-        metrics.into_iter().for_each(|(metric, value)| self.metrics.add(&self.policy, metric, value));
-    }
-}
 
 /// One request.
 pub struct Gateway {
@@ -122,7 +78,7 @@ impl Gateway {
     fn dispatch(&mut self) -> Action {
         let body = host::buffer(BufferType::HttpRequestBody, 0, usize::MAX);
         let mut load = SharedLoad::default();
-        let next = self.exchange.request_body(&self.shared.policy, &body, &mut load);
+        let next = self.exchange.request_body(self.shared.policy(), &body, &mut load);
         self.proceed(next, &body, load)
     }
 
@@ -141,7 +97,7 @@ impl Gateway {
                         self.phase = Phase::Waiting;
                         return Action::Pause;
                     }
-                    next = self.exchange.answered(&self.shared.policy, body, &mut load, &Answered::NOT_SENT);
+                    next = self.exchange.answered(self.shared.policy(), body, &mut load, &Answered::NOT_SENT);
                 }
                 OnRequestBody::Wait => {
                     self.phase = Phase::InLine;
@@ -165,7 +121,7 @@ impl Gateway {
     pub fn look(&mut self) {
         self.call = None;
         let mut load = SharedLoad::default();
-        if !self.is_in_line() || !self.exchange.is_awake(&self.shared.policy, &mut load, host::now_ms()) {
+        if !self.is_in_line() || !self.exchange.is_awake(self.shared.policy(), &mut load, host::now_ms()) {
             return;
         }
         if self.dispatch() == Action::Continue {
@@ -222,14 +178,14 @@ impl Gateway {
     /// The answer has ended: keeps it, if it is one to keep.
     fn keep(&mut self) {
         if self.exchange.keeps() {
-            let call = self.exchange.keep(&self.shared.policy, &mut SharedLoad::default(), host::now_ms());
+            let call = self.exchange.keep(self.shared.policy(), &mut SharedLoad::default(), host::now_ms());
             call.and_then(|call| host::call_with_id(&call));
         }
     }
 
     fn whole_response(&mut self) -> Action {
         let body = host::buffer(BufferType::HttpResponseBody, 0, usize::MAX);
-        let whole = self.exchange.whole_body(&self.shared.policy, &body);
+        let whole = self.exchange.whole_body(self.shared.policy(), &body);
         self.keep();
         self.phase = Phase::Pass;
         set_response_headers(&whole.headers);
@@ -292,7 +248,7 @@ impl Context for Gateway {
         let body = host::buffer(BufferType::HttpRequestBody, 0, usize::MAX);
         let mut load = SharedLoad::default();
         let answered = Answered { status, body: &answer };
-        let next = self.exchange.answered(&self.shared.policy, &body, &mut load, &answered);
+        let next = self.exchange.answered(self.shared.policy(), &body, &mut load, &answered);
         if self.proceed(next, &body, load) == Action::Continue {
             host::resume_request();
         }
@@ -302,14 +258,14 @@ impl Context for Gateway {
 impl HttpContext for Gateway {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         let headers = Headers::of(MapType::HttpRequestHeaders);
-        let head = RequestHead::read(&self.shared.policy, headers.iter());
-        let next = self.exchange.request_head(&self.shared.policy, &head);
+        let head = RequestHead::read(self.shared.policy(), headers.iter());
+        let next = self.exchange.request_head(self.shared.policy(), &head);
         self.headers = Some(headers);
         match next {
             OnRequestHead::Reply(reply) => self.answer(&reply),
             OnRequestHead::Usage => {
                 let mut load = SharedLoad::default();
-                let next = self.exchange.usage_reply(&self.shared.policy, &mut load);
+                let next = self.exchange.usage_reply(self.shared.policy(), &mut load);
                 self.proceed(next, &[], load)
             }
             OnRequestHead::AwaitBody => {
@@ -329,7 +285,7 @@ impl HttpContext for Gateway {
             Phase::Waiting | Phase::InLine | Phase::Pass => return Action::Pause,
             _ => return Action::Continue,
         }
-        if let Some(reply) = self.exchange.request_body_size(&self.shared.policy, size) {
+        if let Some(reply) = self.exchange.request_body_size(self.shared.policy(), size) {
             return self.answer(&reply);
         }
         if end_of_stream { self.dispatch() } else { Action::Pause }
@@ -371,8 +327,8 @@ impl HttpContext for Gateway {
         if head.model.is_empty() && !self.exchange.is_direct() {
             head.last_attempt = last_attempt();
         }
-        let verdict = self.exchange.response_head(&self.shared.policy, &head);
-        let made = match self.exchange.is_hedged(&self.shared.policy) {
+        let verdict = self.exchange.response_head(self.shared.policy(), &head);
+        let made = match self.exchange.is_hedged(self.shared.policy()) {
             true => self.exchange.overtaken(last_attempt()),
             false => None,
         };
@@ -417,7 +373,7 @@ impl HttpContext for Gateway {
             }
             Phase::Hold if end_of_stream => self.whole_response(),
             Phase::Hold if size > HOLD_LIMIT => {
-                match self.exchange.release(&self.shared.policy) {
+                match self.exchange.release(self.shared.policy()) {
                     Ok(headers) => set_response_headers(&headers),
                     Err(reply) => return self.answer(&reply),
                 }
@@ -484,7 +440,7 @@ impl HttpContext for Gateway {
             self.exchange.cut_off(std::str::from_utf8(&details).unwrap_or_default(), status, last_attempt());
         }
         let now = host::now_ms();
-        let policy = &self.shared.policy;
+        let policy = self.shared.policy();
         if self.exchange.has_reserved() {
             let (lines, remote) = self.exchange.settle(policy, &mut SharedLoad::default());
             lines.iter().for_each(|line| host::log(LogLevel::Warn, line));
@@ -498,8 +454,6 @@ impl HttpContext for Gateway {
         };
         let failed = read_failed(&failed);
         host::set_state(STATE_AUDIT, &self.exchange.audit(policy, &failed, now));
-        for (metric, value) in self.exchange.metrics(policy, &failed, now) {
-            self.shared.metrics.add(policy, metric, value);
-        }
+        self.shared.count(self.exchange.metrics(policy, &failed, now));
     }
 }

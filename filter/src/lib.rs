@@ -12,6 +12,7 @@ mod load;
 mod metrics;
 mod model;
 mod root;
+mod shared;
 mod unsettled;
 mod waiting;
 

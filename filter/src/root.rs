@@ -1,8 +1,9 @@
 //! One plugin configuration: which role it has, and its policy.
 
-use crate::gateway::{Gateway, Shared};
+use crate::gateway::Gateway;
 use crate::host;
 use crate::model::ModelStage;
+use crate::shared::Shared;
 use crate::unsettled;
 use crate::waiting::{self, Ticking, Waitable};
 use pointsman_core::config::StoreKind;

@@ -3,8 +3,8 @@
 //! They are not the business of the requests that they come from, which are over by then, but of the plugin's root
 //! context: it sends them a few times a second's tenth, and again while Redis is away. Asking twice charges once.
 
-use crate::gateway::Shared;
 use crate::host::{self, Headers};
+use crate::shared::Shared;
 use pointsman_core::call::Answered;
 use pointsman_core::quota::remote;
 use pointsman_core::quota::unsettled::Unsettled;

@@ -85,7 +85,7 @@ pub enum Failure {
     Unreachable,
     /// Redis refused the command, in these words; the first says what kind of error it is, like `NOSCRIPT`.
     Refused(String),
-    /// What came is no answer of Redis.
+    /// What came is no answer of Redis, or the answer to another question.
     Malformed,
 }
 

@@ -2,7 +2,7 @@
 
 use super::Denied;
 use crate::call::Answered;
-use crate::quota::ledger::View;
+use crate::quota::ledger::{Store, View};
 use crate::quota::remote::{self, Held, Run};
 use crate::quota::window::Moment;
 use crate::redis::Bridge;
@@ -43,6 +43,11 @@ impl Asked {
     /// when the request was not to go on any more.
     pub(super) fn is_uncertain(&self) -> bool {
         self.is_waiting || self.is_away || self.used < self.answers.len()
+    }
+
+    /// What the questions of this request are told by.
+    pub(super) fn id(&mut self, moment: &Moment, store: &mut dyn Store) -> String {
+        self.began.get_or_insert_with(|| (format!("{:032x}", store.unique()), *moment)).0.clone()
     }
 
     /// The next answer, or the call that asks for it.

@@ -220,8 +220,7 @@ impl Exchange {
             return Ok(ledger::reserve(store, limits, policy.counting.users, ask, moment));
         };
         let asked = &mut self.quota.asked;
-        let (id, _) = asked.began.get_or_insert_with(|| (format!("{:032x}", store.unique()), *moment));
-        let id = id.clone();
+        let id = asked.id(moment, store);
         let reservation = Reservation::remote(ask, &id);
         asked.held.clone_from(&reservation.remote);
         if !asked.is_away {
@@ -327,12 +326,13 @@ impl Exchange {
         let (standings, now_ms) = match (limits, policy.counting.store, &policy.redis) {
             (None, ..) => (Vec::new(), moment.now_ms),
             (Some(limits), StoreKind::Redis, Some(bridge)) => {
-                let (status, body) = match self.quota.asked.answer(bridge, &remote::look(limits, &ask, &moment)) {
+                let id = self.quota.asked.id(&moment, store);
+                let (status, body) = match self.quota.asked.answer(bridge, &remote::look(limits, &id, &ask, &moment)) {
                     Ok(answer) => answer,
                     Err(Denied::Call(call)) => return OnRequestBody::Call(call),
                     Err(Denied::Refusal(_) | Denied::Reply(_) | Denied::Wait) => (503, Vec::new()),
                 };
-                match remote::looked(limits, &policy.counting.zone, &ask, &Answered { status, body: &body }) {
+                match remote::looked(limits, &policy.counting.zone, &id, &ask, &Answered { status, body: &body }) {
                     Ok(looked) => looked,
                     Err(_) => {
                         let away = exhausted(policy, &Refused::Unavailable);

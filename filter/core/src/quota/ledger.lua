@@ -156,7 +156,9 @@ local function save(s, rep, told)
 end
 
 local function answer(first)
-  table.insert(first, 1, text(now))
+  -- Which question this answers: a bridge may hand an answer to somebody else.
+  table.insert(first, 1, op .. ' ' .. KEYS[1])
+  table.insert(first, 2, text(now))
   for _, s in ipairs(scopes) do
     local n, t, d, c = held(s)
     for _, f in ipairs(FIELDS) do first[#first + 1] = text(s[f]) end

@@ -15,7 +15,7 @@ use crate::redis::{self, Bridge, Failure};
 /// The script.
 pub const SCRIPT: &str = include_str!("ledger.lua");
 /// SHA-1 of the script, by which Redis knows it once it has seen it. A test says what it must be.
-const SCRIPT_SHA1: &str = "07f284508f17f5d7e2b2bc9dfc2d9a68d68aa946";
+const SCRIPT_SHA1: &str = "2e6966fb9d6335c6497b3a3fd1215deeaa6782bf";
 
 /// Seconds for which a settled reservation is remembered: how long a settlement may be asked again.
 pub const REMEMBERED_S: u64 = 3600;
@@ -27,10 +27,14 @@ pub struct Run {
     arguments: Vec<String>,
 }
 
+/// The key of a reservation. The braces keep all keys of a tenant in one slot of a Redis cluster.
+fn reservation_key(tenant: &str, id: &str) -> String {
+    format!("pointsman:quota:{{{tenant}}}:r:{id}")
+}
+
 impl Run {
     fn new(operation: &str, tenant: &str, id: &str) -> Self {
-        // The braces keep all keys of a tenant in one slot of a Redis cluster.
-        Self { keys: vec![format!("pointsman:quota:{{{tenant}}}:r:{id}")], arguments: vec![operation.to_owned()] }
+        Self { keys: vec![reservation_key(tenant, id)], arguments: vec![operation.to_owned()] }
     }
 
     fn number(&mut self, number: u64) {
@@ -189,10 +193,10 @@ pub type Answer = (Result<Grant, Refused>, View);
 /// What Redis said of a reservation, and how the windows stand.
 ///
 /// # Errors
-/// [`Failure`] where Redis is away, or says what cannot be.
+/// [`Failure`] where Redis is away, or what came is no answer to this.
 pub fn reserved(limits: &Limits, zone: &Zone, id: &str, ask: &Ask, answered: &Answered) -> Result<Answer, Failure> {
     let scopes = scopes(limits, ask.user, ask.tenant, models_of(ask).into_iter());
-    let mut reader = Reader(numbers(answered)?.into_iter());
+    let mut reader = Reader::of("reserve", ask.tenant, id, answered)?;
     let moment = &reader.moment(zone)?;
     let (verdict, place, share, count) = (reader.next()?, reader.next()?, reader.next()?, reader.next()?);
     let mut full_models = Vec::new();
@@ -287,7 +291,7 @@ pub fn settled(
     held: &Held,
     answered: &Answered,
 ) -> Result<Settled, Failure> {
-    let mut reader = Reader(numbers(answered)?.into_iter());
+    let mut reader = Reader::of("settle", tenant, &held.id, answered)?;
     let moment = &reader.moment(zone)?;
     let is_first = reader.next()? == 1;
     let mut settled = Settled::default();
@@ -301,9 +305,9 @@ pub fn settled(
     Ok(settled)
 }
 
-/// The run that only looks.
-pub fn look(limits: &Limits, ask: &Ask, moment: &Moment) -> Run {
-    let mut run = Run::new("look", ask.tenant, "none");
+/// The run that only looks. `id`: of the question, to know its answer by.
+pub fn look(limits: &Limits, id: &str, ask: &Ask, moment: &Moment) -> Run {
+    let mut run = Run::new("look", ask.tenant, id);
     let all = limits.models.iter().map(|(id, ..)| *id);
     write_scopes(&mut run, limits, scopes(limits, ask.user, ask.tenant, all), moment, None, None);
     run
@@ -316,10 +320,11 @@ pub fn look(limits: &Limits, ask: &Ask, moment: &Moment) -> Run {
 pub fn looked(
     limits: &Limits,
     zone: &Zone,
+    id: &str,
     ask: &Ask,
     answered: &Answered,
 ) -> Result<(Vec<(Scope, Standing)>, u64), Failure> {
-    let mut reader = Reader(numbers(answered)?.into_iter());
+    let mut reader = Reader::of("look", ask.tenant, id, answered)?;
     let moment = &reader.moment(zone)?;
     let mut all = Vec::new();
     for (scope, windows, _) in scopes(limits, ask.user, ask.tenant, limits.models.iter().map(|(id, ..)| *id)) {
@@ -329,19 +334,24 @@ pub fn looked(
     Ok((all, moment.now_ms))
 }
 
-fn numbers(answered: &Answered) -> Result<Vec<u64>, Failure> {
-    match redis::answer(answered)? {
-        redis::Value::Array(all) => {
-            let number = |value: redis::Value| value.integer().and_then(|n| u64::try_from(n).ok());
-            all.into_iter().map(|value| number(value).ok_or(Failure::Malformed)).collect()
-        }
-        _ => Err(Failure::Malformed),
-    }
-}
-
+/// The numbers that the script has answered.
 struct Reader(std::vec::IntoIter<u64>);
 
 impl Reader {
+    /// Reads the answer to one question, and to no other: webdis before 0.1.20 sends what Redis answers to somebody who has
+    /// gone to whoever has connected since.
+    fn of(operation: &str, tenant: &str, id: &str, answered: &Answered) -> Result<Self, Failure> {
+        let redis::Value::Array(all) = redis::answer(answered)? else { return Err(Failure::Malformed) };
+        let mut all = all.into_iter();
+        let question = format!("{operation} {}", reservation_key(tenant, id));
+        if all.next() != Some(redis::Value::Bytes(question.as_bytes())) {
+            return Err(Failure::Malformed);
+        }
+        let number = |value: redis::Value| value.integer().and_then(|n| u64::try_from(n).ok());
+        let numbers: Vec<_> = all.map(|value| number(value).ok_or(Failure::Malformed)).collect::<Result<_, _>>()?;
+        Ok(Self(numbers.into_iter()))
+    }
+
     fn next(&mut self) -> Result<u64, Failure> {
         self.0.next().ok_or(Failure::Malformed)
     }

@@ -43,7 +43,7 @@ impl Unsettled {
         let name = &policy.tenant(self.tenant).name;
         let run = match &self.held {
             Some(held) => remote::settle(limits, name, held, self.charge, &self.moment),
-            None => remote::look(limits, &nobody(name), &self.moment),
+            None => remote::look(limits, &self.look_id(), &nobody(name), &self.moment),
         };
         Some(run.call(policy.redis.as_ref()?, known))
     }
@@ -59,13 +59,18 @@ impl Unsettled {
         let name = &policy.tenant(self.tenant).name;
         let zone = &policy.counting.zone;
         let Some(held) = &self.held else {
-            let (standings, _) = remote::looked(limits, zone, &nobody(name), answered)?;
+            let (standings, _) = remote::looked(limits, zone, &self.look_id(), &nobody(name), answered)?;
             return Ok(Report { lines: Vec::new(), metrics: gauges::gauges(self.tenant, &standings) });
         };
         let settled = remote::settled(limits, zone, name, held, answered)?;
         let mut metrics = Vec::new();
         count(self.tenant, &settled, &mut metrics);
         Ok(Report { lines: lines(name, &settled.crossed), metrics })
+    }
+
+    /// What a look for gauges is told by: it may be as old as another one for the same tenant in the same millisecond.
+    fn look_id(&self) -> String {
+        self.moment.now_ms.to_string()
     }
 
     /// Whether Redis may have forgotten by `now_ms` that it has heard of it, so that asking again could charge twice.

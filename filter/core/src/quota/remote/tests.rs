@@ -167,8 +167,8 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
         }
         let moment = Moment::new(&zone, now);
         let ask = Ask { tenant: &tenant, user: &user, models: &[], lease_ms: None, heed_share: false };
-        let body = redis.run(&look(limits, &ask, &moment).at(now));
-        let (theirs, _) = looked(limits, &zone, &ask, &Answered { status: 200, body: &body }).unwrap();
+        let body = redis.run(&look(limits, "l", &ask, &moment).at(now));
+        let (theirs, _) = looked(limits, &zone, "l", &ask, &Answered { status: 200, body: &body }).unwrap();
         let sorted = |all: Vec<_>| {
             let mut all: Vec<_> = all.into_iter().map(|standing| format!("{standing:?}")).collect();
             all.sort();
@@ -259,8 +259,8 @@ impl Tenant {
 
     fn used(&mut self, envoy: u64, now: u64) -> Vec<(u64, u64)> {
         let ask = Ask { tenant: "acme", user: &USER, models: &[], lease_ms: None, heed_share: false };
-        let body = self.redis.run(&look(self.limits(), &ask, &Moment::new(&self.zone, envoy)).at(now));
-        let all = looked(self.limits(), &self.zone, &ask, &Answered { status: 200, body: &body }).unwrap().0;
+        let body = self.redis.run(&look(self.limits(), "l", &ask, &Moment::new(&self.zone, envoy)).at(now));
+        let all = looked(self.limits(), &self.zone, "l", &ask, &Answered { status: 200, body: &body }).unwrap().0;
         all.into_iter().map(|(_, standing)| (standing.used, standing.reserved)).collect()
     }
 
@@ -305,6 +305,39 @@ fn envoys_whose_clocks_differ_agree_on_buckets_leases_and_midnight() {
         assert_eq!(all.reserve(1, 600_000, wrong, midnight + 60_000), Err(None));
     }
     assert_eq!(all.used(midnight, midnight + 60_000)[1], (0, 20));
+}
+
+#[test]
+#[ignore = "needs redis-server: make test"]
+fn the_answer_to_another_question_is_no_answer() {
+    let mut all = Tenant::new(json!({"concurrent": 1}));
+    let models = [(all.policy.find_model("small").unwrap(), Amount::new(1, 1))];
+    let [ours, theirs] = ["acme", "other"].map(|tenant| Ask {
+        tenant,
+        user: &USER,
+        models: &models,
+        lease_ms: Some(600_000),
+        heed_share: false,
+    });
+    let moment = Moment::new(&all.zone, START);
+    let mut run = |run: Run| all.redis.run(&run.at(START));
+    let limits = all.policy.quota_of(all.policy.find_tenant("acme").unwrap()).unwrap();
+    let granted = run(reserve(limits, "1", &ours, &moment));
+    let refused = run(reserve(limits, "2", &ours, &moment));
+    let looks = run(look(limits, "1", &ours, &moment));
+    let elsewhere = run(reserve(limits, "1", &theirs, &moment));
+    let read = |id, body: &[u8]| reserved(limits, &all.zone, id, &ours, &Answered { status: 200, body });
+    assert!(matches!(read("1", &granted), Ok((Ok(_), _))) && matches!(read("2", &refused), Ok((Err(_), _))));
+    for (id, body) in [("2", &granted), ("1", &refused), ("1", &looks), ("1", &elsewhere)] {
+        assert_eq!(read(id, body).map(|_| ()), Err(Failure::Malformed), "{}", String::from_utf8_lossy(body));
+    }
+    let held = Held { id: "1".into(), user: USER, models: vec![models[0].0] };
+    for body in [&granted, &looks] {
+        let settled = settled(limits, &all.zone, "acme", &held, &Answered { status: 200, body });
+        assert_eq!(settled.map(|_| ()), Err(Failure::Malformed));
+    }
+    let other_look = looked(limits, &all.zone, "2", &ours, &Answered { status: 200, body: &looks });
+    assert_eq!(other_look.map(|_| ()), Err(Failure::Malformed));
 }
 
 #[test]

@@ -273,8 +273,14 @@ impl Counters {
 
     /// How every limited window stands.
     pub fn standings(&self, limits: &Windows, moment: &Moment) -> Vec<Standing> {
-        let held = self.held();
         let mut all = Vec::with_capacity(6);
+        self.each_standing(limits, moment, |standing| all.push(standing));
+        all
+    }
+
+    /// Gives how every limited window stands, one by one.
+    pub fn each_standing(&self, limits: &Windows, moment: &Moment, mut give: impl FnMut(Standing)) {
+        let held = self.held();
         for (window, limit, level, reserved) in [
             (Window::RequestsPerMinute, limits.requests_per_minute, self.requests, 0),
             (Window::TokensPerMinute, limits.tokens_per_minute, self.tokens, held.tokens),
@@ -282,21 +288,20 @@ impl Counters {
             if let Some(limit) = limit {
                 let capacity = capacity(limit, limits.burst_ms) / SCALE;
                 let reset_ms = level.div_ceil(limit.max(1));
-                all.push(Standing { window, limit: capacity, used: level.div_ceil(SCALE), reserved, reset_ms });
+                give(Standing { window, limit: capacity, used: level.div_ceil(SCALE), reserved, reset_ms });
             }
         }
         for (window, limit, used, reserved) in self.calendar(limits) {
             if let Some(limit) = limit {
                 let period = if window == Window::BudgetPerMonth { moment.month } else { moment.day };
                 let reset_ms = period.ends_ms.saturating_sub(moment.now_ms);
-                all.push(Standing { window, limit, used, reserved, reset_ms });
+                give(Standing { window, limit, used, reserved, reset_ms });
             }
         }
         if let Some(limit) = limits.concurrent {
             let reserved = self.running();
-            all.push(Standing { window: Window::Concurrent, limit, used: 0, reserved, reset_ms: 0 });
+            give(Standing { window: Window::Concurrent, limit, used: 0, reserved, reset_ms: 0 });
         }
-        all
     }
 }
 

@@ -5,6 +5,8 @@ use super::limits::ScopeKey;
 use super::window::Amount;
 
 const VERSION: u8 = 1;
+const SCOPE_BYTES: usize = 98;
+const LEASE_BYTES: usize = 32;
 
 /// The scopes of a record. Bytes that are no record, which only another version can have written, hold none.
 pub fn decode(record: &[u8]) -> Vec<(ScopeKey, Counters)> {
@@ -18,8 +20,9 @@ pub fn decode(record: &[u8]) -> Vec<(ScopeKey, Counters)> {
 }
 
 /// The bytes of these scopes.
-pub fn encode<'a>(scopes: impl Iterator<Item = &'a (ScopeKey, Counters)>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256);
+pub fn encode(scopes: &[(ScopeKey, Counters)]) -> Vec<u8> {
+    let leases: usize = scopes.iter().map(|(_, counters)| counters.leases.len()).sum();
+    let mut out = Vec::with_capacity(1 + scopes.len() * SCOPE_BYTES + leases * LEASE_BYTES);
     out.push(VERSION);
     for (key, counters) in scopes {
         let Counters { at_ms, requests, tokens, day, day_tokens, day_cost, month, month_cost, reported, told, leases } =
@@ -106,8 +109,9 @@ mod tests {
             leases: vec![lease, lease],
         };
         let scopes = [([0; 32], counters.clone()), ([9; 32], Counters::default()), ([8; 32], counters)];
-        let record = encode(scopes.iter());
+        let record = encode(&scopes);
         assert_eq!(decode(&record), scopes);
+        assert_eq!((record.len(), record.capacity()), (1 + 3 * SCOPE_BYTES + 4 * LEASE_BYTES, record.len()));
         for cut in 0..record.len() {
             let _ = decode(&record[..cut]);
         }

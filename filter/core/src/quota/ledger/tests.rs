@@ -4,6 +4,8 @@ use super::*;
 use crate::policy::Policy;
 use crate::quota::calendar::Zone;
 use crate::quota::fixture::{Random, START, Shared};
+use crate::quota::limits::Limits;
+use crate::quota::window::Moment;
 use serde_json::json;
 
 const ANY: ScopeKey = [0xff; 32];

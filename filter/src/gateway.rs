@@ -442,7 +442,7 @@ impl HttpContext for Gateway {
         let now = host::now_ms();
         let policy = self.shared.policy();
         if self.exchange.has_reserved() {
-            let (lines, remote) = self.exchange.settle(policy, &mut SharedLoad::default());
+            let (lines, remote) = self.exchange.settle(policy, &mut SharedLoad::at(now));
             lines.iter().for_each(|line| host::log(LogLevel::Warn, line));
             if let Some(unsettled) = remote {
                 unsettled::keep(Rc::clone(&self.shared), unsettled);

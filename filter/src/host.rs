@@ -193,25 +193,6 @@ pub fn resume_request() {
     unsafe { proxy_continue_stream(StreamType::HttpRequest) };
 }
 
-/// Changes a record of shared data, which all workers see, in one atomic step: `change` gets the record (empty at first)
-/// and returns the new one, or nothing to leave it as it is. It may be called again where another worker was faster.
-///
-/// `None` where `change` returned nothing, or where others were faster all the time.
-pub fn update_shared<T>(key: &str, mut change: impl FnMut(&[u8]) -> Option<(Vec<u8>, T)>) -> Option<T> {
-    // Each failure means that another worker succeeded, so with a few workers this many tries are never needed.
-    for _ in 0..1000 {
-        let mut cas = 0;
-        let record = take(|data, len| unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), data, len, &mut cas) });
-        // An absent key has no CAS, and 0 would write unconditionally: this value is no key's, so only the first wins.
-        let cas = if cas == 0 { u32::MAX } else { cas };
-        let (new, value) = change(record.as_deref().unwrap_or_default())?;
-        if unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), new.as_ptr(), new.len(), cas) } == OK {
-            return Some(value);
-        }
-    }
-    None
-}
-
 /// A record of shared data; empty if there is none.
 pub fn shared(key: &str) -> Vec<u8> {
     let mut cas = 0;

@@ -1,11 +1,13 @@
-//! How many requests each model is serving, counted in shared data over all workers.
+//! What all workers count in shared data: how many requests each model is serving, what quotas hold, what is learned of tokenizers.
 
 use crate::host;
 use pointsman_core::cache::table::SharedData;
 use pointsman_core::inflight::{self, Slot};
+use pointsman_core::quick_hash::QuickHash;
 use pointsman_core::quota::estimate::Correction;
 use pointsman_core::quota::ledger::Store;
 use pointsman_core::route::Load;
+use pointsman_core::written::Written;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -19,9 +21,29 @@ fn correction_key(model: &str) -> String {
 
 thread_local! {
     /// What has been learned of models' tokenizers, and when that was read.
-    static CORRECTIONS: RefCell<HashMap<String, (Correction, u64)>> = RefCell::default();
+    static CORRECTIONS: RefCell<HashMap<String, (Correction, u64), QuickHash>> = RefCell::default();
     /// Numbers that differ from worker to worker, by the host's randomness, and from request to request.
     static NUMBERS: (RandomState, Cell<u64>) = (RandomState::new(), Cell::new(0));
+    /// Records that this worker has written, for all contexts.
+    static WRITTEN: RefCell<Written> = RefCell::default();
+}
+
+/// The host's records as they are.
+struct Host;
+
+impl SharedData for Host {
+    fn get(&mut self, name: &str) -> (Vec<u8>, u32) {
+        host::versioned(name)
+    }
+
+    fn set(&mut self, name: &str, record: &[u8], version: u32) -> bool {
+        host::set_versioned(name, record, version)
+    }
+}
+
+/// Changes a record that all workers see: [`Written::update`].
+fn update<T>(name: &str, now_ms: u64, change: impl FnMut(&[u8]) -> Option<(Vec<u8>, T)>) -> Option<T> {
+    WRITTEN.with_borrow_mut(|written| written.update(&mut Host, name, now_ms, change))
 }
 
 /// One request that counts against a model. Give it back with [`Held::release`].
@@ -36,21 +58,21 @@ fn key(model: &str) -> String {
 
 impl Held {
     /// Counts one more request of `model`, unless `limit` are being served.
-    pub fn acquire(model: &str, limit: u32) -> Option<Self> {
-        let (key, now) = (key(model), host::now_ms());
-        let slot = host::update_shared(&key, |record| inflight::acquire(record, now, limit))?;
+    pub fn acquire(model: &str, limit: u32, now_ms: u64) -> Option<Self> {
+        let key = key(model);
+        let slot = update(&key, now_ms, |record| inflight::acquire(record, now_ms, limit))?;
         Some(Self { key, slot })
     }
 
     /// Takes the request out of the count.
     pub fn release(self) {
-        host::update_shared(&self.key, |record| Some((inflight::release(record, self.slot), ())));
+        update(&self.key, host::now_ms(), |record| Some((inflight::release(record, self.slot), ())));
     }
 }
 
 impl Store for SharedLoad {
     fn update(&mut self, key: &str, change: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bool {
-        host::update_shared(key, |record| Some((change(record)?, ()))).is_some()
+        update(key, self.now_ms(), |record| Some((change(record)?, ()))).is_some()
     }
 
     fn read(&mut self, key: &str) -> Vec<u8> {
@@ -58,11 +80,11 @@ impl Store for SharedLoad {
     }
 
     fn now_ms(&mut self) -> u64 {
-        host::now_ms()
+        *self.now_ms.get_or_insert_with(host::now_ms)
     }
 
     fn correction(&mut self, model: &str) -> Correction {
-        let now = host::now_ms();
+        let now = self.now_ms();
         CORRECTIONS.with_borrow_mut(|known| match known.get(model) {
             Some((correction, read_ms)) if now.saturating_sub(*read_ms) < CORRECTION_MS => *correction,
             _ => {
@@ -78,12 +100,13 @@ impl Store for SharedLoad {
         if known.learn(estimate, counted) == known {
             return;
         }
-        let learned = host::update_shared(&correction_key(model), |record| {
+        let now = self.now_ms();
+        let learned = update(&correction_key(model), now, |record| {
             let learned = Correction::decode(record).learn(estimate, counted);
             Some((learned.encode().to_vec(), learned))
         });
         if let Some(learned) = learned {
-            CORRECTIONS.with_borrow_mut(|known| known.insert(model.to_owned(), (learned, host::now_ms())));
+            CORRECTIONS.with_borrow_mut(|known| known.insert(model.to_owned(), (learned, now)));
         }
     }
 
@@ -97,28 +120,42 @@ impl Store for SharedLoad {
 
 impl SharedData for SharedLoad {
     fn get(&mut self, name: &str) -> (Vec<u8>, u32) {
-        host::versioned(name)
+        let (record, version) = Host.get(name);
+        WRITTEN.with_borrow_mut(|written| written.saw(version));
+        (record, version)
     }
 
     fn set(&mut self, name: &str, record: &[u8], version: u32) -> bool {
-        host::set_versioned(name, record, version)
+        let is_set = Host.set(name, record, version);
+        if is_set {
+            WRITTEN.with_borrow_mut(Written::count);
+        }
+        is_set
     }
 }
 
-/// The counts as the routing decision asks for them; keeps what it acquired.
+/// The counts as the routing decision asks for them; keeps what it acquired. One is for one callback, which has one time.
 #[derive(Default)]
 pub struct SharedLoad {
     /// The request that was counted.
     pub held: Option<Held>,
+    now_ms: Option<u64>,
+}
+
+impl SharedLoad {
+    /// For a callback that knows the time already.
+    pub fn at(now_ms: u64) -> Self {
+        Self { held: None, now_ms: Some(now_ms) }
+    }
 }
 
 impl Load for SharedLoad {
     fn acquire(&mut self, model: &str, limit: u32) -> bool {
-        self.held = Held::acquire(model, limit);
+        self.held = Held::acquire(model, limit, self.now_ms());
         self.held.is_some()
     }
 
     fn is_full(&mut self, model: &str, limit: u32) -> bool {
-        inflight::is_full(&host::shared(&key(model)), host::now_ms(), limit)
+        inflight::is_full(&host::shared(&key(model)), self.now_ms(), limit)
     }
 }

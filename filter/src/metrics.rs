@@ -3,6 +3,7 @@
 use crate::host;
 use pointsman_core::metrics::{Metric, MetricKind};
 use pointsman_core::policy::{Policy, TenantId};
+use pointsman_core::quick_hash::QuickHash;
 use proxy_wasm::types::MetricType;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -10,7 +11,7 @@ use std::collections::{BTreeSet, HashMap};
 /// Metric ids by metric.
 #[derive(Default)]
 pub struct Metrics {
-    ids: RefCell<HashMap<Metric, u32>>,
+    ids: RefCell<HashMap<Metric, u32, QuickHash>>,
 }
 
 impl Metrics {

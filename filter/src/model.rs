@@ -170,7 +170,7 @@ impl HttpContext for ModelStage {
         }
         if attempt.is_counted && !plan.is_of_first_model(attempt) {
             // Chosen by Envoy already, so it counts even where the model is full.
-            self.held = Held::acquire(attempt.model, u32::MAX);
+            self.held = Held::acquire(attempt.model, u32::MAX, host::now_ms());
         }
         self.next = plan.attempts.get(index + 1).map(|next| Next {
             on_status: plan.retries.on_status.to_owned(),

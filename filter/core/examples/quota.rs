@@ -1,18 +1,25 @@
-//! What a quota check costs by itself, without the host's calls: `cargo run --release -p pointsman-core --example quota`.
+//! What limits cost a request by themselves, without the host's calls: `cargo run --release -p pointsman-core --example quota`.
+//! With a name (`none`, `concurrent`, `all`) it goes through the requests of one kind, to be counted by an instrument.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+use pointsman_core::cache::table::{NEW, SharedData};
+use pointsman_core::exchange::{Exchange, OnRequestBody, ResponseHead};
 use pointsman_core::load;
+use pointsman_core::policy::Policy;
 use pointsman_core::quota::calendar::Zone;
 use pointsman_core::quota::estimate::Correction;
 use pointsman_core::quota::ledger::{self, Ask, Charge, Store};
 use pointsman_core::quota::window::{Amount, Moment};
-use serde_json::json;
+use pointsman_core::request_head::RequestHead;
+use pointsman_core::route::Load;
+use serde_json::{Value, json};
+use std::hint::black_box;
 use std::time::Instant;
 
 /// One record.
 #[derive(Default)]
-struct One(Vec<u8>);
+struct One(Vec<u8>, u64);
 
 impl Store for One {
     fn update(&mut self, _: &str, change: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bool {
@@ -24,7 +31,8 @@ impl Store for One {
         self.0.clone()
     }
     fn now_ms(&mut self) -> u64 {
-        0
+        self.1 += 1;
+        NOW + self.1
     }
     fn correction(&mut self, _: &str) -> Correction {
         Correction::default()
@@ -35,31 +43,109 @@ impl Store for One {
     }
 }
 
-fn main() {
-    let policy = json!({
-        "identity": {"source": "header", "tenant": "x"},
+impl SharedData for One {
+    fn get(&mut self, _: &str) -> (Vec<u8>, u32) {
+        (Vec::new(), NEW)
+    }
+    fn set(&mut self, _: &str, _: &[u8], _: u32) -> bool {
+        false
+    }
+}
+
+impl Load for One {
+    fn acquire(&mut self, _: &str, _: u32) -> bool {
+        true
+    }
+    fn is_full(&mut self, _: &str, _: u32) -> bool {
+        false
+    }
+}
+
+const NOW: u64 = 1_769_731_200_000;
+const ROUNDS: u64 = 20_000;
+
+fn policy(limits: &[(&str, Value)]) -> Policy {
+    let mut document = json!({
+        "identity": {"source": "header", "tenant": "x-jwt-tenant"},
         "providers": {"p": {"dialect": "openai", "data": "internal"}},
-        "models": {"m": {"provider": "p", "model": "m", "tier": "local", "context": 1000, "max_output_tokens": 100,
+        "models": {"m": {"provider": "p", "model": "m", "tier": "local", "context": 32768, "max_output_tokens": 100,
             "price": {"input": 1, "output": 1}}},
-        "tiers": {"t": {"models": ["m"], "requests_per_minute": 1_000_000_000, "tokens_per_minute": 1_000_000_000,
-            "tokens_per_day": 100_000_000_000_u64, "budget_usd_per_day": 1_000_000, "budget_usd_per_month": 1_000_000,
-            "concurrent": 1000}},
+        "tiers": {"t": {"models": ["m"]}},
         "tenants": {"a": {"tier": "t"}},
     });
-    let policy = load::from_value(&policy).expect("is valid").1;
+    for (name, limit) in limits {
+        document["tiers"]["t"][name] = limit.clone();
+    }
+    load::from_value(&document).expect("is valid").1
+}
+
+fn request(policy: &Policy, store: &mut One, body: &[u8], answer: &[u8]) {
+    let mut exchange = Exchange::new(NOW);
+    let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("x-jwt-tenant", "a")];
+    let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
+    black_box(exchange.request_head(policy, &head));
+    let next = exchange.request_body(policy, body, store);
+    assert!(matches!(next, OnRequestBody::Send(_)), "{next:?}");
+    let head = ResponseHead { status: 200, content_type: b"application/json", ..ResponseHead::default() };
+    black_box(exchange.response_head(policy, &head));
+    black_box(exchange.whole_body(policy, answer));
+    black_box(exchange.settle(policy, store));
+    black_box(exchange.metrics(policy, &[], NOW));
+}
+
+/// Microseconds of one, by the best of five.
+fn each(mut act: impl FnMut()) -> f64 {
+    let mut best = f64::MAX;
+    for _ in 0..5 {
+        let start = Instant::now();
+        (0..ROUNDS).for_each(|_| act());
+        best = best.min(start.elapsed().as_nanos() as f64 / ROUNDS as f64 / 1000.0);
+    }
+    best
+}
+
+fn main() {
+    let concurrent = ("concurrent", json!(1000));
+    let all = [
+        ("requests_per_minute", json!(1_000_000_000)),
+        ("tokens_per_minute", json!(10_000_000_000_u64)),
+        ("tokens_per_day", json!(100_000_000_000_u64)),
+        ("budget_usd_per_day", json!(1_000_000_000)),
+        ("budget_usd_per_month", json!(1_000_000_000)),
+        concurrent.clone(),
+    ];
+    let kinds = [("none", policy(&[])), ("concurrent", policy(&[concurrent])), ("all", policy(&all))];
+    let prompt = "The quick brown fox said \\\"no\\\" to the lazy dog.\\nIt was late, and everybody was tired of it. "
+        .repeat(22);
+    let body = format!(r#"{{"messages":[{{"role":"user","content":"{prompt}"}}],"model":"m","max_tokens":256}}"#);
+    let answer = json!({"id": "x", "object": "chat.completion", "created": 1, "model": "m",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "Good day."}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 500, "completion_tokens": 6, "total_tokens": 506}})
+    .to_string();
+    let wanted = std::env::args().nth(1);
+    for (name, policy) in &kinds {
+        let mut store = One::default();
+        let mut act = || request(policy, &mut store, black_box(body.as_bytes()), answer.as_bytes());
+        match &wanted {
+            Some(wanted) if wanted == name => (0..1000).for_each(|_| act()),
+            Some(_) => {}
+            None => println!("{:6.2} µs  a request of {} bytes, limits: {name}", each(act), body.len()),
+        }
+    }
+    if wanted.is_some() {
+        return;
+    }
+    let policy = policy(&all);
     let limits = policy.quota_of(policy.find_tenant("a").expect("is there")).expect("has limits");
     let (zone, mut store) = (Zone::fixed(3600), One::default());
     let models = [(policy.find_model("m").expect("is there"), Amount::new(500, 500))];
     let ask = Ask { tenant: "a", user: &[0; 32], models: &models, lease_ms: Some(660_000), heed_share: true };
     let charge = Some(Charge { model: models[0].0, used: Amount::new(300, 300) });
-    const ROUNDS: u64 = 100_000;
-    let start = Instant::now();
-    for round in 0..ROUNDS {
-        let moment = Moment::new(&zone, 1_769_731_200_000 + round);
+    let took = each(|| {
+        let moment = Moment::new(&zone, store.now_ms());
         let grant = ledger::reserve(&mut store, limits, 1024, &ask, &moment).expect("has room");
-        let moment = Moment::new(&zone, 1_769_731_200_005 + round);
-        ledger::settle(&mut store, limits, 1024, &grant.reservation, charge, &moment);
-    }
-    let each = start.elapsed().as_nanos() as f64 / ROUNDS as f64 / 1000.0;
-    println!("reserve and settle over six windows: {each:.2} µs, a record of {} bytes", store.0.len());
+        let moment = Moment::new(&zone, store.now_ms());
+        black_box(ledger::settle(&mut store, limits, 1024, &grant.reservation, charge, &moment));
+    });
+    println!("{took:6.2} µs  reserve and settle over six windows, a record of {} bytes", store.0.len());
 }

@@ -189,10 +189,11 @@ impl Exchange {
         }
     }
 
-    fn response_headers(&self, policy: &Policy) -> Vec<(&'static str, String)> {
-        let mut headers = Vec::with_capacity(8);
+    /// The gateway's own headers, which an answer gets once.
+    fn response_headers(&mut self, policy: &Policy) -> Vec<(&'static str, String)> {
+        let mut headers = Vec::with_capacity(8 + self.quota.headers.len());
         headers.push(("x-pointsman-cache", self.cache_header().to_owned()));
-        headers.extend(self.quota.headers.iter().cloned());
+        headers.append(&mut self.quota.headers);
         if let Some(Routed { plan, served: Some(served), .. }) = &self.routed {
             let model = policy.model(served.model);
             headers.push(("x-pointsman-provider", policy.provider(model.provider).name.to_string()));

@@ -47,7 +47,8 @@ pub fn worst_cases(
 ) -> Vec<(ModelId, Amount)> {
     let one = |id: &ModelId| {
         let output = output_limit(policy, request, task, *id, output.of(*id)).saturating_mul(request.choices);
-        let input = correction(*id).apply(input);
+        // Where tokens do not matter there is nothing to correct.
+        let input = if input == 0 { 0 } else { correction(*id).apply(input) };
         // Whichever is dearer.
         let [plain, cached] =
             [0, input].map(|cached_input| amount(policy, *id, &Usage { input, cached_input, output }));

@@ -42,6 +42,11 @@ struct Sums {
     letters: u8x16,
     spaces: u8x16,
     escapes: u8x16,
+}
+
+/// The same of what is outside ASCII.
+#[derive(Clone, Copy)]
+struct HighSums {
     high: u8x16,
     marked: u8x16,
     two: u8x16,
@@ -51,10 +56,43 @@ struct Sums {
 }
 
 impl Sums {
+    const NONE: Self = Self { letters: u8x16::ZERO, spaces: u8x16::ZERO, escapes: u8x16::ZERO };
+
+    /// Adds a block. `inside`: whether the byte before it is of a word. Returns how many words begin, how many letters are of
+    /// an unbroken run, and whether the last byte is of a word. A mask is 255, which is minus one.
+    #[inline]
+    fn add(&mut self, sums: &mut HighSums, block: u8x16, inside: bool) -> (u32, u32, bool) {
+        let letters = within(block | u8x16::splat(0x20), b'a', 26);
+        self.letters -= letters;
+        let spaces = block.simd_eq(u8x16::splat(b' '));
+        self.spaces -= spaces;
+        self.escapes -= block.simd_eq(u8x16::splat(b'\\'));
+        // The sign of a byte tells what is outside ASCII.
+        let high = block.to_bitmask() & 0xffff;
+        if high != 0 {
+            sums.add(block);
+        }
+        let letters_at = letters.to_bitmask() & 0xffff;
+        // Most blocks of text have a space, and need not be looked at more closely.
+        let unbroken = match spaces.to_bitmask() & 0xffff {
+            0 if is_unbroken(block, letters, high) => letters_at.count_ones(),
+            _ => 0,
+        };
+        let words = letters_at | high;
+        let begins = letters_at & !(words << 1 | u32::from(inside));
+        (begins.count_ones(), unbroken, words >> 15 == 1)
+    }
+}
+
+/// Whether a block without a space is one run, or has one break that is not outside ASCII.
+fn is_unbroken(block: u8x16, letters: u8x16, high: u32) -> bool {
+    let run = letters | within(block, b'0', 10);
+    let breaks = !run.to_bitmask() & 0xffff;
+    breaks & breaks.wrapping_sub(1) == 0 && (breaks & high) == 0
+}
+
+impl HighSums {
     const NONE: Self = Self {
-        letters: u8x16::ZERO,
-        spaces: u8x16::ZERO,
-        escapes: u8x16::ZERO,
         high: u8x16::ZERO,
         marked: u8x16::ZERO,
         two: u8x16::ZERO,
@@ -63,34 +101,15 @@ impl Sums {
         four: u8x16::ZERO,
     };
 
-    /// Adds a block. `inside`: whether the byte before it is of a word. Returns how many words begin, how many letters are of
-    /// an unbroken run, and whether the last byte is of a word. A mask is 255, which is minus one.
-    #[inline]
-    fn add(&mut self, block: u8x16, inside: bool) -> (u64, u64, bool) {
-        let letters = within(block | u8x16::splat(0x20), b'a', 26);
-        // The sign of a byte tells what is outside ASCII.
-        let high = block.to_bitmask() & 0xffff;
-        self.letters -= letters;
-        let spaces = block.simd_eq(u8x16::splat(b' '));
-        self.spaces -= spaces;
-        self.escapes -= block.simd_eq(u8x16::splat(b'\\'));
-        if high != 0 {
-            self.high -= above(block, 0x7f);
-            self.marked -= within(block, 0xc0, 0x0a);
-            self.two -= within(block, 0xca, 0x16);
-            self.twice -= block.simd_eq(u8x16::splat(0xe1));
-            self.three -= within(block, 0xe0, 0x10);
-            self.four -= above(block, 0xef);
-        }
-        let run = letters | within(block, b'0', 10);
-        let letters = letters.to_bitmask() & 0xffff;
-        let breaks = !run.to_bitmask() & 0xffff;
-        // None, or one that is neither a space nor outside ASCII.
-        let is_unbroken = breaks & breaks.wrapping_sub(1) == 0 && (breaks & high) == 0;
-        let unbroken = if is_unbroken && (spaces.to_bitmask() & 0xffff) == 0 { letters.count_ones() } else { 0 };
-        let words = letters | high;
-        let begins = letters & !(words << 1 | u32::from(inside));
-        (u64::from(begins.count_ones()), u64::from(unbroken), words >> 15 == 1)
+    // Not inlined, so that text within ASCII need not carry these sums along.
+    #[inline(never)]
+    fn add(&mut self, block: u8x16) {
+        self.high -= above(block, 0x7f);
+        self.marked -= within(block, 0xc0, 0x0a);
+        self.two -= within(block, 0xca, 0x16);
+        self.twice -= block.simd_eq(u8x16::splat(0xe1));
+        self.three -= within(block, 0xe0, 0x10);
+        self.four -= above(block, 0xef);
     }
 }
 
@@ -116,32 +135,33 @@ pub fn scaled_tokens(text: &[u8]) -> u64 {
     const PIECE: usize = 16 * 255;
     let (mut sum, mut inside) = (0u64, false);
     for piece in text.chunks(PIECE) {
-        let (mut sums, mut words, mut unbroken) = (Sums::NONE, 0, 0);
+        let (mut sums, mut high_sums) = (Sums::NONE, HighSums::NONE);
+        let (mut words, mut unbroken) = (0u32, 0u32);
         let (blocks, rest) = piece.as_chunks::<16>();
         for block in blocks {
-            let (begun, of_run, ends_inside) = sums.add(u8x16::new(*block), inside);
+            let (begun, of_run, ends_inside) = sums.add(&mut high_sums, u8x16::new(*block), inside);
             (words, unbroken, inside) = (words + begun, unbroken + of_run, ends_inside);
         }
         if !rest.is_empty() {
             // Padded with zeros, which are neither letters nor anything else that has a sum.
             let mut block = [0u8; 16];
             block.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-            words += sums.add(u8x16::new(block), inside).0;
+            words += sums.add(&mut high_sums, u8x16::new(block), inside).0;
         }
-        let [letters, spaces, escapes, high] = [sums.letters, sums.spaces, sums.escapes, sums.high].map(total);
+        let [letters, spaces, escapes, high] = [sums.letters, sums.spaces, sums.escapes, high_sums.high].map(total);
         let signs = (piece.len() as u64).saturating_sub(letters + spaces + escapes + high);
-        let [twice, three] = [sums.twice, sums.three].map(total);
+        let [twice, three] = [high_sums.twice, high_sums.three].map(total);
         sum += letters * weight::LETTER
-            + unbroken * (weight::UNBROKEN - weight::LETTER)
-            + words * weight::WORD
+            + u64::from(unbroken) * (weight::UNBROKEN - weight::LETTER)
+            + u64::from(words) * weight::WORD
             + spaces * weight::SPACE
             + escapes * weight::ESCAPE
             + signs * weight::SIGN
-            + total(sums.marked) * weight::MARKED
-            + total(sums.two) * weight::TWO_BYTES
+            + total(high_sums.marked) * weight::MARKED
+            + total(high_sums.two) * weight::TWO_BYTES
             + twice * weight::TWICE_MARKED
             + three.saturating_sub(twice) * weight::THREE_BYTES
-            + total(sums.four) * weight::FOUR_BYTES;
+            + total(high_sums.four) * weight::FOUR_BYTES;
     }
     sum
 }

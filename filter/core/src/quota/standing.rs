@@ -77,15 +77,34 @@ pub fn go_duration(ms: u64) -> String {
         return if ms == 0 { "0s".to_owned() } else { format!("{ms}ms") };
     }
     let (hours, minutes, seconds) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
-    let fraction = match ms % 1000 {
-        0 => String::new(),
-        rest => format!(".{rest:03}").trim_end_matches('0').to_owned(),
-    };
-    match (hours, minutes) {
-        (0, 0) => format!("{seconds}{fraction}s"),
-        (0, _) => format!("{minutes}m{seconds}{fraction}s"),
-        _ => format!("{hours}h{minutes}m{seconds}{fraction}s"),
+    let mut text = String::with_capacity(24);
+    if hours > 0 {
+        push(&mut text, hours);
+        text.push('h');
     }
+    if hours > 0 || minutes > 0 {
+        push(&mut text, minutes);
+        text.push('m');
+    }
+    push(&mut text, seconds);
+    match ms % 1000 {
+        0 => {}
+        rest => {
+            text.push('.');
+            // The leading zeros of three digits, and not those at the end.
+            [rest / 100, rest / 10 % 10, rest % 10].into_iter().for_each(|digit| push(&mut text, digit));
+            text.truncate(text.trim_end_matches('0').len());
+        }
+    }
+    text.push('s');
+    text
+}
+
+fn push(text: &mut String, number: u64) {
+    if number >= 10 {
+        push(text, number / 10);
+    }
+    text.push(char::from(b'0' + (number % 10) as u8));
 }
 
 #[cfg(test)]
@@ -99,6 +118,8 @@ mod tests {
             (20, "20ms"),
             (1000, "1s"),
             (1500, "1.5s"),
+            (10_050, "10.05s"),
+            (61_007, "1m1.007s"),
             (360_000, "6m0s"),
             (3_600_000, "1h0m0s"),
             (90_061_000, "25h1m1s"),

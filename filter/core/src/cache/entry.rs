@@ -142,7 +142,7 @@ impl Entry {
     /// The answer to a caller that wants no stream.
     pub fn whole(&self, id: &str, now_ms: u64) -> Vec<u8> {
         let Completion { common, extra, usage, choices } = &self.completion;
-        let mut out = Out(Vec::with_capacity(self.len() + 256));
+        let mut out = Out(Vec::with_capacity(self.room(id)));
         out.all(&[
             "{\"id\":\"",
             id,
@@ -177,7 +177,7 @@ impl Entry {
         let head = ["data: {\"id\":\"", id, "\",\"object\":\"chat.completion.chunk\",\"created\":", &created, common];
         // With usage asked for, every other chunk says that it has none.
         let tail = if include_usage { ",\"usage\":null}\n\n" } else { "}\n\n" };
-        let mut out = Out(Vec::with_capacity(self.len() + 1024));
+        let mut out = Out(Vec::with_capacity(self.room(id)));
         for choice in choices {
             let index = choice.index.to_string();
             out.all(&head);
@@ -218,8 +218,17 @@ impl Entry {
         format!("{{\"prompt_tokens\":{input},\"completion_tokens\":{output},\"total_tokens\":{total}}}")
     }
 
-    fn len(&self) -> usize {
-        self.completion.choices.iter().map(|c| c.message.len()).sum()
+    /// As many bytes as the answer has at the most, so that a long one is not copied while it is written.
+    fn room(&self, id: &str) -> usize {
+        const AROUND: usize = 256;
+        let Completion { common, extra, usage, choices } = &self.completion;
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let chunk = AROUND + id.len() + common.len();
+        let of_choice = |choice: &Choice| {
+            let text = choice.message.len().max(length(&choice.delta));
+            2 * chunk + text + length(&choice.logprobs) + choice.finish_reason.len()
+        };
+        2 * chunk + extra.len() + length(usage) + choices.iter().map(of_choice).sum::<usize>()
     }
 }
 
@@ -349,6 +358,8 @@ mod tests {
     #[test]
     fn answers_both_kinds_of_callers() {
         let entry = entry();
+        let room = entry.room("chatcmpl-new");
+        assert!(entry.whole("chatcmpl-new", 5_000_000).len() <= room);
         let whole: Value = serde_json::from_slice(&entry.whole("chatcmpl-new", 5_000_000)).unwrap();
         assert_eq!(
             (&whole["id"], &whole["created"], &whole["model"]),
@@ -358,6 +369,7 @@ mod tests {
         assert_eq!((&whole["usage"]["prompt_tokens"], &whole["vendor"]), (&json!(3), &json!(true)));
         for include_usage in [false, true] {
             let stream = String::from_utf8(entry.stream("chatcmpl-new", 5_000_000, include_usage)).unwrap();
+            assert!(stream.len() <= room);
             let events: Vec<&str> =
                 stream.split_terminator("\n\n").map(|e| e.strip_prefix("data: ").unwrap()).collect();
             assert_eq!(events.last(), Some(&"[DONE]"));

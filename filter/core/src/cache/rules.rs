@@ -2,6 +2,7 @@
 
 use super::flight::Flights;
 use super::known::Known;
+use super::recording::Recordings;
 use crate::config::{self, CacheRequests, CacheScope, CacheStore, DataClass};
 use crate::problem::{Problem, quoted};
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ pub struct Rules {
     pub nfc: bool,
     /// The keys of questions that came lately.
     pub known: Known,
+    /// What the streams take that are recorded now.
+    pub recordings: Recordings,
     prompts: BTreeMap<Box<str>, u64>,
 }
 
@@ -100,6 +103,7 @@ impl Rules {
             flights: Flights { wait_ms: wait.0, most: *max_waiting },
             nfc: *unicode_nfc,
             known: Known::default(),
+            recordings: Recordings::default(),
             prompts: prompt_revisions.iter().map(|(prompt, revision)| (prompt.as_str().into(), *revision)).collect(),
         }
     }

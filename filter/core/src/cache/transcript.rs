@@ -1,12 +1,14 @@
 //! A stream put together again into the completion that it was.
 
 use super::completion::NotKept;
+use super::recording::{FULL, Recordings, Share};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// The completion so far. What cannot be put together with certainty makes it unfit to be kept, for good.
 ///
-/// It takes as much memory as the completion's text, and no more than an entry may have: what is longer is not recorded further.
+/// It takes as much memory as the completion's text, and no more than an entry may have, nor than all streams of the worker may
+/// have together: what is longer is not recorded further.
 #[derive(Debug)]
 pub struct Transcript {
     /// Members of the completion, as JSON texts.
@@ -15,6 +17,8 @@ pub struct Transcript {
     /// Bytes of all texts.
     bytes: usize,
     most_bytes: usize,
+    /// Its share of what all take.
+    share: Share,
     unfit: Option<NotKept>,
 }
 
@@ -43,8 +47,9 @@ const FRAME: usize = 64;
 
 impl Transcript {
     /// An empty one, of a completion of at most so many bytes.
-    pub fn new(most_bytes: usize) -> Self {
-        Self { members: BTreeMap::new(), choices: Vec::new(), bytes: 0, most_bytes, unfit: None }
+    pub fn new(most_bytes: usize, all: &Recordings) -> Self {
+        let share = all.share();
+        Self { members: BTreeMap::new(), choices: Vec::new(), bytes: 0, most_bytes, share, unfit: None }
     }
 
     /// The data of one event has come.
@@ -56,9 +61,15 @@ impl Transcript {
             Ok(Value::Object(chunk)) => self.chunk(chunk),
             _ => Err(NotKept("shape")),
         };
-        let is_too_long = self.bytes > self.most_bytes;
-        if let Some(why) = read.err().or(is_too_long.then_some(NotKept("too_long"))) {
-            *self = Self { unfit: Some(why), ..Self::new(0) };
+        let read = read.and_then(|()| match self.bytes {
+            bytes if bytes > self.most_bytes => Err(NotKept("too_long")),
+            bytes if !self.share.set(bytes) => Err(NotKept(FULL)),
+            _ => Ok(()),
+        });
+        if let Err(why) = read {
+            (self.members, self.choices) = (BTreeMap::new(), Vec::new());
+            (self.bytes, self.unfit) = (0, Some(why));
+            self.share.set(0);
         }
     }
 
@@ -266,7 +277,7 @@ mod tests {
     use serde_json::json;
 
     fn run(chunks: &[Value]) -> Result<Value, NotKept> {
-        let mut transcript = Transcript::new(10_000);
+        let mut transcript = Transcript::new(10_000, &Recordings::default());
         chunks.iter().for_each(|chunk| transcript.event(chunk.to_string().as_bytes()));
         transcript.finish()
     }
@@ -367,7 +378,7 @@ mod tests {
             json!({"usage": {"completion_tokens": 1}, "model": "m", "choices": []}),
         ] {
             let text = chunk.to_string();
-            let mut transcript = Transcript::new(10_000);
+            let mut transcript = Transcript::new(10_000, &Recordings::default());
             let mut events = 0;
             while transcript.unfit.is_none() && events < 20_000 {
                 transcript.event(text.as_bytes());
@@ -380,9 +391,26 @@ mod tests {
             assert!(events > 100, "the frames of {events} events are not counted: {chunk}");
         }
         // Members that never end.
-        let mut transcript = Transcript::new(1000);
+        let mut transcript = Transcript::new(1000, &Recordings::default());
         (0..2000)
             .for_each(|n| transcript.event(json!({format!("member-{n}"): n, "choices": []}).to_string().as_bytes()));
         assert!(transcript.unfit.is_some());
+    }
+
+    #[test]
+    fn all_streams_together_take_what_there_is_and_what_is_not_recorded_gives_it_back() {
+        let all = Recordings::new(1000);
+        let text = |n: usize| delta(json!({"content": "x".repeat(n)})).to_string();
+        let mut first = Transcript::new(10_000, &all);
+        let mut second = Transcript::new(10_000, &all);
+        first.event(text(500).as_bytes());
+        second.event(text(500).as_bytes());
+        assert_eq!(second.finish(), Err(NotKept(FULL)));
+        // What the second one had is the first one's to have.
+        first.event(text(300).as_bytes());
+        assert!(first.finish().is_ok());
+        let mut third = Transcript::new(10_000, &all);
+        third.event(text(900).as_bytes());
+        assert!(third.finish().is_ok());
     }
 }

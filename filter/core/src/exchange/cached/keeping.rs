@@ -3,9 +3,10 @@
 use super::looking::table;
 use super::{Cached, Exchange};
 use crate::answer::Answer;
-use crate::cache::completion::Completion;
+use crate::cache::completion::{Completion, NotKept};
 use crate::cache::entry::Entry;
 use crate::cache::flight::{self, Outcome};
+use crate::cache::recording::FULL;
 use crate::cache::remote;
 use crate::cache::table::{SharedData, Table};
 use crate::cache::transcript::Transcript;
@@ -24,7 +25,7 @@ impl Exchange {
     /// A stream to record, if its answer is to be kept.
     pub(in crate::exchange) fn transcript(&self, policy: &Policy) -> Option<Box<Transcript>> {
         let most = usize::try_from(policy.cache.max_entry_bytes).unwrap_or(usize::MAX);
-        (self.keeps() && !self.is_fallback()).then(|| Box::new(Transcript::new(most)))
+        (self.keeps() && !self.is_fallback()).then(|| Box::new(Transcript::new(most, &policy.cache.recordings)))
     }
 
     /// Takes a whole answer apart, if it is to be kept.
@@ -106,9 +107,16 @@ impl Exchange {
         };
         // An entry does not say its status, so it has but one: a 206 is a part, a 203 another's word.
         let is_good = self.answer.error_code().is_none() && self.answer.status() == Some(200);
-        let Cached::Miss(_, pending) = &mut self.cache else { return None };
+        let Cached::Miss(why, pending) = &mut self.cache else { return None };
         let rules = policy.task(pending.task).cache.as_ref()?;
-        let from_stream = || transcript.and_then(|t| Completion::from_whole(t.finish().ok()?, pending.choices).ok());
+        let from_stream = || match transcript?.finish() {
+            Ok(whole) => Completion::from_whole(whole, pending.choices).ok(),
+            Err(NotKept(FULL)) => {
+                *why = FULL;
+                None
+            }
+            Err(_) => None,
+        };
         let completion = pending.completion.take().or_else(from_stream)?;
         if !is_good || served != pending.model {
             return None;

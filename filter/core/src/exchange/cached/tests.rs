@@ -1,5 +1,6 @@
 //! Requests that ask the same, one beside the other, as workers interleave them.
 
+use crate::cache::recording::Recordings;
 use crate::cache::table::{NEW, SharedData};
 use crate::exchange::{Exchange, OnRequestBody, OnRequestHead, ResponseHead};
 use crate::fixture;
@@ -230,4 +231,36 @@ fn who_waits_no_longer_leaves_its_place_to_another() {
     // It has what nobody waits for any more, and keeps it all the same.
     answered(&policy, &mut world, &mut leader, 200, ANSWER);
     assert_eq!(ask(&policy, &mut world, "").1, "hit");
+}
+
+#[test]
+fn a_stream_for_whose_record_there_is_no_room_passes_and_is_not_kept() {
+    const STREAM: &[u8] =
+        br#"{"model":"code","temperature":0,"stream":true,"messages":[{"role":"user","content":"x"}]}"#;
+    let event =
+        r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":"yyyyyyyyyy"},"finish_reason":"stop"}]}"#;
+    for (most, was, next) in [(1000, "absent", "hit"), (20, "recordings_full", "asks")] {
+        let (mut policy, mut world) = (policy(json!({})), world());
+        policy.cache.recordings = Recordings::new(most);
+        let mut exchange = Exchange::new(world.now_ms);
+        let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("authorization", "Bearer sk-acme")];
+        let head = RequestHead::read(&policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
+        exchange.request_head(&policy, &head);
+        assert!(matches!(exchange.request_body(&policy, STREAM, &mut world), OnRequestBody::Send(_)));
+        let head = ResponseHead {
+            status: 200,
+            content_type: b"text/event-stream",
+            model: b"big",
+            attempts: b"1",
+            ..ResponseHead::default()
+        };
+        exchange.response_head(&policy, &head);
+        let passed = exchange.stream_chunk(format!("data: {event}\n\ndata: [DONE]\n\n").as_bytes(), true, || 0);
+        assert!(passed.is_none_or(|passed| String::from_utf8(passed).unwrap().contains("yyyyyyyyyy")));
+        exchange.keep(&policy, &mut world, 1_700_000_000_000);
+        assert_eq!(reason(&policy, &exchange), was);
+        assert_eq!(ask(&policy, &mut world, "").1, next);
+        // What it took is free again.
+        assert!(policy.cache.recordings.share().set(most));
+    }
 }

@@ -146,11 +146,21 @@ impl Gateway {
         if let Some(record) = &outgoing.dispatch {
             host::set_state(STATE_DISPATCH, record);
         }
-        host::set_header(map, "content-length", &outgoing.content_length.to_string());
-        host::set_header(map, "user-agent", "pointsman");
-        host::set_header(map, "x-pointsman-cluster", &outgoing.cluster);
-        for (name, value) in &outgoing.headers {
-            host::set_header(map, name, value);
+        // Whether a header is what it is to be already, and nothing besides.
+        let has = |name: &str, value: &str| {
+            let mut lines = headers.iter().flat_map(Headers::iter).filter(|(other, _)| *other == name.as_bytes());
+            lines.next().is_some_and(|(_, said)| said == value.as_bytes()) && lines.next().is_none()
+        };
+        let length = outgoing.content_length.to_string();
+        let own =
+            [("content-length", &*length), ("user-agent", "pointsman"), ("x-pointsman-cluster", &outgoing.cluster)];
+        for (name, value) in own.into_iter().chain(outgoing.headers.iter().map(|(name, value)| (*name, &**value))) {
+            match request_header_passes(name.as_bytes()) {
+                true if has(name, value) => {}
+                true => host::set_header(map, name, value),
+                // What does not pass has been removed already.
+                false => host::add_header(map, name, value),
+            }
         }
         self.phase = Phase::Sent;
         Action::Continue
@@ -198,10 +208,25 @@ impl Gateway {
     }
 }
 
-/// Replaces the request body piece by piece, so that a long one is copied once, by the host.
+/// A request body that is shorter, in bytes, is put together here: then it takes one call.
+const SHORT_BODY: usize = 16 << 10;
+
+/// Replaces the request body; a long one piece by piece, so that it is copied once, by the host.
 fn replace_body(body: &[u8], head: &[u8], rest: &[Range<usize>], closing: &Range<usize>) -> bool {
     let kind = BufferType::HttpRequestBody;
     let piece = |range: &Range<usize>| body.get(range.clone()).unwrap_or_default();
+    if body.len() < SHORT_BODY {
+        let mut whole = Vec::with_capacity(head.len() + body.len() + 1);
+        whole.extend_from_slice(head);
+        for (i, range) in rest.iter().enumerate() {
+            if i > 0 {
+                whole.push(b',');
+            }
+            whole.extend_from_slice(piece(range));
+        }
+        whole.extend_from_slice(piece(closing));
+        return host::replace_prefix(kind, body.len(), &whole);
+    }
     let mut done = host::replace_prefix(kind, body.len(), head);
     for (i, range) in rest.iter().enumerate() {
         done = done && (i == 0 || host::append(kind, b",")) && host::append(kind, piece(range));
@@ -223,7 +248,11 @@ fn remove_all(map: MapType) {
 
 fn set_response_headers(headers: &[(&'static str, String)]) {
     for (name, value) in headers {
-        host::set_header(MapType::HttpResponseHeaders, name, value);
+        // What does not pass has been removed already.
+        match response_header_passes(name.as_bytes()) {
+            true => host::set_header(MapType::HttpResponseHeaders, name, value),
+            false => host::add_header(MapType::HttpResponseHeaders, name, value),
+        }
     }
 }
 

@@ -25,6 +25,13 @@ unsafe extern "C" {
         value: *const u8,
         value_len: usize,
     ) -> u32;
+    fn proxy_add_header_map_value(
+        kind: MapType,
+        key: *const u8,
+        key_len: usize,
+        value: *const u8,
+        value_len: usize,
+    ) -> u32;
     fn proxy_remove_header_map_value(kind: MapType, key: *const u8, key_len: usize) -> u32;
     fn proxy_get_property(path: *const u8, path_len: usize, data: *mut *mut u8, len: *mut usize) -> u32;
     fn proxy_set_property(path: *const u8, path_len: usize, value: *const u8, value_len: usize) -> u32;
@@ -118,6 +125,11 @@ impl Headers {
 /// Sets a header to one value, whatever it had.
 pub fn set_header(kind: MapType, name: &str, value: &str) {
     unsafe { proxy_replace_header_map_value(kind, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+}
+
+/// Adds a header to those that there are: cheaper than setting one where there is none of that name.
+pub fn add_header(kind: MapType, name: &str, value: &str) {
+    unsafe { proxy_add_header_map_value(kind, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
 }
 
 /// Removes a header, all its values.

@@ -67,6 +67,9 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
         "access_log": access_log::requests(settings),
         // Callers are not proxies: their x-forwarded-for and x-envoy headers are not believed.
         "use_remote_address": true,
+        // Neither goes on to a provider: the module sees to that. What never comes to it costs less to keep back.
+        "skip_xff_append": true,
+        "early_header_mutation_extensions": [without_telemetry()],
         "normalize_path": true,
         "merge_slashes": true,
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
@@ -103,6 +106,17 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
             "name": "envoy.filters.network.http_connection_manager",
             "typed_config": manager,
         }]}],
+    })
+}
+
+/// Takes away, before any filter, what OpenAI's and Anthropic's clients say of the machine that they run on.
+fn without_telemetry() -> Value {
+    json!({
+        "name": "pointsman.telemetry",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            "mutations": [{"remove_on_match": {"key_matcher": {"prefix": "x-stainless-"}}}],
+        },
     })
 }
 

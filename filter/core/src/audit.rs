@@ -4,6 +4,13 @@ use crate::json::quote_into;
 use crate::price::MicroUsd;
 use crate::usage::Usage;
 
+/// What comes before a member's value: a comma, its name and a colon.
+macro_rules! member {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+
 /// Everything the record says. Numbers are written as JSON numbers, what is unknown as `null`.
 #[derive(Debug, Default)]
 #[allow(missing_docs)] // The names are the record's own, and documented in envoy/audit.md.
@@ -86,53 +93,52 @@ impl Record<'_> {
             error_code,
         } = self;
         let mut out = Members(Vec::with_capacity(1024));
-        out.0.push(b'{');
         let started = std::time::UNIX_EPOCH + std::time::Duration::from_millis((*started_ms).min(MOST_MS));
-        out.text("start_time", Some(&humantime::format_rfc3339_millis(started).to_string()));
-        out.text("trace_id", Some(trace_id));
-        out.text("tenant_id", *tenant_id);
-        out.text("user_id_hash", *user_id_hash);
-        out.text("tier", *tier);
-        out.text("endpoint", Some(endpoint));
-        out.text("task", *task);
-        out.text("prompt_id", *prompt_id);
-        out.text("prompt_version", *prompt_version);
-        out.text("schema_version", *schema_version);
-        out.text("data_class", *data_class);
-        out.text("provider", *provider);
-        out.text("model", *model);
-        out.list("plan", plan.iter().copied());
-        out.text("route_reason", *route_reason);
-        out.reasons("left_out", left_out);
-        out.flag("stream", *stream);
-        out.number("status", status.map(u64::from));
-        out.number("input_tokens", usage.map(|u| u.input));
-        out.number("cached_input_tokens", usage.map(|u| u.cached_input));
-        out.number("output_tokens", usage.map(|u| u.output));
-        out.flag("usage_estimated", *usage_estimated);
-        out.raw("estimated_cost_usd", &cost.map_or_else(|| "null".to_owned(), MicroUsd::to_decimal));
-        out.number("latency_ms", Some(*latency_ms));
-        out.number("time_to_first_token_ms", *time_to_first_token_ms);
-        out.flag("cache_hit", saved.is_some());
+        out.text("{\"start_time\":", Some(&humantime::format_rfc3339_millis(started).to_string()));
+        out.text(member!("trace_id"), Some(trace_id));
+        out.text(member!("tenant_id"), *tenant_id);
+        out.text(member!("user_id_hash"), *user_id_hash);
+        out.text(member!("tier"), *tier);
+        out.text(member!("endpoint"), Some(endpoint));
+        out.text(member!("task"), *task);
+        out.text(member!("prompt_id"), *prompt_id);
+        out.text(member!("prompt_version"), *prompt_version);
+        out.text(member!("schema_version"), *schema_version);
+        out.text(member!("data_class"), *data_class);
+        out.text(member!("provider"), *provider);
+        out.text(member!("model"), *model);
+        out.list(member!("plan"), plan.iter().copied());
+        out.text(member!("route_reason"), *route_reason);
+        out.reasons(member!("left_out"), left_out);
+        out.flag(member!("stream"), *stream);
+        out.number(member!("status"), status.map(u64::from));
+        out.number(member!("input_tokens"), usage.map(|u| u.input));
+        out.number(member!("cached_input_tokens"), usage.map(|u| u.cached_input));
+        out.number(member!("output_tokens"), usage.map(|u| u.output));
+        out.flag(member!("usage_estimated"), *usage_estimated);
+        out.raw(member!("estimated_cost_usd"), &cost.map_or_else(|| "null".to_owned(), MicroUsd::to_decimal));
+        out.number(member!("latency_ms"), Some(*latency_ms));
+        out.number(member!("time_to_first_token_ms"), *time_to_first_token_ms);
+        out.flag(member!("cache_hit"), saved.is_some());
         // Only of a task with a cache: others need not carry it.
         if let (Some(cache), reason) = cache {
-            out.text("cache", Some(cache));
-            out.text("cache_reason", *reason);
+            out.text(member!("cache"), Some(cache));
+            out.text(member!("cache_reason"), *reason);
         }
         if let Some((usage, cost)) = saved {
-            out.number("saved_input_tokens", Some(usage.input));
-            out.number("saved_output_tokens", Some(usage.output));
-            out.raw("saved_usd", &cost.to_decimal());
+            out.number(member!("saved_input_tokens"), Some(usage.input));
+            out.number(member!("saved_output_tokens"), Some(usage.output));
+            out.raw(member!("saved_usd"), &cost.to_decimal());
         }
-        out.number("retry_count", Some(u64::from(*retry_count)));
-        out.reasons("failed_attempts", failed);
-        out.flag("fallback_used", *fallback_used);
-        out.text("fallback_from", *fallback_from);
-        out.text("fallback_to", fallback_from.and(*model));
-        out.list("tool_names", tool_names.iter().map(String::as_str));
-        out.text("policy_decision", Some(policy_decision));
-        out.text("quota_window", *quota_window);
-        out.text("error_code", *error_code);
+        out.number(member!("retry_count"), Some(u64::from(*retry_count)));
+        out.reasons(member!("failed_attempts"), failed);
+        out.flag(member!("fallback_used"), *fallback_used);
+        out.text(member!("fallback_from"), *fallback_from);
+        out.text(member!("fallback_to"), fallback_from.and(*model));
+        out.list(member!("tool_names"), tool_names.iter().map(String::as_str));
+        out.text(member!("policy_decision"), Some(policy_decision));
+        out.text(member!("quota_window"), *quota_window);
+        out.text(member!("error_code"), *error_code);
         out.0.extend_from_slice(b"}\n");
         out.0
     }
@@ -141,20 +147,12 @@ impl Record<'_> {
 /// The last millisecond that RFC 3339 can write: the end of the year 9999.
 const MOST_MS: u64 = 253_402_300_799_999;
 
+/// A JSON object as it is written; each member is given with what comes before its value.
 struct Members(Vec<u8>);
 
 impl Members {
-    fn key(&mut self, name: &str) {
-        if self.0.len() > 1 {
-            self.0.push(b',');
-        }
-        self.0.push(b'"');
-        self.0.extend_from_slice(name.as_bytes());
-        self.0.extend_from_slice(b"\":");
-    }
-
     fn raw(&mut self, name: &str, value: &str) {
-        self.key(name);
+        self.0.extend_from_slice(name.as_bytes());
         self.0.extend_from_slice(value.as_bytes());
     }
 
@@ -163,7 +161,7 @@ impl Members {
     }
 
     fn text(&mut self, name: &str, value: Option<&str>) {
-        self.key(name);
+        self.0.extend_from_slice(name.as_bytes());
         match value {
             Some(text) => quote_into(&mut self.0, text),
             None => self.0.extend_from_slice(b"null"),
@@ -179,7 +177,7 @@ impl Members {
 
     /// Models with a reason each: `[{"model":…,"reason":…}]`.
     fn reasons(&mut self, name: &str, models: &[(&str, &str)]) {
-        self.key(name);
+        self.0.extend_from_slice(name.as_bytes());
         self.0.push(b'[');
         for (i, (model, reason)) in models.iter().enumerate() {
             self.0.extend_from_slice(if i > 0 { b",{\"model\":" } else { b"{\"model\":" });
@@ -192,7 +190,7 @@ impl Members {
     }
 
     fn list<'a>(&mut self, name: &str, values: impl Iterator<Item = &'a str>) {
-        self.key(name);
+        self.0.extend_from_slice(name.as_bytes());
         self.0.push(b'[');
         for (i, value) in values.enumerate() {
             if i > 0 {

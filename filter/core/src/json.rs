@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use std::ops::Range;
 use wide::u8x16;
 
+mod strings;
+
 #[cfg(test)]
 mod tests;
 
@@ -298,125 +300,6 @@ impl<'a> Scanner<'a> {
         }
         Ok(())
     }
-
-    /// Reads a string and returns its span, quotes included.
-    fn string(&mut self) -> Result<Span, InvalidJson> {
-        let start = self.at;
-        self.expect(b'"')?;
-        loop {
-            let base = self.at;
-            let rest = self.text.get(base..).unwrap_or_default();
-            let block = rest.first_chunk::<16>().map_or_else(|| padded(rest), |block| u8x16::new(*block));
-            // Bytes after a special one are seen now and again later; all of them are in the text either way.
-            self.seen |= block;
-            let mut special = (block.simd_eq(QUOTE) | block.simd_eq(BACKSLASH) | is_control(block)).to_bitmask();
-            if special == 0 {
-                self.at += 16;
-                self.skip_text();
-                continue;
-            }
-            // Every special byte of this block in turn, without looking at the block again.
-            while special != 0 {
-                self.at = base + special.trailing_zeros() as usize;
-                match self.byte() {
-                    b'"' => {
-                        self.at += 1;
-                        return Ok(start..self.at);
-                    }
-                    b'\\' => self.escape()?,
-                    _ if self.at < self.text.len() => return Err(self.error(Why::Control)),
-                    _ => return Err(self.error(Why::Unexpected)),
-                }
-                special = match self.at - base {
-                    read @ 0..16 => special >> read << read,
-                    _ => 0,
-                };
-            }
-            self.at = self.at.max(base + 16);
-        }
-    }
-
-    /// Reads over text and the usual escapes in it, as long as sixty-four bytes have nothing else: what a prompt is made
-    /// of, at a cost that does not depend on where its line breaks and quotation marks are.
-    ///
-    /// The byte before must not be part of an escape. Neither is it when this returns.
-    fn skip_text(&mut self) {
-        let (mut at, mut seen) = (self.at, self.seen);
-        // One byte more, because each byte is looked at together with the one before it.
-        while let Some(window) = self.text.get(at - 1..).and_then(|rest| rest.first_chunk::<65>()) {
-            let (mut all, mut stop) = (seen, u8x16::ZERO);
-            for i in [0, 16, 32, 48] {
-                let (before, here) = (sixteen(window, i), sixteen(window, i + 1));
-                all |= here;
-                let escaped = before.simd_eq(BACKSLASH);
-                // No escape by its second byte: \u, which has more of them, and a second backslash, whose own successor
-                // is not escaped, are left to `escape` too.
-                let known =
-                    USUAL_ESCAPES.shuffle(here & u8x16::splat(0x0f)).simd_eq(here) | here.simd_eq(u8x16::splat(b'r'));
-                stop |= is_control(here) | (here.simd_eq(QUOTE) & !escaped) | (escaped & !known);
-            }
-            if stop.to_bitmask() != 0 {
-                break;
-            }
-            seen = all;
-            at += 64;
-        }
-        if self.text.get(at - 1) == Some(&b'\\') {
-            at -= 1;
-        }
-        (self.at, self.seen) = (at, seen);
-    }
-
-    fn escape(&mut self) -> Result<(), InvalidJson> {
-        self.at += 1;
-        match self.byte() {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {
-                self.at += 1;
-                Ok(())
-            }
-            b'u' => {
-                self.at += 1;
-                for _ in 0..4 {
-                    if !self.byte().is_ascii_hexdigit() {
-                        return Err(self.error(if self.at < self.text.len() { Why::Escape } else { Why::End }));
-                    }
-                    self.at += 1;
-                }
-                Ok(())
-            }
-            _ => Err(self.error(if self.at < self.text.len() { Why::Escape } else { Why::End })),
-        }
-    }
-}
-
-const QUOTE: u8x16 = u8x16::splat(b'"');
-const BACKSLASH: u8x16 = u8x16::splat(b'\\');
-
-/// At the low half of each usual escape's second byte that byte; elsewhere one that has another low half.
-const USUAL_ESCAPES: u8x16 =
-    u8x16::new([255, 255, b'"', 255, b't', 255, b'f', 255, 255, 255, 255, 255, 255, 255, b'n', b'/']);
-
-/// Which bytes are control characters, which stand in no string unescaped.
-#[inline]
-fn is_control(block: u8x16) -> u8x16 {
-    block.simd_eq(block.min(u8x16::splat(0x1f)))
-}
-
-/// Sixteen bytes of `window` from `at` on.
-#[inline]
-fn sixteen(window: &[u8; 65], at: usize) -> u8x16 {
-    let bytes = window.get(at..).and_then(|rest| rest.first_chunk::<16>());
-    bytes.map_or(u8x16::ZERO, |bytes| u8x16::new(*bytes))
-}
-
-/// The last bytes of a text, with zeros after them.
-#[cold]
-fn padded(rest: &[u8]) -> u8x16 {
-    let mut padded = [0u8; 16];
-    for (to, from) in padded.iter_mut().zip(rest) {
-        *to = *from;
-    }
-    u8x16::new(padded)
 }
 
 /// The text of a scanned string, quotes included in `quoted`. Borrowed unless it has escapes.
@@ -442,13 +325,20 @@ pub fn string_len(text: &[u8]) -> Option<usize> {
 /// Appends `text` to `out` as a JSON string.
 pub fn quote_into(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    for byte in text.bytes() {
+    let mut rest = text.as_bytes();
+    while let Some((plain, [byte, after @ ..])) = rest
+        .iter()
+        .position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20 | 0x7f))
+        .and_then(|at| rest.split_at_checked(at))
+    {
+        out.extend_from_slice(plain);
         match byte {
-            b'"' | b'\\' => out.extend([b'\\', byte]),
+            b'"' | b'\\' => out.extend([b'\\', *byte]),
             b'\n' => out.extend(b"\\n"),
-            0..0x20 | 0x7f => out.extend(format!("\\u{byte:04x}").into_bytes()),
-            _ => out.push(byte),
+            _ => out.extend(format!("\\u{byte:04x}").into_bytes()),
         }
+        rest = after;
     }
+    out.extend_from_slice(rest);
     out.push(b'"');
 }

@@ -11,7 +11,12 @@ pub struct MicroUsd(pub u64);
 impl MicroUsd {
     /// As dollars with six decimals, for example `0.000123`: a JSON number and a header value without rounding.
     pub fn to_decimal(self) -> String {
-        format!("{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000)
+        let mut digits = self.0.to_string();
+        if digits.len() < 7 {
+            digits.insert_str(0, "0000000".get(digits.len()..).unwrap_or_default());
+        }
+        digits.insert(digits.len() - 6, '.');
+        digits
     }
 }
 

@@ -37,6 +37,14 @@ fn a_request_that_envoy_refuses_is_answered_in_openais_shape() {
     gateway.chat("sk-acme", &ask("nothing", "a")).assert_refusal(404, "model_not_found");
 }
 
+/// Envoy gives a caller ten seconds for its headers.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_request_that_does_not_end_in_time_is_answered_in_openais_shape() {
+    let answer = Connection::to(gateway().address).send("GET /v1/models HTTP/1.1\r\nhost: x\r\nx-half: ").response();
+    check(&answer, 408, "request_timeout");
+}
+
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_request_that_envoy_refuses_is_recorded_with_its_status_and_no_decision() {

@@ -73,6 +73,8 @@ test: test-native test-envoy
 test-native:
 	cargo test -q --locked
 
+# The tests wait for timers more than they compute: three at once keep two cores busy.
+test-envoy: export RUST_TEST_THREADS ?= 3
 test-envoy: wasm native $(ENVOY) $(PYTHON) $(TOOLS)/redis integration/clients/node_modules
 	POINTSMAN_BIN=$(BIN) POINTSMAN_WASM=$(WASM) POINTSMAN_PYTHON=$(PYTHON) \
 	  cargo test -q --locked -p pointsman -p pointsman-core -p pointsman-integration -- --include-ignored

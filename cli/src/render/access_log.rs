@@ -15,6 +15,7 @@ pub fn requests(settings: &Settings) -> Value {
     });
     let no_record = json!({
         "start_time": "%START_TIME%",
+        "trace_id": "%REQ(X-REQUEST-ID)%",
         "response_flags": "%RESPONSE_FLAGS%",
         "status": "%RESPONSE_CODE%",
         "error_code": "%RESPONSE_CODE_DETAILS%",

@@ -69,7 +69,7 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
         "use_remote_address": true,
         // Neither goes on to a provider: the module sees to that. What never comes to it costs less to keep back.
         "skip_xff_append": true,
-        "early_header_mutation_extensions": [without_telemetry()],
+        "early_header_mutation_extensions": [callers_own()],
         "normalize_path": true,
         "merge_slashes": true,
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
@@ -109,13 +109,21 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
     })
 }
 
-/// Takes away, before any filter, what OpenAI's and Anthropic's clients say of the machine that they run on.
-fn without_telemetry() -> Value {
+/// Takes away, before any filter, what every client says of itself and no provider is told: which program it is, what of
+/// compression it can read, and what OpenAI's and Anthropic's say of the machine that they run on.
+fn callers_own() -> Value {
     json!({
-        "name": "pointsman.telemetry",
+        "name": "pointsman.caller",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-            "mutations": [{"remove_on_match": {"key_matcher": {"prefix": "x-stainless-"}}}],
+            "mutations": [
+                {"remove_on_match": {"key_matcher": {"prefix": "x-stainless-"}}},
+                {"remove": "accept-encoding"},
+                {"append": {
+                    "header": {"key": "user-agent", "value": "pointsman"},
+                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                }},
+            ],
         },
     })
 }

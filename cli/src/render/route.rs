@@ -74,6 +74,8 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
         "name": NAME,
         // What the gateway stage has left for the router, and Envoy for the choice of a route.
         "request_headers_to_remove": ["x-pointsman-cluster", IDLE_HEADER, "x-forwarded-proto"],
+        // Envoy sets its own. The module sees to the rest, and would to this.
+        "response_headers_to_remove": ["server"],
         "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}],
     })
 }

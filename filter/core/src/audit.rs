@@ -170,7 +170,7 @@ impl Members {
 
     fn number(&mut self, name: &str, value: Option<u64>) {
         match value {
-            Some(number) => self.raw(name, &number.to_string()),
+            Some(number) => self.raw(name, itoa::Buffer::new().format(number)),
             None => self.raw(name, "null"),
         }
     }

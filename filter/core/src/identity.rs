@@ -3,12 +3,55 @@
 use crate::config::Key;
 use crate::policy::TenantId;
 use crate::problem::Problem;
+use crate::quick_hash::QuickHash;
+use crate::secret::Secret;
 use sha2::{Digest, Sha256};
+use siphasher::sip128::{Hasher128, SipHasher24};
+use std::collections::HashMap;
+use std::hash::Hasher;
+use std::sync::Mutex;
 
 /// Every tenant's keys, by hash. The time that a look-up takes tells at most something of a hash, never of a key.
 #[derive(Debug, Default)]
 pub struct KeyTable {
     sorted: Vec<Entry>,
+    known: Known,
+}
+
+/// Keys of tenants that were sent lately: they need not be hashed by SHA-256 again, which is most of what a look-up takes.
+///
+/// A key is told by SipHash-2-4 of 128 bits under a secret, so none is kept, and who does not know the secret finds another
+/// key of the same hash with a chance of 2^-128 for each that is known.
+#[derive(Debug, Default)]
+struct Known {
+    secret: Secret,
+    /// Places in the table. Nobody can choose marks, so they may be spread by any hash.
+    places: Mutex<HashMap<u128, u32, QuickHash>>,
+}
+
+/// As many are known at the most: some 50 kB. One more, and they are gathered anew.
+const MOST_KNOWN: usize = 1024;
+
+impl Known {
+    /// What a key is known by.
+    fn mark(&self, key: &[u8]) -> u128 {
+        let (a, b) = self.secret.words();
+        let mut hasher = SipHasher24::new_with_keys(a, b);
+        hasher.write(key);
+        hasher.finish128().as_u128()
+    }
+
+    fn place(&self, mark: u128) -> Option<u32> {
+        self.places.try_lock().ok()?.get(&mark).copied()
+    }
+
+    fn remember(&self, mark: u128, place: usize) {
+        let (Ok(mut places), Ok(place)) = (self.places.try_lock(), u32::try_from(place)) else { return };
+        if places.len() >= MOST_KNOWN {
+            places.clear();
+        }
+        places.insert(mark, place);
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,8 +120,17 @@ impl KeyTable {
     /// # Errors
     /// [`InvalidIdentity::Unknown`] or [`InvalidIdentity::Expired`].
     pub fn tenant_of(&self, key: &[u8], now_ms: u64) -> Result<TenantId, InvalidIdentity> {
-        let hash: [u8; 32] = Sha256::digest(key).into();
-        let at = self.sorted.binary_search_by(|entry| entry.hash.cmp(&hash)).map_err(|_| InvalidIdentity::Unknown)?;
+        let mark = self.known.mark(key);
+        let at = match self.known.place(mark) {
+            Some(at) => at as usize,
+            None => {
+                let hash: [u8; 32] = Sha256::digest(key).into();
+                let at = self.sorted.binary_search_by(|entry| entry.hash.cmp(&hash));
+                let at = at.map_err(|_| InvalidIdentity::Unknown)?;
+                self.known.remember(mark, at);
+                at
+            }
+        };
         let entry = self.sorted.get(at).ok_or(InvalidIdentity::Unknown)?;
         if now_ms >= entry.expires_ms { Err(InvalidIdentity::Expired) } else { Ok(entry.tenant) }
     }
@@ -163,6 +215,27 @@ mod tests {
         let expiring = table(Some("1970-01-01T00:00:10Z"));
         assert_eq!(expiring.tenant_of(b"sk-alice", 9_999), Ok(ALICE));
         assert_eq!(expiring.tenant_of(b"sk-alice", 10_000), Err(InvalidIdentity::Expired));
+    }
+
+    #[test]
+    fn a_key_that_is_known_is_the_same_key_and_expires_as_before() {
+        let expiring = table(Some("1970-01-01T00:00:10Z"));
+        for _ in 0..3 {
+            assert_eq!(expiring.tenant_of(b"sk-alice", 9_999), Ok(ALICE));
+            for other in [&b"sk-alic"[..], b"sk-alice ", b"Sk-alice", b""] {
+                assert_eq!(expiring.tenant_of(other, 0), Err(InvalidIdentity::Unknown));
+            }
+        }
+        assert_eq!(expiring.tenant_of(b"sk-alice", 10_000), Err(InvalidIdentity::Expired));
+        assert_eq!(expiring.known.places.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_is_known_is_bounded() {
+        let known = Known::default();
+        (0..5000_u32).for_each(|n| known.remember(known.mark(&n.to_le_bytes()), n as usize));
+        assert!(known.places.lock().unwrap().len() <= MOST_KNOWN);
+        assert_eq!(known.place(known.mark(&4999_u32.to_le_bytes())), Some(4999));
     }
 
     #[test]

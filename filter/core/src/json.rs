@@ -322,15 +322,29 @@ pub fn string_len(text: &[u8]) -> Option<usize> {
     (is_ascii || simdutf8::basic::from_utf8(scanner.bytes(&span)).is_ok()).then_some(span.end)
 }
 
+/// Where the first byte is that [`quote_into`] does not write as it is.
+fn position_of_special(text: &[u8]) -> Option<usize> {
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20 | 0x7f);
+    let (words, _) = text.as_chunks::<8>();
+    let plain = 8 * words.iter().take_while(|word| is_plain(u64::from_le_bytes(**word))).count();
+    let rest = text.get(plain..).unwrap_or_default();
+    rest.iter().position(is_special).map(|at| plain + at)
+}
+
+/// Whether none of eight bytes is one that [`quote_into`] does not write as it is; `false` for some that are plain all the same.
+fn is_plain(word: u64) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // The top bit of a byte of `word` that is less than `n`, which is at most 128 (Bit Twiddling Hacks, hasless).
+    let less = |word: u64, n: u64| word.wrapping_sub(ONES * n) & !word;
+    let is = |byte: u8| less(word ^ (ONES * u64::from(byte)), 1);
+    (less(word, 0x20) | is(b'"') | is(b'\\') | is(0x7f)) & (ONES * 0x80) == 0
+}
+
 /// Appends `text` to `out` as a JSON string.
 pub fn quote_into(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text.as_bytes();
-    while let Some((plain, [byte, after @ ..])) = rest
-        .iter()
-        .position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20 | 0x7f))
-        .and_then(|at| rest.split_at_checked(at))
-    {
+    while let Some((plain, [byte, after @ ..])) = position_of_special(rest).and_then(|at| rest.split_at_checked(at)) {
         out.extend_from_slice(plain);
         match byte {
             b'"' | b'\\' => out.extend([b'\\', *byte]),

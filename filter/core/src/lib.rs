@@ -35,6 +35,7 @@ pub mod reply;
 pub mod request_head;
 pub mod resilience;
 pub mod route;
+pub mod secret;
 pub mod sse;
 pub mod unasked;
 pub mod usage;

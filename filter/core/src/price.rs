@@ -11,12 +11,14 @@ pub struct MicroUsd(pub u64);
 impl MicroUsd {
     /// As dollars with six decimals, for example `0.000123`: a JSON number and a header value without rounding.
     pub fn to_decimal(self) -> String {
-        let mut digits = self.0.to_string();
-        if digits.len() < 7 {
-            digits.insert_str(0, "0000000".get(digits.len()..).unwrap_or_default());
-        }
-        digits.insert(digits.len() - 6, '.');
-        digits
+        let mut buffer = itoa::Buffer::new();
+        let digits = buffer.format(self.0);
+        let zeros = "0000000".get(digits.len()..).unwrap_or_default();
+        let mut decimal = String::with_capacity(zeros.len() + digits.len() + 1);
+        decimal.push_str(zeros);
+        decimal.push_str(digits);
+        decimal.insert(decimal.len() - 6, '.');
+        decimal
     }
 }
 

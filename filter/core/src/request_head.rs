@@ -157,9 +157,10 @@ pub fn data_class_name(class: DataClass) -> &'static str {
 /// Whether a provider's response header goes on to the caller. Again a list of what may pass: organisation ids, account
 /// limits, cookies and server names stay here.
 ///
-/// The model stage has set the first two itself, over whatever the provider sent.
-pub fn response_header_passes(name: &[u8]) -> bool {
-    matches!(name, b"x-pointsman-model" | b"x-pointsman-attempts")
+/// The model stage has set the first two itself, over whatever the provider sent. Where there is none (`is_direct`), what
+/// comes by these names is the provider's own.
+pub fn response_header_passes(name: &[u8], is_direct: bool) -> bool {
+    !is_direct && matches!(name, b"x-pointsman-model" | b"x-pointsman-attempts")
         || name.first() == Some(&b':')
         || matches!(name, b"content-type" | b"content-length" | b"cache-control" | b"date" | b"retry-after")
 }
@@ -168,6 +169,16 @@ pub fn response_header_passes(name: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::fixture;
+
+    #[test]
+    fn what_a_provider_says_by_the_gateways_own_names_passes_only_where_the_model_stage_has_overwritten_it() {
+        for name in [&b"x-pointsman-model"[..], b"x-pointsman-attempts"] {
+            assert!(response_header_passes(name, false) && !response_header_passes(name, true));
+        }
+        for name in [&b"x-pointsman-cache"[..], b"x-pointsman-cost-usd", b"server", b"set-cookie"] {
+            assert!(!response_header_passes(name, false) && !response_header_passes(name, true));
+        }
+    }
 
     #[test]
     fn a_trusted_header_that_is_said_twice_is_nobodys_word() {

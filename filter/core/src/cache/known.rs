@@ -3,8 +3,9 @@
 //! Nothing is decided by it. A key is found only by everything that it was made of; the policy, which decides the rest of what
 //! goes into a key, owns it, so it ends with the policy. Who asks, for whom, for what and with how long a body is compared in
 //! full, so that whatever becomes of the rest, nobody is given what is another's. The body itself, which may be long, is not
-//! kept: it is told by SipHash-2-4 of 128 bits under a secret that each worker draws for each policy from the host's random
-//! numbers and that leaves it in no form (<https://www.aumasson.jp/siphash/siphash.pdf>). Without the secret nobody can look
+//! kept: it is told by SipHash-1-3 of 128 bits under a secret that each worker draws for each policy from the host's random
+//! numbers and that leaves it in no form (<https://www.aumasson.jp/siphash/siphash.pdf>; the rounds are those of hash tables,
+//! because two bodies of one hash would give whoever sent both an answer of his own). Without the secret nobody can look
 //! for two bodies of one hash, and an answer tells nothing of a hash but whether it was known; for whoever tries, each body
 //! is one of another's hash with a chance of 2^-128 for each of the few thousand that are remembered.
 
@@ -12,9 +13,11 @@ use super::eligible::Sharing;
 use super::key::Key;
 use crate::config::DataClass;
 use crate::policy::{ModelId, TaskId, TenantId};
-use siphasher::sip128::{Hasher128, SipHasher24};
+use crate::quick_hash::QuickHash;
+use crate::secret::Secret;
+use siphasher::sip128::{Hasher128, SipHasher13};
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::Hash;
 use std::sync::{Mutex, TryLockError};
 
 /// What a key is made of, under one policy.
@@ -41,15 +44,17 @@ pub struct Question<'a> {
 pub struct Mark(u128);
 
 /// The questions of one worker, and their keys.
+#[derive(Default)]
 pub struct Known {
     /// What questions are hashed under.
-    secret: SipHasher24,
+    secret: Secret,
     memo: Mutex<Memo>,
 }
 
 #[derive(Default)]
 struct Memo {
-    keys: HashMap<u128, Remembered>,
+    /// Nobody can choose marks, so they may be spread by any hash.
+    keys: HashMap<u128, Remembered, QuickHash>,
     /// In the order in which they came.
     order: VecDeque<u128>,
     bytes: usize,
@@ -98,15 +103,6 @@ impl Question<'_> {
     }
 }
 
-impl Default for Known {
-    fn default() -> Self {
-        // The standard library has its state of the host's random numbers: what it makes of two numbers is as secret.
-        let random = RandomState::new();
-        let secret = SipHasher24::new_with_keys(random.hash_one(0_u8), random.hash_one(1_u8));
-        Self { secret, memo: Mutex::default() }
-    }
-}
-
 impl Known {
     /// The key of the question, if it is known.
     ///
@@ -123,7 +119,8 @@ impl Known {
     }
 
     fn mark(&self, question: &Question) -> Mark {
-        let mut hasher = self.secret;
+        let (a, b) = self.secret.words();
+        let mut hasher = SipHasher13::new_with_keys(a, b);
         question.hash(&mut hasher);
         Mark(hasher.finish128().as_u128())
     }

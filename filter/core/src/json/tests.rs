@@ -148,6 +148,20 @@ fn depth_is_limited_and_the_place_is_told() {
 }
 
 #[test]
+fn quotes_every_character_at_every_place() {
+    for code in (0..0x200).chain([0x7ff, 0x800, 0xffff, 0x10000, 0x10ffff]) {
+        let Some(character) = char::from_u32(code) else { continue };
+        for at in 0..20 {
+            let text = format!("{}{character}{}", "x".repeat(at), "y".repeat(19 - at));
+            let mut out = Vec::new();
+            quote_into(&mut out, &text);
+            assert!(out.iter().all(|byte| *byte >= 0x20 && *byte != 0x7f));
+            assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+    }
+}
+
+#[test]
 fn unquotes_and_quotes() {
     assert_eq!(unquote(br#""mod\u0065l""#).as_deref(), Some("model"));
     assert_eq!(unquote(br#""plain""#).as_deref(), Some("plain"));

@@ -59,7 +59,7 @@ wasm: $(TOOLS)/wasm-target
 	@echo "pointsman.wasm: $$(wc -c < $(WASM)) bytes"
 
 native:
-	@cargo build -q --profile native --locked -p pointsman -p pointsman-simulator
+	@cargo build -q --profile native --locked -p pointsman -p pointsman-simulator -p pointsman-clock
 
 # --- for people ------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 use crate::access_log::AccessLog;
 use crate::call::Call;
+use crate::clock::Clock;
 use crate::environment;
 use crate::process::Process;
 use crate::response::Response;
@@ -35,6 +36,26 @@ pub struct Gateway {
     log: AccessLog,
 }
 
+/// How a gateway is started, besides its policy and its providers.
+#[derive(Default)]
+struct Setup<'a> {
+    /// More flags for `pointsman up`.
+    flags: &'a [&'a str],
+    /// The environment that Envoy has besides, as a shell writes it.
+    variables: String,
+    /// In place of the module under test.
+    module: Option<&'a [u8]>,
+}
+
+impl Setup<'_> {
+    fn module_in(&self, directory: &Path) -> PathBuf {
+        let Some(module) = self.module else { return environment::wasm() };
+        let path = directory.join("module.wasm");
+        fs::write(&path, module).expect("writes a file");
+        path
+    }
+}
+
 impl Gateway {
     /// Starts one with this policy and waits until it is ready. `<KEY>` in place of a hash stands for the hash of `KEY`.
     ///
@@ -61,6 +82,26 @@ impl Gateway {
         flags: &[&str],
         clusters: impl FnOnce(&Simulator) -> Vec<(&'static str, String)>,
     ) -> Self {
+        Self::start_as(policy, &Setup { flags, ..Setup::default() }, clusters)
+    }
+
+    /// Starts one whose Envoy goes by this clock.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_by(policy: &str, clock: &Clock) -> Self {
+        Self::start_as(policy, &Setup { variables: clock.variables(), ..Setup::default() }, |_| Vec::new())
+    }
+
+    /// Starts one with another module in place of Pointsman's.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_with_module(policy: &str, module: &[u8]) -> Self {
+        Self::start_as(policy, &Setup { module: Some(module), ..Setup::default() }, |_| Vec::new())
+    }
+
+    fn start_as(policy: &str, setup: &Setup, clusters: impl FnOnce(&Simulator) -> Vec<(&'static str, String)>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("pointsman-test-{}-{number}", std::process::id()));
@@ -82,7 +123,8 @@ impl Gateway {
         let path = directory.join("policy.yaml");
         fs::write(&path, fill(policy, &azure_key)).expect("writes a file");
         let (log, admin) = (directory.join("access.log"), free_address());
-        let (envoy, wasm, admin_text) = (impatient_envoy(&directory), environment::wasm(), admin.to_string());
+        let (envoy, wasm, admin_text) =
+            (impatient_envoy(&directory, &setup.variables), setup.module_in(&directory), admin.to_string());
         let mut args: Vec<&OsStr> = ["up", "--listen", "127.0.0.1:0", "--concurrency", "2"].map(OsStr::new).into();
         for (flag, value) in [
             ("--policy", path.as_os_str()),
@@ -94,7 +136,7 @@ impl Gateway {
         ] {
             args.extend([OsStr::new(flag), value]);
         }
-        args.extend(flags.iter().map(OsStr::new));
+        args.extend(setup.flags.iter().map(OsStr::new));
         let variables = [("OPENAI_API_KEY", OsStr::new(OPENAI_SECRET))];
         let process = Process::start(&environment::program("pointsman"), args, &variables, Some(&directory));
         let address = process.await_line("its address", |line| {
@@ -254,12 +296,13 @@ pub fn cluster(name: &str, address: SocketAddr, more: &str) -> String {
 }
 
 /// Envoy, made to write its access log at once: by itself it may wait for ten seconds.
-fn impatient_envoy(directory: &Path) -> PathBuf {
+fn impatient_envoy(directory: &Path, variables: &str) -> PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
     let script = format!(
-        "#!/bin/sh\ncase \" $* \" in\n*--file-flush-interval-msec*) exec '{0}' \"$@\" ;;\n\
-         *) exec '{0}' \"$@\" --file-flush-interval-msec 20 ;;\nesac\n",
-        environment::envoy().display()
+        "#!/bin/sh\ncase \" $* \" in\n*--file-flush-interval-msec*) {1} exec '{0}' \"$@\" ;;\n\
+         *) {1} exec '{0}' \"$@\" --file-flush-interval-msec 20 ;;\nesac\n",
+        environment::envoy().display(),
+        variables,
     );
     let path = directory.join("envoy");
     fs::write(&path, script).expect("writes a file");

@@ -15,6 +15,7 @@
 
 pub mod access_log;
 pub mod call;
+pub mod clock;
 pub mod deadline;
 pub mod environment;
 pub mod gateway;

@@ -261,11 +261,6 @@ fn remove_all(map: MapType) {
     }
 }
 
-/// A status as a header has it; 0 where it is none.
-fn status_of(value: &[u8]) -> u16 {
-    std::str::from_utf8(value).ok().and_then(|status| status.parse().ok()).unwrap_or(0)
-}
-
 const RESPONSE_CODE: &str = "response\0code";
 const CODE_DETAILS: &str = "response\0code_details";
 
@@ -276,8 +271,7 @@ impl Context for Gateway {
             return;
         }
         self.call = None;
-        let headers = Headers::of(MapType::HttpCallResponseHeaders);
-        let status = headers.iter().find(|(name, _)| *name == b":status").map_or(503, |(_, value)| status_of(value));
+        let status = Headers::of(MapType::HttpCallResponseHeaders).status();
         let answer = host::buffer(BufferType::HttpCallResponseBody, 0, size);
         let body = host::buffer(BufferType::HttpRequestBody, 0, usize::MAX);
         let mut load = SharedLoad::default();
@@ -343,7 +337,7 @@ impl HttpContext for Gateway {
         let mut head = ResponseHead { end_of_stream, ..ResponseHead::default() };
         for (name, value) in headers.iter() {
             match name {
-                b":status" => head.status = std::str::from_utf8(value).ok().and_then(|s| s.parse().ok()).unwrap_or(502),
+                b":status" => head.status = Some(host::status_of(value)).filter(|status| *status > 0).unwrap_or(502),
                 b"content-type" => head.content_type = value,
                 b"content-length" => head.content_length = std::str::from_utf8(value).ok().and_then(|n| n.parse().ok()),
                 b"retry-after" => head.retry_after = value,

@@ -104,6 +104,11 @@ impl Headers {
         Self(take(|data, len| unsafe { proxy_get_header_map_pairs(kind, data, len) }).unwrap_or_default())
     }
 
+    /// `:status`; 0 where there is none.
+    pub fn status(&self) -> u16 {
+        self.iter().find(|(name, _)| *name == b":status").map_or(0, |(_, value)| status_of(value))
+    }
+
     /// The headers, names in lower case. Neither names nor values need be UTF-8.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let number = |at: usize| {
@@ -120,6 +125,11 @@ impl Headers {
             Some((name, value))
         })
     }
+}
+
+/// A status as a header has it; 0 where it is none.
+pub fn status_of(value: &[u8]) -> u16 {
+    std::str::from_utf8(value).ok().and_then(|status| status.parse().ok()).unwrap_or(0)
 }
 
 /// Sets a header to one value, whatever it had.

@@ -218,7 +218,7 @@ impl HttpContext for ModelStage {
         let mut retry_after = None;
         for (name, value) in headers.iter() {
             match name {
-                b":status" => status = std::str::from_utf8(value).ok().and_then(|s| s.parse().ok()).unwrap_or(0),
+                b":status" => status = host::status_of(value),
                 b"content-type" => content_type = value,
                 b"retry-after" => retry_after = Some(value),
                 b"content-encoding" => is_encoded = !value.eq_ignore_ascii_case(b"identity"),

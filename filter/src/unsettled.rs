@@ -95,9 +95,7 @@ pub fn send() {
 /// A call has been answered.
 pub fn answered(id: u32, body_size: usize) {
     let Some(mut pending) = QUEUE.with_borrow_mut(|queue| queue.sent.remove(&id)) else { return };
-    let headers = Headers::of(MapType::HttpCallResponseHeaders);
-    let status = headers.iter().find(|(name, _)| *name == b":status");
-    let status = status.and_then(|(_, value)| std::str::from_utf8(value).ok()?.parse().ok()).unwrap_or(503);
+    let status = Headers::of(MapType::HttpCallResponseHeaders).status();
     let body = host::buffer(BufferType::HttpCallResponseBody, 0, body_size);
     let answered = Answered { status, body: &body };
     if !pending.with_script && remote::is_unknown(&answered) {

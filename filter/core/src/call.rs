@@ -16,7 +16,7 @@ pub struct Call {
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answered<'a> {
-    /// HTTP status; of a call that was not answered, Envoy's: 503 or 504.
+    /// HTTP status; of a call that was not answered, Envoy's: 503 or 504; 0 where there is none.
     pub status: u16,
     /// Body.
     pub body: &'a [u8],

@@ -4,6 +4,8 @@
 //! A newcomer reads [`config`] (what people write), [`policy`] (what the program uses), [`exchange`] (one request and its
 //! answer at the gateway stage) and [`dispatch`] (what the model stage is told); the other modules each decide one thing.
 
+#![forbid(unsafe_code)]
+
 pub mod answer;
 pub mod attempt;
 pub mod audit;

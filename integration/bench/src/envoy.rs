@@ -18,7 +18,9 @@ pub enum Variant {
     Noop,
     /// Both stages of Pointsman.
     Pointsman,
-    /// The same, with every kind of limit on its one tenant.
+    /// The same, with budgets and a limit of concurrency on its one tenant: what is checked and charged, and told nobody.
+    Budgets,
+    /// The same, with every kind of limit on its one tenant, headers and gauges included.
     Limited,
     /// The same, with 100,000 tenants.
     Tenants,
@@ -35,6 +37,7 @@ impl Variant {
             Self::BareNoLog => "no log",
             Self::Noop => "noop",
             Self::Pointsman => "pointsman",
+            Self::Budgets => "budgets",
             Self::Limited => "limited",
             Self::Tenants => "100,000 tenants",
         }

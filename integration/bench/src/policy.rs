@@ -47,8 +47,11 @@ pub fn document(variant: Variant) -> Value {
         let limits = json!({"requests_per_minute": 1_000_000_000, "tokens_per_minute": 10_000_000_000_u64,
             "tokens_per_day": 100_000_000_000_u64, "budget_usd_per_day": 1_000_000_000, "concurrent": 1_000_000,
             "budget_usd_per_month": 1_000_000_000});
+        let told = |name: &str| name.starts_with("requests_per") || name.starts_with("tokens_per");
         for (name, value) in limits.as_object().into_iter().flatten() {
-            document["tiers"]["pro"][name] = value.clone();
+            if variant != Variant::Budgets || !told(name) {
+                document["tiers"]["pro"][name] = value.clone();
+            }
         }
     }
     if variant == Variant::Tenants {

@@ -1,4 +1,5 @@
-//! What quotas cost: the same requests without limits, with every kind of limit, and with 100,000 tenants that have them all.
+//! What quotas cost: the same requests without limits, with budgets, with every kind of limit, and with 100,000 tenants that
+//! have them all.
 
 use crate::Result;
 use crate::envoy::{Envoy, Variant};
@@ -9,6 +10,10 @@ use std::time::Duration;
 
 /// Tenants of the policy of [`Variant::Tenants`].
 pub const TENANTS: usize = 100_000;
+
+/// How often Envoys are started to measure what a check costs: two of one configuration differ by several microseconds for as long
+/// as they run, which is more than a check takes.
+const STARTS: usize = 8;
 
 /// Starts the Envoys one after the other by `start`, which tells how long that took, and measures.
 ///
@@ -38,11 +43,45 @@ pub fn run(start: impl Fn(Variant, u32) -> Result<Envoy>, plan: &Plan) -> Result
         let each = three.saturating_sub(one) as f64 / 2.0 / f64::from(1 << 20);
         println!("{:<16}{each:>36.0} MiB for each further worker", variant.name());
     }
+    checks(&start, plan)?;
     println!("\nCPU time of Envoy per request, in µs: median [quartiles]; above that without limits");
     for scenario in scenario::all().into_iter().filter(|s| ["chat_2k", "chat_100k"].contains(&s.name)) {
         measure(&envoys, &scenario, plan)?;
     }
     Ok(())
+}
+
+/// What a check costs: medians of Envoys that are started anew each time, with two of the one that has no limits.
+fn checks(start: &impl Fn(Variant, u32) -> Result<Envoy>, plan: &Plan) -> Result<()> {
+    const VARIANTS: [Variant; 4] = [Variant::Pointsman, Variant::Budgets, Variant::Limited, Variant::Pointsman];
+    let starts = if plan.rounds == 1 { 1 } else { STARTS };
+    let scenario = scenario::all().into_iter().find(|s| s.name == "chat_2k").ok_or("no scenario chat_2k")?;
+    let mut medians: [Vec<f64>; VARIANTS.len()] = Default::default();
+    for _ in 0..starts {
+        let envoys = VARIANTS.map(|variant| start(variant, 1)).into_iter().collect::<Result<Vec<Envoy>>>()?;
+        let costs = measure_cpu(&mut Target::open(&envoys, &scenario)?, &scenario, plan)?;
+        for (all, cost) in medians.iter_mut().zip(&costs) {
+            all.push(quartiles(&cost.per_request).median);
+        }
+    }
+    println!(
+        "\nCPU time of Envoy per request of chat_2k, in µs: mean over {starts} starts of each Envoy, and its standard error"
+    );
+    let [without, budgets, limited, again] = medians.map(|all| mean(&all));
+    let without = ((without.0 + again.0) / 2.0, without.1.hypot(again.1) / 2.0);
+    for (variant, (mean, error)) in VARIANTS.into_iter().zip([without, budgets, limited]) {
+        let name = variant.name();
+        println!("{name:<16}{mean:>9.1} ±{error:.1}{:>+10.1} ±{:.1}", mean - without.0, error.hypot(without.1));
+    }
+    Ok(())
+}
+
+/// The mean of a sample and the mean's standard error.
+fn mean(sample: &[f64]) -> (f64, f64) {
+    let n = sample.len() as f64;
+    let mean = sample.iter().sum::<f64>() / n;
+    let variance = sample.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    (mean, (variance / n).sqrt())
 }
 
 fn measure(envoys: &[Envoy], scenario: &Scenario, plan: &Plan) -> Result<()> {

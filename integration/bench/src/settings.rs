@@ -23,7 +23,7 @@ pub fn write(variant: Variant, modules: &Modules, port: u16, upstream: u16, scra
         Variant::Bare => bare(port, upstream, true, None),
         Variant::BareNoLog => bare(port, upstream, false, None),
         Variant::Noop => bare(port, upstream, true, Some(modules.noop)),
-        Variant::Pointsman | Variant::Limited | Variant::Tenants => {
+        Variant::Pointsman | Variant::Budgets | Variant::Limited | Variant::Tenants => {
             return render(variant, modules, port, upstream, scratch);
         }
     };

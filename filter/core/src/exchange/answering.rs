@@ -200,7 +200,7 @@ impl Exchange {
             headers.push(("x-pointsman-fallback", (plan.models.first() != Some(&served.model)).to_string()));
             if !served.told {
                 headers.push(("x-pointsman-model", model.name.to_string()));
-                headers.push(("x-pointsman-attempts", served.attempts.to_string()));
+                headers.push(("x-pointsman-attempts", itoa::Buffer::new().format(served.attempts).to_owned()));
             }
         }
         headers

@@ -24,8 +24,9 @@ pub fn headers(standings: &[(Scope, Standing)], crossed: &[(Scope, Crossed)]) ->
         (tokens, ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"]),
     ] {
         if let Some(standing) = standing {
-            headers.push((limit, standing.limit.to_string()));
-            headers.push((remaining, standing.remaining().to_string()));
+            let decimal = |number: u64| itoa::Buffer::new().format(number).to_owned();
+            headers.push((limit, decimal(standing.limit)));
+            headers.push((remaining, decimal(standing.remaining())));
             headers.push((reset, go_duration(standing.reset_ms)));
         }
     }

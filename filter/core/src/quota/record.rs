@@ -10,7 +10,7 @@ const LEASE_BYTES: usize = 32;
 
 /// The scopes of a record. Bytes that are no record, which only another version can have written, hold none.
 pub fn decode(record: &[u8]) -> Vec<(ScopeKey, Counters)> {
-    let mut all = Vec::new();
+    let mut all = Vec::with_capacity(1);
     let Some((VERSION, rest)) = record.split_first().map(|(version, rest)| (*version, rest)) else { return all };
     let mut reader = Reader(rest);
     while let Some(scope) = reader.scope() {
@@ -79,7 +79,9 @@ impl Reader<'_> {
             told: self.bytes()?,
             leases: Vec::new(),
         };
-        for _ in 0..self.int()? {
+        let leases = self.int()?;
+        counters.leases.reserve_exact(leases.min(16) as usize);
+        for _ in 0..leases {
             let (expires, count) = (self.int()?, self.int()?);
             let held = Amount { tokens: self.long()?, day_tokens: self.long()?, cost: self.long()? };
             counters.leases.push(Lease { expires, count, held });

@@ -147,7 +147,8 @@ pub struct Moment {
 impl Moment {
     /// The moment `now_ms` in a time zone.
     pub fn new(zone: &Zone, now_ms: u64) -> Self {
-        Self { now_ms, day: zone.day(now_ms), month: zone.month(now_ms) }
+        let (day, month) = zone.day_and_month(now_ms);
+        Self { now_ms, day, month }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every decision of the Pointsman LLM gateway, as pure functions over data.
 //!
-//! No host call, no clock, no I/O, no randomness: the Wasm module, the command line and the tests all run this same code.
+//! No host call, no clock, no I/O, and no randomness but the [`secret`]s of memos, which decide nothing: the Wasm module, the
+//! command line and the tests all run this same code.
 //! A newcomer reads [`config`] (what people write), [`policy`] (what the program uses), [`exchange`] (one request and its
 //! answer at the gateway stage) and [`dispatch`] (what the model stage is told); the other modules each decide one thing.
 

@@ -435,7 +435,8 @@ fn check_header_name(place: &str, name: &str, problems: &mut Vec<Problem>) {
 }
 
 fn is_header_name(name: &str) -> bool {
-    let taken = ["host", "content-length", "transfer-encoding", "connection"];
+    // The last two are taken away, or set, before any filter.
+    let taken = ["host", "content-length", "transfer-encoding", "connection", "accept-encoding", "user-agent"];
     !name.is_empty()
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
         && !taken.contains(&name)

@@ -404,6 +404,22 @@ mod tests {
                 assert_eq!(scaled_tokens(piece), plainly(piece), "{start}..{len}");
             }
         }
+        // Most of this is read four blocks at a time, in turn with what is not.
+        let prose = "The train leaves at 7 in the \\nmorning and Ann waits on platform B2 for it to come in. ";
+        let odd = ["", "\u{e9}", "antidisestablishmentarianism", "\u{4e2d}\u{6587}"];
+        let text: String =
+            (0..400).map(|n| format!("{}{prose}", if n % 7 == 0 { odd[n / 7 % 4] } else { "" })).collect();
+        let windows = |text: &[u8]| {
+            let (patterns, sums, high) = (Patterns::new(), Sums::NONE, HighSums::NONE);
+            let mut piece = Piece { patterns, sums, high, letters: 0, spaces: 0, words: 0, unbroken: 0, inside: false };
+            text.as_chunks::<64>().0.iter().filter(|window| piece.window(window)).count()
+        };
+        for start in 0..200 {
+            let piece = &text.as_bytes()[start..];
+            assert_eq!(scaled_tokens(piece), plainly(piece), "{start}");
+            let (at_once, all) = (windows(piece), piece.len() / 64);
+            assert!(at_once > all / 4 && at_once < all, "{at_once} of {all}");
+        }
         let all: Vec<u8> = (0..=255u8).cycle().take(20_000).collect();
         assert_eq!(scaled_tokens(&all), plainly(&all));
         assert_eq!(tokens(b""), 0);

@@ -59,7 +59,7 @@ wasm: $(TOOLS)/wasm-target
 	@echo "pointsman.wasm: $$(wc -c < $(WASM)) bytes"
 
 native:
-	@cargo build -q --profile native --locked -p pointsman -p pointsman-simulator -p pointsman-clock
+	@cargo build -q --profile native --locked -p pointsman -p pointsman-simulator
 
 # --- for people ------------------------------------------------------------------------------------------------------
 
@@ -76,6 +76,7 @@ test-native:
 # The tests wait for timers more than they compute: three at once keep two cores busy.
 test-envoy: export RUST_TEST_THREADS ?= 3
 test-envoy: wasm native $(ENVOY) $(PYTHON) $(TOOLS)/redis integration/clients/node_modules
+	@cargo build -q --profile native --locked -p pointsman-clock
 	POINTSMAN_BIN=$(BIN) POINTSMAN_WASM=$(WASM) POINTSMAN_PYTHON=$(PYTHON) \
 	  cargo test -q --locked -p pointsman -p pointsman-core -p pointsman-integration -- --include-ignored
 

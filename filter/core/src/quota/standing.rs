@@ -102,10 +102,7 @@ pub fn go_duration(ms: u64) -> String {
 }
 
 fn push(text: &mut String, number: u64) {
-    if number >= 10 {
-        push(text, number / 10);
-    }
-    text.push(char::from(b'0' + (number % 10) as u8));
+    text.push_str(itoa::Buffer::new().format(number));
 }
 
 #[cfg(test)]

@@ -123,6 +123,7 @@ fn values_past_the_edge_are_one_problem_at_their_place() {
         ("/providers/vllm/credential", json!({"header": "a", "file": "key"}), "providers.vllm.credential.file"),
         ("/providers/vllm/credential", json!({"header": "a", "sds": ""}), "providers.vllm.credential.sds"),
         ("/identity", json!({"source": "header", "tenant": "x-envoy-t"}), "identity.tenant"),
+        ("/identity", json!({"source": "header", "tenant": "x-t", "user": "user-agent"}), "identity.user"),
         ("/identity", json!({"source": "header", "tenant": "x-t", "user": ""}), "identity.user"),
     ] {
         let problems = changed(pointer, value.clone()).expect_err(pointer);

@@ -2,6 +2,7 @@
 
 use crate::gateway::Gateway;
 use crate::host;
+use crate::load::SharedLoad;
 use crate::model::ModelStage;
 use crate::shared::Shared;
 use crate::unsettled;
@@ -55,7 +56,10 @@ impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
         let text = host::buffer(BufferType::PluginConfiguration, 0, size);
         match plugin_config(&text) {
-            Ok(PluginConfig::Gateway(policy)) => {
+            Ok(PluginConfig::Gateway(mut policy)) => {
+                if policy.has_cache {
+                    policy.cache.known.agree(&mut SharedLoad::default(), policy.revision);
+                }
                 self.tick_ms = match policy.counting.store {
                     StoreKind::Redis => unsettled::TICK_MS,
                     StoreKind::Local if policy.has_quotas() => GAUGES_MS,

@@ -8,6 +8,7 @@ pub mod entry;
 pub mod flight;
 pub mod key;
 pub mod known;
+pub mod marks;
 pub mod recording;
 pub mod remote;
 pub mod rules;

@@ -1,4 +1,4 @@
-//! A secret that is drawn where the program runs and leaves it in no form.
+//! A secret that is drawn where the program runs; neither it nor what is hashed under it leaves the process.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -10,6 +10,17 @@ impl Secret {
     /// For a hash that is keyed by two words.
     pub fn words(&self) -> (u64, u64) {
         (self.0, self.1)
+    }
+
+    /// For the workers of one process, which hash alike.
+    pub fn to_bytes(&self) -> [u8; 16] {
+        (u128::from(self.0) << 64 | u128::from(self.1)).to_be_bytes()
+    }
+
+    /// The other way round.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        let both = u128::from_be_bytes(bytes);
+        Self((both >> 64) as u64, both as u64)
     }
 }
 

@@ -63,6 +63,15 @@ impl<'a> Target<'a> {
         format!("{}, {}: {error}", scenario.name, self.envoy.variant.name())
     }
 
+    /// Sends each request once at least.
+    fn warm_up(&mut self, requests: &[Vec<u8>], is_stream: bool, length: Duration) -> Result<()> {
+        let (end, all) = (Instant::now() + length, self.sent + requests.len());
+        while self.sent < all || Instant::now() < end {
+            self.load(requests, is_stream, length.min(Duration::from_millis(250)))?;
+        }
+        Ok(())
+    }
+
     /// Keeps every connection busy for at least `length`, then lets the last requests finish. Returns their number.
     fn load(&mut self, requests: &[Vec<u8>], is_stream: bool, length: Duration) -> Result<usize> {
         let mut count = 0;
@@ -105,7 +114,7 @@ pub struct Cost {
 pub fn measure_cpu(targets: &mut [Target], scenario: &Scenario, plan: &Plan) -> Result<Vec<Cost>> {
     let requests = scenario.requests();
     for target in targets.iter_mut() {
-        target.load(&requests, scenario.stream, plan.warm_up).map_err(|e| target.named(scenario, e))?;
+        target.warm_up(&requests, scenario.stream, plan.warm_up).map_err(|e| target.named(scenario, e))?;
     }
     let mut busy: Vec<Vec<Sample>> = targets.iter().map(|_| Vec::new()).collect();
     let mut idle: Vec<Vec<f64>> = targets.iter().map(|_| Vec::new()).collect();

@@ -3,25 +3,29 @@
 //! Nothing is decided by it. A key is found only by everything that it was made of; the policy, which decides the rest of what
 //! goes into a key, owns it, so it ends with the policy. Who asks, for whom, for what and with how long a body is compared in
 //! full, so that whatever becomes of the rest, nobody is given what is another's. The body itself, which may be long, is not
-//! kept: it is told by SipHash-1-3 of 128 bits under a secret that each worker draws for each policy from the host's random
-//! numbers and that leaves it in no form (<https://www.aumasson.jp/siphash/siphash.pdf>; the rounds are those of hash tables,
+//! kept: it is told by SipHash-1-3 of 128 bits under a secret that the workers of one Envoy draw for each policy from the
+//! host's random numbers ([`Known::agree`]) and that does not leave the process
+//! (<https://www.aumasson.jp/siphash/siphash.pdf>; the rounds are those of hash tables,
 //! because two bodies of one hash would give whoever sent both an answer of his own). Without the secret nobody can look
 //! for two bodies of one hash, and an answer tells nothing of a hash but whether it was known; for whoever tries, each body
-//! is one of another's hash with a chance of 2^-128 for each of the few thousand that are remembered.
+//! is one of another's hash with a chance of 2^-128 for each of the thousands that are remembered.
+//!
+//! A worker remembers what hit, here; what all workers know is in [`super::marks`].
 
 use super::eligible::Sharing;
 use super::key::Key;
+use super::table::SharedData;
 use crate::config::DataClass;
 use crate::policy::{ModelId, TaskId, TenantId};
 use crate::quick_hash::QuickHash;
 use crate::secret::Secret;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
+use std::hash::Hasher as _;
 use std::sync::{Mutex, TryLockError};
 
 /// What a key is made of, under one policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Question<'a> {
     /// Who asks.
     pub tenant: TenantId,
@@ -40,8 +44,13 @@ pub struct Question<'a> {
 }
 
 /// What a question is remembered by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark(u128);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// Of all of it, under the secret.
+    pub(super) hash: u128,
+    /// All but the body: [`Question::words`].
+    pub(super) words: Box<[u8]>,
+}
 
 /// The questions of one worker, and their keys.
 #[derive(Default)]
@@ -60,85 +69,99 @@ struct Memo {
     bytes: usize,
 }
 
-/// Tenant, task, class of data, model, most output tokens.
-type Asked = (TenantId, TaskId, DataClass, ModelId, Option<u64>);
-
 struct Remembered {
-    question: Asked,
-    scope: Scope,
-    who: Box<[u8]>,
-    body_len: usize,
+    words: Box<[u8]>,
     key: Key,
-}
-
-#[derive(PartialEq, Eq)]
-enum Scope {
-    Tenant,
-    User,
-    NamedUser,
-    Permissions,
 }
 
 /// Bytes that all of them take at the most, and the words of one.
 const MOST_BYTES: usize = 1 << 20;
 const MOST_OF_ONE: usize = 1 << 10;
 /// What one takes at the most, in both collections, besides its words.
-const FRAME: usize = 384;
+const FRAME: usize = 320;
+
+/// The secret that the workers have agreed on, after the revision of its policy.
+const AGREED: &str = "pointsman.known";
 
 impl Question<'_> {
-    fn parts(&self) -> (Asked, Scope, &[u8]) {
-        let Self { tenant, sharing, task, data, model, most_output, body: _ } = *self;
-        let (scope, who): (_, &[u8]) = match sharing {
-            Sharing::Tenant => (Scope::Tenant, b""),
-            Sharing::User(user) => (Scope::User, user),
-            Sharing::NamedUser(user) => (Scope::NamedUser, user),
-            Sharing::Permissions(permissions) => (Scope::Permissions, permissions),
+    /// All but the body, whose length is told: no two questions of other words or another body say the same together.
+    fn words(&self) -> Vec<u8> {
+        let Self { tenant, sharing, task, data, model, most_output, body } = *self;
+        let (scope, who): (u8, &[u8]) = match sharing {
+            Sharing::Tenant => (0, b""),
+            Sharing::User(user) => (1, user),
+            Sharing::NamedUser(user) => (2, user),
+            Sharing::Permissions(permissions) => (3, permissions),
         };
-        ((tenant, task, data, model, most_output), scope, who)
-    }
-
-    fn is(&self, known: &Remembered) -> bool {
-        let (question, scope, who) = self.parts();
-        question == known.question && scope == known.scope && *who == *known.who && self.body.len() == known.body_len
+        let mut words = Vec::with_capacity(32 + who.len());
+        words.extend_from_slice(&tenant.0.to_le_bytes());
+        words.extend_from_slice(&task.0.to_le_bytes());
+        words.extend_from_slice(&model.0.to_le_bytes());
+        words.extend_from_slice(&[data as u8, scope, u8::from(most_output.is_some())]);
+        words.extend_from_slice(&most_output.unwrap_or(0).to_le_bytes());
+        words.extend_from_slice(&(body.len() as u64).to_le_bytes());
+        words.extend_from_slice(who);
+        words
     }
 }
 
 impl Known {
+    /// Takes the secret that another worker of this Envoy has drawn for the policy of this revision, or offers its own: then
+    /// all know a question by the same mark. Another policy's secret gives way, because its marks mean something else.
+    pub fn agree(&mut self, data: &mut dyn SharedData, revision: u64) {
+        let (record, version) = data.get(AGREED);
+        let agreed = |record: &[u8]| {
+            let (of, secret) = record.split_first_chunk::<8>()?;
+            (u64::from_be_bytes(*of) == revision).then_some(Secret::from_bytes(secret.try_into().ok()?))
+        };
+        if let Some(secret) = agreed(&record) {
+            self.secret = secret;
+            return;
+        }
+        let own = [&revision.to_be_bytes()[..], &self.secret.to_bytes()].concat();
+        if !data.set(AGREED, &own, version)
+            && let Some(secret) = agreed(&data.get(AGREED).0)
+        {
+            self.secret = secret;
+        }
+    }
+
     /// The key of the question, if it is known.
     ///
     /// # Errors
     /// The mark to [`Known::remember`] it by, if it can be.
     pub fn key(&self, question: &Question) -> Result<Key, Option<Mark>> {
-        if question.parts().2.len() > MOST_OF_ONE {
+        let words = question.words();
+        if words.len() > MOST_OF_ONE {
             return Err(None);
         }
-        let mark = self.mark(question);
+        let hash = self.hash(&words, question.body);
         let memo = self.memo.try_lock().map_err(|_| None)?;
-        let known = memo.keys.get(&mark.0).filter(|known| question.is(known));
-        known.map(|known| known.key).ok_or(Some(mark))
+        let known = memo.keys.get(&hash).filter(|known| *known.words == *words);
+        known.map(|known| known.key).ok_or_else(|| Some(Mark { hash, words: words.into() }))
     }
 
-    fn mark(&self, question: &Question) -> Mark {
+    fn hash(&self, words: &[u8], body: &[u8]) -> u128 {
         let (a, b) = self.secret.words();
         let mut hasher = SipHasher13::new_with_keys(a, b);
-        question.hash(&mut hasher);
-        Mark(hasher.finish128().as_u128())
+        hasher.write(words);
+        hasher.write(body);
+        hasher.finish128().as_u128()
     }
 
     /// Remembers the key of a question, and forgets the oldest where there is no room.
-    pub fn remember(&self, question: &Question, Mark(hash): Mark, key: Key) {
-        let (asked, scope, who) = question.parts();
-        let size = |known: &Remembered| known.who.len() + FRAME;
+    pub fn remember(&self, mark: Mark, key: Key) {
+        let size = |known: &Remembered| known.words.len() + FRAME;
         let mut memo = match self.memo.try_lock() {
             Ok(memo) => memo,
             Err(TryLockError::Poisoned(memo)) => memo.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        let known = Remembered { question: asked, scope, who: who.into(), body_len: question.body.len(), key };
+        let known = Remembered { words: mark.words, key };
         memo.bytes += size(&known);
-        match memo.keys.insert(hash, known) {
+        match memo.keys.insert(mark.hash, known) {
             Some(before) => memo.bytes -= size(&before),
-            None => memo.order.push_back(hash),
+            None => memo.order.push_back(mark.hash),
         }
         while memo.bytes > MOST_BYTES {
             let Some(oldest) = memo.order.pop_front() else { return };
@@ -159,6 +182,7 @@ impl std::fmt::Debug for Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::table::NEW;
     use std::collections::HashSet;
 
     const QUESTION: Question = Question {
@@ -171,6 +195,13 @@ mod tests {
         body: b"{}",
     };
 
+    impl Known {
+        fn mark(&self, question: &Question) -> Mark {
+            let words = question.words();
+            Mark { hash: self.hash(&words, question.body), words: words.into() }
+        }
+    }
+
     #[test]
     fn a_key_is_found_by_all_that_it_is_made_of_and_by_nothing_less() {
         let known = Known::default();
@@ -179,20 +210,28 @@ mod tests {
             Question { tenant: TenantId(2), ..QUESTION },
             Question { task: TaskId(2), ..QUESTION },
             Question { model: ModelId(2), ..QUESTION },
+            Question { most_output: Some(0), ..QUESTION },
             Question { most_output: Some(5), ..QUESTION },
             Question { most_output: Some(6), ..QUESTION },
             Question { data: DataClass::Public, ..QUESTION },
             Question { sharing: Sharing::User(b"u"), ..QUESTION },
             Question { sharing: Sharing::User(b"v"), ..QUESTION },
+            Question { sharing: Sharing::User(b""), ..QUESTION },
             Question { sharing: Sharing::NamedUser(b"u"), ..QUESTION },
             Question { sharing: Sharing::Permissions(b"u"), ..QUESTION },
             Question { body: b"{} ", ..QUESTION },
+            Question { body: b"", ..QUESTION },
+            // What one part loses, the next one has.
+            Question { sharing: Sharing::User(b"u{"), body: b"}", ..QUESTION },
+            Question { sharing: Sharing::User(b"u{}"), body: b"", ..QUESTION },
         ];
-        let (marks, whole) = (HashSet::from(all.map(|question| known.mark(&question).0)), all.len());
-        assert_eq!(marks.len(), whole);
+        let marks = all.map(|question| known.mark(&question));
+        let hashes: HashSet<u128> = marks.iter().map(|mark| mark.hash).collect();
+        let words: HashSet<&[u8]> = marks.iter().map(|mark| &*mark.words).collect();
+        assert_eq!((hashes.len(), words.len()), (all.len(), all.len()));
         for (n, question) in all.iter().enumerate() {
             let mark = known.key(question).unwrap_err().unwrap();
-            known.remember(question, mark, Key([n as u8; 32]));
+            known.remember(mark, Key([n as u8; 32]));
         }
         for (n, question) in all.iter().enumerate() {
             assert_eq!(known.key(question), Ok(Key([n as u8; 32])));
@@ -212,15 +251,56 @@ mod tests {
             Question { body: b"{} ", ..QUESTION },
         ] {
             let known = Known::default();
-            known.remember(&other, known.mark(&QUESTION), Key([1; 32]));
+            let Mark { hash, .. } = known.mark(&QUESTION);
+            known.remember(Mark { hash, ..known.mark(&other) }, Key([1; 32]));
             assert!(known.key(&QUESTION).is_err(), "{other:?}");
         }
     }
 
     #[test]
     fn no_two_have_the_same_secret() {
-        let marks: HashSet<u128> = (0..100).map(|_| Known::default().mark(&QUESTION).0).collect();
+        let marks: HashSet<u128> = (0..100).map(|_| Known::default().mark(&QUESTION).hash).collect();
         assert_eq!(marks.len(), 100);
+    }
+
+    /// One record, and how often a write of it is lost to another worker, which writes this.
+    struct Record(Vec<u8>, u32, Option<Vec<u8>>);
+
+    impl SharedData for Record {
+        fn get(&mut self, name: &str) -> (Vec<u8>, u32) {
+            assert_eq!(name, AGREED);
+            (self.0.clone(), self.1)
+        }
+        fn set(&mut self, _: &str, record: &[u8], version: u32) -> bool {
+            let others = self.2.take();
+            let is_first = others.is_none() && version == self.1;
+            self.0 = others.unwrap_or_else(|| if is_first { record.to_vec() } else { self.0.clone() });
+            self.1 = self.1.wrapping_add(2);
+            is_first
+        }
+    }
+
+    #[test]
+    fn workers_of_one_policy_agree_on_a_secret_and_those_of_another_do_not() {
+        let mut shared = Record(Vec::new(), NEW, None);
+        let mut agree = |revision: u64| {
+            let mut known = Known::default();
+            known.agree(&mut shared, revision);
+            known.mark(&QUESTION)
+        };
+        let (a, b) = (agree(1), agree(1));
+        assert_eq!(a, b);
+        // A policy that comes back finds that its secret is gone, and draws another one.
+        let (c, d, e, f) = (agree(2), agree(2), agree(1), agree(1));
+        assert!(c == d && e == f && HashSet::from([a.hash, c.hash, e.hash]).len() == 3);
+        let record = shared.0.clone();
+        // Who loses takes what won, unless that is another policy's, or nothing.
+        for (won, agrees) in [(record.clone(), true), ([&[9; 8], &record[8..]].concat(), false), (vec![1], false)] {
+            let mut shared = Record(vec![0; 7], 5, Some(won));
+            let mut known = Known::default();
+            known.agree(&mut shared, 1);
+            assert_eq!(known.mark(&QUESTION) == f, agrees);
+        }
     }
 
     #[test]
@@ -232,15 +312,15 @@ mod tests {
         };
         for n in 0..6000 {
             asks(n, &|question| {
-                known.remember(question, known.mark(question), Key([1; 32]));
-                known.remember(question, known.mark(question), Key([2; 32]));
+                known.remember(known.mark(question), Key([1; 32]));
+                known.remember(known.mark(question), Key([2; 32]));
             });
             let memo = known.memo.lock().unwrap();
             assert!(memo.bytes <= MOST_BYTES && memo.order.len() == memo.keys.len());
             if n % 100 == 99 {
-                let bytes: usize = memo.keys.values().map(|k| k.who.len() + FRAME).sum();
+                let bytes: usize = memo.keys.values().map(|k| k.words.len() + FRAME).sum();
                 let held = memo.keys.capacity() * size_of::<(u128, Remembered)>() * 8 / 7 + memo.order.capacity() * 16;
-                let words: usize = memo.keys.values().map(|k| k.who.len()).sum();
+                let words: usize = memo.keys.values().map(|k| k.words.len()).sum();
                 assert!(memo.bytes == bytes && (n < 1000 || held + words <= MOST_BYTES), "{held} {words}");
             }
         }

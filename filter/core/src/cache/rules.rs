@@ -2,7 +2,9 @@
 
 use super::flight::Flights;
 use super::known::Known;
+use super::marks::Marks;
 use super::recording::Recordings;
+use super::table::Table;
 use crate::config::{self, CacheRequests, CacheScope, CacheStore, DataClass};
 use crate::problem::{Problem, quoted};
 use std::collections::BTreeMap;
@@ -12,8 +14,10 @@ use std::collections::BTreeMap;
 pub struct Rules {
     /// Where answers are kept.
     pub store: CacheStore,
-    /// Bytes that the local store may hold, its own administration included.
-    pub memory_bytes: u64,
+    /// The local store.
+    pub table: Table,
+    /// The keys of questions, for all workers.
+    pub marks: Marks,
     /// Bytes of the longest answer that is kept.
     pub max_entry_bytes: u64,
     /// The most sensitive class of data that is kept.
@@ -26,7 +30,7 @@ pub struct Rules {
     pub flights: Flights,
     /// Whether texts that Unicode calls equal are equal.
     pub nfc: bool,
-    /// The keys of questions that came lately.
+    /// The keys of questions that hit lately on this worker.
     pub known: Known,
     /// What the streams take that are recorded now.
     pub recordings: Recordings,
@@ -93,9 +97,11 @@ impl Rules {
             let message = format!("{} is not 1 to 64 of a-z, A-Z, 0-9 and :._-", quoted(key_prefix));
             problems.push(Problem::new("cache.key_prefix", message));
         }
+        let marks = Marks::within(*memory_bytes);
         Self {
             store: *store,
-            memory_bytes: *memory_bytes,
+            table: Table { limit: memory_bytes.saturating_sub(marks.most_bytes()) },
+            marks,
             max_entry_bytes: *max_entry_bytes,
             max_data: *max_data,
             key_prefix: key_prefix.as_str().into(),

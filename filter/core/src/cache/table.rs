@@ -11,6 +11,7 @@
 
 use super::entry::Entry;
 use super::key::Key;
+use super::marks::BUCKET_COST;
 
 /// Records that all workers share, each with a version.
 pub trait SharedData {
@@ -38,6 +39,8 @@ pub struct Held {
     end: u32,
     /// Where the hand is.
     hand: u32,
+    /// Buckets of [`super::marks`] that were ever written.
+    buckets: u32,
 }
 
 const WAYS: u32 = 4;
@@ -186,6 +189,12 @@ impl Table {
         freed
     }
 
+    /// Counts a bucket of [`super::marks`] that was written for the first time. It has its own part of the cache's memory, and
+    /// none of the table's.
+    pub fn count_bucket(data: &mut dyn SharedData) {
+        count(data, |held| held.buckets = held.buckets.saturating_add(1));
+    }
+
     /// What is held now.
     pub fn held(data: &mut dyn SharedData) -> Held {
         Held::decode(&data.get(TOTAL).0)
@@ -208,21 +217,23 @@ fn count(data: &mut dyn SharedData, change: impl Fn(&mut Held)) {
 }
 
 impl Held {
-    /// Bytes of entries and slots together.
+    /// Bytes of entries, slots and buckets together.
     pub fn bytes(self) -> u64 {
-        self.entries.saturating_add(SLOT_COST * u64::from(self.written))
+        let own = SLOT_COST * u64::from(self.written) + BUCKET_COST * u64::from(self.buckets);
+        self.entries.saturating_add(own)
     }
 
     fn decode(record: &[u8]) -> Self {
         let number =
             |at: usize| record.get(at..).and_then(|r| r.first_chunk::<4>()).map_or(0, |b| u32::from_le_bytes(*b));
         let entries = record.first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
-        Self { entries, written: number(8), end: number(12), hand: number(16) }
+        Self { entries, written: number(8), end: number(12), hand: number(16), buckets: number(20) }
     }
 
     fn encode(self) -> Vec<u8> {
-        let Self { entries, written, end, hand } = self;
-        [&entries.to_le_bytes()[..], &written.to_le_bytes(), &end.to_le_bytes(), &hand.to_le_bytes()].concat()
+        let Self { entries, written, end, hand, buckets } = self;
+        let numbers = [written, end, hand, buckets].map(u32::to_le_bytes);
+        [&entries.to_le_bytes()[..], numbers.as_flattened()].concat()
     }
 }
 

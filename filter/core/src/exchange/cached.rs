@@ -49,6 +49,8 @@ pub(super) struct Pending {
     key: Key,
     /// To remember the key by, if it is not known and can be.
     mark: Option<Mark>,
+    /// All workers know that mark.
+    is_shared: bool,
     task: TaskId,
     /// The plan's first model: no other one's answer is kept.
     model: ModelId,

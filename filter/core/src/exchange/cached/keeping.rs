@@ -1,6 +1,6 @@
 //! The answer as it is kept, and what becomes of those who wait for it.
 
-use super::looking::table;
+use super::question::leave_mark;
 use super::{Cached, Exchange};
 use crate::answer::Answer;
 use crate::cache::completion::{Completion, NotKept};
@@ -50,10 +50,12 @@ impl Exchange {
             let bridge = policy.redis.as_ref().filter(|_| policy.cache.store == CacheStore::Redis);
             call = bridge.map(|bridge| remote::set(bridge, &policy.cache.key_prefix, entry, bytes));
             // Those who wait find it here, whichever store it is kept in, and those who have asked that store too early.
-            if call.is_none() || pending.ticket.is_some() {
-                is_kept = table(policy).keep(shared, &pending.key, bytes, now_ms);
-                pending.held = Some(Table::held(shared).bytes());
+            let is_local = call.is_none() || pending.ticket.is_some();
+            is_kept = is_local && policy.cache.table.keep(shared, &pending.key, bytes, now_ms);
+            if let Some(mark) = pending.mark.as_ref().filter(|_| !pending.is_shared && (is_kept || call.is_some())) {
+                leave_mark(policy, shared, mark, &pending.key);
             }
+            pending.held = is_local.then(|| Table::held(shared).bytes());
         }
         self.land(shared, is_kept, now_ms);
         call

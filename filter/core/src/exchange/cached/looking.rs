@@ -1,11 +1,12 @@
 //! The look into the cache: an answer, a wait for somebody who asks the same, or the way to the model.
 
+use super::question::leave_mark;
 use super::{Cached, Hit, InLine, Pending};
 use crate::cache::control::CacheControl;
 use crate::cache::entry::Entry;
 use crate::cache::flight::{self, Join, Outcome};
 use crate::cache::remote::{self, UNREACHABLE};
-use crate::cache::table::{SharedData, Table};
+use crate::cache::table::SharedData;
 use crate::call::Answered;
 use crate::chat_request::ChatRequest;
 use crate::config::CacheStore;
@@ -35,9 +36,9 @@ impl Exchange {
     ) -> Result<Option<Reply>, Denied> {
         let Some(task) = plan.task.filter(|task| policy.task(*task).cache.is_some()) else { return Ok(None) };
         let now_ms = shared.now_ms();
-        let (pending, look, line) = match std::mem::take(&mut self.cache) {
+        let (mut pending, look, line) = match std::mem::take(&mut self.cache) {
             Cached::Off => {
-                let pending = match self.pending(policy, request, plan, task) {
+                let pending = match self.pending(policy, request, plan, task, shared) {
                     Ok(pending) => Box::new(pending),
                     Err(why) => {
                         self.cache = Cached::Bypass(why);
@@ -75,7 +76,14 @@ impl Exchange {
         };
         let found = match look {
             Look::Answer(entry, age) => {
-                self.remember(policy, request, plan, &pending);
+                // It has an answer, so it is worth to know its key.
+                let (mark, is_shared) = (pending.mark.take(), pending.is_shared);
+                if let Some(mark) = mark {
+                    if !is_shared {
+                        leave_mark(policy, shared, &mark, &pending.key);
+                    }
+                    policy.cache.known.remember(mark, pending.key);
+                }
                 Ok((entry, age))
             }
             Look::Nothing(why) => self.missed(policy, shared, pending, (why, line, now_ms)),
@@ -89,7 +97,7 @@ impl Exchange {
 
     /// Looks into the table that all workers of this Envoy share.
     fn look(&self, policy: &Policy, shared: &mut dyn SharedData, pending: &Pending, now_ms: u64) -> Look {
-        let found = table(policy).find(shared, &pending.key, self.tenant_name(policy)).map(Box::new);
+        let found = policy.cache.table.find(shared, &pending.key, self.tenant_name(policy)).map(Box::new);
         self.judge(policy, pending, found.ok_or("absent"), now_ms)
     }
 
@@ -247,7 +255,3 @@ impl Exchange {
 
 /// What an Envoy keeps beside Redis is for those who asked at about the same time only: Redis has the word on anything older.
 const NEW_MS: u64 = 250;
-
-pub(super) fn table(policy: &Policy) -> Table {
-    Table { limit: policy.cache.memory_bytes }
-}

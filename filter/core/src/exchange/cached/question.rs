@@ -4,7 +4,8 @@ use super::{Exchange, Pending};
 use crate::cache::canonical::{self as meaning, Reading};
 use crate::cache::eligible::{Bypass, Credentials, sharing};
 use crate::cache::key::{Fields, Key};
-use crate::cache::known::Question;
+use crate::cache::known::{Mark, Question};
+use crate::cache::table::{SharedData, Table};
 use crate::canonical::{self, OutputLimit};
 use crate::chat_request::ChatRequest;
 use crate::config::Identity;
@@ -20,6 +21,7 @@ impl Exchange {
         request: &ChatRequest,
         plan: &Plan,
         task: TaskId,
+        shared: &mut dyn SharedData,
     ) -> Result<Pending, Bypass> {
         let question = self.question(policy, request, plan, task)?;
         let prompt = request.prompt.exact(request).ok_or(Bypass::Ambiguous)?;
@@ -27,13 +29,16 @@ impl Exchange {
         if policy.cache.nfc && !(prompt.id.is_ascii() && prompt.version.is_ascii() && prompt.schema.is_ascii()) {
             return Err(Bypass::Ambiguous);
         }
-        let (key, mark) = match policy.cache.known.key(&question) {
-            Ok(key) => (key, None),
-            Err(mark) => (key(policy, request, &question, &prompt)?, mark),
+        let (known, mark) = match policy.cache.known.key(&question) {
+            Ok(key) => (Some(key), None),
+            Err(mark) => (mark.as_ref().and_then(|mark| policy.cache.marks.find(shared, mark)), mark),
         };
+        let is_shared = known.is_some();
+        let key = known.map_or_else(|| key(policy, request, &question, &prompt), Ok)?;
         Ok(Pending {
             key,
             mark,
+            is_shared,
             task,
             model: question.model,
             choices: request.choices,
@@ -42,15 +47,6 @@ impl Exchange {
             held: None,
             ticket: None,
         })
-    }
-
-    /// The question has an answer, so it is worth to know its key.
-    pub(super) fn remember(&self, policy: &Policy, request: &ChatRequest, plan: &Plan, pending: &Pending) {
-        if let Some(mark) = pending.mark
-            && let Ok(question) = self.question(policy, request, plan, pending.task)
-        {
-            policy.cache.known.remember(&question, mark, pending.key);
-        }
     }
 
     fn question<'a>(
@@ -75,6 +71,13 @@ impl Exchange {
         let (tenant, data, model, body) = (caller.tenant, plan.data, *model, request.body);
         let most_output = policy.output_limit_of(tenant, caller.user.as_ref()).most;
         Ok(Question { tenant, sharing, task, data, model, most_output, body })
+    }
+}
+
+/// Leaves the key of a question that has an answer to the other workers.
+pub(super) fn leave_mark(policy: &Policy, shared: &mut dyn SharedData, mark: &Mark, key: &Key) {
+    if policy.cache.marks.keep(shared, mark, key) {
+        Table::count_bucket(shared);
     }
 }
 

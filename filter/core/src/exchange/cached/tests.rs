@@ -185,6 +185,38 @@ fn an_answer_that_came_between_the_look_and_the_lead_is_taken() {
 }
 
 #[test]
+fn a_worker_takes_the_key_that_another_one_has_made() {
+    let mut world = world();
+    let worker = |world: &mut World| {
+        let mut policy = policy(json!({}));
+        policy.cache.known.agree(world, policy.revision);
+        policy
+    };
+    let [one, two, three, four] = std::array::from_fn(|_| worker(&mut world));
+    let (mut leader, _) = ask(&one, &mut world, "");
+    let marks = |world: &World| world.records.keys().filter(|name| name.starts_with("pointsman.known.")).count();
+    assert_eq!(marks(&world), 0, "there is no answer yet");
+    answered(&one, &mut world, &mut leader, 200, ANSWER);
+    assert_eq!(marks(&world), 1);
+    assert_eq!(ask(&two, &mut world, "").1, "hit");
+    // A worker that does not know the secret finds the answer all the same, by a key that it makes itself.
+    assert_eq!(ask(&policy(json!({})), &mut world, "").1, "hit");
+    // That the others make none is seen where the bucket has a wrong one: it leads to no answer, and not to another's.
+    for (name, (bucket, _)) in &mut world.records {
+        if name.starts_with("pointsman.known.") {
+            bucket[17..49].fill(0);
+        }
+    }
+    let (mut wrong, led_to) = ask(&three, &mut world, "");
+    assert_eq!(led_to, "asks");
+    wrong.leave(&mut world, 0);
+    assert_eq!(ask(&two, &mut world, "").1, "hit", "this worker remembers");
+    world.records.retain(|name, _| !name.starts_with("pointsman.known."));
+    assert_eq!(ask(&four, &mut world, "").1, "hit");
+    assert_eq!(marks(&world), 1, "whoever has made the key of an answer leaves it to the others");
+}
+
+#[test]
 fn callers_who_want_nothing_old_share_what_was_made_since_they_asked() {
     let (policy, mut world) = (policy(json!({})), world());
     let (mut first, _) = ask(&policy, &mut world, "");

@@ -194,6 +194,20 @@ impl Gateway {
         }
     }
 
+    /// Gives a held response its headers, all at once where they are many: then that is cheaper than one by one.
+    fn give_headers(&mut self, own: &[(&'static str, String)]) {
+        let is_direct = self.exchange.is_direct();
+        let passes = |name: &[u8]| response_header_passes(name, is_direct);
+        match self.headers.take() {
+            Some(response) if own.len() >= MANY && !own.iter().any(|(name, _)| passes(name.as_bytes())) => {
+                let own = own.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+                let all: Vec<_> = response.iter().filter(|(name, _)| passes(name)).chain(own).collect();
+                host::set_headers(MapType::HttpResponseHeaders, &all);
+            }
+            _ => self.set_response_headers(own),
+        }
+    }
+
     fn release(&mut self) {
         if let Some(held) = self.held.take() {
             held.release();
@@ -213,7 +227,7 @@ impl Gateway {
         let whole = self.exchange.whole_body(self.shared.policy(), &body);
         self.keep();
         self.phase = Phase::Pass;
-        self.set_response_headers(&whole.headers);
+        self.give_headers(&whole.headers);
         if let Some((status, text)) = whole.replace {
             host::replace_prefix(BufferType::HttpResponseBody, body.len(), &text);
             host::set_header(MapType::HttpResponseHeaders, ":status", &status.to_string());
@@ -222,6 +236,9 @@ impl Gateway {
         Action::Continue
     }
 }
+
+/// So many headers are many.
+const MANY: usize = 10;
 
 /// A request body that is shorter, in bytes, is put together here: then it takes one call.
 const SHORT_BODY: usize = 16 << 10;
@@ -371,6 +388,7 @@ impl HttpContext for Gateway {
             }
         }
         self.set_response_headers(made.as_slice());
+        self.headers = made.is_none().then_some(headers);
         match verdict {
             OnResponseHead::Own => self.phase = Phase::Pass,
             OnResponseHead::Stream(set) => {
@@ -483,6 +501,6 @@ impl HttpContext for Gateway {
         };
         let failed = read_failed(&failed);
         host::set_state(STATE_AUDIT, &self.exchange.audit(policy, &failed, now));
-        self.shared.count(self.exchange.metrics(policy, &failed, now));
+        self.shared.count_request(self.exchange.metrics(policy, &failed, now), now);
     }
 }

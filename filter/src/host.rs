@@ -18,6 +18,7 @@ unsafe extern "C" {
     fn proxy_get_buffer_bytes(kind: BufferType, start: usize, max: usize, data: *mut *mut u8, len: *mut usize) -> u32;
     fn proxy_set_buffer_bytes(kind: BufferType, start: usize, len: usize, data: *const u8, data_len: usize) -> u32;
     fn proxy_get_header_map_pairs(kind: MapType, data: *mut *mut u8, len: *mut usize) -> u32;
+    fn proxy_set_header_map_pairs(kind: MapType, data: *const u8, len: usize) -> u32;
     fn proxy_replace_header_map_value(
         kind: MapType,
         key: *const u8,
@@ -147,6 +148,30 @@ pub fn remove_header(kind: MapType, name: &[u8]) {
     unsafe { proxy_remove_header_map_value(kind, name.as_ptr(), name.len()) };
 }
 
+/// Makes a map have these headers and no others.
+pub fn set_headers<'a>(kind: MapType, headers: &[(&'a [u8], &'a [u8])]) {
+    let map = serialized(headers);
+    unsafe { proxy_set_header_map_pairs(kind, map.as_ptr(), map.len()) };
+}
+
+/// Headers as the host takes them: their number, all lengths, then names and values, each with a NUL after it.
+fn serialized(headers: &[(&[u8], &[u8])]) -> Vec<u8> {
+    let bytes: usize = headers.iter().map(|(name, value)| 10 + name.len() + value.len()).sum();
+    let mut map = Vec::with_capacity(4 + bytes);
+    map.extend((headers.len() as u32).to_le_bytes());
+    for (name, value) in headers {
+        map.extend((name.len() as u32).to_le_bytes());
+        map.extend((value.len() as u32).to_le_bytes());
+    }
+    for (name, value) in headers {
+        map.extend_from_slice(name);
+        map.push(0);
+        map.extend_from_slice(value);
+        map.push(0);
+    }
+    map
+}
+
 /// A property of Envoy; path segments are separated by NUL.
 pub fn property(path: &str) -> Option<Vec<u8>> {
     take(|data, len| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, len) })
@@ -159,18 +184,9 @@ pub fn set_state(name: &str, value: &[u8]) {
 
 /// Answers the request. Return `Action::Pause` after it.
 pub fn reply(status: u16, headers: &[(&str, String)], body: &[u8]) {
-    let mut map = Vec::with_capacity(256);
-    map.extend((headers.len() as u32).to_le_bytes());
-    for (name, value) in headers {
-        map.extend((name.len() as u32).to_le_bytes());
-        map.extend((value.len() as u32).to_le_bytes());
-    }
-    for (name, value) in headers {
-        map.extend_from_slice(name.as_bytes());
-        map.push(0);
-        map.extend_from_slice(value.as_bytes());
-        map.push(0);
-    }
+    let headers: Vec<(&[u8], &[u8])> =
+        headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+    let map = serialized(&headers);
     let details = REPLY_DETAILS;
     unsafe {
         proxy_send_local_response(

@@ -9,12 +9,10 @@ use crate::unsettled;
 use crate::waiting::{self, Ticking, Waitable};
 use pointsman_core::config::StoreKind;
 use pointsman_core::load::{PluginConfig, plugin_config};
+use pointsman_core::quota::gauges::PACE_MS;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType, LogLevel};
 use std::rc::Rc;
-
-/// How often is looked whether another day has begun, in milliseconds.
-const GAUGES_MS: u64 = 5000;
 
 /// The context of one plugin configuration.
 pub struct Root {
@@ -62,7 +60,7 @@ impl RootContext for Root {
                 }
                 self.tick_ms = match policy.counting.store {
                     StoreKind::Redis => unsettled::TICK_MS,
-                    StoreKind::Local if policy.has_quotas() => GAUGES_MS,
+                    StoreKind::Local if policy.has_quotas() => PACE_MS,
                     StoreKind::Local => 0,
                 };
                 if self.tick_ms > 0 {

@@ -160,7 +160,7 @@ impl Answer {
     /// Why it is none.
     pub fn whole_body(&mut self, body: &[u8]) -> Result<(), Failure> {
         if let Self::Whole { usage, text, complete, .. } = self {
-            let completion = attempt::completion(body, usage::read(body))?;
+            let completion = attempt::completion(body, usage::read_whole(body))?;
             *usage = completion.usage;
             *text = completion.generated;
             *complete = true;

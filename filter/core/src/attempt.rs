@@ -92,7 +92,7 @@ fn judge(data: &[u8]) -> Result<(), Failure> {
 /// # Errors
 /// Why it is no completion.
 pub fn whole(body: &[u8]) -> Result<(), Failure> {
-    completion(body, usage::read(body)).map(drop)
+    completion(body, usage::read_whole(body)).map(drop)
 }
 
 /// Judges what was read of a whole body.

@@ -22,6 +22,9 @@ impl MicroUsd {
     }
 }
 
+/// The highest price, in USD per million tokens: 10¹² × 10⁻¹² USD per token.
+const MOST_USD: f64 = 1_000_000.0;
+
 /// A model's price in 10⁻¹² USD per token, so that USD per million tokens with six decimals is exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Price {
@@ -55,6 +58,11 @@ impl Price {
     /// The cost of `usage`, rounded up to a whole micro-dollar; saturates at the largest amount instead of wrapping.
     pub fn cost(&self, usage: &Usage) -> MicroUsd {
         let cached = usage.cached_input.min(usage.input);
+        // As most are: no price has more than 40 bits ([`MOST_USD`]), so no sum has more than 63. Wasm has no product of 128 bits.
+        if usage.input.max(usage.output) < 1 << 22 {
+            let pico = (usage.input - cached) * self.input + cached * self.cached_input + usage.output * self.output;
+            return MicroUsd(pico.div_ceil(1_000_000));
+        }
         let pico = u128::from(usage.input - cached) * u128::from(self.input)
             + u128::from(cached) * u128::from(self.cached_input)
             + u128::from(usage.output) * u128::from(self.output);
@@ -63,7 +71,7 @@ impl Price {
 }
 
 fn picousd_per_token(usd_per_million: f64) -> Option<u64> {
-    if !(0.0..=1_000_000.0).contains(&usd_per_million) {
+    if !(0.0..=MOST_USD).contains(&usd_per_million) {
         return None;
     }
     let exact = (usd_per_million * 1e6).round();
@@ -98,6 +106,17 @@ mod tests {
         assert_eq!(price(1e6, None, 1e6).unwrap().cost(&absurd), MicroUsd(u64::MAX));
         let more_cached_than_input = Usage { input: 1, cached_input: 100, ..Usage::default() };
         assert_eq!(price(5.0, Some(1.0), 0.0).unwrap().cost(&more_cached_than_input), MicroUsd(1));
+    }
+
+    #[test]
+    fn many_tokens_at_the_highest_price_cost_what_each_of_them_does() {
+        let dearest = price(1e6, Some(1e6), 1e6).unwrap();
+        for tokens in [1, (1 << 22) - 1, 1 << 22, (1 << 22) + 1] {
+            for cached_input in [0, 1, tokens] {
+                let usage = Usage { input: tokens, cached_input, output: tokens };
+                assert_eq!(dearest.cost(&usage), MicroUsd(2 * tokens * 1_000_000));
+            }
+        }
     }
 
     #[test]

@@ -45,11 +45,27 @@ impl Usage {
 /// Deepest nesting that an answer may have: more than any schema-bound output needs.
 const MAX_DEPTH: u32 = 256;
 
-/// Reads a completion object or chunk.
+/// Reads a chunk of a stream.
 ///
 /// # Errors
 /// If it is not a JSON object.
 pub fn read(text: &[u8]) -> Result<Completion, InvalidJson> {
+    read_with(text, true)
+}
+
+/// Reads a whole completion: its text is estimated only where its usage does not count it.
+///
+/// # Errors
+/// If it is not a JSON object.
+pub fn read_whole(text: &[u8]) -> Result<Completion, InvalidJson> {
+    let found = read_with(text, false)?;
+    match found.usage {
+        Some(usage) if usage.output > 0 => Ok(found),
+        _ => read(text),
+    }
+}
+
+fn read_with(text: &[u8], estimates: bool) -> Result<Completion, InvalidJson> {
     let mut found = Completion::default();
     let mut scanner = Scanner::new(text, MAX_DEPTH);
     scanner.object(|s, key| match s.bytes(&key) {
@@ -66,7 +82,7 @@ pub fn read(text: &[u8]) -> Result<Completion, InvalidJson> {
                     return s.value().map(drop);
                 }
                 s.object(|s, key| match s.bytes(&key) {
-                    b"\"delta\"" | b"\"message\"" => texts(s, &mut found),
+                    b"\"delta\"" | b"\"message\"" if estimates => texts(s, &mut found),
                     _ => s.value().map(drop),
                 })
             })

@@ -238,10 +238,9 @@ impl Counters {
 
     /// The calendar window of which `share` thousandths are used or reserved.
     pub fn reached(&self, limits: &Windows, share: u64) -> Option<Window> {
-        let reached = |limit: u64, taken: u64| u128::from(taken) * 1000 >= u128::from(limit) * u128::from(share);
         self.calendar(limits)
             .into_iter()
-            .find(|(_, limit, used, held)| limit.is_some_and(|limit| reached(limit, used.saturating_add(*held))))
+            .find(|(_, limit, used, held)| limit.is_some_and(|limit| is_share(used.saturating_add(*held), share, limit)))
             .map(|(window, ..)| window)
     }
 
@@ -305,13 +304,19 @@ impl Counters {
     }
 }
 
+/// Whether `taken` is so many thousandths of `limit`. Two sums of [`MOST`] times a thousand are no more than 64 bits take, and what
+/// of a limit is more than that nobody reaches.
+fn is_share(taken: u64, share: u64, limit: u64) -> bool {
+    limit.checked_mul(share).is_some_and(|due| taken.saturating_mul(1000) >= due)
+}
+
 fn crossed(calendar: &[(Window, Option<u64>, u64, u64)], shares: &[u64], seen: &mut [u8; 3]) -> Vec<Crossed> {
     let mut all = Vec::new();
     for ((window, limit, used, _), seen) in calendar.iter().zip(seen) {
         let Some(limit) = limit else { continue };
         for (i, share) in shares.iter().enumerate().take(8) {
             let bit = 1u8 << i;
-            if *seen & bit == 0 && u128::from(*used) * 1000 >= u128::from(*limit) * u128::from(*share) {
+            if *seen & bit == 0 && is_share(*used, *share, *limit) {
                 *seen |= bit;
                 all.push(Crossed { window: *window, share: *share });
             }

@@ -128,6 +128,17 @@ impl HighSums {
         four: u8x16::ZERO,
     };
 
+    /// Tokens × 64 of what is outside ASCII.
+    fn total(&self) -> u64 {
+        let [marked, two, twice, three, four] =
+            [self.marked, self.two, self.twice, self.three, self.four].map(total);
+        marked * weight::MARKED
+            + two * weight::TWO_BYTES
+            + twice * weight::TWICE_MARKED
+            + three.saturating_sub(twice) * weight::THREE_BYTES
+            + four * weight::FOUR_BYTES
+    }
+
     // Not inlined, so that text within ASCII need not carry these sums along.
     #[inline(never)]
     fn add(&mut self, block: u8x16) {
@@ -152,8 +163,14 @@ fn above(block: u8x16, bound: u8) -> u8x16 {
     block.max(u8x16::splat(bound + 1)).simd_eq(block)
 }
 
+/// The sum of sixteen bytes: two bytes at a time, which is four sums of at most 1020 in each half, and then those.
 fn total(sums: u8x16) -> u64 {
-    sums.to_array().iter().map(|sum| u64::from(*sum)).sum()
+    const BYTES: u64 = 0x00ff_00ff_00ff_00ff;
+    let sums = sums.to_array();
+    let (bytes, _) = sums.as_chunks::<8>();
+    let [low, high] = [0, 1].map(|half| bytes.get(half).map_or(0, |bytes| u64::from_le_bytes(*bytes)));
+    let pairs = (low & BYTES) + (low >> 8 & BYTES) + (high & BYTES) + (high >> 8 & BYTES);
+    pairs.wrapping_mul(0x0001_0001_0001_0001) >> 48
 }
 
 /// What was counted of a piece of text, word by word where it is not byte by byte.
@@ -212,22 +229,17 @@ impl Piece {
 
     /// Tokens × 64 of a piece of so many bytes.
     fn total(&self, bytes: usize) -> u64 {
-        let (sums, high_sums) = (&self.sums, &self.high);
-        let [letters, spaces, escapes, high] = [sums.letters, sums.spaces, sums.escapes, high_sums.high].map(total);
+        let (sums, high) = (&self.sums, total(self.high.high));
+        let [letters, spaces, escapes] = [sums.letters, sums.spaces, sums.escapes].map(total);
         let (letters, spaces) = (letters + self.letters, spaces + self.spaces);
         let signs = (bytes as u64).saturating_sub(letters + spaces + escapes + high);
-        let [twice, three] = [high_sums.twice, high_sums.three].map(total);
         letters * weight::LETTER
             + self.unbroken * (weight::UNBROKEN - weight::LETTER)
             + self.words * weight::WORD
             + spaces * weight::SPACE
             + escapes * weight::ESCAPE
             + signs * weight::SIGN
-            + total(high_sums.marked) * weight::MARKED
-            + total(high_sums.two) * weight::TWO_BYTES
-            + twice * weight::TWICE_MARKED
-            + three.saturating_sub(twice) * weight::THREE_BYTES
-            + total(high_sums.four) * weight::FOUR_BYTES
+            + if high == 0 { 0 } else { self.high.total() }
     }
 }
 
@@ -361,6 +373,18 @@ impl Correction {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sum_is_of_all_sixteen_bytes() {
+        for bytes in [[255; 16], [0; 16], std::array::from_fn(|i| 1 << (i % 8)), std::array::from_fn(|i| 17 * i as u8)] {
+            assert_eq!(total(u8x16::new(bytes)), bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>());
+        }
+        for i in 0..16 {
+            let mut bytes = [0; 16];
+            bytes[i] = 200;
+            assert_eq!(total(u8x16::new(bytes)), 200, "{i}");
+        }
+    }
 
     /// The same, byte by byte.
     fn plainly(text: &[u8]) -> u64 {

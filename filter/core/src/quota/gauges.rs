@@ -1,4 +1,4 @@
-//! Gauges of what is left, for when a day or a month begins while nobody asks.
+//! Gauges of what is left: how often they are set, and for when a day or a month begins while nobody asks.
 
 use super::calendar::Zone;
 use super::ledger::{self, Ask, Scope, Store};
@@ -7,6 +7,8 @@ use super::unsettled;
 use super::window::{Moment, Standing};
 use crate::metrics::Metric;
 use crate::policy::{Policy, TenantId};
+use crate::quick_hash::QuickHash;
+use std::collections::{BTreeSet, HashMap};
 
 /// How long after its beginning a day is taken for begun, in milliseconds: the clocks of Redis and of this Envoy may differ.
 const LATE_MS: u64 = 10_000;
@@ -27,6 +29,50 @@ impl Days {
         // Months end where days do.
         self.until_ms = zone.day(now_ms).ends_ms.saturating_add(LATE_MS);
         !is_first
+    }
+}
+
+/// When one worker sets the gauges of a tenant: at once where that was not lately, so that a busy tenant's requests need not
+/// each pay for it, and else a little later.
+#[derive(Debug, Default)]
+pub struct Pace(HashMap<TenantId, Set, QuickHash>);
+
+#[derive(Debug, Clone, Copy)]
+struct Set {
+    at_ms: u64,
+    is_due: bool,
+}
+
+/// How long gauges are left as they are, in milliseconds.
+pub const PACE_MS: u64 = 1000;
+
+impl Pace {
+    /// Whether a gauge of the tenant, whose windows have changed, is to be set now. All gauges of one time are.
+    pub fn is_now(&mut self, tenant: TenantId, now_ms: u64) -> bool {
+        match self.0.get_mut(&tenant) {
+            Some(set) if set.at_ms != now_ms && now_ms.abs_diff(set.at_ms) < PACE_MS => {
+                set.is_due = true;
+                false
+            }
+            Some(set) => {
+                *set = Set { at_ms: now_ms, is_due: false };
+                true
+            }
+            None => {
+                self.0.insert(tenant, Set { at_ms: now_ms, is_due: false });
+                true
+            }
+        }
+    }
+
+    /// The tenants whose gauges are to be set yet, each once.
+    pub fn due(&mut self, now_ms: u64) -> BTreeSet<TenantId> {
+        let due = self.0.iter_mut().filter(|(_, set)| set.is_due);
+        due.map(|(tenant, set)| {
+            *set = Set { at_ms: now_ms, is_due: false };
+            *tenant
+        })
+        .collect()
     }
 }
 
@@ -63,6 +109,21 @@ mod tests {
         // Whoever has slept for days has missed one beginning, not several.
         assert!(days.has_changed(&zone, START + 20 * day));
         assert!(!days.has_changed(&zone, START + 20 * day + 1));
+    }
+
+    #[test]
+    fn gauges_are_set_at_once_and_then_once_in_a_while() {
+        let (mut pace, one, two) = (Pace::default(), TenantId(1), TenantId(2));
+        assert!(pace.is_now(one, START) && pace.is_now(one, START), "each of its gauges");
+        assert_eq!(pace.due(START), [].into());
+        assert!(!pace.is_now(one, START + 1) && !pace.is_now(one, START + 999) && pace.is_now(two, START + 999));
+        assert_eq!(pace.due(START + 999), [one].into());
+        assert_eq!(pace.due(START + 999), [].into());
+        assert!(!pace.is_now(one, START + 1998) && pace.is_now(two, START + 1999));
+        // What is set meanwhile is not to be set again; and a clock that went back holds nothing up.
+        assert!(pace.is_now(one, START + 1999));
+        assert_eq!(pace.due(START + 1999), [].into());
+        assert!(pace.is_now(one, START - 5000));
     }
 
     #[test]

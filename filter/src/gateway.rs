@@ -29,7 +29,7 @@ pub struct Gateway {
     held: Option<Held>,
     /// The call that is waited for.
     call: Option<u32>,
-    /// The request's headers as they came.
+    /// The request's headers as they came, until it is sent; then those of a response that is held.
     headers: Option<Headers>,
 }
 
@@ -388,7 +388,6 @@ impl HttpContext for Gateway {
             }
         }
         self.set_response_headers(made.as_slice());
-        self.headers = made.is_none().then_some(headers);
         match verdict {
             OnResponseHead::Own => self.phase = Phase::Pass,
             OnResponseHead::Stream(set) => {
@@ -399,6 +398,7 @@ impl HttpContext for Gateway {
             }
             OnResponseHead::Hold => {
                 self.phase = Phase::Hold;
+                self.headers = made.is_none().then_some(headers);
                 return if end_of_stream { self.whole_response() } else { Action::Pause };
             }
             OnResponseHead::Replace(reply) => return self.answer(&reply),

@@ -240,7 +240,9 @@ impl Counters {
     pub fn reached(&self, limits: &Windows, share: u64) -> Option<Window> {
         self.calendar(limits)
             .into_iter()
-            .find(|(_, limit, used, held)| limit.is_some_and(|limit| is_share(used.saturating_add(*held), share, limit)))
+            .find(|(_, limit, used, held)| {
+                limit.is_some_and(|limit| is_share(used.saturating_add(*held), share, limit))
+            })
             .map(|(window, ..)| window)
     }
 

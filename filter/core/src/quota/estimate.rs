@@ -130,8 +130,7 @@ impl HighSums {
 
     /// Tokens × 64 of what is outside ASCII.
     fn total(&self) -> u64 {
-        let [marked, two, twice, three, four] =
-            [self.marked, self.two, self.twice, self.three, self.four].map(total);
+        let [marked, two, twice, three, four] = [self.marked, self.two, self.twice, self.three, self.four].map(total);
         marked * weight::MARKED
             + two * weight::TWO_BYTES
             + twice * weight::TWICE_MARKED
@@ -376,7 +375,8 @@ mod tests {
 
     #[test]
     fn a_sum_is_of_all_sixteen_bytes() {
-        for bytes in [[255; 16], [0; 16], std::array::from_fn(|i| 1 << (i % 8)), std::array::from_fn(|i| 17 * i as u8)] {
+        for bytes in [[255; 16], [0; 16], std::array::from_fn(|i| 1 << (i % 8)), std::array::from_fn(|i| 17 * i as u8)]
+        {
             assert_eq!(total(u8x16::new(bytes)), bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>());
         }
         for i in 0..16 {

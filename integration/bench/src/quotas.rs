@@ -51,27 +51,34 @@ pub fn run(start: impl Fn(Variant, u32) -> Result<Envoy>, plan: &Plan) -> Result
     Ok(())
 }
 
-/// What a check costs: medians of Envoys that are started anew each time, with two of the one that has no limits.
+/// What a check costs: each time all Envoys are started anew, and compared with the two of that time that have no limits, so that a
+/// machine which is slow for a while is slow to all of them. Told in shares of bare Envoy too, because machines differ.
 fn checks(start: &impl Fn(Variant, u32) -> Result<Envoy>, plan: &Plan) -> Result<()> {
-    const VARIANTS: [Variant; 4] = [Variant::Pointsman, Variant::Budgets, Variant::Limited, Variant::Pointsman];
+    const VARIANTS: [Variant; 5] =
+        [Variant::Bare, Variant::Pointsman, Variant::Budgets, Variant::Limited, Variant::Pointsman];
     let starts = if plan.rounds == 1 { 1 } else { STARTS };
     let scenario = scenario::all().into_iter().find(|s| s.name == "chat_2k").ok_or("no scenario chat_2k")?;
-    let mut medians: [Vec<f64>; VARIANTS.len()] = Default::default();
+    let mut all: [(&str, Vec<f64>, Vec<f64>); 4] =
+        ["bare", "pointsman", "budgets", "limited"].map(|name| (name, Vec::new(), Vec::new()));
     for _ in 0..starts {
         let envoys = VARIANTS.map(|variant| start(variant, 1)).into_iter().collect::<Result<Vec<Envoy>>>()?;
         let costs = measure_cpu(&mut Target::open(&envoys, &scenario)?, &scenario, plan)?;
-        for (all, cost) in medians.iter_mut().zip(&costs) {
-            all.push(quartiles(&cost.per_request).median);
+        let medians: Vec<f64> = costs.iter().map(|cost| quartiles(&cost.per_request).median).collect();
+        let [bare, one, budgets, limited, other] = *medians else { return Err("a variant was not measured".into()) };
+        let without = f64::midpoint(one, other);
+        for ((_, cost, more), median) in all.iter_mut().zip([bare, without, budgets, limited]) {
+            cost.push(median);
+            more.push(median - without);
         }
     }
     println!(
-        "\nCPU time of Envoy per request of chat_2k, in µs: mean over {starts} starts of each Envoy, and its standard error"
+        "\nCPU time of Envoy per request of chat_2k, in µs: mean over {starts} starts of each Envoy; above that without limits, \
+         with its standard error, and in shares of bare"
     );
-    let [without, budgets, limited, again] = medians.map(|all| mean(&all));
-    let without = ((without.0 + again.0) / 2.0, without.1.hypot(again.1) / 2.0);
-    for (variant, (mean, error)) in VARIANTS.into_iter().zip([without, budgets, limited]) {
-        let name = variant.name();
-        println!("{name:<16}{mean:>9.1} ±{error:.1}{:>+10.1} ±{:.1}", mean - without.0, error.hypot(without.1));
+    let bare = all.first().map_or(f64::NAN, |(_, cost, _)| mean(cost).0);
+    for (name, cost, more) in &all {
+        let ((cost, _), (more, error)) = (mean(cost), mean(more));
+        println!("{name:<16}{cost:>9.1}{more:>+10.1} ±{error:.1}{:>+10.2} ±{:.2}", more / bare, error / bare);
     }
     Ok(())
 }

@@ -81,7 +81,8 @@ pub fn all() -> Vec<Scenario> {
         cached("cache_hit_2k", English.escaped(2_000), 1),
         cached("cache_hit_2k, 16k out", English.escaped(2_000) + LONG, 1),
         cached("cache_hit_2k, many", English.escaped(2_000), 1000),
-        cached("cache_hit_2k, 10k in turn", English.escaped(2_000), 10_000),
+        // So many that a worker remembers none of their keys until it is asked again.
+        cached("cache_hit_2k, first", English.escaped(2_000), 10_000),
         with_fallback("chat_2k, fallback", 16, 2_000),
         with_fallback("chat_1m, fallback", 4, 1_000_000),
         chat("chat_2k, model first", 16, 2_000, Start, English),

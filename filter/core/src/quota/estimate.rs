@@ -95,14 +95,14 @@ impl Sums {
         self.spaces -= spaces;
         self.escapes -= block.simd_eq(is.backslash);
         // The sign of a byte tells what is outside ASCII.
-        let high = block.to_bitmask() & 0xffff;
+        let high = block.to_bitmask();
         if high != 0 {
             sums.add(block);
         }
-        let letters_at = letters.to_bitmask() & 0xffff;
+        let letters_at = letters.to_bitmask();
         // Most blocks of text have a space, and need not be looked at more closely.
-        let unbroken = match spaces.to_bitmask() & 0xffff {
-            0 if is_unbroken(block, letters, high) => letters_at.count_ones(),
+        let unbroken = match spaces.to_bitmask() {
+            0 if is_unbroken(block, letters_at, high) => letters_at.count_ones(),
             _ => 0,
         };
         let words = letters_at | high;
@@ -111,10 +111,22 @@ impl Sums {
     }
 }
 
+/// Letters of unbroken runs in four blocks within ASCII, whose letters and spaces are these bits.
+#[inline(never)]
+fn unbroken(window: &[u8; 64], letters: u64, spaces: u64) -> u64 {
+    let of = |(i, block): (usize, &[u8; 16])| {
+        let [letters, spaces] = [letters, spaces].map(|bits| (bits >> (16 * i)) as u16);
+        match spaces {
+            0 if is_unbroken(u8x16::new(*block), letters.into(), 0) => letters.count_ones(),
+            _ => 0,
+        }
+    };
+    window.as_chunks::<16>().0.iter().enumerate().map(of).map(u64::from).sum()
+}
+
 /// Whether a block without a space is one run, or has one break that is not outside ASCII.
-fn is_unbroken(block: u8x16, letters: u8x16, high: u32) -> bool {
-    let run = letters | within(block, b'0', 10);
-    let breaks = !run.to_bitmask() & 0xffff;
+fn is_unbroken(block: u8x16, letters: u32, high: u32) -> bool {
+    let breaks = !(letters | within(block, b'0', 10).to_bitmask()) & 0xffff;
     breaks & breaks.wrapping_sub(1) == 0 && (breaks & high) == 0
 }
 
@@ -199,22 +211,20 @@ impl Piece {
         self.inside = inside;
     }
 
-    /// Four blocks at once, if they are text like most: within ASCII, and each with a space. `false` if they are not, and
-    /// nothing was counted.
+    /// Four blocks at once, if they are within ASCII. `false` if they are not, and nothing was counted.
     #[inline]
     fn window(&mut self, window: &[u8; 64]) -> bool {
         let is = self.patterns;
         let (blocks, _) = window.as_chunks::<16>();
         let [a, b, c, d] = [0, 1, 2, 3].map(|i| blocks.get(i).map_or(u8x16::ZERO, |block| u8x16::new(*block)));
+        if ((a | b) | (c | d)).to_bitmask() != 0 {
+            return false;
+        }
         let bits = |[a, b, c, d]: [u8x16; 4]| {
-            let bits = |block: u8x16| u64::from(block.to_bitmask() & 0xffff);
+            let bits = |block: u8x16| u64::from(block.to_bitmask());
             bits(a) | bits(b) << 16 | bits(c) << 32 | bits(d) << 48
         };
         let spaces = bits([a, b, c, d].map(|block| block.simd_eq(is.small)));
-        let has_block_without = (spaces.wrapping_sub(LOWS) & !spaces & HIGHS) != 0;
-        if has_block_without || ((a | b) | (c | d)).to_bitmask() & 0xffff != 0 {
-            return false;
-        }
         for block in [a, b, c, d] {
             self.sums.escapes -= block.simd_eq(is.backslash);
         }
@@ -223,6 +233,11 @@ impl Piece {
         self.letters += u64::from(letters.count_ones());
         self.spaces += u64::from(spaces.count_ones());
         self.inside = letters >> 63 == 1;
+        // Most blocks of text have a space.
+        let has_block_without = (spaces.wrapping_sub(LOWS) & !spaces & HIGHS) != 0;
+        if has_block_without {
+            self.unbroken += unbroken(window, letters, spaces);
+        }
         true
     }
 

@@ -4,12 +4,13 @@ use crate::host::{self, Headers};
 use crate::load::{Held, SharedLoad};
 use crate::shared::Shared;
 use crate::unsettled;
-use pointsman_core::attempt::HOLD_LIMIT;
+use pointsman_core::attempt::{self, HOLD_LIMIT};
 use pointsman_core::call::Answered;
 use pointsman_core::dispatch::{STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_SERVED, decode_served, read_failed};
 use pointsman_core::exchange::{
     BodyEdit, Exchange, OnRequestBody, OnRequestHead, OnResponseHead, Outgoing, ResponseHead,
 };
+use pointsman_core::provider_error::is_retry_after;
 use pointsman_core::reply::Reply;
 use pointsman_core::request_head::{RequestHead, request_header_passes, response_header_passes};
 use proxy_wasm::traits::{Context, HttpContext};
@@ -357,8 +358,8 @@ impl HttpContext for Gateway {
                 b":status" => head.status = Some(host::status_of(value)).filter(|status| *status > 0).unwrap_or(502),
                 b"content-type" => head.content_type = value,
                 b"content-length" => head.content_length = std::str::from_utf8(value).ok().and_then(|n| n.parse().ok()),
-                b"retry-after" => head.retry_after = value,
-                b"content-encoding" => head.is_encoded = !value.eq_ignore_ascii_case(b"identity"),
+                b"retry-after" if is_retry_after(value) => head.retry_after = value,
+                b"content-encoding" => head.is_encoded = attempt::is_encoding(value),
                 b"x-pointsman-model" => head.model = value,
                 b"x-pointsman-attempts" => head.attempts = value,
                 _ => {}
@@ -383,8 +384,11 @@ impl HttpContext for Gateway {
         }
         if !matches!(verdict, OnResponseHead::Own) {
             let is_direct = self.exchange.is_direct();
-            for (name, _) in headers.iter().filter(|(name, _)| !response_header_passes(name, is_direct)) {
-                host::remove_header(MapType::HttpResponseHeaders, name);
+            let is_broken = |name: &[u8], value: &[u8]| name == b"retry-after" && !is_retry_after(value);
+            for (name, value) in headers.iter() {
+                if !response_header_passes(name, is_direct) || is_broken(name, value) {
+                    host::remove_header(MapType::HttpResponseHeaders, name);
+                }
             }
         }
         self.set_response_headers(made.as_slice());
@@ -413,7 +417,8 @@ impl HttpContext for Gateway {
                 if let Some(replacement) = self.exchange.stream_chunk(&chunk, end_of_stream, host::now_ms) {
                     host::replace_prefix(BufferType::HttpResponseBody, size, &replacement);
                 }
-                if end_of_stream {
+                // Many callers leave as soon as they have the end marker, before the body's end has come.
+                if end_of_stream || self.exchange.is_done() {
                     self.keep();
                 }
                 Action::Continue

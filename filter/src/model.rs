@@ -215,15 +215,20 @@ impl HttpContext for ModelStage {
         let map = MapType::HttpResponseHeaders;
         let headers = Headers::of(map);
         let (mut status, mut content_type, mut is_encoded) = (0, &b""[..], false);
-        let mut retry_after = None;
+        let (mut retry_after, mut is_limited) = (None, false);
         for (name, value) in headers.iter() {
             match name {
                 b":status" => status = host::status_of(value),
                 b"content-type" => content_type = value,
                 b"retry-after" => retry_after = Some(value),
-                b"content-encoding" => is_encoded = !value.eq_ignore_ascii_case(b"identity"),
+                b"content-encoding" => is_encoded = attempt::is_encoding(value),
+                b"x-envoy-ratelimited" => is_limited = true,
                 _ => {}
             }
+        }
+        // A provider behind an Envoy that limits rates: the router would make no other attempt, whatever the policy says.
+        if is_limited {
+            host::remove_header(map, b"x-envoy-ratelimited");
         }
         // For the gateway stage, and for the router's upstream_log, which can see headers but no filter state. Whatever
         // the provider sent under these names is overwritten.

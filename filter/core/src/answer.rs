@@ -77,7 +77,7 @@ impl Answer {
             Self::None | Self::Failed { code: None, .. } => true,
             Self::Own { .. } | Self::Failed { .. } => false,
             Self::Whole { complete, .. } => !complete,
-            Self::Stream(stream) => !stream.ended && stream.error.is_none(),
+            Self::Stream(stream) => !stream.ended && !stream.done && stream.error.is_none(),
         }
     }
 
@@ -122,11 +122,17 @@ impl Answer {
             Self::Whole { complete, error, .. } => error.or((!complete).then_some("invalid_response")),
             Self::Stream(stream) => match stream.error {
                 Some(error) => Some(error),
+                // Whatever becomes of the connection after the end marker.
+                None if stream.done => None,
                 None if !stream.ended => Some("stream_aborted"),
-                None if !stream.done => Some("stream_truncated"),
-                None => None,
+                None => Some("stream_truncated"),
             },
         }
+    }
+
+    /// Whether a stream has come to its end marker.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Stream(stream) if stream.done && stream.error.is_none())
     }
 
     /// Milliseconds from the start of the exchange to the first event of the stream.
@@ -261,6 +267,10 @@ impl Stream {
         if data.is_empty() {
             return true;
         }
+        if sse::is_error(event) {
+            self.error = Some("stream_error");
+            return false;
+        }
         if data.trim_ascii() == b"[DONE]" {
             self.done = true;
             return true;
@@ -270,7 +280,7 @@ impl Stream {
             self.error = Some("stream_malformed");
             return false;
         };
-        if completion.is_error {
+        if completion.is_error || completion.has_words {
             self.error = Some("stream_error");
             return false;
         }

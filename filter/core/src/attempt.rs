@@ -57,6 +57,11 @@ pub fn head(stream: bool, status: u16, content_type: &[u8], is_encoded: bool, en
     }
 }
 
+/// Whether a `content-encoding` says that a body is not as it is to be read.
+pub fn is_encoding(value: &[u8]) -> bool {
+    !value.is_empty() && !value.eq_ignore_ascii_case(b"identity")
+}
+
 /// Judges the start of a stream, all of it that has come. `None`: the first event is not complete.
 pub fn first_event(so_far: &[u8], end_of_stream: bool) -> Option<Result<(), Failure>> {
     let mut verdict = None;
@@ -64,7 +69,7 @@ pub fn first_event(so_far: &[u8], end_of_stream: bool) -> Option<Result<(), Fail
     cutter.push(so_far, |event| {
         let data = sse::data(event);
         if verdict.is_none() && !data.is_empty() {
-            verdict = Some(judge(&data));
+            verdict = Some(if sse::is_error(event) { Err(error_event(&data)) } else { judge(&data) });
         }
     });
     match verdict {
@@ -73,15 +78,17 @@ pub fn first_event(so_far: &[u8], end_of_stream: bool) -> Option<Result<(), Fail
     }
 }
 
+fn error_event(data: &[u8]) -> Failure {
+    Failure { status: error_status(data).unwrap_or(502), code: "error_event" }
+}
+
 fn judge(data: &[u8]) -> Result<(), Failure> {
     if data.trim_ascii() == b"[DONE]" {
         return Err(failure("empty_stream"));
     }
     match usage::read(data) {
         Err(_) => Err(failure("malformed_event")),
-        Ok(completion) if completion.is_error => {
-            Err(Failure { status: error_status(data).unwrap_or(502), code: "error_event" })
-        }
+        Ok(completion) if completion.is_error => Err(error_event(data)),
         Ok(completion) if completion.has_choices || completion.usage.is_some() => Ok(()),
         Ok(_) => Err(failure("not_a_chunk")),
     }

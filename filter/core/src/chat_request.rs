@@ -2,9 +2,11 @@
 //!
 //! Nothing of the prompt is decoded or copied. Source of the fields: OpenAI's API reference, "Create chat completion".
 
-use crate::json::{InvalidJson, Kind, Scanned, Scanner, Span, Why, unquote};
+use crate::json::{self, InvalidJson, Kind, Scanned, Scanner, Span, Why, unquote};
 use crate::prompt_name::PromptFields;
+use crate::refusal::shorten;
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 /// A top-level member of the request.
@@ -53,6 +55,9 @@ pub struct ChatRequest<'a> {
     pub has_image: bool,
     /// Where the images are: their addresses, or they themselves.
     pub images: Vec<Span>,
+    /// Where sound and files are.
+    files: Vec<Span>,
+    characters: OnceCell<usize>,
     /// Bytes of the `messages` value.
     pub messages_bytes: usize,
 }
@@ -102,6 +107,8 @@ impl<'a> ChatRequest<'a> {
             wants_json_schema: false,
             has_image: false,
             images: Vec::new(),
+            files: Vec::new(),
+            characters: OnceCell::new(),
             messages_bytes: 0,
         };
         let mut scanner = Scanner::new(body, max_nesting);
@@ -116,7 +123,8 @@ impl<'a> ChatRequest<'a> {
         scanner.object(|s, key| {
             let name = unquote(s.bytes(&key)).ok_or(InvalidJson { at: key.start, why: Why::Utf8 })?;
             if is_duplicate(&request.members, &mut names, &name) {
-                return Err(wrong(&name, format!("Duplicate field '{name}'.")));
+                let name = shorten(&name);
+                return Err(wrong(name, format!("Duplicate field '{name}'.")));
             }
             let value = match &*name {
                 "messages" => request.messages(s)?,
@@ -135,7 +143,7 @@ impl<'a> ChatRequest<'a> {
                 "max_tokens" => request.max_tokens = count("max_tokens", &value, at)?,
                 "max_completion_tokens" => request.max_completion_tokens = count("max_completion_tokens", &value, at)?,
                 "n" => request.choices = count("n", &value, at)?.unwrap_or(1),
-                "functions" => request.has_tools |= value.kind == Kind::Array,
+                "functions" => request.has_tools |= value.kind == Kind::Array && !is_empty_array(at),
                 _ => {}
             }
             request.members.push(Member { name, key, value });
@@ -154,6 +162,16 @@ impl<'a> ChatRequest<'a> {
     /// The top-level member of this name.
     pub fn member(&self, name: &str) -> Option<&Member<'a>> {
         self.members.iter().find(|m| m.name == name)
+    }
+
+    /// Characters of the messages: white space around their members, and what escapes are longer than what they stand for, are
+    /// none; nor is what a part of a message has besides text.
+    pub fn message_characters(&self) -> usize {
+        let characters = |span: &Span| json::characters(self.bytes(span));
+        *self.characters.get_or_init(|| {
+            let all = self.member("messages").map_or(0, |messages| characters(&messages.value.span));
+            all.saturating_sub(self.files.iter().map(characters).sum())
+        })
     }
 
     /// The bytes of `span`.
@@ -225,6 +243,8 @@ impl<'a> ChatRequest<'a> {
                 if is_text(key, "image_url") {
                     self.images.push(value.span);
                     self.has_image = true;
+                } else if is_text(key, "input_audio") || is_text(key, "file") {
+                    self.files.push(value.span);
                 } else if is_text(key, "type") {
                     self.has_image |= is_text(s.bytes(&value.span), "image_url");
                 }
@@ -374,6 +394,11 @@ fn count(param: &str, value: &Scanned, bytes: &[u8]) -> Result<Option<u64>, Inva
         Some(number) if number > 0 && value.kind == Kind::Number => Ok(Some(number)),
         _ => Err(wrong(param, format!("Invalid value for '{param}': expected a positive integer."))),
     }
+}
+
+/// Whether a scanned array has nothing in it.
+fn is_empty_array(bytes: &[u8]) -> bool {
+    matches!(bytes, [b'[', inner @ .., b']'] if inner.trim_ascii().is_empty())
 }
 
 #[cfg(test)]

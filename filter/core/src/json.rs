@@ -313,6 +313,30 @@ pub fn unquote(quoted: &[u8]) -> Option<Cow<'_, str>> {
     serde_json::from_slice::<String>(quoted).ok().map(Cow::Owned)
 }
 
+/// Characters of the strings of a valid JSON text, names of members included: an escape is one.
+pub fn characters(text: &[u8]) -> usize {
+    let (mut count, mut in_string, mut at) = (0, false, 0);
+    while let Some(byte) = text.get(at) {
+        at += match (byte, in_string) {
+            (b'"', _) => {
+                in_string = !in_string;
+                1
+            }
+            (b'\\', true) => {
+                count += 1;
+                if text.get(at + 1) == Some(&b'u') { 6 } else { 2 }
+            }
+            // Of a character of several bytes the first one counts.
+            (byte, true) => {
+                count += usize::from(byte & 0xc0 != 0x80);
+                1
+            }
+            (_, false) => 1,
+        };
+    }
+    count
+}
+
 /// Length in bytes of the JSON string that `text` begins with, quotes included; `None` where it begins with none, or with one
 /// that is not UTF-8.
 pub fn string_len(text: &[u8]) -> Option<usize> {

@@ -215,6 +215,6 @@ impl Words {
 pub const OVERLOADED_RETRY_AFTER: &str = "1";
 
 /// What a caller sent is shown back to it, but not without bound.
-fn shorten(text: &str) -> &str {
+pub(crate) fn shorten(text: &str) -> &str {
     text.char_indices().nth(100).map_or(text, |(end, _)| text.get(..end).unwrap_or_default())
 }

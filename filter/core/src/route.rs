@@ -205,10 +205,12 @@ fn fits(policy: &Policy, id: ModelId, request: &ChatRequest, data: DataClass) ->
 
 /// Whether the messages are certainly longer than `context` tokens.
 ///
-/// No common tokenizer spends less than a token on 16 bytes of running text, so this never refuses what would fit;
-/// what it lets through and is too long after all, the provider refuses. Images are not counted: their bytes say little.
+/// No common tokenizer spends less than a token on 16 characters of running text, so this never refuses what would fit;
+/// what it lets through and is too long after all, the provider refuses. Images, sound and files are not counted: their bytes
+/// say little.
 fn certainly_longer(request: &ChatRequest, context: u64) -> bool {
-    !request.has_image && request.messages_bytes as u64 / 16 > context
+    let is_longer = |length: usize| length as u64 / 16 > context;
+    !request.has_image && is_longer(request.messages_bytes) && is_longer(request.message_characters())
 }
 
 /// The refusal for a chain of which nothing is left: what the caller can change comes first.

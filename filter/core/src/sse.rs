@@ -83,21 +83,38 @@ fn after_line_break(text: &[u8], at: usize) -> Option<usize> {
     }
 }
 
+/// The byte order mark that a stream may begin with; its receivers leave it out.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// What the lines of one event say for a field.
+fn values<'a>(event: &'a [u8], field: &'static [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let mut rest = event.strip_prefix(BOM).unwrap_or(event);
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            let (line, after) = rest.split_at(memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len()));
+            rest = after.get(1..).unwrap_or_default();
+            let Some(value) = line.strip_prefix(field) else { continue };
+            match value.split_first() {
+                Some((b':', value)) => return Some(value.strip_prefix(b" ").unwrap_or(value)),
+                None => return Some(value),
+                _ => {}
+            }
+        }
+        None
+    })
+}
+
+/// Whether an event says by its type that it is an error.
+pub fn is_error(event: &[u8]) -> bool {
+    values(event, b"event").last() == Some(b"error")
+}
+
 /// The joined `data` of one event; empty if it has none.
 pub fn data(event: &[u8]) -> std::borrow::Cow<'_, [u8]> {
     use std::borrow::Cow;
     let mut found: Cow<[u8]> = Cow::Borrowed(&[]);
     let mut any = false;
-    let mut rest = event;
-    while !rest.is_empty() {
-        let (line, after) = rest.split_at(memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len()));
-        rest = after.get(1..).unwrap_or_default();
-        let Some(value) = line.strip_prefix(b"data") else { continue };
-        let value = match value.split_first() {
-            Some((b':', rest)) => rest.strip_prefix(b" ").unwrap_or(rest),
-            None => value,
-            _ => continue,
-        };
+    for value in values(event, b"data") {
         if any {
             let joined = found.to_mut();
             joined.push(b'\n');
@@ -123,6 +140,20 @@ mod tests {
             cutter.push(chunk, |event| events.push(event.to_vec()));
         }
         (events, cutter.take_rest())
+    }
+
+    #[test]
+    fn the_type_and_the_data_are_told_apart() {
+        let said = |event: &str| (data(event.as_bytes()).into_owned(), is_error(event.as_bytes()));
+        assert_eq!(said("event: error\ndata: {}\n\n"), (b"{}".to_vec(), true));
+        assert_eq!(said("data: {}\nevent:error\n\n"), (b"{}".to_vec(), true));
+        // The last one counts; and none of these says it.
+        for event in
+            ["event: error\nevent: message\ndata: {}\n\n", "events: error\ndata: {}\n\n", "event:  error\ndata: {}\n\n"]
+        {
+            assert_eq!(said(event), (b"{}".to_vec(), false), "{event:?}");
+        }
+        assert_eq!(said("\u{feff}data: {}\n\n"), (b"{}".to_vec(), false));
     }
 
     #[test]

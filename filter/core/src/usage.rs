@@ -23,8 +23,12 @@ pub struct Completion {
     pub choices_empty: bool,
     /// Whether there is a `choices` array.
     pub has_choices: bool,
-    /// Whether the object is an error (`{"error": …}`), which some providers send inside a stream.
+    /// Whether the object is an error, which some providers send inside a stream: `{"error": …}`, `{"object": "error", …}` as
+    /// vLLM once did, or a choice with an `error`.
     pub is_error: bool,
+    /// Whether it has words in place of choices and usage, `{"message": …}` or `{"detail": …}`: what is said, and by many servers'
+    /// frameworks, of a failure.
+    pub has_words: bool,
     /// The text that the choices carry, by estimate: content, reasoning, names and arguments of tool calls.
     pub generated: Running,
     /// Where the last such text is, its quotation marks included.
@@ -83,6 +87,10 @@ fn read_with(text: &[u8], estimates: bool) -> Result<Completion, InvalidJson> {
                 }
                 s.object(|s, key| match s.bytes(&key) {
                     b"\"delta\"" | b"\"message\"" if estimates => texts(s, &mut found),
+                    b"\"error\"" if s.peek()? != Kind::Null => {
+                        found.is_error = true;
+                        s.value().map(drop)
+                    }
                     _ => s.value().map(drop),
                 })
             })
@@ -95,9 +103,19 @@ fn read_with(text: &[u8], estimates: bool) -> Result<Completion, InvalidJson> {
             found.is_error = true;
             s.value().map(drop)
         }
+        b"\"object\"" => {
+            let object = s.value()?.span;
+            found.is_error |= s.bytes(&object) == b"\"error\"";
+            Ok(())
+        }
+        b"\"message\"" | b"\"detail\"" if s.peek()? != Kind::Null => {
+            found.has_words = true;
+            s.value().map(drop)
+        }
         _ => s.value().map(drop),
     })?;
     scanner.finish()?;
+    found.has_words &= !found.has_choices && found.usage.is_none();
     Ok(found)
 }
 

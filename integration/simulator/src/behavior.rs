@@ -39,6 +39,8 @@ pub struct Behavior {
     pub ttft_ms: Option<u64>,
     /// Milliseconds between chunks.
     pub chunk_ms: Option<u64>,
+    /// Milliseconds from the last byte of the body to its end.
+    pub end_ms: u64,
     /// Milliseconds before the response headers.
     pub delay_headers_ms: u64,
     /// The content type.

@@ -46,6 +46,8 @@ pub struct Score {
     pub first_delay: Duration,
     /// The wait between content events.
     pub chunk_delay: Duration,
+    /// The wait between the last byte and the end.
+    pub end_delay: Duration,
     /// Compress with gzip.
     pub gzip: bool,
     /// Write in pieces of this size.
@@ -111,6 +113,7 @@ impl Player {
             match self.stop {
                 None => {}
                 Some(Stop::End) => {
+                    wait(self.score.end_delay).await;
                     self.exchange.finish();
                     return None;
                 }

@@ -96,6 +96,7 @@ pub async fn reply(
                 trailing: behavior.trailing_bytes.then_some(&b": unfinished"[..]),
                 first_delay: Duration::from_millis(first),
                 chunk_delay: Duration::from_millis(between),
+                end_delay: Duration::from_millis(behavior.end_ms),
                 gzip: behavior.gzip,
                 split: behavior.split,
             };
@@ -211,6 +212,7 @@ fn document(
         trailing: None,
         first_delay: Duration::ZERO,
         chunk_delay: Duration::ZERO,
+        end_delay: Duration::from_millis(behavior.end_ms),
         gzip: false,
         split: behavior.split,
     };

@@ -98,6 +98,34 @@ fn nothing_partial_refused_filtered_failed_or_of_a_fallback_is_kept() {
     }
 }
 
+/// As OpenAI's clients do, which leave when they have read `[DONE]`; the end of the body comes a little later.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_stream_is_whole_and_kept_as_soon_as_its_end_marker_has_come() {
+    for (_, gateway) in gateways() {
+        for leaves in [true, false] {
+            let mut request =
+                scripted("hosted", &json!({"content": "a b c", "end_ms": if leaves { 5000 } else { 300 }}));
+            request["temperature"] = 0.into();
+            request["stream"] = true.into();
+            request["user"] = format!("leaves-{leaves}").into();
+            let mut open = Call::chat_json(&request).key("sk-acme").open(gateway.address);
+            let trace_id = open.trace_id();
+            open.read_until("[DONE]");
+            if !leaves {
+                // The same question, while the end has not come.
+                assert_cache(&gateway.chat("sk-acme", &request), "hit");
+                while open.next_piece().is_some() {}
+            }
+            drop(open);
+            let audit = gateway.audit(&trace_id);
+            let told = ["cache", "error_code", "usage_estimated", "status"].map(|field| &audit[field]);
+            assert_eq!(told, [&json!("miss"), &Value::Null, &json!(false), &json!(200)], "{audit}");
+            assert_cache(&gateway.chat("sk-acme", &request), "hit");
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn an_abandoned_stream_is_not_kept() {

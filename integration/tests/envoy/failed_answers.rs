@@ -89,6 +89,77 @@ fn what_was_not_asked_for_is_no_answer() {
     }
 }
 
+/// Each of these is what some server, or what stands before it, says in place of an answer or in the middle of one.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn an_error_in_mid_stream_is_one_whatever_shape_it_has() {
+    let chunk = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
+    for (name, error) in [
+        ("vllm-once", format!("data: {{\"object\":\"error\",\"message\":\"{INTERNALS}\",\"code\":500}}\n\n")),
+        ("detail", format!("data: {{\"detail\":\"{INTERNALS}\"}}\n\n")),
+        (
+            "in-a-choice",
+            format!("data: {{\"choices\":[{{\"delta\":{{}},\"error\":{{\"message\":\"{INTERNALS}\"}}}}]}}\n\n"),
+        ),
+        ("by-its-type", format!("event: error\ndata: {{\"code\":\"{INTERNALS}\"}}\n\n")),
+    ] {
+        let body = format!("{chunk}{error}data: [DONE]\n\n");
+        let respond = json!({"status": 200, "content_type": "text/event-stream", "body": body});
+        gateway().simulator.add_rule(&json!({"when": {"body_contains": name}, "respond": respond}));
+        let answer = gateway().send(call(&request("first", name, true)));
+        let text = answer.text();
+        assert!(text.starts_with(chunk) && text.contains("\"code\":\"stream_error\""), "{name}: {text}");
+        assert!(!text.contains("sk-proj") && !text.contains("[DONE]"), "{name}: {text}");
+        assert_eq!(gateway().audit(answer.trace_id())["error_code"], "stream_error", "{name}");
+    }
+    // A stream may begin with a byte order mark, which its receivers leave out.
+    let error = "\u{feff}data: {\"error\":{\"message\":\"sk-proj-secret\"}}\n\n";
+    let respond =
+        json!({"status": 200, "content_type": "text/event-stream", "body": format!("{error}{chunk}data: [DONE]\n\n")});
+    gateway()
+        .simulator
+        .add_rule(&json!({"when": {"listener": 2, "body_contains": "marked-error"}, "respond": respond}));
+    let served = gateway().send(call(&request("failing", "marked-error", true)));
+    assert!(is_served(&served, true) && served.header("x-pointsman-model") == Some("local"), "{served:?}");
+}
+
+/// Envoy's own rate limits, for one, mark their answers so that a router which reads it makes no other attempt.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn no_header_of_a_provider_stops_the_fallback() {
+    let error = json!({"error_event": {"after_chunks": 0}});
+    for (name, behavior, stream) in [
+        ("limited-429", json!({"status": 429, "content": "x"}), false),
+        ("limited-503", json!({"status": 503, "content": "x"}), true),
+        ("limited-event", json!({"fault": error}), true),
+    ] {
+        let mut respond = behavior;
+        respond["headers"] = json!([["x-envoy-ratelimited", "true"]]);
+        gateway().simulator.add_rule(&json!({"when": {"listener": 2, "body_contains": name}, "respond": respond}));
+        let served = gateway().send(call(&request("failing", name, stream)));
+        assert!(is_served(&served, stream), "{name}: {served:?}");
+        assert_eq!(served.header("x-pointsman-model"), Some("local"), "{name}");
+        assert_eq!(served.header("x-envoy-ratelimited"), None, "{name}");
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_retry_after_that_is_none_is_not_passed_on() {
+    for (name, said, told) in [
+        ("wait-words", "Wed, 21 Oct 2099 07:28:00 GMT sk-proj-secret", None),
+        ("wait-date", "Wed, 21 Oct 2099 07:28:00 GMT", Some("Wed, 21 Oct 2099 07:28:00 GMT")),
+        ("wait-seconds", "7", Some("7")),
+    ] {
+        let respond = json!({"status": 429, "content": "x", "headers": [["retry-after", said]]});
+        gateway().simulator.add_rule(&json!({"when": {"body_contains": name}, "respond": respond}));
+        for model in ["first", "again"] {
+            let answer = gateway().send(call(&request(model, name, false)));
+            assert_eq!((answer.status, answer.header("retry-after")), (429, told), "{name}: {answer:?}");
+        }
+    }
+}
+
 /// Trailers end a stream without a chunk in which anything could be said.
 #[test]
 #[ignore = "needs a real Envoy: make test"]

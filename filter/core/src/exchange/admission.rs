@@ -103,7 +103,8 @@ impl Exchange {
         let deadline_ms = match head.deadline {
             None => None,
             Some(value) => {
-                let ms = std::str::from_utf8(value).ok().and_then(|ms| ms.parse::<u64>().ok()).filter(|ms| *ms > 0);
+                let digits = std::str::from_utf8(value).ok().filter(|ms| ms.bytes().all(|b| b.is_ascii_digit()));
+                let ms = digits.and_then(|ms| ms.parse::<u64>().ok()).filter(|ms| *ms > 0);
                 Some(ms.ok_or_else(|| {
                     let message = "The header 'x-pointsman-deadline-ms' is a positive whole number of milliseconds.";
                     Refusal::InvalidField("x-pointsman-deadline-ms".to_owned(), message.to_owned())

@@ -80,6 +80,11 @@ impl Exchange {
         routed.is_some_and(|r| r.served.is_some_and(|s| r.plan.models.first() != Some(&s.model)))
     }
 
+    /// Whether a stream has come to its end marker.
+    pub fn is_done(&self) -> bool {
+        self.answer.is_done()
+    }
+
     /// A chunk of a stream has come. `Some` replaces it. `now_ms`: milliseconds since the Unix epoch.
     pub fn stream_chunk(&mut self, chunk: &[u8], end_of_stream: bool, now_ms: impl Fn() -> u64) -> Option<Vec<u8>> {
         let started_ms = self.started_ms;

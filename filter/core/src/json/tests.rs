@@ -171,3 +171,12 @@ fn unquotes_and_quotes() {
     quote_into(&mut out, "a\"b\\c\n\u{1}é");
     assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), "a\"b\\c\n\u{1}é");
 }
+
+#[test]
+fn characters_are_those_that_strings_stand_for() {
+    assert_eq!(characters(br#"[ {"a" :  "bc"} , 12, true ]"#), 3);
+    assert_eq!(characters("[\"\\u0434\\n\\\"\\\\\", \"д中😀\"]".as_bytes()), 7);
+    for broken in [&b"\"a"[..], b"\"\\", b"\"\\u12", b""] {
+        characters(broken);
+    }
+}

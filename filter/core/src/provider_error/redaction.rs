@@ -9,7 +9,9 @@ pub fn is_field_path(text: &str) -> bool {
 /// The message, at most 500 characters, without what looks like internals.
 pub fn redact(message: &str) -> String {
     let mut out = String::with_capacity(message.len().min(512));
-    for (i, word) in message.split(' ').enumerate() {
+    // Whether the next word belongs to the one before, which says that it is a credential.
+    let mut is_credential = false;
+    for (i, word) in message.split(|c: char| c.is_whitespace() || c.is_control()).enumerate() {
         if i > 0 {
             out.push(' ');
         }
@@ -17,12 +19,13 @@ pub fn redact(message: &str) -> String {
             out.push('…');
             break;
         }
-        let word: String = word.chars().filter(|c| !c.is_control()).take(200).collect();
-        if word.contains("://") {
+        let word: String = word.chars().take(200).collect();
+        if word.contains("://") || is_credential && word.len() > 5 {
             out.push_str(REDACTED);
         } else {
             redact_parts(&mut out, &word);
         }
+        is_credential = matches!(word.to_ascii_lowercase().trim_end_matches(':'), "basic" | "bearer");
     }
     out
 }
@@ -31,29 +34,71 @@ const REDACTED: &str = "[redacted]";
 
 /// Appends a word, but for those parts of it that look like internals: in `(host='10.0.0.1')` the address.
 fn redact_parts(out: &mut String, word: &str) {
-    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '.' | ':' | '_' | '-' | '/' | '@' | '%' | '+' | '~');
+    let is_part =
+        |c: char| c.is_alphanumeric() || matches!(c, '.' | ':' | '_' | '-' | '/' | '@' | '%' | '+' | '~' | '\\');
+    // Whether the last name was one of a credential, and whether what comes is its value: marks may stand between.
+    let (mut named, mut is_value) = (false, false);
     for piece in word.split_inclusive(|c| !is_part(c)) {
         let part = piece.trim_end_matches(|c| !is_part(c)).trim_end_matches(['.', ':']);
         let rest = piece.get(part.len()..).unwrap_or_default();
-        out.push_str(if is_internal(part) || part.split(':').any(is_internal) { REDACTED } else { part });
+        if !part.is_empty() {
+            let is_internal = is_value || is_internal(part) || part.split(':').any(is_internal);
+            out.push_str(if is_internal { REDACTED } else { part });
+            (named, is_value) = (names_credential(part), false);
+        }
         out.push_str(rest);
+        is_value |= named && rest.contains(['=', ':']);
     }
+}
+
+/// Whether what follows the name and `=` is nobody's business.
+fn names_credential(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["password", "passwd", "pwd", "secret", "token", "apikey", "api_key", "api-key"]
+        .iter()
+        .any(|end| name.ends_with(end))
 }
 
 fn is_internal(part: &str) -> bool {
     let lower = part.to_ascii_lowercase();
-    let prefixes = ["sk-", "sk_", "org-", "org_", "proj-", "proj_", "key-", "pk-", "req_", "bearer"];
-    prefixes.iter().any(|prefix| lower.contains(prefix))
+    let anywhere = ["sk-", "sk_", "org-", "org_", "proj-", "proj_", "key-", "pk-", "req_", "hf_", "bearer"];
+    let prefixes = ["arn:", "xoxa-", "xoxb-", "xoxp-", "ghp_", "gho_", "ghs_", "glpat-"];
+    anywhere.iter().any(|prefix| lower.contains(prefix))
+        || prefixes.iter().any(|prefix| lower.starts_with(prefix))
         || part.contains('@')
-        || part.parse::<std::net::IpAddr>().is_ok()
-        || part.parse::<std::net::SocketAddr>().is_ok()
+        || has_address(part)
         || is_host(&lower)
+        || has_port(&lower)
         || is_file(part)
         || is_secret(part)
 }
 
+/// Whether an IP address is in it, whatever is around it.
+fn has_address(part: &str) -> bool {
+    let is_v4 = |run: &str| run.trim_matches('.').parse::<std::net::Ipv4Addr>().is_ok();
+    let is_v6 = |run: &str| run.matches(':').count() > 1 && run.parse::<std::net::Ipv6Addr>().is_ok();
+    part.split(|c: char| !c.is_ascii_digit() && c != '.').any(is_v4) || part.split(['/', '%', '-']).any(is_v6)
+}
+
+/// `name:8000`, and `localhost` without a port: a host of one's own network.
+fn has_port(word: &str) -> bool {
+    let is_name = |name: &str| {
+        name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
+            && name.bytes().any(|b| b.is_ascii_alphabetic())
+    };
+    let host = word.split('/').next().unwrap_or_default();
+    match host.split_once(':') {
+        Some((name, port)) => is_name(name) && port.len() >= 2 && port.parse::<u16>().is_ok(),
+        None => host == "localhost",
+    }
+}
+
 /// A path of a file, and none of the API.
 fn is_file(part: &str) -> bool {
+    let is_drive = matches!(part.as_bytes(), [drive, b':', b'\\', ..] if drive.is_ascii_alphabetic());
+    if is_drive || part.starts_with("\\\\") {
+        return true;
+    }
     let rooted = part.starts_with('/') || part.starts_with("~/");
     rooted && part.split('/').filter(|name| !name.is_empty()).count() > 1 && !part.starts_with("/v1/")
 }
@@ -66,7 +111,15 @@ fn is_secret(part: &str) -> bool {
     let is_key = part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'+' | b'/'))
         && has(u8::is_ascii_uppercase)
         && has(u8::is_ascii_lowercase);
-    part.len() >= 24 && has(u8::is_ascii_digit) && (is_word || is_id || is_key)
+    let is_aws = (part.starts_with("AKIA") || part.starts_with("ASIA")) && part.len() >= 16 && is_word;
+    // No word that is written in capitals and small letters in turn.
+    let turns = part
+        .as_bytes()
+        .windows(2)
+        .filter(|two| matches!(two, [a, b] if a.is_ascii_lowercase() && b.is_ascii_uppercase()));
+    is_aws
+        || part.len() >= 24 && has(u8::is_ascii_digit) && (is_word || is_id || is_key)
+        || part.len() >= 32 && is_word && turns.count() > 4
 }
 
 /// `name.name.tld`, with or without a port: at least two dots, or one with a well-known internal ending.
@@ -75,7 +128,23 @@ fn is_host(word: &str) -> bool {
     let labels: Vec<&str> = host.split('.').collect();
     let label = |l: &&str| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let alphabetic_end = labels.last().is_some_and(|l| l.len() >= 2 && l.bytes().all(|b| b.is_ascii_alphabetic()));
-    let endings = ["com", "net", "org", "io", "ai", "dev", "local", "internal", "svc", "localhost"];
+    let endings = [
+        "com",
+        "net",
+        "org",
+        "io",
+        "ai",
+        "dev",
+        "cloud",
+        "local",
+        "internal",
+        "intranet",
+        "lan",
+        "corp",
+        "home",
+        "svc",
+        "localhost",
+    ];
     // `messages.0.content` is a place in the request.
     let has_index = labels.iter().any(|l| l.len() <= 3 && l.bytes().all(|b| b.is_ascii_digit()));
     labels.iter().all(label)
@@ -98,6 +167,18 @@ mod tests {
             ("key:AIzaSyD-9tSrke72PouQMnMX-a7eZSW0jkFMBWY", "[redacted]"),
             ("request 6b1ec73d-6db0-4082-920c-ebdfb7626c9a", "request [redacted]"),
             ("at [fe80::1]:80", "at [[redacted]]:80"),
+            ("refused\n10.20.30.40\nretry", "refused [redacted] retry"),
+            ("at 10.20.30.40/health now", "at [redacted] now"),
+            ("10.20.30.40-10.20.30.50", "[redacted]"),
+            ("2001:db8::1/64 fe80::1%eth0", "[redacted] [redacted]"),
+            ("AKIAIOSFODNN7EXAMPLE xoxb-1-2 hf_abcdefgh", "[redacted] [redacted] [redacted]"),
+            ("arn:aws:bedrock:us-east-1:123456789012:model", "[redacted]"),
+            ("Authorization: Basic dXNlcjpwYXNz", "Authorization: Basic [redacted]"),
+            ("password=hunter2, api_key: 'abc'", "password=[redacted], api_key: 'abc'"),
+            (r#"{"token":"abc"}"#, r#"{"token":"[redacted]"}"#),
+            ("gpu-7:8000 and localhost:8000 or prod-db-01.corp", "[redacted] and [redacted] or [redacted]"),
+            (r"C:\models\llama and \\files\share", "[redacted] and [redacted]"),
+            ("AbCdEfGhIjKlMnOpQrStUvWxYzAbCdEf", "[redacted]"),
             ("https://a.b/c?token=short", "[redacted]"),
         ] {
             assert_eq!(redact(said), left);
@@ -105,7 +186,15 @@ mod tests {
         for path in ["temperature", "messages[0].content", "messages.0.content", "tools.1.function-name"] {
             assert!(is_field_path(path), "{path}");
         }
-        for other in ["/srv/secret/10.1.2.3", "10.1.2.3", "sk-proj-9", "two words", "gpu-7.cluster.local"] {
+        for other in [
+            "models.10.20.30.40",
+            "AKIAIOSFODNN7EXAMPLE",
+            "/srv/secret/10.1.2.3",
+            "10.1.2.3",
+            "sk-proj-9",
+            "two words",
+            "gpu-7.cluster.local",
+        ] {
             assert!(!is_field_path(other), "{other}");
         }
     }
@@ -114,6 +203,11 @@ mod tests {
     fn ordinary_words_stay() {
         for name in ["claude-3-5-sonnet-20241022", "text-embedding-3-large:latest", "Use /v1/responses/compact."] {
             assert_eq!(redact(name), name);
+        }
+        for plain in
+            ["max_tokens=4096 is too large: max_tokens must be at most 2048", "std::vec at 12:30, 3:2", "Tokens: 12"]
+        {
+            assert_eq!(redact(plain), plain);
         }
         let plain = "This model's maximum context length is 8192 tokens, e.g. 3.5 or gpt-4.1. See messages.0.content.";
         assert_eq!(redact(plain), plain);

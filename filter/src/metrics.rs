@@ -2,11 +2,11 @@
 
 use crate::host;
 use pointsman_core::metrics::{Metric, MetricKind};
-use pointsman_core::policy::{Policy, TenantId};
+use pointsman_core::policy::Policy;
 use pointsman_core::quick_hash::QuickHash;
 use proxy_wasm::types::MetricType;
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 /// Metric ids by metric.
 #[derive(Default)]
@@ -15,15 +15,6 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The tenants that have a gauge of what is left.
-    pub fn gauged(&self) -> BTreeSet<TenantId> {
-        let tenant = |metric: &Metric| match metric {
-            Metric::QuotaRemaining { tenant, .. } => Some(*tenant),
-            _ => None,
-        };
-        self.ids.borrow().keys().filter_map(tenant).collect()
-    }
-
     /// Counts or records `value`.
     pub fn add(&self, policy: &Policy, metric: Metric, value: u64) {
         let mut ids = self.ids.borrow_mut();

@@ -17,13 +17,18 @@ pub struct Shared {
     policy: Policy,
     metrics: Metrics,
     days: RefCell<Days>,
-    pace: RefCell<Pace>,
+}
+
+thread_local! {
+    /// One for all policies of a worker: what an older one has left to be set, the newer one sets.
+    static PACE: RefCell<Pace> = RefCell::default();
 }
 
 impl Shared {
     /// For one policy.
     pub fn new(policy: Policy) -> Self {
-        Self { policy, metrics: Metrics::default(), days: RefCell::default(), pace: RefCell::default() }
+        PACE.with_borrow_mut(Pace::set_all);
+        Self { policy, metrics: Metrics::default(), days: RefCell::default() }
     }
 
     /// The policy.
@@ -34,11 +39,14 @@ impl Shared {
     /// Brings the gauges of what is left up to date that are due; all of them, if another day has begun.
     pub fn refresh_gauges(self: &Rc<Self>) {
         let (policy, now) = (&self.policy, host::now_ms());
-        let tenants = match self.days.borrow_mut().has_changed(&policy.counting.zone, now) {
-            true => self.metrics.gauged(),
-            false => self.pace.borrow_mut().due(now),
-        };
-        for tenant in tenants {
+        let is_new_day = self.days.borrow_mut().has_changed(&policy.counting.zone, now);
+        let due = PACE.with_borrow_mut(|pace| {
+            if is_new_day {
+                pace.set_all();
+            }
+            pace.due(now)
+        });
+        for tenant in due.iter().filter_map(|tenant| policy.find_tenant(tenant)) {
             match policy.counting.store {
                 StoreKind::Local => self.count(gauges::look(policy, tenant, &mut SharedLoad::default())),
                 StoreKind::Redis => unsettled::keep(Rc::clone(self), Unsettled::look(policy, tenant, now)),
@@ -48,10 +56,24 @@ impl Shared {
 
     /// Counts what one request leads to. What the local store has left to its tenant is not told with each.
     pub fn count_request(&self, mut metrics: Vec<(Metric, u64)>, now_ms: u64) {
-        metrics.retain(|(metric, _)| match (metric, self.policy.counting.store) {
-            (Metric::QuotaRemaining { tenant, .. }, StoreKind::Local) => self.pace.borrow_mut().is_now(*tenant, now_ms),
-            _ => true,
-        });
+        if self.policy.counting.store == StoreKind::Local {
+            metrics.retain(|(metric, _)| match metric {
+                Metric::QuotaRemaining { tenant, .. } => {
+                    PACE.with_borrow_mut(|pace| pace.is_now(&self.policy.tenant(*tenant).name, now_ms))
+                }
+                _ => true,
+            });
+        }
+        self.count(metrics);
+    }
+
+    /// Counts what Redis has said of a tenant.
+    pub fn count_report(&self, metrics: Vec<(Metric, u64)>, now_ms: u64) {
+        for (metric, _) in &metrics {
+            if let Metric::QuotaRemaining { tenant, .. } = metric {
+                PACE.with_borrow_mut(|pace| pace.note(&self.policy.tenant(*tenant).name, now_ms));
+            }
+        }
         self.count(metrics);
     }
 

@@ -106,7 +106,7 @@ pub fn answered(id: u32, body_size: usize) {
     match pending.unsettled.answered(pending.shared.policy(), &answered) {
         Ok(report) => {
             QUEUE.with_borrow_mut(|queue| queue.is_away = false);
-            pending.shared.count(report.metrics);
+            pending.shared.count_report(report.metrics, host::now_ms());
             report.lines.iter().for_each(|line| host::log(LogLevel::Warn, line));
         }
         Err(_) => QUEUE.with_borrow_mut(|queue| {

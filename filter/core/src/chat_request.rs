@@ -55,8 +55,8 @@ pub struct ChatRequest<'a> {
     pub has_image: bool,
     /// Where the images are: their addresses, or they themselves.
     pub images: Vec<Span>,
-    /// Where sound and files are.
-    files: Vec<Span>,
+    /// Where sound, films and files are: they themselves, or their addresses.
+    pub files: Vec<Span>,
     characters: OnceCell<usize>,
     /// Bytes of the `messages` value.
     pub messages_bytes: usize,
@@ -125,6 +125,10 @@ impl<'a> ChatRequest<'a> {
             if is_duplicate(&request.members, &mut names, &name) {
                 let name = shorten(&name);
                 return Err(wrong(name, format!("Duplicate field '{name}'.")));
+            }
+            if let Some(known) = differs_in_case(&name) {
+                let name = shorten(&name);
+                return Err(wrong(name, format!("Invalid field '{name}': write it '{known}'.")));
             }
             let value = match &*name {
                 "messages" => request.messages(s)?,
@@ -243,7 +247,7 @@ impl<'a> ChatRequest<'a> {
                 if is_text(key, "image_url") {
                     self.images.push(value.span);
                     self.has_image = true;
-                } else if is_text(key, "input_audio") || is_text(key, "file") {
+                } else if ["input_audio", "file", "audio_url", "video_url"].iter().any(|other| is_text(key, other)) {
                     self.files.push(value.span);
                 } else if is_text(key, "type") {
                     self.has_image |= is_text(s.bytes(&value.span), "image_url");
@@ -353,6 +357,35 @@ fn is_text(quoted: &[u8], text: &str) -> bool {
         || inner.len() > text.len() && inner.contains(&b'\\') && unquote(quoted).is_some_and(|said| said == text)
 }
 
+/// The name that the gateway reads, of one that differs from it in case only: some servers, those written in Go among them, take
+/// the one for the other, and the last one of both (Go, `encoding/json`, "Unmarshal"; it folds two letters outside ASCII too).
+fn differs_in_case(name: &str) -> Option<&'static str> {
+    const KNOWN: [&str; 13] = [
+        "model",
+        "messages",
+        "metadata",
+        "stream",
+        "stream_options",
+        "tools",
+        "functions",
+        "response_format",
+        "max_tokens",
+        "max_completion_tokens",
+        "n",
+        "user",
+        "safety_identifier",
+    ];
+    if !name.bytes().any(|b| b.is_ascii_uppercase() || b >= 0x80) {
+        return None;
+    }
+    let folded = |c: char| match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    };
+    KNOWN.into_iter().find(|known| name.chars().map(folded).eq(known.chars()))
+}
+
 /// Few members are compared one by one; many, which only a hostile body has, by a set.
 fn is_duplicate<'a>(members: &[Member<'a>], names: &mut BTreeSet<Cow<'a, str>>, name: &str) -> bool {
     const FEW: usize = 32;
@@ -413,6 +446,31 @@ mod tests {
         match parse(body).unwrap_err() {
             InvalidRequest::Field(param, _) => param,
             InvalidRequest::Json(e) => e.message(),
+        }
+    }
+
+    #[test]
+    fn a_name_in_another_case_is_no_other_name() {
+        let with = |name: &str| format!(r#"{{"model":"a","messages":[{{"role":"user","content":"x"}}],"{name}":1}}"#);
+        for name in [
+            "Model",
+            "MAX_TOKENS",
+            "Max_Completion_Tokens",
+            "N",
+            "Messages",
+            "\u{17f}tream",
+            "max_to\u{212a}ens",
+            "mod\\u0045l",
+        ] {
+            let body = with(name);
+            let InvalidRequest::Field(param, message) = parse(&body).unwrap_err() else { panic!("{name}") };
+            assert!(
+                message.contains("write it") && param.chars().count() == name.replace("\\u0045", "E").chars().count(),
+                "{message}"
+            );
+        }
+        for name in ["Models", "logprobs", "Temperature", "stre\u{e4}m"] {
+            assert!(parse(&with(name)).is_ok(), "{name}");
         }
     }
 

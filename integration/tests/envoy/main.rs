@@ -30,6 +30,7 @@ mod quota_gateways;
 mod quota_midnight;
 mod quota_outage;
 mod quota_redis;
+mod quota_reload;
 mod reload;
 mod routing;
 mod secrecy;

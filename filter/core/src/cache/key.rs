@@ -17,7 +17,7 @@ impl Key {
 }
 
 /// Changes with the fields below, and with what their bytes mean, so that no old entry is ever read as a new one.
-const VERSION: &[u8] = b"pointsman.cache.v2";
+pub(super) const VERSION: &[u8] = b"pointsman.cache.v2";
 
 /// What a key is made of.
 #[derive(Debug, Clone, Copy)]

@@ -13,7 +13,7 @@
 //! A worker remembers what hit, here; what all workers know is in [`super::marks`].
 
 use super::eligible::Sharing;
-use super::key::Key;
+use super::key::{Key, VERSION};
 use super::table::SharedData;
 use crate::config::DataClass;
 use crate::policy::{ModelId, TaskId, TenantId};
@@ -80,7 +80,9 @@ const MOST_OF_ONE: usize = 1 << 10;
 /// What one takes at the most, in both collections, besides its words.
 const FRAME: usize = 320;
 
-/// The secret that the workers have agreed on, after the revision of its policy.
+/// The version of [`Question::words`] and of what becomes of them.
+const WORDS_VERSION: u8 = 1;
+/// The secret that the workers have agreed on, after the revision of its policy and the versions of keys and of words.
 const AGREED: &str = "pointsman.known";
 
 impl Question<'_> {
@@ -110,15 +112,14 @@ impl Known {
     /// all know a question by the same mark. Another policy's secret gives way, because its marks mean something else.
     pub fn agree(&mut self, data: &mut dyn SharedData, revision: u64) {
         let (record, version) = data.get(AGREED);
-        let agreed = |record: &[u8]| {
-            let (of, secret) = record.split_first_chunk::<8>()?;
-            (u64::from_be_bytes(*of) == revision).then_some(Secret::from_bytes(secret.try_into().ok()?))
-        };
+        // Shared data outlives the module too.
+        let of = [&revision.to_be_bytes()[..], VERSION, &[WORDS_VERSION]].concat();
+        let agreed = |record: &[u8]| Some(Secret::from_bytes(record.strip_prefix(&*of)?.try_into().ok()?));
         if let Some(secret) = agreed(&record) {
             self.secret = secret;
             return;
         }
-        let own = [&revision.to_be_bytes()[..], &self.secret.to_bytes()].concat();
+        let own = [&of[..], &self.secret.to_bytes()].concat();
         if !data.set(AGREED, &own, version)
             && let Some(secret) = agreed(&data.get(AGREED).0)
         {
@@ -295,7 +296,13 @@ mod tests {
         assert!(c == d && e == f && HashSet::from([a.hash, c.hash, e.hash]).len() == 3);
         let record = shared.0.clone();
         // Who loses takes what won, unless that is another policy's, or nothing.
-        for (won, agrees) in [(record.clone(), true), ([&[9; 8], &record[8..]].concat(), false), (vec![1], false)] {
+        for (won, agrees) in [
+            (record.clone(), true),
+            ([&[9; 8], &record[8..]].concat(), false),
+            ([&record[..25], b"3", &record[26..]].concat(), false),
+            ([&record[..26], &[WORDS_VERSION + 1], &record[27..]].concat(), false),
+            (vec![1], false),
+        ] {
             let mut shared = Record(vec![0; 7], 5, Some(won));
             let mut known = Known::default();
             known.agree(&mut shared, 1);

@@ -19,6 +19,8 @@ pub struct Counters {
     /// Levels of the minute's buckets, scaled.
     pub(super) requests: u64,
     pub(super) tokens: u64,
+    /// By what the two drain in a minute: the limits under which a request was let through last.
+    pub(super) rates: [Option<u64>; 2],
     pub(super) day: u32,
     pub(super) day_tokens: u64,
     pub(super) day_cost: u64,
@@ -53,8 +55,18 @@ fn add(to: &mut u64, amount: u64) {
 }
 
 impl Counters {
-    /// Brings everything up to `moment`: drains, begins new periods, lets reservations expire.
+    /// Brings everything up to `moment` for a request under these limits, which are those that hold from now on: drains, begins
+    /// new periods, lets reservations expire.
     pub fn advance(&mut self, limits: &Windows, moment: &Moment) {
+        let [requests, tokens] = self.rates;
+        self.rates = [limits.requests_per_minute.or(requests), limits.tokens_per_minute.or(tokens)];
+        self.catch_up(limits, moment);
+    }
+
+    /// The same for the end of a request, which may have begun under limits that hold no longer: a minute drains by those that do.
+    pub fn catch_up(&mut self, limits: &Windows, moment: &Moment) {
+        let [requests, tokens] = self.rates;
+        self.rates = [requests.or(limits.requests_per_minute), tokens.or(limits.tokens_per_minute)];
         let elapsed = match self.at_ms {
             0 => 0,
             at => moment.now_ms.saturating_sub(at),
@@ -63,8 +75,9 @@ impl Counters {
         let drain = |level: &mut u64, limit: Option<u64>| {
             *level = limit.map_or(0, |limit| level.saturating_sub(limit.saturating_mul(elapsed)));
         };
-        drain(&mut self.requests, limits.requests_per_minute);
-        drain(&mut self.tokens, limits.tokens_per_minute);
+        let [requests, tokens] = self.rates;
+        drain(&mut self.requests, requests);
+        drain(&mut self.tokens, tokens);
         if moment.day.number > self.day {
             (self.day, self.day_tokens, self.day_cost) = (moment.day.number, 0, 0);
             for bits in [&mut self.reported, &mut self.told] {

@@ -7,7 +7,8 @@ use crate::chat_request::ChatRequest;
 use crate::policy::{ModelId, Policy, TaskId};
 use crate::usage::Usage;
 
-/// Tokens of an image, whose size nothing in the request tells: more than the usual hosted models take for a large one.
+/// Tokens of an image, whose size nothing in the request tells: more than the usual hosted models take for a large one. As many
+/// are reserved for a sound, a film or a file, besides the bytes that the request has of it.
 const IMAGE_TOKENS: u64 = 3000;
 
 /// Input tokens by estimate. Everything in the body counts but the bytes of images.
@@ -18,13 +19,15 @@ pub fn input_tokens(request: &ChatRequest) -> u64 {
         from = image.end;
     }
     scaled += estimate::scaled_tokens(request.bytes(&(from..request.body.len())));
-    scaled.div_ceil(64).saturating_add(IMAGE_TOKENS.saturating_mul(request.images.len() as u64))
+    scaled.div_ceil(64).saturating_add(IMAGE_TOKENS.saturating_mul((request.images.len() + request.files.len()) as u64))
 }
 
 /// Whether the input's estimate can be held against what the provider counts: it rests on the messages, and not on what the
 /// request has besides them, of which a provider may count nothing, nor on images.
 pub fn is_telling(request: &ChatRequest) -> bool {
-    request.images.is_empty() && request.messages_bytes.saturating_mul(4) >= request.body.len().saturating_mul(3)
+    request.images.is_empty()
+        && request.files.is_empty()
+        && request.messages_bytes.saturating_mul(4) >= request.body.len().saturating_mul(3)
 }
 
 /// The output limit of one answer of `model`, in tokens: what is sent to the provider.
@@ -91,6 +94,11 @@ mod tests {
         let small = tokens(&body("https://example.com/a.png"));
         assert_eq!(small, tokens(&body(&format!("data:image/png;base64,{}", "iVBORw0KGgo".repeat(10_000)))));
         assert!((2 * IMAGE_TOKENS..2 * IMAGE_TOKENS + 120).contains(&small), "{small}");
+        for kind in ["video_url", "audio_url", "input_audio", "file"] {
+            let body =
+                format!(r#"{{"messages":[{{"role":"user","content":[{{"type":"{kind}","{kind}":{{"x":"y"}}}}]}}]}}"#);
+            assert!((IMAGE_TOKENS..IMAGE_TOKENS + 120).contains(&tokens(&body)), "{kind}");
+        }
         let words = tokens(r#"{"messages":[{"role":"user","content":"What is this?"}]}"#);
         assert!((4..40).contains(&words), "{words}");
     }

@@ -7,7 +7,6 @@ use super::unsettled;
 use super::window::{Moment, Standing};
 use crate::metrics::Metric;
 use crate::policy::{Policy, TenantId};
-use crate::quick_hash::QuickHash;
 use std::collections::{BTreeSet, HashMap};
 
 /// How long after its beginning a day is taken for begun, in milliseconds: the clocks of Redis and of this Envoy may differ.
@@ -33,9 +32,9 @@ impl Days {
 }
 
 /// When one worker sets the gauges of a tenant: at once where that was not lately, so that a busy tenant's requests need not
-/// each pay for it, and else a little later.
+/// each pay for it, and else a little later. Tenants are known by their names, because gauges outlive a policy.
 #[derive(Debug, Default)]
-pub struct Pace(HashMap<TenantId, Set, QuickHash>);
+pub struct Pace(HashMap<Box<str>, Set>);
 
 #[derive(Debug, Clone, Copy)]
 struct Set {
@@ -48,8 +47,8 @@ pub const PACE_MS: u64 = 1000;
 
 impl Pace {
     /// Whether a gauge of the tenant, whose windows have changed, is to be set now. All gauges of one time are.
-    pub fn is_now(&mut self, tenant: TenantId, now_ms: u64) -> bool {
-        match self.0.get_mut(&tenant) {
+    pub fn is_now(&mut self, tenant: &str, now_ms: u64) -> bool {
+        match self.0.get_mut(tenant) {
             Some(set) if set.at_ms != now_ms && now_ms.abs_diff(set.at_ms) < PACE_MS => {
                 set.is_due = true;
                 false
@@ -59,18 +58,30 @@ impl Pace {
                 true
             }
             None => {
-                self.0.insert(tenant, Set { at_ms: now_ms, is_due: false });
+                self.0.insert(tenant.into(), Set { at_ms: now_ms, is_due: false });
                 true
             }
         }
     }
 
+    /// A gauge of the tenant has been set, whatever it was before.
+    pub fn note(&mut self, tenant: &str, now_ms: u64) {
+        if !self.0.contains_key(tenant) {
+            self.0.insert(tenant.into(), Set { at_ms: now_ms, is_due: false });
+        }
+    }
+
+    /// Another policy holds, or another day has begun: the gauges of every tenant that has any are to be set.
+    pub fn set_all(&mut self) {
+        self.0.values_mut().for_each(|set| set.is_due = true);
+    }
+
     /// The tenants whose gauges are to be set yet, each once.
-    pub fn due(&mut self, now_ms: u64) -> BTreeSet<TenantId> {
+    pub fn due(&mut self, now_ms: u64) -> BTreeSet<Box<str>> {
         let due = self.0.iter_mut().filter(|(_, set)| set.is_due);
         due.map(|(tenant, set)| {
             *set = Set { at_ms: now_ms, is_due: false };
-            *tenant
+            tenant.clone()
         })
         .collect()
     }
@@ -113,17 +124,23 @@ mod tests {
 
     #[test]
     fn gauges_are_set_at_once_and_then_once_in_a_while() {
-        let (mut pace, one, two) = (Pace::default(), TenantId(1), TenantId(2));
+        let (mut pace, one, two) = (Pace::default(), "one", "two");
+        let due = |pace: &mut Pace, now_ms| pace.due(now_ms).into_iter().map(String::from).collect::<Vec<_>>();
         assert!(pace.is_now(one, START) && pace.is_now(one, START), "each of its gauges");
-        assert_eq!(pace.due(START), [].into());
+        assert!(due(&mut pace, START).is_empty());
         assert!(!pace.is_now(one, START + 1) && !pace.is_now(one, START + 999) && pace.is_now(two, START + 999));
-        assert_eq!(pace.due(START + 999), [one].into());
-        assert_eq!(pace.due(START + 999), [].into());
+        assert_eq!(due(&mut pace, START + 999), [one]);
+        assert!(due(&mut pace, START + 999).is_empty());
         assert!(!pace.is_now(one, START + 1998) && pace.is_now(two, START + 1999));
         // What is set meanwhile is not to be set again; and a clock that went back holds nothing up.
         assert!(pace.is_now(one, START + 1999));
-        assert_eq!(pace.due(START + 1999), [].into());
+        assert!(due(&mut pace, START + 1999).is_empty());
         assert!(pace.is_now(one, START - 5000));
+        pace.set_all();
+        pace.note("three", START);
+        assert_eq!(due(&mut pace, START), [one, two]);
+        pace.set_all();
+        assert_eq!(due(&mut pace, START), [one, "three", two]);
     }
 
     #[test]

@@ -48,7 +48,8 @@ for i = 1, number() do
     s.alerts[w] = {}
     for n = 1, shares do s.alerts[w][n] = number() end
   end
-  local kept = redis.call('HMGET', s.key, 'at', 'r', 't', 'd', 'dt', 'dc', 'm', 'mc', 'rep', 'told', 'l')
+  local kept = redis.call('HMGET', s.key, 'at', 'r', 't', 'd', 'dt', 'dc', 'm', 'mc', 'rep', 'told', 'l',
+    'rr', 'tr')
   for f = 1, 8 do s[FIELDS[f]] = tonumber(kept[f] or '0') end
   s.rep, s.told, s.leases = {}, {}, {}
   local f = string.gmatch((kept[9] or '0,0,0') .. ',' .. (kept[10] or '0,0,0'), '%d+')
@@ -57,8 +58,12 @@ for i = 1, number() do
   local elapsed = 0
   if s.at > 0 then elapsed = sub(now, s.at) end
   if now > s.at then s.at = now end
-  if s.rpm < 0 then s.r = 0 else s.r = sub(s.r, s.rpm * elapsed) end
-  if s.tpm < 0 then s.t = 0 else s.t = sub(s.t, s.tpm * elapsed) end
+  -- A minute drains by the limits under which a request was let through last, not by those of one that ends.
+  s.rr, s.tr = tonumber(kept[12] or '-1'), tonumber(kept[13] or '-1')
+  if s.rpm >= 0 and (op == 'reserve' or s.rr < 0) then s.rr = s.rpm end
+  if s.tpm >= 0 and (op == 'reserve' or s.tr < 0) then s.tr = s.tpm end
+  if s.rr < 0 then s.r = 0 else s.r = sub(s.r, s.rr * elapsed) end
+  if s.tr < 0 then s.t = 0 else s.t = sub(s.t, s.tr * elapsed) end
   if day > s.d then s.d, s.dt, s.dc, s.rep[1], s.rep[2], s.told[1], s.told[2] = day, 0, 0, 0, 0, 0, 0 end
   if month > s.m then s.m, s.mc, s.rep[3], s.told[3] = month, 0, 0, 0 end
   local second = math.floor(s.at / 1000)
@@ -139,8 +144,8 @@ end
 local function lifetime(s)
   local ttl, second = s.ttl, math.floor(s.at / 1000)
   for _, l in ipairs(s.leases) do ttl = math.max(ttl, l[1] - second + 60) end
-  if s.rpm > 0 then ttl = math.max(ttl, math.ceil(s.r / s.rpm / 1000) + 60) end
-  if s.tpm > 0 then ttl = math.max(ttl, math.ceil(s.t / s.tpm / 1000) + 60) end
+  if s.rr > 0 then ttl = math.max(ttl, math.ceil(s.r / s.rr / 1000) + 60) end
+  if s.tr > 0 then ttl = math.max(ttl, math.ceil(s.t / s.tr / 1000) + 60) end
   return ttl
 end
 
@@ -151,7 +156,7 @@ local function save(s, rep, told)
   end
   redis.call('HSET', s.key, 'at', text(s.at), 'r', text(s.r), 't', text(s.t), 'd', text(s.d), 'dt', text(s.dt),
     'dc', text(s.dc), 'm', text(s.m), 'mc', text(s.mc), 'rep', table.concat(rep, ','), 'told', table.concat(told, ','),
-    'l', table.concat(leases, ';'))
+    'l', table.concat(leases, ';'), 'rr', text(s.rr), 'tr', text(s.tr))
   redis.call('EXPIRE', s.key, text(lifetime(s)))
 end
 

@@ -4,9 +4,11 @@ use super::counters::{Counters, Lease};
 use super::limits::ScopeKey;
 use super::window::Amount;
 
-const VERSION: u8 = 1;
-const SCOPE_BYTES: usize = 98;
+const VERSION: u8 = 2;
+const SCOPE_BYTES: usize = 114;
 const LEASE_BYTES: usize = 32;
+/// Of a minute's bucket that has none.
+const NO_RATE: u64 = u64::MAX;
 
 /// The scopes of a record. Bytes that are no record, which only another version can have written, hold none.
 pub fn decode(record: &[u8]) -> Vec<(ScopeKey, Counters)> {
@@ -25,11 +27,26 @@ pub fn encode(scopes: &[(ScopeKey, Counters)]) -> Vec<u8> {
     let mut out = Vec::with_capacity(1 + scopes.len() * SCOPE_BYTES + leases * LEASE_BYTES);
     out.push(VERSION);
     for (key, counters) in scopes {
-        let Counters { at_ms, requests, tokens, day, day_tokens, day_cost, month, month_cost, reported, told, leases } =
-            counters;
+        let Counters {
+            at_ms,
+            requests,
+            tokens,
+            rates,
+            day,
+            day_tokens,
+            day_cost,
+            month,
+            month_cost,
+            reported,
+            told,
+            leases,
+        } = counters;
         out.extend_from_slice(key);
         for number in [at_ms, requests, tokens, day_tokens, day_cost, month_cost] {
             out.extend_from_slice(&number.to_le_bytes());
+        }
+        for rate in rates {
+            out.extend_from_slice(&rate.unwrap_or(NO_RATE).to_le_bytes());
         }
         out.extend_from_slice(&day.to_le_bytes());
         out.extend_from_slice(&month.to_le_bytes());
@@ -64,6 +81,10 @@ impl Reader<'_> {
         self.bytes().map(u32::from_le_bytes)
     }
 
+    fn rate(&mut self) -> Option<Option<u64>> {
+        self.long().map(|rate| (rate != NO_RATE).then_some(rate))
+    }
+
     fn scope(&mut self) -> Option<(ScopeKey, Counters)> {
         let key = self.bytes()?;
         let mut counters = Counters {
@@ -73,6 +94,7 @@ impl Reader<'_> {
             day_tokens: self.long()?,
             day_cost: self.long()?,
             month_cost: self.long()?,
+            rates: [self.rate()?, self.rate()?],
             day: self.int()?,
             month: self.int()?,
             reported: self.bytes()?,
@@ -101,6 +123,7 @@ mod tests {
             at_ms: 1,
             requests: 2,
             tokens: 3,
+            rates: [Some(9), None],
             day: 4,
             day_tokens: 5,
             day_cost: 6,

@@ -26,8 +26,35 @@ fn ask(counters: &mut Counters, limits: &Windows, want: Amount, now: u64) -> Res
 }
 
 fn settle(counters: &mut Counters, limits: &Windows, held: Amount, expires: u32, used: Amount, now: u64) {
-    counters.advance(limits, &at(now));
+    counters.catch_up(limits, &at(now));
     counters.settle(limits, &held, expires, &used);
+}
+
+#[test]
+fn a_request_that_ends_under_older_limits_does_not_empty_the_buckets_of_newer_ones() {
+    let newer = Windows { requests_per_minute: Some(5), tokens_per_minute: Some(500), ..windows() };
+    let lavish = Windows { requests_per_minute: Some(60_000), tokens_per_minute: Some(1_000_000), ..windows() };
+    for older in [windows(), lavish, Windows { concurrent: Some(100), ..windows() }] {
+        let mut counters = Counters::default();
+        let (want, used) = (Amount::new(10, 0), Amount::new(100, 0));
+        let begun: Vec<u32> = (0..20).map(|_| ask(&mut counters, &older, want, START).unwrap()).collect();
+        let mut passed = 0;
+        for (n, expires) in begun.into_iter().enumerate() {
+            let now = START + 1000 + 100 * n as u64;
+            passed += usize::from(ask(&mut counters, &newer, want, now).is_ok());
+            settle(&mut counters, &older, want, expires, used, now);
+            passed += usize::from(ask(&mut counters, &newer, want, now).is_ok());
+        }
+        assert!(passed <= 5, "{passed}");
+        // What the newer limits give back in time is there.
+        assert!(ask(&mut counters, &newer, Amount::new(1, 0), START + 300_000).is_ok());
+    }
+    // A limit that is gone drains what it has filled by itself, and is full of nothing when it comes back.
+    let mut counters = Counters::default();
+    while ask(&mut counters, &newer, Amount::default(), START).is_ok() {}
+    ask(&mut counters, &windows(), Amount::default(), START + 12_000).unwrap();
+    assert!(ask(&mut counters, &newer, Amount::default(), START + 12_000).is_ok());
+    assert!(ask(&mut counters, &newer, Amount::default(), START + 12_000).is_err());
 }
 
 #[test]

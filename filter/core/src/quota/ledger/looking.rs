@@ -12,7 +12,7 @@ pub fn look(store: &mut dyn Store, limits: &Limits, users: u32, ask: &Ask, momen
     let mut see = |scopes: &[(ScopeKey, Counters)], whose: Scope, key: &ScopeKey, windows: &Windows| {
         let known = scopes.iter().find(|(known, _)| known == key).map(|(_, counters)| counters.clone());
         let mut counters = known.unwrap_or_default();
-        counters.advance(windows, moment);
+        counters.catch_up(windows, moment);
         counters.each_standing(windows, moment, |standing| all.push((whose, standing)));
     };
     let record = tenant_record(ask.tenant);
@@ -38,7 +38,7 @@ pub fn view(store: &mut dyn Store, limits: &Limits, users: u32, ask: &Ask, momen
         store.update(&key, &mut |bytes| {
             let mut scopes = record::decode(bytes);
             let counters = scope(&mut scopes, &TENANT)?;
-            counters.advance(&limits.tenant, moment);
+            counters.catch_up(&limits.tenant, moment);
             crossed = counters.tell(&limits.tenant, &limits.alert_at);
             Some(record::encode(&scopes))
         });

@@ -32,7 +32,7 @@ pub fn settle(
         if let Some((held, expires)) = &reservation.all
             && let Some(counters) = scope(&mut scopes, &TENANT)
         {
-            counters.advance(&limits.tenant, moment);
+            counters.catch_up(&limits.tenant, moment);
             counters.settle(&limits.tenant, held, *expires, &used);
             settled.crossed = counters.report(&limits.tenant, &limits.alert_at);
             settled.standings = counters.standings(&limits.tenant, moment);
@@ -40,7 +40,7 @@ pub fn settle(
         for (id, held, expires) in &reservation.models {
             let Some((_, key, windows)) = limits.models.iter().find(|(limited, ..)| limited == id) else { continue };
             if let Some(counters) = scope(&mut scopes, key) {
-                counters.advance(windows, moment);
+                counters.catch_up(windows, moment);
                 let is_charged = charge.is_some_and(|charge| charge.model == *id);
                 let used = if is_charged { used.of_model() } else { Amount::default() };
                 counters.settle(windows, held, *expires, &used);
@@ -63,7 +63,7 @@ pub(super) fn change(
     store.update(record_key, &mut |bytes| {
         let mut scopes = record::decode(bytes);
         let counters = scope(&mut scopes, key)?;
-        counters.advance(windows, moment);
+        counters.catch_up(windows, moment);
         apply(counters);
         Some(record::encode(&scopes))
     });

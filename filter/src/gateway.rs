@@ -425,11 +425,12 @@ impl HttpContext for Gateway {
             }
             Phase::Hold if end_of_stream => self.whole_response(),
             Phase::Hold if size > HOLD_LIMIT => {
-                match self.exchange.release(self.shared.policy()) {
+                let held = host::buffer(BufferType::HttpResponseBody, 0, size);
+                match self.exchange.release(self.shared.policy(), &held) {
                     Ok(headers) => self.set_response_headers(&headers),
                     Err(reply) => return self.answer(&reply),
                 }
-                self.phase = Phase::Released(host::buffer(BufferType::HttpResponseBody, 0, size));
+                self.phase = Phase::Released(held);
                 Action::Continue
             }
             Phase::Hold => Action::Pause,

@@ -113,7 +113,7 @@ impl ModelStage {
         let verdict = match self.response {
             ResponseBody::HoldEvent => attempt::first_event(&held, end_of_stream),
             ResponseBody::HoldWhole if end_of_stream => Some(attempt::whole(&held)),
-            ResponseBody::HoldWhole => (size > HOLD_LIMIT).then_some(Ok(())),
+            ResponseBody::HoldWhole => (size > HOLD_LIMIT).then(|| attempt::beginning(&held)),
             ResponseBody::Pass | ResponseBody::Drop => Some(Ok(())),
         };
         match verdict {

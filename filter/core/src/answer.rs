@@ -54,6 +54,8 @@ pub struct Stream {
     frame: Frame,
     usage: Option<Usage>,
     text: Running,
+    /// Whether text came after the usage, which then cannot count it.
+    is_usage_old: bool,
     first_token_ms: Option<u64>,
     done: bool,
     ended: bool,
@@ -150,7 +152,11 @@ impl Answer {
             Self::Whole { usage, text, complete, .. } => (usage, *text, *complete || !text.is_empty()),
             Self::Stream(stream) => (&stream.usage, stream.text, stream.first_token_ms.is_some()),
         };
+        let is_old = matches!(self, Self::Stream(stream) if stream.is_usage_old);
         match usage {
+            Some(usage) if is_old && text.tokens() > usage.output => {
+                Some((Usage { output: text.tokens(), ..*usage }, true))
+            }
             // What was seen cannot have taken nothing.
             Some(usage) if usage.output == 0 && !text.is_empty() => {
                 Some((Usage { output: text.tokens(), ..*usage }, true))
@@ -217,6 +223,7 @@ impl Stream {
         if self.has_nothing_to_do(end_of_stream)
             && let Some(text) = self.frame.text(chunk)
         {
+            self.is_usage_old = self.usage.is_some();
             self.text.push(text);
             return None;
         }
@@ -288,8 +295,10 @@ impl Stream {
         if let Some(transcript) = &mut self.transcript {
             transcript.event(&data);
         }
+        self.is_usage_old |= completion.texts > 0;
         if let Some(usage) = completion.usage {
             self.usage = Some(usage);
+            self.is_usage_old = false;
             return !(self.hide_usage && completion.choices_empty);
         }
         if completion.texts == 1 {
@@ -393,6 +402,39 @@ mod tests {
         assert_eq!(usage, Usage { input: 100, cached_input: 0, output: 3 });
         assert_eq!(answer.error_code(), Some("stream_aborted"));
         assert_eq!(answer.time_to_first_token_ms(), Some(3));
+    }
+
+    #[test]
+    fn a_stream_is_whole_at_its_end_marker_and_no_sooner() {
+        let mut answer = Answer::stream(200, true, None);
+        for (event, is_done) in STREAM.split_inclusive("\n\n").zip([false, false, false, true]) {
+            answer.stream_chunk(event.as_bytes(), false, || 3);
+            assert_eq!(
+                (answer.is_done(), answer.is_cut_off(), answer.error_code().is_none()),
+                (is_done, !is_done, is_done)
+            );
+        }
+        answer.cut_off("client_disconnected", 200);
+        assert_eq!(answer.usage(0), Some((Usage { input: 7, cached_input: 0, output: 2 }, false)));
+    }
+
+    #[test]
+    fn a_usage_that_came_before_the_text_does_not_count_it() {
+        let chunk = |text: &str, usage: &str| {
+            format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]{usage}}}\n\n")
+        };
+        let early = ",\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":1}";
+        let mut answer = Answer::stream(200, true, None);
+        answer.stream_chunk(chunk("Ten", early).as_bytes(), false, || 1);
+        assert_eq!(answer.usage(0), Some((Usage { input: 7, cached_input: 0, output: 1 }, false)));
+        for _ in 0..20 {
+            answer.stream_chunk(chunk("words of a text that goes on and on", "").as_bytes(), false, || 1);
+        }
+        let (usage, estimated) = answer.usage(0).unwrap();
+        assert!(estimated && usage.input == 7 && usage.output > 100, "{usage:?}");
+        let last = early.replace(":1}", ":181}");
+        answer.stream_chunk(chunk("", &last).as_bytes(), false, || 1);
+        assert_eq!(answer.usage(0), Some((Usage { input: 7, cached_input: 0, output: 181 }, false)));
     }
 
     #[test]

@@ -102,6 +102,21 @@ pub fn whole(body: &[u8]) -> Result<(), Failure> {
     completion(body, usage::read_whole(body)).map(drop)
 }
 
+/// Judges the beginning of a body that is too long to hold: an error is one, however long.
+///
+/// # Errors
+/// If the first that it says is an error.
+pub fn beginning(body: &[u8]) -> Result<(), Failure> {
+    let body = body.trim_ascii_start();
+    let value =
+        body.strip_prefix(b"{").map(|rest| rest.trim_ascii_start()).and_then(|rest| rest.strip_prefix(b"\"error\""));
+    let value = value.and_then(|rest| rest.trim_ascii_start().strip_prefix(b":")).map(<[u8]>::trim_ascii_start);
+    match value {
+        Some(value) if !value.starts_with(b"null") => Err(failure("error_body")),
+        _ => Ok(()),
+    }
+}
+
 /// Judges what was read of a whole body.
 ///
 /// # Errors
@@ -160,6 +175,16 @@ mod tests {
         }
         assert_eq!(head(true, 200, b"text/event-stream; charset=utf-8", false, false), OnHead::HoldEvent);
         assert_eq!(head(false, 200, b"Application/JSON", false, false), OnHead::HoldWhole);
+    }
+
+    #[test]
+    fn an_error_is_one_however_long_it_is() {
+        for error in [&br#"{"error":{"mess"#[..], b" \n{ \"error\" : \"x", br#"{"error":"#] {
+            assert_eq!(beginning(error), Err(failure("error_body")));
+        }
+        for other in [&br#"{"error":null,"id":"x"#[..], br#"{"errors":1"#, br#"{"id":"x","error"#, b"[", b""] {
+            assert_eq!(beginning(other), Ok(()));
+        }
     }
 
     #[test]

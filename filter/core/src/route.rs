@@ -312,6 +312,25 @@ mod tests {
         assert_eq!(run(2_000_000), Err(Refusal::ContextTooLong));
     }
 
+    #[test]
+    fn what_is_long_without_being_many_tokens_fits() {
+        let policy = fixture::policy();
+        let fits = |messages: &str| {
+            let body = format!(r#"{{"model":"small","messages":[{{"role":"user","content":{messages}}}]}}"#);
+            let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
+            plan(&policy, policy.find_tenant("acme").unwrap(), &request, NO).is_ok()
+        };
+        let context = policy.model(policy.find_model("small").unwrap()).context as usize;
+        let (long, room) = (context * 16 + 100, " ".repeat(context * 16 + 100));
+        assert!(!fits(&format!("\"{}\"", "x".repeat(long))));
+        assert!(fits(&format!("\"{}\"", "\\u0434".repeat(long / 6))));
+        assert!(!fits(&format!("\"{}\"", "\\u0434".repeat(long))));
+        assert!(fits(&format!("{room}\"x\"")));
+        for kind in ["input_audio", "file", "video_url"] {
+            assert!(fits(&format!(r#"[{{"type":"{kind}","{kind}":{{"data":"{}"}}}}]"#, "A".repeat(long))), "{kind}");
+        }
+    }
+
     struct Busy<'a>(&'a [&'a str], Vec<String>);
 
     impl Load for Busy<'_> {

@@ -156,8 +156,15 @@ impl Exchange {
     }
 
     /// A held response has become too long to hold. `Ok`: send its headers with these set, and then give its whole body to
-    /// [`Exchange::passed_body`]. `Err`: answer this instead, since nothing of a failed one goes to the caller as it came.
-    pub fn release(&mut self, policy: &Policy) -> Result<Vec<(&'static str, String)>, Reply> {
+    /// [`Exchange::passed_body`]. `Err`: answer this instead, since nothing of a failed one goes to the caller as it came. `held`:
+    /// the body so far.
+    pub fn release(&mut self, policy: &Policy, held: &[u8]) -> Result<Vec<(&'static str, String)>, Reply> {
+        if let (Answer::Whole { .. }, Err(failure)) = (&self.answer, attempt::beginning(held)) {
+            self.answer = Answer::failed(failure.status, None);
+            if let Some(routed) = &mut self.routed {
+                routed.failed_as = Some(failure.code);
+            }
+        }
         match self.answer {
             Answer::Failed { .. } => Err(self.failed_reply(policy)),
             _ => Ok(self.response_headers(policy)),

@@ -262,7 +262,7 @@ fn of_a_failure_no_more_is_waited_for_than_its_words_need() {
     for (bytes, status) in [(1, 400), (1 << 30, 400), (1 << 30, 413)] {
         let (mut exchange, verdict) = judged(status, Some(bytes).filter(|n| *n > 1), b"");
         assert!(matches!(verdict, OnResponseHead::Hold), "{verdict:?}");
-        let reply = exchange.release(&policy).expect_err("is not passed on");
+        let reply = exchange.release(&policy, b"x").expect_err("is not passed on");
         assert_eq!(
             (reply.status, audit(&exchange, &policy, &[])["status"].as_u64()),
             (status, Some(u64::from(status)))

@@ -45,6 +45,9 @@ struct Set {
 /// How long gauges are left as they are, in milliseconds.
 pub const PACE_MS: u64 = 1000;
 
+/// Tenants whose gauges are set at a time: each is a look at its record, and requests wait meanwhile.
+const MOST_AT_ONCE: usize = 2000;
+
 impl Pace {
     /// Whether a gauge of the tenant, whose windows have changed, is to be set now. All gauges of one time are.
     pub fn is_now(&mut self, tenant: &str, now_ms: u64) -> bool {
@@ -76,9 +79,9 @@ impl Pace {
         self.0.values_mut().for_each(|set| set.is_due = true);
     }
 
-    /// The tenants whose gauges are to be set yet, each once.
+    /// The tenants whose gauges are to be set yet, each once; of very many some, and the others when this is asked again.
     pub fn due(&mut self, now_ms: u64) -> BTreeSet<Box<str>> {
-        let due = self.0.iter_mut().filter(|(_, set)| set.is_due);
+        let due = self.0.iter_mut().filter(|(_, set)| set.is_due).take(MOST_AT_ONCE);
         due.map(|(tenant, set)| {
             *set = Set { at_ms: now_ms, is_due: false };
             tenant.clone()
@@ -141,6 +144,11 @@ mod tests {
         assert_eq!(due(&mut pace, START), [one, two]);
         pace.set_all();
         assert_eq!(due(&mut pace, START), [one, "three", two]);
+        let many = 2 * MOST_AT_ONCE + 1;
+        (0..many).for_each(|n| pace.note(&n.to_string(), START));
+        pace.set_all();
+        let of_each: Vec<usize> = (0..4).map(|_| due(&mut pace, START).len()).collect();
+        assert_eq!(of_each, [MOST_AT_ONCE, MOST_AT_ONCE, 4, 0]);
     }
 
     #[test]

@@ -1,0 +1,172 @@
+//! Streams and whole answers, however they are cut, and what is charged for them.
+
+use super::*;
+
+const STREAM: &str = concat!(
+    "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"Hél\"}}],\"usage\":null}\n\n",
+    "data: {\"choices\":[{\"delta\":{\"content\":\"lo\"}}],\"usage\":null}\n\n",
+    "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2}}\n\n",
+    "data: [DONE]\n\n"
+);
+
+fn run(chunks: &[&[u8]], hide_usage: bool) -> (Answer, Vec<u8>) {
+    let mut answer = Answer::stream(200, hide_usage, None);
+    let mut out = Vec::new();
+    for (i, chunk) in chunks.iter().enumerate() {
+        let replaced = answer.stream_chunk(chunk, i + 1 == chunks.len(), || 5);
+        out.extend(replaced.unwrap_or_else(|| chunk.to_vec()));
+    }
+    (answer, out)
+}
+
+#[test]
+fn every_split_gives_the_same_usage_and_the_same_bytes() {
+    let text = STREAM.as_bytes();
+    let without =
+        STREAM.replace("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2}}\n\n", "");
+    for i in 0..text.len() {
+        for j in i..text.len() {
+            for (hide, expected) in [(false, STREAM), (true, without.as_str())] {
+                let (answer, out) = run(&[&text[..i], &text[i..j], &text[j..]], hide);
+                assert_eq!(String::from_utf8(out).unwrap(), expected);
+                assert_eq!(answer.usage(0), Some((Usage { input: 7, cached_input: 0, output: 2 }, false)));
+                assert_eq!(answer.error_code(), None);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_whole_chunk_is_passed_without_a_copy() {
+    let mut answer = Answer::stream(200, false, None);
+    assert_eq!(answer.stream_chunk(STREAM.as_bytes(), false, || 1), None);
+    assert_eq!(answer.stream_chunk(b"", true, || 2), None);
+}
+
+#[test]
+fn an_aborted_stream_is_charged_for_what_was_seen() {
+    let mut answer = Answer::stream(200, true, None);
+    answer.stream_chunk(STREAM.split_inclusive("\n\n").next().unwrap().as_bytes(), false, || 3);
+    let (usage, estimated) = answer.usage(400).unwrap();
+    assert!(estimated);
+    assert_eq!(usage, Usage { input: 100, cached_input: 0, output: 3 });
+    assert_eq!(answer.error_code(), Some("stream_aborted"));
+    assert_eq!(answer.time_to_first_token_ms(), Some(3));
+}
+
+#[test]
+fn a_stream_is_whole_at_its_end_marker_and_no_sooner() {
+    let mut answer = Answer::stream(200, true, None);
+    for (event, is_done) in STREAM.split_inclusive("\n\n").zip([false, false, false, true]) {
+        answer.stream_chunk(event.as_bytes(), false, || 3);
+        assert_eq!(
+            (answer.is_done(), answer.is_cut_off(), answer.error_code().is_none()),
+            (is_done, !is_done, is_done)
+        );
+    }
+    answer.cut_off("client_disconnected", 200);
+    assert_eq!(answer.usage(0), Some((Usage { input: 7, cached_input: 0, output: 2 }, false)));
+}
+
+#[test]
+fn a_usage_that_came_before_the_text_does_not_count_it() {
+    let chunk = |text: &str, usage: &str| {
+        format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]{usage}}}\n\n")
+    };
+    let early = ",\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":1}";
+    let mut answer = Answer::stream(200, true, None);
+    answer.stream_chunk(chunk("Ten", early).as_bytes(), false, || 1);
+    assert_eq!(answer.usage(0), Some((Usage { input: 7, cached_input: 0, output: 1 }, false)));
+    for _ in 0..20 {
+        answer.stream_chunk(chunk("words of a text that goes on and on", "").as_bytes(), false, || 1);
+    }
+    let (usage, estimated) = answer.usage(0).unwrap();
+    assert!(estimated && usage.input == 7 && usage.output > 100, "{usage:?}");
+    let last = early.replace(":1}", ":181}");
+    answer.stream_chunk(chunk("", &last).as_bytes(), false, || 1);
+    assert_eq!(answer.usage(0), Some((Usage { input: 7, cached_input: 0, output: 181 }, false)));
+}
+
+#[test]
+fn what_was_seen_is_counted_by_its_language_however_it_was_cut_into_chunks() {
+    let seen = |text: &str, size: usize| {
+        let mut answer = Answer::stream(200, false, None);
+        for piece in text.chars().collect::<Vec<_>>().chunks(size) {
+            let piece: String = piece.iter().collect();
+            let event = serde_json::json!({"choices": [{"delta": {"content": piece}}]});
+            answer.stream_chunk(format!("data: {event}\n\n").as_bytes(), false, || 1);
+        }
+        answer.usage(0).unwrap().0.output
+    };
+    let (chinese, english) = ("春天来了，河边的柳树发芽了。".repeat(20), "The gate is open. ".repeat(20));
+    // By characters, not by bytes: 280 of the one are 840 bytes, 360 of the other are 360.
+    assert!((280..=400).contains(&seen(&chinese, 1000)), "{}", seen(&chinese, 1000));
+    assert!((80..=140).contains(&seen(&english, 1000)), "{}", seen(&english, 1000));
+    for text in [&chinese, &english] {
+        let whole = seen(text, 1000);
+        for size in 1..40 {
+            // A word that is cut counts as two.
+            assert!((whole..=whole * 4).contains(&seen(text, size)), "{size}: {} of {whole}", seen(text, size));
+        }
+    }
+}
+
+#[test]
+fn a_whole_answer_that_breaks_off_is_charged_for_what_had_passed_and_for_nothing_where_it_was_held() {
+    let mut passed = Answer::whole(200);
+    passed.whole_uncopied(600, false);
+    passed.cut_off("client_disconnected", 200);
+    assert_eq!(passed.usage(400), Some((Usage { input: 100, cached_input: 0, output: 150 }, true)));
+    assert_eq!((passed.status(), passed.error_code()), (Some(200), Some("client_disconnected")));
+    let mut held = Answer::whole(200);
+    held.cut_off("provider_unreachable", 503);
+    assert_eq!((held.usage(400), held.status()), (None, Some(503)));
+}
+
+#[test]
+fn text_that_a_provider_counts_as_nothing_is_estimated() {
+    let mut answer = Answer::whole(200);
+    let body = br#"{"choices":[{"message":{"role":"assistant","content":"eight by"}}],"usage":{"prompt_tokens":7,"completion_tokens":0}}"#;
+    answer.whole_body(body).unwrap();
+    assert_eq!(answer.usage(0), Some((Usage { input: 7, cached_input: 0, output: 3 }, true)));
+    let mut answer = Answer::whole(200);
+    answer.whole_body(br#"{"choices":[{"message":{"content":"eight by"}}],"usage":{}}"#).unwrap();
+    assert_eq!(answer.usage(40), Some((Usage { input: 10, cached_input: 0, output: 3 }, true)));
+}
+
+#[test]
+fn a_stream_whose_end_could_not_be_sent_is_no_success() {
+    let mut answer = Answer::stream(200, false, None);
+    assert_eq!(answer.stream_chunk(STREAM.as_bytes(), true, || 1), None);
+    assert_eq!(answer.error_code(), None);
+    answer.truncated();
+    assert_eq!(answer.error_code(), Some("stream_truncated"));
+}
+
+#[test]
+fn a_stream_without_its_end_or_with_an_error_is_no_success() {
+    let done = STREAM.len() - "data: [DONE]\n\n".len();
+    let broken: [(&[u8], &str, usize); 5] = [
+        (&STREAM.as_bytes()[..done], "stream_truncated", done),
+        (&STREAM.as_bytes()[..done - 9], "stream_truncated", STREAM.find("data: {\"choices\":[],").unwrap()),
+        (b"data: {\"error\":{\"message\":\"org-x\"}}\n\ndata: [DONE]\n\n", "stream_error", 0),
+        (b"data: {oops\n\ndata: [DONE]\n\n", "stream_malformed", 0),
+        (b"", "stream_truncated", 0),
+    ];
+    for (text, code, kept) in broken {
+        for at in 0..=text.len() {
+            let (answer, out) = run(&[&text[..at], &text[at..], b""], false);
+            assert_eq!(answer.error_code(), Some(code));
+            assert_eq!(&out[..kept], &text[..kept]);
+            assert_eq!(out[kept..], error_event(code));
+        }
+    }
+    // What follows the end marker does not go on, and changes nothing.
+    let more = format!("{STREAM}data: {{oops\n\ndata: {{\"error\":{{\"message\":\"org-x\"}}}}\n\n\n");
+    for at in 0..=more.len() {
+        let (answer, out) = run(&[&more.as_bytes()[..at], &more.as_bytes()[at..], b""], false);
+        assert_eq!((answer.error_code(), String::from_utf8(out).unwrap().as_str()), (None, STREAM));
+    }
+    // The end marker needs no empty line after it.
+    assert_eq!(run(&[&STREAM.as_bytes()[..STREAM.len() - 1]], false).0.error_code(), None);
+}

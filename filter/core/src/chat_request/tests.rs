@@ -1,0 +1,107 @@
+//! What is read of a request, and what is refused as none.
+
+use super::*;
+
+fn parse(body: &str) -> Result<ChatRequest<'_>, InvalidRequest> {
+    ChatRequest::parse(body.as_bytes(), 16)
+}
+
+fn refused(body: &str) -> String {
+    match parse(body).unwrap_err() {
+        InvalidRequest::Field(param, _) => param,
+        InvalidRequest::Json(e) => e.message(),
+    }
+}
+
+#[test]
+fn a_name_in_another_case_is_no_other_name() {
+    let with = |name: &str| format!(r#"{{"model":"a","messages":[{{"role":"user","content":"x"}}],"{name}":1}}"#);
+    for name in [
+        "Model",
+        "MAX_TOKENS",
+        "Max_Completion_Tokens",
+        "N",
+        "Messages",
+        "\u{17f}tream",
+        "max_to\u{212a}ens",
+        "mod\\u0045l",
+    ] {
+        let body = with(name);
+        let InvalidRequest::Field(param, message) = parse(&body).unwrap_err() else { panic!("{name}") };
+        assert!(
+            message.contains("write it") && param.chars().count() == name.replace("\\u0045", "E").chars().count(),
+            "{message}"
+        );
+    }
+    for name in ["Models", "logprobs", "Temperature", "stre\u{e4}m"] {
+        assert!(parse(&with(name)).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn finds_what_the_decisions_need() {
+    let body = r#"{"mod\u0065l":"auto","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}],
+        "stream":true,"stream_options":{"include_usage":true},"max_tokens":9,"n":2,"user":"u-1","metadata":{"task":"chat"},
+        "tools":[{"type":"function","function":{"name":"look_up"}}],"response_format":{"type":"json_schema"}}"#;
+    let request = parse(body).unwrap();
+    assert_eq!(request.model.as_deref(), Some("auto"));
+    assert_eq!(request.task.as_deref(), Some("chat"));
+    assert_eq!(request.user.as_deref(), Some("u-1"));
+    assert!(request.stream && request.include_usage && request.has_image && request.has_tools);
+    assert!(request.wants_json_schema);
+    assert_eq!((request.max_tokens, request.choices), (Some(9), 2));
+    assert_eq!(request.tool_names, ["look_up"]);
+}
+
+/// What a provider would understand decides, however it is spelt.
+#[test]
+fn escapes_hide_nothing_from_the_decisions() {
+    let full = r#"{"messages":[{"\u0072ole":"user","c\u006fntent":[{"t\u0079pe":"image\u005furl"},{"image\u005furl":{"url":"x"}}]}],
+        "tools":[{"f\u0075nction":{"n\u0061me":"look_up"}}],"response_format":{"typ\u0065":"json\u005fschema"}}"#;
+    let request = parse(full).unwrap();
+    assert!(request.has_image && request.wants_json_schema);
+    assert_eq!((request.images.len(), &request.tool_names[..]), (1, &["look_up".into()][..]));
+    let by_type = parse(r#"{"messages":[{"role":"user","content":[{"type":"\u0069mage_url","text":"a"}]}]}"#).unwrap();
+    assert!(by_type.has_image);
+    let other = r#"{"messages":[{"role":"user","content":[{"type":"text","te\u0078t":"image_url","image\u005ffile":1}]}],
+        "response_format":{"type":"\u006ason_object"}}"#;
+    let request = parse(other).unwrap();
+    assert!(!request.has_image && !request.wants_json_schema && request.images.is_empty());
+    assert_eq!(refused(r#"{"messages":[{"r\u006fl":"user"}]}"#), "messages[0].role");
+}
+
+#[test]
+fn refuses_what_is_no_chat_request_and_names_the_field() {
+    let m = r#""messages":[{"role":"user","content":"x"}]"#;
+    assert_eq!(refused(r#"{"model":"a"}"#), "messages");
+    assert_eq!(refused(r#"{"messages":[]}"#), "messages");
+    assert_eq!(refused(r#"{"messages":{}}"#), "messages");
+    assert_eq!(refused(r#"{"messages":[1]}"#), "messages[0]");
+    assert_eq!(refused(r#"{"messages":[{"role":"user"},{"content":"x"}]}"#), "messages[1].role");
+    assert_eq!(refused(&format!(r#"{{"model":"a",{m},"model":"b"}}"#)), "model");
+    assert_eq!(refused(&format!(r#"{{"model":"a",{m},"mod\u0065l":"b"}}"#)), "model");
+    assert_eq!(refused(&format!(r#"{{{m},"stream":"yes"}}"#)), "stream");
+    for number in ["0", "-1", "1.5", "1e3", "\"5\"", "99999999999999999999"] {
+        assert_eq!(refused(&format!(r#"{{{m},"max_tokens":{number}}}"#)), "max_tokens");
+    }
+    assert_eq!(refused(&format!(r#"{{{m},"metadata":{{"task":"a","t\u0061sk":"b"}}}}"#)), "metadata.task");
+    assert!(refused("[]").starts_with("invalid JSON"));
+    assert!(refused("").starts_with("the JSON text ends"));
+    assert!(parse(&format!(r#"{{{m},"max_tokens":null}}"#)).is_ok());
+}
+
+#[test]
+fn a_duplicate_among_very_many_members_is_found_in_good_time() {
+    let members: String = (0..50_000).map(|i| format!(r#""k{i}":0,"#)).collect();
+    assert_eq!(refused(&format!(r#"{{{members}"k7":1}}"#)), "k7");
+}
+
+#[test]
+fn invalid_utf8_and_depth() {
+    let body = b"{\"messages\":[{\"role\":\"user\",\"content\":\"\xff\"}]}";
+    assert!(
+        matches!(ChatRequest::parse(body, 16), Err(InvalidRequest::Json(e)) if e.why == Why::Utf8 && body[e.at] == 0xff)
+    );
+    let deep = format!(r#"{{"x":{}1{}}}"#, "[".repeat(16), "]".repeat(16));
+    assert!(refused(&deep).contains("nested too deeply"));
+}

@@ -2,6 +2,7 @@
 
 use crate::host::{self, Headers};
 use crate::load::{Held, SharedLoad};
+use crate::response_headers::ResponseHeaders;
 use crate::shared::Shared;
 use crate::unsettled;
 use pointsman_core::attempt::{self, HOLD_LIMIT};
@@ -12,7 +13,7 @@ use pointsman_core::exchange::{
 };
 use pointsman_core::provider_error::is_retry_after;
 use pointsman_core::reply::Reply;
-use pointsman_core::request_head::{RequestHead, request_header_passes, response_header_passes};
+use pointsman_core::request_head::{RequestHead, request_header_passes};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
 use std::ops::Range;
@@ -30,8 +31,10 @@ pub struct Gateway {
     held: Option<Held>,
     /// The call that is waited for.
     call: Option<u32>,
-    /// The request's headers as they came, until it is sent; then those of a response that is held.
+    /// The request's headers as they came, until it is sent.
     headers: Option<Headers>,
+    /// The response's, until the gateway's own have been added.
+    response: Option<ResponseHeaders>,
 }
 
 /// How far the exchange is, as Envoy's callbacks tell it.
@@ -66,6 +69,7 @@ impl Gateway {
             held: None,
             call: None,
             headers: None,
+            response: None,
         }
     }
 
@@ -184,28 +188,10 @@ impl Gateway {
         Action::Continue
     }
 
-    fn set_response_headers(&self, headers: &[(&'static str, String)]) {
-        let is_direct = self.exchange.is_direct();
-        for (name, value) in headers {
-            // What does not pass has been removed already.
-            match response_header_passes(name.as_bytes(), is_direct) {
-                true => host::set_header(MapType::HttpResponseHeaders, name, value),
-                false => host::add_header(MapType::HttpResponseHeaders, name, value),
-            }
-        }
-    }
-
-    /// Gives a held response its headers, all at once where they are many: then that is cheaper than one by one.
+    /// Gives the response the gateway's own headers.
     fn give_headers(&mut self, own: &[(&'static str, String)]) {
-        let is_direct = self.exchange.is_direct();
-        let passes = |name: &[u8]| response_header_passes(name, is_direct);
-        match self.headers.take() {
-            Some(response) if own.len() >= MANY && !own.iter().any(|(name, _)| passes(name.as_bytes())) => {
-                let own = own.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-                let all: Vec<_> = response.iter().filter(|(name, _)| passes(name)).chain(own).collect();
-                host::set_headers(MapType::HttpResponseHeaders, &all);
-            }
-            _ => self.set_response_headers(own),
+        if let Some(headers) = self.response.take() {
+            headers.give(own);
         }
     }
 
@@ -237,9 +223,6 @@ impl Gateway {
         Action::Continue
     }
 }
-
-/// So many headers are many.
-const MANY: usize = 10;
 
 /// A request body that is shorter, in bytes, is put together here: then it takes one call.
 const SHORT_BODY: usize = 16 << 10;
@@ -382,27 +365,26 @@ impl HttpContext for Gateway {
         if self.exchange.is_fallback() {
             self.release();
         }
-        if !matches!(verdict, OnResponseHead::Own) {
-            let is_direct = self.exchange.is_direct();
-            let is_broken = |name: &[u8], value: &[u8]| name == b"retry-after" && !is_retry_after(value);
-            for (name, value) in headers.iter() {
-                if !response_header_passes(name, is_direct) || is_broken(name, value) {
-                    host::remove_header(MapType::HttpResponseHeaders, name);
-                }
-            }
+        if matches!(verdict, OnResponseHead::Own) {
+            self.phase = Phase::Pass;
+            return Action::Continue;
         }
-        self.set_response_headers(made.as_slice());
+        let mut headers = ResponseHeaders::new(headers, self.exchange.is_direct());
+        headers.remove_foreign();
+        if let Some((name, value)) = &made {
+            headers.change(name, value);
+        }
         match verdict {
-            OnResponseHead::Own => self.phase = Phase::Pass,
-            OnResponseHead::Stream(set) => {
-                self.set_response_headers(&set);
+            OnResponseHead::Own => {}
+            OnResponseHead::Stream(own) => {
+                headers.give(&own);
                 // Events may be taken out, so the provider's length, if it gave one, need not hold.
                 host::remove_header(MapType::HttpResponseHeaders, b"content-length");
                 self.phase = Phase::Stream;
             }
             OnResponseHead::Hold => {
                 self.phase = Phase::Hold;
-                self.headers = made.is_none().then_some(headers);
+                self.response = Some(headers);
                 return if end_of_stream { self.whole_response() } else { Action::Pause };
             }
             OnResponseHead::Replace(reply) => return self.answer(&reply),
@@ -427,7 +409,7 @@ impl HttpContext for Gateway {
             Phase::Hold if size > HOLD_LIMIT => {
                 let held = host::buffer(BufferType::HttpResponseBody, 0, size);
                 match self.exchange.release(self.shared.policy(), &held) {
-                    Ok(headers) => self.set_response_headers(&headers),
+                    Ok(own) => self.give_headers(&own),
                     Err(reply) => return self.answer(&reply),
                 }
                 self.phase = Phase::Released(held);

@@ -11,6 +11,7 @@ mod host;
 mod load;
 mod metrics;
 mod model;
+mod response_headers;
 mod root;
 mod shared;
 mod unsettled;

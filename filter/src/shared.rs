@@ -6,7 +6,7 @@ use crate::metrics::Metrics;
 use crate::unsettled;
 use pointsman_core::config::StoreKind;
 use pointsman_core::metrics::Metric;
-use pointsman_core::policy::Policy;
+use pointsman_core::policy::{Policy, TenantId};
 use pointsman_core::quota::gauges::{self, Days, Pace};
 use pointsman_core::quota::unsettled::Unsettled;
 use std::cell::RefCell;
@@ -46,7 +46,9 @@ impl Shared {
             }
             pace.due(now)
         });
-        for tenant in due.iter().filter_map(|tenant| policy.find_tenant(tenant)) {
+        // Under this policy a tenant may have no limits any longer.
+        let has_limits = |tenant: &TenantId| policy.quota_of(*tenant).is_some();
+        for tenant in due.iter().filter_map(|tenant| policy.find_tenant(tenant)).filter(has_limits) {
             match policy.counting.store {
                 StoreKind::Local => self.count(gauges::look(policy, tenant, &mut SharedLoad::default())),
                 StoreKind::Redis => unsettled::keep(Rc::clone(self), Unsettled::look(policy, tenant, now)),

@@ -47,8 +47,12 @@ thread_local! {
 /// Keeps a settlement until Redis has it.
 pub fn keep(shared: Rc<Shared>, unsettled: Unsettled) {
     QUEUE.with_borrow_mut(|queue| {
-        if queue.waiting.len() >= MOST_KEPT {
-            host::log(LogLevel::Error, "pointsman: too many settlements wait for Redis: one is lost");
+        // What charges nothing only gives back sooner what expires by itself, and gives way to what charges.
+        let most = if unsettled.charges() { MOST_KEPT } else { MOST_KEPT / 2 };
+        if queue.waiting.len() >= most {
+            if unsettled.charges() {
+                host::log(LogLevel::Error, "pointsman: too many settlements wait for Redis: one is lost");
+            }
             return;
         }
         queue.waiting.push_back(Pending { shared, unsettled, with_script: false, sent_ms: 0 });
@@ -62,7 +66,8 @@ pub fn send() {
             return;
         }
         let now = host::now_ms();
-        if now < queue.paused_until_ms {
+        // A clock that was set back since does not make the pause longer.
+        if now < queue.paused_until_ms && queue.paused_until_ms - now <= PAUSE_MS {
             return;
         }
         let lost: Vec<u32> =
@@ -72,22 +77,28 @@ pub fn send() {
         }
         // While Redis is away one question is enough to see whether it is back.
         let most = if queue.is_away { 1 } else { MOST_AT_ONCE };
-        while queue.sent.len() < most {
+        for _ in 0..queue.waiting.len().min(MOST_AT_ONCE) {
+            if queue.sent.len() >= most {
+                return;
+            }
             let Some(mut pending) = queue.waiting.pop_front() else { return };
             if pending.unsettled.is_too_old(now) {
                 host::log(LogLevel::Error, "pointsman: Redis has been away for too long: a settlement is lost");
                 continue;
             }
+            let Some(call) = pending.unsettled.call(pending.shared.policy(), !pending.with_script) else {
+                // There is nothing to ask for under its policy, now or later.
+                continue;
+            };
             pending.sent_ms = now;
-            let call = pending.unsettled.call(pending.shared.policy(), !pending.with_script);
-            match call.and_then(|call| host::call_with_id(&call)) {
+            match host::call_with_id(&call) {
                 Some(id) => drop(queue.sent.insert(id, pending)),
-                None => {
-                    queue.waiting.push_front(pending);
-                    queue.paused_until_ms = now + PAUSE_MS;
-                    return;
-                }
+                // Its bridge may be gone with its policy: others need not wait for it.
+                None => queue.waiting.push_back(pending),
             }
+        }
+        if queue.sent.is_empty() && !queue.waiting.is_empty() {
+            queue.paused_until_ms = now + PAUSE_MS;
         }
     });
 }

@@ -51,8 +51,8 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
         "match": {"prefix": "/"},
         "route": {
             "cluster_header": "x-pointsman-cluster",
-            // A route timeout would cut streams; the stream idle timeout of the listener ends what has died.
-            "timeout": "0s",
+            // Of a request without a model stage; all others bring their own, which Envoy heeds instead.
+            "timeout": seconds(policy.resilience.route_ms()),
             // Each provider is called by its own name.
             "auto_host_rewrite": true,
             "retry_policy": retry_policy,

@@ -88,8 +88,9 @@ impl Answer {
         match self {
             Self::Stream(stream) => stream.error = Some(why),
             Self::Whole { text, error, .. } if !text.is_empty() => *error = Some(why),
-            // It was held, so the caller has Envoy's own reply instead.
+            // It was held, so the caller has Envoy's own reply instead, which knows no answer that had begun.
             Self::Whole { .. } | Self::None | Self::Failed { code: None, .. } => {
+                let why = if why == "stream_reset" && status > 0 { "provider_unreachable" } else { why };
                 *self = Self::Failed { status, code: Some(why) };
             }
             Self::Own { .. } | Self::Failed { .. } => {}
@@ -221,6 +222,7 @@ impl Stream {
 
     fn push(&mut self, chunk: &[u8], end_of_stream: bool, elapsed_ms: impl Fn() -> u64) -> Option<Vec<u8>> {
         if self.has_nothing_to_do(end_of_stream)
+            && !sse::is_too_long(chunk)
             && let Some(text) = self.frame.text(chunk)
         {
             self.is_usage_old = self.usage.is_some();
@@ -236,7 +238,7 @@ impl Stream {
                 pass.leave_out();
             }
         });
-        if cutter.is_too_long() && !self.done {
+        if sse::is_too_long(cutter.held()) && !self.done {
             self.error.get_or_insert("stream_malformed");
         }
         if end_of_stream || self.error.is_some() {
@@ -268,6 +270,11 @@ impl Stream {
     /// One event has come; whether it goes on to the caller. After an error, and after the end marker, nothing does.
     fn event(&mut self, event: &[u8], elapsed_ms: &impl Fn() -> u64) -> bool {
         if self.error.is_some() || self.done {
+            return false;
+        }
+        // However it comes: what would be refused in pieces is refused at once too.
+        if sse::is_too_long(event) {
+            self.error = Some("stream_malformed");
             return false;
         }
         let data = sse::data(event);

@@ -169,15 +169,14 @@ impl Exchange {
             caller.user = request.user.as_ref().map(|user| UserHash::new(tenant, user.as_bytes()));
         }
         // The time that the request took to arrive is part of its deadline.
-        let now_ms = shared.now_ms();
-        let took_ms = now_ms.saturating_sub(self.started_ms);
-        let deadline_ms = caller.deadline_ms.map(|ms| ms.saturating_sub(took_ms));
+        let started_ms = self.started_ms;
+        let deadline_ms = caller.deadline_ms.map(|ms| ms.saturating_sub(shared.now_ms().saturating_sub(started_ms)));
         let hints = Hints { task: caller.task.as_deref(), data_class: caller.data_class };
         let mut plan = route::plan(policy, caller.tenant, &request, hints)?;
         match self.permit(policy, &request, &mut plan, deadline_ms, shared) {
             Ok(output) => {
                 self.unsent = None;
-                Ok(self.outgoing(policy, &request, plan, (deadline_ms, now_ms, output)))
+                Ok(self.outgoing(policy, &request, plan, (deadline_ms, output), || shared.now_ms()))
             }
             Err(denied) => {
                 self.unsent = Some(plan);
@@ -213,7 +212,8 @@ impl Exchange {
         policy: &Policy,
         request: &ChatRequest,
         plan: Plan,
-        (deadline_ms, now_ms, output): (Option<u64>, u64, OutputLimit<'_>),
+        (deadline_ms, output): (Option<u64>, OutputLimit<'_>),
+        now_ms: impl FnOnce() -> u64,
     ) -> Outgoing {
         let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
         let canonical = canonical::build(policy, request, plan.task, &plan.models, output);
@@ -233,7 +233,7 @@ impl Exchange {
                     policy,
                     &plan.models,
                     &canonical,
-                    &resilience.retries(deadline_ms, now_ms),
+                    &resilience.retries(deadline_ms, now_ms()),
                     request.stream,
                 )),
             ),

@@ -21,6 +21,8 @@ pub struct Resilience {
     attempt_ms: u64,
     /// Of the whole request.
     request_ms: u64,
+    /// Of a request without a model stage, by the route, which holds what the policy says for all tasks.
+    route_ms: u64,
     /// Between two chunks of a stream.
     chunk_ms: u64,
     /// The longest between two attempts.
@@ -129,6 +131,7 @@ impl Resilience {
             first_token_ms,
             attempt_ms,
             request_ms,
+            route_ms: general.attempt_timeout.0.min(general.request_timeout.0),
             chunk_ms: general.chunk_timeout.0,
             wait_ms: Backoff::from(general).longest_ms(),
             retry_on_status,
@@ -146,6 +149,12 @@ impl Resilience {
         self.chunk_ms.max(first_tokens.saturating_add(self.wait_ms.saturating_mul(attempts - 1)))
     }
 
+    /// The timer that the route has for requests which bring none, in milliseconds: that of a request without a model stage,
+    /// where neither its task nor its caller says otherwise.
+    pub fn route_ms(&self) -> u64 {
+        self.route_ms
+    }
+
     /// The longest for which a request counts as running, in milliseconds: its timeout, and what Envoy may take to end it.
     pub fn lease_ms(&self) -> u64 {
         self.request_ms.saturating_add(60_000)
@@ -160,7 +169,9 @@ impl Resilience {
         let is_direct = attempts == 1 && !stream;
         let request_ms = if is_direct { request_ms.min(attempt_ms) } else { request_ms };
         let mut headers = Vec::with_capacity(6);
-        headers.push(("x-envoy-upstream-rq-timeout-ms", request_ms.to_string()));
+        if !(is_direct && request_ms == self.route_ms) {
+            headers.push(("x-envoy-upstream-rq-timeout-ms", request_ms.to_string()));
+        }
         // Envoy ignores one that is not shorter than the whole.
         if attempt_ms < request_ms {
             headers.push(("x-envoy-upstream-rq-per-try-timeout-ms", attempt_ms.to_string()));
@@ -266,6 +277,14 @@ mod tests {
         assert_eq!(timers(5000, None), ("5000".to_owned(), true));
         assert_eq!(timers(5000, Some(900)), ("900".to_owned(), false));
         assert_eq!(timers(900_000, None), ("600000".to_owned(), false));
+        // The route's, which needs no header; and the same with a caller who would wait as long.
+        assert_eq!(resilience(5000).route_ms(), 120_000);
+        assert_eq!(timers(120_000, None), (String::new(), true));
+        assert_eq!(timers(120_000, Some(120_000)), (String::new(), false));
+        // All others bring their own, because the route's would cut them.
+        for (attempts, stream) in [(1, true), (2, false), (2, true)] {
+            assert_eq!(resilience(120_000).headers(attempts, stream, None)[0].1, "600000");
+        }
     }
 
     #[test]

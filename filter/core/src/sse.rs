@@ -50,10 +50,15 @@ impl EventCutter {
         std::mem::take(&mut self.held)
     }
 
-    /// Whether the unfinished event is longer than [`MAX_EVENT`].
-    pub fn is_too_long(&self) -> bool {
-        self.held.len() > MAX_EVENT
+    /// The bytes of the unfinished event.
+    pub fn held(&self) -> &[u8] {
+        &self.held
     }
+}
+
+/// Whether an event, or what has come of it, is longer than [`MAX_EVENT`].
+pub fn is_too_long(event: &[u8]) -> bool {
+    event.len() > MAX_EVENT
 }
 
 /// Where the first event of `text` ends: after an empty line.

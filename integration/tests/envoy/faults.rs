@@ -391,7 +391,9 @@ fn a_whole_answer_that_breaks_off_is_told_in_the_callers_dialect() {
             let reset = matches!(fault.name, "late-reset" | "late-close");
             let expected = if reset { "provider_unreachable" } else { "provider_error" };
             assert!(code == expected && (502..=503).contains(&status), "{model} {}: {status} {text}", fault.name);
-            assert!(gateway.audit(answer.trace_id())["estimated_cost_usd"].is_null());
+            let audit = gateway.audit(answer.trace_id());
+            assert!(audit["estimated_cost_usd"].is_null(), "{audit}");
+            assert_eq!(audit["error_code"], expected, "{model} {}: {audit}", fault.name);
         }
     }
 }

@@ -135,6 +135,26 @@ fn text_that_a_provider_counts_as_nothing_is_estimated() {
 }
 
 #[test]
+fn an_event_is_too_long_however_it_is_cut_into_chunks() {
+    let event = |bytes: usize| {
+        let frame = "data: {\"choices\":[{\"delta\":{\"content\":\"\"}}]}\n\n";
+        frame.replace(":\"\"", &format!(":\"{}\"", "x".repeat(bytes - frame.len())))
+    };
+    let (longest, longer) = (event(sse::MAX_EVENT), event(sse::MAX_EVENT + 1));
+    for size in [longer.len(), 1 << 19, 300_000] {
+        for (text, code) in [(&longest, None), (&longer, Some("stream_malformed"))] {
+            // After one like it too, which then is known by its frame.
+            for before in ["", &event(100)] {
+                let mut chunks = vec![before.as_bytes()];
+                chunks.extend(text.as_bytes().chunks(size));
+                chunks.push(b"data: [DONE]\n\n");
+                assert_eq!(run(&chunks, false).0.error_code(), code, "{size} {}", text.len());
+            }
+        }
+    }
+}
+
+#[test]
 fn a_stream_whose_end_could_not_be_sent_is_no_success() {
     let mut answer = Answer::stream(200, false, None);
     assert_eq!(answer.stream_chunk(STREAM.as_bytes(), true, || 1), None);

@@ -23,6 +23,8 @@ use crate::route::{self, Dropped, Plan};
 pub(super) struct Quota {
     /// What is reserved, until it is settled.
     pub(super) reserved: Option<Reservation>,
+    /// The worst case of each model of the plan, where tokens matter: no answer can have taken more, unless its provider counts it.
+    pub(super) worst: Vec<(ModelId, Amount)>,
     /// Whether a degraded model serves, outside the day's tokens.
     pub(super) spares_day_tokens: bool,
     /// Input tokens by estimate, uncorrected.
@@ -109,24 +111,27 @@ impl Exchange {
                     limits.shadow || limits.max_input_of(*model).is_none_or(|most| self.quota.input(request) <= most);
                 if let Some(degraded) = route::degraded(policy, plan, request, *model).filter(|_| fits) {
                     let all = self.worst_cases(policy, output, request, &degraded, input, store);
-                    let spared = refused.is_of_days_tokens();
-                    let spare = |amount: Amount| if spared { amount.degraded() } else { amount };
-                    let demands: Vec<_> = all.into_iter().map(|(id, amount)| (id, spare(amount))).collect();
-                    let ask = Ask { models: &demands, heed_share: false, ..ask };
-                    match self.ask(policy, limits, &ask, &moment, store)? {
-                        Ok(grant) => {
-                            *plan = degraded;
-                            self.granted(grant, plan);
-                            self.quota.spares_day_tokens = spared;
-                            self.quota.verdict = Some((Verdict::Degraded, window));
-                            self.quota.headers.push(("x-pointsman-degraded", window.to_owned()));
-                            return Ok(output);
+                    let spare: Vec<_> = all.iter().map(|(id, amount)| (*id, amount.degraded())).collect();
+                    let mut spared = refused.is_of_days_tokens();
+                    let why = loop {
+                        let ask = Ask { models: if spared { &spare } else { &all }, heed_share: false, ..ask };
+                        match self.ask(policy, limits, &ask, &moment, store)? {
+                            Ok(grant) => {
+                                *plan = degraded;
+                                self.granted(grant, plan);
+                                self.quota.spares_day_tokens = spared;
+                                self.quota.verdict = Some((Verdict::Degraded, window));
+                                self.quota.headers.push(("x-pointsman-degraded", window.to_owned()));
+                                return Ok(output);
+                            }
+                            // The day's tokens are used up as well, to which the other model is not charged.
+                            Err(why) if why.is_of_days_tokens() && !spared => spared = true,
+                            Err(why) => break (why, ask),
                         }
-                        // That is what the caller has to wait for: the other model would serve then.
-                        Err(why) if matches!(refused, Refused::Full(..)) => {
-                            return Err(self.rejected(policy, limits, store, &ask, &moment, &why));
-                        }
-                        Err(_) => {}
+                    };
+                    // That is what the caller has to wait for: the other model would serve then.
+                    if let (Refused::Full(..), (why, ask)) = (&refused, why) {
+                        return Err(self.rejected(policy, limits, store, &ask, &moment, &why));
                     }
                 }
                 // The other model cannot serve this request. Before the wall that is no reason to refuse it.
@@ -165,7 +170,11 @@ impl Exchange {
         store: &mut dyn Store,
     ) -> Vec<(ModelId, Amount)> {
         let correction = |id| self.quota.correction(policy, store, id);
-        demand::worst_cases(policy, output, request, plan.task, &plan.models, input, correction)
+        let all = demand::worst_cases(policy, output, request, plan.task, &plan.models, input, correction);
+        if input > 0 {
+            self.quota.worst.extend_from_slice(&all);
+        }
+        all
     }
 
     /// Whether the prompt has more input tokens than the tenant and its user may send; models that may not be sent as much
@@ -347,5 +356,7 @@ impl Exchange {
     }
 }
 
+#[cfg(test)]
+mod limits_tests;
 #[cfg(test)]
 mod tests;

@@ -54,9 +54,13 @@ impl Exchange {
 
     fn charge(&self, policy: &Policy) -> Option<Charge> {
         let routed = self.routed.as_ref()?;
-        let (usage, _) = self.usage()?;
+        let (usage, estimated) = self.usage()?;
         let model = routed.served.map(|served| served.model).or_else(|| routed.plan.models.first().copied())?;
-        let used = demand::amount(policy, model, &usage);
+        let mut used = demand::amount(policy, model, &usage);
+        // Our own estimate is no reason to exceed what was reserved: that is the most which the provider was let use.
+        if estimated && let Some((_, worst)) = self.quota.worst.iter().find(|(id, _)| *id == model) {
+            used = used.min(*worst);
+        }
         Some(Charge { model, used: if self.quota.spares_day_tokens { used.degraded() } else { used } })
     }
 

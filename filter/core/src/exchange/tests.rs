@@ -273,7 +273,7 @@ fn of_a_failure_no_more_is_waited_for_than_its_words_need() {
     assert!(broken.is_cut_off());
     broken.cut_off("upstream_reset_after_response_started{connection_termination}", 503, None);
     let line = audit(&broken, &policy, &[]);
-    assert_eq!((&line["status"], &line["error_code"]), (&503.into(), &"stream_reset".into()));
+    assert_eq!((&line["status"], &line["error_code"]), (&503.into(), &"provider_unreachable".into()));
     assert_eq!(line["failed_attempts"], serde_json::json!([{"model": "big", "reason": "status_500"}]));
 }
 

@@ -6,15 +6,32 @@ use wide::u8x16;
 
 impl Scanner<'_> {
     /// Reads a string and returns its span, quotes included.
+    #[inline]
     pub(super) fn string(&mut self) -> Result<Span, InvalidJson> {
         let start = self.at;
         self.expect(b'"')?;
-        let patterns = Special::new();
+        // Most names and many values end within one block, and nothing before their end needs a second look.
+        if let Some(bytes) = self.text.get(self.at..).and_then(|rest| rest.first_chunk::<16>()) {
+            let block = u8x16::new(*bytes);
+            let end = SPECIAL.find(block).to_bitmask().trailing_zeros() as usize;
+            if bytes.get(end) == Some(&b'"') {
+                // Bytes after it are seen now and again later; all of them are in the text either way.
+                self.seen |= block;
+                self.at += end + 1;
+                return Ok(start..self.at);
+            }
+        }
+        self.long_string(start)
+    }
+
+    /// The same of any string, whose quotation mark has been read at `start`.
+    fn long_string(&mut self, start: usize) -> Result<Span, InvalidJson> {
+        let patterns = Special::hidden();
         loop {
             let base = self.at;
             let rest = self.text.get(base..).unwrap_or_default();
             let block = rest.first_chunk::<16>().map_or_else(|| padded(rest), |block| u8x16::new(*block));
-            // Bytes after a special one are seen now and again later; all of them are in the text either way.
+            // As above.
             self.seen |= block;
             let mut special = patterns.find(block).to_bitmask();
             if special == 0 {
@@ -113,8 +130,6 @@ fn skip_escapes(window: &[u8; 64], mut special: u64) -> Result<usize, usize> {
 }
 
 /// Finds the bytes that a string cannot have as they are: `"`, `\` and control characters.
-///
-/// The patterns are hidden from the compiler: V8 makes a vector that it knows to be constant anew wherever it is used.
 #[derive(Clone, Copy)]
 struct Special {
     two: u8x16,
@@ -122,9 +137,14 @@ struct Special {
     backslash: u8x16,
 }
 
+/// The patterns where they are needed once.
+const SPECIAL: Special =
+    Special { two: u8x16::new([2; 16]), space: u8x16::new([b' '; 16]), backslash: u8x16::new([b'\\'; 16]) };
+
 impl Special {
+    /// Hidden from the compiler: V8 makes a vector that it knows to be constant anew wherever it is used.
     #[inline]
-    fn new() -> Self {
+    fn hidden() -> Self {
         let [two, space, backslash] = black_box([2, b' ', b'\\']).map(u8x16::splat);
         Self { two, space, backslash }
     }

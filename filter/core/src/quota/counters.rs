@@ -96,6 +96,11 @@ impl Counters {
         self.leases.retain(|lease| u64::from(lease.expires) > now);
     }
 
+    /// The latest time seen, in milliseconds since the Unix epoch.
+    pub(super) fn at_ms(&self) -> u64 {
+        self.at_ms
+    }
+
     /// Whether nothing of it is used or reserved.
     pub fn is_idle(&self) -> bool {
         let Self { requests, tokens, day_tokens, day_cost, month_cost, leases, .. } = self;

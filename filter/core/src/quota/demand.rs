@@ -30,11 +30,15 @@ pub fn is_telling(request: &ChatRequest) -> bool {
         && request.messages_bytes.saturating_mul(4) >= request.body.len().saturating_mul(3)
 }
 
-/// The output limit of one answer of `model`, in tokens: what is sent to the provider.
+/// The most output of one answer of `model`, in tokens: the limit that is sent to the provider, or the model's own where the provider may
+/// not know it by the name that it has.
 fn output_limit(policy: &Policy, request: &ChatRequest, task: Option<TaskId>, id: ModelId, most: Option<u64>) -> u64 {
     let model = policy.model(id);
     let task = task.and_then(|task| policy.task(task).max_output_tokens);
     let asked = request.most_output(model.output_param.is_some());
+    if asked.is_none() && request.asked_output().is_some() {
+        return model.max_output_tokens;
+    }
     [Some(model.max_output_tokens), task, most, asked].into_iter().flatten().min().unwrap_or(0)
 }
 

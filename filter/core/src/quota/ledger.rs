@@ -109,6 +109,14 @@ impl Refused {
         matches!(self, Self::Full(_, full) if full.is_momentary)
     }
 
+    /// Milliseconds until there is room, as far as is known; the largest number where there never will be.
+    pub(super) fn wait_ms(&self) -> u64 {
+        match self {
+            Self::Full(_, full) => full.wait_ms.unwrap_or(u64::MAX),
+            Self::Share(..) | Self::TooManyUsers | Self::Unavailable => 0,
+        }
+    }
+
     /// Whether it is the day's tokens, of the tenant or its user, that are used up.
     pub fn is_of_days_tokens(&self) -> bool {
         let (whose, window) = match self {

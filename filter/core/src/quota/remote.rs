@@ -233,7 +233,13 @@ pub fn reserved(limits: &Limits, zone: &Zone, id: &str, ask: &Ask, answered: &An
         }
     };
     if verdict != 1 {
-        let refused = why(place).ok_or(Failure::Malformed)?;
+        let mut refused = why(place).ok_or(Failure::Malformed)?;
+        if matches!(refused, Refused::Full(Scope::Model(_), _)) {
+            // No model has room: the one counts that has it first.
+            let place_of = |id: &ModelId| scopes.iter().position(|(scope, ..)| *scope == Scope::Model(*id));
+            let all = full_models.iter().filter_map(|id| why(place_of(id)? as u64 + 1));
+            refused = all.min_by_key(Refused::wait_ms).unwrap_or(refused);
+        }
         let mut view = View::default();
         for ((scope, windows, _), mut counters) in scopes.into_iter().zip(counters) {
             let standings = counters.standings(windows, moment);

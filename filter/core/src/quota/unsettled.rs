@@ -73,6 +73,11 @@ impl Unsettled {
         self.moment.now_ms.to_string()
     }
 
+    /// Whether anything is charged by it.
+    pub fn charges(&self) -> bool {
+        self.charge.is_some()
+    }
+
     /// Whether Redis may have forgotten by `now_ms` that it has heard of it, so that asking again could charge twice.
     pub fn is_too_old(&self, now_ms: u64) -> bool {
         now_ms.saturating_sub(self.moment.now_ms) / 1000 > remote::REMEMBERED_S - 600

@@ -122,6 +122,15 @@ impl Amount {
         }
     }
 
+    /// The smaller of each.
+    pub fn min(self, other: Self) -> Self {
+        Self {
+            tokens: self.tokens.min(other.tokens),
+            day_tokens: self.day_tokens.min(other.day_tokens),
+            cost: self.cost.min(other.cost),
+        }
+    }
+
     /// As the windows of one model count it: all that it serves.
     pub fn of_model(self) -> Self {
         Self { day_tokens: self.tokens, ..self }

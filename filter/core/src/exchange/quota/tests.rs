@@ -30,7 +30,7 @@ impl SharedData for Shared {
 }
 
 /// A policy whose tenant has these limits, and whose task keeps its answers.
-fn policy(tier: Value) -> Policy {
+pub(super) fn policy(tier: Value) -> Policy {
     let mut document = fixture::document();
     for (name, value) in tier.as_object().unwrap() {
         document["tiers"]["pro"][name] = value.clone();
@@ -41,7 +41,12 @@ fn policy(tier: Value) -> Policy {
 }
 
 /// A request for the dear model, and its answer with this usage if it goes out; its status and headers.
-fn call(policy: &Policy, store: &mut Shared, request: &Value, usage: [u64; 2]) -> (u16, Vec<(&'static str, String)>) {
+pub(super) fn call(
+    policy: &Policy,
+    store: &mut Shared,
+    request: &Value,
+    usage: [u64; 2],
+) -> (u16, Vec<(&'static str, String)>) {
     let mut exchange = Exchange::new(store.now_ms);
     let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("api-key", "sk-acme")];
     let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
@@ -79,7 +84,7 @@ fn alert<'a>(headers: &'a [(&'static str, String)]) -> Option<&'a str> {
     headers.iter().find(|(name, _)| *name == "x-pointsman-quota-alert").map(|(_, value)| value.as_str())
 }
 
-fn store() -> Shared {
+pub(super) fn store() -> Shared {
     Shared { now_ms: START, ..Shared::default() }
 }
 

@@ -30,7 +30,12 @@ pub fn look(store: &mut dyn Store, limits: &Limits, users: u32, ask: &Ask, momen
 
 /// How the windows stand for a request that was refused, and what its caller is to be told, once.
 pub fn view(store: &mut dyn Store, limits: &Limits, users: u32, ask: &Ask, moment: &Moment) -> View {
-    let standings = look(store, limits, users, ask, moment);
+    let mut standings = look(store, limits, users, ask, moment);
+    // Other models' windows are none of this request's business.
+    standings.retain(|(scope, _)| match scope {
+        Scope::Model(id) => ask.models.iter().any(|(asked, _)| asked == id),
+        Scope::Tenant | Scope::User => true,
+    });
     let key = tenant_record(ask.tenant);
     let has_news = |scopes: &[(ScopeKey, Counters)]| scopes.iter().any(|(key, c)| *key == TENANT && c.has_news());
     let mut crossed = Vec::new();

@@ -6,6 +6,9 @@ use crate::quota::limits::{Limits, ScopeKey, TENANT};
 use crate::quota::record;
 use crate::quota::window::{Full, Moment, Windows};
 
+/// How long a user who uses nothing keeps a place that nobody needs, in milliseconds.
+const IDLE_MS: u64 = 3_600_000;
+
 /// Reserves the worst case over all windows, or refuses.
 ///
 /// # Errors
@@ -101,7 +104,7 @@ fn reserve_tenant(
     grant: &mut Grant,
 ) -> Result<(), Refused> {
     // Models first: one whose own windows are full is left out of the plan, and the others may serve.
-    let mut first_full = None;
+    let (mut first_full, mut soonest) = (None, None::<Refused>);
     for (id, amount) in ask.models {
         let Some((_, key, windows)) = limits.models.iter().find(|(limited, ..)| limited == id) else { continue };
         let Some(counters) = scope(scopes, key) else { continue };
@@ -109,14 +112,18 @@ fn reserve_tenant(
         if let Some(full) = counters.full(windows, &ask.want(amount.of_model()), moment)
             && !grant.full_models.contains(id)
         {
-            first_full.get_or_insert(Refused::Full(Scope::Model(*id), full));
+            let refused = Refused::Full(Scope::Model(*id), full);
+            first_full.get_or_insert(refused);
+            if soonest.is_none_or(|soonest| refused.wait_ms() < soonest.wait_ms()) {
+                soonest = Some(refused);
+            }
             grant.full_models.push(*id);
         }
     }
     if limits.shadow {
         grant.full_models.clear();
         judge(limits, first_full, grant)?;
-    } else if let Some(full) = first_full
+    } else if let Some(full) = soonest
         && ask.models.iter().all(|(id, _)| grant.full_models.contains(id))
     {
         return Err(full);
@@ -166,12 +173,15 @@ fn reserve_user(
         let mut scopes = record::decode(bytes);
         // Each by its own limits. Whoever is limited no longer counts as one without any.
         let unlimited = Windows::default();
-        for (key, counters) in &mut scopes {
+        for (key, counters) in scopes.iter_mut().filter(|(_, counters)| !counters.is_idle()) {
             counters.advance(limits.user(key).unwrap_or(&unlimited), moment);
         }
-        // Whoever uses nothing needs no place.
-        scopes.retain(|(key, counters)| key == ask.user || !counters.is_idle());
         let known = scopes.iter().any(|(key, _)| key == ask.user);
+        // Whoever uses nothing needs no place; but for a while it is remembered of which day that is, because the clock may jump
+        // back over its beginning.
+        let is_needed = !known && scopes.len() >= USERS_PER_RECORD as usize;
+        let is_old = |counters: &Counters| moment.now_ms.saturating_sub(counters.at_ms()) >= IDLE_MS;
+        scopes.retain(|(key, counters)| key == ask.user || !counters.is_idle() || !is_needed && !is_old(counters));
         if !known && scopes.len() >= USERS_PER_RECORD as usize {
             outcome = Err(Refused::TooManyUsers);
             if limits.shadow {

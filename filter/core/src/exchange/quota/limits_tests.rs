@@ -1,0 +1,175 @@
+//! Limits at their edges: what is reserved where a server may not know a limit, what is charged of an estimate, who is to wait how
+//! long where several windows are full.
+
+use super::tests::{call, policy, store};
+use super::*;
+use crate::exchange::{OnResponseHead, ResponseHead};
+use crate::quota::fixture::{START, Shared};
+use crate::quota::ledger::Charge;
+use crate::quota::unsettled::Unsettled;
+use crate::quota::window::Standing;
+use crate::request_head::RequestHead;
+use serde_json::{Value, json};
+
+/// A request that goes out.
+fn sent(policy: &Policy, store: &mut Shared, request: &Value) -> Exchange {
+    let mut exchange = Exchange::new(store.now_ms);
+    let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("api-key", "sk-acme")];
+    let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
+    exchange.request_head(policy, &head);
+    let next = exchange.request_body(policy, request.to_string().as_bytes(), store);
+    assert!(matches!(next, OnRequestBody::Send(_)), "{next:?}");
+    exchange
+}
+
+/// The tenant's first window.
+fn standing(policy: &Policy, store: &mut Shared) -> Standing {
+    let limits = policy.quota_of(policy.find_tenant("acme").unwrap()).unwrap();
+    let moment = Moment::new(&policy.counting.zone, START);
+    let ask = Ask { tenant: "acme", user: &ANONYMOUS, models: &[], lease_ms: None, heed_share: false };
+    ledger::look(store, limits, policy.counting.users, &ask, &moment)[0].1
+}
+
+/// Uses so many tokens of a model, for a user, at a time.
+fn take(policy: &Policy, store: &mut Shared, model: &str, (user, now_ms): ([u8; 32], u64), tokens: u64) -> bool {
+    let limits = policy.quota_of(policy.find_tenant("acme").unwrap()).unwrap();
+    let moment = Moment::new(&policy.counting.zone, now_ms);
+    let (model, used) = (policy.find_model(model).unwrap(), Amount::new(tokens, 0));
+    let models = [(model, used)];
+    let ask = Ask { tenant: "acme", user: &user, models: &models, lease_ms: Some(1000), heed_share: false };
+    let Ok(grant) = ledger::reserve(store, limits, 16, &ask, &moment) else { return false };
+    ledger::settle(store, limits, 16, &grant.reservation, Some(Charge { model, used }), &moment);
+    true
+}
+
+fn header<'a>(headers: &'a [(&'static str, String)], name: &str) -> Option<&'a str> {
+    headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
+}
+
+#[test]
+fn a_limit_that_a_server_may_not_know_bounds_nothing_that_is_reserved() {
+    let policy = policy(json!({"tokens_per_day": 1_000_000, "max_output_tokens": 20}));
+    let reserved = |limit: &str| {
+        let mut store = store();
+        sent(&policy, &mut store, &json!({"model": "big", limit: 5, "messages": [{"role": "user", "content": "x"}]}));
+        standing(&policy, &mut store).reserved
+    };
+    let own = policy.model(policy.find_model("big").unwrap()).max_output_tokens;
+    assert!(reserved("max_completion_tokens") >= own, "{}", reserved("max_completion_tokens"));
+    assert!(reserved("max_tokens") < own);
+}
+
+#[test]
+fn an_estimate_is_never_charged_beyond_what_was_reserved_but_a_providers_count_is() {
+    let policy = policy(json!({"tokens_per_day": 60}));
+    let request =
+        json!({"model": "big", "stream": true, "max_tokens": 10, "messages": [{"role": "user", "content": "x"}]});
+    let used = |usage: &str| {
+        let mut store = store();
+        let mut exchange = sent(&policy, &mut store, &request);
+        let reserved = standing(&policy, &mut store).reserved;
+        let head = ResponseHead {
+            status: 200,
+            content_type: b"text/event-stream",
+            model: b"big",
+            attempts: b"1",
+            ..Default::default()
+        };
+        assert!(matches!(exchange.response_head(&policy, &head), OnResponseHead::Stream(_)));
+        // Each about a token to a tokenizer, and more to an estimate that knows no words of signs.
+        for _ in 0..10 {
+            let text = "================";
+            let chunk = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]{usage}}}\n\n");
+            exchange.stream_chunk(chunk.as_bytes(), false, || 1);
+        }
+        exchange.cut_off("downstream_remote_disconnect", 0, None);
+        exchange.settle(&policy, &mut store);
+        (reserved, standing(&policy, &mut store).used)
+    };
+    let (reserved, estimated) = used("");
+    assert!(estimated > 10 && estimated <= reserved, "{estimated} of {reserved}");
+    let counted = r#","usage":{"prompt_tokens":100,"completion_tokens":1000}"#;
+    assert_eq!(used(counted).1, 1100);
+}
+
+#[test]
+fn who_could_be_served_by_several_models_waits_for_the_first_that_has_room() {
+    let policy = policy(json!({"per_model": {"small": {"tokens_per_day": 40}, "big": {"requests_per_minute": 1}}}));
+    let mut store = store();
+    assert!(take(&policy, &mut store, "small", ([0; 32], START), 40));
+    let request = json!({"model": "chat", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]});
+    assert_eq!(call(&policy, &mut store, &request, [1, 1]).0, 200);
+    let (status, headers) = call(&policy, &mut store, &request, [1, 1]);
+    assert_eq!((status, header(&headers, "retry-after")), (429, Some("60")), "{headers:?}");
+    assert_eq!(header(&headers, "x-should-retry"), None);
+    store.now_ms += 60_000;
+    assert_eq!(call(&policy, &mut store, &request, [1, 1]).0, 200);
+}
+
+#[test]
+fn a_refusal_tells_of_no_model_that_was_not_asked_for() {
+    let policy = policy(json!({"requests_per_minute": 1, "per_model": {"small": {"tokens_per_day": 7}}}));
+    let mut store = store();
+    let request = json!({"model": "big", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]});
+    assert_eq!(call(&policy, &mut store, &request, [1, 1]).0, 200);
+    let (status, headers) = call(&policy, &mut store, &request, [1, 1]);
+    assert_eq!((status, header(&headers, "x-ratelimit-limit-requests")), (429, Some("1")));
+    assert_eq!(header(&headers, "x-ratelimit-limit-tokens"), None, "{headers:?}");
+}
+
+#[test]
+fn a_free_model_serves_where_the_month_and_the_days_tokens_are_used_up_together() {
+    let limits = json!({"tokens_per_day": 200, "budget_usd_per_month": 0.003, "on_exhausted": {"degrade": "small"}});
+    let policy = policy(limits);
+    let request = json!({"model": "big", "max_tokens": 50, "messages": [{"role": "user", "content": "x"}]});
+    // The day alone, twice, and both.
+    for usage in [[199, 1], [10, 190], [10, 340]] {
+        let mut store = store();
+        assert_eq!(call(&policy, &mut store, &request, usage).0, 200);
+        let (status, headers) = call(&policy, &mut store, &request, [0, 0]);
+        assert_eq!(status, 200, "{usage:?} {headers:?}");
+        assert!(header(&headers, "x-pointsman-degraded").is_some(), "{usage:?} {headers:?}");
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_back_over_midnight_gives_no_user_a_day_again() {
+    let policy = policy(json!({"per_user": {"tokens_per_day": 10}}));
+    let (one, other, midnight) = ([1; 32], [2; 32], START + 86_400_000);
+    let mut store = store();
+    assert!(take(&policy, &mut store, "big", (one, midnight - 2000), 10));
+    assert!(!take(&policy, &mut store, "big", (one, midnight - 1500), 10));
+    // Another user of the same record, twice in the new day.
+    assert!(take(&policy, &mut store, "big", (other, midnight + 1000), 5));
+    assert!(take(&policy, &mut store, "big", (other, midnight + 1500), 5));
+    // The clock is set back: what is used now is used of the day that had begun.
+    assert!(take(&policy, &mut store, "big", (one, midnight - 1000), 10));
+    assert!(!take(&policy, &mut store, "big", (one, midnight - 500), 10));
+    assert!(!take(&policy, &mut store, "big", (one, midnight + 2000), 10));
+}
+
+#[test]
+fn users_who_use_nothing_any_longer_keep_no_place_from_others() {
+    let policy = policy(json!({"per_user": {"tokens_per_day": 10}}));
+    let mut store = store();
+    // One record takes sixteen.
+    for day in 0..3 {
+        for n in 0..16 {
+            let user = [day * 16 + n + 1; 32];
+            assert!(take(&policy, &mut store, "big", (user, START + u64::from(day) * 86_400_000), 10), "{day} {n}");
+        }
+        assert!(!take(&policy, &mut store, "big", ([99; 32], START + u64::from(day) * 86_400_000), 10));
+    }
+}
+
+#[test]
+fn a_tenant_that_has_no_limits_any_longer_is_not_asked_after() {
+    let mut document = crate::fixture::document();
+    document["redis"] = json!({"cluster": "webdis"});
+    document["quota"] = json!({"store": "redis", "default_price": {"input": 1, "output": 1}});
+    document["tiers"]["free"]["tokens_per_day"] = json!(5);
+    let policy = crate::load::from_value(&document).unwrap().1;
+    // What waits for Redis gives it up, and does not wait for it.
+    let look = Unsettled::look(&policy, policy.find_tenant("acme").unwrap(), START);
+    assert!(look.call(&policy, true).is_none() && !look.charges());
+}

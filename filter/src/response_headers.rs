@@ -1,0 +1,63 @@
+//! A response's headers: what of the provider's goes on to the caller, and what the gateway says besides.
+
+use crate::host::{self, Headers};
+use pointsman_core::provider_error::is_retry_after;
+use pointsman_core::request_head::response_header_passes;
+use proxy_wasm::types::MapType;
+
+const MAP: MapType = MapType::HttpResponseHeaders;
+
+/// So many headers are many: from there on it is cheaper to give them all at once than one by one.
+const MANY: usize = 10;
+
+/// The headers as they came.
+pub struct ResponseHeaders {
+    came: Headers,
+    is_direct: bool,
+    /// Whether one of them has been changed since.
+    is_changed: bool,
+}
+
+impl ResponseHeaders {
+    /// `is_direct`: whether the request went without a model stage.
+    pub fn new(came: Headers, is_direct: bool) -> Self {
+        Self { came, is_direct, is_changed: false }
+    }
+
+    /// Takes away what does not go on to the caller.
+    pub fn remove_foreign(&self) {
+        for (name, _) in self.came.iter().filter(|header| !self.stays(*header)) {
+            host::remove_header(MAP, name);
+        }
+    }
+
+    /// Changes a header that passes.
+    pub fn change(&mut self, name: &str, value: &str) {
+        host::set_header(MAP, name, value);
+        self.is_changed = true;
+    }
+
+    /// Gives the response these headers, once, after [`ResponseHeaders::remove_foreign`].
+    pub fn give(&self, own: &[(&'static str, String)]) {
+        if own.len() >= MANY && !self.is_changed && !own.iter().any(|(name, _)| self.passes(name.as_bytes())) {
+            let own = own.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+            let all: Vec<_> = self.came.iter().filter(|header| self.stays(*header)).chain(own).collect();
+            return host::set_headers(MAP, &all);
+        }
+        for (name, value) in own {
+            match self.passes(name.as_bytes()) {
+                true => host::set_header(MAP, name, value),
+                // What does not pass has been removed already.
+                false => host::add_header(MAP, name, value),
+            }
+        }
+    }
+
+    fn stays(&self, (name, value): (&[u8], &[u8])) -> bool {
+        self.passes(name) && (name != b"retry-after" || is_retry_after(value))
+    }
+
+    fn passes(&self, name: &[u8]) -> bool {
+        response_header_passes(name, self.is_direct)
+    }
+}

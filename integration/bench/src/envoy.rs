@@ -16,6 +16,8 @@ pub enum Variant {
     BareNoLog,
     /// Bare, with the Wasm filter that does nothing as downstream filter and as upstream filter.
     Noop,
+    /// What `pointsman render` writes, with a gateway stage that decides nothing: the calls of the host that one cannot do without.
+    Carry,
     /// Both stages of Pointsman.
     Pointsman,
     /// The same, with budgets and a limit of concurrency on its one tenant: what is checked and charged, and told nobody.
@@ -28,7 +30,7 @@ pub enum Variant {
 
 impl Variant {
     /// Those of the usual run, in the order in which they are measured.
-    pub const ALL: [Self; 4] = [Self::Bare, Self::BareNoLog, Self::Noop, Self::Pointsman];
+    pub const ALL: [Self; 5] = [Self::Bare, Self::BareNoLog, Self::Noop, Self::Carry, Self::Pointsman];
 
     /// Its name in files and tables.
     pub fn name(self) -> &'static str {
@@ -36,6 +38,7 @@ impl Variant {
             Self::Bare => "bare",
             Self::BareNoLog => "no log",
             Self::Noop => "noop",
+            Self::Carry => "carry",
             Self::Pointsman => "pointsman",
             Self::Budgets => "budgets",
             Self::Limited => "limited",

@@ -35,7 +35,7 @@ struct Options {
     /// Pointsman's module.
     #[arg(long)]
     wasm: PathBuf,
-    /// The module that does nothing (pointsman-noop).
+    /// The module that decides nothing (pointsman-noop).
     #[arg(long)]
     noop_wasm: PathBuf,
     /// The `pointsman` command, which renders the configuration. Default: beside this program.

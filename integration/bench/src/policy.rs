@@ -42,7 +42,7 @@ pub fn document(variant: Variant) -> Value {
         "tiers": {"pro": {"models": ["small", "big"]}},
         "tenants": {"acme": {"tier": "pro", "keys": [format!("sha256:{hash}")]}},
     });
-    if variant != Variant::Pointsman {
+    if !matches!(variant, Variant::Pointsman | Variant::Carry) {
         // Every window, and none of them ever full.
         let limits = json!({"requests_per_minute": 1_000_000_000, "tokens_per_minute": 10_000_000_000_u64,
             "tokens_per_day": 100_000_000_000_u64, "budget_usd_per_day": 1_000_000_000, "concurrent": 1_000_000,

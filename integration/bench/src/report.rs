@@ -16,7 +16,7 @@ pub fn print_setting(module: &Path, bytes: u64, plan: &Plan) {
 /// The head of the table of CPU times.
 pub fn print_cpu_heading() {
     println!("\nCPU time of Envoy per request, in µs: median [quartiles]; ratio of medians to bare");
-    println!("{:<24}{:>24}{:>12}{:>24}{:>26}{:>8}", "", "bare", "no log", "noop", "pointsman", "ratio");
+    println!("{:<24}{:>24}{:>10}{:>10}{:>24}{:>26}{:>8}", "", "bare", "no log", "noop", "carry", "pointsman", "ratio");
 }
 
 /// One scenario's row; returns the line for scripts.
@@ -27,11 +27,12 @@ pub fn print_cpu(scenario: &Scenario, costs: &[Cost]) -> impl Iterator<Item = St
     let median = |variant| of(variant).map_or(f64::NAN, |q| q.median);
     let ratio = median(Variant::Pointsman) / median(Variant::Bare);
     println!(
-        "{:<24}{:>24}{:>12.1}{:>24}{:>26}{:>8.2}",
+        "{:<24}{:>24}{:>10.1}{:>10.1}{:>24}{:>26}{:>8.2}",
         scenario.name,
         spread(Variant::Bare),
         median(Variant::BareNoLog),
-        spread(Variant::Noop),
+        median(Variant::Noop),
+        spread(Variant::Carry),
         spread(Variant::Pointsman),
         ratio,
     );

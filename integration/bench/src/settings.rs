@@ -13,7 +13,7 @@ pub struct Modules<'a> {
     pub pointsman: &'a Path,
     /// Pointsman's module.
     pub wasm: &'a Path,
-    /// The module that does nothing.
+    /// The module that decides nothing.
     pub noop: &'a Path,
 }
 
@@ -23,7 +23,7 @@ pub fn write(variant: Variant, modules: &Modules, port: u16, upstream: u16, scra
         Variant::Bare => bare(port, upstream, true, None),
         Variant::BareNoLog => bare(port, upstream, false, None),
         Variant::Noop => bare(port, upstream, true, Some(modules.noop)),
-        Variant::Pointsman | Variant::Budgets | Variant::Limited | Variant::Tenants => {
+        Variant::Carry | Variant::Pointsman | Variant::Budgets | Variant::Limited | Variant::Tenants => {
             return render(variant, modules, port, upstream, scratch);
         }
     };
@@ -39,7 +39,8 @@ fn render(variant: Variant, modules: &Modules, port: u16, upstream: u16, scratch
             "load_assignment": endpoints(provider, upstream)});
         scratch.write(&format!("providers/{provider}.yaml"), &cluster.to_string())?;
     }
-    let wasm = std::path::absolute(modules.wasm).map_err(|e| format!("{}: {e}", modules.wasm.display()))?;
+    let wasm = if variant == Variant::Carry { modules.noop } else { modules.wasm };
+    let wasm = std::path::absolute(wasm).map_err(|e| format!("{}: {e}", wasm.display()))?;
     let out = scratch.path(&format!("rendered-{name}"));
     let mut command = Command::new(modules.pointsman);
     command.arg("render").arg("--policy").arg(policy).arg("--providers").arg(scratch.path("providers"));

@@ -1,21 +1,34 @@
-//! A filter that does nothing: the bench's measure of what Wasm itself costs.
+//! Filters that decide nothing: the bench's measure of what Wasm itself costs.
 //!
-//! Every callback of the ABI is exported, as in a real module, and returns at once.
+//! Without a configuration the filter does nothing: every callback of the ABI is exported, as in a real module, and returns at
+//! once. With one, whatever it says, it carries: it makes the calls of the host that a gateway stage cannot do without, and looks at nothing
+//! that they give it.
 
 #![allow(missing_docs)] // The SDK's macro exports functions without any.
 
+mod carrier;
+
+use carrier::Carrier;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
-struct Root;
+#[derive(Default)]
+struct Root {
+    carries: bool,
+}
 
 struct Noop;
 
 impl Context for Root {}
 
 impl RootContext for Root {
+    fn on_configure(&mut self, size: usize) -> bool {
+        self.carries = size > 0;
+        true
+    }
+
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Noop))
+        Some(if self.carries { Box::new(Carrier::default()) } else { Box::new(Noop) })
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -28,5 +41,5 @@ impl Context for Noop {}
 impl HttpContext for Noop {}
 
 proxy_wasm::main! {{
-    proxy_wasm::set_root_context(|_| Box::new(Root));
+    proxy_wasm::set_root_context(|_| Box::new(Root::default()));
 }}

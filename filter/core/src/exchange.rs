@@ -50,6 +50,8 @@ pub struct Exchange {
     cancelled: Option<ModelId>,
     quota: quota::Quota,
     cache: cached::Cached,
+    /// Whether it has waited for another request's answer.
+    has_waited: bool,
 }
 
 /// What is remembered of a request that went upstream.
@@ -111,6 +113,7 @@ impl Exchange {
             cancelled: None,
             quota: quota::Quota::default(),
             cache: cached::Cached::default(),
+            has_waited: false,
         }
     }
 
@@ -169,10 +172,17 @@ impl Exchange {
             caller.user = request.user.as_ref().map(|user| UserHash::new(tenant, user.as_bytes()));
         }
         // The time that the request took to arrive is part of its deadline.
-        let started_ms = self.started_ms;
-        let deadline_ms = caller.deadline_ms.map(|ms| ms.saturating_sub(shared.now_ms().saturating_sub(started_ms)));
+        let (started_ms, own_ms) = (self.started_ms, caller.deadline_ms);
+        let left = |ms: u64, now_ms: u64| ms.saturating_sub(now_ms.saturating_sub(started_ms));
+        let mut deadline_ms = own_ms.map(|ms| left(ms, shared.now_ms()));
         let hints = Hints { task: caller.task.as_deref(), data_class: caller.data_class };
         let mut plan = route::plan(policy, caller.tenant, &request, hints)?;
+        if self.has_waited {
+            // So is what it has waited of its timeout, which otherwise begins when it goes upstream.
+            let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
+            let left = left(resilience.request_ms(), shared.now_ms());
+            deadline_ms = Some(deadline_ms.map_or(left, |ms| ms.min(left)));
+        }
         match self.permit(policy, &request, &mut plan, deadline_ms, shared) {
             Ok(output) => {
                 self.unsent = None;

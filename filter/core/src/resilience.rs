@@ -155,6 +155,11 @@ impl Resilience {
         self.route_ms
     }
 
+    /// The longest that a request may take in all, in milliseconds.
+    pub fn request_ms(&self) -> u64 {
+        self.request_ms
+    }
+
     /// The longest for which a request counts as running, in milliseconds: its timeout, and what Envoy may take to end it.
     pub fn lease_ms(&self) -> u64 {
         self.request_ms.saturating_add(60_000)

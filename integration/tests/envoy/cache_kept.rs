@@ -1,9 +1,12 @@
 //! Which requests are answered from the cache, and which answers are kept: whole ones of the plan's first model.
 
-use crate::cache::{assert_cache, cache, certain, gateways};
+use crate::cache::{POLICY, assert_cache, cache, certain, gateways, in_redis};
 use crate::metrics::value;
 use crate::standard::{ask, scripted};
 use pointsman_integration::call::Call;
+use pointsman_integration::deadline::await_true;
+use pointsman_integration::gateway::{Gateway, cluster};
+use pointsman_integration::redis::Redis;
 use serde_json::{Value, json};
 
 #[test]
@@ -44,6 +47,23 @@ fn the_callers_cache_control_is_obeyed() {
         std::thread::sleep(std::time::Duration::from_millis(20));
         assert_cache(&with("max-age=0"), "miss");
         assert_cache(&with(""), "hit");
+    }
+}
+
+/// Nothing has asked Redis before, so there is no connection yet over which the answer could go; and the request that it is of ends
+/// in the same breath.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn the_first_answer_of_all_is_kept_in_redis_as_well() {
+    for stream in [false, true] {
+        let redis = Redis::start();
+        let gateway =
+            Gateway::start_over(&in_redis(POLICY), &[], |_| vec![("redis", cluster("redis", redis.bridge, ""))]);
+        let mut request = certain("hosted", "the first of all");
+        request["stream"] = stream.into();
+        let call = Call::chat_json(&request).key("sk-acme").header("cache-control", "no-cache");
+        assert_eq!(gateway.send(call).status, 200);
+        await_true("the answer to be in Redis", || redis.keys() == 1);
     }
 }
 

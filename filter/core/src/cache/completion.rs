@@ -31,7 +31,13 @@ pub struct Choice {
     pub logprobs: Option<String>,
     /// `finish_reason`
     pub finish_reason: String,
+    /// What servers say of that besides ([`ENDINGS`]), each with a comma before it.
+    pub ending: String,
 }
+
+/// What vLLM and OpenRouter say of a choice's end besides `finish_reason`: the text or token that it stopped at, and the reason in its
+/// provider's own word.
+pub const ENDINGS: [&str; 2] = ["stop_reason", "native_finish_reason"];
 
 /// Why an answer is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,11 +91,19 @@ impl Choice {
         let logprobs = choice.remove("logprobs").filter(|logprobs| !logprobs.is_null()).map(|l| l.to_string());
         // Azure says of each choice what its filter found; what was not filtered is of no use to a caller.
         choice.remove("content_filter_results");
+        let mut ending = String::new();
+        for name in ENDINGS {
+            match choice.remove(name) {
+                Some(value @ (Value::String(_) | Value::Number(_))) => push_member(&mut ending, name, &value),
+                None | Some(Value::Null) => {}
+                Some(_) => return Err(NotKept("shape")),
+            }
+        }
         if choice.values().any(|value| !value.is_null()) {
             return Err(NotKept("shape"));
         }
         let delta = delta(&message)?;
-        Ok(Self { index, message: Value::Object(message).to_string(), delta, logprobs, finish_reason })
+        Ok(Self { index, message: Value::Object(message).to_string(), delta, logprobs, finish_reason, ending })
     }
 }
 
@@ -156,6 +170,21 @@ mod tests {
         assert_eq!(changed("/choices/0/message", json!("hi")), Err(NotKept("shape")));
         assert_eq!(Completion::from_whole(whole(), 2), Err(NotKept("choices")));
         assert_eq!(changed("/choices/0/finish_reason", json!("length")), Ok(()));
+    }
+
+    #[test]
+    fn what_servers_say_of_the_end_besides_is_kept_and_anything_else_is_strange() {
+        let said = |name: &str, value: Value| {
+            let mut whole = whole();
+            whole["choices"][0][name] = value;
+            Completion::from_whole(whole, 1).map(|mut parts| parts.choices.remove(0).ending)
+        };
+        assert_eq!(said("stop_reason", json!("#\"#")).unwrap(), r##","stop_reason":"#\"#""##);
+        assert_eq!(said("stop_reason", json!(151_643)).unwrap(), r#","stop_reason":151643"#);
+        assert_eq!(said("stop_reason", Value::Null).unwrap(), "");
+        assert_eq!(said("native_finish_reason", json!("STOP")).unwrap(), r#","native_finish_reason":"STOP""#);
+        assert_eq!(said("stop_reason", json!({})), Err(NotKept("shape")));
+        assert_eq!(said("other", json!("x")), Err(NotKept("shape")));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub struct Entry {
     pub completion: Completion,
 }
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// `created_ms` and `expires_ms` follow version and key, so that a store can read them without the rest.
 const TIMES: usize = 1 + 32;
 
@@ -69,12 +69,13 @@ impl Entry {
         }
         put_optional(&mut out, usage_text.as_deref());
         out.extend((choices.len() as u32).to_le_bytes());
-        for Choice { index, message, delta, logprobs, finish_reason } in choices {
+        for Choice { index, message, delta, logprobs, finish_reason, ending } in choices {
             out.extend(index.to_le_bytes());
             put(&mut out, message);
             put_optional(&mut out, delta.as_deref());
             put_optional(&mut out, logprobs.as_deref());
             put(&mut out, finish_reason);
+            put(&mut out, ending);
         }
         out
     }
@@ -111,6 +112,7 @@ impl Entry {
                 delta: reader.optional()?,
                 logprobs: reader.optional()?,
                 finish_reason: reader.text()?,
+                ending: reader.text()?,
             });
         }
         (reader.0.is_empty() && entry.tenant == tenant).then_some(entry)
@@ -160,7 +162,7 @@ impl Entry {
                 &choice.message,
             ]);
             out.all(&[",\"logprobs\":", choice.logprobs.as_deref().unwrap_or("null")]);
-            out.all(&[",\"finish_reason\":\"", &choice.finish_reason, "\"}"]);
+            out.all(&[",\"finish_reason\":\"", &choice.finish_reason, "\"", &choice.ending, "}"]);
         }
         out.all(&["]"]);
         if let Some(usage) = usage {
@@ -197,7 +199,7 @@ impl Entry {
         for choice in choices {
             out.all(&head);
             out.all(&[",\"choices\":[{\"index\":", &choice.index.to_string(), ",\"delta\":{},\"logprobs\":null"]);
-            out.all(&[",\"finish_reason\":\"", &choice.finish_reason, "\"}]", tail]);
+            out.all(&[",\"finish_reason\":\"", &choice.finish_reason, "\"", &choice.ending, "}]", tail]);
         }
         if include_usage {
             out.all(&head);
@@ -226,7 +228,7 @@ impl Entry {
         let chunk = AROUND + id.len() + common.len();
         let of_choice = |choice: &Choice| {
             let text = choice.message.len().max(length(&choice.delta));
-            2 * chunk + text + length(&choice.logprobs) + choice.finish_reason.len()
+            2 * chunk + text + length(&choice.logprobs) + choice.finish_reason.len() + choice.ending.len()
         };
         2 * chunk + extra.len() + length(usage) + choices.iter().map(of_choice).sum::<usize>()
     }
@@ -297,7 +299,7 @@ mod tests {
     fn entry() -> Entry {
         let call = json!([{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]);
         let whole = json!({"id": "old", "created": 1, "model": "gpt", "vendor": true,
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": "é\n"}, "finish_reason": "stop"},
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "é\n"}, "finish_reason": "stop", "stop_reason": "#"},
                         {"index": 1, "message": {"role": "assistant", "tool_calls": call}, "finish_reason": "tool_calls"}],
             "usage": {"prompt_tokens": 3, "completion_tokens": 4}});
         Entry {

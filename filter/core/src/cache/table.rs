@@ -3,8 +3,8 @@
 //! The host's store has no delete and a key costs memory for ever, so keys are slots, a fixed number of them. An entry may
 //! stand in the four slots of its set. A slot changes in one atomic step, and the bytes held are counted with it: space is
 //! reserved before a slot is written and given back after, so that what is held is never more than what is counted, nor
-//! more than the limit. Where there is no room a hand goes round the slots and frees them: expired entries first, and then,
-//! where that is not enough, whatever it finds.
+//! more than the limit. Where there is no room a hand goes round the slots, a stretch at a time, and frees of those that it comes by
+//! what has expired, and then, where that is not enough, whatever it finds.
 //!
 //! Under a lowered limit there are fewer slots. The entries of the others are freed like any; what the host needs for the
 //! slots themselves stays until it restarts, and counts against no later limit, so that the smaller table has its room.
@@ -49,8 +49,12 @@ pub const SLOT_COST: u64 = 160;
 /// An entry is about this long at the least, with what its slot costs: no more slots than such entries are of use.
 const LEAST_ENTRY: u64 = 1024;
 const MOST_SLOTS: u64 = 1 << 18;
-/// Slots that the hand looks at for one entry, so that no request pays for much of the table.
+/// Slots that the hand looks at for one entry, so that no request pays for much of the table: so many, and for a long entry twice as many
+/// as short ones have its length.
 const MOST_STEPS: usize = 64;
+/// The hand takes as many slots at a time, and up to so many where much is missing.
+const STRETCH: u32 = 8;
+const LONGEST_STRETCH: u32 = 128;
 const TRIES: usize = 100;
 
 const TOTAL: &str = "pointsman.cache.total";
@@ -150,18 +154,19 @@ impl Table {
                 }
                 continue;
             }
-            if steps >= MOST_STEPS {
+            if steps >= MOST_STEPS + (2 * need / LEAST_ENTRY) as usize {
                 return false;
             }
             // Take the next stretch, so that another worker takes the one after.
-            let stretch = 8.min(held.end);
+            let short = u32::try_from(missing / LEAST_ENTRY).unwrap_or(u32::MAX);
+            let stretch = short.clamp(STRETCH, LONGEST_STRETCH).min(held.end);
             let first = held.hand;
             held.hand = (first + stretch) % held.end.max(1);
             if !data.set(TOTAL, &held.encode(), version) {
                 continue;
             }
             let mut missing = missing;
-            // Once round for what has expired, then for anything.
+            // Of this stretch what has expired, and then anything.
             for expired_only in [true, false] {
                 for i in 0..stretch {
                     let other = (first + i) % held.end.max(1);
@@ -387,6 +392,29 @@ mod tests {
             });
             let held = Table::held(&mut data).bytes();
             assert!(held == data.bytes() && held <= wide.limit && held > wide.limit / 2, "{held}");
+        }
+    }
+
+    #[test]
+    fn a_table_that_is_full_of_short_entries_takes_a_long_one_too() {
+        let (table, mut data) = (Table { limit: 8 * MIB }, Memory::default());
+        for number in 0..12_000 {
+            keep(table, &mut data, &entry(number, 900, number, 1 << 40), number);
+        }
+        for (number, len) in [(20_000, 65_000), (20_001, 200_000), (20_002, 500_000)] {
+            let before = Table::held(&mut data).bytes();
+            assert!(before + len as u64 > table.limit, "it is full: {before}");
+            let long = entry(number, len, number, 1 << 40);
+            assert!(keep(table, &mut data, &long, number), "{len}");
+            assert_eq!(table.find(&mut data, &long.key, "t"), Some(long));
+            let held = Table::held(&mut data).bytes();
+            assert_eq!(held, data.bytes());
+            // No more goes than it needs, but for the last stretch.
+            assert!(held <= table.limit && held + 2 * u64::from(LONGEST_STRETCH) * 1100 > table.limit, "{held}");
+            for more in 0..2000 {
+                let number = number * 10_000 + more;
+                keep(table, &mut data, &entry(number, 900, number, 1 << 40), number);
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! A stream put together again into the completion that it was.
 
-use super::completion::NotKept;
+use super::completion::{ENDINGS, NotKept};
 use super::recording::{FULL, Recordings, Share};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -26,6 +26,8 @@ pub struct Transcript {
 struct Choice {
     index: u64,
     finish_reason: Option<String>,
+    /// What else is said of its end.
+    ending: Map<String, Value>,
     /// The message's members that are texts.
     texts: BTreeMap<String, String>,
     calls: Vec<ToolCall>,
@@ -144,6 +146,12 @@ impl Transcript {
                         return Err(NotKept("shape"));
                     }
                 }
+                (also, value @ (Value::String(_) | Value::Number(_))) if ENDINGS.contains(&also) => {
+                    *bytes += name.len() + value.as_str().map_or(20, str::len);
+                    if *choice.ending.entry(name).or_insert_with(|| value.clone()) != value {
+                        return Err(NotKept("shape"));
+                    }
+                }
                 ("logprobs", Value::Object(logprobs)) => choice.merge_logprobs(logprobs, bytes)?,
                 _ => return Err(NotKept("shape")),
             }
@@ -230,6 +238,7 @@ impl Choice {
         let mut choice = Map::from_iter([("index".to_owned(), self.index.into())]);
         choice.insert("message".to_owned(), Value::Object(message));
         choice.extend(self.finish_reason.map(|reason| ("finish_reason".to_owned(), reason.into())));
+        choice.extend(self.ending);
         if !self.logprobs.is_empty() {
             let mut lists = Map::new();
             for (name, list) in self.logprobs {
@@ -345,6 +354,19 @@ mod tests {
         assert_eq!(whole["choices"][0]["message"]["content"], "bc");
         assert_eq!(whole["choices"][0]["logprobs"]["content"], json!([{"token": "b"}, {"token": "c"}]));
         assert_eq!(whole["choices"][1]["message"]["content"], "a");
+    }
+
+    #[test]
+    fn what_servers_say_of_the_end_besides_is_kept() {
+        let ends = |stop: Value| {
+            let mut end = end("stop");
+            end["choices"][0]["stop_reason"] = stop;
+            end
+        };
+        let text = || delta(json!({"content": "a"}));
+        assert_eq!(run(&[text(), ends(json!("#"))]).unwrap()["choices"][0]["stop_reason"], "#");
+        assert_eq!(run(&[text(), ends(Value::Null)]).unwrap()["choices"][0].get("stop_reason"), None);
+        assert_eq!(run(&[text(), ends(json!("#")), ends(json!(7))]), Err(NotKept("shape")));
     }
 
     #[test]

@@ -82,6 +82,8 @@ impl Exchange {
     fn land(&mut self, shared: &mut dyn SharedData, is_kept: bool, now_ms: u64) {
         let outcome = match self.answer.error_code() {
             _ if is_kept => Outcome::Over,
+            // The policy's own words are for this caller, whose quota is used up, and say nothing of the others'.
+            _ if matches!(self.answer, Answer::Own { code: None, .. }) => Outcome::Over,
             Some(_) if !self.fails_everybody() => Outcome::Over,
             _ => Outcome::NotKept,
         };

@@ -138,7 +138,7 @@ impl Exchange {
         mut pending: Box<Pending>,
         (why, line, now_ms): (&'static str, Option<InLine>, u64),
     ) -> Result<(Box<Entry>, u64), Option<Denied>> {
-        if let Some(line) = line.filter(|line| now_ms.saturating_sub(line.since_ms) >= self.most_wait_ms(policy)) {
+        if let Some(line) = line.filter(|line| now_ms >= self.waits_until_ms(policy, &pending, line)) {
             flight::give_up(shared, &pending.key, line.ticket);
             self.cache = Cached::Miss("waited_in_vain", pending);
             return Err(None);
@@ -152,6 +152,7 @@ impl Exchange {
         match join {
             Join::Wait(ticket) => {
                 let since_ms = line.map_or(now_ms, |line| line.since_ms);
+                self.has_waited = true;
                 self.cache = Cached::InLine(pending, InLine { since_ms, ticket });
                 return Err(Some(Denied::Wait));
             }
@@ -180,9 +181,14 @@ impl Exchange {
         self.caller.as_ref().map_or(CacheControl::default(), |caller| caller.wishes.control)
     }
 
-    fn most_wait_ms(&self, policy: &Policy) -> u64 {
+    /// When a wait ends at the latest, in milliseconds since the Unix epoch: with what the policy says of waits, or with all the time
+    /// that the request has, which began with its first byte.
+    fn waits_until_ms(&self, policy: &Policy, pending: &Pending, line: &InLine) -> u64 {
         let deadline_ms = self.caller.as_ref().and_then(|caller| caller.deadline_ms);
-        policy.cache.flights.wait_ms.min(deadline_ms.unwrap_or(u64::MAX))
+        let request_ms = policy.task(pending.task).resilience.request_ms();
+        let own_ms = deadline_ms.map_or(request_ms, |ms| ms.min(request_ms));
+        let wait = line.since_ms.saturating_add(policy.cache.flights.wait_ms);
+        wait.min(self.started_ms.saturating_add(own_ms))
     }
 
     /// Takes the store's answer, if it is what the request waits for.
@@ -204,8 +210,7 @@ impl Exchange {
     pub fn is_awake(&self, policy: &Policy, shared: &mut dyn SharedData, now_ms: u64) -> bool {
         match &self.cache {
             Cached::InLine(pending, line) => {
-                flight::is_over(shared, &pending.key, now_ms)
-                    || now_ms.saturating_sub(line.since_ms) >= self.most_wait_ms(policy)
+                now_ms >= self.waits_until_ms(policy, pending, line) || flight::is_over(shared, &pending.key, now_ms)
             }
             _ => true,
         }

@@ -87,13 +87,14 @@ const ANSWER: &[u8] =
 
 /// One more caller, and what its request led to.
 fn ask(policy: &Policy, world: &mut World, control: &str) -> (Exchange, &'static str) {
+    ask_with(policy, world, ("cache-control", control), 0)
+}
+
+/// The same with another header, and a body that took so many milliseconds to come.
+fn ask_with(policy: &Policy, world: &mut World, header: (&str, &str), took_ms: u64) -> (Exchange, &'static str) {
     let mut exchange = Exchange::new(world.now_ms);
-    let headers = [
-        (":method", "POST"),
-        (":path", "/v1/chat/completions"),
-        ("authorization", "Bearer sk-acme"),
-        ("cache-control", control),
-    ];
+    world.now_ms += took_ms;
+    let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("authorization", "Bearer sk-acme"), header];
     let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
     assert!(matches!(exchange.request_head(policy, &head), OnRequestHead::AwaitBody));
     let led_to = go_on(policy, world, &mut exchange);
@@ -263,6 +264,46 @@ fn who_waits_no_longer_leaves_its_place_to_another() {
     // It has what nobody waits for any more, and keeps it all the same.
     answered(&policy, &mut world, &mut leader, 200, ANSWER);
     assert_eq!(ask(&policy, &mut world, "").1, "hit");
+}
+
+#[test]
+fn a_wait_is_part_of_the_time_that_a_request_has() {
+    let mut document = fixture::document();
+    document["tasks"]["code"]["cache"] = json!({"ttl": "1h"});
+    let patient = from_value(&document).unwrap().1;
+    document["tasks"]["code"]["resilience"] = json!({"request_timeout": "8s"});
+    let hasty = from_value(&document).unwrap().1;
+    let deadline = ("x-pointsman-deadline-ms", "10000");
+    // Of a deadline nine seconds went by before the wait began; of the task's own time only the wait itself has.
+    for (policy, header, took_ms, waits_ms) in
+        [(&patient, deadline, 9000, 1000), (&hasty, ("accept", "*/*"), 0, 8000), (&hasty, deadline, 5000, 3000)]
+    {
+        let mut world = world();
+        assert_eq!(ask(policy, &mut world, "").1, "asks");
+        let (mut waiting, led_to) = ask_with(policy, &mut world, header, took_ms);
+        assert_eq!(led_to, "waits");
+        let began_ms = world.now_ms;
+        assert!(!waiting.is_awake(policy, &mut world, began_ms + waits_ms - 1), "{waits_ms}");
+        assert!(waiting.is_awake(policy, &mut world, began_ms + waits_ms), "{waits_ms}");
+        world.now_ms = began_ms + waits_ms;
+        let next = waiting.request_body(policy, BODY, &mut world);
+        assert!(matches!(&next, OnRequestBody::Reply(reply) if reply.status == 504), "{next:?}");
+        let now_ms = world.now_ms;
+        waiting.leave(&mut world, now_ms);
+    }
+    // What is left is the time that the request has at the model.
+    let mut world = world();
+    let (mut leader, _) = ask(&hasty, &mut world, "");
+    let (mut waiting, _) = ask(&hasty, &mut world, "");
+    world.now_ms += 2995;
+    answered(&hasty, &mut world, &mut leader, 500, b"no");
+    match waiting.request_body(&hasty, BODY, &mut world) {
+        OnRequestBody::Send(outgoing) => {
+            let timer = outgoing.headers.iter().find(|(name, _)| *name == "x-envoy-upstream-rq-timeout-ms");
+            assert_eq!(timer.map(|(_, ms)| ms.as_str()), Some("5000"));
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

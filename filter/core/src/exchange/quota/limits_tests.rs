@@ -133,6 +133,34 @@ fn a_free_model_serves_where_the_month_and_the_days_tokens_are_used_up_together(
 }
 
 #[test]
+fn the_policys_own_words_for_one_caller_say_nothing_to_those_who_ask_the_same() {
+    let of =
+        |tokens: u64| policy(json!({"tokens_per_day": tokens, "on_exhausted": {"template": "Come back tomorrow."}}));
+    let (used_up, roomy, mut store) = (of(1), of(1_000_000), store());
+    let mut ask = |policy: &Policy| {
+        let mut exchange = Exchange::new(START);
+        let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("api-key", "sk-acme")];
+        let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
+        exchange.request_head(policy, &head);
+        let body = json!({"model": "code", "messages": [{"role": "user", "content": "x"}]}).to_string();
+        let led_to = match exchange.request_body(policy, body.as_bytes(), &mut store) {
+            OnRequestBody::Send(_) => "asks",
+            OnRequestBody::Wait => "waits",
+            OnRequestBody::Reply(reply) if reply.status == 200 => {
+                assert!(exchange.is_in_flight(), "it had begun to lead");
+                exchange.leave(&mut store, START);
+                "template"
+            }
+            other => panic!("{other:?}"),
+        };
+        led_to
+    };
+    assert_eq!(ask(&used_up), "template");
+    // One goes on, and the others wait for that one.
+    assert_eq!([ask(&roomy), ask(&roomy), ask(&roomy)], ["asks", "waits", "waits"]);
+}
+
+#[test]
 fn a_clock_that_jumps_back_over_midnight_gives_no_user_a_day_again() {
     let policy = policy(json!({"per_user": {"tokens_per_day": 10}}));
     let (one, other, midnight) = ([1; 32], [2; 32], START + 86_400_000);

@@ -1,8 +1,8 @@
 //! One request asks for many: who comes while the same question is at the model waits for its answer.
 //!
-//! The questions that are under way stand in data that all workers share, in a fixed number of slots. A question whose slot is
-//! taken by another one goes alone: nothing is ever waited for that is not the same. A leader that died is forgotten
-//! after the time for which anybody would wait for it.
+//! The questions that are under way stand in data that all workers share, in a fixed number of slots, each in one of two that are its
+//! own to choose from. A question that finds both taken by others goes alone: nothing is ever waited for that is not the same. A leader
+//! that died is forgotten after the time for which anybody would wait for it.
 
 use super::key::Key;
 use super::table::SharedData;
@@ -34,7 +34,10 @@ pub enum Join {
 
 /// Which question was joined: what is left with it is certainly no later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ticket(u32);
+pub struct Ticket {
+    slot: u32,
+    number: u32,
+}
 
 /// How a leader's question ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +49,7 @@ pub enum Outcome {
     NotKept,
 }
 
-const SLOTS: u32 = 1024;
+const SLOTS: u32 = 4096;
 /// How long it is remembered that an answer could not be kept.
 const NOT_KEPT_MS: u64 = 2000;
 /// How much earlier than the leader one may have read the clock who joins it.
@@ -70,48 +73,72 @@ enum State {
     NotKept,
 }
 
-fn name(key: &Key) -> String {
-    let [.., a, b, c, d] = key.0;
-    format!("pointsman.flight.{}", u32::from_le_bytes([a, b, c, d]) % SLOTS)
+/// The slots in which the question can stand.
+fn slots_of(key: &Key) -> [u32; 2] {
+    let [.., a, b, c, d, e, f, g, h] = key.0;
+    let [one, other] = [[e, f, g, h], [a, b, c, d]].map(|bytes| u32::from_le_bytes(bytes) % SLOTS);
+    [one, if other == one { (one + 1) % SLOTS } else { other }]
+}
+
+fn name(slot: u32) -> String {
+    format!("pointsman.flight.{slot}")
 }
 
 impl Flights {
     /// Joins the others who ask this, or leads them.
     pub fn join(self, data: &mut dyn SharedData, key: &Key, now_ms: u64) -> Join {
-        let name = name(key);
         for _ in 0..TRIES {
-            let (record, version) = data.get(&name);
-            let flight = Flight::decode(&record);
-            let most_ms = if flight.state == State::NotKept { NOT_KEPT_MS } else { self.wait_ms };
-            // A clock that has jumped back must not make anybody wait for longer than anybody would.
-            let counts =
-                now_ms < flight.until_ms && flight.until_ms <= now_ms.saturating_add(most_ms + READ_EARLIER_MS);
-            let is_same = flight.key == *key;
-            let (next, join) = match flight.state {
-                State::UnderWay if counts && is_same && flight.waiting < self.most => {
-                    (Flight { waiting: flight.waiting + 1, ..flight }, Join::Wait(Ticket(flight.ticket)))
+            let all = slots_of(key).map(|slot| {
+                let (record, version) = data.get(&name(slot));
+                (slot, Flight::decode(&record), version)
+            });
+            let same = all.iter().find(|(_, flight, _)| flight.key == *key && self.counts(flight, now_ms));
+            let (slot, version, next, join) = match same {
+                Some((_, flight, _)) if flight.state == State::NotKept || flight.waiting >= self.most => {
+                    return Join::Alone;
                 }
-                State::UnderWay if counts => return Join::Alone,
-                State::NotKept if counts && is_same => return Join::Alone,
-                _ => {
-                    let ticket = flight.ticket.wrapping_add(1);
+                Some((slot, flight, version)) => {
+                    let ticket = Ticket { slot: *slot, number: flight.ticket };
+                    (*slot, *version, Flight { waiting: flight.waiting + 1, ..*flight }, Join::Wait(ticket))
+                }
+                None => {
+                    let mut free = all.iter().filter(|(_, flight, _)| !self.counts(flight, now_ms));
+                    let Some((slot, flight, version)) = free.clone().find(|(_, f, _)| f.key == *key).or(free.next())
+                    else {
+                        return Join::Alone;
+                    };
+                    let number = flight.ticket.wrapping_add(1);
                     let until_ms = now_ms.saturating_add(self.wait_ms);
-                    let lead = Flight { key: *key, until_ms, ticket, waiting: 0, state: State::UnderWay };
-                    (lead, Join::Lead { ticket: Ticket(ticket), again: is_same })
+                    let lead = Flight { key: *key, until_ms, ticket: number, waiting: 0, state: State::UnderWay };
+                    let (ticket, again) = (Ticket { slot: *slot, number }, flight.key == *key);
+                    (*slot, *version, lead, Join::Lead { ticket, again })
                 }
             };
-            if data.set(&name, &next.encode(), version) {
+            if data.set(&name(slot), &next.encode(), version) {
                 return join;
             }
         }
         Join::Alone
     }
+
+    /// Whether what stands in a slot holds still.
+    fn counts(self, flight: &Flight, now_ms: u64) -> bool {
+        let most_ms = match flight.state {
+            State::Free => return false,
+            State::UnderWay => self.wait_ms,
+            State::NotKept => NOT_KEPT_MS,
+        };
+        // A clock that has jumped back must not make anybody wait for longer than anybody would.
+        now_ms < flight.until_ms && flight.until_ms <= now_ms.saturating_add(most_ms + READ_EARLIER_MS)
+    }
 }
 
 /// Whether nobody leads the question any more, so that those who wait for it look again.
 pub fn is_over(data: &mut dyn SharedData, key: &Key, now_ms: u64) -> bool {
-    let flight = Flight::decode(&data.get(&name(key)).0);
-    flight.state != State::UnderWay || flight.key != *key || now_ms >= flight.until_ms
+    slots_of(key).iter().all(|slot| {
+        let flight = Flight::decode(&data.get(&name(*slot)).0);
+        flight.state != State::UnderWay || flight.key != *key || now_ms >= flight.until_ms
+    })
 }
 
 /// The leader's question has ended.
@@ -129,11 +156,11 @@ pub fn give_up(data: &mut dyn SharedData, key: &Key, ticket: Ticket) {
 
 /// Changes the question in one atomic step, if it is under way: it may have taken too long, and another one lead by now.
 fn change(data: &mut dyn SharedData, key: &Key, ticket: Ticket, next: impl Fn(Flight) -> Flight) {
-    let name = name(key);
+    let name = name(ticket.slot);
     for _ in 0..TRIES {
         let (record, version) = data.get(&name);
         let flight = Flight::decode(&record);
-        if flight.state != State::UnderWay || flight.key != *key || flight.ticket != ticket.0 {
+        if flight.state != State::UnderWay || flight.key != *key || flight.ticket != ticket.number {
             return;
         }
         if data.set(&name, &next(flight).encode(), version) {
@@ -252,13 +279,26 @@ mod tests {
     }
 
     #[test]
-    fn another_question_in_the_same_slot_is_not_waited_for() {
+    fn of_two_slots_each_question_takes_one_and_waits_for_none_but_itself() {
+        let other = |n: u8| {
+            let mut key = [n; 32];
+            key[24..].copy_from_slice(&KEY.0[24..]);
+            Key(key)
+        };
+        let (second, third) = (other(2), other(3));
+        assert!(slots_of(&second) == slots_of(&KEY) && slots_of(&third) == slots_of(&KEY));
         let mut data = Memory::default();
-        lead(&mut data, NOW);
-        let mut other = [2; 32];
-        other[28..].copy_from_slice(&[1; 4]);
-        assert_eq!(FLIGHTS.join(&mut data, &Key(other), NOW), Join::Alone);
-        assert!(is_over(&mut data, &Key(other), NOW));
+        let first = lead(&mut data, NOW);
+        assert!(matches!(FLIGHTS.join(&mut data, &second, NOW), Join::Lead { again: false, .. }));
+        assert_eq!(FLIGHTS.join(&mut data, &third, NOW), Join::Alone);
+        assert!(is_over(&mut data, &third, NOW) && !is_over(&mut data, &second, NOW));
+        assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW), Join::Wait(first));
+        assert!(matches!(FLIGHTS.join(&mut data, &second, NOW), Join::Wait(_)));
+        // The first one's slot is free again, and the second one is still waited for.
+        leave(&mut data, &KEY, first, Outcome::Over, NOW);
+        assert!(is_over(&mut data, &KEY, NOW));
+        assert!(matches!(FLIGHTS.join(&mut data, &second, NOW), Join::Wait(_)));
+        assert!(matches!(FLIGHTS.join(&mut data, &third, NOW), Join::Lead { again: false, .. }));
     }
 
     #[test]
@@ -297,7 +337,7 @@ mod tests {
     fn damaged_records_mean_nothing() {
         for record in [&b""[..], &[255; 49], &[1; 48], &[7; 500]] {
             let mut data = Memory::default();
-            data.0.insert(name(&KEY), (record.to_vec(), 3));
+            data.0.insert(name(slots_of(&KEY)[0]), (record.to_vec(), 3));
             assert!(matches!(FLIGHTS.join(&mut data, &KEY, NOW), Join::Lead { .. }));
         }
     }

@@ -26,9 +26,10 @@ pub struct Counters {
     pub(super) day_cost: u64,
     pub(super) month: u32,
     pub(super) month_cost: u64,
-    /// Bits of the shares that have been reported, and that have been told to a caller: by day's tokens, day's and month's cost.
-    pub(super) reported: [u8; 3],
-    pub(super) told: [u8; 3],
+    /// The highest shares, in thousandths, that have been reported, and that have been told to a caller: of day's tokens, day's and
+    /// month's cost. What is used only grows, so all lower ones have been too.
+    pub(super) reported: [u16; 3],
+    pub(super) told: [u16; 3],
     pub(super) leases: Vec<Lease>,
 }
 
@@ -80,15 +81,15 @@ impl Counters {
         drain(&mut self.tokens, tokens);
         if moment.day.number > self.day {
             (self.day, self.day_tokens, self.day_cost) = (moment.day.number, 0, 0);
-            for bits in [&mut self.reported, &mut self.told] {
-                let [tokens, day, _] = bits;
+            for shares in [&mut self.reported, &mut self.told] {
+                let [tokens, day, _] = shares;
                 (*tokens, *day) = (0, 0);
             }
         }
         if moment.month.number > self.month {
             (self.month, self.month_cost) = (moment.month.number, 0);
-            for bits in [&mut self.reported, &mut self.told] {
-                let [_, _, month] = bits;
+            for shares in [&mut self.reported, &mut self.told] {
+                let [_, _, month] = shares;
                 *month = 0;
             }
         }
@@ -277,9 +278,8 @@ impl Counters {
             return all;
         }
         for (((window, limit, ..), reported), told) in self.calendar(limits).iter().zip(self.reported).zip(self.told) {
-            let is_new = |i: usize| limit.is_some() && reported & !told & (1u8 << i) != 0;
-            let new = shares.iter().enumerate().take(8).filter(|(i, _)| is_new(*i));
-            all.extend(new.map(|(_, share)| Crossed { window: *window, share: *share }));
+            let is_new = |share: &&u64| limit.is_some() && (u64::from(told) + 1..=u64::from(reported)).contains(*share);
+            all.extend(shares.iter().filter(is_new).map(|share| Crossed { window: *window, share: *share }));
         }
         self.told = self.reported;
         all
@@ -330,14 +330,13 @@ fn is_share(taken: u64, share: u64, limit: u64) -> bool {
     limit.checked_mul(share).is_some_and(|due| taken.saturating_mul(1000) >= due)
 }
 
-fn crossed(calendar: &[(Window, Option<u64>, u64, u64)], shares: &[u64], seen: &mut [u8; 3]) -> Vec<Crossed> {
+fn crossed(calendar: &[(Window, Option<u64>, u64, u64)], shares: &[u64], seen: &mut [u16; 3]) -> Vec<Crossed> {
     let mut all = Vec::new();
     for ((window, limit, used, _), seen) in calendar.iter().zip(seen) {
         let Some(limit) = limit else { continue };
-        for (i, share) in shares.iter().enumerate().take(8) {
-            let bit = 1u8 << i;
-            if *seen & bit == 0 && is_share(*used, *share, *limit) {
-                *seen |= bit;
+        for share in shares {
+            if *share > u64::from(*seen) && is_share(*used, *share, *limit) {
+                *seen = u16::try_from(*share).unwrap_or(u16::MAX);
                 all.push(Crossed { window: *window, share: *share });
             }
         }

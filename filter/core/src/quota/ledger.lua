@@ -43,7 +43,9 @@ for i = 1, number() do
   local s = {key = KEYS[i + 1], kind = number(), rpm = number(), rcap = number(), tpm = number(), tcap = number(),
     tpd = number(), bpd = number(), bpm = number(), conc = number(), ttl = number(), share = {}, alerts = {}}
   for w = 1, 3 do s.share[w] = number() end
+  s.shares = {}
   local shares = number()
+  for n = 1, shares do s.shares[n] = number() end
   for w = 1, 3 do
     s.alerts[w] = {}
     for n = 1, shares do s.alerts[w][n] = number() end
@@ -127,14 +129,14 @@ local function settle(s, h, used)
   if s.bpm >= 0 then s.mc = add(s.mc, used[3]) end
 end
 
--- Sets the bit of every share that is used; what crossed is read off by the caller, who is told the bits as they were.
-local function mark(s, bits)
+-- The highest share of each window that is used, if it is higher than before; what crossed is read off by the caller, who is told the
+-- shares as they were.
+local function mark(s, before)
   local used, new = {s.dt, s.dc, s.mc}, {}
   for w = 1, 3 do
-    new[w] = bits[w]
+    new[w] = before[w]
     for n, threshold in ipairs(s.alerts[w]) do
-      local bit = 2 ^ (n - 1)
-      if threshold >= 0 and used[w] >= threshold and math.floor(new[w] / bit) % 2 == 0 then new[w] = new[w] + bit end
+      if threshold >= 0 and used[w] >= threshold and s.shares[n] > new[w] then new[w] = s.shares[n] end
     end
   end
   return new
@@ -280,7 +282,7 @@ for n, s in ipairs(scopes) do
   if wants[n] then
     local e = reserve(s, wants[n])
     holds[n] = text(e) .. ',' .. text(wants[n][1]) .. ',' .. text(wants[n][2]) .. ',' .. text(wants[n][3])
-    -- The caller is told what has been reported: what of it is new, it reads off the bits as they were.
+    -- The caller is told what has been reported: what of it is new, it reads off the shares as they were.
     save(s, s.rep, s.kind == 0 and s.rep or s.told)
   else
     holds[n] = '0,0,0,0'

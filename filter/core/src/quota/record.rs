@@ -4,8 +4,8 @@ use super::counters::{Counters, Lease};
 use super::limits::ScopeKey;
 use super::window::Amount;
 
-const VERSION: u8 = 2;
-const SCOPE_BYTES: usize = 114;
+const VERSION: u8 = 3;
+const SCOPE_BYTES: usize = 120;
 const LEASE_BYTES: usize = 32;
 /// Of a minute's bucket that has none.
 const NO_RATE: u64 = u64::MAX;
@@ -50,8 +50,9 @@ pub fn encode(scopes: &[(ScopeKey, Counters)]) -> Vec<u8> {
         }
         out.extend_from_slice(&day.to_le_bytes());
         out.extend_from_slice(&month.to_le_bytes());
-        out.extend_from_slice(reported);
-        out.extend_from_slice(told);
+        for share in reported.iter().chain(told) {
+            out.extend_from_slice(&share.to_le_bytes());
+        }
         out.extend_from_slice(&u32::try_from(leases.len()).unwrap_or(u32::MAX).to_le_bytes());
         for Lease { expires, count, held } in leases {
             out.extend_from_slice(&expires.to_le_bytes());
@@ -81,6 +82,10 @@ impl Reader<'_> {
         self.bytes().map(u32::from_le_bytes)
     }
 
+    fn short(&mut self) -> Option<u16> {
+        self.bytes().map(u16::from_le_bytes)
+    }
+
     fn rate(&mut self) -> Option<Option<u64>> {
         self.long().map(|rate| (rate != NO_RATE).then_some(rate))
     }
@@ -97,8 +102,8 @@ impl Reader<'_> {
             rates: [self.rate()?, self.rate()?],
             day: self.int()?,
             month: self.int()?,
-            reported: self.bytes()?,
-            told: self.bytes()?,
+            reported: [self.short()?, self.short()?, self.short()?],
+            told: [self.short()?, self.short()?, self.short()?],
             leases: Vec::new(),
         };
         let leases = self.int()?;
@@ -129,7 +134,7 @@ mod tests {
             day_cost: 6,
             month: 7,
             month_cost: 8,
-            reported: [1, 2, 3],
+            reported: [1, 2, 1000],
             told: [4, 5, 6],
             leases: vec![lease, lease],
         };
@@ -140,7 +145,7 @@ mod tests {
         for cut in 0..record.len() {
             let _ = decode(&record[..cut]);
         }
-        assert!(decode(b"").is_empty() && decode(&[2; 200]).is_empty());
+        assert!(decode(b"").is_empty() && decode(&[3; 200]).is_empty());
         let _ = decode(&[1; 500]);
     }
 }

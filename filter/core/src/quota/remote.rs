@@ -15,7 +15,7 @@ use crate::redis::{self, Bridge, Failure};
 /// The script.
 pub const SCRIPT: &str = include_str!("ledger.lua");
 /// SHA-1 of the script, by which Redis knows it once it has seen it. A test says what it must be.
-const SCRIPT_SHA1: &str = "0526773733af5d2ec1ef1456cc5d99c87aae7b5e";
+const SCRIPT_SHA1: &str = "881244192bc05beb3d4a9cafcbc4eed0805e199e";
 
 /// Seconds for which a settled reservation is remembered: how long a settlement may be asked again.
 pub const REMEMBERED_S: u64 = 3600;
@@ -163,6 +163,7 @@ fn write_scopes(
         calendar.iter().for_each(|limit| run.limit(threshold(limit, heeded)));
         let alerts: &[u64] = if scope == Scope::Tenant { &limits.alert_at } else { &[] };
         run.number(alerts.len() as u64);
+        run.numbers(alerts);
         for limit in calendar {
             alerts.iter().for_each(|share| run.limit(threshold(limit, Some(*share))));
         }
@@ -362,8 +363,9 @@ impl Reader {
         self.0.next().ok_or(Failure::Malformed)
     }
 
-    fn byte(&mut self) -> Result<u8, Failure> {
-        u8::try_from(self.next()?).map_err(|_| Failure::Malformed)
+    /// In thousandths.
+    fn share(&mut self) -> Result<u16, Failure> {
+        u16::try_from(self.next()?).map_err(|_| Failure::Malformed)
     }
 
     fn int(&mut self) -> Result<u32, Failure> {
@@ -380,8 +382,8 @@ impl Reader {
         let at_ms = self.next()?.max(moment.now_ms);
         let (requests, tokens, day, day_tokens) = (self.next()?, self.next()?, self.int()?, self.next()?);
         let (day_cost, month, month_cost) = (self.next()?, self.int()?, self.next()?);
-        let reported = [self.byte()?, self.byte()?, self.byte()?];
-        let told = [self.byte()?, self.byte()?, self.byte()?];
+        let reported = [self.share()?, self.share()?, self.share()?];
+        let told = [self.share()?, self.share()?, self.share()?];
         let count = self.int()?;
         let held = Amount { tokens: self.next()?, day_tokens: self.next()?, cost: self.next()? };
         let leases = if count > 0 { vec![Lease { expires: u32::MAX, count, held }] } else { Vec::new() };

@@ -201,3 +201,21 @@ fn a_tenant_that_has_no_limits_any_longer_is_not_asked_after() {
     let look = Unsettled::look(&policy, policy.find_tenant("acme").unwrap(), START);
     assert!(look.call(&policy, true).is_none() && !look.charges());
 }
+
+#[test]
+fn a_change_of_the_shares_that_are_reported_loses_none_and_repeats_none() {
+    let of = |shares: &[f64]| policy(json!({"budget_usd_per_day": 1, "alert_at": shares}));
+    let mut store = store();
+    // Of the dear model's output 125,000 tokens are a dollar.
+    let mut use_up = |policy: &Policy, output: u64| {
+        let request =
+            |text: &str| json!({"model": "big", "max_tokens": 5, "messages": [{"role": "user", "content": text}]});
+        call(policy, &mut store, &request("x"), [0, output]);
+        header(&call(policy, &mut store, &request("y"), [0, 0]).1, "x-pointsman-quota-alert").map(str::to_owned)
+    };
+    let said = |share: &str| Some(format!("budget_usd_per_day={share}%"));
+    assert_eq!(use_up(&of(&[0.5]), 65_000), said("50"));
+    assert_eq!(use_up(&of(&[0.4, 0.5, 0.9]), 1000), None);
+    assert_eq!(use_up(&of(&[0.6]), 10_000), said("60"));
+    assert_eq!(use_up(&of(&[0.5, 0.95]), 44_000), said("95"));
+}

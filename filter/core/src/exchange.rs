@@ -294,6 +294,11 @@ impl Routed {
             plan,
         }
     }
+
+    /// The model that what was used is charged to: who answered, or was to be asked first.
+    fn charged_model(&self) -> Option<ModelId> {
+        self.served.map(|served| served.model).or_else(|| self.plan.models.first().copied())
+    }
 }
 
 fn edit(canonical: Canonical, body: &[u8]) -> BodyEdit {

@@ -186,8 +186,13 @@ impl Exchange {
         let prompt_alone =
             || self.was_abandoned().then(|| (Usage::estimate(routed.messages_bytes, Running::default()), true));
         let (mut usage, estimated) = self.answer.usage(routed.messages_bytes).or_else(prompt_alone)?;
-        if let Some(input) = self.estimated_input().filter(|_| estimated) {
-            usage.input = input;
+        if estimated {
+            usage.input = self.estimated_input().unwrap_or(usage.input);
+            // Our own estimate is no reason to exceed what was reserved: that is the most which the provider was let use.
+            if let Some(worst) = self.worst_case() {
+                usage.input = usage.input.min(worst.tokens);
+                usage.output = usage.output.min(worst.tokens - usage.input);
+            }
         }
         Some((usage, estimated))
     }

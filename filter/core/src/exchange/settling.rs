@@ -7,7 +7,7 @@ use crate::policy::{Policy, TenantId};
 use crate::quota::demand;
 use crate::quota::ledger::{self, Charge, Store};
 use crate::quota::unsettled::{self, Unsettled};
-use crate::quota::window::Moment;
+use crate::quota::window::{Amount, Moment};
 
 impl Exchange {
     /// Whether something is reserved, or may be, so that [`Exchange::settle`] has something to do.
@@ -55,13 +55,18 @@ impl Exchange {
     fn charge(&self, policy: &Policy) -> Option<Charge> {
         let routed = self.routed.as_ref()?;
         let (usage, estimated) = self.usage()?;
-        let model = routed.served.map(|served| served.model).or_else(|| routed.plan.models.first().copied())?;
+        let model = routed.charged_model()?;
         let mut used = demand::amount(policy, model, &usage);
-        // Our own estimate is no reason to exceed what was reserved: that is the most which the provider was let use.
-        if estimated && let Some((_, worst)) = self.quota.worst.iter().find(|(id, _)| *id == model) {
-            used = used.min(*worst);
+        if estimated && let Some(worst) = self.worst_case() {
+            used = used.min(worst);
         }
         Some(Charge { model, used: if self.quota.spares_day_tokens { used.degraded() } else { used } })
+    }
+
+    /// What was reserved for the model that is charged, where tokens matter.
+    pub(super) fn worst_case(&self) -> Option<Amount> {
+        let model = self.routed.as_ref()?.charged_model()?;
+        self.quota.worst.iter().find(|(id, _)| *id == model).map(|(_, worst)| *worst)
     }
 
     /// What quotas add to the metrics.

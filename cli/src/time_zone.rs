@@ -14,7 +14,8 @@ const TO: &str = "2050-01-01T00:00:00Z";
 pub fn fill(policy: &mut Value) {
     let Some(quota) = policy.get_mut("quota").and_then(Value::as_object_mut) else { return };
     let Some(name) = quota.get("time_zone").and_then(Value::as_str) else { return };
-    if quota.contains_key("time_zone_changes") || !name.contains('/') {
+    // The policy knows this one and offsets by itself.
+    if quota.contains_key("time_zone_changes") || name == "UTC" || name.starts_with(['+', '-']) {
         return;
     }
     if let Some(changes) = changes(name) {
@@ -53,6 +54,7 @@ mod tests {
         assert!(berlin.as_array().unwrap().contains(&json!([1_774_746_000, 7200])), "{berlin}");
         assert_eq!(berlin.as_array().unwrap().len(), 51);
         assert_eq!(filled("Asia/Ho_Chi_Minh"), json!([[1_735_689_600, 25_200]]));
+        assert_eq!(filled("Japan"), json!([[1_735_689_600, 32_400]]));
         for other in ["UTC", "+07:00", "Mars/Olympus", "", "../etc/passwd"] {
             assert_eq!(filled(other), Value::Null, "{other}");
         }

@@ -7,7 +7,9 @@ use crate::shared::Shared;
 use crate::unsettled;
 use pointsman_core::attempt::{self, HOLD_LIMIT};
 use pointsman_core::call::Answered;
-use pointsman_core::dispatch::{STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_SERVED, decode_served, read_failed};
+use pointsman_core::dispatch::{
+    STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_SERVED, decode_served, last_failed_status, read_failed,
+};
 use pointsman_core::exchange::{
     BodyEdit, Exchange, OnRequestBody, OnRequestHead, OnResponseHead, Outgoing, ResponseHead,
 };
@@ -348,10 +350,17 @@ impl HttpContext for Gateway {
                 _ => {}
             }
         }
-        let details = match head.status {
+        let mut details = match head.status {
             200..300 => Vec::new(),
             _ => host::property(CODE_DETAILS).unwrap_or_default(),
         };
+        // No model that is left is healthy: what the last attempt failed with says more.
+        if details.starts_with(b"no_healthy_upstream")
+            && let Some(status) = host::property(STATE_FAILED).and_then(|failed| last_failed_status(&failed))
+        {
+            head.status = status;
+            details.clear();
+        }
         head.details = std::str::from_utf8(&details).unwrap_or_default();
         if head.model.is_empty() && !self.exchange.is_direct() {
             head.last_attempt = last_attempt();

@@ -96,7 +96,8 @@ impl ModelStage {
     fn fail(&mut self, failure: Failure) {
         self.failed(failure.code);
         let map = MapType::HttpResponseHeaders;
-        host::set_header(map, ":status", &failure.status.to_string());
+        let status = self.next.as_ref().map_or(failure.status, |next| next.retries().leading_to_next(failure.status));
+        host::set_header(map, ":status", &status.to_string());
         host::set_header(map, "content-type", "application/json");
         // Nothing of the body goes on. Of length 0 the gateway stage waits for no end, but answers; which before Envoy 1.38
         // it must not do while this filter is being called with a body: Envoy crashes.
@@ -138,8 +139,12 @@ impl Next {
     /// attempt, which must concern that provider and leave time for it.
     fn waits(&self, status: u16, retry_after: Option<&[u8]>) -> bool {
         let Some(retry_after) = retry_after else { return true };
-        let retries = Retries { on_status: &self.on_status, until_ms: self.until_ms };
+        let retries = self.retries();
         !retries.follow(status) || !self.moves_on && retries.can_wait(retry_after, host::now_ms())
+    }
+
+    fn retries(&self) -> Retries<'_> {
+        Retries { on_status: &self.on_status, until_ms: self.until_ms }
     }
 }
 

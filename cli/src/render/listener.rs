@@ -146,8 +146,8 @@ fn local_replies() -> Value {
     let told = |flags: &[&str], code: &str, message: &str| {
         reply(json!({"response_flag_filter": {"flags": flags}}), "server_error", code, message)
     };
-    // Only a request with one attempt can break off so.
-    let attempted = json!([{"header": {"key": "x-pointsman-attempts", "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]);
+    let attempts = json!({"key": "x-pointsman-attempts", "value": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"});
+    let attempted = json!([{"header": attempts, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]);
     let mut timeout = told(&["UT"], "attempt_timeout", "The model's provider did not answer in time.");
     timeout["headers_to_add"] = attempted.clone();
     let broken = ["UC", "UR", "LR", "UPE"];

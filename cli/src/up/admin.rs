@@ -38,14 +38,14 @@ impl Admin {
         Some(if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") })
     }
 
-    /// Counters and gauges whose names start with `prefix`, without it.
-    pub fn stats(&self, prefix: &str) -> BTreeMap<String, u64> {
+    /// Counters and gauges whose names start with `prefix`, without it. `None` if Envoy does not say.
+    pub fn stats(&self, prefix: &str) -> Option<BTreeMap<String, u64>> {
         let filter = prefix.replace('.', "\\.");
-        let text = self.get(&format!("/stats?filter=^{filter}")).unwrap_or_default();
+        let text = self.get(&format!("/stats?filter=^{filter}"))?;
         let entry = |line: &str| {
             let (name, value) = line.split_once(": ")?;
             Some((name.strip_prefix(prefix)?.to_owned(), value.parse().ok()?))
         };
-        text.lines().filter_map(entry).collect()
+        Some(text.lines().filter_map(entry).collect())
     }
 }

@@ -45,6 +45,8 @@ pub struct Args {
 
 /// Time for Envoy to become ready: compiling the module takes a part of it.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long a policy that was refused waits to be tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
 /// Time for Envoy to end by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -104,6 +106,8 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
     let _ = writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush());
 
     let mut next_look = Instant::now();
+    // What was refused last, and when it is tried again: the reason need not be in the files that are watched.
+    let mut refused: Option<(Vec<String>, Instant)> = None;
     loop {
         if stopped() {
             process.stop(STOP_LIMIT);
@@ -115,13 +119,22 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
         }
         if next_look <= Instant::now() {
             next_look = Instant::now() + Duration::from_millis(250);
-            if watch.changed() {
-                let start = Instant::now();
+            let start = Instant::now();
+            let is_due = refused.as_ref().is_some_and(|(_, at)| *at <= start);
+            if watch.changed() || is_due {
                 match live.reload(&program, &admin, &args.gateway, &stopped) {
-                    Ok(()) => say(format_args!("policy applied: {} ms", start.elapsed().as_millis())),
-                    Err(NotApplied::Refused(lines)) => lines
-                        .iter()
-                        .for_each(|line| say(format_args!("policy refused, the old one keeps serving: {line}"))),
+                    Ok(()) => {
+                        refused = None;
+                        say(format_args!("policy applied: {} ms", start.elapsed().as_millis()));
+                    }
+                    Err(NotApplied::Refused(lines)) => {
+                        // The same again is said once.
+                        if !is_due || refused.as_ref().is_none_or(|(before, _)| *before != lines) {
+                            let say_one = |line| say(format_args!("policy refused, the old one keeps serving: {line}"));
+                            lines.iter().for_each(say_one);
+                        }
+                        refused = Some((lines, Instant::now() + TRY_AGAIN));
+                    }
                     Err(NotApplied::Stopped) => continue,
                 }
             }

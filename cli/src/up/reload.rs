@@ -209,8 +209,25 @@ impl Live {
         stopped: &dyn Fn() -> bool,
     ) -> Result<(), NotApplied> {
         let refused = |line: String| NotApplied::Refused(vec![line]);
-        let count = |name: &str| admin.stats(prefix).get(name).copied().unwrap_or(0);
-        let (taken_before, refused_before) = (count("update_success"), count("update_rejected"));
+        let counts = || {
+            let (own, all) = (admin.stats(prefix)?, admin.stats("cluster_manager.")?);
+            let of = |stats: &BTreeMap<String, u64>, name: &str| stats.get(name).copied().unwrap_or(0);
+            Some((of(&own, "update_success"), of(&own, "update_rejected"), of(&all, "warming_clusters")))
+        };
+        let start = Instant::now();
+        // What Envoy does not say is not taken for nothing: then nothing could be told from what was before.
+        let (taken_before, refused_before, _) = loop {
+            if let Some(before) = counts() {
+                break before;
+            }
+            if stopped() {
+                return Err(NotApplied::Stopped);
+            }
+            if start.elapsed() >= PATIENCE {
+                return Err(refused("envoy: its admin interface does not answer".to_owned()));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        };
         self.write(path, text).map_err(refused)?;
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
@@ -218,11 +235,11 @@ impl Live {
             if stopped() {
                 return Err(NotApplied::Stopped);
             }
-            if count("update_rejected") > refused_before {
+            let Some((taken, rejected, warming)) = counts() else { continue };
+            if rejected > refused_before {
                 return Err(refused(format!("envoy: it refuses {path}; its log says why")));
             }
-            let warming = || admin.stats("cluster_manager.").get("warming_clusters").copied().unwrap_or(0);
-            if count("update_success") > taken_before && warming() == 0 {
+            if taken > taken_before && warming == 0 {
                 return Ok(());
             }
         }

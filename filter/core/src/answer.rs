@@ -251,6 +251,10 @@ impl Stream {
                 pass.leave_out();
             }
         }
+        if self.done {
+            // Nothing after the end marker is of any use.
+            drop(cutter.take_rest());
+        }
         if end_of_stream && !self.done {
             self.error.get_or_insert("stream_truncated");
         }
@@ -306,7 +310,7 @@ impl Stream {
         if let Some(usage) = completion.usage {
             self.usage = Some(usage);
             self.is_usage_old = false;
-            return !(self.hide_usage && completion.choices_empty);
+            return !(self.hide_usage && (completion.choices_empty || !completion.has_choices));
         }
         if completion.texts == 1 {
             self.frame.learn(event, &completion.text, completion.filler.as_ref());

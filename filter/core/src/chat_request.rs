@@ -62,6 +62,9 @@ pub struct ChatRequest<'a> {
     pub messages_bytes: usize,
 }
 
+/// Top-level members that a request may have: many times as many as any API knows. Each costs memory and a comparison.
+pub const MAX_MEMBERS: usize = 1000;
+
 /// Tool names kept for the audit record.
 pub const MAX_TOOL_NAMES: usize = 32;
 
@@ -122,6 +125,10 @@ impl<'a> ChatRequest<'a> {
         let mut names = BTreeSet::new();
         scanner.object(|s, key| {
             let name = unquote(s.bytes(&key)).ok_or(InvalidJson { at: key.start, why: Why::Utf8 })?;
+            if request.members.len() >= MAX_MEMBERS {
+                let name = shorten(&name);
+                return Err(wrong(name, format!("Too many fields: '{name}' is one more than {MAX_MEMBERS}.")));
+            }
             if is_duplicate(&request.members, &mut names, &name) {
                 let name = shorten(&name);
                 return Err(wrong(name, format!("Duplicate field '{name}'.")));
@@ -244,7 +251,9 @@ impl<'a> ChatRequest<'a> {
             s.object(|s, key| {
                 let key = s.bytes(&key);
                 let value = s.value()?;
-                if is_text(key, "image_url") {
+                if value.kind == Kind::Null {
+                    // As good as absent: some clients write all members that a part could have.
+                } else if is_text(key, "image_url") {
                     self.images.push(value.span);
                     self.has_image = true;
                 } else if ["input_audio", "file", "audio_url", "video_url"].iter().any(|other| is_text(key, other)) {

@@ -4,7 +4,9 @@
 //! Unknown fields are errors. `policies/README.md` documents every field for users; the JSON Schema for editors is
 //! generated from these types.
 
+use crate::problem::quoted;
 use serde::de::{self, Deserializer};
+use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -85,7 +87,7 @@ impl Default for Limits {
 pub struct Resilience {
     /// Statuses of a provider after which the next attempt is made. A connection that fails, a reset and a timeout of an
     /// attempt always lead to it.
-    pub retry_on_status: Vec<u16>,
+    pub retry_on_status: Statuses,
     /// How long an attempt at a stream may take to its first event.
     pub first_token_timeout: Time,
     /// How long an attempt at an answer that is not streamed may take.
@@ -105,7 +107,7 @@ pub struct Resilience {
 impl Default for Resilience {
     fn default() -> Self {
         Self {
-            retry_on_status: vec![408, 409, 429, 500, 502, 503, 504, 529],
+            retry_on_status: Statuses { listed: vec![408, 409, 429], all_5xx: true },
             first_token_timeout: Time(30_000),
             attempt_timeout: Time(120_000),
             chunk_timeout: Time(60_000),
@@ -117,6 +119,80 @@ impl Default for Resilience {
     }
 }
 
+/// HTTP statuses: numbers, and `5xx` for all from 500 to 599.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Statuses {
+    /// Those that are named one by one.
+    pub listed: Vec<u16>,
+    /// Whether `5xx` is among them.
+    pub all_5xx: bool,
+}
+
+/// One of [`Statuses`].
+enum Status {
+    One(u16),
+    All5xx,
+}
+
+impl<'de> Deserialize<'de> for Status {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Status;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a status like 503, or 5xx")
+            }
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Status, E> {
+                let wrong = || de::Error::custom(format!("{number} is not a status like 503, or 5xx"));
+                u16::try_from(number).ok().filter(|status| *status < 1000).map(Status::One).ok_or_else(wrong)
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Status, E> {
+                let wrong = || de::Error::custom(format!("{} is not a status like 503, or 5xx", quoted(text)));
+                if text == "5xx" { Ok(Status::All5xx) } else { Err(wrong()) }
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Statuses {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut all = Self::default();
+        for status in Vec::<Status>::deserialize(deserializer)? {
+            match status {
+                Status::One(status) => all.listed.push(status),
+                Status::All5xx => all.all_5xx = true,
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl Serialize for Statuses {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut all = serializer.serialize_seq(None)?;
+        self.listed.iter().try_for_each(|status| all.serialize_element(status))?;
+        if self.all_5xx {
+            all.serialize_element("5xx")?;
+        }
+        all.end()
+    }
+}
+
+#[cfg(feature = "schema")]
+impl JsonSchema for Statuses {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Statuses".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "HTTP statuses: numbers, and 5xx for all from 500 to 599.",
+            "type": "array",
+            "items": {"anyOf": [{"type": "integer", "minimum": 408, "maximum": 599}, {"const": "5xx"}]}
+        })
+    }
+}
+
 /// A length of time in milliseconds, written like `250ms`, `30s`, `10m` or `1h 30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub u64);
@@ -125,7 +201,8 @@ impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let time = humantime::parse_duration(&text).ok().and_then(|time| u64::try_from(time.as_millis()).ok());
-        time.map(Time).ok_or_else(|| de::Error::custom(format!("\"{text}\" is not a time like 250ms, 30s or 10m")))
+        time.map(Time)
+            .ok_or_else(|| de::Error::custom(format!("{} is not a time like 250ms, 30s or 10m", quoted(&text))))
     }
 }
 
@@ -352,7 +429,7 @@ pub struct Task {
 pub struct TaskResilience {
     /// Statuses of a provider after which the next attempt is made.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry_on_status: Option<Vec<u16>>,
+    pub retry_on_status: Option<Statuses>,
     /// How long an attempt at a stream may take to its first event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_token_timeout: Option<Time>,

@@ -50,6 +50,11 @@ pub fn read_failed(record: &[u8]) -> Vec<(usize, &str)> {
     all
 }
 
+/// The status with which the last attempt failed, if it was its provider's.
+pub fn last_failed_status(record: &[u8]) -> Option<u16> {
+    read_failed(record).last()?.1.strip_prefix("status_")?.parse().ok()
+}
+
 /// One attempt of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attempt<'a> {
@@ -292,6 +297,8 @@ mod tests {
         push_failed(&mut record, 0, "status_503");
         push_failed(&mut record, 1, "no_response");
         assert_eq!(read_failed(&record), [(0, "status_503"), (1, "no_response")]);
+        assert_eq!(last_failed_status(&record), None);
+        assert_eq!(last_failed_status(&record[..record.len() - "no_response".len() - 5]), Some(503));
         record.pop();
         assert_eq!(read_failed(&record), [(0, "status_503")]);
         assert_eq!(read_failed(b""), []);

@@ -67,8 +67,6 @@ struct Routed {
     failed_as: Option<&'static str>,
     /// Whether it went without a model stage.
     is_direct: bool,
-    /// Whether its one timer is the attempt's, not the request's.
-    attempt_ends_first: bool,
 }
 
 /// Who answered in the end.
@@ -228,10 +226,8 @@ impl Exchange {
         let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
         let canonical = canonical::build(policy, request, plan.task, &plan.models, output);
         let mut headers = resilience.headers(plan.models.len(), request.stream, deadline_ms);
-        let direct = match plan.models.as_slice() {
-            [only] if !request.stream => Some(policy.provider_of(*only)),
-            _ => None,
-        };
+        let is_direct = resilience.is_direct(plan.models.len(), request.stream, deadline_ms);
+        let direct = plan.models.first().filter(|_| is_direct).map(|only| policy.provider_of(*only));
         let (cluster, dispatch) = match direct {
             Some(provider) => {
                 headers.push((":path", dispatch::path(provider)));
@@ -258,11 +254,7 @@ impl Exchange {
             content_length: canonical.heads.first().map_or(0, Vec::len) + canonical.rest_len(),
             edit: edit(canonical, request.body),
         };
-        self.routed = Some(Routed {
-            is_direct: direct.is_some(),
-            attempt_ends_first: resilience.attempt_ends_first(deadline_ms),
-            ..Routed::of(request, plan)
-        });
+        self.routed = Some(Routed { is_direct, ..Routed::of(request, plan) });
         outgoing
     }
 
@@ -290,7 +282,6 @@ impl Routed {
             served: None,
             failed_as: None,
             is_direct: false,
-            attempt_ends_first: false,
             plan,
         }
     }

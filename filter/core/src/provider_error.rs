@@ -37,6 +37,11 @@ pub fn cause(details: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether Envoy answered before it had asked any provider, by its `response.code_details`.
+pub fn is_unasked(details: &str) -> bool {
+    matches!(cause(details), Some("no_healthy_provider" | "no_such_plan" | "model_overloaded"))
+}
+
 /// A status that a provider answered, as the reason of a failed attempt.
 pub fn status_reason(status: u16) -> &'static str {
     match status {

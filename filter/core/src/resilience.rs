@@ -6,8 +6,11 @@
 use crate::config::{self, Time};
 use crate::problem::Problem;
 
-/// What leads to the next attempt besides a status.
+/// What leads to the next attempt besides a status; and with all statuses from 500 to 599.
 const RETRY_ON: &str = "reset,connect-failure,refused-stream,retriable-status-codes";
+const RETRY_ON_5XX: &str = "5xx,reset,connect-failure,refused-stream,retriable-status-codes";
+/// All of them, in a list of statuses.
+const ALL_5XX: &str = "5xx";
 
 /// Header by which a stream finds the route with its idle timeout. The routes remove it.
 pub const IDLE_HEADER: &str = "x-pointsman-idle-ms";
@@ -27,8 +30,10 @@ pub struct Resilience {
     chunk_ms: u64,
     /// The longest between two attempts.
     wait_ms: u64,
-    /// Statuses that lead to the next attempt, as the header's value.
+    /// Statuses that lead to the next attempt, with commas between them: those that are named, as the header's value, and all.
+    listed: String,
     retry_on_status: String,
+    all_5xx: bool,
     /// Whether an attempt that timed out goes on beside the next one.
     hedge: bool,
 }
@@ -36,7 +41,7 @@ pub struct Resilience {
 /// When Envoy makes another attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retries<'a> {
-    /// After which statuses: numbers with commas between them.
+    /// After which statuses: numbers, or `5xx` for all from 500 to 599, with commas between them.
     pub on_status: &'a str,
     /// Until when, in milliseconds since the Unix epoch.
     pub until_ms: u64,
@@ -45,14 +50,27 @@ pub struct Retries<'a> {
 impl Retries<'_> {
     /// Whether a status leads to another attempt, if one is left.
     pub fn follow(&self, status: u16) -> bool {
-        self.on_status.split(',').any(|one| one.parse() == Ok(status))
+        self.on_status.split(',').any(|one| match one {
+            ALL_5XX => (500..600).contains(&status),
+            one => one.parse() == Ok(status),
+        })
     }
 
-    /// Whether there is time to wait for what a provider wrote into `retry-after` (seconds; RFC 9110, 10.2.3). A date is
-    /// not waited for by Envoy.
+    /// The status by which another attempt follows a failure that no status of its provider's tells, as of an answer that is none: its own,
+    /// or the nearest to it that the policy has. One that no model would mend stays what it is.
+    pub fn leading_to_next(&self, status: u16) -> u16 {
+        if self.follow(status) || !may_retry(status) {
+            return status;
+        }
+        let listed = self.on_status.split(',').filter_map(|one| one.parse::<u16>().ok());
+        listed.min_by_key(|one| one.abs_diff(status)).unwrap_or(status)
+    }
+
+    /// Whether there is time to wait for what a provider wrote into `retry-after` (seconds; RFC 9110, 10.2.3), to which Envoy adds up
+    /// to a half. A date is not waited for by Envoy.
     pub fn can_wait(&self, retry_after: &[u8], now_ms: u64) -> bool {
         let seconds = std::str::from_utf8(retry_after).ok().and_then(|text| text.trim().parse::<u64>().ok());
-        seconds.is_some_and(|seconds| now_ms.saturating_add(seconds.saturating_mul(1000)) < self.until_ms)
+        seconds.is_some_and(|seconds| now_ms.saturating_add(seconds.saturating_mul(1500)) < self.until_ms)
     }
 }
 
@@ -119,14 +137,17 @@ impl Resilience {
         let request_ms = time("request_timeout", request_timeout, general.request_timeout);
         let statuses = retry_on_status.as_ref().unwrap_or(&general.retry_on_status);
         if place.is_empty() || retry_on_status.is_some() {
-            for status in statuses.iter().filter(|status| !may_retry(**status)) {
+            for status in statuses.listed.iter().filter(|status| !may_retry(**status)) {
                 let message = format!(
                     "{status} is not retried: another model would refuse the request too; possible are 408, 409, 425, 429 and 500 to 599"
                 );
                 problems.push(Problem::new(format!("{section}.retry_on_status"), message));
             }
         }
-        let retry_on_status = statuses.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
+        let all_5xx = statuses.all_5xx;
+        let listed: Vec<_> = statuses.listed.iter().map(u16::to_string).collect();
+        let retry_on_status = listed.iter().map(String::as_str).chain(all_5xx.then_some(ALL_5XX));
+        let (retry_on_status, listed) = (retry_on_status.collect::<Vec<_>>().join(","), listed.join(","));
         Self {
             first_token_ms,
             attempt_ms,
@@ -134,7 +155,9 @@ impl Resilience {
             route_ms: general.attempt_timeout.0.min(general.request_timeout.0),
             chunk_ms: general.chunk_timeout.0,
             wait_ms: Backoff::from(general).longest_ms(),
+            listed,
             retry_on_status,
+            all_5xx,
             hedge: *hedge,
         }
     }
@@ -171,7 +194,7 @@ impl Resilience {
         let attempt_ms = if stream { self.first_token_ms } else { self.attempt_ms };
         // Envoy's timer of an attempt runs to its headers, which nothing holds back where there is no model stage: there the
         // timer of the request is the attempt's, too.
-        let is_direct = attempts == 1 && !stream;
+        let is_direct = self.is_direct(attempts, stream, deadline_ms);
         let request_ms = if is_direct { request_ms.min(attempt_ms) } else { request_ms };
         let mut headers = Vec::with_capacity(6);
         if !(is_direct && request_ms == self.route_ms) {
@@ -187,9 +210,9 @@ impl Resilience {
         // Without these Envoy keeps no copy of the request for another attempt.
         if attempts > 1 {
             headers.push(("x-envoy-max-retries", (attempts - 1).to_string()));
-            headers.push(("x-envoy-retry-on", RETRY_ON.to_owned()));
-            if !self.retry_on_status.is_empty() {
-                headers.push(("x-envoy-retriable-status-codes", self.retry_on_status.clone()));
+            headers.push(("x-envoy-retry-on", if self.all_5xx { RETRY_ON_5XX } else { RETRY_ON }.to_owned()));
+            if !self.listed.is_empty() {
+                headers.push(("x-envoy-retriable-status-codes", self.listed.clone()));
             }
             if self.hedge {
                 headers.push(("x-envoy-hedge-on-per-try-timeout", "true".to_owned()));
@@ -204,9 +227,10 @@ impl Resilience {
         Retries { on_status: &self.retry_on_status, until_ms: now_ms.saturating_add(request_ms) }
     }
 
-    /// Whether the only attempt of a request that is no stream must end before the request itself must.
-    pub fn attempt_ends_first(&self, deadline_ms: Option<u64>) -> bool {
-        self.attempt_ms < self.request_ms && deadline_ms.is_none_or(|ms| self.attempt_ms < ms)
+    /// Whether a request needs no model stage: it has one attempt, is no stream, and has one timer, the policy's. What is told of a timer
+    /// that runs out while an answer is held is Envoy's to say there, which knows but one.
+    pub fn is_direct(&self, attempts: usize, stream: bool, deadline_ms: Option<u64>) -> bool {
+        attempts == 1 && !stream && deadline_ms.is_none_or(|ms| self.attempt_ms.min(self.request_ms) <= ms)
     }
 
     /// Whether an attempt that timed out goes on beside the next one.
@@ -230,7 +254,11 @@ fn check_time(place: &str, time: Time, least: u64, problems: &mut Vec<Problem>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::TaskResilience;
+    use crate::config::{Statuses, TaskResilience};
+
+    fn listed(statuses: &[u16]) -> Statuses {
+        Statuses { listed: statuses.to_vec(), all_5xx: false }
+    }
 
     fn headers(
         task: TaskResilience,
@@ -263,7 +291,7 @@ mod tests {
         assert_eq!(find(headers(TaskResilience::default(), 2, false, None), per_try).unwrap(), "120000");
         let codes = "x-envoy-retriable-status-codes";
         assert_eq!(find(headers(TaskResilience::default(), 1, true, None), codes), None);
-        let own = TaskResilience { retry_on_status: Some(vec![503]), hedge: true, ..TaskResilience::default() };
+        let own = TaskResilience { retry_on_status: Some(listed(&[503])), hedge: true, ..TaskResilience::default() };
         assert_eq!(find(headers(own.clone(), 2, true, None), codes).unwrap(), "503");
         assert_eq!(find(headers(own, 2, true, None), "x-envoy-hedge-on-per-try-timeout").unwrap(), "true");
     }
@@ -277,15 +305,15 @@ mod tests {
         let timers = |attempt, deadline| {
             let resilience = resilience(attempt);
             let headers: Vec<_> = resilience.headers(1, false, deadline).into_iter().map(|(_, value)| value).collect();
-            (headers.join(","), resilience.attempt_ends_first(deadline))
+            (headers.join(","), resilience.is_direct(1, false, deadline))
         };
         assert_eq!(timers(5000, None), ("5000".to_owned(), true));
         assert_eq!(timers(5000, Some(900)), ("900".to_owned(), false));
-        assert_eq!(timers(900_000, None), ("600000".to_owned(), false));
+        assert_eq!(timers(900_000, None), ("600000".to_owned(), true));
         // The route's, which needs no header; and the same with a caller who would wait as long.
         assert_eq!(resilience(5000).route_ms(), 120_000);
         assert_eq!(timers(120_000, None), (String::new(), true));
-        assert_eq!(timers(120_000, Some(120_000)), (String::new(), false));
+        assert_eq!(timers(120_000, Some(120_000)), (String::new(), true));
         // All others bring their own, because the route's would cut them.
         for (attempts, stream) in [(1, true), (2, false), (2, true)] {
             assert_eq!(resilience(120_000).headers(attempts, stream, None)[0].1, "600000");
@@ -297,10 +325,20 @@ mod tests {
         let resilience =
             Resilience::of_task(&config::Resilience::default(), &TaskResilience::default(), "tasks.t", &mut Vec::new());
         let retries = resilience.retries(Some(5_000), 1_000_000);
-        assert!(retries.can_wait(b"4", 1_000_500) && !retries.can_wait(b"5", 1_000_500));
+        assert!(retries.can_wait(b"3", 1_000_499) && !retries.can_wait(b"3", 1_000_500));
         assert!(!retries.can_wait(b"18446744073709551615", 0) && !retries.can_wait(b"soon", 0));
-        assert!(retries.follow(429) && retries.follow(529) && !retries.follow(400) && !retries.follow(52));
+        assert!([408, 409, 429, 500, 501, 520, 529, 599].iter().all(|status| retries.follow(*status)));
+        assert!(![200, 400, 401, 403, 404, 413, 422, 600, 52].iter().any(|status| retries.follow(*status)));
         assert_eq!(resilience.retries(None, 0).until_ms, 600_000);
+    }
+
+    #[test]
+    fn an_answer_that_is_none_leads_to_the_next_model_whatever_statuses_do() {
+        let to = |on_status, status| Retries { on_status, until_ms: 0 }.leading_to_next(status);
+        assert_eq!((to("408,409,429,5xx", 502), to("408,409,429,5xx", 520)), (502, 520));
+        assert_eq!((to("429,503", 502), to("429", 502), to("500", 599)), (503, 429, 500));
+        // No model would take it; and where no status leads on, none does.
+        assert_eq!((to("429,503", 400), to("429,503", 422), to("", 502)), (400, 422, 502));
     }
 
     #[test]
@@ -324,7 +362,7 @@ mod tests {
     fn a_status_that_no_retry_mends_is_refused_in_the_policy() {
         let mut problems = Vec::new();
         let task = TaskResilience {
-            retry_on_status: Some(vec![429, 400]),
+            retry_on_status: Some(listed(&[429, 400])),
             first_token_timeout: Some(Time(0)),
             ..TaskResilience::default()
         };

@@ -155,6 +155,29 @@ fn an_event_is_too_long_however_it_is_cut_into_chunks() {
 }
 
 #[test]
+fn nothing_is_held_of_what_comes_after_the_end_marker() {
+    let mut answer = Answer::stream(200, false, None);
+    answer.stream_chunk(STREAM.as_bytes(), false, || 1);
+    for _ in 0..4 {
+        assert_eq!(answer.stream_chunk(&[b'x'; 1 << 20], false, || 1), Some(Vec::new()));
+        let Answer::Stream(stream) = &answer else { unreachable!() };
+        assert!(stream.cutter.is_empty());
+    }
+    assert_eq!(answer.error_code(), None);
+}
+
+#[test]
+fn a_usage_chunk_without_choices_is_hidden_too() {
+    for choices in ["\"choices\":[],", ""] {
+        let chunk = format!("data: {{{choices}\"usage\":{{\"prompt_tokens\":7,\"completion_tokens\":2}}}}\n\n");
+        for (hide, passes) in [(true, ""), (false, &*chunk)] {
+            let (_, out) = run(&[chunk.as_bytes(), b"data: [DONE]\n\n"], hide);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("{passes}data: [DONE]\n\n"));
+        }
+    }
+}
+
+#[test]
 fn a_stream_whose_end_could_not_be_sent_is_no_success() {
     let mut answer = Answer::stream(200, false, None);
     assert_eq!(answer.stream_chunk(STREAM.as_bytes(), true, || 1), None);

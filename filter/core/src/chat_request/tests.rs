@@ -91,9 +91,26 @@ fn refuses_what_is_no_chat_request_and_names_the_field() {
 }
 
 #[test]
-fn a_duplicate_among_very_many_members_is_found_in_good_time() {
-    let members: String = (0..50_000).map(|i| format!(r#""k{i}":0,"#)).collect();
-    assert_eq!(refused(&format!(r#"{{{members}"k7":1}}"#)), "k7");
+fn a_duplicate_among_many_members_is_found_and_too_many_are_none_too_late() {
+    let members = |count: usize| (0..count).map(|i| format!(r#""k{i}":0,"#)).collect::<String>();
+    assert_eq!(refused(&format!(r#"{{{}"k7":1}}"#, members(MAX_MEMBERS - 1))), "k7");
+    let most = format!(r#"{{{}"messages":[{{"role":"user","content":"x"}}]}}"#, members(MAX_MEMBERS - 1));
+    assert!(ChatRequest::parse(most.as_bytes(), 16).is_ok());
+    // What comes after the first that is too many is not looked at.
+    let more = format!("{{{}{}", members(MAX_MEMBERS + 1), "x".repeat(1 << 20));
+    assert_eq!(refused(&more), format!("k{MAX_MEMBERS}"));
+}
+
+#[test]
+fn a_part_that_has_null_for_an_image_has_none() {
+    let part = |url: &str| {
+        let body = format!(
+            r#"{{"messages":[{{"role":"user","content":[{{"type":"text","text":"x","image_url":{url},"file":null}}]}}]}}"#
+        );
+        let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
+        (request.has_image, request.images.len(), request.files.len())
+    };
+    assert_eq!((part("null"), part(r#"{"url":"x"}"#)), ((false, 0, 0), (true, 1, 0)));
 }
 
 #[test]

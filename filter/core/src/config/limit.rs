@@ -165,7 +165,11 @@ impl Limited {
             users: self.users.clone(),
             per_model,
             on_exhausted: self.on_exhausted.clone().or_else(|| tier.on_exhausted.clone()),
-            degrade_at: self.degrade_at.or(tier.degrade_at),
+            // It is of the model that takes over, and goes with it.
+            degrade_at: match &self.on_exhausted {
+                None | Some(OnExhausted::Degrade(_)) => self.degrade_at.or(tier.degrade_at),
+                Some(OnExhausted::Reject | OnExhausted::Template(_)) => self.degrade_at,
+            },
             alert_at: self.alert_at.clone().or_else(|| tier.alert_at.clone()),
             shadow: self.shadow.or(tier.shadow),
         }

@@ -74,7 +74,8 @@ impl Exchange {
 
     fn identify(&mut self, policy: &Policy, head: &RequestHead) -> Result<TenantId, Refusal> {
         let tenant = head.tenant(policy, self.started_ms).map_err(|why| match (why, &policy.identity) {
-            (InvalidIdentity::Missing, _) => Refusal::MissingKey,
+            (InvalidIdentity::Missing, Identity::ApiKey) => Refusal::MissingKey,
+            (InvalidIdentity::Missing, Identity::Header { .. }) => Refusal::UnknownTenant,
             (InvalidIdentity::Expired, _) => Refusal::ExpiredKey,
             (InvalidIdentity::Unknown, Identity::ApiKey) => Refusal::UnknownKey,
             (InvalidIdentity::Unknown, Identity::Header { .. }) => Refusal::UnknownTenant,

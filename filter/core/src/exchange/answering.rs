@@ -18,6 +18,7 @@ impl Exchange {
         }
         routed.served = match (routed.plan.find(policy, head.model), parse(head.attempts)) {
             // Nobody has overwritten what the provider may have sent under these names.
+            _ if routed.is_direct && provider_error::is_unasked(head.details) => None,
             _ if routed.is_direct => routed.last_attempt(Some((0, 1))),
             (Some(model), Some(attempts)) => Some(Served { model, attempts, told: true }),
             _ => routed.last_attempt(head.last_attempt),
@@ -234,7 +235,7 @@ impl Routed {
     /// Which of its timers ran out, where Envoy knows only that one did.
     pub(super) fn which_timer(&self, why: &'static str) -> &'static str {
         match why {
-            "deadline_exceeded" if self.is_direct && self.attempt_ends_first => "attempt_timeout",
+            "deadline_exceeded" if self.is_direct => "attempt_timeout",
             "first_token_timeout" if !self.stream => "attempt_timeout",
             other => other,
         }

@@ -30,7 +30,7 @@ impl Exchange {
     /// `status`: what Envoy answered, if it could.
     pub fn cut_off(&mut self, details: &str, status: u16, last_attempt: Option<(usize, u32)>) {
         if let Some(routed) = self.routed.as_mut().filter(|routed| routed.served.is_none()) {
-            let only = routed.is_direct.then_some((0, 1));
+            let only = (routed.is_direct && !provider_error::is_unasked(details)).then_some((0, 1));
             routed.served = routed.last_attempt(last_attempt.or(only));
         }
         match (provider_error::cause(details), &self.routed) {

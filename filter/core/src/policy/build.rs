@@ -166,9 +166,10 @@ fn check_identity(identity: &Identity, problems: &mut Vec<Problem>) {
 
 fn check_limits(limits: &Limits, problems: &mut Vec<Problem>) {
     let Limits { max_body_bytes, max_nesting, set_output_limit: _ } = limits;
-    if !(1024..=1 << 30).contains(max_body_bytes) {
+    // A VM may have 1 GiB, and holds a body and what becomes of it.
+    if !(1024..=1 << 27).contains(max_body_bytes) {
         problems
-            .push(Problem::new("limits.max_body_bytes", format!("{max_body_bytes} is not within 1024 and 1073741824")));
+            .push(Problem::new("limits.max_body_bytes", format!("{max_body_bytes} is not within 1024 and 134217728")));
     }
     if !(4..=256).contains(max_nesting) {
         problems.push(Problem::new("limits.max_nesting", format!("{max_nesting} is not within 4 and 256")));

@@ -1,6 +1,7 @@
 //! When a model fails before its first token, the next one serves, with a request of its own and nothing of the attempt before.
 
 use crate::standard::{ask, gateway};
+use crate::unsteady;
 use pointsman_integration::call::Call;
 use pointsman_integration::gateway::{AZURE_SECRET, OPENAI_SECRET};
 use pointsman_integration::simulator::Seen;
@@ -121,4 +122,35 @@ fn a_hundred_requests_at_once_all_reach_the_next_model() {
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(statuses, [200; 100]);
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn every_status_from_500_on_and_every_answer_that_is_none_leads_to_the_next_model() {
+    let gateway = unsteady::gateway();
+    let served_by_the_second = |task: &str, mark: &str, stream: bool| {
+        let answer = gateway.send(unsteady::call(&unsteady::request(task, mark, stream)));
+        assert!(unsteady::is_served(&answer, stream), "{mark}: {answer:?}");
+        let said = ["x-pointsman-model", "x-pointsman-attempts"].map(|name| answer.header(name));
+        assert_eq!(said, [Some("local"), Some("2")], "{mark}");
+    };
+    for status in [501, 507, 520, 526, 599] {
+        let mark = format!("odd-status-{status}-");
+        gateway.simulator.rule("openai", &mark, &json!({"status": status}));
+        [false, true].into_iter().for_each(|stream| served_by_the_second("failing", &mark, stream));
+    }
+    // The task has one status of its own, and it is none of these.
+    let code = json!({"error": {"message": "x", "code": 520}});
+    for (mark, behavior) in [
+        ("none-malformed", json!({"fault": {"malformed_json": {"after_chunks": 0}}})),
+        ("none-of-this-kind", json!({"content_type": "text/html"})),
+        ("none-but-an-error", json!({"fault": {"error_event": {"after_chunks": 0, "json": code}}})),
+    ] {
+        gateway.simulator.rule("openai", mark, &behavior);
+        served_by_the_second("unretried", mark, true);
+    }
+    // A status that the task does not name stays what it is.
+    gateway.simulator.rule("openai", "not-named", &json!({"status": 503}));
+    let answer = gateway.send(unsteady::call(&unsteady::request("unretried", "not-named", false)));
+    assert_eq!((answer.status, answer.header("x-pointsman-attempts")), (503, Some("1")), "{answer:?}");
 }

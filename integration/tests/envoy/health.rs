@@ -48,6 +48,21 @@ fn a_model_whose_health_check_fails_is_skipped_until_it_is_well() {
     // Nobody else can serve: told at once, and without a word of Envoy's.
     ask(&gateway, "checked", false).assert_refusal(503, "no_healthy_provider");
     ask(&gateway, "checked", true).assert_refusal(503, "no_healthy_provider");
+    let audit = gateway.audit(ask(&gateway, "checked", false).trace_id());
+    assert_eq!((&audit["model"], &audit["failed_attempts"]), (&json!(null), &json!([])), "nobody was asked: {audit}");
+    // Where somebody was, that one's error is told.
+    gateway.simulator.rule("openai", "before-the-ill", &json!({"status": 429}));
+    for stream in [false, true] {
+        let answer = gateway.send(call(&request("then-checked", "before-the-ill", stream)));
+        answer.assert_refusal(429, "provider_rate_limited");
+        let audit = gateway.audit(answer.trace_id());
+        assert_eq!(
+            (&audit["model"], &audit["error_code"]),
+            (&json!("first"), &json!("provider_rate_limited")),
+            "{audit}"
+        );
+        assert_eq!(audit["failed_attempts"][0], json!({"model": "first", "reason": "status_429"}), "{audit}");
+    }
     gateway.simulator.health("azure", 200);
     await_served(&gateway, "checked-first", "checked");
 }

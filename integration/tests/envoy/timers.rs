@@ -116,6 +116,23 @@ fn a_whole_request_has_a_deadline_that_a_caller_can_only_shorten() {
     }
 }
 
+/// An answer that has begun, and is held until it is whole, is no other case: the caller is told the same, and in the same words.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_deadline_that_passes_while_an_answer_is_held_is_told_as_one() {
+    let gateway = gateway();
+    rule(&gateway, "openai", "held-too-long", json!({"fault": "hang_after_headers"}));
+    for task in ["first", "failing"] {
+        let call = call(&request(task, "held-too-long", false)).header("x-pointsman-deadline-ms", "700");
+        let answer = gateway.send(call);
+        answer.assert_refusal(504, "deadline_exceeded");
+        let said = ["x-pointsman-attempts", "x-should-retry"].map(|name| answer.header(name));
+        assert_eq!(said, [Some("1"), Some("false")], "{task}: {answer:?}");
+        let audit = gateway.audit(answer.trace_id());
+        assert_eq!((&audit["error_code"], &audit["model"]), (&json!("deadline_exceeded"), &json!("first")), "{audit}");
+    }
+}
+
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_deadline_counts_from_the_requests_first_byte() {

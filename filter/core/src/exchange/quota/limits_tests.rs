@@ -143,7 +143,7 @@ fn the_policys_own_words_for_one_caller_say_nothing_to_those_who_ask_the_same() 
         let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
         exchange.request_head(policy, &head);
         let body = json!({"model": "code", "messages": [{"role": "user", "content": "x"}]}).to_string();
-        let led_to = match exchange.request_body(policy, body.as_bytes(), &mut store) {
+        match exchange.request_body(policy, body.as_bytes(), &mut store) {
             OnRequestBody::Send(_) => "asks",
             OnRequestBody::Wait => "waits",
             OnRequestBody::Reply(reply) if reply.status == 200 => {
@@ -152,8 +152,7 @@ fn the_policys_own_words_for_one_caller_say_nothing_to_those_who_ask_the_same() 
                 "template"
             }
             other => panic!("{other:?}"),
-        };
-        led_to
+        }
     };
     assert_eq!(ask(&used_up), "template");
     // One goes on, and the others wait for that one.

@@ -2,6 +2,7 @@
 
 use crate::host::{self, Headers};
 use crate::load::{Held, SharedLoad};
+use crate::request_body;
 use crate::response_headers::ResponseHeaders;
 use crate::shared::Shared;
 use crate::unsettled;
@@ -18,7 +19,6 @@ use pointsman_core::reply::Reply;
 use pointsman_core::request_head::{RequestHead, request_header_passes};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
-use std::ops::Range;
 use std::rc::Rc;
 
 /// A copy of a response is kept up to this many bytes; the usage of a longer one is estimated.
@@ -139,7 +139,7 @@ impl Gateway {
     fn send(&mut self, outgoing: &Outgoing, body: &[u8]) -> Action {
         let replaced = match &outgoing.edit {
             BodyEdit::Prefix(len, head) => host::replace_prefix(BufferType::HttpRequestBody, *len, head),
-            BodyEdit::Whole(head, rest, closing) => replace_body(body, head, rest, closing),
+            BodyEdit::Whole(head, rest, closing) => request_body::replace(body, head, rest, closing),
         };
         if !replaced {
             return self.answer(&Reply::refusal(&pointsman_core::refusal::Refusal::Internal));
@@ -224,32 +224,6 @@ impl Gateway {
         }
         Action::Continue
     }
-}
-
-/// A request body that is shorter, in bytes, is put together here: then it takes one call.
-const SHORT_BODY: usize = 16 << 10;
-
-/// Replaces the request body; a long one piece by piece, so that it is copied once, by the host.
-fn replace_body(body: &[u8], head: &[u8], rest: &[Range<usize>], closing: &Range<usize>) -> bool {
-    let kind = BufferType::HttpRequestBody;
-    let piece = |range: &Range<usize>| body.get(range.clone()).unwrap_or_default();
-    if body.len() < SHORT_BODY {
-        let mut whole = Vec::with_capacity(head.len() + body.len() + 1);
-        whole.extend_from_slice(head);
-        for (i, range) in rest.iter().enumerate() {
-            if i > 0 {
-                whole.push(b',');
-            }
-            whole.extend_from_slice(piece(range));
-        }
-        whole.extend_from_slice(piece(closing));
-        return host::replace_prefix(kind, body.len(), &whole);
-    }
-    let mut done = host::replace_prefix(kind, body.len(), head);
-    for (i, range) in rest.iter().enumerate() {
-        done = done && (i == 0 || host::append(kind, b",")) && host::append(kind, piece(range));
-    }
-    done && host::append(kind, piece(closing))
 }
 
 /// The attempt that the model stage recorded last: its place in the plan, and its number.

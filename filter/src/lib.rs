@@ -11,6 +11,7 @@ mod host;
 mod load;
 mod metrics;
 mod model;
+mod request_body;
 mod response_headers;
 mod root;
 mod shared;

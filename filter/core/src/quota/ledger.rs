@@ -117,6 +117,14 @@ impl Refused {
         }
     }
 
+    /// Of two windows without room the one to wait for longer.
+    pub(super) fn or_longer(self, other: Option<Self>) -> Self {
+        match (self, other) {
+            (Self::Full(..), Some(other)) if other.wait_ms() > self.wait_ms() => other,
+            _ => self,
+        }
+    }
+
     /// Whether it is the day's tokens, of the tenant or its user, that are used up.
     pub fn is_of_days_tokens(&self) -> bool {
         let (whose, window) = match self {

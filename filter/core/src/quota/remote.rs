@@ -240,6 +240,13 @@ pub fn reserved(limits: &Limits, zone: &Zone, id: &str, ask: &Ask, answered: &An
             let place_of = |id: &ModelId| scopes.iter().position(|(scope, ..)| *scope == Scope::Model(*id));
             let all = full_models.iter().filter_map(|id| why(place_of(id)? as u64 + 1));
             refused = all.min_by_key(Refused::wait_ms).unwrap_or(refused);
+        } else if matches!(refused, Refused::Full(Scope::User, _)) {
+            // The script has looked at the user alone; its tenant may have to wait for longer.
+            let tenant = scopes.iter().zip(&counters).find(|((scope, ..), _)| *scope == Scope::Tenant);
+            let full = tenant.and_then(|((_, windows, _), counters)| {
+                counters.full(windows, &ask.want(worst(&[])), moment).map(|full| Refused::Full(Scope::Tenant, full))
+            });
+            refused = refused.or_longer(full);
         }
         let mut view = View::default();
         for ((scope, windows, _), mut counters) in scopes.into_iter().zip(counters) {

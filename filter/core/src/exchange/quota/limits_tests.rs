@@ -218,3 +218,15 @@ fn a_change_of_the_shares_that_are_reported_loses_none_and_repeats_none() {
     assert_eq!(use_up(&of(&[0.6]), 10_000), said("60"));
     assert_eq!(use_up(&of(&[0.5, 0.95]), 44_000), said("95"));
 }
+
+#[test]
+fn who_has_no_room_and_whose_tenant_has_none_waits_for_the_longer_of_both() {
+    let policy = policy(json!({"tokens_per_day": 100, "per_user": {"requests_per_minute": 1}}));
+    let request = json!({"model": "big", "max_tokens": 50, "messages": [{"role": "user", "content": "x"}]});
+    for (used, wait) in [(1, "60"), (99, "86400")] {
+        let mut store = store();
+        assert_eq!(call(&policy, &mut store, &request, [used, 1]).0, 200);
+        let (status, headers) = call(&policy, &mut store, &request, [1, 1]);
+        assert_eq!((status, header(&headers, "retry-after")), (429, Some(wait)), "{used}: {headers:?}");
+    }
+}

@@ -22,8 +22,13 @@ pub fn reserve(
 ) -> Result<Grant, Refused> {
     let record = tenant_record(ask.tenant);
     let mut grant = Grant::unheld(Reservation::none());
-    if let Some(windows) = limits.user(ask.user) {
-        reserve_user(store, limits, windows, &user_record(&record, ask.user, users), ask, moment, &mut grant)?;
+    if let Some(windows) = limits.user(ask.user)
+        && let Err(why) =
+            reserve_user(store, limits, windows, &user_record(&record, ask.user, users), ask, moment, &mut grant)
+    {
+        // Its tenant may have to wait for longer.
+        let of_tenant = tenant_is_full(&record::decode(&store.read(&record)), limits, ask, moment);
+        return Err(why.or_longer(of_tenant));
     }
     if limits.tenant.is_empty() && limits.models.is_empty() {
         grant.reservation.record = record;
@@ -57,6 +62,13 @@ pub fn reserve(
         grant.reservation.user = None;
     }
     Ok(grant)
+}
+
+/// The tenant's window that has no room, as the record has it.
+fn tenant_is_full(scopes: &[(ScopeKey, Counters)], limits: &Limits, ask: &Ask, moment: &Moment) -> Option<Refused> {
+    let mut counters = scopes.iter().find(|(key, _)| *key == TENANT)?.1.clone();
+    counters.catch_up(&limits.tenant, moment);
+    counters.full(&limits.tenant, &ask.want(ask.worst(&[])), moment).map(|full| Refused::Full(Scope::Tenant, full))
 }
 
 /// Makes the grant what it was before the tenant's record was looked at, however often that has been done in vain.

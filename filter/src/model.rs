@@ -165,7 +165,7 @@ impl HttpContext for ModelStage {
         };
         let provider = host::property(PROVIDER).unwrap_or_default();
         let provider = std::str::from_utf8(&provider).unwrap_or_default();
-        let count = if plan.needs_count(provider) { attempt_count() } else { 1 };
+        let count = if plan.needs_count() { attempt_count() } else { 1 };
         let Some((index, attempt)) = plan.choose(provider, count) else {
             return self
                 .refuse("pointsman: the chosen host's metadata pointsman.provider is not a provider of the plan");

@@ -172,11 +172,10 @@ impl<'a> Dispatch<'a> {
         all.clone().skip(from).find(serves).or_else(|| all.rfind(serves))
     }
 
-    /// Whether the number of the attempt is needed to know the place in the plan: not for a provider that stands in it
-    /// once, and first.
-    pub fn needs_count(&self, provider: &str) -> bool {
-        let mut places = self.attempts.iter().enumerate().filter(|(_, a)| a.provider == provider).map(|(i, _)| i);
-        places.next() != Some(0) || places.next().is_some()
+    /// Whether the number of the attempt is needed: a plan of one has one. In any other even a provider that stands in it once and first
+    /// may be asked again, where Envoy has found nobody else.
+    pub fn needs_count(&self) -> bool {
+        self.attempts.len() > 1
     }
 
     /// Whether the attempt is one at the plan's first model, which the gateway stage counts until the answer has ended. With
@@ -258,10 +257,11 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_that_stands_first_and_once_needs_no_count() {
-        let plan = dispatch(&["vllm", "openai", "openai"]);
-        assert!(!plan.needs_count("vllm") && plan.needs_count("openai") && plan.needs_count("other"));
-        assert!(dispatch(&["vllm", "openai", "vllm"]).needs_count("vllm"));
+    fn only_a_plan_of_one_needs_no_count() {
+        assert!(!dispatch(&["vllm"]).needs_count());
+        assert!(dispatch(&["vllm", "openai"]).needs_count());
+        // Its second member is ill, and Envoy has gone back to the first.
+        assert_eq!(dispatch(&["vllm", "openai"]).choose("vllm", 2).map(|(i, _)| i), Some(0));
     }
 
     #[test]

@@ -62,6 +62,10 @@ fn a_model_whose_health_check_fails_is_skipped_until_it_is_well() {
             "{audit}"
         );
         assert_eq!(audit["failed_attempts"][0], json!({"model": "first", "reason": "status_429"}), "{audit}");
+        // Before 1.40 Envoy goes back to the first where it finds no other.
+        let asked = gateway.simulator.of(answer.trace_id()).len();
+        assert_eq!(audit["retry_count"], json!(asked - 1), "{audit}");
+        assert_eq!(answer.header("x-pointsman-attempts"), Some(asked.to_string().as_str()));
     }
     gateway.simulator.health("azure", 200);
     await_served(&gateway, "checked-first", "checked");

@@ -45,8 +45,9 @@ pub struct Args {
 
 /// Time for Envoy to become ready: compiling the module takes a part of it.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How long a policy that was refused waits to be tried again.
+/// How long a policy that was refused waits to be tried again: at first, and at the most, because each try may be one by Envoy too.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
+const TRY_AGAIN_LATEST: Duration = Duration::from_secs(300);
 /// Time for Envoy to end by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -108,6 +109,7 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
     let mut next_look = Instant::now();
     // What was refused last, and when it is tried again: the reason need not be in the files that are watched.
     let mut refused: Option<(Vec<String>, Instant)> = None;
+    let mut pause = TRY_AGAIN;
     loop {
         if stopped() {
             process.stop(STOP_LIMIT);
@@ -121,7 +123,9 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
             next_look = Instant::now() + Duration::from_millis(250);
             let start = Instant::now();
             let is_due = refused.as_ref().is_some_and(|(_, at)| *at <= start);
-            if watch.changed() || is_due {
+            let is_changed = watch.changed();
+            if is_changed || is_due {
+                pause = if is_changed { TRY_AGAIN } else { TRY_AGAIN_LATEST.min(pause * 2) };
                 match live.reload(&program, &admin, &args.gateway, &stopped) {
                     Ok(()) => {
                         refused = None;
@@ -129,11 +133,11 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
                     }
                     Err(NotApplied::Refused(lines)) => {
                         // The same again is said once.
-                        if !is_due || refused.as_ref().is_none_or(|(before, _)| *before != lines) {
+                        if is_changed || refused.as_ref().is_none_or(|(before, _)| *before != lines) {
                             let say_one = |line| say(format_args!("policy refused, the old one keeps serving: {line}"));
                             lines.iter().for_each(say_one);
                         }
-                        refused = Some((lines, Instant::now() + TRY_AGAIN));
+                        refused = Some((lines, Instant::now() + pause));
                     }
                     Err(NotApplied::Stopped) => continue,
                 }

@@ -15,6 +15,7 @@ use pointsman_core::exchange::{
     BodyEdit, Exchange, OnRequestBody, OnRequestHead, OnResponseHead, Outgoing, ResponseHead,
 };
 use pointsman_core::provider_error::is_retry_after;
+use pointsman_core::reply::HeaderLine;
 use pointsman_core::reply::Reply;
 use pointsman_core::request_head::{RequestHead, request_header_passes};
 use proxy_wasm::traits::{Context, HttpContext};
@@ -191,7 +192,7 @@ impl Gateway {
     }
 
     /// Gives the response the gateway's own headers.
-    fn give_headers(&mut self, own: &[(&'static str, String)]) {
+    fn give_headers(&mut self, own: &[HeaderLine]) {
         if let Some(headers) = self.response.take() {
             headers.give(own);
         }

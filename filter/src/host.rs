@@ -5,6 +5,7 @@
 #![allow(unsafe_code)] // Raw pointers are the ABI. Each block hands over a slice that lives for the call, or takes one.
 
 use pointsman_core::call::Call;
+use pointsman_core::reply::HeaderLine;
 use pointsman_core::reply::REPLY_DETAILS;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, LogLevel, MapType, MetricType, StreamType};
@@ -183,7 +184,7 @@ pub fn set_state(name: &str, value: &[u8]) {
 }
 
 /// Answers the request. Return `Action::Pause` after it.
-pub fn reply(status: u16, headers: &[(&str, String)], body: &[u8]) {
+pub fn reply(status: u16, headers: &[HeaderLine], body: &[u8]) {
     let headers: Vec<(&[u8], &[u8])> =
         headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
     let map = serialized(&headers);
@@ -205,7 +206,7 @@ pub fn reply(status: u16, headers: &[(&str, String)], body: &[u8]) {
 /// Sends a call; its end comes to the callback of the context that is being called now, by this id. `None` if it could not
 /// be sent.
 pub fn call_with_id(call: &Call) -> Option<u32> {
-    let headers = call.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let headers = call.headers.iter().map(|(name, value)| (*name, &**value)).collect();
     let timeout = Duration::from_millis(call.timeout_ms);
     // The SDK's own, because it keeps the list of whom an answer is for; it panics on no status that Envoy gives here.
     hostcalls::dispatch_http_call(&call.cluster, headers, Some(&call.body), Vec::new(), timeout).ok()

@@ -2,6 +2,7 @@
 
 use crate::host::{self, Headers};
 use pointsman_core::provider_error::is_retry_after;
+use pointsman_core::reply::HeaderLine;
 use pointsman_core::request_head::response_header_passes;
 use proxy_wasm::types::MapType;
 
@@ -38,7 +39,7 @@ impl ResponseHeaders {
     }
 
     /// Gives the response these headers, once, after [`ResponseHeaders::remove_foreign`].
-    pub fn give(&self, own: &[(&'static str, String)]) {
+    pub fn give(&self, own: &[HeaderLine]) {
         if own.len() >= MANY && !self.is_changed && !own.iter().any(|(name, _)| self.passes(name.as_bytes())) {
             let own = own.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
             let all: Vec<_> = self.came.iter().filter(|header| self.stays(*header)).chain(own).collect();

@@ -116,7 +116,7 @@ impl Record<'_> {
         out.number(member!("cached_input_tokens"), usage.map(|u| u.cached_input));
         out.number(member!("output_tokens"), usage.map(|u| u.output));
         out.flag(member!("usage_estimated"), *usage_estimated);
-        out.raw(member!("estimated_cost_usd"), &cost.map_or_else(|| "null".to_owned(), MicroUsd::to_decimal));
+        out.cost(member!("estimated_cost_usd"), *cost);
         out.number(member!("latency_ms"), Some(*latency_ms));
         out.number(member!("time_to_first_token_ms"), *time_to_first_token_ms);
         out.flag(member!("cache_hit"), saved.is_some());
@@ -128,7 +128,7 @@ impl Record<'_> {
         if let Some((usage, cost)) = saved {
             out.number(member!("saved_input_tokens"), Some(usage.input));
             out.number(member!("saved_output_tokens"), Some(usage.output));
-            out.raw(member!("saved_usd"), &cost.to_decimal());
+            out.cost(member!("saved_usd"), Some(*cost));
         }
         out.number(member!("retry_count"), Some(u64::from(*retry_count)));
         out.reasons(member!("failed_attempts"), failed);
@@ -151,32 +151,58 @@ const MOST_MS: u64 = 253_402_300_799_999;
 struct Members(Vec<u8>);
 
 impl Members {
-    fn raw(&mut self, name: &str, value: &str) {
-        self.0.extend_from_slice(name.as_bytes());
-        self.0.extend_from_slice(value.as_bytes());
+    /// Inlined with those that call it, so that the compiler knows each name's length: Wasm takes long to begin a copy whose length it
+    /// does not know.
+    #[inline(always)]
+    fn raw(&mut self, text: &'static str) {
+        self.0.extend_from_slice(text.as_bytes());
     }
 
-    fn flag(&mut self, name: &str, value: bool) {
-        self.raw(name, if value { "true" } else { "false" });
-    }
-
-    fn text(&mut self, name: &str, value: Option<&str>) {
-        self.0.extend_from_slice(name.as_bytes());
+    #[inline(always)]
+    fn flag(&mut self, name: &'static str, value: bool) {
+        self.raw(name);
         match value {
-            Some(text) => quote_into(&mut self.0, text),
-            None => self.0.extend_from_slice(b"null"),
+            true => self.raw("true"),
+            false => self.raw("false"),
         }
     }
 
-    fn number(&mut self, name: &str, value: Option<u64>) {
+    #[inline(always)]
+    fn text(&mut self, name: &'static str, value: Option<&str>) {
+        self.raw(name);
         match value {
-            Some(number) => self.raw(name, itoa::Buffer::new().format(number)),
-            None => self.raw(name, "null"),
+            Some(text) => quote_into(&mut self.0, text),
+            None => self.raw("null"),
+        }
+    }
+
+    #[inline(always)]
+    fn number(&mut self, name: &'static str, value: Option<u64>) {
+        self.raw(name);
+        match value {
+            Some(number) => self.digits(number),
+            None => self.raw("null"),
+        }
+    }
+
+    fn digits(&mut self, number: u64) {
+        match u8::try_from(number) {
+            Ok(digit @ 0..10) => self.0.push(b'0' + digit),
+            _ => self.0.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+        }
+    }
+
+    fn cost(&mut self, name: &'static str, cost: Option<MicroUsd>) {
+        self.raw(name);
+        match cost {
+            Some(MicroUsd(0)) => self.raw("0.000000"),
+            Some(cost) => self.0.extend_from_slice(cost.to_decimal().as_bytes()),
+            None => self.raw("null"),
         }
     }
 
     /// Models with a reason each: `[{"model":…,"reason":…}]`.
-    fn reasons(&mut self, name: &str, models: &[(&str, &str)]) {
+    fn reasons(&mut self, name: &'static str, models: &[(&str, &str)]) {
         self.0.extend_from_slice(name.as_bytes());
         self.0.push(b'[');
         for (i, (model, reason)) in models.iter().enumerate() {
@@ -189,7 +215,7 @@ impl Members {
         self.0.push(b']');
     }
 
-    fn list<'a>(&mut self, name: &str, values: impl Iterator<Item = &'a str>) {
+    fn list<'a>(&mut self, name: &'static str, values: impl Iterator<Item = &'a str>) {
         self.0.extend_from_slice(name.as_bytes());
         self.0.push(b'[');
         for (i, value) in values.enumerate() {

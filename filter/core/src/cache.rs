@@ -6,6 +6,7 @@ pub mod control;
 pub mod eligible;
 pub mod entry;
 pub mod flight;
+pub mod hot;
 pub mod key;
 pub mod known;
 pub mod marks;

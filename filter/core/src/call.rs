@@ -1,12 +1,14 @@
 //! A request of the gateway's own: to a cluster that the operator owns, while a caller's request waits, or after its end.
 
+use crate::reply::HeaderLine;
+
 /// One call, for the glue to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     /// Name of the Envoy cluster.
     pub cluster: String,
     /// Headers, the pseudo headers of the request included.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<HeaderLine>,
     /// Body.
     pub body: Vec<u8>,
     /// Milliseconds after which it has failed.

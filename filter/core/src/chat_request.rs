@@ -6,8 +6,8 @@ use crate::json::{self, InvalidJson, Kind, Scanned, Scanner, Span, Why, unquote}
 use crate::prompt_name::PromptFields;
 use crate::refusal::shorten;
 use std::borrow::Cow;
-use std::cell::OnceCell;
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 /// A top-level member of the request.
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ pub struct ChatRequest<'a> {
     pub images: Vec<Span>,
     /// Where sound, films and files are: they themselves, or their addresses.
     pub files: Vec<Span>,
-    characters: OnceCell<usize>,
+    characters: OnceLock<usize>,
     /// Bytes of the `messages` value.
     pub messages_bytes: usize,
 }
@@ -111,7 +111,7 @@ impl<'a> ChatRequest<'a> {
             has_image: false,
             images: Vec::new(),
             files: Vec::new(),
-            characters: OnceCell::new(),
+            characters: OnceLock::new(),
             messages_bytes: 0,
         };
         let mut scanner = Scanner::new(body, max_nesting);
@@ -168,6 +168,22 @@ impl<'a> ChatRequest<'a> {
             return Err(wrong("messages", "Missing required parameter: 'messages'."));
         }
         Ok(request)
+    }
+
+    /// About how many bytes what was found takes, besides the body.
+    pub fn bytes_found(&self) -> usize {
+        // With escapes a text is not as it stands in the body.
+        let owned = |text: &Cow<'_, str>| match text {
+            Cow::Owned(text) => text.len(),
+            Cow::Borrowed(_) => 0,
+        };
+        let names = self.members.iter().map(|member| &member.name).chain(&self.tool_names);
+        let texts = names.chain([&self.model, &self.task, &self.user].into_iter().flatten());
+        size_of::<Self>()
+            + self.members.capacity() * size_of::<Member<'_>>()
+            + self.tool_names.capacity() * size_of::<Cow<'_, str>>()
+            + (self.images.capacity() + self.files.capacity()) * size_of::<Span>()
+            + texts.map(owned).sum::<usize>()
     }
 
     /// The top-level member of this name.

@@ -3,6 +3,7 @@
 //! The glue calls one method per callback of Envoy and applies what it returns. No method calls the host.
 
 use crate::answer::Answer;
+use crate::cache::hot::Seen;
 use crate::cache::table::SharedData;
 use crate::call::{Answered, Call};
 use crate::canonical::{self, Canonical, OutputLimit};
@@ -160,11 +161,19 @@ impl Exchange {
         shared: &mut S,
     ) -> Result<Outgoing, Denied> {
         let caller = self.caller.as_mut().ok_or(Refusal::Internal)?;
-        let request = ChatRequest::parse(body, policy.limits.max_nesting).map_err(|why| match why {
-            InvalidRequest::Json(error) => Refusal::InvalidJson(error.message()),
-            InvalidRequest::Field(param, message) => Refusal::InvalidField(param, message),
-        })?;
-        self.prompt = request.prompt.logged(&request);
+        let seen = if policy.has_cache { policy.cache.hot.see(body) } else { Seen::default() };
+        let parsed;
+        let request = match seen.request() {
+            Some(request) => request,
+            None => {
+                parsed = ChatRequest::parse(body, policy.limits.max_nesting).map_err(|why| match why {
+                    InvalidRequest::Json(error) => Refusal::InvalidJson(error.message()),
+                    InvalidRequest::Field(param, message) => Refusal::InvalidField(param, message),
+                })?;
+                &parsed
+            }
+        };
+        self.prompt = request.prompt.logged(request);
         if caller.user.is_none() {
             let tenant = &policy.tenant(caller.tenant).name;
             caller.user = request.user.as_ref().map(|user| UserHash::new(tenant, user.as_bytes()));
@@ -174,17 +183,17 @@ impl Exchange {
         let left = |ms: u64, now_ms: u64| ms.saturating_sub(now_ms.saturating_sub(started_ms));
         let mut deadline_ms = own_ms.map(|ms| left(ms, shared.now_ms()));
         let hints = Hints { task: caller.task.as_deref(), data_class: caller.data_class };
-        let mut plan = route::plan(policy, caller.tenant, &request, hints)?;
+        let mut plan = route::plan(policy, caller.tenant, request, hints)?;
         if self.has_waited {
             // So is what it has waited of its timeout, which otherwise begins when it goes upstream.
             let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
             let left = left(resilience.request_ms(), shared.now_ms());
             deadline_ms = Some(deadline_ms.map_or(left, |ms| ms.min(left)));
         }
-        match self.permit(policy, &request, &mut plan, deadline_ms, shared) {
+        match self.permit(policy, (request, &seen), &mut plan, deadline_ms, shared) {
             Ok(output) => {
                 self.unsent = None;
-                Ok(self.outgoing(policy, &request, plan, (deadline_ms, output), || shared.now_ms()))
+                Ok(self.outgoing(policy, request, plan, (deadline_ms, output), || shared.now_ms()))
             }
             Err(denied) => {
                 self.unsent = Some(plan);
@@ -197,7 +206,7 @@ impl Exchange {
     fn permit<'p, S: Load + Store + SharedData>(
         &mut self,
         policy: &'p Policy,
-        request: &ChatRequest,
+        (request, seen): (&ChatRequest, &Seen),
         plan: &mut Plan,
         deadline_ms: Option<u64>,
         shared: &mut S,
@@ -206,7 +215,7 @@ impl Exchange {
             return Err(Refusal::DeadlinePassed.into());
         }
         self.check_input(policy, request, plan)?;
-        if let Some(reply) = self.look_up(policy, request, plan, shared)? {
+        if let Some(reply) = self.look_up(policy, (request, seen), plan, shared)? {
             return Err(Denied::Reply(reply));
         }
         let output = self.reserve(policy, request, plan, shared)?;
@@ -230,7 +239,7 @@ impl Exchange {
         let direct = plan.models.first().filter(|_| is_direct).map(|only| policy.provider_of(*only));
         let (cluster, dispatch) = match direct {
             Some(provider) => {
-                headers.push((":path", dispatch::path(provider)));
+                headers.push((":path", dispatch::path(provider).into()));
                 (dispatch::direct_cluster(provider), None)
             }
             None => (
@@ -245,7 +254,7 @@ impl Exchange {
             ),
         };
         if !self.is_json {
-            headers.push(("content-type", "application/json".to_owned()));
+            headers.push(("content-type", "application/json".into()));
         }
         let outgoing = Outgoing {
             cluster,
@@ -267,7 +276,7 @@ impl Exchange {
 
     fn reply(&mut self, mut reply: Reply) -> Reply {
         self.answer = Answer::Own { status: reply.status, code: reply.code };
-        reply.headers.push(("x-request-id", self.trace_id.clone()));
+        reply.headers.push(("x-request-id", self.trace_id.clone().into()));
         reply
     }
 }

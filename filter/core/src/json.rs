@@ -346,15 +346,6 @@ pub fn string_len(text: &[u8]) -> Option<usize> {
     (is_ascii || simdutf8::basic::from_utf8(scanner.bytes(&span)).is_ok()).then_some(span.end)
 }
 
-/// Where the first byte is that [`quote_into`] does not write as it is.
-fn position_of_special(text: &[u8]) -> Option<usize> {
-    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20 | 0x7f);
-    let (words, _) = text.as_chunks::<8>();
-    let plain = 8 * words.iter().take_while(|word| is_plain(u64::from_le_bytes(**word))).count();
-    let rest = text.get(plain..).unwrap_or_default();
-    rest.iter().position(is_special).map(|at| plain + at)
-}
-
 /// Whether none of eight bytes is one that [`quote_into`] does not write as it is; `false` for some that are plain all the same.
 fn is_plain(word: u64) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
@@ -366,17 +357,38 @@ fn is_plain(word: u64) -> bool {
 
 /// Appends `text` to `out` as a JSON string.
 pub fn quote_into(out: &mut Vec<u8>, text: &str) {
+    let text = text.as_bytes();
+    out.reserve(text.len() + 10);
     out.push(b'"');
-    let mut rest = text.as_bytes();
-    while let Some((plain, [byte, after @ ..])) = position_of_special(rest).and_then(|at| rest.split_at_checked(at)) {
-        out.extend_from_slice(plain);
+    // Eight bytes at a time: most texts are short, and Wasm takes long to begin a copy whose length it does not know.
+    let (words, rest) = text.as_chunks::<8>();
+    for word in words {
+        if is_plain(u64::from_le_bytes(*word)) {
+            out.extend_from_slice(word);
+        } else {
+            quote_bytes(out, word);
+        }
+    }
+    let mut last = [b' '; 8];
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    if is_plain(u64::from_le_bytes(last)) {
+        let end = out.len() + rest.len();
+        out.extend_from_slice(&last);
+        out.truncate(end);
+    } else {
+        quote_bytes(out, rest);
+    }
+    out.push(b'"');
+}
+
+#[cold]
+fn quote_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    for byte in bytes {
         match byte {
             b'"' | b'\\' => out.extend([b'\\', *byte]),
             b'\n' => out.extend(b"\\n"),
-            _ => out.extend(format!("\\u{byte:04x}").into_bytes()),
+            0..0x20 | 0x7f => out.extend(format!("\\u{byte:04x}").into_bytes()),
+            _ => out.push(*byte),
         }
-        rest = after;
     }
-    out.extend_from_slice(rest);
-    out.push(b'"');
 }

@@ -5,6 +5,7 @@
 
 use crate::json::{Kind, Scanner, unquote};
 use crate::refusal::{OVERLOADED_RETRY_AFTER, Refusal, Words};
+use crate::reply::HeaderLine;
 
 mod redaction;
 use redaction::{is_field_path, redact};
@@ -141,8 +142,8 @@ pub fn is_retry_after(value: &[u8]) -> bool {
 }
 
 /// `retry-after`, where it is the gateway that knows: a circuit breaker refuses in the same words as the policy's limit.
-pub fn retry_after(words: &Words) -> Option<(&'static str, String)> {
-    (words.code == "model_overloaded").then(|| ("retry-after", OVERLOADED_RETRY_AFTER.to_owned()))
+pub fn retry_after(words: &Words) -> Option<HeaderLine> {
+    (words.code == "model_overloaded").then(|| ("retry-after", OVERLOADED_RETRY_AFTER.into()))
 }
 
 /// What the caller is told when a provider answered `status` with `body`, or Envoy did for want of an answer; then with

@@ -41,10 +41,10 @@ impl Bridge {
         }
         body.extend_from_slice(b".raw");
         let headers = vec![
-            (":method", "POST".to_owned()),
-            (":path", "/".to_owned()),
-            (":authority", self.cluster.to_string()),
-            ("content-length", body.len().to_string()),
+            (":method", "POST".into()),
+            (":path", "/".into()),
+            (":authority", self.cluster.to_string().into()),
+            ("content-length", body.len().to_string().into()),
         ];
         Call { cluster: self.cluster.to_string(), headers, body, timeout_ms: self.timeout_ms }
     }
@@ -179,7 +179,7 @@ mod tests {
         assert_ne!(body(&[b"DEL", b"a", b"b"]), body(&[b"DEL", b"a/b"]));
         let call = bridge.command(&[b"PING"]);
         assert_eq!((&*call.cluster, call.timeout_ms), ("redis", 50));
-        assert!(call.headers.contains(&("content-length", "8".to_owned())));
+        assert!(call.headers.contains(&("content-length", "8".into())));
     }
 
     /// As Debian's webdis 0.1.9 sent them.

@@ -2,9 +2,13 @@
 
 use crate::policy::{Policy, TenantId};
 use crate::refusal::{OVERLOADED_RETRY_AFTER, Refusal};
+use std::borrow::Cow;
 
 /// Envoy's `response.code_details` of the module's own replies.
 pub const REPLY_DETAILS: &str = "pointsman";
+
+/// A header's name and value.
+pub type HeaderLine = (&'static str, Cow<'static, str>);
 
 /// A whole response. Once given it is final.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +16,7 @@ pub struct Reply {
     /// HTTP status.
     pub status: u16,
     /// Headers, without content-length.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<HeaderLine>,
     /// Body.
     pub body: Vec<u8>,
     /// The refusal's code; `None` for an answer that is no refusal.
@@ -23,13 +27,13 @@ impl Reply {
     /// A refusal in OpenAI's shape.
     pub fn refusal(refusal: &Refusal) -> Self {
         let words = refusal.words();
-        let mut headers = vec![("content-type", "application/json".to_owned())];
+        let mut headers: Vec<HeaderLine> = vec![("content-type", "application/json".into())];
         match refusal {
-            Refusal::WrongMethod(allowed) => headers.push(("allow", (*allowed).to_owned())),
+            Refusal::WrongMethod(allowed) => headers.push(("allow", (*allowed).into())),
             Refusal::MissingKey | Refusal::UnknownKey | Refusal::ExpiredKey => {
-                headers.push(("www-authenticate", "Bearer".to_owned()));
+                headers.push(("www-authenticate", "Bearer".into()));
             }
-            Refusal::Overloaded => headers.push(("retry-after", OVERLOADED_RETRY_AFTER.to_owned())),
+            Refusal::Overloaded => headers.push(("retry-after", OVERLOADED_RETRY_AFTER.into())),
             Refusal::Quota(exhausted) => headers.extend(exhausted.headers.iter().cloned()),
             _ => {}
         }
@@ -38,13 +42,13 @@ impl Reply {
 
     /// `GET /healthz`
     pub fn healthy() -> Self {
-        let headers = vec![("content-type", "application/json".to_owned())];
+        let headers = vec![("content-type", "application/json".into())];
         Self { status: 200, headers, body: b"{\"status\":\"ok\"}".to_vec(), code: None }
     }
 
     /// A document.
     pub fn json(body: Vec<u8>) -> Self {
-        Self { status: 200, headers: vec![("content-type", "application/json".to_owned())], body, code: None }
+        Self { status: 200, headers: vec![("content-type", "application/json".into())], body, code: None }
     }
 
     /// The policy's own answer in place of a model's, marked as that: a completion, or the stream of one.
@@ -67,7 +71,7 @@ impl Reply {
             }
             ("application/json", whole.to_string())
         };
-        let headers = vec![("content-type", kind.to_owned()), ("x-pointsman-template", window.to_owned())];
+        let headers = vec![("content-type", kind.into()), ("x-pointsman-template", window.to_owned().into())];
         Self { status: 200, headers, body: body.into_bytes(), code: None }
     }
 
@@ -88,6 +92,6 @@ impl Reply {
             .map(|(id, model)| entry(&model.name, &policy.provider_of(id).name));
         let data: Vec<_> = tasks.chain(models).collect();
         let body = serde_json::json!({"object": "list", "data": data}).to_string().into_bytes();
-        Self { status: 200, headers: vec![("content-type", "application/json".to_owned())], body, code: None }
+        Self { status: 200, headers: vec![("content-type", "application/json".into())], body, code: None }
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::config::{self, Time};
 use crate::problem::Problem;
+use crate::reply::HeaderLine;
 
 /// What leads to the next attempt besides a status; and with all statuses from 500 to 599.
 const RETRY_ON: &str = "reset,connect-failure,refused-stream,retriable-status-codes";
@@ -189,33 +190,33 @@ impl Resilience {
     }
 
     /// The headers for one request of `attempts` attempts. `deadline_ms`: the caller's own, which only shortens.
-    pub fn headers(&self, attempts: usize, stream: bool, deadline_ms: Option<u64>) -> Vec<(&'static str, String)> {
+    pub fn headers(&self, attempts: usize, stream: bool, deadline_ms: Option<u64>) -> Vec<HeaderLine> {
         let request_ms = deadline_ms.map_or(self.request_ms, |ms| ms.min(self.request_ms));
         let attempt_ms = if stream { self.first_token_ms } else { self.attempt_ms };
         // Envoy's timer of an attempt runs to its headers, which nothing holds back where there is no model stage: there the
         // timer of the request is the attempt's, too.
         let is_direct = self.is_direct(attempts, stream, deadline_ms);
         let request_ms = if is_direct { request_ms.min(attempt_ms) } else { request_ms };
-        let mut headers = Vec::with_capacity(6);
+        let mut headers: Vec<HeaderLine> = Vec::with_capacity(6);
         if !(is_direct && request_ms == self.route_ms) {
-            headers.push(("x-envoy-upstream-rq-timeout-ms", request_ms.to_string()));
+            headers.push(("x-envoy-upstream-rq-timeout-ms", request_ms.to_string().into()));
         }
         // Envoy ignores one that is not shorter than the whole.
         if attempt_ms < request_ms {
-            headers.push(("x-envoy-upstream-rq-per-try-timeout-ms", attempt_ms.to_string()));
+            headers.push(("x-envoy-upstream-rq-per-try-timeout-ms", attempt_ms.to_string().into()));
         }
         if stream {
-            headers.push((IDLE_HEADER, self.idle_ms(attempts).to_string()));
+            headers.push((IDLE_HEADER, self.idle_ms(attempts).to_string().into()));
         }
         // Without these Envoy keeps no copy of the request for another attempt.
         if attempts > 1 {
-            headers.push(("x-envoy-max-retries", (attempts - 1).to_string()));
-            headers.push(("x-envoy-retry-on", if self.all_5xx { RETRY_ON_5XX } else { RETRY_ON }.to_owned()));
+            headers.push(("x-envoy-max-retries", (attempts - 1).to_string().into()));
+            headers.push(("x-envoy-retry-on", if self.all_5xx { RETRY_ON_5XX } else { RETRY_ON }.into()));
             if !self.listed.is_empty() {
-                headers.push(("x-envoy-retriable-status-codes", self.listed.clone()));
+                headers.push(("x-envoy-retriable-status-codes", self.listed.clone().into()));
             }
             if self.hedge {
-                headers.push(("x-envoy-hedge-on-per-try-timeout", "true".to_owned()));
+                headers.push(("x-envoy-hedge-on-per-try-timeout", "true".into()));
             }
         }
         headers
@@ -260,12 +261,7 @@ mod tests {
         Statuses { listed: statuses.to_vec(), all_5xx: false }
     }
 
-    fn headers(
-        task: TaskResilience,
-        attempts: usize,
-        stream: bool,
-        deadline: Option<u64>,
-    ) -> Vec<(&'static str, String)> {
+    fn headers(task: TaskResilience, attempts: usize, stream: bool, deadline: Option<u64>) -> Vec<HeaderLine> {
         let mut problems = Vec::new();
         let resilience = Resilience::of_task(&config::Resilience::default(), &task, "tasks.t", &mut problems);
         assert_eq!(problems, []);
@@ -284,8 +280,7 @@ mod tests {
 
     #[test]
     fn a_stream_has_a_first_token_timer_and_a_plan_of_one_no_retries() {
-        let find =
-            |headers: Vec<(&'static str, String)>, name| headers.into_iter().find(|(n, _)| *n == name).map(|h| h.1);
+        let find = |headers: Vec<HeaderLine>, name| headers.into_iter().find(|(n, _)| *n == name).map(|h| h.1);
         let per_try = "x-envoy-upstream-rq-per-try-timeout-ms";
         assert_eq!(find(headers(TaskResilience::default(), 1, true, None), per_try).unwrap(), "30000");
         assert_eq!(find(headers(TaskResilience::default(), 2, false, None), per_try).unwrap(), "120000");

@@ -118,6 +118,19 @@ impl Entry {
         (reader.0.is_empty() && entry.tenant == tenant).then_some(entry)
     }
 
+    /// About how many bytes it takes: those of its texts, and of what holds them.
+    pub fn bytes(&self) -> usize {
+        const AROUND: usize = size_of::<Entry>();
+        let Completion { common, extra, usage, choices } = &self.completion;
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let of_choice = |choice: &Choice| {
+            let Choice { index: _, message, delta, logprobs, finish_reason, ending } = choice;
+            size_of::<Choice>() + message.len() + length(delta) + length(logprobs) + finish_reason.len() + ending.len()
+        };
+        let names = self.tenant.len() + self.provider.len() + self.model.len() + self.prompt.len();
+        AROUND + names + common.len() + extra.len() + length(usage) + choices.iter().map(of_choice).sum::<usize>()
+    }
+
     /// The key, and when it was made and ceases to be good, of an encoded entry.
     pub fn peek(bytes: &[u8]) -> Option<(Key, u64, u64)> {
         let (version, mut rest) = bytes.split_first()?;

@@ -87,7 +87,7 @@ const AGREED: &str = "pointsman.known";
 
 impl Question<'_> {
     /// All but the body, whose length is told: no two questions of other words or another body say the same together.
-    fn words(&self) -> Vec<u8> {
+    pub(super) fn words(&self) -> Vec<u8> {
         let Self { tenant, sharing, task, data, model, most_output, body } = *self;
         let (scope, who): (u8, &[u8]) = match sharing {
             Sharing::Tenant => (0, b""),

@@ -1,6 +1,7 @@
 //! The cache's part of a policy, validated.
 
 use super::flight::Flights;
+use super::hot::Hot;
 use super::known::Known;
 use super::marks::Marks;
 use super::recording::Recordings;
@@ -30,7 +31,9 @@ pub struct Rules {
     pub flights: Flights,
     /// Whether texts that Unicode calls equal are equal.
     pub nfc: bool,
-    /// The keys of questions that hit lately on this worker.
+    /// The questions that hit lately on this worker, and their answers.
+    pub hot: Hot,
+    /// The keys of questions that hit lately on this worker, however long they are.
     pub known: Known,
     /// What the streams take that are recorded now.
     pub recordings: Recordings,
@@ -108,6 +111,7 @@ impl Rules {
             revision: *revision,
             flights: Flights { wait_ms: wait.0, most: *max_waiting },
             nfc: *unicode_nfc,
+            hot: Hot::within(*memory_bytes),
             known: Known::default(),
             recordings: Recordings::default(),
             prompts: prompt_revisions.iter().map(|(prompt, revision)| (prompt.as_str().into(), *revision)).collect(),

@@ -6,6 +6,7 @@ use crate::attempt::{self, HOLD_LIMIT, OnHead};
 use crate::policy::Policy;
 use crate::provider_error;
 use crate::quota::estimate::Running;
+use crate::reply::HeaderLine;
 use crate::reply::Reply;
 use crate::usage::Usage;
 
@@ -54,7 +55,7 @@ impl Exchange {
         let mut reply = self.failed_reply(policy);
         let is_told = reply.headers.iter().any(|(name, _)| *name == "retry-after");
         if let Some(wait) = std::str::from_utf8(head.retry_after).ok().filter(|wait| !wait.is_empty() && !is_told) {
-            reply.headers.push(("retry-after", wait.to_owned()));
+            reply.headers.push(("retry-after", wait.to_owned().into()));
         }
         OnResponseHead::Replace(reply)
     }
@@ -126,14 +127,14 @@ impl Exchange {
         if let Some((usage, _)) = self.usage()
             && let Some(cost) = self.served_price(policy).map(|price| price.cost(&usage))
         {
-            headers.push(("x-pointsman-cost-usd", cost.to_decimal()));
+            headers.push(("x-pointsman-cost-usd", cost.to_decimal().into()));
         }
         if replace.is_some() {
-            headers.push(("content-type", "application/json".to_owned()));
+            headers.push(("content-type", "application/json".into()));
         }
         headers.extend(retry_after);
         if final_for_caller {
-            headers.push(("x-should-retry", "false".to_owned()));
+            headers.push(("x-should-retry", "false".into()));
         }
         Whole { headers, replace }
     }
@@ -159,7 +160,7 @@ impl Exchange {
     /// A held response has become too long to hold. `Ok`: send its headers with these set, and then give its whole body to
     /// [`Exchange::passed_body`]. `Err`: answer this instead, since nothing of a failed one goes to the caller as it came. `held`:
     /// the body so far.
-    pub fn release(&mut self, policy: &Policy, held: &[u8]) -> Result<Vec<(&'static str, String)>, Reply> {
+    pub fn release(&mut self, policy: &Policy, held: &[u8]) -> Result<Vec<HeaderLine>, Reply> {
         if let (Answer::Whole { .. }, Err(failure)) = (&self.answer, attempt::beginning(held)) {
             self.answer = Answer::failed(failure.status, None);
             if let Some(routed) = &mut self.routed {
@@ -208,17 +209,26 @@ impl Exchange {
     }
 
     /// The gateway's own headers, which an answer gets once.
-    fn response_headers(&mut self, policy: &Policy) -> Vec<(&'static str, String)> {
+    fn response_headers(&mut self, policy: &Policy) -> Vec<HeaderLine> {
         let mut headers = Vec::with_capacity(8 + self.quota.headers.len());
-        headers.push(("x-pointsman-cache", self.cache_header().to_owned()));
+        headers.push(("x-pointsman-cache", self.cache_header().into()));
         headers.append(&mut self.quota.headers);
         if let Some(Routed { plan, served: Some(served), .. }) = &self.routed {
             let model = policy.model(served.model);
-            headers.push(("x-pointsman-provider", policy.provider(model.provider).name.to_string()));
-            headers.push(("x-pointsman-fallback", (plan.models.first() != Some(&served.model)).to_string()));
+            headers.push(("x-pointsman-provider", (*policy.provider(model.provider).name).to_owned().into()));
+            headers.push((
+                "x-pointsman-fallback",
+                if plan.models.first() == Some(&served.model) { "false" } else { "true" }.into(),
+            ));
             if !served.told {
-                headers.push(("x-pointsman-model", model.name.to_string()));
-                headers.push(("x-pointsman-attempts", itoa::Buffer::new().format(served.attempts).to_owned()));
+                headers.push(("x-pointsman-model", (*model.name).to_owned().into()));
+                headers.push((
+                    "x-pointsman-attempts",
+                    match served.attempts {
+                        1 => "1".into(),
+                        attempts => attempts.to_string().into(),
+                    },
+                ));
             }
         }
         headers

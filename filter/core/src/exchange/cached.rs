@@ -6,6 +6,7 @@ use crate::cache::control::CacheControl;
 use crate::cache::eligible::Bypass;
 use crate::cache::entry::Entry;
 use crate::cache::flight::Ticket;
+use crate::cache::hot::Place;
 use crate::cache::key::Key;
 use crate::cache::known::Mark;
 use crate::config::CacheStore;
@@ -14,6 +15,7 @@ use crate::policy::{ModelId, Policy, TaskId};
 use crate::price::MicroUsd;
 use crate::request_head::RequestHead;
 use crate::usage::Usage;
+use std::sync::Arc;
 
 mod keeping;
 mod looking;
@@ -32,11 +34,11 @@ pub(super) enum Cached {
     /// The store is being asked.
     Asked(Box<Pending>),
     /// The store has answered.
-    Looked(Box<Pending>, Result<Box<Entry>, &'static str>),
+    Looked(Box<Pending>, Result<Arc<Entry>, &'static str>),
     /// It waits for another request with the same question.
     InLine(Box<Pending>, InLine),
     /// It has an answer, so many milliseconds old, perhaps after a wait; it is given once the quota has counted it.
-    Found(Box<Entry>, u64, bool),
+    Found(Arc<Entry>, u64, bool),
     /// No answer, for this reason; the one that comes is kept.
     Miss(&'static str, Box<Pending>),
     /// It answered.
@@ -51,6 +53,16 @@ pub(super) struct Pending {
     mark: Option<Mark>,
     /// All workers know that mark.
     is_shared: bool,
+    /// Where this worker remembers the question, if it can.
+    place: Option<Place>,
+    /// This worker has seen it hit before.
+    is_known: bool,
+    /// It remembers it word for word.
+    is_hot: bool,
+    /// And the answer.
+    answer: Option<Arc<Entry>>,
+    /// The table was read for it, so that this worker may remember what was found.
+    is_read: bool,
     task: TaskId,
     /// The plan's first model: no other one's answer is kept.
     model: ModelId,

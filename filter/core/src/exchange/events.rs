@@ -2,6 +2,7 @@
 
 use crate::call::Call;
 use crate::json::Span;
+use crate::reply::HeaderLine;
 use crate::reply::Reply;
 
 /// What the request's headers led to.
@@ -36,7 +37,7 @@ pub struct Outgoing {
     /// The record for the model stage, if there is one.
     pub dispatch: Option<Vec<u8>>,
     /// Headers that tell Envoy's router about attempts and timers.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<HeaderLine>,
     /// Length of the new body, in bytes.
     pub content_length: usize,
     /// How to make the new body.
@@ -83,7 +84,7 @@ pub enum OnResponseHead {
     /// It is the module's own reply: leave it alone.
     Own,
     /// Send the headers with these set, and give every chunk to [`Exchange::stream_chunk`].
-    Stream(Vec<(&'static str, String)>),
+    Stream(Vec<HeaderLine>),
     /// Hold headers and body, then call [`Exchange::whole_body`].
     Hold,
     /// Answer this instead.
@@ -94,7 +95,7 @@ pub enum OnResponseHead {
 #[derive(Debug)]
 pub struct Whole {
     /// Headers to set.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<HeaderLine>,
     /// The status and body to put in place of the provider's.
     pub replace: Option<(u16, Vec<u8>)>,
 }

@@ -2,6 +2,7 @@
 
 use super::{Exchange, Routed, Served};
 use crate::policy::{ModelId, Policy};
+use crate::reply::HeaderLine;
 
 /// What the model stage records of an attempt that has not answered when the next one begins.
 const SILENT: &str = "no_response";
@@ -19,13 +20,13 @@ impl Exchange {
 
     /// An answer to a hedged request has begun. `last`: the attempt that was begun last (its place in the plan, its number),
     /// by the model stage's record. Where another one answers, the header with the number of attempts that were made.
-    pub fn overtaken(&mut self, last: Option<(usize, u32)>) -> Option<(&'static str, String)> {
+    pub fn overtaken(&mut self, last: Option<(usize, u32)>) -> Option<HeaderLine> {
         let Routed { plan, served, .. } = self.routed.as_mut()?;
         let (index, made) = last?;
         let served = served.as_mut().filter(|served| served.attempts < made)?;
         served.attempts = made;
         self.cancelled = plan.models.get(index).copied();
-        Some(("x-pointsman-attempts", made.to_string()))
+        Some(("x-pointsman-attempts", made.to_string().into()))
     }
 
     /// The failed attempts of a hedged request. `recorded`: the model stage's record, by places in the plan.

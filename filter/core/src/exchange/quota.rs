@@ -15,6 +15,7 @@ use crate::quota::remote;
 use crate::quota::window::{Amount, Moment};
 use crate::quota::{demand, standing};
 use crate::refusal::Refusal;
+use crate::reply::HeaderLine;
 use crate::reply::Reply;
 use crate::route::{self, Dropped, Plan};
 
@@ -36,7 +37,7 @@ pub(super) struct Quota {
     /// What decided, and the window.
     pub(super) verdict: Option<(Verdict, &'static str)>,
     /// Headers for the caller.
-    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) headers: Vec<HeaderLine>,
     pub(super) settled: Settled,
     pub(super) asked: Asked,
 }
@@ -121,7 +122,7 @@ impl Exchange {
                                 self.granted(grant, plan);
                                 self.quota.spares_day_tokens = spared;
                                 self.quota.verdict = Some((Verdict::Degraded, window));
-                                self.quota.headers.push(("x-pointsman-degraded", window.to_owned()));
+                                self.quota.headers.push(("x-pointsman-degraded", window.into()));
                                 return Ok(output);
                             }
                             // The day's tokens are used up as well, to which the other model is not charged.

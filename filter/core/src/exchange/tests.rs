@@ -128,7 +128,7 @@ fn a_whole_answer_is_metered_and_audited() {
     let (mut exchange, outgoing) =
         sent(&policy, r#"{"model":"code","messages":[{"role":"user","content":"x"}],"user":"u"}"#);
     assert_eq!(outgoing.cluster, "plan.hosted+local");
-    assert!(outgoing.headers.contains(&("x-envoy-max-retries", "1".to_owned())));
+    assert!(outgoing.headers.contains(&("x-envoy-max-retries", "1".into())));
     let head = ResponseHead {
         status: 200,
         model: b"big",
@@ -140,7 +140,7 @@ fn a_whole_answer_is_metered_and_audited() {
     let body = br#"{"choices":[{}],"usage":{"prompt_tokens":1000,"completion_tokens":100,"prompt_tokens_details":{"cached_tokens":400}}}"#;
     let whole = exchange.whole_body(&policy, body);
     assert!(whole.replace.is_none());
-    assert!(whole.headers.contains(&("x-pointsman-cost-usd", "0.002200".to_owned())));
+    assert!(whole.headers.contains(&("x-pointsman-cost-usd", "0.002200".into())));
     let line = audit(&exchange, &policy, &[]);
     assert_eq!(line["tenant_id"], "acme");
     assert_eq!(line["task"], "code");
@@ -169,7 +169,7 @@ fn a_fallback_is_said_and_the_failed_attempt_named() {
     };
     exchange.response_head(&policy, &head);
     let whole = exchange.whole_body(&policy, br#"{"choices":[{}],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#);
-    assert!(whole.headers.contains(&("x-pointsman-fallback", "true".to_owned())));
+    assert!(whole.headers.contains(&("x-pointsman-fallback", "true".into())));
     assert!(exchange.has_failed_attempts());
     let line = audit(&exchange, &policy, &[(0, "status_503")]);
     assert_eq!((&line["retry_count"], &line["fallback_used"]), (&1.into(), &true.into()));
@@ -259,7 +259,7 @@ fn of_a_failure_no_more_is_waited_for_than_its_words_need() {
         assert_eq!(audit(&exchange, &policy, &[])["error_code"], code);
     }
     let OnResponseHead::Replace(reply) = judged(429, None, b"7").1 else { panic!("is answered at once") };
-    assert!(reply.status == 429 && reply.headers.contains(&("retry-after", "7".to_owned())), "{reply:?}");
+    assert!(reply.status == 429 && reply.headers.contains(&("retry-after", "7".into())), "{reply:?}");
     // What the caller can mend is quoted, if it comes, and if it is no longer than it may be.
     for (bytes, status) in [(1, 400), (1 << 30, 400), (1 << 30, 413)] {
         let (mut exchange, verdict) = judged(status, Some(bytes).filter(|n| *n > 1), b"");
@@ -336,7 +336,7 @@ fn hedged(model: &str, count: &str, failed: &[(usize, &str)]) -> Value {
     };
     assert!(matches!(exchange.response_head(&policy, &head), OnResponseHead::Hold));
     let made = exchange.overtaken(Some((1, 2)));
-    assert_eq!(made, (count == "1").then(|| ("x-pointsman-attempts", "2".to_owned())));
+    assert_eq!(made, (count == "1").then(|| ("x-pointsman-attempts", "2".into())));
     exchange.whole_body(&policy, br#"{"choices":[{"message":{"content":"a"}}]}"#);
     let errors = exchange.metrics(&policy, failed, 1500).into_iter();
     let errors = errors.filter(|(metric, _)| matches!(metric, crate::metrics::Metric::ProviderErrors { .. })).count();

@@ -5,6 +5,7 @@ use super::window::{Full, Window};
 use crate::policy::Policy;
 use crate::price::MicroUsd;
 use crate::refusal::Words;
+use crate::reply::HeaderLine;
 
 /// A refusal by a quota, in words and headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +13,7 @@ pub struct Exhausted {
     /// Status, type, code and message.
     pub words: Words,
     /// `retry-after` and its kin.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<HeaderLine>,
 }
 
 /// The longest that a client waits by itself; OpenAI's clients wait no longer.
@@ -40,12 +41,12 @@ pub fn exhausted(policy: &Policy, refused: &Refused) -> Exhausted {
             (*scope, Full { window, limit: 0, taken: 0, asked: 0, wait_ms, is_momentary: false })
         }
         Refused::TooManyUsers => {
-            headers.push(("retry-after", "60".to_owned()));
+            headers.push(("retry-after", "60".into()));
             let message = "More users of this tenant are active than are counted apart. Try again later.";
             return Exhausted { words: words(503, "server_error", "quota_users_full", message.to_owned()), headers };
         }
         Refused::Unavailable => {
-            headers.push(("retry-after", "1".to_owned()));
+            headers.push(("retry-after", "1".into()));
             let message = "Quotas cannot be checked at the moment. Try again in a moment.";
             return Exhausted { words: words(503, "server_error", "quota_unavailable", message.to_owned()), headers };
         }
@@ -57,11 +58,11 @@ pub fn exhausted(policy: &Policy, refused: &Refused) -> Exhausted {
         _ => ("tokens", "rate_limit_exceeded"),
     };
     if let Some(wait) = full.wait_ms {
-        headers.push(("retry-after", wait.div_ceil(1000).max(1).to_string()));
-        headers.push(("retry-after-ms", wait.to_string()));
+        headers.push(("retry-after", wait.div_ceil(1000).max(1).to_string().into()));
+        headers.push(("retry-after-ms", wait.to_string().into()));
     }
     if full.wait_ms.is_none_or(|wait| wait > PATIENCE_MS) {
-        headers.push(("x-should-retry", "false".to_owned()));
+        headers.push(("x-should-retry", "false".into()));
     }
     Exhausted { words: words(429, kind, code, message(policy, scope, &full)), headers }
 }

@@ -5,13 +5,14 @@ use super::ledger::Scope;
 use super::window::{Standing, Window};
 use crate::policy::Policy;
 use crate::price::MicroUsd;
+use crate::reply::HeaderLine;
 use serde_json::{Value, json};
 
 /// `x-ratelimit-*` for requests and for tokens, each of the window with the least left; and shares of budgets that were
 /// reached.
 ///
 /// Form: OpenAI, "Rate limits", "Rate limits in headers": `limit` and `remaining` are numbers, `reset` is like `6m0s`.
-pub fn headers(standings: &[(Scope, Standing)], crossed: &[(Scope, Crossed)]) -> Vec<(&'static str, String)> {
+pub fn headers(standings: &[(Scope, Standing)], crossed: &[(Scope, Crossed)]) -> Vec<HeaderLine> {
     let mut headers = Vec::with_capacity(7);
     let tightest = |wanted: fn(Window) -> bool| {
         let all = standings.iter().map(|(_, standing)| standing).filter(|standing| wanted(standing.window));
@@ -24,13 +25,13 @@ pub fn headers(standings: &[(Scope, Standing)], crossed: &[(Scope, Crossed)]) ->
         (tokens, ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"]),
     ] {
         if let Some(standing) = standing {
-            let decimal = |number: u64| itoa::Buffer::new().format(number).to_owned();
+            let decimal = |number: u64| itoa::Buffer::new().format(number).to_owned().into();
             headers.push((limit, decimal(standing.limit)));
             headers.push((remaining, decimal(standing.remaining())));
-            headers.push((reset, go_duration(standing.reset_ms)));
+            headers.push((reset, go_duration(standing.reset_ms).into()));
         }
     }
-    headers.extend(alerts(crossed).map(|alerts| ("x-pointsman-quota-alert", alerts)));
+    headers.extend(alerts(crossed).map(|alerts| ("x-pointsman-quota-alert", alerts.into())));
     headers
 }
 
@@ -136,7 +137,7 @@ mod tests {
             (Scope::Tenant, standing(Window::BudgetPerDay, 5, 0, 1)),
         ];
         let headers = headers(&all, &[]);
-        let get = |name| headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str());
+        let get = |name| headers.iter().find(|(n, _)| *n == name).map(|(_, value)| &**value);
         assert_eq!(get("x-ratelimit-limit-requests"), Some("10"));
         assert_eq!(get("x-ratelimit-remaining-requests"), Some("0"));
         assert_eq!(get("x-ratelimit-reset-requests"), Some("500ms"));

@@ -52,6 +52,9 @@ impl Exchange {
             // Those who wait find it here, whichever store it is kept in, and those who have asked that store too early.
             let is_local = call.is_none() || pending.ticket.is_some();
             is_kept = is_local && policy.cache.table.keep(shared, &pending.key, bytes, now_ms);
+            if let Some(place) = pending.place {
+                policy.cache.hot.renew(place);
+            }
             if let Some(mark) = pending.mark.as_ref().filter(|_| !pending.is_shared && (is_kept || call.is_some())) {
                 leave_mark(policy, shared, mark, &pending.key);
             }

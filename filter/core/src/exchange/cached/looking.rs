@@ -5,6 +5,7 @@ use super::{Cached, Hit, InLine, Pending};
 use crate::cache::control::CacheControl;
 use crate::cache::entry::Entry;
 use crate::cache::flight::{self, Join, Outcome};
+use crate::cache::hot::Seen;
 use crate::cache::remote::{self, UNREACHABLE};
 use crate::cache::table::SharedData;
 use crate::call::Answered;
@@ -14,13 +15,14 @@ use crate::exchange::{Denied, Exchange, Routed, Served};
 use crate::policy::Policy;
 use crate::price::MicroUsd;
 use crate::quota::ledger::Store;
-use crate::reply::Reply;
+use crate::reply::{HeaderLine, Reply};
 use crate::route::Plan;
+use std::sync::Arc;
 
 /// What a look found.
 enum Look {
     /// An answer, and its age in milliseconds.
-    Answer(Box<Entry>, u64),
+    Answer(Arc<Entry>, u64),
     /// None; the reason, in a word.
     Nothing(&'static str),
 }
@@ -30,7 +32,7 @@ impl Exchange {
     pub(in crate::exchange) fn look_up<S: Store + SharedData>(
         &mut self,
         policy: &Policy,
-        request: &ChatRequest,
+        (request, seen): (&ChatRequest, &Seen),
         plan: &Plan,
         shared: &mut S,
     ) -> Result<Option<Reply>, Denied> {
@@ -38,7 +40,7 @@ impl Exchange {
         let now_ms = shared.now_ms();
         let (mut pending, look, line) = match std::mem::take(&mut self.cache) {
             Cached::Off => {
-                let pending = match self.pending(policy, request, plan, task, shared) {
+                let mut pending = match self.pending(policy, (request, seen), plan, task, shared, now_ms) {
                     Ok(pending) => Box::new(pending),
                     Err(why) => {
                         self.cache = Cached::Bypass(why);
@@ -54,7 +56,7 @@ impl Exchange {
                     self.cache = Cached::Asked(pending);
                     return Err(Denied::Call(call));
                 }
-                let look = self.look(policy, shared, &pending, now_ms);
+                let look = self.look_first(policy, shared, &mut pending, now_ms);
                 (pending, look, None)
             }
             Cached::Looked(pending, found) => {
@@ -84,6 +86,14 @@ impl Exchange {
                     }
                     policy.cache.known.remember(mark, pending.key);
                 }
+                if let Some(place) = pending.place.filter(|_| pending.is_known && !pending.is_hot)
+                    && let Ok(question) = self.question(policy, request, plan, task)
+                {
+                    policy.cache.hot.remember(seen, place, &question, pending.key, policy.limits.max_nesting);
+                }
+                if let Some(place) = pending.place.filter(|_| pending.is_read) {
+                    policy.cache.hot.answer(place, &entry, now_ms);
+                }
                 Ok((entry, age))
             }
             Look::Nothing(why) => self.missed(policy, shared, pending, (why, line, now_ms)),
@@ -95,14 +105,25 @@ impl Exchange {
         }
     }
 
+    /// Looks at what this worker has read lately, and then into the table.
+    fn look_first(&self, policy: &Policy, shared: &mut dyn SharedData, pending: &mut Pending, now_ms: u64) -> Look {
+        if let Some(entry) = pending.answer.take()
+            && let answer @ Look::Answer(..) = self.judge(policy, pending, Ok(entry), now_ms)
+        {
+            return answer;
+        }
+        pending.is_read = true;
+        self.look(policy, shared, pending, now_ms)
+    }
+
     /// Looks into the table that all workers of this Envoy share.
     fn look(&self, policy: &Policy, shared: &mut dyn SharedData, pending: &Pending, now_ms: u64) -> Look {
-        let found = policy.cache.table.find(shared, &pending.key, self.tenant_name(policy)).map(Box::new);
+        let found = policy.cache.table.find(shared, &pending.key, self.tenant_name(policy)).map(Arc::new);
         self.judge(policy, pending, found.ok_or("absent"), now_ms)
     }
 
     /// Whether what was found is good enough for the caller.
-    fn judge(&self, policy: &Policy, pending: &Pending, found: Result<Box<Entry>, &'static str>, now_ms: u64) -> Look {
+    fn judge(&self, policy: &Policy, pending: &Pending, found: Result<Arc<Entry>, &'static str>, now_ms: u64) -> Look {
         let ttl_ms = policy.task(pending.task).cache.as_ref().map_or(0, |rules| rules.ttl_ms);
         match found {
             // What was made since the caller asked is as new as what the model would say now.
@@ -121,7 +142,7 @@ impl Exchange {
         request: &ChatRequest,
         plan: &Plan,
         store: &mut dyn Store,
-        (entry, age_ms, waited): (Box<Entry>, u64, bool),
+        (entry, age_ms, waited): (Arc<Entry>, u64, bool),
     ) -> Result<Option<Reply>, Denied> {
         let answer = self.hit(policy, request, plan, store, (&entry, age_ms, waited));
         if matches!(answer, Err(Denied::Call(_))) {
@@ -137,7 +158,7 @@ impl Exchange {
         shared: &mut dyn SharedData,
         mut pending: Box<Pending>,
         (why, line, now_ms): (&'static str, Option<InLine>, u64),
-    ) -> Result<(Box<Entry>, u64), Option<Denied>> {
+    ) -> Result<(Arc<Entry>, u64), Option<Denied>> {
         if let Some(line) = line.filter(|line| now_ms >= self.waits_until_ms(policy, &pending, line)) {
             flight::give_up(shared, &pending.key, line.ticket);
             self.cache = Cached::Miss("waited_in_vain", pending);
@@ -196,7 +217,7 @@ impl Exchange {
         match std::mem::take(&mut self.cache) {
             Cached::Asked(pending) => {
                 let found = remote::entry(answered, &pending.key, self.tenant_name(policy));
-                self.cache = Cached::Looked(pending, found.map(Box::new));
+                self.cache = Cached::Looked(pending, found.map(Arc::new));
                 true
             }
             other => {
@@ -233,15 +254,15 @@ impl Exchange {
             true => ("text/event-stream; charset=utf-8", entry.stream(&id, store.now_ms(), request.include_usage)),
             false => ("application/json", entry.whole(&id, store.now_ms())),
         };
-        let mut headers = vec![
-            ("content-type", content_type.to_owned()),
-            ("x-pointsman-cache", "hit".to_owned()),
-            ("age", (age_ms / 1000).to_string()),
-            ("x-pointsman-model", policy.model(model).name.to_string()),
-            ("x-pointsman-provider", policy.provider_of(model).name.to_string()),
-            ("x-pointsman-fallback", "false".to_owned()),
-            ("x-pointsman-attempts", "0".to_owned()),
-            ("x-pointsman-cost-usd", MicroUsd(0).to_decimal()),
+        let mut headers: Vec<HeaderLine> = vec![
+            ("content-type", content_type.into()),
+            ("x-pointsman-cache", "hit".into()),
+            ("age", (age_ms / 1000).to_string().into()),
+            ("x-pointsman-model", (*policy.model(model).name).to_owned().into()),
+            ("x-pointsman-provider", (*policy.provider_of(model).name).to_owned().into()),
+            ("x-pointsman-fallback", "false".into()),
+            ("x-pointsman-attempts", "0".into()),
+            ("x-pointsman-cost-usd", "0.000000".into()),
         ];
         headers.extend(self.quota.headers.iter().cloned());
         self.cache = Cached::Hit(Box::new(Hit {

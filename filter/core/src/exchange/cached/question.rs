@@ -3,6 +3,7 @@
 use super::{Exchange, Pending};
 use crate::cache::canonical::{self as meaning, Reading};
 use crate::cache::eligible::{Bypass, Credentials, sharing};
+use crate::cache::hot::Seen;
 use crate::cache::key::{Fields, Key};
 use crate::cache::known::{Mark, Question};
 use crate::cache::table::{SharedData, Table};
@@ -18,10 +19,11 @@ impl Exchange {
     pub(super) fn pending(
         &self,
         policy: &Policy,
-        request: &ChatRequest,
+        (request, seen): (&ChatRequest, &Seen),
         plan: &Plan,
         task: TaskId,
         shared: &mut dyn SharedData,
+        now_ms: u64,
     ) -> Result<Pending, Bypass> {
         let question = self.question(policy, request, plan, task)?;
         let prompt = request.prompt.exact(request).ok_or(Bypass::Ambiguous)?;
@@ -29,9 +31,11 @@ impl Exchange {
         if policy.cache.nfc && !(prompt.id.is_ascii() && prompt.version.is_ascii() && prompt.schema.is_ascii()) {
             return Err(Bypass::Ambiguous);
         }
-        let (known, mark) = match policy.cache.known.key(&question) {
-            Ok(key) => (Some(key), None),
-            Err(mark) => (mark.as_ref().and_then(|mark| policy.cache.marks.find(shared, mark)), mark),
+        let (place, hot) = policy.cache.hot.look(seen, &question, now_ms);
+        let (is_hot, answer) = (hot.is_some(), hot.as_ref().and_then(|hot| hot.answer.clone()));
+        let (known, mark, is_known) = match hot.map_or_else(|| policy.cache.known.key(&question), |hot| Ok(hot.key)) {
+            Ok(key) => (Some(key), None, true),
+            Err(mark) => (mark.as_ref().and_then(|mark| policy.cache.marks.find(shared, mark)), mark, false),
         };
         let is_shared = known.is_some();
         let key = known.map_or_else(|| key(policy, request, &question, &prompt), Ok)?;
@@ -39,6 +43,11 @@ impl Exchange {
             key,
             mark,
             is_shared,
+            place,
+            is_known,
+            is_hot,
+            answer,
+            is_read: false,
             task,
             model: question.model,
             choices: request.choices,
@@ -49,7 +58,7 @@ impl Exchange {
         })
     }
 
-    fn question<'a>(
+    pub(super) fn question<'a>(
         &'a self,
         policy: &Policy,
         request: &'a ChatRequest,

@@ -106,7 +106,7 @@ fn go_on(policy: &Policy, world: &mut World, exchange: &mut Exchange) -> &'stati
     match exchange.request_body(policy, BODY, world) {
         OnRequestBody::Send(_) => "asks",
         OnRequestBody::Wait => "waits",
-        OnRequestBody::Reply(reply) if reply.headers.contains(&("x-pointsman-cache", "hit".to_owned())) => "hit",
+        OnRequestBody::Reply(reply) if reply.headers.contains(&("x-pointsman-cache", "hit".into())) => "hit",
         other => panic!("{other:?}"),
     }
 }
@@ -300,7 +300,7 @@ fn a_wait_is_part_of_the_time_that_a_request_has() {
     match waiting.request_body(&hasty, BODY, &mut world) {
         OnRequestBody::Send(outgoing) => {
             let timer = outgoing.headers.iter().find(|(name, _)| *name == "x-envoy-upstream-rq-timeout-ms");
-            assert_eq!(timer.map(|(_, ms)| ms.as_str()), Some("5000"));
+            assert_eq!(timer.map(|(_, ms)| &**ms), Some("5000"));
         }
         other => panic!("{other:?}"),
     }

@@ -8,6 +8,7 @@ use crate::quota::fixture::{START, Shared};
 use crate::quota::ledger::Charge;
 use crate::quota::unsettled::Unsettled;
 use crate::quota::window::Standing;
+use crate::reply::HeaderLine;
 use crate::request_head::RequestHead;
 use serde_json::{Value, json};
 
@@ -42,8 +43,8 @@ fn take(policy: &Policy, store: &mut Shared, model: &str, (user, now_ms): ([u8; 
     true
 }
 
-fn header<'a>(headers: &'a [(&'static str, String)], name: &str) -> Option<&'a str> {
-    headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
+fn header<'a>(headers: &'a [HeaderLine], name: &str) -> Option<&'a str> {
+    headers.iter().find(|(n, _)| *n == name).map(|(_, value)| &**value)
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::cache::table::{NEW, SharedData};
 use crate::exchange::{OnRequestHead, OnResponseHead, ResponseHead};
 use crate::fixture;
 use crate::quota::fixture::{START, Shared};
+use crate::reply::HeaderLine;
 use crate::request_head::RequestHead;
 use crate::route::Load;
 use serde_json::{Value, json};
@@ -41,12 +42,7 @@ pub(super) fn policy(tier: Value) -> Policy {
 }
 
 /// A request for the dear model, and its answer with this usage if it goes out; its status and headers.
-pub(super) fn call(
-    policy: &Policy,
-    store: &mut Shared,
-    request: &Value,
-    usage: [u64; 2],
-) -> (u16, Vec<(&'static str, String)>) {
+pub(super) fn call(policy: &Policy, store: &mut Shared, request: &Value, usage: [u64; 2]) -> (u16, Vec<HeaderLine>) {
     let mut exchange = Exchange::new(store.now_ms);
     let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("api-key", "sk-acme")];
     let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
@@ -80,8 +76,8 @@ fn ask(text: &str) -> Value {
     json!({"model": "code", "messages": [{"role": "user", "content": text}]})
 }
 
-fn alert<'a>(headers: &'a [(&'static str, String)]) -> Option<&'a str> {
-    headers.iter().find(|(name, _)| *name == "x-pointsman-quota-alert").map(|(_, value)| value.as_str())
+fn alert(headers: &[HeaderLine]) -> Option<&str> {
+    headers.iter().find(|(name, _)| *name == "x-pointsman-quota-alert").map(|(_, value)| &**value)
 }
 
 pub(super) fn store() -> Shared {
@@ -105,7 +101,7 @@ fn a_share_is_told_once_whether_the_next_answer_is_let_through_refused_or_the_ca
     let mut store = store();
     call(&roomy, &mut store, &ask("one"), [1, 1000]);
     let (status, headers) = call(&roomy, &mut store, &ask("one"), [0, 0]);
-    assert!(headers.contains(&("x-pointsman-cache", "hit".to_owned())), "{headers:?}");
+    assert!(headers.contains(&("x-pointsman-cache", "hit".into())), "{headers:?}");
     assert_eq!((status, alert(&headers)), (200, told));
     assert_eq!(alert(&call(&roomy, &mut store, &ask("one"), [0, 0]).1), None);
 }
@@ -122,14 +118,14 @@ fn what_others_have_only_reserved_is_no_reason_to_say_that_it_is_used_up() {
     assert!(matches!(sent, OnRequestBody::Send(_)), "{sent:?}");
     let (status, headers) = call(&policy, &mut store, &ask("two"), [0, 0]);
     assert_eq!(status, 429);
-    assert!(headers.contains(&("retry-after", "1".to_owned())), "{headers:?}");
+    assert!(headers.contains(&("retry-after", "1".into())), "{headers:?}");
     assert!(!headers.iter().any(|(name, _)| *name == "x-should-retry"), "{headers:?}");
     // It ends without having used anything, and the next one uses all of it.
     open.settle(&policy, &mut store);
     assert_eq!(call(&policy, &mut store, &ask("three"), [30, 100]).0, 200);
     let (status, headers) = call(&policy, &mut store, &ask("four"), [0, 0]);
     assert_eq!(status, 200, "the policy's own words");
-    assert!(headers.contains(&("x-pointsman-template", "tokens_per_day".to_owned())), "{headers:?}");
+    assert!(headers.contains(&("x-pointsman-template", "tokens_per_day".into())), "{headers:?}");
     assert!(headers.iter().any(|(name, _)| *name == "x-ratelimit-remaining-tokens"), "{headers:?}");
 }
 

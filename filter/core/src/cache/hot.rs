@@ -26,10 +26,13 @@ const ANSWER_MS: u64 = 1000;
 const LONGEST_BODY: usize = 16 << 10;
 const LONGEST_ANSWER: usize = 64 << 10;
 /// All of them take no more than this, nor than one part in so many of the cache's memory.
-const MOST_BYTES: u64 = 4 << 20;
-const SHARE: u64 = 16;
+const MOST_BYTES: u64 = 8 << 20;
+const SHARE: u64 = 8;
 /// What a question takes at the most besides its bytes and its body's; a body and an answer likewise.
-const FRAME: usize = 512;
+const FRAME: usize = 256;
+/// Where there is no room one question in so many takes the place of the oldest: more than there is room for, asked in turn, would drive
+/// each other out before any of them comes again.
+const TURNS: u32 = 64;
 
 /// The questions of one worker under one policy.
 pub struct Hot {
@@ -46,6 +49,8 @@ struct Memo {
     order: VecDeque<u64>,
     /// A body counts for every question that has it.
     bytes: usize,
+    /// Questions that found no room.
+    turned_away: u32,
 }
 
 self_cell!(
@@ -159,9 +164,15 @@ impl Hot {
     /// Remembers a question that hit, and forgets the oldest where there is no room. `max_nesting`: as it was parsed.
     pub fn remember(&self, seen: &Seen, place: Place, question: &Question, key: Key, max_nesting: u32) {
         let Seen { place: Some(body_place), body } = seen else { return };
+        let Some(mut memo) = self.memo() else { return };
+        if memo.bytes + question.body.len() + 3 * FRAME > self.most_bytes {
+            memo.turned_away = memo.turned_away.wrapping_add(1);
+            if !memo.turned_away.is_multiple_of(TURNS) {
+                return;
+            }
+        }
         let made = || Body::new(*body_place, question.body, max_nesting).ok().map(Arc::new);
         let Some(body) = body.clone().or_else(made).filter(|body| body.bytes() <= LONGEST_BODY) else { return };
-        let Some(mut memo) = self.memo() else { return };
         memo.shelve(&body);
         let known = Box::new(Remembered { words: question.words().into(), body, key, answer: None });
         memo.bytes += known.bytes();
@@ -420,6 +431,24 @@ mod tests {
     }
 
     #[test]
+    fn more_than_there_is_room_for_do_not_drive_each_other_out() {
+        let hot = Hot::within(1 << 20);
+        let bodies: Vec<_> = (0..500).map(|n| body(&format!("{n:1000}"))).collect();
+        let mut found = 0;
+        for turn in 0..20 {
+            for body in &bodies {
+                let question = Question { body, ..QUESTION };
+                match find(&hot, &question, NOW) {
+                    Some(_) => found += usize::from(turn > 10),
+                    None => drop(remember(&hot, &question, Key([1; 32]))),
+                }
+            }
+        }
+        let room = hot.memo.lock().unwrap().questions.len();
+        assert!(room < 100 && found > 9 * room / 3, "{found} in nine turns of {room}");
+    }
+
+    #[test]
     fn it_takes_its_share_of_the_memory_at_the_most_and_forgets_the_oldest() {
         for memory in [1 << 20, 16 << 20, 1 << 34] {
             let hot = Hot::within(memory);
@@ -429,7 +458,10 @@ mod tests {
                 // Some bodies come from several tenants.
                 let (body, key) = (body(n / 3 * 3), Key([n as u8; 32]));
                 let question = Question { tenant: TenantId(n as u32 % 5), body: &body, ..QUESTION };
+                // Whoever asks is the one that takes the oldest's place.
+                hot.memo.lock().unwrap().turned_away = TURNS - 1;
                 let place = remember(&hot, &question, key);
+                hot.memo.lock().unwrap().turned_away = TURNS - 1;
                 remember(&hot, &question, key);
                 hot.answer(place, &entry(key, n * 11 % 5000), NOW);
                 hot.answer(place, &entry(key, n * 13 % 5000), NOW);

@@ -218,6 +218,57 @@ fn a_worker_takes_the_key_that_another_one_has_made() {
 }
 
 #[test]
+fn who_asks_again_is_answered_without_the_store_for_a_moment() {
+    let (policy, mut world) = (policy(json!({})), world());
+    let other_worker = self::policy(json!({}));
+    let says = |policy: &Policy, world: &mut World| {
+        let mut exchange = Exchange::new(world.now_ms);
+        let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("authorization", "Bearer sk-acme")];
+        let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
+        exchange.request_head(policy, &head);
+        match exchange.request_body(policy, BODY, world) {
+            OnRequestBody::Reply(reply) => String::from_utf8(reply.body).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (mut first, _) = ask(&policy, &mut world, "");
+    answered(&policy, &mut world, &mut first, 200, ANSWER);
+    // The first hit makes it known, the second is remembered with its answer.
+    for _ in 0..2 {
+        assert_eq!(ask(&policy, &mut world, "").1, "hit");
+    }
+    let records = std::mem::take(&mut world.records);
+    world.now_ms += 900;
+    assert_eq!(ask(&policy, &mut world, "").1, "hit");
+    assert_eq!(ask(&policy, &mut world, "no-cache").1, "asks");
+    assert_eq!(ask(&policy, &mut world, "no-store").1, "asks");
+    assert_eq!(ask(&policy, &mut world, "max-age=0").1, "asks", "the store has no newer one");
+    world.records.clear();
+    world.now_ms += 100;
+    assert_eq!(ask(&policy, &mut world, "").1, "asks", "it is no longer good");
+    world.records = records;
+    assert_eq!(ask(&policy, &mut world, "").1, "hit");
+
+    // A newer one that this worker keeps is given at once, by this worker; by others within that moment.
+    ask(&other_worker, &mut world, "");
+    ask(&other_worker, &mut world, "");
+    let (mut newer, _) = ask(&policy, &mut world, "no-cache");
+    let answer = String::from_utf8_lossy(ANSWER).replace("\"y\"", "\"newer\"");
+    answered(&policy, &mut world, &mut newer, 200, answer.as_bytes());
+    assert!(says(&policy, &mut world).contains("newer"));
+    assert!(!says(&other_worker, &mut world).contains("newer"));
+    world.now_ms += 1000;
+    assert!(says(&other_worker, &mut world).contains("newer"));
+
+    // Another policy remembers nothing of this one's.
+    let mut document = fixture::document();
+    document["tasks"]["code"]["cache"] = json!({"ttl": "1h"});
+    document["cache"] = json!({"revision": 7});
+    let purged = from_value(&document).unwrap().1;
+    assert_eq!(ask(&purged, &mut world, "").1, "asks");
+}
+
+#[test]
 fn callers_who_want_nothing_old_share_what_was_made_since_they_asked() {
     let (policy, mut world) = (policy(json!({})), world());
     let (mut first, _) = ask(&policy, &mut world, "");

@@ -38,6 +38,8 @@ pub struct Gateway {
     headers: Option<Headers>,
     /// The response's, until the gateway's own have been added.
     response: Option<ResponseHeaders>,
+    /// When the request was answered here, in milliseconds since the Unix epoch, if that is known.
+    answered_ms: Option<u64>,
 }
 
 /// How far the exchange is, as Envoy's callbacks tell it.
@@ -73,6 +75,7 @@ impl Gateway {
             call: None,
             headers: None,
             response: None,
+            answered_ms: None,
         }
     }
 
@@ -98,7 +101,10 @@ impl Gateway {
             }
             match next {
                 OnRequestBody::Send(outgoing) => return self.send(&outgoing, body),
-                OnRequestBody::Reply(reply) => return self.answer(&reply),
+                OnRequestBody::Reply(reply) => {
+                    self.answered_ms = load.known_ms();
+                    return self.answer(&reply);
+                }
                 OnRequestBody::Call(call) => {
                     self.call = host::call_with_id(&call);
                     if self.call.is_some() {
@@ -458,7 +464,7 @@ impl HttpContext for Gateway {
             let status = status.and_then(|code| u16::try_from(i64::from_le_bytes(code)).ok()).unwrap_or(0);
             self.exchange.cut_off(std::str::from_utf8(&details).unwrap_or_default(), status, last_attempt());
         }
-        let now = host::now_ms();
+        let now = self.answered_ms.unwrap_or_else(host::now_ms);
         let policy = self.shared.policy();
         if self.exchange.has_reserved() {
             let (lines, remote) = self.exchange.settle(policy, &mut SharedLoad::at(now));

@@ -143,6 +143,11 @@ pub struct SharedLoad {
 }
 
 impl SharedLoad {
+    /// The time, if it has been asked for.
+    pub fn known_ms(&self) -> Option<u64> {
+        self.now_ms
+    }
+
     /// For a callback that knows the time already.
     pub fn at(now_ms: u64) -> Self {
         Self { held: None, now_ms: Some(now_ms) }

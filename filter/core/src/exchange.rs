@@ -276,7 +276,10 @@ impl Exchange {
 
     fn reply(&mut self, mut reply: Reply) -> Reply {
         self.answer = Answer::Own { status: reply.status, code: reply.code };
-        reply.headers.push(("x-request-id", self.trace_id.clone().into()));
+        // What a model answers has it from Envoy alone, and so has what it once answered.
+        if self.saved().is_none() {
+            reply.headers.push(("x-request-id", self.trace_id.clone().into()));
+        }
         reply
     }
 }

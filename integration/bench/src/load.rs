@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// Rounds per variant.
+    /// How often all Envoys are started: two of one configuration differ by several microseconds for as long as they run.
+    pub starts: usize,
+    /// Rounds per variant and start.
     pub rounds: usize,
     /// The least length of a round.
     pub round: Duration,
@@ -20,12 +22,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan for this many rounds.
-    pub fn new(rounds: usize, quick: bool) -> Self {
+    /// The plan for this many starts and rounds.
+    pub fn new(starts: usize, rounds: usize, quick: bool) -> Self {
         let ms = Duration::from_millis;
         match quick {
-            true => Self { rounds: 1, round: ms(50), warm_up: ms(10), latencies: 20 },
-            false => Self { rounds, round: ms(350), warm_up: ms(1000), latencies: 1000 },
+            true => Self { starts: 1, rounds: 1, round: ms(50), warm_up: ms(10), latencies: 20 },
+            // Short rounds, because the speed of a machine that others use too changes from second to second.
+            false => Self { starts, rounds, round: ms(100), warm_up: ms(600), latencies: 1000 },
         }
     }
 
@@ -67,7 +70,7 @@ impl<'a> Target<'a> {
     fn warm_up(&mut self, requests: &[Vec<u8>], is_stream: bool, length: Duration) -> Result<()> {
         let (end, all) = (Instant::now() + length, self.sent + requests.len());
         while self.sent < all || Instant::now() < end {
-            self.load(requests, is_stream, length.min(Duration::from_millis(250)))?;
+            self.load(requests, is_stream, length.min(Duration::from_millis(200)))?;
         }
         Ok(())
     }
@@ -102,12 +105,29 @@ impl<'a> Target<'a> {
 }
 
 /// What one variant cost.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Cost {
     /// Which.
     pub variant: Variant,
     /// CPU time per request in each round, in microseconds, what the idle Envoy takes subtracted.
     pub per_request: Vec<f64>,
+}
+
+/// What the scenarios' variants cost, with the rounds of one more start.
+pub fn joined(mut all: Vec<Vec<Cost>>, more: Vec<Vec<Cost>>) -> Vec<Vec<Cost>> {
+    if all.is_empty() {
+        return more;
+    }
+    for (cost, more) in all.iter_mut().flatten().zip(more.into_iter().flatten()) {
+        cost.per_request.extend(more.per_request);
+    }
+    all
+}
+
+/// What one variant cost in each round, compared with what another one cost in the same round.
+pub fn paired(costs: &[Cost], one: Variant, other: Variant, compare: impl Fn(f64, f64) -> f64) -> Vec<f64> {
+    let of = |variant| costs.iter().find(|cost| cost.variant == variant).map_or(&[][..], |cost| &cost.per_request);
+    of(one).iter().zip(of(other)).map(|(one, other)| compare(*one, *other)).collect()
 }
 
 /// CPU time per request, for each target.

@@ -15,7 +15,7 @@ mod settings;
 mod statistics;
 
 use crate::envoy::{Envoy, Variant};
-use crate::load::{Plan, Target};
+use crate::load::{Cost, Plan, Target};
 use crate::process::Scratch;
 use crate::scenario::Scenario;
 use clap::Parser;
@@ -44,7 +44,10 @@ struct Options {
     /// The simulator, the upstream of all. Default: beside this program.
     #[arg(long)]
     simulator: Option<PathBuf>,
-    /// Rounds per variant and scenario.
+    /// How often all Envoys are started.
+    #[arg(long, default_value_t = 3)]
+    starts: usize,
+    /// Rounds per start, variant and scenario.
     #[arg(long, default_value_t = 15)]
     rounds: usize,
     /// A smoke test: every scenario runs, the figures mean nothing.
@@ -93,25 +96,26 @@ fn run(options: &Options, scratch: &Scratch) -> Result<()> {
         let modules = settings::Modules { pointsman: &pointsman, wasm: &options.wasm, noop: &options.noop_wasm };
         Envoy::start(variant, &options.envoy, &modules, upstream.port, scratch, workers)
     };
+    let plan = Plan::new(options.starts.max(1), options.rounds.max(1), options.quick);
     if options.quotas {
-        let plan = Plan::new(options.rounds, options.quick);
         report::print_setting(&options.wasm, module_size(&options.wasm)?, &plan);
         return quotas::run(start, &plan);
     }
-    let envoys = Variant::ALL.into_iter().map(|variant| start(variant, 1)).collect::<Result<Vec<Envoy>>>()?;
-
-    let plan = Plan::new(options.rounds, options.quick);
     let wanted = |s: &Scenario| s.name.contains(&options.only) && !(options.quick && s.information);
     let scenarios: Vec<Scenario> = scenario::all().into_iter().filter(wanted).collect();
     report::print_setting(&options.wasm, module_size(&options.wasm)?, &plan);
-    let mut ratios = Vec::new();
-    report::print_cpu_heading();
-    for scenario in &scenarios {
-        let plan = plan.for_scenario(scenario);
-        let mut targets = Target::open(&envoys, scenario)?;
-        let costs = load::measure_cpu(&mut targets, scenario, &plan)?;
-        ratios.extend(report::print_cpu(scenario, &costs).filter(|_| !scenario.information));
+    let (mut all, mut envoys): (Vec<Vec<Cost>>, Vec<Envoy>) = (Vec::new(), Vec::new());
+    for _ in 0..plan.starts {
+        envoys.clear();
+        envoys = Variant::ALL.into_iter().map(|variant| start(variant, 1)).collect::<Result<_>>()?;
+        let costs = |scenario: &Scenario| {
+            load::measure_cpu(&mut Target::open(&envoys, scenario)?, scenario, &plan.for_scenario(scenario))
+        };
+        all = load::joined(all, scenarios.iter().map(costs).collect::<Result<_>>()?);
     }
+    report::print_cpu_heading();
+    let rows = scenarios.iter().zip(&all).map(|(scenario, costs)| (scenario, report::print_cpu(scenario, costs)));
+    let ratios: Vec<String> = rows.filter(|(scenario, _)| !scenario.information).map(|(_, ratio)| ratio).collect();
     report::print_latency_heading();
     for scenario in scenarios.iter().filter(|s| s.latency) {
         let mut targets = Target::open_single(&envoys)?;

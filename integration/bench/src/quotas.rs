@@ -11,8 +11,8 @@ use std::time::Duration;
 /// Tenants of the policy of [`Variant::Tenants`].
 pub const TENANTS: usize = 100_000;
 
-/// How often Envoys are started to measure what a check costs: two of one configuration differ by several microseconds for as long
-/// as they run, which is more than a check takes.
+/// How often Envoys are started at the least to measure what a check costs: two of one configuration differ by several microseconds for
+/// as long as they run, which is more than a check takes.
 const STARTS: usize = 8;
 
 /// Starts the Envoys one after the other by `start`, which tells how long that took, and measures.
@@ -56,19 +56,22 @@ pub fn run(start: impl Fn(Variant, u32) -> Result<Envoy>, plan: &Plan) -> Result
 fn checks(start: &impl Fn(Variant, u32) -> Result<Envoy>, plan: &Plan) -> Result<()> {
     const VARIANTS: [Variant; 5] =
         [Variant::Bare, Variant::Pointsman, Variant::Budgets, Variant::Limited, Variant::Pointsman];
-    let starts = if plan.rounds == 1 { 1 } else { STARTS };
+    let starts = if plan.rounds == 1 { 1 } else { plan.starts.max(STARTS) };
     let scenario = scenario::all().into_iter().find(|s| s.name == "chat_2k").ok_or("no scenario chat_2k")?;
     let mut all: [(&str, Vec<f64>, Vec<f64>); 4] =
         ["bare", "pointsman", "budgets", "limited"].map(|name| (name, Vec::new(), Vec::new()));
     for _ in 0..starts {
         let envoys = VARIANTS.map(|variant| start(variant, 1)).into_iter().collect::<Result<Vec<Envoy>>>()?;
         let costs = measure_cpu(&mut Target::open(&envoys, &scenario)?, &scenario, plan)?;
-        let medians: Vec<f64> = costs.iter().map(|cost| quartiles(&cost.per_request).median).collect();
-        let [bare, one, budgets, limited, other] = *medians else { return Err("a variant was not measured".into()) };
-        let without = f64::midpoint(one, other);
-        for ((_, cost, more), median) in all.iter_mut().zip([bare, without, budgets, limited]) {
-            cost.push(median);
-            more.push(median - without);
+        let [bare, one, budgets, limited, other] = &*costs else { return Err("a variant was not measured".into()) };
+        let both = one.per_request.iter().zip(&other.per_request);
+        let without: Vec<f64> = both.map(|(one, other)| f64::midpoint(*one, *other)).collect();
+        let of = |cost: &'_ [f64]| quartiles(cost).median;
+        let above = |cost: &[f64]| of(&cost.iter().zip(&without).map(|(one, other)| one - other).collect::<Vec<_>>());
+        let measured = [&bare.per_request, &without, &budgets.per_request, &limited.per_request];
+        for ((_, cost, more), measured) in all.iter_mut().zip(measured) {
+            cost.push(of(measured));
+            more.push(above(measured));
         }
     }
     println!(

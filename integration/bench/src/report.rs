@@ -1,42 +1,49 @@
 //! The tables that people read, and the lines that scripts read.
 
 use crate::envoy::Variant;
-use crate::load::{Cost, Plan, Times};
+use crate::load::{Cost, Plan, Times, paired};
 use crate::scenario::Scenario;
-use crate::statistics::{percentile, quartiles};
+use crate::statistics::{Quartiles, percentile, quartiles};
 use std::path::Path;
 
 /// What was measured, and how.
 pub fn print_setting(module: &Path, bytes: u64, plan: &Plan) {
     let name = module.file_name().unwrap_or_default().to_string_lossy();
-    let Plan { rounds, round, .. } = plan;
-    println!("{name}: {bytes} bytes. {rounds} interleaved rounds of {} ms; Envoy with one worker.", round.as_millis());
+    let Plan { starts, rounds, round, .. } = plan;
+    println!(
+        "{name}: {bytes} bytes. {starts} starts, {rounds} interleaved rounds of {} ms each; Envoy with one worker.",
+        round.as_millis()
+    );
 }
 
 /// The head of the table of CPU times.
 pub fn print_cpu_heading() {
-    println!("\nCPU time of Envoy per request, in µs: median [quartiles]; ratio of medians to bare");
-    println!("{:<24}{:>24}{:>10}{:>10}{:>24}{:>26}{:>8}", "", "bare", "no log", "noop", "carry", "pointsman", "ratio");
+    println!(
+        "\nCPU time of Envoy per request, in µs: median [quartiles]; pointsman and carry as ratios to bare in the same round"
+    );
+    println!("{:<24}{:>24}{:>10}{:>10}{:>26}{:>20}{:>20}", "", "bare", "no log", "noop", "pointsman", "carry", "ratio");
 }
 
 /// One scenario's row; returns the line for scripts.
-pub fn print_cpu(scenario: &Scenario, costs: &[Cost]) -> impl Iterator<Item = String> {
+pub fn print_cpu(scenario: &Scenario, costs: &[Cost]) -> String {
     let of = |variant| costs.iter().find(|c| c.variant == variant).map(|c| quartiles(&c.per_request));
     let spread =
         |variant| of(variant).map_or_else(String::new, |q| format!("{:.1} [{:.1} {:.1}]", q.median, q.low, q.high));
     let median = |variant| of(variant).map_or(f64::NAN, |q| q.median);
-    let ratio = median(Variant::Pointsman) / median(Variant::Bare);
+    let ratios = |variant| quartiles(&paired(costs, variant, Variant::Bare, |one, bare| one / bare));
+    let told = |q: Quartiles| format!("{:.2} [{:.2} {:.2}]", q.median, q.low, q.high);
+    let ratio = ratios(Variant::Pointsman);
     println!(
-        "{:<24}{:>24}{:>10.1}{:>10.1}{:>24}{:>26}{:>8.2}",
+        "{:<24}{:>24}{:>10.1}{:>10.1}{:>26}{:>20}{:>20}",
         scenario.name,
         spread(Variant::Bare),
         median(Variant::BareNoLog),
         median(Variant::Noop),
-        spread(Variant::Carry),
         spread(Variant::Pointsman),
-        ratio,
+        told(ratios(Variant::Carry)),
+        told(ratio),
     );
-    std::iter::once(format!("ratio {} {ratio:.2}", scenario.name))
+    format!("ratio {} {:.2}", scenario.name, ratio.median)
 }
 
 /// The head of the table of latencies.

@@ -175,7 +175,11 @@ fn output_changes(request: &ChatRequest, model: &Model, limit: u64, set_where_ab
 }
 
 fn output_limits_into(head: &mut Vec<u8>, request: &ChatRequest, model: &Model, limit: u64, set_where_absent: bool) {
-    let mut write = |name: &str, value: u64| head.extend(format!(",\"{name}\":{value}").into_bytes());
+    let mut write = |name: &str, value: u64| {
+        for part in [",\"", name, "\":", itoa::Buffer::new().format(value)] {
+            head.extend_from_slice(part.as_bytes());
+        }
+    };
     match (model.output_param, request.asked_output()) {
         (_, None) if !set_where_absent => {}
         (Some(OutputParam::MaxCompletionTokens), asked) => {

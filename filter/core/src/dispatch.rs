@@ -199,14 +199,14 @@ impl<'a> Dispatch<'a> {
 /// model stage. It is the provider's own, unless Envoy has a key to add.
 pub fn direct_cluster(provider: &Provider) -> String {
     match provider.credential {
-        Some(_) => format!("direct.{}", provider.name),
+        Some(_) => ["direct.", &*provider.name].concat(),
         None => provider.name.to_string(),
     }
 }
 
 /// `:path` of a chat request to `provider`.
 pub fn path(provider: &Provider) -> String {
-    format!("{}/chat/completions", provider.base_path)
+    [&*provider.base_path, "/chat/completions"].concat()
 }
 
 /// Name of the Envoy cluster that serves `providers` in this order.

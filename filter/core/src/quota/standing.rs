@@ -76,7 +76,7 @@ fn one(policy: &Policy, scope: Scope, standing: &Standing, now_ms: u64) -> Value
 /// A length of time as Go writes it, and OpenAI after it: `120ms`, `1s`, `6m0s`, `1h0m0s`.
 pub fn go_duration(ms: u64) -> String {
     if ms < 1000 {
-        return if ms == 0 { "0s".to_owned() } else { format!("{ms}ms") };
+        return if ms == 0 { "0s".to_owned() } else { [itoa::Buffer::new().format(ms), "ms"].concat() };
     }
     let (hours, minutes, seconds) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
     let mut text = String::with_capacity(24);
@@ -94,7 +94,7 @@ pub fn go_duration(ms: u64) -> String {
         rest => {
             text.push('.');
             // The leading zeros of three digits, and not those at the end.
-            [rest / 100, rest / 10 % 10, rest % 10].into_iter().for_each(|digit| push(&mut text, digit));
+            text.extend([rest / 100, rest / 10 % 10, rest % 10].map(|digit| char::from(b'0' + digit as u8)));
             text.truncate(text.trim_end_matches('0').len());
         }
     }

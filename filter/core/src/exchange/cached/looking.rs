@@ -248,7 +248,8 @@ impl Exchange {
     ) -> Result<Reply, Denied> {
         let Some(model) = plan.models.first().copied() else { return Err(crate::refusal::Refusal::Internal.into()) };
         self.reserve_hit(policy, model, store)?;
-        let mut id = "chatcmpl-".to_owned();
+        let mut id = String::with_capacity(16 + self.trace_id.len());
+        id.push_str("chatcmpl-");
         id.extend(self.trace_id.chars().filter(char::is_ascii_alphanumeric));
         let (content_type, body) = match request.stream {
             true => ("text/event-stream; charset=utf-8", entry.stream(&id, store.now_ms(), request.include_usage)),

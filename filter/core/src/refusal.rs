@@ -30,8 +30,8 @@ pub enum Refusal {
     UnknownModel(String),
     /// No model was named and the policy has no default task.
     NoModel,
-    /// The task named in a header or in metadata does not exist.
-    UnknownTask(String),
+    /// The task named in a header or in metadata does not exist: its name, and where it is.
+    UnknownTask(String, &'static str),
     /// Two places of the request name different tasks.
     TaskConflict(String, String),
     /// The tenant's tier does not allow the model.
@@ -131,13 +131,9 @@ impl Refusal {
                 Some("model"),
                 "Name a model or a task in 'model'; this gateway has no default task.".into(),
             ),
-            Self::UnknownTask(task) => row(
-                400,
-                INVALID,
-                "task_not_found",
-                Some("metadata.task"),
-                format!("There is no task '{}'.", shorten(task)),
-            ),
+            Self::UnknownTask(task, place) => {
+                row(400, INVALID, "task_not_found", Some(place), format!("There is no task '{}'.", shorten(task)))
+            }
             Self::TaskConflict(one, other) => row(
                 400,
                 INVALID,

@@ -144,10 +144,10 @@ type Target<'p> = (Option<TaskId>, Cow<'p, [ModelId]>, &'static str);
 
 /// The chain that the request asks for.
 fn target<'p>(policy: &'p Policy, request: &ChatRequest, header: Option<&str>) -> Result<Target<'p>, Refusal> {
-    let find = |name: &str| policy.find_task(name).ok_or_else(|| Refusal::UnknownTask(name.to_owned()));
     let mut named = None;
-    for name in [header, request.task.as_deref()].into_iter().flatten() {
-        let task = find(name)?;
+    for (name, place) in [(header, "x-pointsman-task"), (request.task.as_deref(), "metadata.task")] {
+        let Some(name) = name else { continue };
+        let task = policy.find_task(name).ok_or_else(|| Refusal::UnknownTask(name.to_owned(), place))?;
         match named {
             Some((other, other_name)) if other != task => return conflict(other_name, name),
             _ => named = Some((task, name)),
@@ -271,7 +271,10 @@ mod tests {
         assert!(matches!(run("acme", r#","model":"chat""#, header), Err(Refusal::TaskConflict(..))));
         assert!(matches!(run("acme", r#","metadata":{"task":"chat"}"#, header), Err(Refusal::TaskConflict(..))));
         assert_eq!(run("acme", r#","model":"gpt-9""#, NO), Err(Refusal::UnknownModel("gpt-9".into())));
-        assert_eq!(run("acme", r#","metadata":{"task":"nope"}"#, NO), Err(Refusal::UnknownTask("nope".into())));
+        assert_eq!(
+            run("acme", r#","metadata":{"task":"nope"}"#, NO),
+            Err(Refusal::UnknownTask("nope".into(), "metadata.task"))
+        );
     }
 
     #[test]

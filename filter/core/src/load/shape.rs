@@ -255,6 +255,7 @@ fn wrong_type(text: &str) -> Option<(&'static str, String)> {
     let rest = ["invalid type: ", "invalid value: ", "invalid length "].iter().find_map(|p| text.strip_prefix(p))?;
     let (found, expected) = rest.rsplit_once(", expected ")?;
     let found = match found.split([' ', '`']).next().unwrap_or_default() {
+        _ if found == "unit variant" => "the name alone",
         "null" | "unit" => "nothing",
         "boolean" => "true or false",
         "integer" if found.starts_with("integer `-") => "a negative number",
@@ -271,6 +272,8 @@ fn wrong_type(text: &str) -> Option<(&'static str, String)> {
         "a sequence" => "a list".to_owned(),
         "a map" => "names, each with its fields".to_owned(),
         "string or map" | "variant identifier" => "a name".to_owned(),
+        "newtype variant" => "a value of its own".to_owned(),
+        "unit" | "unit variant" => "the name alone".to_owned(),
         struct_ if struct_.starts_with("struct ") => "fields".to_owned(),
         other => other.to_owned(),
     };

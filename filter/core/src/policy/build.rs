@@ -436,12 +436,21 @@ fn check_header_name(place: &str, name: &str, problems: &mut Vec<Problem>) {
 }
 
 fn is_header_name(name: &str) -> bool {
-    // The last two are taken away, or set, before any filter.
-    let taken = ["host", "content-length", "transfer-encoding", "connection", "accept-encoding", "user-agent"];
+    // They say what the message is, or are taken away or set before any filter.
+    let taken = [
+        "host",
+        "content-length",
+        "content-type",
+        "transfer-encoding",
+        "connection",
+        "accept-encoding",
+        "user-agent",
+        "x-request-id",
+    ];
     !name.is_empty()
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
         && !taken.contains(&name)
-        && !["x-pointsman-", "x-envoy-"].iter().any(|own| name.starts_with(own))
+        && !["x-pointsman-", "x-envoy-", "x-stainless-"].iter().any(|own| name.starts_with(own))
 }
 
 mod quotas;

@@ -221,3 +221,14 @@ fn no_message_repeats_what_may_be_a_key() {
     }
     assert!(refused > 300, "{refused}");
 }
+
+#[test]
+fn a_choice_that_needs_a_value_or_must_have_none_says_so() {
+    let said = |value: Value| problems(&[("/tiers/free/on_exhausted", value)]);
+    assert_eq!(said(json!("reject")), [""; 0]);
+    assert_eq!(
+        said(json!("degrade")),
+        ["tiers.free.on_exhausted.degrade: expected a value of its own, found the name alone"]
+    );
+    assert_eq!(said(json!({"reject": "x"})), ["tiers.free.on_exhausted.reject: expected the name alone, found text"]);
+}

@@ -151,18 +151,18 @@ pub fn remove_header(kind: MapType, name: &[u8]) {
 
 /// Makes a map have these headers and no others.
 pub fn set_headers<'a>(kind: MapType, headers: &[(&'a [u8], &'a [u8])]) {
-    let map = serialized(headers);
+    let map = serialized(headers.iter().copied());
     unsafe { proxy_set_header_map_pairs(kind, map.as_ptr(), map.len()) };
 }
 
 /// Headers as the host takes them: their number, all lengths, then names and values, each with a NUL after it.
-fn serialized(headers: &[(&[u8], &[u8])]) -> Vec<u8> {
-    let bytes: usize = headers.iter().map(|(name, value)| 10 + name.len() + value.len()).sum();
+fn serialized<'a>(headers: impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])> + Clone) -> Vec<u8> {
+    let bytes: usize = headers.clone().map(|(name, value)| 10 + name.len() + value.len()).sum();
     let mut map = Vec::with_capacity(4 + bytes);
-    map.extend((headers.len() as u32).to_le_bytes());
-    for (name, value) in headers {
-        map.extend((name.len() as u32).to_le_bytes());
-        map.extend((value.len() as u32).to_le_bytes());
+    map.extend_from_slice(&(headers.len() as u32).to_le_bytes());
+    for (name, value) in headers.clone() {
+        map.extend_from_slice(&(name.len() as u32).to_le_bytes());
+        map.extend_from_slice(&(value.len() as u32).to_le_bytes());
     }
     for (name, value) in headers {
         map.extend_from_slice(name);
@@ -185,9 +185,7 @@ pub fn set_state(name: &str, value: &[u8]) {
 
 /// Answers the request. Return `Action::Pause` after it.
 pub fn reply(status: u16, headers: &[HeaderLine], body: &[u8]) {
-    let headers: Vec<(&[u8], &[u8])> =
-        headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
-    let map = serialized(&headers);
+    let map = serialized(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
     let details = REPLY_DETAILS;
     unsafe {
         proxy_send_local_response(

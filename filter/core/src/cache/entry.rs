@@ -158,11 +158,12 @@ impl Entry {
     pub fn whole(&self, id: &str, now_ms: u64) -> Vec<u8> {
         let Completion { common, extra, usage, choices } = &self.completion;
         let mut out = Out(Vec::with_capacity(self.room(id)));
+        let mut digits = itoa::Buffer::new();
         out.all(&[
             "{\"id\":\"",
             id,
             "\",\"object\":\"chat.completion\",\"created\":",
-            &(now_ms / 1000).to_string(),
+            digits.format(now_ms / 1000),
             common,
         ]);
         out.all(&[",\"choices\":["]);
@@ -170,7 +171,7 @@ impl Entry {
             out.all(&[
                 if i > 0 { "," } else { "" },
                 "{\"index\":",
-                &choice.index.to_string(),
+                digits.format(choice.index),
                 ",\"message\":",
                 &choice.message,
             ]);

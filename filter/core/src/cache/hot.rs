@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use wide::u8x16;
 
 /// For how long an answer need not be read again, in milliseconds.
-const ANSWER_MS: u64 = 1000;
+const ANSWER_MS: u64 = 2000;
 /// Bytes of the longest body that is remembered, what was found in it included, and of the longest answer.
 const LONGEST_BODY: usize = 16 << 10;
 const LONGEST_ANSWER: usize = 64 << 10;

@@ -238,7 +238,7 @@ fn who_asks_again_is_answered_without_the_store_for_a_moment() {
         assert_eq!(ask(&policy, &mut world, "").1, "hit");
     }
     let records = std::mem::take(&mut world.records);
-    world.now_ms += 900;
+    world.now_ms += 1900;
     assert_eq!(ask(&policy, &mut world, "").1, "hit");
     assert_eq!(ask(&policy, &mut world, "no-cache").1, "asks");
     assert_eq!(ask(&policy, &mut world, "no-store").1, "asks");
@@ -257,7 +257,7 @@ fn who_asks_again_is_answered_without_the_store_for_a_moment() {
     answered(&policy, &mut world, &mut newer, 200, answer.as_bytes());
     assert!(says(&policy, &mut world).contains("newer"));
     assert!(!says(&other_worker, &mut world).contains("newer"));
-    world.now_ms += 1000;
+    world.now_ms += 2000;
     assert!(says(&other_worker, &mut world).contains("newer"));
 
     // Another policy remembers nothing of this one's.

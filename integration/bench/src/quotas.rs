@@ -3,7 +3,7 @@
 
 use crate::Result;
 use crate::envoy::{Envoy, Variant};
-use crate::load::{Plan, Target, measure_cpu};
+use crate::load::{Cost, Plan, Target, measure_cpu};
 use crate::scenario::{self, Scenario};
 use crate::statistics::quartiles;
 use std::time::Duration;
@@ -51,37 +51,54 @@ pub fn run(start: impl Fn(Variant, u32) -> Result<Envoy>, plan: &Plan) -> Result
     Ok(())
 }
 
-/// What a check costs: each time all Envoys are started anew, and compared with the two of that time that have no limits, so that a
-/// machine which is slow for a while is slow to all of them. Told in shares of bare Envoy too, because machines differ.
+/// What limits cost: a request that is estimated, reserved and settled, and one check by itself, which is all that a hit of the cache
+/// needs. Each time all Envoys are started anew, and compared with the two of that time that have no limits, so that a machine which is
+/// slow for a while is slow to all of them. Told in shares of bare Envoy too, because machines differ.
 fn checks(start: &impl Fn(Variant, u32) -> Result<Envoy>, plan: &Plan) -> Result<()> {
     const VARIANTS: [Variant; 5] =
         [Variant::Bare, Variant::Pointsman, Variant::Budgets, Variant::Limited, Variant::Pointsman];
     let starts = if plan.rounds == 1 { 1 } else { plan.starts.max(STARTS) };
-    let scenario = scenario::all().into_iter().find(|s| s.name == "chat_2k").ok_or("no scenario chat_2k")?;
-    let mut all: [(&str, Vec<f64>, Vec<f64>); 4] =
-        ["bare", "pointsman", "budgets", "limited"].map(|name| (name, Vec::new(), Vec::new()));
+    let wanted = ["chat_2k", "cache_hit_2k"];
+    let mut tables: Vec<(Scenario, Table)> = scenario::all()
+        .into_iter()
+        .filter(|scenario| wanted.contains(&scenario.name))
+        .map(|scenario| (scenario, ["bare", "pointsman", "budgets", "limited"].map(|name| (name, vec![], vec![]))))
+        .collect();
     for _ in 0..starts {
         let envoys = VARIANTS.map(|variant| start(variant, 1)).into_iter().collect::<Result<Vec<Envoy>>>()?;
-        let costs = measure_cpu(&mut Target::open(&envoys, &scenario)?, &scenario, plan)?;
-        let [bare, one, budgets, limited, other] = &*costs else { return Err("a variant was not measured".into()) };
-        let both = one.per_request.iter().zip(&other.per_request);
-        let without: Vec<f64> = both.map(|(one, other)| f64::midpoint(*one, *other)).collect();
-        let of = |cost: &'_ [f64]| quartiles(cost).median;
-        let above = |cost: &[f64]| of(&cost.iter().zip(&without).map(|(one, other)| one - other).collect::<Vec<_>>());
-        let measured = [&bare.per_request, &without, &budgets.per_request, &limited.per_request];
-        for ((_, cost, more), measured) in all.iter_mut().zip(measured) {
-            cost.push(of(measured));
-            more.push(above(measured));
+        for (scenario, table) in &mut tables {
+            add(table, &measure_cpu(&mut Target::open(&envoys, scenario)?, scenario, plan)?)?;
         }
     }
-    println!(
-        "\nCPU time of Envoy per request of chat_2k, in µs: mean over {starts} starts of each Envoy; above that without limits, \
-         with its standard error, and in shares of bare"
-    );
-    let bare = all.first().map_or(f64::NAN, |(_, cost, _)| mean(cost).0);
-    for (name, cost, more) in &all {
-        let ((cost, _), (more, error)) = (mean(cost), mean(more));
-        println!("{name:<16}{cost:>9.1}{more:>+10.1} ±{error:.1}{:>+10.2} ±{:.2}", more / bare, error / bare);
+    for (scenario, table) in &tables {
+        println!(
+            "\nCPU time of Envoy per request of {}, in µs: mean over {starts} starts of each Envoy; above that without limits, \
+             with its standard error, and in shares of bare",
+            scenario.name
+        );
+        let bare = table.first().map_or(f64::NAN, |(_, cost, _)| mean(cost).0);
+        for (name, cost, more) in table {
+            let ((cost, _), (more, error)) = (mean(cost), mean(more));
+            println!("{name:<16}{cost:>9.1}{more:>+10.1} ±{error:.1}{:>+10.2} ±{:.2}", more / bare, error / bare);
+        }
+    }
+    Ok(())
+}
+
+/// For each variant its name, and for each start what it cost and how much more than the gateway without limits.
+type Table = [(&'static str, Vec<f64>, Vec<f64>); 4];
+
+/// Adds one start.
+fn add(table: &mut Table, costs: &[Cost]) -> Result<()> {
+    let [bare, one, budgets, limited, other] = costs else { return Err("a variant was not measured".into()) };
+    let both = one.per_request.iter().zip(&other.per_request);
+    let without: Vec<f64> = both.map(|(one, other)| f64::midpoint(*one, *other)).collect();
+    let median = |sample: &[f64]| quartiles(sample).median;
+    for ((_, cost, more), measured) in
+        table.iter_mut().zip([&bare.per_request, &without, &budgets.per_request, &limited.per_request])
+    {
+        cost.push(median(measured));
+        more.push(median(&measured.iter().zip(&without).map(|(one, other)| one - other).collect::<Vec<_>>()));
     }
     Ok(())
 }

@@ -15,8 +15,7 @@ use pointsman_core::exchange::{
     BodyEdit, Exchange, OnRequestBody, OnRequestHead, OnResponseHead, Outgoing, ResponseHead,
 };
 use pointsman_core::provider_error::is_retry_after;
-use pointsman_core::reply::HeaderLine;
-use pointsman_core::reply::Reply;
+use pointsman_core::reply::{HeaderLine, Reply};
 use pointsman_core::request_head::{RequestHead, request_header_passes};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};

@@ -5,8 +5,7 @@
 #![allow(unsafe_code)] // Raw pointers are the ABI. Each block hands over a slice that lives for the call, or takes one.
 
 use pointsman_core::call::Call;
-use pointsman_core::reply::HeaderLine;
-use pointsman_core::reply::REPLY_DETAILS;
+use pointsman_core::reply::{HeaderLine, REPLY_DETAILS};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, LogLevel, MapType, MetricType, StreamType};
 use std::ptr::null_mut;

@@ -184,22 +184,14 @@ impl Members {
     fn number(&mut self, name: &'static str, value: Option<u64>) {
         self.raw(name);
         match value {
-            Some(number) => self.digits(number),
+            Some(number) => self.0.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
             None => self.raw("null"),
-        }
-    }
-
-    fn digits(&mut self, number: u64) {
-        match u8::try_from(number) {
-            Ok(digit @ 0..10) => self.0.push(b'0' + digit),
-            _ => self.0.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
         }
     }
 
     fn cost(&mut self, name: &'static str, cost: Option<MicroUsd>) {
         self.raw(name);
         match cost {
-            Some(MicroUsd(0)) => self.raw("0.000000"),
             Some(cost) => self.0.extend_from_slice(cost.to_decimal().as_bytes()),
             None => self.raw("null"),
         }

@@ -5,11 +5,14 @@ pub mod completion;
 pub mod control;
 pub mod eligible;
 pub mod entry;
+#[cfg(test)]
+mod fixture;
 pub mod flight;
 pub mod hot;
 pub mod key;
 pub mod known;
 pub mod marks;
+mod memo;
 pub mod recording;
 pub mod remote;
 pub mod rules;

@@ -3,6 +3,7 @@
 use crate::config;
 use crate::problem::Problem;
 use crate::usage::Usage;
+use std::borrow::Cow;
 
 /// Millionths of a US dollar.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -10,7 +11,11 @@ pub struct MicroUsd(pub u64);
 
 impl MicroUsd {
     /// As dollars with six decimals, for example `0.000123`: a JSON number and a header value without rounding.
-    pub fn to_decimal(self) -> String {
+    pub fn to_decimal(self) -> Cow<'static, str> {
+        // Local models, and every hit of the cache, cost this.
+        if self.0 == 0 {
+            return Cow::Borrowed("0.000000");
+        }
         let mut buffer = itoa::Buffer::new();
         let digits = buffer.format(self.0);
         let zeros = "0000000".get(digits.len()..).unwrap_or_default();
@@ -18,7 +23,7 @@ impl MicroUsd {
         decimal.push_str(zeros);
         decimal.push_str(digits);
         decimal.insert(decimal.len() - 6, '.');
-        decimal
+        Cow::Owned(decimal)
     }
 }
 
@@ -129,6 +134,8 @@ mod tests {
 
     #[test]
     fn decimal_form() {
+        assert_eq!(MicroUsd(0).to_decimal(), "0.000000");
+        assert_eq!(MicroUsd(1).to_decimal(), "0.000001");
         assert_eq!(MicroUsd(2200).to_decimal(), "0.002200");
         assert_eq!(MicroUsd(12_000_001).to_decimal(), "12.000001");
     }

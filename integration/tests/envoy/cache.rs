@@ -74,6 +74,7 @@ fn the_second_answer_is_the_first_ones_with_a_new_identity_and_costs_nothing() {
         assert_cache(&second, "hit");
         assert_eq!(gateway.simulator.with("the second answer").len(), 1);
         assert_eq!(second.header("content-type"), Some("application/json"));
+        assert!(second.header("x-request-id").is_some(), "Envoy gives it: {:?}", second.headers);
         assert!(second.header("age").is_some_and(|age| age.parse::<u64>().is_ok()), "{:?}", second.headers);
         assert_eq!(
             (second.header("x-pointsman-model"), second.header("x-pointsman-attempts")),

@@ -14,6 +14,7 @@
 
 use super::eligible::Sharing;
 use super::key::{Key, VERSION};
+use super::memo;
 use super::table::SharedData;
 use crate::config::DataClass;
 use crate::policy::{ModelId, TaskId, TenantId};
@@ -22,7 +23,7 @@ use crate::secret::Secret;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hasher as _;
-use std::sync::{Mutex, TryLockError};
+use std::sync::Mutex;
 
 /// What a key is made of, under one policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +138,7 @@ impl Known {
             return Err(None);
         }
         let hash = self.hash(&words, question.body);
-        let memo = self.memo.try_lock().map_err(|_| None)?;
+        let memo = memo::open(&self.memo).ok_or(None)?;
         let known = memo.keys.get(&hash).filter(|known| *known.words == *words);
         known.map(|known| known.key).ok_or_else(|| Some(Mark { hash, words: words.into() }))
     }
@@ -153,11 +154,7 @@ impl Known {
     /// Remembers the key of a question, and forgets the oldest where there is no room.
     pub fn remember(&self, mark: Mark, key: Key) {
         let size = |known: &Remembered| known.words.len() + FRAME;
-        let mut memo = match self.memo.try_lock() {
-            Ok(memo) => memo,
-            Err(TryLockError::Poisoned(memo)) => memo.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
+        let Some(mut memo) = memo::open(&self.memo) else { return };
         let known = Remembered { words: mark.words, key };
         memo.bytes += size(&known);
         match memo.keys.insert(mark.hash, known) {
@@ -183,18 +180,9 @@ impl std::fmt::Debug for Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::fixture::QUESTION;
     use crate::cache::table::NEW;
     use std::collections::HashSet;
-
-    const QUESTION: Question = Question {
-        tenant: TenantId(1),
-        sharing: Sharing::Tenant,
-        task: TaskId(1),
-        data: DataClass::Internal,
-        model: ModelId(1),
-        most_output: None,
-        body: b"{}",
-    };
 
     impl Known {
         fn mark(&self, question: &Question) -> Mark {

@@ -245,8 +245,7 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::completion::{Choice, Completion};
-    use crate::usage::Usage;
+    use crate::cache::fixture;
     use std::collections::HashMap;
 
     /// As Envoy's shared data: versions count up, and a record that was never written has none.
@@ -301,21 +300,7 @@ mod tests {
     }
 
     fn entry(number: u64, len: usize, created_ms: u64, ttl_ms: u64) -> Entry {
-        let choice = Choice { message: "x".repeat(len), ..Choice::default() };
-        Entry {
-            key: key(number),
-            created_ms,
-            expires_ms: created_ms + ttl_ms,
-            usage: Usage::default(),
-            usage_estimated: false,
-            cost_micro_usd: 0,
-            tenant: "t".into(),
-            provider: "p".into(),
-            model: "m".into(),
-            prompt: String::new(),
-            policy: 0,
-            completion: Completion { choices: vec![choice], ..Completion::default() },
-        }
+        fixture::entry(key(number), len, created_ms, ttl_ms)
     }
 
     const MIB: u64 = 1 << 20;

@@ -6,8 +6,7 @@ use crate::attempt::{self, HOLD_LIMIT, OnHead};
 use crate::policy::Policy;
 use crate::provider_error;
 use crate::quota::estimate::Running;
-use crate::reply::HeaderLine;
-use crate::reply::Reply;
+use crate::reply::{HeaderLine, Reply};
 use crate::usage::Usage;
 
 impl Exchange {
@@ -127,7 +126,7 @@ impl Exchange {
         if let Some((usage, _)) = self.usage()
             && let Some(cost) = self.served_price(policy).map(|price| price.cost(&usage))
         {
-            headers.push(("x-pointsman-cost-usd", cost.to_decimal().into()));
+            headers.push(("x-pointsman-cost-usd", cost.to_decimal()));
         }
         if replace.is_some() {
             headers.push(("content-type", "application/json".into()));

@@ -2,8 +2,7 @@
 
 use crate::call::Call;
 use crate::json::Span;
-use crate::reply::HeaderLine;
-use crate::reply::Reply;
+use crate::reply::{HeaderLine, Reply};
 
 /// What the request's headers led to.
 #[derive(Debug)]

@@ -15,8 +15,7 @@ use crate::quota::remote;
 use crate::quota::window::{Amount, Moment};
 use crate::quota::{demand, standing};
 use crate::refusal::Refusal;
-use crate::reply::HeaderLine;
-use crate::reply::Reply;
+use crate::reply::{HeaderLine, Reply};
 use crate::route::{self, Dropped, Plan};
 
 /// What quotas did to a request.

@@ -263,7 +263,7 @@ impl Exchange {
             ("x-pointsman-provider", (*policy.provider_of(model).name).to_owned().into()),
             ("x-pointsman-fallback", "false".into()),
             ("x-pointsman-attempts", "0".into()),
-            ("x-pointsman-cost-usd", "0.000000".into()),
+            ("x-pointsman-cost-usd", MicroUsd(0).to_decimal()),
         ];
         headers.extend(self.quota.headers.iter().cloned());
         self.cache = Cached::Hit(Box::new(Hit {

@@ -1,0 +1,40 @@
+//! A question and an answer for the tests of what remembers them.
+
+use super::completion::{Choice, Completion};
+use super::eligible::Sharing;
+use super::entry::Entry;
+use super::key::Key;
+use super::known::Question;
+use crate::config::DataClass;
+use crate::policy::{ModelId, TaskId, TenantId};
+use crate::usage::Usage;
+
+/// Somebody's question.
+pub const QUESTION: Question = Question {
+    tenant: TenantId(1),
+    sharing: Sharing::Tenant,
+    task: TaskId(1),
+    data: DataClass::Internal,
+    model: ModelId(1),
+    most_output: None,
+    body: b"{}",
+};
+
+/// The answer of a key, whose message has so many bytes.
+pub fn entry(key: Key, len: usize, created_ms: u64, ttl_ms: u64) -> Entry {
+    let choice = Choice { message: "x".repeat(len), ..Choice::default() };
+    Entry {
+        key,
+        created_ms,
+        expires_ms: created_ms + ttl_ms,
+        usage: Usage::default(),
+        usage_estimated: false,
+        cost_micro_usd: 0,
+        tenant: "t".into(),
+        provider: "p".into(),
+        model: "m".into(),
+        prompt: String::new(),
+        policy: 0,
+        completion: Completion { choices: vec![choice], ..Completion::default() },
+    }
+}

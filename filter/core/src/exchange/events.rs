@@ -9,9 +9,9 @@ use crate::reply::{HeaderLine, Reply};
 pub enum OnRequestHead {
     /// Answer now.
     Reply(Reply),
-    /// Read the whole body, then call [`Exchange::request_body`].
+    /// Read the whole body, then call [`Exchange::request_body`](super::Exchange::request_body).
     AwaitBody,
-    /// Answer with [`Exchange::usage_reply`].
+    /// Answer with [`Exchange::usage_reply`](super::Exchange::usage_reply).
     Usage,
 }
 
@@ -22,9 +22,10 @@ pub enum OnRequestBody {
     Send(Box<Outgoing>),
     /// Answer now.
     Reply(Reply),
-    /// Hold it, make this call, and tell [`Exchange::answered`] how it ended.
+    /// Hold it, make this call, and tell [`Exchange::answered`](super::Exchange::answered) how it ended.
     Call(Call),
-    /// Hold it, and call [`Exchange::request_body`] again once [`Exchange::is_awake`].
+    /// Hold it, and call [`Exchange::request_body`](super::Exchange::request_body) again once
+    /// [`Exchange::is_awake`](super::Exchange::is_awake).
     Wait,
 }
 
@@ -82,9 +83,9 @@ pub struct ResponseHead<'a> {
 pub enum OnResponseHead {
     /// It is the module's own reply: leave it alone.
     Own,
-    /// Send the headers with these set, and give every chunk to [`Exchange::stream_chunk`].
+    /// Send the headers with these set, and give every chunk to [`Exchange::stream_chunk`](super::Exchange::stream_chunk).
     Stream(Vec<HeaderLine>),
-    /// Hold headers and body, then call [`Exchange::whole_body`].
+    /// Hold headers and body, then call [`Exchange::whole_body`](super::Exchange::whole_body).
     Hold,
     /// Answer this instead.
     Replace(Reply),

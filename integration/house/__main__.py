@@ -1,0 +1,52 @@
+"""What `make check` asks of the files themselves, in place of a reviewer.
+
+    python3 integration/house [--report] [circles] [lines] [links]
+
+`circles`: no file of the core, the filter or the command line needs, by way of others, itself. A child that imports from
+the module it lies in, while that module calls the child, is a circle too: what both need belongs in a file of its own, and
+a module that is more than a list of its children can be read without them. (Few files did otherwise when this was
+written, all for one type that had no room.)
+`lines`: no file of the filter or the command line over 500 lines, no line over 120 columns, a first line in each Rust file.
+`links`: links between Markdown files with their anchors, and paths in backticks, lead somewhere.
+
+Without a name it asks all. `--report` prints the same and never fails.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import links
+import lines
+import modules
+
+CRATES = ("filter/core/src/lib.rs", "filter/src/lib.rs", "cli/src/main.rs")
+
+
+def circles(base, _tracked):
+    for root in CRATES:
+        production = modules.read(base / root)
+        graph = modules.edges(production)
+        for circle in modules.circles(graph):
+            yield f"{root}: a circle of {len(circle)} files"
+            yield from modules.describe(production, graph, circle, base)
+
+
+def main(arguments):
+    base = Path(__file__).resolve().parents[2]
+    # What is new and not ignored counts too, what is deleted does not.
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=base, check=True, capture_output=True, text=True
+    )
+    tracked = sorted({name for name in listed.stdout.splitlines() if (base / name).is_file()})
+    checks = {"circles": circles, "lines": lines.problems, "links": links.problems}
+    asked = [name for name in arguments if name != "--report"] or list(checks)
+    if unknown := [name for name in asked if name not in checks]:
+        sys.exit(f"unknown: {' '.join(unknown)}\n{__doc__}")
+    found = [problem for name in asked for problem in checks[name](base, tracked)]
+    print("\n".join(found) if found else f"house: {', '.join(asked)}: nothing wrong")
+    return 1 if found and "--report" not in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,6 @@
 //! YAML or JSON text to a tree in which no name was given twice.
 
-use pointsman_core::problem::quoted;
+use pointsman_core::config::problem::quoted;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;

@@ -3,8 +3,8 @@
 use crate::document::{self, InvalidDocument};
 use crate::time_zone;
 use pointsman_core::config::Config;
+use pointsman_core::config::problem::Problem;
 use pointsman_core::policy::Policy;
-use pointsman_core::problem::Problem;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,7 +40,7 @@ fn read(path: &Path) -> Result<(Config, Policy), Reason> {
     let parse = if is_json { document::from_json } else { document::from_yaml };
     let mut tree = parse(&text).map_err(Reason::Document)?;
     time_zone::fill(&mut tree);
-    pointsman_core::load::from_value(&tree).map_err(Reason::Policy)
+    pointsman_core::policy::parse::from_value(&tree).map_err(Reason::Policy)
 }
 
 impl InvalidPolicyFile {

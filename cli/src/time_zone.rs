@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn days_in_a_named_zone_are_those_of_its_database() {
-        use pointsman_core::quota::calendar::Zone;
+        use pointsman_core::policy::calendar::Zone;
         let name = "America/New_York";
         let (zone, of_jiff) = (Zone::new(name, &changes(name).unwrap()).unwrap(), TimeZone::get(name).unwrap());
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();

@@ -3,14 +3,14 @@
 // Helpers of tests are tests to clippy only inside #[test].
 #![allow(clippy::unwrap_used)]
 
-use pointsman_core::chat_request::ChatRequest;
+use pointsman_core::dialect::openai::request::ChatRequest;
 use pointsman_core::policy::Policy;
-use pointsman_core::route::{Hints, plan};
+use pointsman_core::routing::plan::{Hints, plan};
 
 fn hybrid() -> Policy {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/hybrid.yaml");
     let tree: serde_json::Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    pointsman_core::load::from_value(&tree).unwrap().1
+    pointsman_core::policy::parse::from_value(&tree).unwrap().1
 }
 
 /// The models that serve a tenant's request of a task, in order.

@@ -6,17 +6,17 @@
 
 #![allow(missing_docs)] // The macro below defines `_initialize`, without documentation.
 
-mod gateway;
+mod gateway_stage;
+mod generation;
 mod host;
-mod load;
 mod metrics;
-mod model;
+mod model_stage;
+mod parked;
 mod request_body;
 mod response_headers;
 mod root;
-mod shared;
-mod unsettled;
-mod waiting;
+mod settlements;
+mod shared_data;
 
 proxy_wasm::main! {{
     proxy_wasm::set_root_context(|id| Box::new(root::Root::new(id)));

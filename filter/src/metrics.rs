@@ -1,9 +1,9 @@
 //! Ids of the metrics that one policy has used so far, so that each is defined once.
 
 use crate::host;
-use pointsman_core::metrics::{Metric, MetricKind};
 use pointsman_core::policy::Policy;
-use pointsman_core::quick_hash::QuickHash;
+use pointsman_core::store::quick_hash::QuickHash;
+use pointsman_core::telemetry::metrics::{Metric, MetricKind};
 use proxy_wasm::types::MetricType;
 use std::cell::RefCell;
 use std::collections::HashMap;

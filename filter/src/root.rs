@@ -1,15 +1,15 @@
 //! One plugin configuration: which role it has, and its policy.
 
-use crate::gateway::Gateway;
+use crate::gateway_stage::Gateway;
+use crate::generation::Shared;
 use crate::host;
-use crate::load::SharedLoad;
-use crate::model::ModelStage;
-use crate::shared::Shared;
-use crate::unsettled;
-use crate::waiting::{self, Ticking, Waitable};
+use crate::model_stage::ModelStage;
+use crate::parked::{self, Ticking, Waitable};
+use crate::settlements;
+use crate::shared_data::SharedLoad;
 use pointsman_core::config::StoreKind;
-use pointsman_core::load::{PluginConfig, plugin_config};
-use pointsman_core::quota::gauges::PACE_MS;
+use pointsman_core::policy::parse::{PluginConfig, plugin_config};
+use pointsman_core::quota::report::gauges::PACE_MS;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType, LogLevel};
 use std::rc::Rc;
@@ -43,9 +43,9 @@ impl Root {
 
 impl Context for Root {
     fn on_http_call_response(&mut self, id: u32, _: usize, size: usize, _: usize) {
-        if !waiting::answered(self.id, id, size) {
-            unsettled::answered(id, size);
-            unsettled::send();
+        if !parked::answered(self.id, id, size) {
+            settlements::answered(id, size);
+            settlements::send();
         }
     }
 }
@@ -59,7 +59,7 @@ impl RootContext for Root {
                     policy.cache.known.agree(&mut SharedLoad::default(), policy.revision);
                 }
                 self.tick_ms = match policy.counting.store {
-                    StoreKind::Redis => unsettled::TICK_MS,
+                    StoreKind::Redis => settlements::TICK_MS,
                     StoreKind::Local if policy.has_quotas() => PACE_MS,
                     StoreKind::Local => 0,
                 };
@@ -80,11 +80,11 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        waiting::look(self.id, &self.ticking, self.tick_ms);
+        parked::look(self.id, &self.ticking, self.tick_ms);
         if let Role::Gateway(shared) = &self.role {
             shared.refresh_gauges();
         }
-        unsettled::send();
+        settlements::send();
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {

@@ -1,7 +1,7 @@
 //! The two logs: one JSON line per request, and one per attempt at a provider.
 
 use super::settings::{LogTarget, Settings};
-use pointsman_core::dispatch::STATE_AUDIT;
+use pointsman_core::routing::dispatch::STATE_AUDIT;
 use serde_json::{Value, json};
 
 /// The log of requests: the audit record where the module has written one, else what Envoy itself knows.

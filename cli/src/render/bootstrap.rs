@@ -2,7 +2,7 @@
 
 use super::listener::{address, source};
 use super::settings::Settings;
-use pointsman_core::metrics::LABELS;
+use pointsman_core::telemetry::metrics::LABELS;
 use serde_json::{Value, json};
 
 /// Where the clusters come from.

@@ -2,9 +2,9 @@
 
 use super::settings::Settings;
 use super::{access_log, credential, wasm};
-use pointsman_core::dispatch::direct_cluster;
-use pointsman_core::plans::ProviderSequence;
+use pointsman_core::policy::clusters::ProviderSequence;
 use pointsman_core::policy::{Policy, Provider};
+use pointsman_core::routing::dispatch::direct_cluster;
 use serde_json::{Value, json};
 
 /// The cluster of one plan.

@@ -2,8 +2,8 @@
 
 use super::settings::Settings;
 use pointsman_core::config::Credential;
-use pointsman_core::dispatch::STATE_PROVIDER;
 use pointsman_core::policy::Provider;
+use pointsman_core::routing::dispatch::STATE_PROVIDER;
 use serde_json::{Map, Value, json};
 
 /// Path, below the prefix, of the file with a provider's secret.

@@ -3,8 +3,8 @@
 use super::providers;
 use crate::policy_file::{self, InvalidPolicyFile};
 use pointsman_core::config::Config;
-use pointsman_core::plans::{self, ProviderSequence};
 use pointsman_core::policy::Policy;
+use pointsman_core::policy::clusters::{self, ProviderSequence};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -40,7 +40,7 @@ impl Inputs {
     /// Everything that is wrong with them.
     pub fn load(policy_path: &Path, providers: &Path) -> Result<Self, Refused> {
         let (config, policy) = policy_file::load(policy_path).map_err(Refused::Policy)?;
-        let plans = plans::plans(&policy);
+        let plans = clusters::plans(&policy);
         let providers = providers::clusters(providers, &policy).map_err(Refused::Other)?;
         Ok(Self { config, policy, plans, providers })
     }

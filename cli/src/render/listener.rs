@@ -2,9 +2,9 @@
 
 use super::settings::Settings;
 use super::{access_log, route, wasm};
+use pointsman_core::outcome::envoy_reply;
+use pointsman_core::outcome::reply::REPLY_DETAILS;
 use pointsman_core::policy::Policy;
-use pointsman_core::reply::REPLY_DETAILS;
-use pointsman_core::unasked;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 
@@ -164,7 +164,7 @@ fn local_replies() -> Value {
         (500, "server_error", "The request could not be served."),
         (400, "invalid_request_error", "The request is not one that the gateway understands."),
     ] {
-        mappers.push(reply(of_envoy(status), kind, unasked::code(status), message));
+        mappers.push(reply(of_envoy(status), kind, envoy_reply::code(status), message));
     }
     json!({"mappers": mappers})
 }

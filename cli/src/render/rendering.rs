@@ -6,7 +6,7 @@ use super::inputs::Inputs;
 use super::listener::{self, Source, listener};
 use super::settings::Settings;
 use super::{clusters, credential, route, wasm};
-use pointsman_core::dispatch::direct_cluster;
+use pointsman_core::routing::dispatch::direct_cluster;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

@@ -2,9 +2,9 @@
 
 use super::listener;
 use super::settings::Settings;
-use pointsman_core::plans;
 use pointsman_core::policy::Policy;
-use pointsman_core::resilience::IDLE_HEADER;
+use pointsman_core::policy::clusters;
+use pointsman_core::policy::resilience::IDLE_HEADER;
 use serde_json::{Value, json};
 
 /// Name of the route configuration.
@@ -27,7 +27,7 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
         // What is retried comes with each request, in x-envoy-retry-on and x-envoy-retriable-status-codes: a request with
         // one attempt has neither, and Envoy then keeps no copy of it.
         // The gateway stage sets x-envoy-max-retries to its plan's number; this is the most it can be.
-        "num_retries": plans::longest(policy) - 1,
+        "num_retries": clusters::longest(policy) - 1,
         "retry_back_off": {"base_interval": seconds(backoff.base_ms), "max_interval": seconds(backoff.max_ms)},
     });
     if backoff.max_retry_after_ms > 0 {

@@ -282,7 +282,7 @@ mod tests {
             "tenants": {{"acme": {{"tier": "pro", "keys": ["sha256:{}"]}}}}}}"#,
             "0".repeat(64)
         );
-        pointsman_core::load::from_json(text.as_bytes()).unwrap()
+        pointsman_core::policy::parse::from_json(text.as_bytes()).unwrap()
     }
 
     #[test]

@@ -3,18 +3,18 @@
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-use pointsman_core::cache::canonical::{self, Reading};
 use pointsman_core::cache::entry::Entry;
 use pointsman_core::cache::key::Key;
-use pointsman_core::cache::table::{NEW, SharedData};
-use pointsman_core::chat_request::ChatRequest;
+use pointsman_core::cache::local::table::{NEW, SharedData};
+use pointsman_core::cache::normal_form::{self, Reading};
+use pointsman_core::dialect::openai::request::ChatRequest;
 use pointsman_core::exchange::{Exchange, OnRequestBody, ResponseHead};
-use pointsman_core::load;
 use pointsman_core::policy::Policy;
-use pointsman_core::quota::estimate::Correction;
-use pointsman_core::quota::ledger::Store;
-use pointsman_core::request_head::RequestHead;
-use pointsman_core::route::Load;
+use pointsman_core::policy::parse;
+use pointsman_core::quota::reservation::Store;
+use pointsman_core::request::head::RequestHead;
+use pointsman_core::routing::plan::Load;
+use pointsman_core::tokens::Correction;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -113,7 +113,7 @@ fn main() {
         "tiers": {"t": {"models": ["m"]}},
         "tenants": {"a": {"tier": "t"}},
     });
-    let policy = load::from_value(&document).expect("is valid").1;
+    let policy = parse::from_value(&document).expect("is valid").1;
     let prompt = "The quick brown fox said \\\"no\\\" to the lazy dog.\\nIt was late, and everybody was tired of it. "
         .repeat(22);
     let body = format!(
@@ -145,8 +145,8 @@ fn main() {
         });
         time("scan the request", || drop(black_box(ChatRequest::parse(black_box(body), 64))));
         let reading = Reading { max_depth: 64, nfc: false };
-        let form = canonical::request(body, reading).expect("has a form");
-        time("its canonical form", || drop(black_box(canonical::request(black_box(body), reading))));
+        let form = normal_form::request(body, reading).expect("has a form");
+        time("its canonical form", || drop(black_box(normal_form::request(black_box(body), reading))));
         time("SHA-256 of that", || {
             black_box(Sha256::digest(black_box(&form)));
         });

@@ -3,16 +3,17 @@
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-use pointsman_core::cache::table::{NEW, SharedData};
+use pointsman_core::cache::local::table::{NEW, SharedData};
 use pointsman_core::exchange::{Exchange, OnRequestBody, ResponseHead};
-use pointsman_core::load;
 use pointsman_core::policy::Policy;
-use pointsman_core::quota::calendar::Zone;
-use pointsman_core::quota::estimate::Correction;
-use pointsman_core::quota::ledger::{self, Ask, Charge, Store};
+use pointsman_core::policy::calendar::Zone;
+use pointsman_core::policy::parse;
+use pointsman_core::quota::local;
+use pointsman_core::quota::reservation::{Ask, Charge, Store};
 use pointsman_core::quota::window::{Amount, Moment};
-use pointsman_core::request_head::RequestHead;
-use pointsman_core::route::Load;
+use pointsman_core::request::head::RequestHead;
+use pointsman_core::routing::plan::Load;
+use pointsman_core::tokens::Correction;
 use serde_json::{Value, json};
 use std::hint::black_box;
 use std::time::Instant;
@@ -76,7 +77,7 @@ fn policy(limits: &[(&str, Value)]) -> Policy {
     for (name, limit) in limits {
         document["tiers"]["t"][name] = limit.clone();
     }
-    load::from_value(&document).expect("is valid").1
+    parse::from_value(&document).expect("is valid").1
 }
 
 fn request(policy: &Policy, store: &mut One, body: &[u8], answer: &[u8]) {
@@ -143,9 +144,9 @@ fn main() {
     let charge = Some(Charge { model: models[0].0, used: Amount::new(300, 300) });
     let took = each(|| {
         let moment = Moment::new(&zone, store.now_ms());
-        let grant = ledger::reserve(&mut store, limits, 1024, &ask, &moment).expect("has room");
+        let grant = local::reserve(&mut store, limits, 1024, &ask, &moment).expect("has room");
         let moment = Moment::new(&zone, store.now_ms());
-        black_box(ledger::settle(&mut store, limits, 1024, &grant.reservation, charge, &moment));
+        black_box(local::settle(&mut store, limits, 1024, &grant.reservation, charge, &moment));
     });
     println!("{took:6.2} µs  reserve and settle over six windows, a record of {} bytes", store.0.len());
 }

@@ -4,7 +4,7 @@
 //! Unknown fields are errors. `policies/README.md` documents every field for users; the JSON Schema for editors is
 //! generated from these types.
 
-use crate::problem::quoted;
+use crate::config::problem::quoted;
 use serde::de::{self, Deserializer};
 use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 mod cache;
 mod identity;
 mod limit;
+pub mod problem;
 
 pub use cache::{Cache, CacheRequests, CacheScope, CacheStore, TaskCache};
 pub use identity::{Identity, Key};

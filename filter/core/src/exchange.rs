@@ -2,35 +2,35 @@
 //!
 //! The glue calls one method per callback of Envoy and applies what it returns. No method calls the host.
 
-use crate::answer::Answer;
-use crate::cache::hot::Seen;
-use crate::cache::table::SharedData;
-use crate::call::{Answered, Call};
-use crate::canonical::{self, Canonical, OutputLimit};
-use crate::chat_request::{ChatRequest, InvalidRequest};
-use crate::dispatch;
-use crate::identity::UserHash;
+use crate::cache::local::response_memo::Seen;
+use crate::cache::local::table::SharedData;
+use crate::dialect::openai::request::{ChatRequest, InvalidRequest};
+use crate::dialect::openai::upstream::{self, Canonical, OutputLimit};
+use crate::exchange::answer::Answer;
+use crate::identity::keys::UserHash;
+use crate::outcome::refusal::Refusal;
+use crate::outcome::reply::Reply;
 use crate::policy::{ModelId, Policy};
-use crate::prompt_name;
-use crate::quota::ledger::Store;
-use crate::refusal::Refusal;
-use crate::reply::Reply;
-use crate::route::{self, Hints, Load, Plan};
+use crate::quota::reservation::Store;
+use crate::request::prompt;
+use crate::routing::dispatch;
+use crate::routing::plan::{self, Hints, Load, Plan};
+use crate::wire::http_call::{Answered, Call};
 
-mod admission;
-mod answering;
-mod asked;
-mod cached;
+pub mod answer;
+mod cache;
 mod events;
 mod hedge;
+mod journal;
 mod quota;
-mod report;
-mod settling;
+mod record;
+mod request_head;
+mod response;
 #[cfg(test)]
 mod tests;
 
-use admission::Caller;
 pub use events::{BodyEdit, OnRequestBody, OnRequestHead, OnResponseHead, Outgoing, ResponseHead, Whole};
+use request_head::Caller;
 
 /// The state of one exchange.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub struct Exchange {
     is_json: bool,
     caller: Option<Caller>,
     /// The prompt that the request names, as far as the record may repeat it.
-    prompt: prompt_name::Logged,
+    prompt: prompt::Logged,
     routed: Option<Routed>,
     /// The plan of a request that has not gone upstream.
     unsent: Option<Plan>,
@@ -50,7 +50,7 @@ pub struct Exchange {
     /// The model of an attempt that was under way when another one answered.
     cancelled: Option<ModelId>,
     quota: quota::Quota,
-    cache: cached::Cached,
+    cache: cache::Cached,
     /// Whether it has waited for another request's answer.
     has_waited: bool,
 }
@@ -105,13 +105,13 @@ impl Exchange {
             endpoint: "unknown",
             is_json: false,
             caller: None,
-            prompt: prompt_name::Logged::default(),
+            prompt: prompt::Logged::default(),
             routed: None,
             unsent: None,
             answer: Answer::None,
             cancelled: None,
             quota: quota::Quota::default(),
-            cache: cached::Cached::default(),
+            cache: cache::Cached::default(),
             has_waited: false,
         }
     }
@@ -183,7 +183,7 @@ impl Exchange {
         let left = |ms: u64, now_ms: u64| ms.saturating_sub(now_ms.saturating_sub(started_ms));
         let mut deadline_ms = own_ms.map(|ms| left(ms, shared.now_ms()));
         let hints = Hints { task: caller.task.as_deref(), data_class: caller.data_class };
-        let mut plan = route::plan(policy, caller.tenant, request, hints)?;
+        let mut plan = plan::plan(policy, caller.tenant, request, hints)?;
         if self.has_waited {
             // So is what it has waited of its timeout, which otherwise begins when it goes upstream.
             let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
@@ -233,7 +233,7 @@ impl Exchange {
         now_ms: impl FnOnce() -> u64,
     ) -> Outgoing {
         let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
-        let canonical = canonical::build(policy, request, plan.task, &plan.models, output);
+        let canonical = upstream::build(policy, request, plan.task, &plan.models, output);
         let mut headers = resilience.headers(plan.models.len(), request.stream, deadline_ms);
         let is_direct = resilience.is_direct(plan.models.len(), request.stream, deadline_ms);
         let direct = plan.models.first().filter(|_| is_direct).map(|only| policy.provider_of(*only));

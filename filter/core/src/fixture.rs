@@ -1,7 +1,7 @@
 //! A small policy for the tests of this crate.
 
-use crate::load::from_value;
 use crate::policy::Policy;
+use crate::policy::parse::from_value;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 

@@ -1,16 +1,23 @@
 //! The policy as the program uses it: validated and indexed, with nothing left to check.
 
-use crate::cache::rules::{Rules, TaskRules};
-use crate::canonical::OutputLimit;
 use crate::config::{self, Capability, DataClass, Dialect, Identity, Limits, OutputParam};
-use crate::identity::KeyTable;
-use crate::identity::UserHash;
-use crate::price::Price;
-use crate::quota::limits::{Counting, Limits as QuotaLimits};
-use crate::redis::Bridge;
-use crate::resilience::{Backoff, Resilience};
+use crate::dialect::openai::upstream::OutputLimit;
+use crate::identity::keys::KeyTable;
+use crate::identity::keys::UserHash;
+use crate::policy::cache::{Rules, TaskRules};
+use crate::policy::limits::{Counting, Limits as QuotaLimits};
+use crate::policy::price::Price;
+use crate::policy::resilience::{Backoff, Resilience};
+use crate::wire::redis::Bridge;
 
 mod build;
+pub mod cache;
+pub mod calendar;
+pub mod clusters;
+pub mod limits;
+pub mod parse;
+pub mod price;
+pub mod resilience;
 
 macro_rules! index {
     ($(#[$doc:meta] $name:ident($int:ty);)*) => {$(

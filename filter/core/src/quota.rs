@@ -1,21 +1,16 @@
-//! Quotas and budgets: one atomic step reserves the worst case over all windows or refuses, settlement replaces it by what
+//! Quotas and budgets: one atomic step reserves the worst case over all windows or refuses, and settlement replaces it by what
 //! was used.
 //!
-//! [`limits`] is what the policy says, [`counters`] the arithmetic of one scope, [`ledger`] the steps over all scopes of a
-//! request, [`record`] their bytes in the local store, [`remote`] the same steps in Redis, [`gauges`] what is left at midnight.
+//! [`counters`] is the arithmetic of one scope, [`reservation`] the words of the steps over all scopes of a request, [`local`]
+//! these steps in Envoy's shared data, [`redis`] the same steps in Redis, and [`report`] what callers and gauges are told. The
+//! limits themselves are the policy's: [`crate::policy::limits`].
 
-pub mod calendar;
 pub mod counters;
 pub mod demand;
-pub mod estimate;
-pub mod exhausted;
 #[cfg(test)]
 pub(crate) mod fixture;
-pub mod gauges;
-pub mod ledger;
-pub mod limits;
-pub mod record;
-pub mod remote;
-pub mod standing;
-pub mod unsettled;
+pub mod local;
+pub mod redis;
+pub mod report;
+pub mod reservation;
 pub mod window;

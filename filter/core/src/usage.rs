@@ -1,7 +1,7 @@
 //! What a provider says an answer took, read from its JSON.
 
-use crate::json::{InvalidJson, Kind, Scanner, Span};
-use crate::quota::estimate::Running;
+use crate::tokens::Running;
+use crate::wire::json::{InvalidJson, Kind, Scanner, Span};
 
 /// Tokens of one answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -4,8 +4,12 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use pointsman_core::chat_request::ChatRequest;
-use pointsman_core::{answer::Answer, attempt, dispatch, inflight, load, provider_error, usage};
+use pointsman_core::dialect::openai::request::ChatRequest;
+use pointsman_core::exchange::answer::Answer;
+use pointsman_core::outcome::provider_error;
+use pointsman_core::policy::parse;
+use pointsman_core::routing::{attempt, dispatch, in_flight};
+use pointsman_core::usage;
 
 /// SplitMix64 (public domain, Vigna): enough for picking bytes.
 struct Random(u64);
@@ -86,8 +90,8 @@ fn no_parser_panics() {
         let _ = (answer.usage(10), answer.error_code(), attempt::first_event(&text, true));
         let text = random.mutate(error);
         let _ = (usage::read(&text), attempt::whole(&text), provider_error::words(400, None, &text));
-        let _ = (dispatch::decode(&text), dispatch::read_failed(&text), inflight::acquire(&text, random.next(), 3));
-        let _ = load::from_json(&random.mutate(policy));
+        let _ = (dispatch::decode(&text), dispatch::read_failed(&text), in_flight::acquire(&text, random.next(), 3));
+        let _ = parse::from_json(&random.mutate(policy));
     }
 }
 

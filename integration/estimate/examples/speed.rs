@@ -1,6 +1,6 @@
 //! Nanoseconds per byte of the estimate: `cargo run --release -p pointsman-estimate --example speed`.
 
-use pointsman_core::quota::estimate;
+use pointsman_core::tokens;
 use pointsman_estimate::CORPORA;
 use std::hint::black_box;
 use std::time::Instant;
@@ -12,7 +12,7 @@ fn main() {
         for _ in 0..50 {
             let start = Instant::now();
             for _ in 0..20 {
-                black_box(estimate::tokens(black_box(&bytes)));
+                black_box(tokens::tokens(black_box(&bytes)));
             }
             best = best.min(start.elapsed().as_nanos() as f64 / 20.0 / bytes.len() as f64);
         }

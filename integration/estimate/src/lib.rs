@@ -1,6 +1,6 @@
 //! The module's estimate of tokens beside what real tokenizers count, on texts of five kinds.
 
-use pointsman_core::quota::estimate::{self, Correction};
+use pointsman_core::tokens::{self, Correction};
 use std::fmt::Write as _;
 use tiktoken_rs::CoreBPE;
 
@@ -42,8 +42,8 @@ pub fn compare(text: &str, tokenizer: &CoreBPE, correction: Correction) -> Ratio
         let counted = tokenizer.encode_ordinary(text).len() as u64;
         let estimated = |before: usize| {
             let start = format!("{{{}\"", " ".repeat(before));
-            let scaled = estimate::scaled_tokens(format!("{start}{escaped}\"}}").as_bytes());
-            (scaled - estimate::scaled_tokens(start.as_bytes()) - estimate::scaled_tokens(b"\"}")).div_ceil(64)
+            let scaled = tokens::scaled_tokens(format!("{start}{escaped}\"}}").as_bytes());
+            (scaled - tokens::scaled_tokens(start.as_bytes()) - tokens::scaled_tokens(b"\"}")).div_ceil(64)
         };
         correction.apply((0..16).step_by(3).map(estimated).min().expect("six places")) * 100 / counted
     };

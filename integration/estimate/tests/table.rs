@@ -1,6 +1,6 @@
 //! The table in the README is current, and the stated margin holds.
 
-use pointsman_core::quota::estimate::{Correction, MARGIN_PERCENT};
+use pointsman_core::tokens::{Correction, MARGIN_PERCENT};
 use pointsman_estimate::{CORPORA, compare, table};
 
 #[test]

@@ -1,7 +1,7 @@
 //! One kept answer: as bytes for a store, and as the answer to a caller.
 
-use super::completion::{Choice, Completion};
-use super::key::Key;
+use crate::cache::key::Key;
+use crate::dialect::openai::completion::{Choice, Completion};
 use crate::usage::Usage;
 
 /// A kept answer.

@@ -1,11 +1,11 @@
 //! A question and an answer for the tests of what remembers them.
 
-use super::completion::{Choice, Completion};
-use super::eligible::Sharing;
-use super::entry::Entry;
-use super::key::Key;
-use super::known::Question;
+use crate::cache::eligibility::Sharing;
+use crate::cache::entry::Entry;
+use crate::cache::key::Key;
+use crate::cache::local::key_memo::Question;
 use crate::config::DataClass;
+use crate::dialect::openai::completion::{Choice, Completion};
 use crate::policy::{ModelId, TaskId, TenantId};
 use crate::usage::Usage;
 

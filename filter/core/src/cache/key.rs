@@ -1,8 +1,8 @@
 //! The key of an answer: SHA-256 over everything that may change it, each field with its length before it.
 
-use super::eligible::Sharing;
+use crate::cache::eligibility::Sharing;
 use crate::config::DataClass;
-use crate::prompt_name::PromptName;
+use crate::request::prompt::PromptName;
 use sha2::{Digest, Sha256};
 
 /// A key. Only the same fields make the same one.
@@ -85,7 +85,7 @@ impl Fields<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::canonical::{self, Reading};
+    use crate::cache::normal_form::{self, Reading};
     use serde_json::{Map, Value, json};
     use std::borrow::Cow;
     use std::collections::HashSet;
@@ -110,7 +110,7 @@ mod tests {
     };
 
     fn key(body: &str) -> Key {
-        let request = canonical::request(body.as_bytes(), Reading { max_depth: 32, nfc: false }).unwrap();
+        let request = normal_form::request(body.as_bytes(), Reading { max_depth: 32, nfc: false }).unwrap();
         Fields { request: &request, ..FIELDS }.key()
     }
 

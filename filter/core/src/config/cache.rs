@@ -1,6 +1,6 @@
 //! The cache of answers as people write it: the store, and the rules of each task.
 
-use super::{DataClass, Time};
+use crate::config::{DataClass, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Quotas and budgets as people write them: limits of tiers, tenants, users and models, and how they are counted.
 
-use super::{Price, Time};
+use crate::config::{Price, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

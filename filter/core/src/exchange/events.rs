@@ -1,8 +1,8 @@
 //! What the glue tells an exchange, and what it is to do in turn.
 
-use crate::call::Call;
-use crate::json::Span;
-use crate::reply::{HeaderLine, Reply};
+use crate::outcome::reply::{HeaderLine, Reply};
+use crate::wire::http_call::Call;
+use crate::wire::json::Span;
 
 /// What the request's headers led to.
 #[derive(Debug)]

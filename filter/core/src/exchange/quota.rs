@@ -1,22 +1,23 @@
 //! The exchange's dealings with quotas before the request goes out: it reserves the worst case, or says what there is instead.
 
-use super::asked::Asked;
-use super::{Denied, Exchange, OnRequestBody};
-use crate::call::Answered;
-use crate::canonical::OutputLimit;
-use crate::chat_request::ChatRequest;
 use crate::config::{FailureMode, StoreKind};
+use crate::dialect::openai::request::ChatRequest;
+use crate::dialect::openai::upstream::OutputLimit;
+use crate::exchange::journal::Asked;
+use crate::exchange::{Denied, Exchange, OnRequestBody};
+use crate::outcome::refusal::Refusal;
+use crate::outcome::reply::{HeaderLine, Reply};
+use crate::policy::limits::{ANONYMOUS, Exhaustion, Limits};
 use crate::policy::{ModelId, Policy};
-use crate::quota::estimate::Correction;
-use crate::quota::exhausted::{exhausted, reason};
-use crate::quota::ledger::{self, Ask, Grant, Refused, Reservation, Settled, Store};
-use crate::quota::limits::{ANONYMOUS, Exhaustion, Limits};
-use crate::quota::remote;
+use crate::quota::redis::script;
+use crate::quota::report::exhausted::{exhausted, reason};
+use crate::quota::report::usage;
+use crate::quota::reservation::{Ask, Grant, Refused, Reservation, Settled, Store};
 use crate::quota::window::{Amount, Moment};
-use crate::quota::{demand, standing};
-use crate::refusal::Refusal;
-use crate::reply::{HeaderLine, Reply};
-use crate::route::{self, Dropped, Plan};
+use crate::quota::{demand, local};
+use crate::routing::plan::{self, Dropped, Plan};
+use crate::tokens::Correction;
+use crate::wire::http_call::Answered;
 
 /// What quotas did to a request.
 #[derive(Debug, Default)]
@@ -109,7 +110,7 @@ impl Exchange {
             Exhaustion::Degrade(model) if refused.is_of_calendar() => {
                 let fits =
                     limits.shadow || limits.max_input_of(*model).is_none_or(|most| self.quota.input(request) <= most);
-                if let Some(degraded) = route::degraded(policy, plan, request, *model).filter(|_| fits) {
+                if let Some(degraded) = plan::degraded(policy, plan, request, *model).filter(|_| fits) {
                     let all = self.worst_cases(policy, output, request, &degraded, input, store);
                     let spare: Vec<_> = all.iter().map(|(id, amount)| (*id, amount.degraded())).collect();
                     let mut spared = refused.is_of_days_tokens();
@@ -226,16 +227,16 @@ impl Exchange {
         store: &mut dyn Store,
     ) -> Result<Result<Grant, Refused>, Denied> {
         let (StoreKind::Redis, Some(bridge)) = (policy.counting.store, &policy.redis) else {
-            return Ok(ledger::reserve(store, limits, policy.counting.users, ask, moment));
+            return Ok(local::reserve(store, limits, policy.counting.users, ask, moment));
         };
         let asked = &mut self.quota.asked;
         let id = asked.id(moment, store);
         let reservation = Reservation::remote(ask, &id);
         asked.held.clone_from(&reservation.remote);
         if !asked.is_away {
-            let (status, body) = asked.answer(bridge, &remote::reserve(limits, &id, ask, moment))?;
+            let (status, body) = asked.answer(bridge, &script::reserve(limits, &id, ask, moment))?;
             let answered = Answered { status, body: &body };
-            match remote::reserved(limits, &policy.counting.zone, &id, ask, &answered) {
+            match script::reserved(limits, &policy.counting.zone, &id, ask, &answered) {
                 Ok((verdict, view)) => {
                     asked.view.add(view);
                     return Ok(verdict);
@@ -246,12 +247,10 @@ impl Exchange {
         Ok(match policy.counting.failure_mode {
             FailureMode::Deny if !limits.shadow => Err(Refused::Unavailable),
             FailureMode::Deny | FailureMode::Allow => Ok(Grant::unheld(reservation)),
-            FailureMode::Local => {
-                ledger::reserve(store, limits, policy.counting.users, ask, moment).map(|mut grant| {
-                    grant.reservation.remote = reservation.remote;
-                    grant
-                })
-            }
+            FailureMode::Local => local::reserve(store, limits, policy.counting.users, ask, moment).map(|mut grant| {
+                grant.reservation.remote = reservation.remote;
+                grant
+            }),
         })
     }
 
@@ -297,9 +296,9 @@ impl Exchange {
         };
         let mut view = std::mem::take(&mut asked.view);
         if is_local {
-            view.add(ledger::view(store, limits, policy.counting.users, ask, moment));
+            view.add(local::view(store, limits, policy.counting.users, ask, moment));
         }
-        self.quota.headers = standing::headers(&view.standings, &view.crossed);
+        self.quota.headers = usage::headers(&view.standings, &view.crossed);
     }
 
     fn granted(&mut self, mut grant: Grant, plan: &mut Plan) {
@@ -313,7 +312,7 @@ impl Exchange {
         // What an earlier question was told is told to nobody again.
         let mut crossed = std::mem::take(&mut self.quota.asked.view).crossed;
         crossed.extend(grant.crossed);
-        self.quota.headers = standing::headers(&grant.standings, &crossed);
+        self.quota.headers = usage::headers(&grant.standings, &crossed);
         if let Some(refused) = grant.shadowed {
             self.quota.verdict = Some((Verdict::Shadowed, reason(&refused)));
         }
@@ -336,12 +335,12 @@ impl Exchange {
             (None, ..) => (Vec::new(), moment.now_ms),
             (Some(limits), StoreKind::Redis, Some(bridge)) => {
                 let id = self.quota.asked.id(&moment, store);
-                let (status, body) = match self.quota.asked.answer(bridge, &remote::look(limits, &id, &ask, &moment)) {
+                let (status, body) = match self.quota.asked.answer(bridge, &script::look(limits, &id, &ask, &moment)) {
                     Ok(answer) => answer,
                     Err(Denied::Call(call)) => return OnRequestBody::Call(call),
                     Err(Denied::Refusal(_) | Denied::Reply(_) | Denied::Wait) => (503, Vec::new()),
                 };
-                match remote::looked(limits, &policy.counting.zone, &id, &ask, &Answered { status, body: &body }) {
+                match script::looked(limits, &policy.counting.zone, &id, &ask, &Answered { status, body: &body }) {
                     Ok(looked) => looked,
                     Err(_) => {
                         let away = exhausted(policy, &Refused::Unavailable);
@@ -349,12 +348,14 @@ impl Exchange {
                     }
                 }
             }
-            (Some(limits), ..) => (ledger::look(store, limits, policy.counting.users, &ask, &moment), moment.now_ms),
+            (Some(limits), ..) => (local::look(store, limits, policy.counting.users, &ask, &moment), moment.now_ms),
         };
-        let body = standing::usage(policy, tenant, &standings, now_ms);
+        let body = usage::usage(policy, tenant, &standings, now_ms);
         OnRequestBody::Reply(self.reply(Reply::json(body)))
     }
 }
+
+mod settle;
 
 #[cfg(test)]
 mod limits_tests;

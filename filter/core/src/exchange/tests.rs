@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::fixture;
-use crate::quota::estimate::Correction;
-use crate::request_head::RequestHead;
+use crate::request::head::RequestHead;
+use crate::tokens::Correction;
 use serde_json::Value;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
@@ -28,7 +28,7 @@ impl Load for Idle {
 }
 
 /// Nothing is counted.
-impl crate::quota::ledger::Store for Idle {
+impl crate::quota::reservation::Store for Idle {
     fn update(&mut self, _: &str, _: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bool {
         false
     }
@@ -50,7 +50,7 @@ impl crate::quota::ledger::Store for Idle {
 /// Nothing is kept.
 impl SharedData for Idle {
     fn get(&mut self, _: &str) -> (Vec<u8>, u32) {
-        (Vec::new(), crate::cache::table::NEW)
+        (Vec::new(), crate::cache::local::table::NEW)
     }
     fn set(&mut self, _: &str, _: &[u8], _: u32) -> bool {
         false
@@ -113,7 +113,7 @@ fn models_are_those_of_the_tier() {
 
 #[test]
 fn the_caller_leaves_no_trace_upstream() {
-    use crate::request_head::request_header_passes;
+    use crate::request::head::request_header_passes;
     for stays in ["cookie", "authorization", "x-pointsman-x", "x-envoy-y", "x-api-key", "cache-control", "x-jwt-sub"] {
         assert!(!request_header_passes(stays.as_bytes()), "{stays}");
     }
@@ -324,7 +324,7 @@ fn a_body_that_is_too_large_is_refused_while_it_comes() {
 fn hedged(model: &str, count: &str, failed: &[(usize, &str)]) -> Value {
     let mut document = fixture::document();
     document["tasks"]["chat"]["resilience"] = serde_json::json!({"hedge": true});
-    let policy = crate::load::from_value(&document).unwrap().1;
+    let policy = crate::policy::parse::from_value(&document).unwrap().1;
     let (mut exchange, _) = sent(&policy, r#"{"messages":[{"role":"user","content":"x"}]}"#);
     assert!(exchange.is_hedged(&policy));
     let head = ResponseHead {
@@ -339,7 +339,8 @@ fn hedged(model: &str, count: &str, failed: &[(usize, &str)]) -> Value {
     assert_eq!(made, (count == "1").then(|| ("x-pointsman-attempts", "2".into())));
     exchange.whole_body(&policy, br#"{"choices":[{"message":{"content":"a"}}]}"#);
     let errors = exchange.metrics(&policy, failed, 1500).into_iter();
-    let errors = errors.filter(|(metric, _)| matches!(metric, crate::metrics::Metric::ProviderErrors { .. })).count();
+    let errors =
+        errors.filter(|(metric, _)| matches!(metric, crate::telemetry::metrics::Metric::ProviderErrors { .. })).count();
     let audit = audit(&exchange, &policy, failed);
     assert_eq!((&audit["model"], &audit["retry_count"]), (&Value::from(model), &Value::from(1)));
     serde_json::json!([audit["failed_attempts"], errors])
@@ -374,7 +375,7 @@ fn what_envoy_answers_before_anything_was_decided_is_recorded_as_that() {
         assert_eq!((&record["status"], &record["error_code"]), (&status.into(), &code.into()), "{details}");
         assert_eq!(record["policy_decision"], "none", "{record}");
         assert!(exchange.metrics(&policy, &[], 1500).iter().any(
-            |(metric, _)| matches!(metric, crate::metrics::Metric::Requests { status: counted, .. } if *counted == status)
+            |(metric, _)| matches!(metric, crate::telemetry::metrics::Metric::Requests { status: counted, .. } if *counted == status)
         ));
     }
     // What was answered here was decided here.

@@ -1,17 +1,17 @@
 //! `Config` to `Policy`: every reference and every value is checked, and each mistake is named at its place.
 
-use super::{
+use crate::config::problem::{Problem, quoted};
+use crate::config::{self, Config, Identity, Limits};
+use crate::identity::keys::KeyTable;
+use crate::policy::cache::{Rules, TaskRules};
+use crate::policy::clusters::{self, MOST_ATTEMPTS};
+use crate::policy::limits;
+use crate::policy::price::Price;
+use crate::policy::resilience::{Backoff, Resilience};
+use crate::policy::{
     Model, ModelId, Policy, Provider, ProviderId, Task, TaskId, Tenant, TenantId, Tier, TierId, capability_bit,
 };
-use crate::cache::rules::{Rules, TaskRules};
-use crate::config::{self, Config, Identity, Limits};
-use crate::identity::KeyTable;
-use crate::plans::{self, MOST_ATTEMPTS};
-use crate::price::Price;
-use crate::problem::{Problem, quoted};
-use crate::quota::limits;
-use crate::redis::Bridge;
-use crate::resilience::{Backoff, Resilience};
+use crate::wire::redis::Bridge;
 use std::collections::BTreeMap;
 
 /// The names of one section, in order, which is also the order of the indices.
@@ -98,7 +98,7 @@ impl TryFrom<Config> for Policy {
             models.iter().map(|(name, m)| build_model(name, m, &provider_names, default_price, p)).collect();
         let built_tasks: Vec<Task> =
             tasks.iter().map(|(name, t)| build_task(name, t, &model_names, (&resilience, &identity), p)).collect();
-        plans::check(&built_models, &built_tasks, p);
+        clusters::check(&built_models, &built_tasks, p);
         let mut quotas = quotas::Quotas::new(&model_names, &built_models);
         let built_tiers: Vec<Tier> =
             tiers.iter().map(|(name, t)| build_tier(name, t, &model_names, &mut quotas, p)).collect();

@@ -6,7 +6,7 @@
 //!
 //! Time never runs backwards here: a clock that jumps back stands still until it has caught up.
 
-use super::window::{Amount, Full, MOMENT_MS, MOST, Moment, Standing, Want, Window, Windows};
+use crate::quota::window::{Amount, Full, MOMENT_MS, MOST, Moment, Standing, Want, Window, Windows};
 
 /// A minute's buckets count in units × this, so that they drain by whole numbers every millisecond.
 const SCALE: u64 = 60_000;

@@ -1,10 +1,10 @@
 //! The worst case of a request: what every model of its plan could take at the most.
 
-use super::estimate::{self, Correction};
-use super::window::Amount;
-use crate::canonical::OutputLimit;
-use crate::chat_request::ChatRequest;
+use crate::dialect::openai::request::ChatRequest;
+use crate::dialect::openai::upstream::OutputLimit;
 use crate::policy::{ModelId, Policy, TaskId};
+use crate::quota::window::Amount;
+use crate::tokens::{self, Correction};
 use crate::usage::Usage;
 
 /// Tokens of an image, whose size nothing in the request tells: more than the usual hosted models take for a large one. As many
@@ -15,10 +15,10 @@ const IMAGE_TOKENS: u64 = 3000;
 pub fn input_tokens(request: &ChatRequest) -> u64 {
     let (mut scaled, mut from) = (0u64, 0);
     for image in &request.images {
-        scaled += estimate::scaled_tokens(request.bytes(&(from..image.start)));
+        scaled += tokens::scaled_tokens(request.bytes(&(from..image.start)));
         from = image.end;
     }
-    scaled += estimate::scaled_tokens(request.bytes(&(from..request.body.len())));
+    scaled += tokens::scaled_tokens(request.bytes(&(from..request.body.len())));
     scaled.div_ceil(64).saturating_add(IMAGE_TOKENS.saturating_mul((request.images.len() + request.files.len()) as u64))
 }
 

@@ -1,9 +1,9 @@
 //! What the tests of quotas share: a store, a policy, numbers that look random.
 
-use super::estimate::Correction;
-use super::ledger::Store;
 use crate::fixture;
 use crate::policy::Policy;
+use crate::quota::reservation::Store;
+use crate::tokens::Correction;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -55,7 +55,7 @@ pub fn policy(tier: &Value, users: u32) -> Policy {
         document["tiers"]["pro"][name] = value.clone();
     }
     document["quota"] = json!({"users": users, "default_price": {"input": 1, "output": 1}});
-    crate::load::from_value(&document).unwrap().1
+    crate::policy::parse::from_value(&document).unwrap().1
 }
 
 /// SplitMix64 (public domain, Vigna).

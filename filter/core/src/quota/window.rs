@@ -1,6 +1,6 @@
 //! The windows that a limit can have, and what is asked of them.
 
-use super::calendar::{Period, Zone};
+use crate::policy::calendar::{Period, Zone};
 
 /// The limits of one scope: a tenant, a user, or one model's use by a tenant. `None` is no limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,15 +1,15 @@
 //! Limits at their edges: what is reserved where a server may not know a limit, what is charged of an estimate, who is to wait how
 //! long where several windows are full.
 
-use super::tests::{call, policy, store};
 use super::*;
+use crate::exchange::quota::tests::{call, policy, store};
 use crate::exchange::{OnResponseHead, ResponseHead};
+use crate::outcome::reply::HeaderLine;
 use crate::quota::fixture::{START, Shared};
-use crate::quota::ledger::Charge;
-use crate::quota::unsettled::Unsettled;
+use crate::quota::redis::settlement::Unsettled;
+use crate::quota::reservation::Charge;
 use crate::quota::window::Standing;
-use crate::reply::HeaderLine;
-use crate::request_head::RequestHead;
+use crate::request::head::RequestHead;
 use serde_json::{Value, json};
 
 /// A request that goes out.
@@ -28,7 +28,7 @@ fn standing(policy: &Policy, store: &mut Shared) -> Standing {
     let limits = policy.quota_of(policy.find_tenant("acme").unwrap()).unwrap();
     let moment = Moment::new(&policy.counting.zone, START);
     let ask = Ask { tenant: "acme", user: &ANONYMOUS, models: &[], lease_ms: None, heed_share: false };
-    ledger::look(store, limits, policy.counting.users, &ask, &moment)[0].1
+    local::look(store, limits, policy.counting.users, &ask, &moment)[0].1
 }
 
 /// Uses so many tokens of a model, for a user, at a time.
@@ -38,8 +38,8 @@ fn take(policy: &Policy, store: &mut Shared, model: &str, (user, now_ms): ([u8; 
     let (model, used) = (policy.find_model(model).unwrap(), Amount::new(tokens, 0));
     let models = [(model, used)];
     let ask = Ask { tenant: "acme", user: &user, models: &models, lease_ms: Some(1000), heed_share: false };
-    let Ok(grant) = ledger::reserve(store, limits, 16, &ask, &moment) else { return false };
-    ledger::settle(store, limits, 16, &grant.reservation, Some(Charge { model, used }), &moment);
+    let Ok(grant) = local::reserve(store, limits, 16, &ask, &moment) else { return false };
+    local::settle(store, limits, 16, &grant.reservation, Some(Charge { model, used }), &moment);
     true
 }
 
@@ -196,7 +196,7 @@ fn a_tenant_that_has_no_limits_any_longer_is_not_asked_after() {
     document["redis"] = json!({"cluster": "webdis"});
     document["quota"] = json!({"store": "redis", "default_price": {"input": 1, "output": 1}});
     document["tiers"]["free"]["tokens_per_day"] = json!(5);
-    let policy = crate::load::from_value(&document).unwrap().1;
+    let policy = crate::policy::parse::from_value(&document).unwrap().1;
     // What waits for Redis gives it up, and does not wait for it.
     let look = Unsettled::look(&policy, policy.find_tenant("acme").unwrap(), START);
     assert!(look.call(&policy, true).is_none() && !look.charges());

@@ -1,13 +1,13 @@
 //! Quotas event by event: what callers are told, and what is learned from whom.
 
 use super::*;
-use crate::cache::table::{NEW, SharedData};
+use crate::cache::local::table::{NEW, SharedData};
 use crate::exchange::{OnRequestHead, OnResponseHead, ResponseHead};
 use crate::fixture;
+use crate::outcome::reply::HeaderLine;
 use crate::quota::fixture::{START, Shared};
-use crate::reply::HeaderLine;
-use crate::request_head::RequestHead;
-use crate::route::Load;
+use crate::request::head::RequestHead;
+use crate::routing::plan::Load;
 use serde_json::{Value, json};
 
 /// No model is busy.
@@ -38,7 +38,7 @@ pub(super) fn policy(tier: Value) -> Policy {
     }
     document["tasks"]["code"]["cache"] = json!({"ttl": "1h", "requests": "any"});
     document["quota"] = json!({"default_price": {"input": 1, "output": 1}});
-    crate::load::from_value(&document).unwrap().1
+    crate::policy::parse::from_value(&document).unwrap().1
 }
 
 /// A request for the dear model, and its answer with this usage if it goes out; its status and headers.

@@ -1,10 +1,10 @@
 //! Limits of tiers and tenants: each set is built once, and tenants that say nothing share their tier's.
 
-use super::{Model, Names, Tier};
 use crate::config;
+use crate::config::problem::Problem;
+use crate::policy::build::{Model, Names, Tier};
+use crate::policy::limits::{self, Limits};
 use crate::policy::{ModelId, QuotaId};
-use crate::problem::Problem;
-use crate::quota::limits::{self, Limits};
 use std::collections::BTreeSet;
 
 /// The sets of limits that have been built.

@@ -1,7 +1,7 @@
 //! One scope: each window's room, its twin without room, and every edge of time.
 
 use super::*;
-use crate::quota::calendar::Zone;
+use crate::policy::calendar::Zone;
 
 const DAY_MS: u64 = 86_400_000;
 /// 2026-01-30T00:00:00Z

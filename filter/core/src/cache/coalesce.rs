@@ -1,0 +1,344 @@
+//! One request asks for many: who comes while the same question is at the model waits for its answer.
+//!
+//! The questions that are under way stand in data that all workers share, in a fixed number of slots, each in one of two that are its
+//! own to choose from. A question that finds both taken by others goes alone: nothing is ever waited for that is not the same. A leader
+//! that died is forgotten after the time for which anybody would wait for it.
+
+use crate::cache::key::Key;
+use crate::cache::local::table::SharedData;
+
+/// How long and how many may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flights {
+    /// Milliseconds that a request waits at the most.
+    pub wait_ms: u64,
+    /// Requests that wait for one answer at the most.
+    pub most: u32,
+}
+
+/// What a request does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Join {
+    /// It asks the model, and others may wait for it; it must [`leave`].
+    Lead {
+        /// To leave with.
+        ticket: Ticket,
+        /// Whether another one has led the same question before, so that its answer may have come since this one looked.
+        again: bool,
+    },
+    /// It waits; if it does so no longer before the question is over, it must [`give_up`].
+    Wait(Ticket),
+    /// It asks the model by itself.
+    Alone,
+}
+
+/// Which question was joined: what is left with it is certainly no later one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    slot: u32,
+    number: u32,
+}
+
+/// How a leader's question ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// With an answer that is kept, or with a failure: those who wait find the one, or one of them asks again.
+    Over,
+    /// With an answer that cannot be kept, or with a failure that everybody would get: those who wait ask by themselves, not one
+    /// after the other.
+    NotKept,
+}
+
+const SLOTS: u32 = 4096;
+/// How long it is remembered that an answer could not be kept.
+const NOT_KEPT_MS: u64 = 2000;
+/// How much earlier than the leader one may have read the clock who joins it.
+const READ_EARLIER_MS: u64 = 1000;
+const TRIES: usize = 1000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Flight {
+    key: Key,
+    /// Until when it counts.
+    until_ms: u64,
+    ticket: u32,
+    waiting: u32,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Free,
+    UnderWay,
+    NotKept,
+}
+
+/// The slots in which the question can stand.
+fn slots_of(key: &Key) -> [u32; 2] {
+    let [.., a, b, c, d, e, f, g, h] = key.0;
+    let [one, other] = [[e, f, g, h], [a, b, c, d]].map(|bytes| u32::from_le_bytes(bytes) % SLOTS);
+    [one, if other == one { (one + 1) % SLOTS } else { other }]
+}
+
+fn name(slot: u32) -> String {
+    format!("pointsman.flight.{slot}")
+}
+
+impl Flights {
+    /// Joins the others who ask this, or leads them.
+    pub fn join(self, data: &mut dyn SharedData, key: &Key, now_ms: u64) -> Join {
+        for _ in 0..TRIES {
+            let all = slots_of(key).map(|slot| {
+                let (record, version) = data.get(&name(slot));
+                (slot, Flight::decode(&record), version)
+            });
+            let same = all.iter().find(|(_, flight, _)| flight.key == *key && self.counts(flight, now_ms));
+            let (slot, version, next, join) = match same {
+                Some((_, flight, _)) if flight.state == State::NotKept || flight.waiting >= self.most => {
+                    return Join::Alone;
+                }
+                Some((slot, flight, version)) => {
+                    let ticket = Ticket { slot: *slot, number: flight.ticket };
+                    (*slot, *version, Flight { waiting: flight.waiting + 1, ..*flight }, Join::Wait(ticket))
+                }
+                None => {
+                    let mut free = all.iter().filter(|(_, flight, _)| !self.counts(flight, now_ms));
+                    let Some((slot, flight, version)) = free.clone().find(|(_, f, _)| f.key == *key).or(free.next())
+                    else {
+                        return Join::Alone;
+                    };
+                    let number = flight.ticket.wrapping_add(1);
+                    let until_ms = now_ms.saturating_add(self.wait_ms);
+                    let lead = Flight { key: *key, until_ms, ticket: number, waiting: 0, state: State::UnderWay };
+                    let (ticket, again) = (Ticket { slot: *slot, number }, flight.key == *key);
+                    (*slot, *version, lead, Join::Lead { ticket, again })
+                }
+            };
+            if data.set(&name(slot), &next.encode(), version) {
+                return join;
+            }
+        }
+        Join::Alone
+    }
+
+    /// Whether what stands in a slot holds still.
+    fn counts(self, flight: &Flight, now_ms: u64) -> bool {
+        let most_ms = match flight.state {
+            State::Free => return false,
+            State::UnderWay => self.wait_ms,
+            State::NotKept => NOT_KEPT_MS,
+        };
+        // A clock that has jumped back must not make anybody wait for longer than anybody would.
+        now_ms < flight.until_ms && flight.until_ms <= now_ms.saturating_add(most_ms + READ_EARLIER_MS)
+    }
+}
+
+/// Whether nobody leads the question any more, so that those who wait for it look again.
+pub fn is_over(data: &mut dyn SharedData, key: &Key, now_ms: u64) -> bool {
+    slots_of(key).iter().all(|slot| {
+        let flight = Flight::decode(&data.get(&name(*slot)).0);
+        flight.state != State::UnderWay || flight.key != *key || now_ms >= flight.until_ms
+    })
+}
+
+/// The leader's question has ended.
+pub fn leave(data: &mut dyn SharedData, key: &Key, ticket: Ticket, outcome: Outcome, now_ms: u64) {
+    change(data, key, ticket, |flight| match outcome {
+        Outcome::Over => Flight { state: State::Free, ..flight },
+        Outcome::NotKept => Flight { state: State::NotKept, until_ms: now_ms.saturating_add(NOT_KEPT_MS), ..flight },
+    });
+}
+
+/// One that waited does so no longer, though the question is under way: another one may wait in its place.
+pub fn give_up(data: &mut dyn SharedData, key: &Key, ticket: Ticket) {
+    change(data, key, ticket, |flight| Flight { waiting: flight.waiting.saturating_sub(1), ..flight });
+}
+
+/// Changes the question in one atomic step, if it is under way: it may have taken too long, and another one lead by now.
+fn change(data: &mut dyn SharedData, key: &Key, ticket: Ticket, next: impl Fn(Flight) -> Flight) {
+    let name = name(ticket.slot);
+    for _ in 0..TRIES {
+        let (record, version) = data.get(&name);
+        let flight = Flight::decode(&record);
+        if flight.state != State::UnderWay || flight.key != *key || flight.ticket != ticket.number {
+            return;
+        }
+        if data.set(&name, &next(flight).encode(), version) {
+            return;
+        }
+    }
+}
+
+impl Flight {
+    fn decode(record: &[u8]) -> Self {
+        let read = || {
+            let (key, rest) = record.split_first_chunk::<32>()?;
+            let (until, rest) = rest.split_first_chunk::<8>()?;
+            let (ticket, rest) = rest.split_first_chunk::<4>()?;
+            let (waiting, rest) = rest.split_first_chunk::<4>()?;
+            let state = match rest {
+                [1] => State::UnderWay,
+                [2] => State::NotKept,
+                _ => State::Free,
+            };
+            Some(Self {
+                key: Key(*key),
+                until_ms: u64::from_le_bytes(*until),
+                ticket: u32::from_le_bytes(*ticket),
+                waiting: u32::from_le_bytes(*waiting),
+                state,
+            })
+        };
+        read().unwrap_or(Self { key: Key([0; 32]), until_ms: 0, ticket: 0, waiting: 0, state: State::Free })
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let Self { key, until_ms, ticket, waiting, state } = self;
+        let state = match state {
+            State::Free => 0,
+            State::UnderWay => 1,
+            State::NotKept => 2,
+        };
+        [&key.0[..], &until_ms.to_le_bytes(), &ticket.to_le_bytes(), &waiting.to_le_bytes(), &[state]].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[derive(Default)]
+    struct Memory(HashMap<String, (Vec<u8>, u32)>);
+
+    impl SharedData for Memory {
+        fn get(&mut self, name: &str) -> (Vec<u8>, u32) {
+            self.0.get(name).cloned().unwrap_or((Vec::new(), u32::MAX))
+        }
+        fn set(&mut self, name: &str, record: &[u8], version: u32) -> bool {
+            let now = self.get(name).1;
+            if now == version {
+                self.0.insert(name.to_owned(), (record.to_vec(), now.wrapping_add(2)));
+            }
+            now == version
+        }
+    }
+
+    const FLIGHTS: Flights = Flights { wait_ms: 1000, most: 3 };
+    const KEY: Key = Key([1; 32]);
+    const NOW: u64 = 1_700_000_000_000;
+
+    fn lead(data: &mut Memory, now: u64) -> Ticket {
+        match FLIGHTS.join(data, &KEY, now) {
+            Join::Lead { ticket, .. } => ticket,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_leads_some_wait_and_the_rest_go_alone() {
+        let mut data = Memory::default();
+        let ticket = lead(&mut data, NOW);
+        let wait = Join::Wait(ticket);
+        for expected in [wait, wait, wait, Join::Alone] {
+            assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW + 1), expected);
+        }
+        // One goes, and one more may wait.
+        give_up(&mut data, &KEY, ticket);
+        for expected in [wait, Join::Alone] {
+            assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW + 1), expected);
+        }
+        assert!(!is_over(&mut data, &KEY, NOW + 1));
+        leave(&mut data, &KEY, ticket, Outcome::Over, NOW + 2);
+        assert!(is_over(&mut data, &KEY, NOW + 2));
+        // It failed, say: one of those who waited goes on, the others wait for that one.
+        let next = lead(&mut data, NOW + 3);
+        assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW + 3), Join::Wait(next));
+        // Who waited for the first one takes no place from those who wait for the second.
+        give_up(&mut data, &KEY, ticket);
+        for expected in [Join::Wait(next), Join::Wait(next), Join::Alone] {
+            assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW + 4), expected);
+        }
+    }
+
+    #[test]
+    fn who_has_read_the_clock_a_moment_before_the_leader_joins_it() {
+        let mut data = Memory::default();
+        let ticket = lead(&mut data, NOW);
+        assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW - 3), Join::Wait(ticket));
+        leave(&mut data, &KEY, ticket, Outcome::NotKept, NOW);
+        assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW - 3), Join::Alone);
+    }
+
+    #[test]
+    fn who_leads_after_another_one_knows_it() {
+        let mut data = Memory::default();
+        let Join::Lead { ticket, again: false } = FLIGHTS.join(&mut data, &KEY, NOW) else { panic!() };
+        leave(&mut data, &KEY, ticket, Outcome::Over, NOW + 1);
+        assert!(matches!(FLIGHTS.join(&mut data, &KEY, NOW + 1), Join::Lead { again: true, .. }));
+    }
+
+    #[test]
+    fn of_two_slots_each_question_takes_one_and_waits_for_none_but_itself() {
+        let other = |n: u8| {
+            let mut key = [n; 32];
+            key[24..].copy_from_slice(&KEY.0[24..]);
+            Key(key)
+        };
+        let (second, third) = (other(2), other(3));
+        assert!(slots_of(&second) == slots_of(&KEY) && slots_of(&third) == slots_of(&KEY));
+        let mut data = Memory::default();
+        let first = lead(&mut data, NOW);
+        assert!(matches!(FLIGHTS.join(&mut data, &second, NOW), Join::Lead { again: false, .. }));
+        assert_eq!(FLIGHTS.join(&mut data, &third, NOW), Join::Alone);
+        assert!(is_over(&mut data, &third, NOW) && !is_over(&mut data, &second, NOW));
+        assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW), Join::Wait(first));
+        assert!(matches!(FLIGHTS.join(&mut data, &second, NOW), Join::Wait(_)));
+        // The first one's slot is free again, and the second one is still waited for.
+        leave(&mut data, &KEY, first, Outcome::Over, NOW);
+        assert!(is_over(&mut data, &KEY, NOW));
+        assert!(matches!(FLIGHTS.join(&mut data, &second, NOW), Join::Wait(_)));
+        assert!(matches!(FLIGHTS.join(&mut data, &third, NOW), Join::Lead { again: false, .. }));
+    }
+
+    #[test]
+    fn a_leader_that_died_is_forgotten_and_a_late_one_ends_nobody_elses() {
+        let mut data = Memory::default();
+        let late = lead(&mut data, NOW);
+        assert!(is_over(&mut data, &KEY, NOW + 1000));
+        lead(&mut data, NOW + 1000);
+        leave(&mut data, &KEY, late, Outcome::Over, NOW + 1001);
+        assert!(!is_over(&mut data, &KEY, NOW + 1001));
+        // A clock that jumps back by a day.
+        assert!(matches!(FLIGHTS.join(&mut data, &KEY, NOW - 86_400_000), Join::Lead { .. }));
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_kept_is_not_waited_for_again() {
+        // However short the wait is.
+        for wait_ms in [60_000, 100] {
+            let flights = Flights { wait_ms, most: 3 };
+            let mut data = Memory::default();
+            let Join::Lead { ticket, .. } = flights.join(&mut data, &KEY, NOW) else { panic!() };
+            leave(&mut data, &KEY, ticket, Outcome::NotKept, NOW + 5);
+            assert!(is_over(&mut data, &KEY, NOW + 5));
+            assert_eq!(flights.join(&mut data, &KEY, NOW + 6), Join::Alone);
+            assert_eq!(flights.join(&mut data, &KEY, NOW + 4 + NOT_KEPT_MS), Join::Alone);
+            assert!(matches!(flights.join(&mut data, &KEY, NOW + 5 + NOT_KEPT_MS), Join::Lead { .. }));
+            // A clock that jumps back.
+            let mut data = Memory::default();
+            let ticket = lead(&mut data, NOW);
+            leave(&mut data, &KEY, ticket, Outcome::NotKept, NOW);
+            assert!(matches!(flights.join(&mut data, &KEY, NOW - 86_400_000), Join::Lead { .. }));
+        }
+    }
+
+    #[test]
+    fn damaged_records_mean_nothing() {
+        for record in [&b""[..], &[255; 49], &[1; 48], &[7; 500]] {
+            let mut data = Memory::default();
+            data.0.insert(name(slots_of(&KEY)[0]), (record.to_vec(), 3));
+            assert!(matches!(FLIGHTS.join(&mut data, &KEY, NOW), Join::Lead { .. }));
+        }
+    }
+}

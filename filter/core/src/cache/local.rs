@@ -1,0 +1,7 @@
+//! The cache in the memory of one Envoy: the table that all workers share, and what each worker remembers beside it.
+
+pub mod key_index;
+pub mod key_memo;
+pub mod recording;
+pub mod response_memo;
+pub mod table;

@@ -1,0 +1,216 @@
+//! The keys of questions that any worker of this Envoy has answered, in data that all of them share: the first hit of a
+//! question on a worker need not hash it by SHA-256 either.
+//!
+//! As in [`crate::cache::local::key_memo`], nothing is decided by it. A worker that has kept an answer, or has made the key of one, leaves
+//! mark and key in the bucket of the mark; a bucket is full with some five of them, and the oldest give way. A bucket is read as it is:
+//! what another worker writes over it, or what cannot be read, is a question that is not known, and its key is made.
+//! The host's store has no delete, so buckets are a fixed number; what they may take is a share of the cache's memory that the table
+//! of answers does not get.
+
+use crate::cache::key::Key;
+use crate::cache::local::key_memo::Mark;
+use crate::cache::local::table::{NEW, SLOT_COST, SharedData};
+
+/// The buckets under one policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marks {
+    buckets: u32,
+}
+
+/// Bytes of a bucket at the most.
+const BUCKET: usize = 512;
+/// Bytes that a bucket takes at the most, with what the host needs for it.
+pub const BUCKET_COST: u64 = SLOT_COST + BUCKET as u64;
+/// Of the cache's memory, one part in so many is for buckets.
+const SHARE: u64 = 8;
+const MOST_BUCKETS: u64 = 1 << 17;
+/// Words of one mark at the most: with more, none but the worker that hit knows the question.
+const MOST_WORDS: usize = 128;
+/// Hash and key.
+const FIXED: usize = 16 + 32;
+
+impl Marks {
+    /// Of a cache that may take so many bytes.
+    pub fn within(memory_bytes: u64) -> Self {
+        Self { buckets: (memory_bytes / SHARE / BUCKET_COST).clamp(1, MOST_BUCKETS) as u32 }
+    }
+
+    /// Bytes that all of them take at the most.
+    pub fn most_bytes(self) -> u64 {
+        u64::from(self.buckets) * BUCKET_COST
+    }
+
+    fn name(self, mark: &Mark) -> String {
+        let bucket = (mark.hash >> 64) as u64 % u64::from(self.buckets);
+        let mut digits = itoa::Buffer::new();
+        ["pointsman.known.", digits.format(bucket)].concat()
+    }
+
+    /// The key of the question with this mark.
+    pub fn find(self, data: &mut dyn SharedData, mark: &Mark) -> Option<Key> {
+        if mark.words.len() > MOST_WORDS {
+            return None;
+        }
+        let (bucket, _) = data.get(&self.name(mark));
+        Known::all(&bucket).find(|known| known.is(mark)).map(|known| Key(*known.key))
+    }
+
+    /// Leaves the key of a question to the others. `true` if it took a bucket that was never used.
+    pub fn keep(self, data: &mut dyn SharedData, mark: &Mark, key: &Key) -> bool {
+        let Ok(len) = u8::try_from(mark.words.len()) else { return false };
+        if usize::from(len) > MOST_WORDS {
+            return false;
+        }
+        let name = self.name(mark);
+        let (before, version) = data.get(&name);
+        let mut bucket = Vec::with_capacity(BUCKET);
+        for part in [&[len][..], &mark.hash.to_le_bytes(), &key.0, &mark.words] {
+            bucket.extend_from_slice(part);
+        }
+        for known in Known::all(&before).filter(|known| !known.is(mark)) {
+            if bucket.len() + known.whole.len() > BUCKET {
+                break;
+            }
+            bucket.extend_from_slice(known.whole);
+        }
+        // Whoever was faster has left something as good.
+        data.set(&name, &bucket, version) && version == NEW
+    }
+}
+
+/// One question in a bucket.
+struct Known<'a> {
+    whole: &'a [u8],
+    hash: &'a [u8; 16],
+    key: &'a [u8; 32],
+    words: &'a [u8],
+}
+
+impl<'a> Known<'a> {
+    /// All that a bucket has; nothing after what cannot be read.
+    fn all(mut bucket: &'a [u8]) -> impl Iterator<Item = Self> {
+        std::iter::from_fn(move || {
+            let len = 1 + FIXED + usize::from(*bucket.first()?);
+            let (whole, rest) = bucket.split_at_checked(len)?;
+            bucket = rest;
+            let (hash, rest) = whole.get(1..)?.split_first_chunk()?;
+            let (key, words) = rest.split_first_chunk()?;
+            Some(Self { whole, hash, key, words })
+        })
+    }
+
+    fn is(&self, mark: &Mark) -> bool {
+        *self.hash == mark.hash.to_le_bytes() && *self.words == *mark.words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[derive(Default)]
+    struct Memory(HashMap<String, (Vec<u8>, u32)>);
+
+    impl SharedData for Memory {
+        fn get(&mut self, name: &str) -> (Vec<u8>, u32) {
+            self.0.get(name).cloned().unwrap_or((Vec::new(), NEW))
+        }
+        fn set(&mut self, name: &str, record: &[u8], version: u32) -> bool {
+            let is_right = self.get(name).1 == version;
+            if is_right {
+                self.0.insert(name.to_owned(), (record.to_vec(), version.wrapping_add(2)));
+            }
+            is_right
+        }
+    }
+
+    fn mark(hash: u128, words: &[u8]) -> Mark {
+        Mark { hash, words: words.into() }
+    }
+
+    /// All in one bucket.
+    const ONE: Marks = Marks { buckets: 1 };
+
+    #[test]
+    fn a_key_is_found_by_its_whole_mark_alone() {
+        let mut data = Memory::default();
+        assert_eq!(ONE.find(&mut data, &mark(1, b"acme")), None);
+        assert!(ONE.keep(&mut data, &mark(1, b"acme"), &Key([1; 32])));
+        assert!(!ONE.keep(&mut data, &mark(1, b"emca"), &Key([2; 32])));
+        assert!(!ONE.keep(&mut data, &mark(2, b"acme"), &Key([3; 32])));
+        let mut find = |hash, words: &[u8]| ONE.find(&mut data, &mark(hash, words)).map(|key| key.0[0]);
+        assert_eq!([find(1, b"acme"), find(1, b"emca"), find(2, b"acme")], [Some(1), Some(2), Some(3)]);
+        assert_eq!([find(2, b"emca"), find(1, b"acm"), find(1, b"acmee"), find(3, b"")], [None; 4]);
+    }
+
+    #[test]
+    fn the_newest_stay_and_none_takes_more_than_its_bucket() {
+        let mut data = Memory::default();
+        for n in 0..100_u8 {
+            ONE.keep(&mut data, &mark(n.into(), &[n; 27]), &Key([n; 32]));
+            // Whoever comes again takes no more room.
+            ONE.keep(&mut data, &mark(n.into(), &[n; 27]), &Key([n; 32]));
+            assert!(data.0.values().all(|(bucket, _)| bucket.len() <= BUCKET));
+        }
+        let known: Vec<u8> =
+            (0..100).filter(|n| ONE.find(&mut data, &mark((*n).into(), &[*n; 27])).is_some()).collect();
+        assert_eq!(known, [94, 95, 96, 97, 98, 99]);
+        for n in 0..10 {
+            ONE.keep(&mut data, &mark(n, &[0; MOST_WORDS]), &Key([7; 32]));
+        }
+        assert_eq!(ONE.find(&mut data, &mark(9, &[0; MOST_WORDS])), Some(Key([7; 32])));
+        assert_eq!(ONE.find(&mut data, &mark(7, &[0; MOST_WORDS])), None);
+        assert!(!ONE.keep(&mut data, &mark(1, &[0; MOST_WORDS + 1]), &Key([7; 32])));
+        assert!(!ONE.keep(&mut data, &mark(1, &[0; 300]), &Key([7; 32])));
+        assert_eq!(ONE.find(&mut data, &mark(1, &[0; MOST_WORDS + 1])), None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_known() {
+        let mut data = Memory::default();
+        ONE.keep(&mut data, &mark(2, b"second"), &Key([2; 32]));
+        ONE.keep(&mut data, &mark(1, b"first"), &Key([1; 32]));
+        let whole = data.0["pointsman.known.0"].0.clone();
+        for cut in 0..whole.len() {
+            data.0.insert("pointsman.known.0".to_owned(), (whole[..cut].to_vec(), 1));
+            let second = ONE.find(&mut data, &mark(2, b"second"));
+            assert_eq!(second, None, "{cut}");
+        }
+        data.0.insert("pointsman.known.0".to_owned(), (vec![0xff; 600], 1));
+        assert_eq!(ONE.find(&mut data, &mark(1, b"first")), None);
+        assert!(!ONE.keep(&mut data, &mark(1, b"first"), &Key([1; 32])), "it was there before");
+        assert_eq!(ONE.find(&mut data, &mark(1, b"first")), Some(Key([1; 32])));
+    }
+
+    #[test]
+    fn who_is_slower_leaves_what_is_there() {
+        struct Race(Memory);
+        impl SharedData for Race {
+            fn get(&mut self, name: &str) -> (Vec<u8>, u32) {
+                let seen = self.0.get(name);
+                self.0.set(name, b"another's", seen.1);
+                seen
+            }
+            fn set(&mut self, name: &str, record: &[u8], version: u32) -> bool {
+                self.0.set(name, record, version)
+            }
+        }
+        let mut race = Race(Memory::default());
+        assert!(!ONE.keep(&mut race, &mark(1, b"a"), &Key([1; 32])));
+        assert_eq!(race.0.0["pointsman.known.0"].0, b"another's");
+    }
+
+    #[test]
+    fn they_take_an_eighth_of_the_memory_and_many_fit() {
+        for memory in [1 << 20, 64 << 20, 1 << 34] {
+            let marks = Marks::within(memory);
+            assert!(marks.most_bytes() <= memory / SHARE);
+            let spread: std::collections::HashSet<String> = (0..10_000_u128)
+                .map(|n| marks.name(&mark(n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835), b"")))
+                .collect();
+            assert!(spread.len() >= (marks.buckets as usize).min(5000), "{}", spread.len());
+        }
+        assert_eq!(Marks::within(64 << 20).buckets, 12_483);
+    }
+}

@@ -1,0 +1,413 @@
+//! The local store: a bounded, set-associative table in data that all workers of one Envoy share.
+//!
+//! The host's store has no delete and a key costs memory for ever, so keys are slots, a fixed number of them. An entry may
+//! stand in the four slots of its set. A slot changes in one atomic step, and the bytes held are counted with it: space is
+//! reserved before a slot is written and given back after, so that what is held is never more than what is counted, nor
+//! more than the limit. Where there is no room a hand goes round the slots, a stretch at a time, and frees of those that it comes by
+//! what has expired, and then, where that is not enough, whatever it finds.
+//!
+//! Under a lowered limit there are fewer slots. The entries of the others are freed like any; what the host needs for the
+//! slots themselves stays until it restarts, and counts against no later limit, so that the smaller table has its room.
+
+use crate::cache::entry::Entry;
+use crate::cache::key::Key;
+use crate::cache::local::key_index::BUCKET_COST;
+
+/// Records that all workers share, each with a version.
+pub trait SharedData {
+    /// The record of this name (empty if there is none), and its version.
+    fn get(&mut self, name: &str) -> (Vec<u8>, u32);
+    /// Writes the record if its version still is this one; `false` if somebody was faster.
+    fn set(&mut self, name: &str, record: &[u8], version: u32) -> bool;
+}
+
+/// The table under one policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Table {
+    /// Bytes that it may hold, its own administration included.
+    pub limit: u64,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Bytes of entries.
+    pub entries: u64,
+    /// Slots that were ever written; each costs [`SLOT_COST`] for ever.
+    pub written: u32,
+    /// All of them are below this number.
+    end: u32,
+    /// Where the hand is.
+    hand: u32,
+    /// Buckets of [`crate::cache::local::key_index`] that were ever written.
+    buckets: u32,
+}
+
+const WAYS: u32 = 4;
+/// What the host needs for a slot besides its entry (94 bytes were measured), with its name.
+pub const SLOT_COST: u64 = 160;
+/// An entry is about this long at the least, with what its slot costs: no more slots than such entries are of use.
+const LEAST_ENTRY: u64 = 1024;
+const MOST_SLOTS: u64 = 1 << 18;
+/// Slots that the hand looks at for one entry, so that no request pays for much of the table: so many, and for a long entry twice as many
+/// as short ones have its length.
+const MOST_STEPS: usize = 64;
+/// The hand takes as many slots at a time, and up to so many where much is missing.
+const STRETCH: u32 = 8;
+const LONGEST_STRETCH: u32 = 128;
+const TRIES: usize = 100;
+
+const TOTAL: &str = "pointsman.cache.total";
+
+fn name(slot: u32) -> String {
+    // Read up to four times for each request: without the machinery of formats.
+    ["pointsman.cache.", &slot.to_string()].concat()
+}
+
+impl Table {
+    fn slots(self) -> u32 {
+        (self.limit / LEAST_ENTRY).clamp(u64::from(WAYS), MOST_SLOTS).next_multiple_of(u64::from(WAYS)) as u32
+    }
+
+    /// The slots of a key's set, beginning with another one for each key.
+    fn set_of(self, key: &Key) -> impl Iterator<Item = u32> + use<> {
+        let [a, b, c, d, way, ..] = key.0;
+        let first = u32::from_le_bytes([a, b, c, d]) % (self.slots() / WAYS) * WAYS;
+        (0..WAYS).map(move |i| first + (u32::from(way) + i) % WAYS)
+    }
+
+    /// The tenant's entry of this key, whatever its age.
+    pub fn find(self, data: &mut dyn SharedData, key: &Key, tenant: &str) -> Option<Entry> {
+        self.set_of(key).find_map(|slot| {
+            let (record, _) = data.get(&name(slot));
+            Entry::decode(&record, key, tenant)
+        })
+    }
+
+    /// Keeps the entry of `key`, encoded, in place of an older one. `false` where there was no room for it.
+    pub fn keep(self, data: &mut dyn SharedData, key: &Key, record: &[u8], now_ms: u64) -> bool {
+        let need = record.len() as u64;
+        for _ in 0..TRIES {
+            let Some((slot, old, version)) = self.place(data, key, now_ms) else { return false };
+            // A slot that has no record yet will cost its own bytes for ever.
+            let is_new = version == NEW;
+            if !self.make_room(data, need, is_new, now_ms, slot) {
+                return false;
+            }
+            if data.set(&name(slot), record, version) {
+                if old > 0 || is_new {
+                    count(data, |held| {
+                        held.entries = held.entries.saturating_sub(old);
+                        held.end = held.end.max(slot + 1);
+                    });
+                }
+                return true;
+            }
+            count(data, |held| {
+                held.entries = held.entries.saturating_sub(need);
+                held.written = held.written.saturating_sub(u32::from(is_new));
+            });
+        }
+        false
+    }
+
+    /// Where an entry goes: its older self, else an empty slot, else an expired one, else the oldest. With the bytes
+    /// that are there, and the version.
+    fn place(self, data: &mut dyn SharedData, key: &Key, now_ms: u64) -> Option<(u32, u64, u32)> {
+        let mut best: Option<(u64, u32, u64, u32)> = None;
+        for slot in self.set_of(key) {
+            let (record, version) = data.get(&name(slot));
+            let rank = match Entry::peek(&record) {
+                Some((other, ..)) if other == *key => return Some((slot, record.len() as u64, version)),
+                None => 0,
+                Some((_, _, expires)) if expires <= now_ms => 1,
+                Some((_, created, _)) => created.max(2),
+            };
+            if best.is_none_or(|(least, ..)| rank < least) {
+                best = Some((rank, slot, record.len() as u64, version));
+            }
+        }
+        best.map(|(_, slot, len, version)| (slot, len, version))
+    }
+
+    /// Bytes that count against the limit. Slots beyond those of this table are not its own.
+    fn used(self, held: Held) -> u64 {
+        held.entries.saturating_add(SLOT_COST * u64::from(held.written.min(self.slots())))
+    }
+
+    /// Reserves `need` bytes, and the cost of a new slot, freeing others if it must, but not what is in `slot`.
+    fn make_room(self, data: &mut dyn SharedData, need: u64, is_new: bool, now_ms: u64, slot: u32) -> bool {
+        if need > self.limit {
+            return false;
+        }
+        let mut steps = 0;
+        for _ in 0..TRIES {
+            let (record, version) = data.get(TOTAL);
+            let mut held = Held::decode(&record);
+            let written = held.written.saturating_add(u32::from(is_new));
+            let after = Held { entries: held.entries.saturating_add(need), written, ..held };
+            let missing = self.used(after).saturating_sub(self.limit);
+            if missing == 0 {
+                held = after;
+                if data.set(TOTAL, &held.encode(), version) {
+                    return true;
+                }
+                continue;
+            }
+            if steps >= MOST_STEPS + (2 * need / LEAST_ENTRY) as usize {
+                return false;
+            }
+            // Take the next stretch, so that another worker takes the one after.
+            let short = u32::try_from(missing / LEAST_ENTRY).unwrap_or(u32::MAX);
+            let stretch = short.clamp(STRETCH, LONGEST_STRETCH).min(held.end);
+            let first = held.hand;
+            held.hand = (first + stretch) % held.end.max(1);
+            if !data.set(TOTAL, &held.encode(), version) {
+                continue;
+            }
+            let mut missing = missing;
+            // Of this stretch what has expired, and then anything.
+            for expired_only in [true, false] {
+                for i in 0..stretch {
+                    let other = (first + i) % held.end.max(1);
+                    if missing > 0 && other != slot {
+                        missing = missing.saturating_sub(self.free(data, other, expired_only, now_ms));
+                    }
+                }
+            }
+            steps += stretch.max(1) as usize;
+        }
+        false
+    }
+
+    /// Empties a slot; the bytes that it gave back.
+    fn free(self, data: &mut dyn SharedData, slot: u32, expired_only: bool, now_ms: u64) -> u64 {
+        let (record, version) = data.get(&name(slot));
+        let Some((_, _, expires)) = Entry::peek(&record) else { return 0 };
+        // What lies beyond the slots of this policy was another's, whose limit was higher: nobody finds it any more.
+        let is_lost = slot >= self.slots();
+        if expired_only && expires > now_ms && !is_lost || !data.set(&name(slot), b"", version) {
+            return 0;
+        }
+        let freed = record.len() as u64;
+        count(data, |held| held.entries = held.entries.saturating_sub(freed));
+        freed
+    }
+
+    /// Counts a bucket of [`crate::cache::local::key_index`] that was written for the first time. It has its own part of the cache's memory, and
+    /// none of the table's.
+    pub fn count_bucket(data: &mut dyn SharedData) {
+        count(data, |held| held.buckets = held.buckets.saturating_add(1));
+    }
+
+    /// What is held now.
+    pub fn held(data: &mut dyn SharedData) -> Held {
+        Held::decode(&data.get(TOTAL).0)
+    }
+}
+
+/// The version of a record that does not exist.
+pub const NEW: u32 = u32::MAX;
+
+fn count(data: &mut dyn SharedData, change: impl Fn(&mut Held)) {
+    // Each failure is another worker's success.
+    for _ in 0..10 * TRIES {
+        let (record, version) = data.get(TOTAL);
+        let mut held = Held::decode(&record);
+        change(&mut held);
+        if data.set(TOTAL, &held.encode(), version) {
+            return;
+        }
+    }
+}
+
+impl Held {
+    /// Bytes of entries, slots and buckets together.
+    pub fn bytes(self) -> u64 {
+        let own = SLOT_COST * u64::from(self.written) + BUCKET_COST * u64::from(self.buckets);
+        self.entries.saturating_add(own)
+    }
+
+    fn decode(record: &[u8]) -> Self {
+        let number =
+            |at: usize| record.get(at..).and_then(|r| r.first_chunk::<4>()).map_or(0, |b| u32::from_le_bytes(*b));
+        let entries = record.first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
+        Self { entries, written: number(8), end: number(12), hand: number(16), buckets: number(20) }
+    }
+
+    fn encode(self) -> Vec<u8> {
+        let Self { entries, written, end, hand, buckets } = self;
+        let numbers = [written, end, hand, buckets].map(u32::to_le_bytes);
+        [&entries.to_le_bytes()[..], numbers.as_flattened()].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::fixture;
+    use std::collections::HashMap;
+
+    /// As Envoy's shared data: versions count up, and a record that was never written has none.
+    #[derive(Default)]
+    struct Memory {
+        records: HashMap<String, (Vec<u8>, u32)>,
+        /// Writes to lose to an imagined other worker: every so many.
+        contention: u32,
+        writes: u32,
+    }
+
+    impl SharedData for Memory {
+        fn get(&mut self, name: &str) -> (Vec<u8>, u32) {
+            self.records.get(name).cloned().unwrap_or((Vec::new(), NEW))
+        }
+        fn set(&mut self, name: &str, record: &[u8], version: u32) -> bool {
+            self.writes += 1;
+            let now = self.get(name).1;
+            if now != version || self.contention > 0 && self.writes.is_multiple_of(self.contention) {
+                return false;
+            }
+            let next = if now == NEW { 1 } else { now + 1 };
+            self.records.insert(name.to_owned(), (record.to_vec(), next));
+            true
+        }
+    }
+
+    impl Memory {
+        /// What the host really holds, by the same prices.
+        fn bytes(&self) -> u64 {
+            let slots = self.records.iter().filter(|(name, _)| *name != TOTAL);
+            slots.map(|(_, (record, _))| record.len() as u64 + SLOT_COST).sum()
+        }
+    }
+
+    /// Spread as a hash would be (SplitMix64), and cheaper.
+    fn key(number: u64) -> Key {
+        let mut state = number;
+        let mut next = || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (mixed ^ (mixed >> 31)).to_le_bytes()
+        };
+        let mut bytes = [0; 32];
+        bytes.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&next()));
+        Key(bytes)
+    }
+
+    fn keep(table: Table, data: &mut Memory, entry: &Entry, now_ms: u64) -> bool {
+        table.keep(data, &entry.key, &entry.encode(), now_ms)
+    }
+
+    fn entry(number: u64, len: usize, created_ms: u64, ttl_ms: u64) -> Entry {
+        fixture::entry(key(number), len, created_ms, ttl_ms)
+    }
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn what_is_kept_is_found_and_the_newer_one_replaces_the_older() {
+        let (table, mut data) = (Table { limit: MIB }, Memory::default());
+        let one = entry(1, 500, 10, 1000);
+        assert_eq!(table.find(&mut data, &one.key, "t"), None);
+        assert!(keep(table, &mut data, &one, 10));
+        assert_eq!(table.find(&mut data, &one.key, "t"), Some(one.clone()));
+        let newer = entry(1, 900, 20, 1000);
+        assert!(keep(table, &mut data, &newer, 20));
+        assert_eq!(table.find(&mut data, &one.key, "t"), Some(newer));
+        assert_eq!(Table::held(&mut data).bytes(), data.bytes());
+        assert_eq!(table.find(&mut data, &entry(2, 1, 0, 0).key, "t"), None);
+    }
+
+    #[test]
+    fn a_million_distinct_entries_stay_below_the_limit_and_are_counted_to_the_byte() {
+        let (table, mut data) = (Table { limit: 4 * MIB }, Memory::default());
+        let mut kept = 0;
+        for number in 0..1_000_000u64 {
+            let len = (number.wrapping_mul(0x9e37_79b9) >> 7) as usize % 6000;
+            let one = entry(number, len, number, 50_000);
+            kept += u64::from(keep(table, &mut data, &one, number));
+            if number % 10_007 == 0 {
+                let held = Table::held(&mut data).bytes();
+                assert_eq!(held, data.bytes(), "{number}");
+                assert!(held <= table.limit, "{number}: {held}");
+                assert!(number < 20_000 || held > table.limit / 2, "{number}: only {held} are used");
+            }
+        }
+        assert!(kept > 990_000, "{kept}");
+        let last =
+            (999_000..1_000_000).filter(|n| table.find(&mut data, &entry(*n, 0, 0, 0).key, "t").is_some()).count();
+        assert!(last > 300, "{last} of the last thousand are left");
+    }
+
+    #[test]
+    fn lost_races_neither_lose_nor_invent_a_byte() {
+        let (table, mut data) = (Table { limit: MIB }, Memory { contention: 3, ..Memory::default() });
+        for number in 0..20_000u64 {
+            keep(table, &mut data, &entry(number % 3000, (number % 4000) as usize, number, 500), number);
+        }
+        assert_eq!(Table::held(&mut data).bytes(), data.bytes());
+        assert!(data.bytes() <= MIB);
+    }
+
+    #[test]
+    fn a_lower_limit_is_reached_and_what_lies_beyond_it_is_freed_but_for_the_slots_themselves() {
+        for lower in [4 * MIB, MIB] {
+            let mut data = Memory::default();
+            let wide = Table { limit: 8 * MIB };
+            (0..16_000u64).for_each(|n| {
+                keep(wide, &mut data, &entry(n, 300, n, 1 << 40), n);
+            });
+            let slots = Table::held(&mut data).written;
+            assert!(slots > 7000, "{slots}");
+            let narrow = Table { limit: lower };
+            (16_000..40_000u64).for_each(|n| {
+                keep(narrow, &mut data, &entry(n, 700, n, 1 << 40), n);
+            });
+            let held = Table::held(&mut data);
+            assert_eq!(held.bytes(), data.bytes());
+            let lost = SLOT_COST * u64::from(held.written - narrow.slots());
+            assert!(held.bytes() <= lower + lost && held.entries > lower / 2, "{held:?}");
+            let last =
+                (39_000..40_000).filter(|n| narrow.find(&mut data, &entry(*n, 0, 0, 0).key, "t").is_some()).count();
+            assert!(last > 300, "{last}");
+            // Raised again, all of them are its own.
+            (40_000..60_000u64).for_each(|n| {
+                keep(wide, &mut data, &entry(n, 700, n, 1 << 40), n);
+            });
+            let held = Table::held(&mut data).bytes();
+            assert!(held == data.bytes() && held <= wide.limit && held > wide.limit / 2, "{held}");
+        }
+    }
+
+    #[test]
+    fn a_table_that_is_full_of_short_entries_takes_a_long_one_too() {
+        let (table, mut data) = (Table { limit: 8 * MIB }, Memory::default());
+        for number in 0..12_000 {
+            keep(table, &mut data, &entry(number, 900, number, 1 << 40), number);
+        }
+        for (number, len) in [(20_000, 65_000), (20_001, 200_000), (20_002, 500_000)] {
+            let before = Table::held(&mut data).bytes();
+            assert!(before + len as u64 > table.limit, "it is full: {before}");
+            let long = entry(number, len, number, 1 << 40);
+            assert!(keep(table, &mut data, &long, number), "{len}");
+            assert_eq!(table.find(&mut data, &long.key, "t"), Some(long));
+            let held = Table::held(&mut data).bytes();
+            assert_eq!(held, data.bytes());
+            // No more goes than it needs, but for the last stretch.
+            assert!(held <= table.limit && held + 2 * u64::from(LONGEST_STRETCH) * 1100 > table.limit, "{held}");
+            for more in 0..2000 {
+                let number = number * 10_000 + more;
+                keep(table, &mut data, &entry(number, 900, number, 1 << 40), number);
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_too_long_for_the_table_is_not_kept_and_frees_nothing() {
+        let (table, mut data) = (Table { limit: MIB }, Memory::default());
+        assert!(keep(table, &mut data, &entry(1, 100, 0, 1000), 0));
+        assert!(!keep(table, &mut data, &entry(2, 2 << 20, 0, 1000), 0));
+        assert!(table.find(&mut data, &entry(1, 0, 0, 0).key, "t").is_some());
+    }
+}

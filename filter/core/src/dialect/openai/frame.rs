@@ -1,0 +1,136 @@
+//! What most events of a stream have in common, so that not each of them is read from its first byte to its last.
+//!
+//! Providers send the same object over and over with another piece of text in it. An event that is, byte for byte, one
+//! that has been read but for the inside of one JSON string is as valid and has the same members: RFC 8259 allows any
+//! string where it allows one.
+
+use crate::wire::json::{self, Span};
+
+/// An event that has been read, without its text, and without the filler that OpenAI adds to hide how long that is.
+#[derive(Debug, Default)]
+pub struct Frame {
+    /// Up to the text, its opening quotation mark included; empty as long as no event has been learned.
+    before: Vec<u8>,
+    /// From the text's closing quotation mark to the filler's opening one; empty where there is no filler.
+    between: Vec<u8>,
+    /// The rest, from a closing quotation mark on.
+    after: Vec<u8>,
+}
+
+impl Frame {
+    /// Learns an event whose `data` has its one text at `text`, and its filler, if it has one, at `filler`; quotation marks
+    /// included. An event of several lines, or of other line ends than LF, is none that is expected again.
+    pub fn learn(&mut self, event: &[u8], text: &Span, filler: Option<&Span>) {
+        for part in [&mut self.before, &mut self.between, &mut self.after] {
+            part.clear();
+        }
+        let head = if event.starts_with(b"data: ") { 6 } else { 5 };
+        let is_plain = event.starts_with(b"data:")
+            && event.ends_with(b"\n\n")
+            && memchr::memchr2(b'\n', b'\r', event) == Some(event.len() - 2);
+        let filler = filler.filter(|filler| filler.start >= text.end);
+        let last = filler.unwrap_or(text);
+        let upto = |quote: usize| head + quote + 1;
+        let from = |end: usize| (head + end).saturating_sub(1);
+        let parts = (
+            event.get(..upto(text.start)),
+            event.get(filler.map_or(0..0, |filler| from(text.end)..upto(filler.start))),
+            event.get(from(last.end)..),
+        );
+        if let (true, (Some(before), Some(between), Some(after))) = (is_plain, parts) {
+            self.before.extend_from_slice(before);
+            self.between.extend_from_slice(between);
+            self.after.extend_from_slice(after);
+        }
+    }
+
+    /// The text, as JSON has it, if `chunk` is the event that was learned with perhaps another text and filler, and nothing
+    /// else.
+    pub fn text<'a>(&self, chunk: &'a [u8]) -> Option<&'a [u8]> {
+        let (text, mut rest) = string_after(chunk, &self.before)?;
+        if !self.between.is_empty() {
+            (_, rest) = string_after(rest, &self.between)?;
+        }
+        (rest == self.after).then_some(text)
+    }
+}
+
+/// The inside of the string whose opening quotation mark ends `before`, which `chunk` begins with; and what follows, from
+/// the closing mark on.
+fn string_after<'a>(chunk: &'a [u8], before: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let quote = before.len().checked_sub(1)?;
+    let string = chunk.starts_with(before).then(|| chunk.get(quote..))??;
+    let len = json::string_len(string)?;
+    Some((string.get(1..len - 1)?, string.get(len - 1..)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENT: &str = "data: {\"id\":\"é\",\"choices\":[{\"delta\":{\"content\":\"Hello\"}}]}\n\n";
+
+    fn learned(event: &str) -> Frame {
+        let mut frame = Frame::default();
+        let start = event.find("\"Hello\"").unwrap() - if event.starts_with("data: ") { 6 } else { 5 };
+        frame.learn(event.as_bytes(), &(start..start + 7), None);
+        frame
+    }
+
+    #[test]
+    fn a_filler_may_differ_as_well() {
+        let event = EVENT.replace("}]}", "}],\"obfuscation\":\"abc\"}");
+        let at = |part: &str| event.find(part).map(|at| at - 6..at - 6 + part.len()).unwrap();
+        let mut frame = Frame::default();
+        frame.learn(event.as_bytes(), &at("\"Hello\""), Some(&at("\"abc\"")));
+        for (text, filler) in [("Hello", "abc"), ("x", ""), ("", "defgh")] {
+            let other = event.replace("Hello", text).replace("abc", filler);
+            assert_eq!(frame.text(other.as_bytes()), Some(text.as_bytes()));
+        }
+        for other in [EVENT.to_owned(), event.replace("abc", "\""), event.replace("abc\"}", "abc\",\"usage\":{}}")] {
+            assert_eq!(frame.text(other.as_bytes()), None, "{other}");
+        }
+        // Before the text it is part of what has to be the same.
+        frame.learn(event.as_bytes(), &at("\"abc\""), Some(&at("\"Hello\"")));
+        assert_eq!(frame.text(event.as_bytes()), Some(&b"abc"[..]));
+        assert_eq!(frame.text(event.replace("Hello", "x").as_bytes()), None);
+    }
+
+    #[test]
+    fn another_text_is_known() {
+        for event in [EVENT, &EVENT.replace("data: ", "data:")] {
+            let frame = learned(event);
+            for text in ["Hello", "", "é", "\\n", "\\\"", "\\u00e9 \\\\", &"long ".repeat(100)] {
+                assert_eq!(frame.text(event.replace("Hello", text).as_bytes()), Some(text.as_bytes()), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_the_same_event_with_another_text_is_not() {
+        let frame = learned(EVENT);
+        let no_text =
+            ["\n", "\u{1f}", "\\", "\\x", "\\u12", "\"", "\",\"name\":\"x", "x\"}}]}\n\ndata: {\"a\":\"", "\\\\\""];
+        for text in no_text {
+            assert_eq!(frame.text(EVENT.replace("Hello", text).as_bytes()), None, "{text:?}");
+        }
+        for other in
+            [EVENT.replace("id", "ID"), EVENT.repeat(2), EVENT.replace("\n\n", "\n"), EVENT.replace("}}]", "}] ")]
+        {
+            assert_eq!(frame.text(other.as_bytes()), None, "{other}");
+        }
+        let broken: Vec<u8> = EVENT.bytes().map(|b| if b == b'l' { 0xff } else { b }).collect();
+        assert_eq!(frame.text(&broken), None);
+        for short in 0..EVENT.len() {
+            assert_eq!(frame.text(&EVENT.as_bytes()[..short]), None);
+        }
+    }
+
+    #[test]
+    fn only_plain_events_are_learned() {
+        assert_eq!(Frame::default().text(EVENT.as_bytes()), None);
+        for event in [format!(": x\n{EVENT}"), EVENT.replace('\n', "\r\n"), EVENT.replace("\n\n", "\ndata: \n\n")] {
+            assert_eq!(learned(&event).text(event.as_bytes()), None, "{event:?}");
+        }
+    }
+}

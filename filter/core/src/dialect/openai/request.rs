@@ -1,0 +1,463 @@
+//! An OpenAI chat request as it arrives: one scan finds what the decisions need and where it stands.
+//!
+//! Nothing of the prompt is decoded or copied. Source of the fields: OpenAI's API reference, "Create chat completion".
+
+use crate::outcome::refusal::shorten;
+use crate::request::prompt::PromptFields;
+use crate::wire::json::{self, InvalidJson, Kind, Scanned, Scanner, Span, Why, unquote};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+/// A top-level member of the request.
+#[derive(Debug, Clone)]
+pub struct Member<'a> {
+    /// Its name, escapes decoded.
+    pub name: Cow<'a, str>,
+    /// Where its key is, quotes included.
+    pub key: Span,
+    /// Its value.
+    pub value: Scanned,
+}
+
+/// What a scan found.
+#[derive(Debug)]
+pub struct ChatRequest<'a> {
+    /// The whole body.
+    pub body: &'a [u8],
+    /// The top-level members, in order.
+    pub members: Vec<Member<'a>>,
+    /// `model`
+    pub model: Option<Cow<'a, str>>,
+    /// `metadata.task`
+    pub task: Option<Cow<'a, str>>,
+    /// The prompt that `metadata` names.
+    pub prompt: PromptFields,
+    /// `user`, else `safety_identifier`
+    pub user: Option<Cow<'a, str>>,
+    /// `stream`
+    pub stream: bool,
+    /// `stream_options.include_usage`
+    pub include_usage: bool,
+    /// `max_tokens`
+    pub max_tokens: Option<u64>,
+    /// `max_completion_tokens`
+    pub max_completion_tokens: Option<u64>,
+    /// `n`, the number of answers asked for.
+    pub choices: u64,
+    /// Names of the tools offered, at most [`MAX_TOOL_NAMES`].
+    pub tool_names: Vec<Cow<'a, str>>,
+    /// Whether any tool is offered.
+    pub has_tools: bool,
+    /// Whether the answer must follow a JSON Schema.
+    pub wants_json_schema: bool,
+    /// Whether a message has an image.
+    pub has_image: bool,
+    /// Where the images are: their addresses, or they themselves.
+    pub images: Vec<Span>,
+    /// Where sound, films and files are: they themselves, or their addresses.
+    pub files: Vec<Span>,
+    characters: OnceLock<usize>,
+    /// Bytes of the `messages` value.
+    pub messages_bytes: usize,
+}
+
+/// Top-level members that a request may have: many times as many as any API knows. Each costs memory and a comparison.
+pub const MAX_MEMBERS: usize = 1000;
+
+/// Tool names kept for the audit record.
+pub const MAX_TOOL_NAMES: usize = 32;
+
+/// Why a body is no chat request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InvalidRequest {
+    /// It is no JSON.
+    Json(InvalidJson),
+    /// A field is wrong: its name as OpenAI's `param`, and a message.
+    Field(String, String),
+}
+
+impl From<InvalidJson> for InvalidRequest {
+    fn from(error: InvalidJson) -> Self {
+        Self::Json(error)
+    }
+}
+
+fn wrong(param: &str, message: impl Into<String>) -> InvalidRequest {
+    InvalidRequest::Field(param.to_owned(), message.into())
+}
+
+impl<'a> ChatRequest<'a> {
+    /// Scans `body`.
+    ///
+    /// # Errors
+    /// [`InvalidRequest`], for the first mistake in the order of the text.
+    pub fn parse(body: &'a [u8], max_nesting: u32) -> Result<Self, InvalidRequest> {
+        let mut request = ChatRequest {
+            body,
+            members: Vec::with_capacity(16),
+            model: None,
+            task: None,
+            prompt: PromptFields::default(),
+            user: None,
+            stream: false,
+            include_usage: false,
+            max_tokens: None,
+            max_completion_tokens: None,
+            choices: 1,
+            tool_names: Vec::new(),
+            has_tools: false,
+            wants_json_schema: false,
+            has_image: false,
+            images: Vec::new(),
+            files: Vec::new(),
+            characters: OnceLock::new(),
+            messages_bytes: 0,
+        };
+        let mut scanner = Scanner::new(body, max_nesting);
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            // Say what is wrong with it as JSON first: an empty or broken body is that.
+            scanner.value()?;
+            scanner.finish()?;
+            return Err(InvalidRequest::Json(InvalidJson { at: 0, why: Why::Unexpected }));
+        }
+        let mut safety_identifier = None;
+        let mut names = BTreeSet::new();
+        scanner.object(|s, key| {
+            let name = unquote(s.bytes(&key)).ok_or(InvalidJson { at: key.start, why: Why::Utf8 })?;
+            if request.members.len() >= MAX_MEMBERS {
+                let name = shorten(&name);
+                return Err(wrong(name, format!("Too many fields: '{name}' is one more than {MAX_MEMBERS}.")));
+            }
+            if is_duplicate(&request.members, &mut names, &name) {
+                let name = shorten(&name);
+                return Err(wrong(name, format!("Duplicate field '{name}'.")));
+            }
+            if let Some(known) = differs_in_case(&name) {
+                let name = shorten(&name);
+                return Err(wrong(name, format!("Invalid field '{name}': write it '{known}'.")));
+            }
+            let value = match &*name {
+                "messages" => request.messages(s)?,
+                "metadata" => request.metadata(s)?,
+                "stream_options" => request.stream_options(s)?,
+                "tools" => request.tools(s)?,
+                "response_format" => request.response_format(s)?,
+                _ => s.value()?,
+            };
+            let at = s.bytes(&value.span);
+            match &*name {
+                "model" => request.model = Some(text("model", &value, at)?),
+                "user" => request.user = optional_text("user", &value, at)?,
+                "safety_identifier" => safety_identifier = optional_text("safety_identifier", &value, at)?,
+                "stream" => request.stream = boolean("stream", &value, at)?,
+                "max_tokens" => request.max_tokens = count("max_tokens", &value, at)?,
+                "max_completion_tokens" => request.max_completion_tokens = count("max_completion_tokens", &value, at)?,
+                "n" => request.choices = count("n", &value, at)?.unwrap_or(1),
+                "functions" => request.has_tools |= value.kind == Kind::Array && !is_empty_array(at),
+                _ => {}
+            }
+            request.members.push(Member { name, key, value });
+            Ok(())
+        })?;
+        scanner.finish()?;
+        if request.user.is_none() {
+            request.user = safety_identifier;
+        }
+        if request.member("messages").is_none() {
+            return Err(wrong("messages", "Missing required parameter: 'messages'."));
+        }
+        Ok(request)
+    }
+
+    /// About how many bytes what was found takes, besides the body.
+    pub fn bytes_found(&self) -> usize {
+        // With escapes a text is not as it stands in the body.
+        let owned = |text: &Cow<'_, str>| match text {
+            Cow::Owned(text) => text.len(),
+            Cow::Borrowed(_) => 0,
+        };
+        let names = self.members.iter().map(|member| &member.name).chain(&self.tool_names);
+        let texts = names.chain([&self.model, &self.task, &self.user].into_iter().flatten());
+        size_of::<Self>()
+            + self.members.capacity() * size_of::<Member<'_>>()
+            + self.tool_names.capacity() * size_of::<Cow<'_, str>>()
+            + (self.images.capacity() + self.files.capacity()) * size_of::<Span>()
+            + texts.map(owned).sum::<usize>()
+    }
+
+    /// The top-level member of this name.
+    pub fn member(&self, name: &str) -> Option<&Member<'a>> {
+        self.members.iter().find(|m| m.name == name)
+    }
+
+    /// Characters of the messages: white space around their members, and what escapes are longer than what they stand for, are
+    /// none; nor is what a part of a message has besides text.
+    pub fn message_characters(&self) -> usize {
+        let characters = |span: &Span| json::characters(self.bytes(span));
+        *self.characters.get_or_init(|| {
+            let all = self.member("messages").map_or(0, |messages| characters(&messages.value.span));
+            all.saturating_sub(self.files.iter().map(characters).sum())
+        })
+    }
+
+    /// The bytes of `span`.
+    pub fn bytes(&self, span: &Span) -> &'a [u8] {
+        self.body.get(span.clone()).unwrap_or_default()
+    }
+
+    /// The most output that a server may take the request to ask for; `None` where it may see no limit. `is_renamed`: whether
+    /// the limit goes to it under the one name that it knows. Otherwise it may know `max_tokens` alone, and heeds either of two.
+    pub fn most_output(&self, is_renamed: bool) -> Option<u64> {
+        match (self.max_tokens, self.max_completion_tokens) {
+            (one, other) if is_renamed => one.into_iter().chain(other).min(),
+            (Some(one), Some(other)) => Some(one.max(other)),
+            (one, _) => one,
+        }
+    }
+
+    /// The output limit that the caller asked for: the smaller one where it sent both.
+    pub fn asked_output(&self) -> Option<u64> {
+        [self.max_tokens, self.max_completion_tokens].into_iter().flatten().min()
+    }
+
+    fn messages(&mut self, s: &mut Scanner<'a>) -> Result<Scanned, InvalidRequest> {
+        if s.peek()? != Kind::Array {
+            s.value()?;
+            return Err(wrong("messages", "Invalid type for 'messages': expected an array of objects."));
+        }
+        let start = s.position();
+        let mut any = false;
+        s.array(|s, index| {
+            any = true;
+            if s.peek()? != Kind::Object {
+                let param = format!("messages[{index}]");
+                let message = format!("Invalid type for '{param}': expected an object.");
+                return Err(wrong(&param, message));
+            }
+            let mut role = false;
+            s.object(|s, key| {
+                let (key, kind) = (s.bytes(&key), s.peek()?);
+                role |= kind == Kind::String && is_text(key, "role");
+                if kind == Kind::Array && is_text(key, "content") {
+                    return self.content_parts(s);
+                }
+                s.value().map(drop).map_err(InvalidRequest::from)
+            })?;
+            if !role {
+                let param = format!("messages[{index}].role");
+                let message = format!("Missing required parameter: '{param}', a string.");
+                return Err(wrong(&param, message));
+            }
+            Ok(())
+        })?;
+        if !any {
+            return Err(wrong("messages", "Invalid 'messages': empty array. Expected at least one message."));
+        }
+        let span = start..s.position();
+        self.messages_bytes = span.len();
+        Ok(Scanned { kind: Kind::Array, span })
+    }
+
+    fn content_parts(&mut self, s: &mut Scanner<'a>) -> Result<(), InvalidRequest> {
+        s.array(|s, _| {
+            if s.peek()? != Kind::Object {
+                return Ok(s.value().map(drop)?);
+            }
+            s.object(|s, key| {
+                let key = s.bytes(&key);
+                let value = s.value()?;
+                if value.kind == Kind::Null {
+                    // As good as absent: some clients write all members that a part could have.
+                } else if is_text(key, "image_url") {
+                    self.images.push(value.span);
+                    self.has_image = true;
+                } else if ["input_audio", "file", "audio_url", "video_url"].iter().any(|other| is_text(key, other)) {
+                    self.files.push(value.span);
+                } else if is_text(key, "type") {
+                    self.has_image |= is_text(s.bytes(&value.span), "image_url");
+                }
+                Ok::<_, InvalidRequest>(())
+            })
+        })
+    }
+
+    fn metadata(&mut self, s: &mut Scanner<'a>) -> Result<Scanned, InvalidRequest> {
+        if s.peek()? != Kind::Object {
+            return Ok(s.value()?);
+        }
+        let start = s.position();
+        s.object(|s, key| {
+            let key = unquote(s.bytes(&key));
+            let value = s.value()?;
+            match key.as_deref() {
+                Some("task") => {
+                    if self.task.is_some() {
+                        return Err(wrong("metadata.task", "Duplicate field 'metadata.task'."));
+                    }
+                    self.task = optional_text("metadata.task", &value, s.bytes(&value.span))?;
+                }
+                Some(name) => self.prompt.note(name, &value),
+                None => {}
+            }
+            Ok(())
+        })?;
+        Ok(Scanned { kind: Kind::Object, span: start..s.position() })
+    }
+
+    fn stream_options(&mut self, s: &mut Scanner<'a>) -> Result<Scanned, InvalidRequest> {
+        match s.peek()? {
+            Kind::Object => {}
+            Kind::Null => return Ok(s.value()?),
+            _ => return Err(wrong("stream_options", "Invalid type for 'stream_options': expected an object.")),
+        }
+        let start = s.position();
+        let mut seen = false;
+        s.object(|s, key| {
+            let key = unquote(s.bytes(&key));
+            let value = s.value()?;
+            if key.as_deref() == Some("include_usage") {
+                if std::mem::replace(&mut seen, true) {
+                    return Err(wrong(
+                        "stream_options.include_usage",
+                        "Duplicate field 'stream_options.include_usage'.",
+                    ));
+                }
+                self.include_usage = boolean("stream_options.include_usage", &value, s.bytes(&value.span))?;
+            }
+            Ok(())
+        })?;
+        Ok(Scanned { kind: Kind::Object, span: start..s.position() })
+    }
+
+    fn tools(&mut self, s: &mut Scanner<'a>) -> Result<Scanned, InvalidRequest> {
+        match s.peek()? {
+            Kind::Array => {}
+            Kind::Null => return Ok(s.value()?),
+            _ => return Err(wrong("tools", "Invalid type for 'tools': expected an array of objects.")),
+        }
+        let start = s.position();
+        s.array(|s, _| {
+            self.has_tools = true;
+            if s.peek()? != Kind::Object {
+                return Ok::<_, InvalidRequest>(s.value().map(drop)?);
+            }
+            s.object(|s, key| {
+                if !is_text(s.bytes(&key), "function") || s.peek()? != Kind::Object {
+                    return Ok(s.value().map(drop)?);
+                }
+                s.object(|s, key| {
+                    let key = s.bytes(&key);
+                    let value = s.value()?;
+                    if value.kind == Kind::String && self.tool_names.len() < MAX_TOOL_NAMES && is_text(key, "name") {
+                        self.tool_names.extend(unquote(s.bytes(&value.span)));
+                    }
+                    Ok::<_, InvalidRequest>(())
+                })
+            })
+        })?;
+        Ok(Scanned { kind: Kind::Array, span: start..s.position() })
+    }
+
+    fn response_format(&mut self, s: &mut Scanner<'a>) -> Result<Scanned, InvalidRequest> {
+        if s.peek()? != Kind::Object {
+            return Ok(s.value()?);
+        }
+        let start = s.position();
+        s.object(|s, key| {
+            let key = s.bytes(&key);
+            let value = s.value()?;
+            self.wants_json_schema |= is_text(key, "type") && is_text(s.bytes(&value.span), "json_schema");
+            Ok::<_, InvalidRequest>(())
+        })?;
+        Ok(Scanned { kind: Kind::Object, span: start..s.position() })
+    }
+}
+
+/// Whether a scanned value is this text, a string without anything to escape. A provider decodes what is written with escapes,
+/// so that says the same; it is always longer, and only then looked at twice.
+fn is_text(quoted: &[u8], text: &str) -> bool {
+    let [b'"', inner @ .., b'"'] = quoted else { return false };
+    inner == text.as_bytes()
+        || inner.len() > text.len() && inner.contains(&b'\\') && unquote(quoted).is_some_and(|said| said == text)
+}
+
+/// The name that the gateway reads, of one that differs from it in case only: some servers, those written in Go among them, take
+/// the one for the other, and the last one of both (Go, `encoding/json`, "Unmarshal"; it folds two letters outside ASCII too).
+fn differs_in_case(name: &str) -> Option<&'static str> {
+    const KNOWN: [&str; 13] = [
+        "model",
+        "messages",
+        "metadata",
+        "stream",
+        "stream_options",
+        "tools",
+        "functions",
+        "response_format",
+        "max_tokens",
+        "max_completion_tokens",
+        "n",
+        "user",
+        "safety_identifier",
+    ];
+    if !name.bytes().any(|b| b.is_ascii_uppercase() || b >= 0x80) {
+        return None;
+    }
+    let folded = |c: char| match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    };
+    KNOWN.into_iter().find(|known| name.chars().map(folded).eq(known.chars()))
+}
+
+/// Few members are compared one by one; many, which only a hostile body has, by a set.
+fn is_duplicate<'a>(members: &[Member<'a>], names: &mut BTreeSet<Cow<'a, str>>, name: &str) -> bool {
+    const FEW: usize = 32;
+    if members.len() < FEW {
+        return members.iter().any(|m| m.name == name);
+    }
+    if names.is_empty() {
+        names.extend(members.iter().map(|m| m.name.clone()));
+    }
+    !names.insert(Cow::Owned(name.to_owned()))
+}
+
+fn text<'a>(param: &str, value: &Scanned, bytes: &'a [u8]) -> Result<Cow<'a, str>, InvalidRequest> {
+    if value.kind != Kind::String {
+        return Err(wrong(param, format!("Invalid type for '{param}': expected a string.")));
+    }
+    unquote(bytes).ok_or_else(|| wrong(param, format!("Invalid text in '{param}'.")))
+}
+
+fn optional_text<'a>(param: &str, value: &Scanned, bytes: &'a [u8]) -> Result<Option<Cow<'a, str>>, InvalidRequest> {
+    if value.kind == Kind::Null { Ok(None) } else { text(param, value, bytes).map(Some) }
+}
+
+fn boolean(param: &str, value: &Scanned, bytes: &[u8]) -> Result<bool, InvalidRequest> {
+    match value.kind {
+        Kind::Bool => Ok(bytes == b"true"),
+        Kind::Null => Ok(false),
+        _ => Err(wrong(param, format!("Invalid type for '{param}': expected a boolean."))),
+    }
+}
+
+/// A positive whole number, or null.
+fn count(param: &str, value: &Scanned, bytes: &[u8]) -> Result<Option<u64>, InvalidRequest> {
+    if value.kind == Kind::Null {
+        return Ok(None);
+    }
+    let number = std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<u64>().ok());
+    match number {
+        Some(number) if number > 0 && value.kind == Kind::Number => Ok(Some(number)),
+        _ => Err(wrong(param, format!("Invalid value for '{param}': expected a positive integer."))),
+    }
+}
+
+/// Whether a scanned array has nothing in it.
+fn is_empty_array(bytes: &[u8]) -> bool {
+    matches!(bytes, [b'[', inner @ .., b']'] if inner.trim_ascii().is_empty())
+}
+
+#[cfg(test)]
+mod tests;

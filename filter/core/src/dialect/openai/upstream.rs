@@ -1,0 +1,336 @@
+//! The request as it goes upstream: the caller's bytes, with a short head that alone differs between attempts.
+//!
+//! `{"model":"ID",…` comes first, with every member that the gateway changes or that not all models of the plan take
+//! alike. What follows is what the caller sent, byte for byte. So the model stage turns one attempt's request into
+//! another's by replacing the head, and its cost does not grow with the prompt.
+
+use crate::config::OutputParam;
+use crate::dialect::openai::request::{ChatRequest, Member};
+use crate::policy::{Model, ModelId, Policy, TaskId};
+use crate::wire::json::{Kind, Span, quote_into};
+
+/// A request ready to go upstream.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Canonical {
+    /// The head of each attempt, in the plan's order: from `{` to the comma before the rest.
+    pub heads: Vec<Vec<u8>>,
+    /// The parts of the caller's body that follow the head, to be joined by commas.
+    pub rest: Vec<Span>,
+    /// What follows the last of them: the closing brace, if that part does not contain it.
+    pub closing: Span,
+}
+
+impl Canonical {
+    /// The length of what follows the head, in bytes.
+    pub fn rest_len(&self) -> usize {
+        self.rest.iter().map(ExactSizeIterator::len).sum::<usize>()
+            + self.rest.len().saturating_sub(1)
+            + self.closing.len()
+    }
+
+    /// If the rest is one piece that runs to the end of the body, where it starts: then only a prefix has to be replaced.
+    pub fn prefix_only(&self, body_len: usize) -> Option<usize> {
+        match self.rest.as_slice() {
+            [only] if only.end == body_len => Some(only.start),
+            _ => None,
+        }
+    }
+
+    /// The whole request of the first attempt.
+    pub fn assemble(&self, body: &[u8]) -> Vec<u8> {
+        let head = self.heads.first().map_or(&[][..], Vec::as_slice);
+        let mut out = Vec::with_capacity(head.len() + self.rest_len());
+        out.extend_from_slice(head);
+        for (i, span) in self.rest.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(body.get(span.clone()).unwrap_or_default());
+        }
+        out.extend_from_slice(body.get(self.closing.clone()).unwrap_or_default());
+        out
+    }
+}
+
+/// What quotas say of the output of one request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OutputLimit<'p> {
+    /// Most output tokens.
+    pub most: Option<u64>,
+    /// Most output tokens of single models.
+    pub models: &'p [(ModelId, u64)],
+    /// Whether a request without a limit is given one: what is reserved must bound what is used.
+    pub always: bool,
+}
+
+impl OutputLimit<'_> {
+    /// Most output tokens of this model.
+    pub fn of(&self, model: ModelId) -> Option<u64> {
+        let own = self.models.iter().find(|(id, _)| *id == model).map(|(_, most)| *most);
+        self.most.into_iter().chain(own).min()
+    }
+}
+
+/// Builds the request for the plan's `models`.
+pub fn build(
+    policy: &Policy,
+    request: &ChatRequest,
+    task: Option<TaskId>,
+    models: &[ModelId],
+    output: OutputLimit,
+) -> Canonical {
+    let task_limit = task.and_then(|task| policy.task(task).max_output_tokens);
+    let always = policy.limits.set_output_limit || output.always;
+    // Each with its limit, and whether it is set where the caller has none.
+    let models: Vec<(&Model, u64, bool)> = models
+        .iter()
+        .map(|id| {
+            let (model, own) = (policy.model(*id), output.of(*id));
+            let least = own.into_iter().chain(task_limit).min();
+            (model, least.map_or(model.max_output_tokens, |t| t.min(model.max_output_tokens)), always || own.is_some())
+        })
+        .collect();
+
+    let limits_change = models.iter().any(|(model, limit, set)| output_changes(request, model, *limit, *set));
+    let ask_usage = request.stream && !request.include_usage;
+    let moves = |member: &Member| match &*member.name {
+        "model" => true,
+        "stream_options" => ask_usage,
+        "max_tokens" | "max_completion_tokens" => limits_change,
+        name => models.iter().any(|(model, ..)| !model.takes(name)),
+    };
+    let moved: Vec<&Member> = request.members.iter().filter(|m| moves(m)).collect();
+
+    let heads = models
+        .iter()
+        .map(|(model, limit, set)| {
+            let mut head = Vec::with_capacity(96);
+            head.extend_from_slice(b"{\"model\":");
+            quote_into(&mut head, &model.upstream_id);
+            if ask_usage {
+                stream_options_into(&mut head, request);
+            }
+            if limits_change {
+                output_limits_into(&mut head, request, model, *limit, *set);
+            }
+            for member in &moved {
+                let rewritten =
+                    matches!(&*member.name, "model" | "stream_options" | "max_tokens" | "max_completion_tokens");
+                if !rewritten && model.takes(&member.name) {
+                    head.push(b',');
+                    head.extend_from_slice(request.bytes(&(member.key.start..member.value.span.end)));
+                }
+            }
+            head.push(b',');
+            head
+        })
+        .collect();
+    let (rest, closing) = rest(request, moves);
+    Canonical { heads, rest, closing }
+}
+
+/// The caller's bytes without the members that move: runs of kept members, commas and white space between them included.
+///
+/// Also returns what follows the last run, unless the run contains it.
+fn rest(request: &ChatRequest, moves: impl Fn(&Member) -> bool) -> (Vec<Span>, Span) {
+    let mut runs: Vec<Span> = Vec::with_capacity(2);
+    let mut after_kept = false;
+    let mut end = request.body.iter().position(|b| *b == b'{').map_or(0, |brace| brace + 1);
+    for (i, member) in request.members.iter().enumerate() {
+        let kept = !moves(member);
+        match runs.last_mut() {
+            Some(run) if kept && after_kept => run.end = member.value.span.end,
+            _ if kept => {
+                let start = if i == 0 { end } else { after_comma(request, end, member.key.start) };
+                runs.push(start..member.value.span.end);
+            }
+            _ => {}
+        }
+        after_kept = kept;
+        end = member.value.span.end;
+    }
+    let mut closing = end..request.body.len();
+    if let Some(last) = runs.last_mut().filter(|last| last.end == end) {
+        last.end = closing.end;
+        closing = closing.end..closing.end;
+    }
+    (runs, closing)
+}
+
+fn after_comma(request: &ChatRequest, from: usize, to: usize) -> usize {
+    let between = request.bytes(&(from..to));
+    between.iter().position(|b| *b == b',').map_or(to, |comma| from + comma + 1)
+}
+
+/// Whether the model needs another output limit than the caller sent.
+fn output_changes(request: &ChatRequest, model: &Model, limit: u64, set_where_absent: bool) -> bool {
+    let too_much = |asked: Option<u64>| asked.is_some_and(|asked| asked > limit);
+    let absent = request.max_tokens.is_none() && request.max_completion_tokens.is_none();
+    let other_name = match model.output_param {
+        Some(OutputParam::MaxTokens) => request.max_completion_tokens.is_some(),
+        Some(OutputParam::MaxCompletionTokens) => request.max_tokens.is_some(),
+        None => false,
+    };
+    too_much(request.max_tokens) || too_much(request.max_completion_tokens) || other_name || absent && set_where_absent
+}
+
+fn output_limits_into(head: &mut Vec<u8>, request: &ChatRequest, model: &Model, limit: u64, set_where_absent: bool) {
+    let mut write = |name: &str, value: u64| {
+        for part in [",\"", name, "\":", itoa::Buffer::new().format(value)] {
+            head.extend_from_slice(part.as_bytes());
+        }
+    };
+    match (model.output_param, request.asked_output()) {
+        (_, None) if !set_where_absent => {}
+        (Some(OutputParam::MaxCompletionTokens), asked) => {
+            write("max_completion_tokens", asked.map_or(limit, |a| a.min(limit)))
+        }
+        (Some(OutputParam::MaxTokens), asked) => write("max_tokens", asked.map_or(limit, |a| a.min(limit))),
+        (None, None) => write("max_tokens", limit),
+        (None, Some(_)) => {
+            if let Some(asked) = request.max_tokens {
+                write("max_tokens", asked.min(limit));
+            }
+            if let Some(asked) = request.max_completion_tokens {
+                write("max_completion_tokens", asked.min(limit));
+            }
+        }
+    }
+}
+
+/// `"stream_options"` as the caller sent it, with `include_usage` made true.
+fn stream_options_into(head: &mut Vec<u8>, request: &ChatRequest) {
+    head.extend_from_slice(b",\"stream_options\":{\"include_usage\":true");
+    if let Some(member) = request.member("stream_options").filter(|m| m.value.kind == Kind::Object) {
+        let mut scanner = crate::wire::json::Scanner::new(request.bytes(&member.value.span), u32::MAX);
+        // Scanned once already, so it cannot fail; if it did, the caller's other options would be left out.
+        let _ = scanner.object(|s, key| {
+            let value = s.value()?;
+            if crate::wire::json::unquote(s.bytes(&key)).as_deref() != Some("include_usage") {
+                head.push(b',');
+                head.extend_from_slice(s.bytes(&(key.start..value.span.end)));
+            }
+            Ok::<_, crate::wire::json::InvalidJson>(())
+        });
+    }
+    head.push(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::parse::from_value;
+    use serde_json::{Value, json};
+
+    fn policy(models: Value) -> Policy {
+        let names: Vec<&String> = models.as_object().unwrap().keys().collect();
+        let document = json!({
+            "providers": {"p": {"dialect": "openai", "data": "regulated"}},
+            "tiers": {"t": {"models": names}},
+            "tenants": {"x": {"tier": "t", "keys": [format!("sha256:{}", "0".repeat(64))]}},
+            "models": models,
+        });
+        from_value(&document).unwrap().1
+    }
+
+    fn model(max: u64) -> Value {
+        json!({"provider": "p", "model": "real-\"id\"", "tier": "mid", "context": 1000, "max_output_tokens": max})
+    }
+
+    /// The first attempt's body, and every attempt's body as the model stage makes it.
+    fn bodies(policy: &Policy, body: &str) -> Vec<String> {
+        let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
+        let models: Vec<ModelId> = policy.models().map(|(id, _)| id).collect();
+        let canonical = build(policy, &request, None, &models, OutputLimit::default());
+        let first = String::from_utf8(canonical.assemble(body.as_bytes())).unwrap();
+        let rest = &first[canonical.heads[0].len()..];
+        assert_eq!(rest.len(), canonical.rest_len());
+        if let Some(prefix) = canonical.prefix_only(body.len()) {
+            assert_eq!(&body[prefix..], rest);
+        }
+        canonical.heads.iter().map(|head| format!("{}{rest}", std::str::from_utf8(head).unwrap())).collect()
+    }
+
+    fn one(body: &str) -> String {
+        bodies(&policy(json!({"m": model(100)})), body).remove(0)
+    }
+
+    const M: &str = r#""messages": [ {"role":"user","content":"h\u00e9 1.0e5"} ]"#;
+    const ID: &str = r#"{"model":"real-\"id\"","#;
+
+    #[test]
+    fn every_other_byte_is_the_callers_wherever_the_model_stands() {
+        assert_eq!(one(&format!(r#"{{"model":"m",{M},"x":1.50 }} "#)), format!(r#"{ID}{M},"x":1.50 }} "#));
+        assert_eq!(one(&format!("{{ {M} ,\n\"model\":\"m\" }}")), format!("{ID} {M} }}"));
+        assert_eq!(
+            one(&format!(r#"{{ "a":1, "model" : "m" , {M}, "b" : [ ] }}"#)),
+            format!(r#"{ID} "a":1, {M}, "b" : [ ] }}"#)
+        );
+        assert_eq!(one(&format!("{{{M}}}")), format!("{ID}{M}}}"));
+        assert_eq!(one(&format!("\n {{\t{M}\n}}\n")), format!("{ID}\t{M}\n}}\n"));
+    }
+
+    #[test]
+    fn usage_is_always_asked_of_a_stream() {
+        let ask = r#""stream_options":{"include_usage":true"#;
+        assert_eq!(one(&format!(r#"{{{M},"stream":true}}"#)), format!(r#"{ID}{ask}}},{M},"stream":true}}"#));
+        let with_other = format!(r#"{{{M},"stream_options":{{"x":[1],"include_usage":false}},"stream":true}}"#);
+        assert_eq!(one(&with_other), format!(r#"{ID}{ask},"x":[1]}},{M},"stream":true}}"#));
+        let asked = format!(r#"{{{M},"stream":true,"stream_options":{{"include_usage":true}}}}"#);
+        assert_eq!(one(&asked), format!(r#"{ID}{}"#, &asked[1..]));
+        let null = format!(r#"{{{M},"stream_options":null,"stream":true}}"#);
+        assert_eq!(one(&null), format!(r#"{ID}{ask}}},{M},"stream":true}}"#));
+    }
+
+    #[test]
+    fn each_attempt_gets_its_own_output_limit() {
+        let mut strict = model(50);
+        strict["output_param"] = json!("max_completion_tokens");
+        let both = policy(json!({"a": model(100), "b": strict}));
+        let all = bodies(&both, &format!(r#"{{{M},"max_tokens":80}}"#));
+        assert_eq!(all, [format!(r#"{ID}"max_tokens":80,{M}}}"#), format!(r#"{ID}"max_completion_tokens":50,{M}}}"#)]);
+        // Within the limits of all, it stays where it was.
+        let loose = policy(json!({"a": model(100), "b": model(90)}));
+        let all = bodies(&loose, &format!(r#"{{{M},"max_tokens":80}}"#));
+        assert_eq!(all, [format!(r#"{ID}{M},"max_tokens":80}}"#), format!(r#"{ID}{M},"max_tokens":80}}"#)]);
+        assert_eq!(
+            one(&format!(r#"{{{M},"max_completion_tokens":101}}"#)),
+            format!(r#"{ID}"max_completion_tokens":100,{M}}}"#)
+        );
+    }
+
+    #[test]
+    fn a_dropped_field_goes_only_to_models_that_take_it() {
+        let mut strict = model(100);
+        strict["unsupported_params"] = json!(["seed"]);
+        strict["drop_params"] = json!(true);
+        let both = policy(json!({"a": model(100), "b": strict}));
+        let all = bodies(&both, &format!(r#"{{"seed":  7,{M}}}"#));
+        assert_eq!(all, [format!(r#"{ID}"seed":  7,{M}}}"#), format!("{ID}{M}}}")]);
+    }
+
+    #[test]
+    fn every_order_of_members_gives_valid_json_with_the_same_meaning() {
+        let members = [M, r#""model":"m""#, r#""stream":true"#, r#""max_tokens":500"#, r#""z":{}"#];
+        let mut orders = vec![Vec::new()];
+        for _ in 0..members.len() {
+            orders = orders
+                .into_iter()
+                .flat_map(|order: Vec<usize>| {
+                    (0..members.len())
+                        .filter(|i| !order.contains(i))
+                        .map(|i| [order.clone(), vec![i]].concat())
+                        .collect::<Vec<_>>()
+                })
+                .collect();
+        }
+        let expected: Value = serde_json::from_str(&format!(
+            r#"{{"model":"real-\"id\"",{M},"stream":true,"stream_options":{{"include_usage":true}},"max_tokens":100,"z":{{}}}}"#
+        ))
+        .unwrap();
+        for order in orders {
+            let body = format!("{{{}}}", order.iter().map(|i| members[*i]).collect::<Vec<_>>().join(" , "));
+            assert_eq!(serde_json::from_str::<Value>(&one(&body)).unwrap(), expected, "{body}");
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! The answer as it passes the gateway stage: what it is, how far it came, and what it took.
+
+use crate::dialect::openai::transcript::Transcript;
+use crate::routing::attempt::{self, Failure};
+use crate::tokens::Running;
+use crate::usage::{self, Usage};
+use crate::wire::sse::{self, EventCutter};
+
+use crate::dialect::openai::frame::Frame;
+
+/// The answer of one exchange.
+#[derive(Debug)]
+pub enum Answer {
+    /// None yet.
+    None,
+    /// The module's own reply.
+    Own {
+        /// HTTP status.
+        status: u16,
+        /// The refusal's code, if it is one.
+        code: Option<&'static str>,
+    },
+    /// A provider's failure, or Envoy's.
+    Failed {
+        /// The status that the caller gets.
+        status: u16,
+        /// What failed.
+        code: Option<&'static str>,
+    },
+    /// A whole completion.
+    Whole {
+        /// HTTP status.
+        status: u16,
+        /// Its usage, if it has one.
+        usage: Option<Usage>,
+        /// Generated text, by estimate.
+        text: Running,
+        /// Whether the whole body came and was a completion.
+        complete: bool,
+        /// Why it broke off after the caller had some of it.
+        error: Option<&'static str>,
+    },
+    /// A stream.
+    Stream(Box<Stream>),
+}
+
+/// A stream's progress.
+#[derive(Debug, Default)]
+pub struct Stream {
+    status: u16,
+    hide_usage: bool,
+    cutter: EventCutter,
+    frame: Frame,
+    usage: Option<Usage>,
+    text: Running,
+    /// Whether text came after the usage, which then cannot count it.
+    is_usage_old: bool,
+    first_token_ms: Option<u64>,
+    done: bool,
+    ended: bool,
+    /// Whether the caller was told of the error.
+    told: bool,
+    error: Option<&'static str>,
+    /// What has come, where the answer is to be kept.
+    transcript: Option<Box<Transcript>>,
+}
+
+impl Answer {
+    /// A failure with this status; `cause` is Envoy's, where it answered itself.
+    pub fn failed(status: u16, cause: Option<&'static str>) -> Self {
+        Self::Failed { status, code: cause }
+    }
+
+    /// Whether the answer broke off, so that only Envoy knows why.
+    pub fn is_cut_off(&self) -> bool {
+        match self {
+            // A failure has its code once the caller has been told of it.
+            Self::None | Self::Failed { code: None, .. } => true,
+            Self::Own { .. } | Self::Failed { .. } => false,
+            Self::Whole { complete, .. } => !complete,
+            Self::Stream(stream) => !stream.ended && !stream.done && stream.error.is_none(),
+        }
+    }
+
+    /// Takes over why the answer broke off, and the status that the caller got of Envoy.
+    pub fn cut_off(&mut self, why: &'static str, status: u16) {
+        match self {
+            Self::Stream(stream) => stream.error = Some(why),
+            Self::Whole { text, error, .. } if !text.is_empty() => *error = Some(why),
+            // It was held, so the caller has Envoy's own reply instead, which knows no answer that had begun.
+            Self::Whole { .. } | Self::None | Self::Failed { code: None, .. } => {
+                let why = if why == "stream_reset" && status > 0 { "provider_unreachable" } else { why };
+                *self = Self::Failed { status, code: Some(why) };
+            }
+            Self::Own { .. } | Self::Failed { .. } => {}
+        }
+    }
+
+    /// A whole completion, its body still to come.
+    pub fn whole(status: u16) -> Self {
+        Self::Whole { status, usage: None, text: Running::default(), complete: false, error: None }
+    }
+
+    /// A stream, all of it still to come. `hide_usage`: the caller did not ask for the usage chunk. `transcript`: records it.
+    pub fn stream(status: u16, hide_usage: bool, transcript: Option<Box<Transcript>>) -> Self {
+        Self::Stream(Box::new(Stream { status, hide_usage, transcript, ..Stream::default() }))
+    }
+
+    /// The status that the caller gets.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::None => None,
+            Self::Own { status, .. } | Self::Failed { status, .. } | Self::Whole { status, .. } => Some(*status),
+            Self::Stream(stream) => Some(stream.status),
+        }
+    }
+
+    /// What went wrong, if anything did.
+    pub fn error_code(&self) -> Option<&'static str> {
+        match self {
+            Self::None => Some("no_response"),
+            Self::Own { code, .. } => *code,
+            Self::Failed { code, .. } => code.or(Some("provider_error")),
+            Self::Whole { complete, error, .. } => error.or((!complete).then_some("invalid_response")),
+            Self::Stream(stream) => match stream.error {
+                Some(error) => Some(error),
+                // Whatever becomes of the connection after the end marker.
+                None if stream.done => None,
+                None if !stream.ended => Some("stream_aborted"),
+                None => Some("stream_truncated"),
+            },
+        }
+    }
+
+    /// Whether a stream has come to its end marker.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Stream(stream) if stream.done && stream.error.is_none())
+    }
+
+    /// Milliseconds from the start of the exchange to the first event of the stream.
+    pub fn time_to_first_token_ms(&self) -> Option<u64> {
+        match self {
+            Self::Stream(stream) => stream.first_token_ms,
+            _ => None,
+        }
+    }
+
+    /// What the answer took, and whether that is an estimate; `input_bytes` are those of the prompt.
+    pub fn usage(&self, input_bytes: usize) -> Option<(Usage, bool)> {
+        let (usage, text, any) = match self {
+            Self::None | Self::Own { .. } | Self::Failed { .. } => return None,
+            Self::Whole { usage, text, complete, .. } => (usage, *text, *complete || !text.is_empty()),
+            Self::Stream(stream) => (&stream.usage, stream.text, stream.first_token_ms.is_some()),
+        };
+        let is_old = matches!(self, Self::Stream(stream) if stream.is_usage_old);
+        match usage {
+            Some(usage) if is_old && text.tokens() > usage.output => {
+                Some((Usage { output: text.tokens(), ..*usage }, true))
+            }
+            // What was seen cannot have taken nothing.
+            Some(usage) if usage.output == 0 && !text.is_empty() => {
+                Some((Usage { output: text.tokens(), ..*usage }, true))
+            }
+            Some(usage) => Some((*usage, false)),
+            None => any.then(|| (Usage::estimate(input_bytes, text), true)),
+        }
+    }
+
+    /// The whole body of a completion has come.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn whole_body(&mut self, body: &[u8]) -> Result<(), Failure> {
+        if let Self::Whole { usage, text, complete, .. } = self {
+            let completion = attempt::completion(body, usage::read_whole(body))?;
+            *usage = completion.usage;
+            *text = completion.generated;
+            *complete = true;
+        }
+        Ok(())
+    }
+
+    /// A completion that the caller had begun to receive has broken off, after this part of its body.
+    pub fn whole_cut(&mut self, body: &[u8]) {
+        if let Self::Whole { text, complete: false, .. } = self {
+            *text = Running::default();
+            text.push(body);
+        }
+    }
+
+    /// So many bytes of the body of a completion have passed unread; `is_whole`: that was all of it.
+    pub fn whole_uncopied(&mut self, bytes: usize, is_whole: bool) {
+        if let Self::Whole { text, complete, .. } = self {
+            *text = Running::default();
+            text.push_unseen(bytes);
+            *complete |= is_whole;
+        }
+    }
+
+    /// The end of the stream did not reach the caller.
+    pub fn truncated(&mut self) {
+        if let Self::Stream(stream) = self {
+            stream.error.get_or_insert("stream_truncated");
+        }
+    }
+
+    /// A chunk of the stream has come; `Some` replaces it. `elapsed_ms`: milliseconds from the start of the exchange, asked
+    /// for only where it matters.
+    pub fn stream_chunk(&mut self, chunk: &[u8], end_of_stream: bool, elapsed_ms: impl Fn() -> u64) -> Option<Vec<u8>> {
+        let Self::Stream(stream) = self else { return None };
+        stream.ended |= end_of_stream;
+        stream.push(chunk, end_of_stream, elapsed_ms)
+    }
+}
+
+impl Stream {
+    /// Takes what was recorded.
+    pub fn take_transcript(&mut self) -> Option<Transcript> {
+        self.transcript.take().map(|transcript| *transcript)
+    }
+
+    fn push(&mut self, chunk: &[u8], end_of_stream: bool, elapsed_ms: impl Fn() -> u64) -> Option<Vec<u8>> {
+        if self.has_nothing_to_do(end_of_stream)
+            && !sse::is_too_long(chunk)
+            && let Some(text) = self.frame.text(chunk)
+        {
+            self.is_usage_old = self.usage.is_some();
+            self.text.push(text);
+            return None;
+        }
+        let mut cutter = std::mem::take(&mut self.cutter);
+        let mut pass =
+            Pass { chunk, whole: 0, out: (!cutter.is_empty()).then(|| Vec::with_capacity(chunk.len() + 256)) };
+        cutter.push(chunk, |event| match self.event(event, &elapsed_ms) {
+            true => pass.keep(event),
+            false => {
+                pass.leave_out();
+            }
+        });
+        if sse::is_too_long(cutter.held()) && !self.done {
+            self.error.get_or_insert("stream_malformed");
+        }
+        if end_of_stream || self.error.is_some() {
+            // An event that is not closed by an empty line is not to be dispatched (WHATWG HTML): it was cut off. But
+            // the end marker is as good without it.
+            let rest = cutter.take_rest();
+            if sse::data(&rest).trim_ascii() == b"[DONE]" && self.event(&rest, &elapsed_ms) {
+                pass.keep(&rest);
+            } else if !rest.is_empty() {
+                pass.leave_out();
+            }
+        }
+        if self.done {
+            // Nothing after the end marker is of any use.
+            drop(cutter.take_rest());
+        }
+        if end_of_stream && !self.done {
+            self.error.get_or_insert("stream_truncated");
+        }
+        if let (Some(code), false) = (self.error, self.told) {
+            self.told = true;
+            pass.leave_out().extend_from_slice(&error_event(code));
+        }
+        self.cutter = cutter;
+        pass.finish()
+    }
+
+    /// Whether all that a chunk of one more event of text changes is how much of it there was.
+    fn has_nothing_to_do(&self, end_of_stream: bool) -> bool {
+        !end_of_stream && self.cutter.is_empty() && self.error.is_none() && !self.done && self.transcript.is_none()
+    }
+
+    /// One event has come; whether it goes on to the caller. After an error, and after the end marker, nothing does.
+    fn event(&mut self, event: &[u8], elapsed_ms: &impl Fn() -> u64) -> bool {
+        if self.error.is_some() || self.done {
+            return false;
+        }
+        // However it comes: what would be refused in pieces is refused at once too.
+        if sse::is_too_long(event) {
+            self.error = Some("stream_malformed");
+            return false;
+        }
+        let data = sse::data(event);
+        if data.is_empty() {
+            return true;
+        }
+        if sse::is_error(event) {
+            self.error = Some("stream_error");
+            return false;
+        }
+        if data.trim_ascii() == b"[DONE]" {
+            self.done = true;
+            return true;
+        }
+        self.first_token_ms.get_or_insert_with(elapsed_ms);
+        let Ok(completion) = usage::read(&data) else {
+            self.error = Some("stream_malformed");
+            return false;
+        };
+        if completion.is_error || completion.has_words {
+            self.error = Some("stream_error");
+            return false;
+        }
+        self.text.add(completion.generated);
+        if let Some(transcript) = &mut self.transcript {
+            transcript.event(&data);
+        }
+        self.is_usage_old |= completion.texts > 0;
+        if let Some(usage) = completion.usage {
+            self.usage = Some(usage);
+            self.is_usage_old = false;
+            return !(self.hide_usage && (completion.choices_empty || !completion.has_choices));
+        }
+        if completion.texts == 1 {
+            self.frame.learn(event, &completion.text, completion.filler.as_ref());
+        }
+        true
+    }
+}
+
+/// What of a chunk goes on: the chunk itself as long as nothing of it is left out or added.
+struct Pass<'a> {
+    chunk: &'a [u8],
+    whole: usize,
+    out: Option<Vec<u8>>,
+}
+
+impl Pass<'_> {
+    fn keep(&mut self, event: &[u8]) {
+        match &mut self.out {
+            Some(out) => out.extend_from_slice(event),
+            None => self.whole += event.len(),
+        }
+    }
+
+    fn leave_out(&mut self) -> &mut Vec<u8> {
+        let so_far = self.chunk.get(..self.whole).unwrap_or_default();
+        self.out.get_or_insert_with(|| so_far.to_vec())
+    }
+
+    fn finish(self) -> Option<Vec<u8>> {
+        match self.out {
+            Some(out) => Some(out),
+            None if self.whole == self.chunk.len() => None,
+            None => Some(self.chunk.get(..self.whole).unwrap_or_default().to_vec()),
+        }
+    }
+}
+
+/// The event that ends a stream which broke: OpenAI's error object, and no `[DONE]`.
+fn error_event(code: &str) -> Vec<u8> {
+    let message = match code {
+        "stream_error" => "The model's provider reported an error in the middle of the stream.",
+        "stream_malformed" => "The model's provider sent an event that could not be read.",
+        _ => "The model's provider ended the stream before it was complete.",
+    };
+    let error = serde_json::json!({"error": {"message": message, "type": "server_error", "param": null, "code": code}});
+    format!("data: {error}\n\n").into_bytes()
+}
+
+#[cfg(test)]
+mod tests;

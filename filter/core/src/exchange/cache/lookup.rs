@@ -1,0 +1,286 @@
+//! The look into the cache: an answer, a wait for somebody who asks the same, or the way to the model.
+
+use crate::cache::coalesce::{self, Join, Outcome};
+use crate::cache::entry::Entry;
+use crate::cache::local::response_memo::Seen;
+use crate::cache::local::table::SharedData;
+use crate::cache::redis::{self, UNREACHABLE};
+use crate::config::CacheStore;
+use crate::dialect::openai::request::ChatRequest;
+use crate::exchange::cache::question::leave_mark;
+use crate::exchange::cache::{Cached, Hit, InLine, Pending};
+use crate::exchange::{Denied, Exchange, Routed, Served};
+use crate::outcome::reply::{HeaderLine, Reply};
+use crate::policy::Policy;
+use crate::policy::price::MicroUsd;
+use crate::quota::reservation::Store;
+use crate::request::cache_control::CacheControl;
+use crate::routing::plan::Plan;
+use crate::wire::http_call::Answered;
+use std::sync::Arc;
+
+/// What a look found.
+enum Look {
+    /// An answer, and its age in milliseconds.
+    Answer(Arc<Entry>, u64),
+    /// None; the reason, in a word.
+    Nothing(&'static str),
+}
+
+impl Exchange {
+    /// Looks for an answer. `None`: there is none, and the request goes its way.
+    pub(in crate::exchange) fn look_up<S: Store + SharedData>(
+        &mut self,
+        policy: &Policy,
+        (request, seen): (&ChatRequest, &Seen),
+        plan: &Plan,
+        shared: &mut S,
+    ) -> Result<Option<Reply>, Denied> {
+        let Some(task) = plan.task.filter(|task| policy.task(*task).cache.is_some()) else { return Ok(None) };
+        let now_ms = shared.now_ms();
+        let (mut pending, look, line) = match std::mem::take(&mut self.cache) {
+            Cached::Off => {
+                let mut pending = match self.pending(policy, (request, seen), plan, task, shared, now_ms) {
+                    Ok(pending) => Box::new(pending),
+                    Err(why) => {
+                        self.cache = Cached::Bypass(why);
+                        return Ok(None);
+                    }
+                };
+                if self.control().no_cache {
+                    self.cache = Cached::Miss("no_cache", pending);
+                    return Ok(None);
+                }
+                if let (CacheStore::Redis, Some(bridge)) = (policy.cache.store, &policy.redis) {
+                    let call = redis::get(bridge, &policy.cache.key_prefix, &pending.key);
+                    self.cache = Cached::Asked(pending);
+                    return Err(Denied::Call(call));
+                }
+                let look = self.look_first(policy, shared, &mut pending, now_ms);
+                (pending, look, None)
+            }
+            Cached::Looked(pending, found) => {
+                let look = self.judge(policy, &pending, found, now_ms);
+                (pending, look, None)
+            }
+            // Whoever was waited for has left the answer here, whichever store it is kept in.
+            Cached::InLine(pending, line) => {
+                let look = self.look(policy, shared, &pending, now_ms);
+                (pending, look, Some(line))
+            }
+            Cached::Found(entry, age, waited) => {
+                return self.answer_with(policy, request, plan, shared, (entry, age, waited));
+            }
+            other => {
+                self.cache = other;
+                return Ok(None);
+            }
+        };
+        let found = match look {
+            Look::Answer(entry, age) => {
+                // It has an answer, so it is worth to know its key.
+                let (mark, is_shared) = (pending.mark.take(), pending.is_shared);
+                if let Some(mark) = mark {
+                    if !is_shared {
+                        leave_mark(policy, shared, &mark, &pending.key);
+                    }
+                    policy.cache.known.remember(mark, pending.key);
+                }
+                if let Some(place) = pending.place.filter(|_| pending.is_known && !pending.is_hot)
+                    && let Ok(question) = self.question(policy, request, plan, task)
+                {
+                    policy.cache.hot.remember(seen, place, &question, pending.key, policy.limits.max_nesting);
+                }
+                if let Some(place) = pending.place.filter(|_| pending.is_read) {
+                    policy.cache.hot.answer(place, &entry, now_ms);
+                }
+                Ok((entry, age))
+            }
+            Look::Nothing(why) => self.missed(policy, shared, pending, (why, line, now_ms)),
+        };
+        match found {
+            Ok((entry, age)) => self.answer_with(policy, request, plan, shared, (entry, age, line.is_some())),
+            Err(None) => Ok(None),
+            Err(Some(wait)) => Err(wait),
+        }
+    }
+
+    /// Looks at what this worker has read lately, and then into the table.
+    fn look_first(&self, policy: &Policy, shared: &mut dyn SharedData, pending: &mut Pending, now_ms: u64) -> Look {
+        if let Some(entry) = pending.answer.take()
+            && let answer @ Look::Answer(..) = self.judge(policy, pending, Ok(entry), now_ms)
+        {
+            return answer;
+        }
+        pending.is_read = true;
+        self.look(policy, shared, pending, now_ms)
+    }
+
+    /// Looks into the table that all workers of this Envoy share.
+    fn look(&self, policy: &Policy, shared: &mut dyn SharedData, pending: &Pending, now_ms: u64) -> Look {
+        let found = policy.cache.table.find(shared, &pending.key, self.tenant_name(policy)).map(Arc::new);
+        self.judge(policy, pending, found.ok_or("absent"), now_ms)
+    }
+
+    /// Whether what was found is good enough for the caller.
+    fn judge(&self, policy: &Policy, pending: &Pending, found: Result<Arc<Entry>, &'static str>, now_ms: u64) -> Look {
+        let ttl_ms = policy.task(pending.task).cache.as_ref().map_or(0, |rules| rules.ttl_ms);
+        match found {
+            // What was made since the caller asked is as new as what the model would say now.
+            Ok(entry) => match entry.age_ms(now_ms, ttl_ms, self.control().max_age, self.started_ms) {
+                Some(age) => Look::Answer(entry, age),
+                None => Look::Nothing("too_old"),
+            },
+            Err(why) => Look::Nothing(why),
+        }
+    }
+
+    /// Answers with an entry: the same one, however often the request is worked out anew before the quota has counted it.
+    fn answer_with(
+        &mut self,
+        policy: &Policy,
+        request: &ChatRequest,
+        plan: &Plan,
+        store: &mut dyn Store,
+        (entry, age_ms, waited): (Arc<Entry>, u64, bool),
+    ) -> Result<Option<Reply>, Denied> {
+        let answer = self.hit(policy, request, plan, store, (&entry, age_ms, waited));
+        if matches!(answer, Err(Denied::Call(_))) {
+            self.cache = Cached::Found(entry, age_ms, waited);
+        }
+        answer.map(Some)
+    }
+
+    /// There is no answer: asks the model (`Err(None)`), or waits for who asks it the same; unless one has come meanwhile.
+    fn missed(
+        &mut self,
+        policy: &Policy,
+        shared: &mut dyn SharedData,
+        mut pending: Box<Pending>,
+        (why, line, now_ms): (&'static str, Option<InLine>, u64),
+    ) -> Result<(Arc<Entry>, u64), Option<Denied>> {
+        if let Some(line) = line.filter(|line| now_ms >= self.waits_until_ms(policy, &pending, line)) {
+            coalesce::give_up(shared, &pending.key, line.ticket);
+            self.cache = Cached::Miss("waited_in_vain", pending);
+            return Err(None);
+        }
+        // Who cannot be told what came of it must not be kept waiting.
+        let join = match why {
+            UNREACHABLE => Join::Alone,
+            _ if policy.cache.flights.wait_ms == 0 => Join::Alone,
+            _ => policy.cache.flights.join(shared, &pending.key, now_ms),
+        };
+        match join {
+            Join::Wait(ticket) => {
+                let since_ms = line.map_or(now_ms, |line| line.since_ms);
+                self.has_waited = true;
+                self.cache = Cached::InLine(pending, InLine { since_ms, ticket });
+                return Err(Some(Denied::Wait));
+            }
+            Join::Lead { ticket, again } => {
+                // Between this one's look and its lead the one before may have kept its answer.
+                if again && let Look::Answer(entry, age) = self.look(policy, shared, &pending, now_ms) {
+                    let is_new = entry.created_ms.saturating_add(NEW_MS) >= self.started_ms;
+                    if is_new {
+                        coalesce::leave(shared, &pending.key, ticket, Outcome::Over, now_ms);
+                        return Ok((entry, age));
+                    }
+                }
+                pending.ticket = Some(ticket);
+            }
+            Join::Alone => {}
+        }
+        self.cache = Cached::Miss(why, pending);
+        Err(None)
+    }
+
+    fn tenant_name<'p>(&self, policy: &'p Policy) -> &'p str {
+        self.caller.as_ref().map_or("", |caller| &policy.tenant(caller.tenant).name)
+    }
+
+    fn control(&self) -> CacheControl {
+        self.caller.as_ref().map_or(CacheControl::default(), |caller| caller.wishes.control)
+    }
+
+    /// When a wait ends at the latest, in milliseconds since the Unix epoch: with what the policy says of waits, or with all the time
+    /// that the request has, which began with its first byte.
+    fn waits_until_ms(&self, policy: &Policy, pending: &Pending, line: &InLine) -> u64 {
+        let deadline_ms = self.caller.as_ref().and_then(|caller| caller.deadline_ms);
+        let request_ms = policy.task(pending.task).resilience.request_ms();
+        let own_ms = deadline_ms.map_or(request_ms, |ms| ms.min(request_ms));
+        let wait = line.since_ms.saturating_add(policy.cache.flights.wait_ms);
+        wait.min(self.started_ms.saturating_add(own_ms))
+    }
+
+    /// Takes the store's answer, if it is what the request waits for.
+    pub(in crate::exchange) fn take_entry(&mut self, policy: &Policy, answered: &Answered) -> bool {
+        match std::mem::take(&mut self.cache) {
+            Cached::Asked(pending) => {
+                let found = redis::entry(answered, &pending.key, self.tenant_name(policy));
+                self.cache = Cached::Looked(pending, found.map(Arc::new));
+                true
+            }
+            other => {
+                self.cache = other;
+                false
+            }
+        }
+    }
+
+    /// Whether the request that waits for another one need not wait any longer: then call [`Exchange::request_body`] again.
+    pub fn is_awake(&self, policy: &Policy, shared: &mut dyn SharedData, now_ms: u64) -> bool {
+        match &self.cache {
+            Cached::InLine(pending, line) => {
+                now_ms >= self.waits_until_ms(policy, pending, line) || coalesce::is_over(shared, &pending.key, now_ms)
+            }
+            _ => true,
+        }
+    }
+
+    /// Answers from the cache, if the tenant may ask at all.
+    fn hit(
+        &mut self,
+        policy: &Policy,
+        request: &ChatRequest,
+        plan: &Plan,
+        store: &mut dyn Store,
+        (entry, age_ms, waited): (&Entry, u64, bool),
+    ) -> Result<Reply, Denied> {
+        let Some(model) = plan.models.first().copied() else {
+            return Err(crate::outcome::refusal::Refusal::Internal.into());
+        };
+        self.reserve_hit(policy, model, store)?;
+        let mut id = String::with_capacity(16 + self.trace_id.len());
+        id.push_str("chatcmpl-");
+        id.extend(self.trace_id.chars().filter(char::is_ascii_alphanumeric));
+        let (content_type, body) = match request.stream {
+            true => ("text/event-stream; charset=utf-8", entry.stream(&id, store.now_ms(), request.include_usage)),
+            false => ("application/json", entry.whole(&id, store.now_ms())),
+        };
+        let mut headers: Vec<HeaderLine> = vec![
+            ("content-type", content_type.into()),
+            ("x-pointsman-cache", "hit".into()),
+            ("age", (age_ms / 1000).to_string().into()),
+            ("x-pointsman-model", (*policy.model(model).name).to_owned().into()),
+            ("x-pointsman-provider", (*policy.provider_of(model).name).to_owned().into()),
+            ("x-pointsman-fallback", "false".into()),
+            ("x-pointsman-attempts", "0".into()),
+            ("x-pointsman-cost-usd", MicroUsd(0).to_decimal()),
+        ];
+        headers.extend(self.quota.headers.iter().cloned());
+        self.cache = Cached::Hit(Box::new(Hit {
+            store: policy.cache.store,
+            waited,
+            usage: entry.usage,
+            cost: MicroUsd(entry.cost_micro_usd),
+        }));
+        self.routed = Some(Routed {
+            served: Some(Served { model, attempts: 1, told: false }),
+            ..Routed::of(request, plan.clone())
+        });
+        Ok(Reply { status: 200, headers, body, code: None })
+    }
+}
+
+/// What an Envoy keeps beside Redis is for those who asked at about the same time only: Redis has the word on anything older.
+const NEW_MS: u64 = 250;

@@ -1,0 +1,120 @@
+//! The question that a request asks the cache: its key, or why it has none.
+
+use crate::cache::eligibility::{Bypass, Credentials, sharing};
+use crate::cache::key::{Fields, Key};
+use crate::cache::local::key_memo::{Mark, Question};
+use crate::cache::local::response_memo::Seen;
+use crate::cache::local::table::{SharedData, Table};
+use crate::cache::normal_form::{self as meaning, Reading};
+use crate::config::Identity;
+use crate::dialect::openai::request::ChatRequest;
+use crate::dialect::openai::upstream::{self, OutputLimit};
+use crate::exchange::cache::{Exchange, Pending};
+use crate::policy::{Policy, TaskId};
+use crate::request::prompt::PromptName;
+use crate::routing::plan::Plan;
+
+impl Exchange {
+    /// The key of the request, and what else its answer is kept with.
+    pub(super) fn pending(
+        &self,
+        policy: &Policy,
+        (request, seen): (&ChatRequest, &Seen),
+        plan: &Plan,
+        task: TaskId,
+        shared: &mut dyn SharedData,
+        now_ms: u64,
+    ) -> Result<Pending, Bypass> {
+        let question = self.question(policy, request, plan, task)?;
+        let prompt = request.prompt.exact(request).ok_or(Bypass::Ambiguous)?;
+        // Unicode writes some texts in several ways, and the policy calls them equal: the name of the raised one may be another.
+        if policy.cache.nfc && !(prompt.id.is_ascii() && prompt.version.is_ascii() && prompt.schema.is_ascii()) {
+            return Err(Bypass::Ambiguous);
+        }
+        let (place, hot) = policy.cache.hot.look(seen, &question, now_ms);
+        let (is_hot, answer) = (hot.is_some(), hot.as_ref().and_then(|hot| hot.answer.clone()));
+        let (known, mark, is_known) = match hot.map_or_else(|| policy.cache.known.key(&question), |hot| Ok(hot.key)) {
+            Ok(key) => (Some(key), None, true),
+            Err(mark) => (mark.as_ref().and_then(|mark| policy.cache.marks.find(shared, mark)), mark, false),
+        };
+        let is_shared = known.is_some();
+        let key = known.map_or_else(|| key(policy, request, &question, &prompt), Ok)?;
+        Ok(Pending {
+            key,
+            mark,
+            is_shared,
+            place,
+            is_known,
+            is_hot,
+            answer,
+            is_read: false,
+            task,
+            model: question.model,
+            choices: request.choices,
+            prompt: if prompt.id.is_empty() { String::new() } else { format!("{}@{}", prompt.id, prompt.version) },
+            completion: None,
+            held: None,
+            ticket: None,
+        })
+    }
+
+    pub(super) fn question<'a>(
+        &'a self,
+        policy: &Policy,
+        request: &'a ChatRequest,
+        plan: &Plan,
+        task: TaskId,
+    ) -> Result<Question<'a>, Bypass> {
+        let (Some(caller), Some(rules), Some(model)) = (&self.caller, &policy.task(task).cache, plan.models.first())
+        else {
+            return Err(Bypass::Ambiguous);
+        };
+        let wishes = &caller.wishes;
+        let credentials = Credentials {
+            user: wishes.user.as_deref(),
+            names_users: matches!(&policy.identity, Identity::Header { user: Some(_), .. }),
+            permissions: wishes.permissions.as_deref(),
+        };
+        let takes = |name: &str| policy.model(*model).takes(name);
+        let sharing = sharing(&policy.cache, rules, request, plan.data, wishes.control, credentials, takes)?;
+        let (tenant, data, model, body) = (caller.tenant, plan.data, *model, request.body);
+        let most_output = policy.output_limit_of(tenant, caller.user.as_ref()).most;
+        Ok(Question { tenant, sharing, task, data, model, most_output, body })
+    }
+}
+
+/// Leaves the key of a question that has an answer to the other workers.
+pub(super) fn leave_mark(policy: &Policy, shared: &mut dyn SharedData, mark: &Mark, key: &Key) {
+    if policy.cache.marks.keep(shared, mark, key) {
+        Table::count_bucket(shared);
+    }
+}
+
+/// The key of a question: whatever goes into it must be in the question, in its body, or the policy's.
+fn key(policy: &Policy, request: &ChatRequest, question: &Question, prompt: &PromptName) -> Result<Key, Bypass> {
+    let Question { tenant, sharing, task, data, model, most_output, body } = *question;
+    // The key is of the request as the model gets it, so what the policy changes in it changes the key as well.
+    let output = OutputLimit { most: most_output, ..policy.output_limit_of(tenant, None) };
+    let sent = upstream::build(policy, request, Some(task), &[model], output).assemble(body);
+    let reading = Reading { max_depth: policy.limits.max_nesting, nfc: policy.cache.nfc };
+    let meaning = meaning::request(&sent, reading).map_err(|_| Bypass::Ambiguous)?;
+    let (tenant, task) = (policy.tenant(tenant), policy.task(task));
+    let fields = Fields {
+        tenant: &tenant.name,
+        sharing,
+        task: &task.name,
+        data,
+        provider: &policy.provider_of(model).name,
+        model: &policy.model(model).name,
+        prompt,
+        nfc: policy.cache.nfc,
+        request: &meaning,
+        revisions: [
+            policy.cache.revision,
+            tenant.cache_revision,
+            task.cache.as_ref().map_or(0, |rules| rules.revision),
+            policy.cache.prompt_revision(&prompt.id, &prompt.version),
+        ],
+    };
+    Ok(fields.key())
+}

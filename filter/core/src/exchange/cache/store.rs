@@ -1,0 +1,148 @@
+//! The answer as it is kept, and what becomes of those who wait for it.
+
+use crate::cache::coalesce::{self, Outcome};
+use crate::cache::entry::Entry;
+use crate::cache::local::recording::FULL;
+use crate::cache::local::table::{SharedData, Table};
+use crate::cache::redis;
+use crate::config::CacheStore;
+use crate::dialect::openai::completion::{Completion, NotKept};
+use crate::dialect::openai::transcript::Transcript;
+use crate::exchange::answer::Answer;
+use crate::exchange::cache::question::leave_mark;
+use crate::exchange::cache::{Cached, Exchange};
+use crate::outcome::provider_error;
+use crate::policy::Policy;
+use crate::policy::price::MicroUsd;
+use crate::wire::http_call::Call;
+
+impl Exchange {
+    /// Whether the answer is to be kept, so that [`Exchange::keep`] must hear of its end.
+    pub fn keeps(&self) -> bool {
+        matches!(self.cache, Cached::Miss(..))
+    }
+
+    /// A stream to record, if its answer is to be kept.
+    pub(in crate::exchange) fn transcript(&self, policy: &Policy) -> Option<Box<Transcript>> {
+        let most = usize::try_from(policy.cache.max_entry_bytes).unwrap_or(usize::MAX);
+        (self.keeps() && !self.is_fallback()).then(|| Box::new(Transcript::new(most, &policy.cache.recordings)))
+    }
+
+    /// Takes a whole answer apart, if it is to be kept.
+    pub(in crate::exchange) fn note_whole(&mut self, policy: &Policy, body: &[u8]) {
+        if self.keeps()
+            && !self.is_fallback()
+            && body.len() as u64 <= policy.cache.max_entry_bytes
+            && let Cached::Miss(_, pending) = &mut self.cache
+        {
+            let read = serde_json::from_slice(body).ok();
+            pending.completion = read.and_then(|whole| Completion::from_whole(whole, pending.choices).ok());
+        }
+    }
+
+    /// The answer has ended: keeps it if it is whole, and the plan's first model's, and lets those go on who wait for it. A
+    /// store that is elsewhere is told by the call that is returned, whose end nobody waits for.
+    pub fn keep(&mut self, policy: &Policy, shared: &mut dyn SharedData, now_ms: u64) -> Option<Call> {
+        let entry = self.entry(policy, now_ms);
+        let Cached::Miss(_, pending) = &mut self.cache else { return None };
+        let (mut call, mut is_kept) = (None, false);
+        if let Some((entry, bytes)) = &entry {
+            let bridge = policy.redis.as_ref().filter(|_| policy.cache.store == CacheStore::Redis);
+            call = bridge.map(|bridge| redis::set(bridge, &policy.cache.key_prefix, entry, bytes));
+            // Those who wait find it here, whichever store it is kept in, and those who have asked that store too early.
+            let is_local = call.is_none() || pending.ticket.is_some();
+            is_kept = is_local && policy.cache.table.keep(shared, &pending.key, bytes, now_ms);
+            if let Some(place) = pending.place {
+                policy.cache.hot.renew(place);
+            }
+            if let Some(mark) = pending.mark.as_ref().filter(|_| !pending.is_shared && (is_kept || call.is_some())) {
+                leave_mark(policy, shared, mark, &pending.key);
+            }
+            pending.held = is_local.then(|| Table::held(shared).bytes());
+        }
+        self.land(shared, is_kept, now_ms);
+        call
+    }
+
+    /// Whether others may wait for this request, or it waits for another one, so that [`Exchange::leave`] has something to do.
+    pub fn is_in_flight(&self) -> bool {
+        match &self.cache {
+            Cached::Miss(_, pending) => pending.ticket.is_some(),
+            Cached::InLine(..) => true,
+            _ => false,
+        }
+    }
+
+    /// The exchange is over: those who wait for it, or in its place, go on.
+    pub fn leave(&mut self, shared: &mut dyn SharedData, now_ms: u64) {
+        match &self.cache {
+            Cached::InLine(pending, line) => coalesce::give_up(shared, &pending.key, line.ticket),
+            _ => self.land(shared, false, now_ms),
+        }
+    }
+
+    /// Ends the flight that it leads, if it leads one.
+    fn land(&mut self, shared: &mut dyn SharedData, is_kept: bool, now_ms: u64) {
+        let outcome = match self.answer.error_code() {
+            _ if is_kept => Outcome::Over,
+            // The policy's own words are for this caller, whose quota is used up, and say nothing of the others'.
+            _ if matches!(self.answer, Answer::Own { code: None, .. }) => Outcome::Over,
+            Some(_) if !self.fails_everybody() => Outcome::Over,
+            _ => Outcome::NotKept,
+        };
+        if let Cached::Miss(_, pending) = &mut self.cache
+            && let Some(ticket) = pending.ticket.take()
+        {
+            coalesce::leave(shared, &pending.key, ticket, outcome, now_ms);
+        }
+    }
+
+    /// Whether the answer is a failure that the same request would meet again.
+    fn fails_everybody(&self) -> bool {
+        matches!(self.answer, Answer::Failed { status, code: Some(code) } if provider_error::is_final(status, code))
+    }
+
+    /// The answer as it is kept, with its bytes; `None` if it is not.
+    fn entry(&mut self, policy: &Policy, now_ms: u64) -> Option<(Entry, Vec<u8>)> {
+        let served = self.routed.as_ref()?.served?.model;
+        let tenant = self.caller.as_ref()?.tenant;
+        let (usage, usage_estimated) = self.usage()?;
+        let cost = self.served_price(policy).map_or(MicroUsd::default(), |price| price.cost(&usage));
+        let transcript = match &mut self.answer {
+            Answer::Stream(stream) => stream.take_transcript(),
+            _ => None,
+        };
+        // An entry does not say its status, so it has but one: a 206 is a part, a 203 another's word.
+        let is_good = self.answer.error_code().is_none() && self.answer.status() == Some(200);
+        let Cached::Miss(why, pending) = &mut self.cache else { return None };
+        let rules = policy.task(pending.task).cache.as_ref()?;
+        let from_stream = || match transcript?.finish() {
+            Ok(whole) => Completion::from_whole(whole, pending.choices).ok(),
+            Err(NotKept(FULL)) => {
+                *why = FULL;
+                None
+            }
+            Err(_) => None,
+        };
+        let completion = pending.completion.take().or_else(from_stream)?;
+        if !is_good || served != pending.model {
+            return None;
+        }
+        let entry = Entry {
+            key: pending.key,
+            created_ms: now_ms,
+            expires_ms: now_ms.saturating_add(rules.ttl_ms),
+            usage,
+            usage_estimated,
+            cost_micro_usd: cost.0,
+            tenant: policy.tenant(tenant).name.to_string(),
+            provider: policy.provider_of(served).name.to_string(),
+            model: policy.model(served).name.to_string(),
+            prompt: pending.prompt.clone(),
+            policy: policy.revision,
+            completion,
+        };
+        let bytes = entry.encode();
+        (bytes.len() as u64 <= policy.cache.max_entry_bytes).then_some((entry, bytes))
+    }
+}

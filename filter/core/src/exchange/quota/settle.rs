@@ -1,0 +1,89 @@
+//! The end of an exchange, as its quota sees it: what is charged, what is learned, and what is counted.
+
+use crate::exchange::Exchange;
+use crate::exchange::quota::Verdict;
+use crate::policy::{Policy, TenantId};
+use crate::quota::demand;
+use crate::quota::local;
+use crate::quota::redis::settlement::Unsettled;
+use crate::quota::report::gauges;
+use crate::quota::reservation::{Charge, Store};
+use crate::quota::window::{Amount, Moment};
+use crate::telemetry::metrics::Metric;
+
+impl Exchange {
+    /// Whether something is reserved, or may be, so that [`Exchange::settle`] has something to do.
+    pub fn has_reserved(&self) -> bool {
+        self.quota.reserved.is_some() || self.quota.asked.is_uncertain()
+    }
+
+    /// The exchange is over: replaces what is reserved by what was used. Returns what is to be logged, and what Redis has
+    /// to be told.
+    pub fn settle(&mut self, policy: &Policy, store: &mut dyn Store) -> (Vec<String>, Option<Unsettled>) {
+        let Some((tenant, limits)) = self.caller.as_ref().and_then(|c| Some((c.tenant, policy.quota_of(c.tenant)?)))
+        else {
+            return (Vec::new(), None);
+        };
+        let mut reserved = self.quota.reserved.take();
+        let asked = std::mem::take(&mut self.quota.asked);
+        // What was asked and not answered may have been done.
+        let uncertain = if asked.is_uncertain() { asked.held } else { None };
+        let held = reserved.as_mut().and_then(|reserved| reserved.remote.take()).or(uncertain);
+        let charge = self.charge(policy).filter(|_| reserved.is_some());
+        self.learn(policy, store);
+        let moment = Moment::new(&policy.counting.zone, store.now_ms());
+        let mut lines = Vec::new();
+        if let Some(reserved) = &reserved {
+            let settled = local::settle(store, limits, policy.counting.users, reserved, charge, &moment);
+            lines = gauges::lines(&policy.tenant(tenant).name, &settled.crossed);
+            self.quota.settled = settled;
+        }
+        (lines, held.map(|held| Unsettled { tenant, held: Some(held), charge, moment }))
+    }
+
+    /// Compares the estimate with what the provider counted. An answer of the cache says nothing of this estimate, and a
+    /// provider that counted nothing nothing at all.
+    fn learn(&self, policy: &Policy, store: &mut dyn Store) {
+        let served = self.routed.as_ref().and_then(|routed| routed.served);
+        if let (Some(input), Some(served), Some((usage, false))) = (self.quota.input, served, self.usage())
+            && self.quota.is_telling
+            && self.saved().is_none()
+            && usage.input > 0
+        {
+            store.learn(&policy.model(served.model).name, input, usage.input);
+        }
+    }
+
+    fn charge(&self, policy: &Policy) -> Option<Charge> {
+        let routed = self.routed.as_ref()?;
+        let (usage, estimated) = self.usage()?;
+        let model = routed.charged_model()?;
+        let mut used = demand::amount(policy, model, &usage);
+        if estimated && let Some(worst) = self.worst_case() {
+            used = used.min(worst);
+        }
+        Some(Charge { model, used: if self.quota.spares_day_tokens { used.degraded() } else { used } })
+    }
+
+    /// What was reserved for the model that is charged, where tokens matter.
+    pub(in crate::exchange) fn worst_case(&self) -> Option<Amount> {
+        let model = self.routed.as_ref()?.charged_model()?;
+        self.quota.worst.iter().find(|(id, _)| *id == model).map(|(_, worst)| *worst)
+    }
+
+    /// What quotas add to the metrics.
+    pub(in crate::exchange) fn quota_metrics(&self, tenant: TenantId, all: &mut Vec<(Metric, u64)>) {
+        if let Some((verdict, reason)) = self.quota.verdict {
+            all.push((
+                match verdict {
+                    Verdict::Rejected => Metric::QuotaRejections { tenant, reason },
+                    Verdict::Degraded => Metric::QuotaDegraded { tenant, reason },
+                    Verdict::Template => Metric::QuotaTemplates { tenant, reason },
+                    Verdict::Shadowed => Metric::QuotaShadowed { tenant, reason },
+                },
+                1,
+            ));
+        }
+        gauges::count(tenant, &self.quota.settled, all);
+    }
+}

@@ -1,0 +1,179 @@
+//! What is left of an exchange when it is over: its audit record and what it counts.
+
+use crate::exchange::answer::Answer;
+use crate::exchange::quota::Verdict;
+use crate::exchange::{Exchange, Routed, Served, hedge};
+use crate::identity::keys::UserHash;
+use crate::outcome::envoy_reply;
+use crate::outcome::provider_error;
+use crate::policy::price::MicroUsd;
+use crate::policy::{ModelId, Policy};
+use crate::request::head::data_class_name;
+use crate::telemetry::audit::Record;
+use crate::telemetry::metrics::Metric;
+
+impl Exchange {
+    /// Whether an attempt failed, so that the model stage has left a record of it.
+    pub fn has_failed_attempts(&self) -> bool {
+        let retried = |routed: &Routed| routed.served.is_none_or(|served| served.attempts > 1);
+        self.routed.as_ref().is_some_and(|routed| retried(routed) || matches!(self.answer, Answer::Failed { .. }))
+    }
+
+    /// Whether the answer broke off, so that [`Exchange::cut_off`] wants Envoy's details.
+    pub fn is_cut_off(&self) -> bool {
+        self.answer.is_cut_off()
+    }
+
+    /// Takes over why the answer broke off, by Envoy's `response.code_details`, and the last attempt by the model
+    /// stage's record.
+    ///
+    /// `status`: what Envoy answered, if it could.
+    pub fn cut_off(&mut self, details: &str, status: u16, last_attempt: Option<(usize, u32)>) {
+        if let Some(routed) = self.routed.as_mut().filter(|routed| routed.served.is_none()) {
+            let only = (routed.is_direct && !provider_error::is_unasked(details)).then_some((0, 1));
+            routed.served = routed.last_attempt(last_attempt.or(only));
+        }
+        match (provider_error::cause(details), &self.routed) {
+            (Some(why), Some(routed)) => self.answer.cut_off(routed.which_timer(why), status),
+            // The caller was told so by Envoy, before there was anything to decide.
+            (_, None) if status > 0 => self.answer.cut_off(envoy_reply::code(status), status),
+            (Some(why), None) => self.answer.cut_off(why, status),
+            (None, _) => {}
+        }
+    }
+
+    /// The failed attempts: those that the model stage recorded, and the last one if it never answered; not if its caller left.
+    fn failed<'a>(&'a self, policy: &Policy, recorded: &[(usize, &'a str)]) -> Vec<(ModelId, &'a str)> {
+        let Some(routed) = &self.routed else { return Vec::new() };
+        let model = |index: usize| routed.plan.models.get(index).copied();
+        if self.is_hedged(policy) && !matches!(self.answer, Answer::Failed { .. }) {
+            return self.failed_of_hedged(recorded, model, routed.served);
+        }
+        let mut all: Vec<_> = recorded.iter().filter_map(|(index, why)| Some((model(*index)?, *why))).collect();
+        if let (Answer::Failed { code: Some(code), .. }, Some(served)) = (&self.answer, routed.served)
+            && *code != "client_disconnected"
+            && all.len() < served.attempts as usize
+        {
+            all.push((served.model, routed.failed_as.unwrap_or(code)));
+        }
+        all
+    }
+
+    /// The exchange is over, at `now_ms`: its audit record, as a line of JSON. `failed`: the failed
+    /// attempts by their place in the plan, each with its reason.
+    pub fn audit(&self, policy: &Policy, failed: &[(usize, &str)], now_ms: u64) -> Vec<u8> {
+        let routed = self.routed.as_ref();
+        let failed: Vec<_> =
+            self.failed(policy, failed).into_iter().map(|(id, why)| (&*policy.model(id).name, why)).collect();
+        let plan = routed.map(|r| &r.plan).or(self.unsent.as_ref());
+        let dropped = plan.map_or(&[][..], |plan| plan.dropped.as_slice());
+        let left_out: Vec<_> = dropped.iter().map(|(id, why)| (&*policy.model(*id).name, why.word())).collect();
+        let served = routed.and_then(|r| r.served);
+        let usage = self.usage();
+        let refused = matches!(self.answer, Answer::Own { code: Some(_), .. });
+        let caller = self.caller.as_ref();
+        let tenant = caller.map(|c| policy.tenant(c.tenant));
+        let user = caller.and_then(|c| c.user.as_ref()).map(UserHash::short);
+        Record {
+            started_ms: self.started_ms,
+            trace_id: &self.trace_id,
+            tenant_id: tenant.map(|t| &*t.name),
+            user_id_hash: user.as_deref(),
+            tier: tenant.map(|t| &*policy.tier(t.tier).name),
+            endpoint: self.endpoint,
+            task: plan.and_then(|plan| plan.task).map(|t| &*policy.task(t).name),
+            prompt_id: self.prompt.id.as_deref(),
+            prompt_version: self.prompt.version.as_deref(),
+            schema_version: self.prompt.schema.as_deref(),
+            data_class: plan.map(|plan| data_class_name(plan.data)),
+            provider: served.map(|s| &*policy.provider_of(s.model).name),
+            model: served.map(|s| &*policy.model(s.model).name),
+            plan: plan.map_or(Vec::new(), |plan| plan.models.iter().map(|m| &*policy.model(*m).name).collect()),
+            route_reason: plan.map(|plan| plan.reason),
+            left_out: &left_out,
+            stream: routed.is_some_and(|r| r.stream),
+            status: self.answer.status(),
+            usage: usage.map(|(usage, _)| usage),
+            usage_estimated: usage.is_some_and(|(_, estimated)| estimated),
+            cost: match self.saved() {
+                Some(_) => Some(MicroUsd(0)),
+                None => usage.and_then(|(usage, _)| Some(self.served_price(policy)?.cost(&usage))),
+            },
+            latency_ms: now_ms.saturating_sub(self.started_ms),
+            time_to_first_token_ms: self.answer.time_to_first_token_ms(),
+            cache: self.cache_record(),
+            saved: self.saved(),
+            retry_count: served.map_or(0, |s| s.attempts - 1),
+            failed: &failed,
+            fallback_used: self.is_fallback(),
+            fallback_from: plan
+                .filter(|_| self.is_fallback())
+                .and_then(|plan| plan.models.first())
+                .map(|m| &*policy.model(*m).name),
+            tool_names: routed.map_or(&[], |r| &r.tool_names),
+            policy_decision: match self.quota.verdict {
+                _ if refused => "deny",
+                Some((Verdict::Degraded, _)) => "degrade",
+                Some((Verdict::Template, _)) => "template",
+                Some((Verdict::Shadowed, _)) => "shadow_deny",
+                // Nothing was: it ended before.
+                None if self.routed.is_none() && !matches!(self.answer, Answer::Own { .. }) => "none",
+                Some((Verdict::Rejected, _)) | None => "allow",
+            },
+            quota_window: self.quota.verdict.map(|(_, window)| window),
+            error_code: self.answer.error_code(),
+        }
+        .line()
+    }
+
+    /// The exchange is over: what to count.
+    pub fn metrics(&self, policy: &Policy, failed: &[(usize, &str)], now_ms: u64) -> Vec<(Metric, u64)> {
+        let mut all = Vec::with_capacity(8);
+        if self.endpoint == "healthz" {
+            return all;
+        }
+        let routed = self.routed.as_ref();
+        let task = routed.map(|r| &r.plan).or(self.unsent.as_ref()).and_then(|plan| plan.task);
+        let served = routed.and_then(|r| r.served);
+        let tier = self.caller.as_ref().map(|c| policy.tenant(c.tenant).tier);
+        let status = self.answer.status().unwrap_or(0);
+        all.push((Metric::Requests { tier, task, model: served.map(|s| s.model), status }, 1));
+        self.cache_metrics(task, &mut all);
+        if let Some(caller) = &self.caller {
+            self.quota_metrics(caller.tenant, &mut all);
+        }
+        for (model, why) in self.failed(policy, failed).into_iter().filter(|(_, why)| *why != hedge::CANCELLED) {
+            all.push((Metric::ProviderErrors { model, error: provider_error::error_type(why) }, 1));
+        }
+        if self.saved().is_some() {
+            return all;
+        }
+        let (Some(routed), Some(Served { model, attempts, .. }), Some(caller)) = (routed, served, &self.caller) else {
+            return all;
+        };
+        all.push((Metric::Latency { task, model }, now_ms.saturating_sub(self.started_ms)));
+        if let Some(ms) = self.answer.time_to_first_token_ms() {
+            all.push((Metric::TimeToFirstToken { task, model }, ms));
+        }
+        if attempts > 1 {
+            all.push((Metric::Retries { task, model }, u64::from(attempts - 1)));
+        }
+        if let Some(from) = routed.plan.models.first().filter(|first| **first != model) {
+            all.push((Metric::Fallbacks { task, from: *from, to: model }, 1));
+        }
+        if let (Answer::Stream(_) | Answer::Whole { .. }, Some(error)) = (&self.answer, self.answer.error_code())
+            && error != "client_disconnected"
+        {
+            all.push((Metric::ProviderErrors { model, error: provider_error::error_type(error) }, 1));
+        }
+        if let Some((usage, _)) = self.usage() {
+            let tenant = caller.tenant;
+            all.push((Metric::InputTokens { tenant, task, model }, usage.input));
+            all.push((Metric::OutputTokens { tenant, task, model }, usage.output));
+            if let Some(price) = self.served_price(policy) {
+                all.push((Metric::Cost { tenant, task, model }, price.cost(&usage).0));
+            }
+        }
+        all
+    }
+}

@@ -1,0 +1,128 @@
+//! A request's headers: where it wants to go, who sends it, and what it wishes.
+
+use crate::config::{DataClass, Identity};
+use crate::exchange::{Exchange, OnRequestHead, cache};
+use crate::identity::keys::{InvalidIdentity, UserHash};
+use crate::outcome::refusal::Refusal;
+use crate::outcome::reply::Reply;
+use crate::policy::{Policy, TenantId};
+use crate::request::head::RequestHead;
+
+/// Who sends the request, and what its headers wish.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) tenant: TenantId,
+    pub(super) user: Option<UserHash>,
+    pub(super) task: Option<String>,
+    pub(super) data_class: Option<DataClass>,
+    pub(super) deadline_ms: Option<u64>,
+    pub(super) wishes: cache::Wishes,
+}
+
+impl Exchange {
+    /// The request's headers have come.
+    pub fn request_head(&mut self, policy: &Policy, head: &RequestHead) -> OnRequestHead {
+        self.trace_id = head.trace_id();
+        self.is_json = head.is_json;
+        match self.admit(policy, head) {
+            Ok(None) if self.endpoint == "usage" => OnRequestHead::Usage,
+            Ok(None) => OnRequestHead::AwaitBody,
+            Ok(Some(reply)) => OnRequestHead::Reply(self.reply(reply)),
+            Err(refusal) => OnRequestHead::Reply(self.refuse(&refusal)),
+        }
+    }
+
+    fn admit(&mut self, policy: &Policy, head: &RequestHead) -> Result<Option<Reply>, Refusal> {
+        let allow = |method: &'static str| match head.method {
+            m if m == method.as_bytes() => Ok(()),
+            _ => Err(Refusal::WrongMethod(method)),
+        };
+        match head.path {
+            b"/healthz" => {
+                self.endpoint = "healthz";
+                allow("GET")?;
+                Ok(Some(Reply::healthy()))
+            }
+            b"/v1/models" => {
+                self.endpoint = "models";
+                allow("GET")?;
+                let tenant = self.identify(policy, head)?;
+                Ok(Some(Reply::models(policy, tenant)))
+            }
+            b"/v1/usage" => {
+                self.endpoint = "usage";
+                allow("GET")?;
+                self.identify(policy, head)?;
+                Ok(None)
+            }
+            b"/v1/chat/completions" => {
+                self.endpoint = "chat";
+                allow("POST")?;
+                self.identify(policy, head)?;
+                if head.is_encoded {
+                    return Err(Refusal::ContentEncoding);
+                }
+                let limit = policy.limits.max_body_bytes;
+                if head.content_length.is_some_and(|length| length > limit) {
+                    return Err(Refusal::TooLarge(limit));
+                }
+                Ok(None)
+            }
+            _ => Err(Refusal::UnknownPath),
+        }
+    }
+
+    fn identify(&mut self, policy: &Policy, head: &RequestHead) -> Result<TenantId, Refusal> {
+        let tenant = head.tenant(policy, self.started_ms).map_err(|why| match (why, &policy.identity) {
+            (InvalidIdentity::Missing, Identity::ApiKey) => Refusal::MissingKey,
+            (InvalidIdentity::Missing, Identity::Header { .. }) => Refusal::UnknownTenant,
+            (InvalidIdentity::Expired, _) => Refusal::ExpiredKey,
+            (InvalidIdentity::Unknown, Identity::ApiKey) => Refusal::UnknownKey,
+            (InvalidIdentity::Unknown, Identity::Header { .. }) => Refusal::UnknownTenant,
+        })?;
+        self.caller = Some(Caller {
+            tenant,
+            user: head.user().map(|user| UserHash::new(&policy.tenant(tenant).name, user)),
+            task: None,
+            data_class: None,
+            deadline_ms: None,
+            wishes: cache::Wishes::of(policy, head),
+        });
+        let text = |name: &str, value: &[u8]| match std::str::from_utf8(value) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(_) => Err(Refusal::InvalidField(name.to_owned(), format!("The header '{name}' is not UTF-8."))),
+        };
+        let task = head.task.map(|task| text("x-pointsman-task", task)).transpose()?;
+        let class = match head.data_class {
+            None => None,
+            Some(class) => Some(class.map_err(|()| {
+                let message =
+                    "The header 'x-pointsman-data-class' is one of public, internal, confidential, regulated.";
+                Refusal::InvalidField("x-pointsman-data-class".to_owned(), message.to_owned())
+            })?),
+        };
+        let deadline_ms = match head.deadline {
+            None => None,
+            Some(value) => {
+                let digits = std::str::from_utf8(value).ok().filter(|ms| ms.bytes().all(|b| b.is_ascii_digit()));
+                let ms = digits.and_then(|ms| ms.parse::<u64>().ok()).filter(|ms| *ms > 0);
+                Some(ms.ok_or_else(|| {
+                    let message = "The header 'x-pointsman-deadline-ms' is a positive whole number of milliseconds.";
+                    Refusal::InvalidField("x-pointsman-deadline-ms".to_owned(), message.to_owned())
+                })?)
+            }
+        };
+        if let Some(caller) = &mut self.caller {
+            caller.deadline_ms = deadline_ms;
+            caller.task = task;
+            caller.data_class = class;
+        }
+        Ok(tenant)
+    }
+
+    /// So many bytes of the body have come; an answer if that is too much.
+    pub fn request_body_size(&mut self, policy: &Policy, bytes: usize) -> Option<Reply> {
+        let limit = policy.limits.max_body_bytes;
+        (bytes as u64 > limit).then(|| self.refuse(&Refusal::TooLarge(limit)))
+    }
+}

@@ -1,0 +1,256 @@
+//! The answer as it comes: judged, counted, told to the caller with its headers, or replaced by an honest error.
+
+use crate::exchange::answer::Answer;
+use crate::exchange::{Exchange, OnResponseHead, ResponseHead, Routed, Served, Whole};
+use crate::outcome::provider_error;
+use crate::outcome::reply::{HeaderLine, Reply};
+use crate::policy::Policy;
+use crate::routing::attempt::{self, HOLD_LIMIT, OnHead};
+use crate::tokens::Running;
+use crate::usage::Usage;
+
+impl Exchange {
+    /// The response's headers have come.
+    pub fn response_head(&mut self, policy: &Policy, head: &ResponseHead) -> OnResponseHead {
+        let Some(routed) = &mut self.routed else { return OnResponseHead::Own };
+        if matches!(self.answer, Answer::Own { .. }) {
+            return OnResponseHead::Own;
+        }
+        routed.served = match (routed.plan.find(policy, head.model), parse(head.attempts)) {
+            // Nobody has overwritten what the provider may have sent under these names.
+            _ if routed.is_direct && provider_error::is_unasked(head.details) => None,
+            _ if routed.is_direct => routed.last_attempt(Some((0, 1))),
+            (Some(model), Some(attempts)) => Some(Served { model, attempts, told: true }),
+            _ => routed.last_attempt(head.last_attempt),
+        };
+        let judged = attempt::head(routed.stream, head.status, head.content_type, head.is_encoded, head.end_of_stream);
+        let status = match judged {
+            OnHead::HoldEvent => {
+                let hide_usage = routed.hide_usage;
+                self.answer = Answer::stream(head.status, hide_usage, self.transcript(policy));
+                return OnResponseHead::Stream(self.response_headers(policy));
+            }
+            OnHead::HoldWhole => {
+                self.answer = Answer::whole(head.status);
+                return OnResponseHead::Hold;
+            }
+            OnHead::Pass => head.status,
+            OnHead::Fail(failure) => failure.status,
+        };
+        let cause = provider_error::cause(head.details).map(|why| routed.which_timer(why));
+        routed.failed_as = match judged {
+            OnHead::Fail(failure) => Some(failure.code),
+            _ if cause.is_some() => None,
+            _ => Some(provider_error::status_reason(head.status)),
+        };
+        self.answer = Answer::failed(status, cause);
+        // Envoy's own answer is whole at once; of a provider's nothing is waited for that need not be.
+        let is_envoys = !matches!(head.details, "" | "via_upstream");
+        let is_short = head.content_length.is_some_and(|length| (1..=HOLD_LIMIT as u64).contains(&length));
+        let must_wait = is_envoys || is_short || provider_error::is_quoted(status) && head.content_length != Some(0);
+        if !head.end_of_stream && must_wait {
+            return OnResponseHead::Hold;
+        }
+        let mut reply = self.failed_reply(policy);
+        let is_told = reply.headers.iter().any(|(name, _)| *name == "retry-after");
+        if let Some(wait) = std::str::from_utf8(head.retry_after).ok().filter(|wait| !wait.is_empty() && !is_told) {
+            reply.headers.push(("retry-after", wait.to_owned().into()));
+        }
+        OnResponseHead::Replace(reply)
+    }
+
+    /// What is answered in place of a failed answer whose body is not waited for.
+    fn failed_reply(&mut self, policy: &Policy) -> Reply {
+        // It has none of the headers of the one it replaces.
+        if let Some(served) = self.routed.as_mut().and_then(|routed| routed.served.as_mut()) {
+            served.told = false;
+        }
+        let Whole { headers, replace } = self.whole_body(policy, b"");
+        let (status, body) = replace.unwrap_or((502, Vec::new()));
+        Reply { status, headers, body, code: None }
+    }
+
+    /// Whether the request went without a model stage, which would have left word of its attempts.
+    pub fn is_direct(&self) -> bool {
+        self.routed.as_ref().is_some_and(|routed| routed.is_direct)
+    }
+
+    /// Whether another model than the plan's first one serves.
+    pub fn is_fallback(&self) -> bool {
+        let routed = self.routed.as_ref();
+        routed.is_some_and(|r| r.served.is_some_and(|s| r.plan.models.first() != Some(&s.model)))
+    }
+
+    /// Whether a stream has come to its end marker.
+    pub fn is_done(&self) -> bool {
+        self.answer.is_done()
+    }
+
+    /// A chunk of a stream has come. `Some` replaces it. `now_ms`: milliseconds since the Unix epoch.
+    pub fn stream_chunk(&mut self, chunk: &[u8], end_of_stream: bool, now_ms: impl Fn() -> u64) -> Option<Vec<u8>> {
+        let started_ms = self.started_ms;
+        self.answer.stream_chunk(chunk, end_of_stream, || now_ms().saturating_sub(started_ms))
+    }
+
+    /// A stream has ended after its last chunk had gone on; whether the caller lacks something: the rest of an event, or
+    /// word of an error.
+    pub fn ends_short(&mut self, now_ms: impl Fn() -> u64) -> bool {
+        let is_short = self.stream_chunk(&[], true, now_ms).is_some_and(|unsent| !unsent.is_empty());
+        if is_short {
+            self.answer.truncated();
+        }
+        is_short
+    }
+
+    /// The whole body of a held response has come.
+    pub fn whole_body(&mut self, policy: &Policy, body: &[u8]) -> Whole {
+        let mut replace = None;
+        if let Err(failure) = self.answer.whole_body(body) {
+            self.answer = Answer::failed(failure.status, None);
+            if let Some(routed) = &mut self.routed {
+                routed.failed_as = Some(failure.code);
+            }
+        } else {
+            self.note_whole(policy, body);
+        }
+        let (mut final_for_caller, mut retry_after) = (false, None);
+        if let Answer::Failed { status, code } = &mut self.answer {
+            let words = provider_error::words(*status, *code, body);
+            *status = words.status;
+            *code = Some(words.code);
+            final_for_caller = !provider_error::may_retry(&words);
+            retry_after = provider_error::retry_after(&words);
+            replace = Some((words.status, words.openai_body()));
+        }
+        let mut headers = self.response_headers(policy);
+        if let Some((usage, _)) = self.usage()
+            && let Some(cost) = self.served_price(policy).map(|price| price.cost(&usage))
+        {
+            headers.push(("x-pointsman-cost-usd", cost.to_decimal()));
+        }
+        if replace.is_some() {
+            headers.push(("content-type", "application/json".into()));
+        }
+        headers.extend(retry_after);
+        if final_for_caller {
+            headers.push(("x-should-retry", "false".into()));
+        }
+        Whole { headers, replace }
+    }
+
+    /// The whole body of a response that was too long to hold has passed.
+    pub fn passed_body(&mut self, body: &[u8]) {
+        // What is no completion is known by the record alone: the caller has it already, and is charged for it.
+        if self.answer.whole_body(body).is_err() {
+            self.answer.whole_cut(body);
+        }
+    }
+
+    /// A response that was too long to hold has broken off, after this part of its body.
+    pub fn whole_cut(&mut self, body: &[u8]) {
+        self.answer.whole_cut(body);
+    }
+
+    /// So many bytes of a response have passed, too many to be read: its usage is estimated. `is_whole`: that was all of it.
+    pub fn whole_uncopied(&mut self, bytes: usize, is_whole: bool) {
+        self.answer.whole_uncopied(bytes, is_whole);
+    }
+
+    /// A held response has become too long to hold. `Ok`: send its headers with these set, and then give its whole body to
+    /// [`Exchange::passed_body`]. `Err`: answer this instead, since nothing of a failed one goes to the caller as it came. `held`:
+    /// the body so far.
+    pub fn release(&mut self, policy: &Policy, held: &[u8]) -> Result<Vec<HeaderLine>, Reply> {
+        if let (Answer::Whole { .. }, Err(failure)) = (&self.answer, attempt::beginning(held)) {
+            self.answer = Answer::failed(failure.status, None);
+            if let Some(routed) = &mut self.routed {
+                routed.failed_as = Some(failure.code);
+            }
+        }
+        match self.answer {
+            Answer::Failed { .. } => Err(self.failed_reply(policy)),
+            _ => Ok(self.response_headers(policy)),
+        }
+    }
+
+    pub(super) fn served_price<'p>(&self, policy: &'p Policy) -> Option<&'p crate::policy::price::Price> {
+        let served = self.routed.as_ref()?.served?;
+        policy.model(served.model).price.as_ref()
+    }
+
+    /// What is charged, and whether it is an estimate; `None` where nothing is.
+    pub(super) fn usage(&self) -> Option<(Usage, bool)> {
+        // An answer of the cache takes no tokens.
+        if self.saved().is_some() {
+            return Some((Usage::default(), false));
+        }
+        let routed = self.routed.as_ref()?;
+        let prompt_alone =
+            || self.was_abandoned().then(|| (Usage::estimate(routed.messages_bytes, Running::default()), true));
+        let (mut usage, estimated) = self.answer.usage(routed.messages_bytes).or_else(prompt_alone)?;
+        if estimated {
+            usage.input = self.estimated_input().unwrap_or(usage.input);
+            // Our own estimate is no reason to exceed what was reserved: that is the most which the provider was let use.
+            if let Some(worst) = self.worst_case() {
+                usage.input = usage.input.min(worst.tokens);
+                usage.output = usage.output.min(worst.tokens - usage.input);
+            }
+        }
+        Some((usage, estimated))
+    }
+
+    /// Whether it was the caller who did not wait for an answer: its provider has read the prompt all the same.
+    fn was_abandoned(&self) -> bool {
+        match self.answer.error_code() {
+            Some("client_disconnected") => true,
+            Some("deadline_exceeded") => self.caller.as_ref().is_some_and(|caller| caller.deadline_ms.is_some()),
+            _ => false,
+        }
+    }
+
+    /// The gateway's own headers, which an answer gets once.
+    fn response_headers(&mut self, policy: &Policy) -> Vec<HeaderLine> {
+        let mut headers = Vec::with_capacity(8 + self.quota.headers.len());
+        headers.push(("x-pointsman-cache", self.cache_header().into()));
+        headers.append(&mut self.quota.headers);
+        if let Some(Routed { plan, served: Some(served), .. }) = &self.routed {
+            let model = policy.model(served.model);
+            headers.push(("x-pointsman-provider", (*policy.provider(model.provider).name).to_owned().into()));
+            headers.push((
+                "x-pointsman-fallback",
+                if plan.models.first() == Some(&served.model) { "false" } else { "true" }.into(),
+            ));
+            if !served.told {
+                headers.push(("x-pointsman-model", (*model.name).to_owned().into()));
+                headers.push((
+                    "x-pointsman-attempts",
+                    match served.attempts {
+                        1 => "1".into(),
+                        attempts => attempts.to_string().into(),
+                    },
+                ));
+            }
+        }
+        headers
+    }
+}
+
+impl Routed {
+    pub(super) fn last_attempt(&self, recorded: Option<(usize, u32)>) -> Option<Served> {
+        let (index, attempts) = recorded?;
+        let model = *self.plan.models.get(index)?;
+        Some(Served { model, attempts: attempts.max(1), told: false })
+    }
+
+    /// Which of its timers ran out, where Envoy knows only that one did.
+    pub(super) fn which_timer(&self, why: &'static str) -> &'static str {
+        match why {
+            "deadline_exceeded" if self.is_direct => "attempt_timeout",
+            "first_token_timeout" if !self.stream => "attempt_timeout",
+            other => other,
+        }
+    }
+}
+
+fn parse(number: &[u8]) -> Option<u32> {
+    std::str::from_utf8(number).ok()?.parse().ok()
+}

@@ -1,0 +1,265 @@
+//! Who is calling: API keys by their SHA-256, never by the key itself.
+
+use crate::config::Key;
+use crate::config::problem::Problem;
+use crate::policy::TenantId;
+use crate::store::quick_hash::QuickHash;
+use crate::store::secret::Secret;
+use sha2::{Digest, Sha256};
+use siphasher::sip128::{Hasher128, SipHasher24};
+use std::collections::HashMap;
+use std::hash::Hasher;
+use std::sync::Mutex;
+
+/// Every tenant's keys, by hash. The time that a look-up takes tells at most something of a hash, never of a key.
+#[derive(Debug, Default)]
+pub struct KeyTable {
+    sorted: Vec<Entry>,
+    known: Known,
+}
+
+/// Keys of tenants that were sent lately: they need not be hashed by SHA-256 again, which is most of what a look-up takes.
+///
+/// A key is told by SipHash-2-4 of 128 bits under a secret, so none is kept, and who does not know the secret finds another
+/// key of the same hash with a chance of 2^-128 for each that is known.
+#[derive(Debug, Default)]
+struct Known {
+    secret: Secret,
+    /// Places in the table. Nobody can choose marks, so they may be spread by any hash.
+    places: Mutex<HashMap<u128, u32, QuickHash>>,
+}
+
+/// As many are known at the most: some 50 kB. One more, and they are gathered anew.
+const MOST_KNOWN: usize = 1024;
+
+impl Known {
+    /// What a key is known by.
+    fn mark(&self, key: &[u8]) -> u128 {
+        let (a, b) = self.secret.words();
+        let mut hasher = SipHasher24::new_with_keys(a, b);
+        hasher.write(key);
+        hasher.finish128().as_u128()
+    }
+
+    fn place(&self, mark: u128) -> Option<u32> {
+        self.places.try_lock().ok()?.get(&mark).copied()
+    }
+
+    fn remember(&self, mark: u128, place: usize) {
+        let (Ok(mut places), Ok(place)) = (self.places.try_lock(), u32::try_from(place)) else { return };
+        if places.len() >= MOST_KNOWN {
+            places.clear();
+        }
+        places.insert(mark, place);
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    hash: [u8; 32],
+    tenant: TenantId,
+    /// Milliseconds since the Unix epoch from which the key is refused; `u64::MAX` for never.
+    expires_ms: u64,
+}
+
+/// Why a caller has no identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvalidIdentity {
+    /// No credential was sent.
+    Missing,
+    /// The credential belongs to nobody.
+    Unknown,
+    /// The key was valid once.
+    Expired,
+}
+
+impl KeyTable {
+    /// Adds one key as the policy writes it.
+    ///
+    /// # Errors
+    /// What would be right.
+    pub(crate) fn add(&mut self, tenant: TenantId, key: &Key) -> Result<(), String> {
+        let Key { hash, expires } = key;
+        let hash = hash
+            .strip_prefix("sha256:")
+            .and_then(parse_hex)
+            .ok_or("a key is written as sha256: and 64 hexadecimal digits, its SHA-256; never as the key itself")?;
+        let expires_ms = match expires {
+            None => u64::MAX,
+            Some(time) => humantime::parse_rfc3339(time)
+                .ok()
+                .and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok())
+                .and_then(|d| u64::try_from(d.as_millis()).ok())
+                .ok_or_else(|| format!("\"{time}\" is not a time like 2027-01-31T00:00:00Z"))?,
+        };
+        self.sorted.push(Entry { hash, tenant, expires_ms });
+        Ok(())
+    }
+
+    /// Sorts the table and reports keys that two tenants share.
+    pub(crate) fn finish<'a>(&mut self, problems: &mut Vec<Problem>, name_of: impl Fn(TenantId) -> &'a str) {
+        self.sorted.sort_unstable();
+        for pair in self.sorted.windows(2) {
+            if let [a, b] = pair
+                && a.hash == b.hash
+            {
+                let message =
+                    format!("has a key that {} has too; a key belongs to one tenant, once", name_of(a.tenant));
+                problems.push(Problem::new(format!("tenants.{}.keys", name_of(b.tenant)), message));
+            }
+        }
+        self.sorted.shrink_to_fit();
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sorted.is_empty()
+    }
+
+    /// The tenant that `key` belongs to at `now_ms` (milliseconds since the Unix epoch).
+    ///
+    /// # Errors
+    /// [`InvalidIdentity::Unknown`] or [`InvalidIdentity::Expired`].
+    pub fn tenant_of(&self, key: &[u8], now_ms: u64) -> Result<TenantId, InvalidIdentity> {
+        let mark = self.known.mark(key);
+        let at = match self.known.place(mark) {
+            Some(at) => at as usize,
+            None => {
+                let hash: [u8; 32] = Sha256::digest(key).into();
+                let at = self.sorted.binary_search_by(|entry| entry.hash.cmp(&hash));
+                let at = at.map_err(|_| InvalidIdentity::Unknown)?;
+                self.known.remember(mark, at);
+                at
+            }
+        };
+        let entry = self.sorted.get(at).ok_or(InvalidIdentity::Unknown)?;
+        if now_ms >= entry.expires_ms { Err(InvalidIdentity::Expired) } else { Ok(entry.tenant) }
+    }
+}
+
+/// The API key in a request's headers, wherever a client library puts it.
+///
+/// `Authorization: Bearer KEY` (RFC 6750; the scheme in any case), else `x-api-key`, else `api-key`. Of a header that
+/// is sent twice the glue passes the first.
+pub fn api_key<'a>(
+    authorization: Option<&'a [u8]>,
+    x_api_key: Option<&'a [u8]>,
+    api_key: Option<&'a [u8]>,
+) -> Result<&'a [u8], InvalidIdentity> {
+    let bearer = authorization.and_then(|value| {
+        let (scheme, rest) = value.split_at_checked(7)?;
+        scheme.eq_ignore_ascii_case(b"bearer ").then(|| rest.trim_ascii())
+    });
+    [bearer, x_api_key.map(<[u8]>::trim_ascii), api_key.map(<[u8]>::trim_ascii)]
+        .into_iter()
+        .flatten()
+        .find(|key| !key.is_empty())
+        .ok_or(InvalidIdentity::Missing)
+}
+
+/// Stands for an end user: SHA-256 over tenant and user, so that it cannot be compared across tenants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserHash(pub [u8; 32]);
+
+impl UserHash {
+    /// Of a user of a tenant.
+    pub fn new(tenant: &str, user: &[u8]) -> Self {
+        let digest = Sha256::new()
+            .chain_update(b"pointsman.user.v1")
+            .chain_update((tenant.len() as u64).to_be_bytes())
+            .chain_update(tenant)
+            .chain_update(user)
+            .finalize();
+        Self(digest.into())
+    }
+
+    /// Its first 64 bits, for logs.
+    pub fn short(&self) -> String {
+        self.0.iter().take(8).map(|b| format!("{b:02x}")).collect()
+    }
+}
+
+fn parse_hex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0u8; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let pair = std::str::from_utf8(pair).ok()?;
+        if pair.starts_with('+') {
+            return None;
+        }
+        *byte = u8::from_str_radix(pair, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALICE: TenantId = TenantId(0);
+
+    fn table(expires: Option<&str>) -> KeyTable {
+        let hash =
+            format!("sha256:{}", Sha256::digest(b"sk-alice").iter().map(|b| format!("{b:02x}")).collect::<String>());
+        let mut table = KeyTable::default();
+        table.add(ALICE, &Key { hash, expires: expires.map(str::to_owned) }).unwrap();
+        table.finish(&mut Vec::new(), |_| "alice");
+        table
+    }
+
+    #[test]
+    fn a_key_is_known_until_it_expires() {
+        assert_eq!(table(None).tenant_of(b"sk-alice", u64::MAX - 1), Ok(ALICE));
+        assert_eq!(table(None).tenant_of(b"sk-alicf", 0), Err(InvalidIdentity::Unknown));
+        let expiring = table(Some("1970-01-01T00:00:10Z"));
+        assert_eq!(expiring.tenant_of(b"sk-alice", 9_999), Ok(ALICE));
+        assert_eq!(expiring.tenant_of(b"sk-alice", 10_000), Err(InvalidIdentity::Expired));
+    }
+
+    #[test]
+    fn a_key_that_is_known_is_the_same_key_and_expires_as_before() {
+        let expiring = table(Some("1970-01-01T00:00:10Z"));
+        for _ in 0..3 {
+            assert_eq!(expiring.tenant_of(b"sk-alice", 9_999), Ok(ALICE));
+            for other in [&b"sk-alic"[..], b"sk-alice ", b"Sk-alice", b""] {
+                assert_eq!(expiring.tenant_of(other, 0), Err(InvalidIdentity::Unknown));
+            }
+        }
+        assert_eq!(expiring.tenant_of(b"sk-alice", 10_000), Err(InvalidIdentity::Expired));
+        assert_eq!(expiring.known.places.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_is_known_is_bounded() {
+        let known = Known::default();
+        (0..5000_u32).for_each(|n| known.remember(known.mark(&n.to_le_bytes()), n as usize));
+        assert!(known.places.lock().unwrap().len() <= MOST_KNOWN);
+        assert_eq!(known.place(known.mark(&4999_u32.to_le_bytes())), Some(4999));
+    }
+
+    #[test]
+    fn the_key_is_found_where_clients_put_it() {
+        assert_eq!(api_key(Some(b"Bearer k"), None, None), Ok(&b"k"[..]));
+        assert_eq!(api_key(Some(b"bearer  k "), Some(b"other"), None), Ok(&b"k"[..]));
+        assert_eq!(api_key(Some(b"Basic eDp5"), Some(b"k"), None), Ok(&b"k"[..]));
+        assert_eq!(api_key(None, None, Some(b"k")), Ok(&b"k"[..]));
+        assert_eq!(api_key(Some(b"Bearer "), None, None), Err(InvalidIdentity::Missing));
+        assert_eq!(api_key(Some(b"\xff\xfe"), None, None), Err(InvalidIdentity::Missing));
+    }
+
+    #[test]
+    fn a_key_in_the_clear_is_refused() {
+        let mut table = KeyTable::default();
+        for wrong in ["sk-plain", "sha256:", "sha256:zz", &format!("sha256:+f{}", "0".repeat(62))] {
+            assert!(table.add(ALICE, &Key { hash: wrong.to_owned(), expires: None }).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_same_user_has_another_hash_in_another_tenant() {
+        assert_eq!(UserHash::new("a", b"u"), UserHash::new("a", b"u"));
+        assert_ne!(UserHash::new("a", b"u"), UserHash::new("b", b"u"));
+        assert_ne!(UserHash::new("ab", b"c"), UserHash::new("a", b"bc"));
+    }
+}

@@ -1,0 +1,6 @@
+//! How a request ends: what it is refused for, what a provider's failure becomes, and what the caller is told.
+
+pub mod envoy_reply;
+pub mod provider_error;
+pub mod refusal;
+pub mod reply;

@@ -1,0 +1,216 @@
+//! Every way to refuse a request: one table from reason to status, type, code and words.
+
+use crate::config::Capability;
+use crate::quota::report::exhausted::Exhausted;
+
+/// Why a request is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// No path of the gateway.
+    UnknownPath,
+    /// A path of the gateway, with another method; the allowed one.
+    WrongMethod(&'static str),
+    /// No credential was sent.
+    MissingKey,
+    /// The credential is not known.
+    UnknownKey,
+    /// The credential has expired.
+    ExpiredKey,
+    /// The trusted identity header names no tenant of the policy.
+    UnknownTenant,
+    /// The body is encoded in a way that the gateway does not read.
+    ContentEncoding,
+    /// The body is larger than the limit, in bytes.
+    TooLarge(u64),
+    /// The body is no JSON, or none that is allowed.
+    InvalidJson(String),
+    /// A field is wrong: `param`, message.
+    InvalidField(String, String),
+    /// The named model is neither a model nor a task.
+    UnknownModel(String),
+    /// No model was named and the policy has no default task.
+    NoModel,
+    /// The task named in a header or in metadata does not exist: its name, and where it is.
+    UnknownTask(String, &'static str),
+    /// Two places of the request name different tasks.
+    TaskConflict(String, String),
+    /// The tenant's tier does not allow the model.
+    ModelNotAllowed(String),
+    /// No model may see data of this class.
+    DataClass,
+    /// No model can do what the request needs.
+    MissingCapability(Capability),
+    /// No model takes this field.
+    UnsupportedParam(String),
+    /// The prompt is longer than every model's context window.
+    ContextTooLong,
+    /// Every model that could serve the request serves as many as it may.
+    Overloaded,
+    /// The prompt has more input tokens, by estimate, than the tenant may send: how many, and the limit.
+    TooManyInputTokens(u64, u64),
+    /// A quota has no room.
+    Quota(Box<Exhausted>),
+    /// The caller's deadline was over before its request had arrived.
+    DeadlinePassed,
+    /// The gateway could not work out a route; a defect, never expected.
+    Internal,
+}
+
+/// What the caller is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Words {
+    /// HTTP status.
+    pub status: u16,
+    /// `type` of OpenAI's error object.
+    pub kind: &'static str,
+    /// `code` of OpenAI's error object, the metric's and the audit record's reason.
+    pub code: &'static str,
+    /// `param` of OpenAI's error object.
+    pub param: Option<String>,
+    /// `message`
+    pub message: String,
+}
+
+impl Refusal {
+    /// The row of the table. Types and codes are those of OpenAI's API wherever it has one.
+    pub fn words(&self) -> Words {
+        const INVALID: &str = "invalid_request_error";
+        let row = |status, kind, code, param: Option<&str>, message: String| Words {
+            status,
+            kind,
+            code,
+            param: param.map(str::to_owned),
+            message,
+        };
+        match self {
+            Self::UnknownPath => {
+                let message = "Unknown request URL. This gateway serves POST /v1/chat/completions, GET /v1/models and GET /v1/usage.";
+                row(404, INVALID, "unknown_url", None, message.into())
+            }
+            Self::WrongMethod(allowed) => row(
+                405,
+                INVALID,
+                "method_not_allowed",
+                None,
+                format!("Not allowed to use this method here; use {allowed}."),
+            ),
+            Self::MissingKey => row(
+                401,
+                INVALID,
+                "invalid_api_key",
+                None,
+                "No API key was sent. Send it as 'Authorization: Bearer KEY'.".into(),
+            ),
+            Self::UnknownKey => row(401, INVALID, "invalid_api_key", None, "Incorrect API key.".into()),
+            Self::ExpiredKey => row(401, INVALID, "invalid_api_key", None, "This API key has expired.".into()),
+            Self::UnknownTenant => {
+                row(401, INVALID, "invalid_api_key", None, "The caller is not a known tenant.".into())
+            }
+            Self::ContentEncoding => {
+                let message = "The request body has a content-encoding; send it as plain JSON.";
+                row(415, INVALID, "unsupported_content_encoding", None, message.into())
+            }
+            Self::TooLarge(limit) => {
+                row(413, INVALID, "request_too_large", None, format!("The request body is larger than {limit} bytes."))
+            }
+            Self::InvalidJson(message) => {
+                row(400, INVALID, "invalid_json", None, format!("We could not read the request body: {message}."))
+            }
+            Self::InvalidField(param, message) => row(400, INVALID, "invalid_value", Some(param), message.clone()),
+            Self::UnknownModel(model) => row(
+                404,
+                INVALID,
+                "model_not_found",
+                Some("model"),
+                format!("The model '{}' does not exist.", shorten(model)),
+            ),
+            Self::NoModel => row(
+                400,
+                INVALID,
+                "missing_model",
+                Some("model"),
+                "Name a model or a task in 'model'; this gateway has no default task.".into(),
+            ),
+            Self::UnknownTask(task, place) => {
+                row(400, INVALID, "task_not_found", Some(place), format!("There is no task '{}'.", shorten(task)))
+            }
+            Self::TaskConflict(one, other) => row(
+                400,
+                INVALID,
+                "task_conflict",
+                Some("metadata.task"),
+                format!("The request names two tasks, '{}' and '{}'.", shorten(one), shorten(other)),
+            ),
+            Self::ModelNotAllowed(model) => {
+                let message = format!("The model '{}' is not available to your tier.", shorten(model));
+                row(403, INVALID, "model_not_allowed", Some("model"), message)
+            }
+            Self::DeadlinePassed => {
+                row(504, "server_error", "deadline_exceeded", None, "The request was not done by its deadline.".into())
+            }
+            Self::DataClass => row(
+                403,
+                INVALID,
+                "data_class_not_allowed",
+                None,
+                "No model that could serve this request may see data of its class.".into(),
+            ),
+            Self::MissingCapability(capability) => {
+                let (param, what) = match capability {
+                    Capability::Tools => ("tools", "tools"),
+                    Capability::JsonSchema => ("response_format", "a JSON Schema for its answer"),
+                    Capability::Vision => ("messages", "images"),
+                };
+                let message = format!("No model that could serve this request supports {what}.");
+                row(400, INVALID, "unsupported_capability", Some(param), message)
+            }
+            Self::UnsupportedParam(param) => row(
+                400,
+                INVALID,
+                "unsupported_parameter",
+                Some(param),
+                format!("Unsupported parameter: '{}' is not supported with this model.", shorten(param)),
+            ),
+            Self::ContextTooLong => row(
+                400,
+                INVALID,
+                "context_length_exceeded",
+                Some("messages"),
+                "The messages are longer than the context window of every model that could serve this request.".into(),
+            ),
+            Self::Overloaded => row(
+                503,
+                "server_error",
+                "model_overloaded",
+                None,
+                "Every model that could serve this request is busy. Try again in a moment.".into(),
+            ),
+            Self::TooManyInputTokens(tokens, most) => row(
+                400,
+                INVALID,
+                "context_length_exceeded",
+                Some("messages"),
+                format!("The request has about {tokens} input tokens; you may send {most}."),
+            ),
+            Self::Quota(exhausted) => exhausted.words.clone(),
+            Self::Internal => row(500, "server_error", "internal_error", None, "The gateway failed.".into()),
+        }
+    }
+}
+
+impl Words {
+    /// The body in OpenAI's shape: `{"error":{message,type,param,code}}`.
+    pub fn openai_body(&self) -> Vec<u8> {
+        let Self { status: _, kind, code, param, message } = self;
+        let error = serde_json::json!({"error": {"message": message, "type": kind, "param": param, "code": code}});
+        error.to_string().into_bytes()
+    }
+}
+
+/// `retry-after` where every model is busy, in seconds: answers end all the time.
+pub const OVERLOADED_RETRY_AFTER: &str = "1";
+
+/// What a caller sent is shown back to it, but not without bound.
+pub(crate) fn shorten(text: &str) -> &str {
+    text.char_indices().nth(100).map_or(text, |(end, _)| text.get(..end).unwrap_or_default())
+}

@@ -1,0 +1,149 @@
+//! The cache's part of a policy, validated.
+
+use crate::cache::coalesce::Flights;
+use crate::cache::local::key_index::Marks;
+use crate::cache::local::key_memo::Known;
+use crate::cache::local::recording::Recordings;
+use crate::cache::local::response_memo::Hot;
+use crate::cache::local::table::Table;
+use crate::config::problem::{Problem, quoted};
+use crate::config::{self, CacheRequests, CacheScope, CacheStore, DataClass};
+use std::collections::BTreeMap;
+
+/// What holds for all tasks.
+#[derive(Debug)]
+pub struct Rules {
+    /// Where answers are kept.
+    pub store: CacheStore,
+    /// The local store.
+    pub table: Table,
+    /// The keys of questions, for all workers.
+    pub marks: Marks,
+    /// Bytes of the longest answer that is kept.
+    pub max_entry_bytes: u64,
+    /// The most sensitive class of data that is kept.
+    pub max_data: DataClass,
+    /// What every key in Redis begins with.
+    pub key_prefix: Box<str>,
+    /// Raised to forget everything.
+    pub revision: u64,
+    /// How long and how many wait for the same answer.
+    pub flights: Flights,
+    /// Whether texts that Unicode calls equal are equal.
+    pub nfc: bool,
+    /// The questions that hit lately on this worker, and their answers.
+    pub hot: Hot,
+    /// The keys of questions that hit lately on this worker, however long they are.
+    pub known: Known,
+    /// What the streams take that are recorded now.
+    pub recordings: Recordings,
+    prompts: BTreeMap<Box<str>, u64>,
+}
+
+/// What holds for one task.
+#[derive(Debug)]
+pub struct TaskRules {
+    /// Milliseconds for which an answer is good.
+    pub ttl_ms: u64,
+    /// Who shares answers.
+    pub scope: CacheScope,
+    /// Which requests.
+    pub requests: CacheRequests,
+    /// The most sensitive class of data that is kept, where the task has its own.
+    pub max_data: Option<DataClass>,
+    /// Raised to forget the task's answers.
+    pub revision: u64,
+}
+
+const DAY_MS: u64 = 86_400_000;
+
+impl Rules {
+    /// Takes over the policy's section; reports what is wrong with it.
+    pub(crate) fn from_config(config: &config::Cache, has_redis: bool, problems: &mut Vec<Problem>) -> Self {
+        let config::Cache {
+            store,
+            memory_bytes,
+            max_entry_bytes,
+            max_data,
+            key_prefix,
+            revision,
+            prompt_revisions,
+            unicode_nfc,
+            wait,
+            max_waiting,
+        } = config;
+        let mut range = |field: &str, value: u64, least: u64, most: u64| {
+            if !(least..=most).contains(&value) {
+                let message = format!("{value} is not within {least} and {most}");
+                problems.push(Problem::new(format!("cache.{field}"), message));
+            }
+        };
+        range("memory_bytes", *memory_bytes, 1 << 20, 1 << 34);
+        range("max_entry_bytes", *max_entry_bytes, 1024, 512 << 10);
+        if wait.0 > 600_000 {
+            problems.push(Problem::new("cache.wait", format!("{}ms is more than 10m", wait.0)));
+        }
+        if *store == CacheStore::Redis && !has_redis {
+            problems.push(Problem::new("cache.store", "redis needs the section `redis`, which names the bridge"));
+        }
+        for prompt in
+            prompt_revisions.keys().filter(|prompt| prompt.split_once('@').is_none_or(|(id, _)| id.is_empty()))
+        {
+            let place = format!("cache.prompt_revisions.{prompt}");
+            problems.push(Problem::new(
+                place,
+                format!("{} is not a prompt and its version, like invoice@3", quoted(prompt)),
+            ));
+        }
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b':' | b'.' | b'_' | b'-');
+        if !(1..=64).contains(&key_prefix.len()) || !key_prefix.bytes().all(is_plain) {
+            let message = format!("{} is not 1 to 64 of a-z, A-Z, 0-9 and :._-", quoted(key_prefix));
+            problems.push(Problem::new("cache.key_prefix", message));
+        }
+        let marks = Marks::within(*memory_bytes);
+        Self {
+            store: *store,
+            table: Table { limit: memory_bytes.saturating_sub(marks.most_bytes()) },
+            marks,
+            max_entry_bytes: *max_entry_bytes,
+            max_data: *max_data,
+            key_prefix: key_prefix.as_str().into(),
+            revision: *revision,
+            flights: Flights { wait_ms: wait.0, most: *max_waiting },
+            nfc: *unicode_nfc,
+            hot: Hot::within(*memory_bytes),
+            known: Known::default(),
+            recordings: Recordings::default(),
+            prompts: prompt_revisions.iter().map(|(prompt, revision)| (prompt.as_str().into(), *revision)).collect(),
+        }
+    }
+
+    /// The revision of a prompt's version; 0 unless the policy has raised it.
+    pub fn prompt_revision(&self, prompt: &str, version: &str) -> u64 {
+        if self.prompts.is_empty() {
+            return 0;
+        }
+        self.prompts.get(format!("{prompt}@{version}").as_str()).copied().unwrap_or(0)
+    }
+}
+
+impl TaskRules {
+    /// Takes over a task's section; reports what is wrong with it.
+    pub(crate) fn from_config(
+        config: &config::TaskCache,
+        identity: &config::Identity,
+        place: &str,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let config::TaskCache { ttl, scope, requests, max_data, revision } = config;
+        if !(1000..=30 * DAY_MS).contains(&ttl.0) {
+            problems.push(Problem::new(format!("{place}.ttl"), format!("{}ms is not within 1s and 30days", ttl.0)));
+        }
+        let has_permissions = matches!(identity, config::Identity::Header { permissions: Some(_), .. });
+        if *scope == CacheScope::Permission && !has_permissions {
+            let message = "permission needs `identity.permissions`: a header in which a trusted filter says what the caller may see";
+            problems.push(Problem::new(format!("{place}.scope"), message));
+        }
+        Self { ttl_ms: ttl.0, scope: *scope, requests: *requests, max_data: *max_data, revision: *revision }
+    }
+}

@@ -1,0 +1,91 @@
+//! Policy text to [`Policy`]: shape first, then meaning, every problem named.
+
+use crate::config::Config;
+use crate::config::problem::Problem;
+use crate::policy::Policy;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+mod diagnostics;
+
+/// Reads a policy as the module receives it. Stops at the first mistake of shape.
+///
+/// # Errors
+/// The problems found, never empty.
+pub fn from_json(text: &[u8]) -> Result<Policy, Vec<Problem>> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let config: Config = serde_path_to_error::deserialize(&mut json).map_err(|e| vec![diagnostics::problem(&e)])?;
+    json.end().map_err(|e| vec![Problem::new("", e.to_string())])?;
+    let mut policy = Policy::try_from(config)?;
+    policy.revision = revision(text);
+    Ok(policy)
+}
+
+/// Reads a policy that is already a tree, and names every problem: of shape first, and of meaning once the shape is right,
+/// because what hangs on a misspelt field would be reported wrongly.
+///
+/// # Errors
+/// The problems found, never empty.
+pub fn from_value(document: &Value) -> Result<(Config, Policy), Vec<Problem>> {
+    let config = diagnostics::read(document)?;
+    let policy = Policy::try_from(config.clone())?;
+    Ok((config, policy))
+}
+
+/// Which policy a text is: the first eight bytes of its SHA-256.
+fn revision(text: &[u8]) -> u64 {
+    let digest = Sha256::digest(text);
+    digest.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// The configuration of one plugin instance.
+#[derive(Debug)]
+pub enum PluginConfig {
+    /// The gateway stage, under this policy.
+    Gateway(Box<Policy>),
+    /// The model stage, which is told everything by the gateway stage.
+    Model {
+        /// Whether it may fail an attempt at the very end of its answer. Envoy 1.36 crashes if a retry follows that.
+        fails_at_end: bool,
+    },
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPluginConfig<'a> {
+    role: Role,
+    fails_at_end: Option<bool>,
+    /// Read apart, so that its mistakes are named by their place.
+    #[serde(borrow)]
+    policy: Option<&'a serde_json::value::RawValue>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Role {
+    Gateway,
+    Model,
+}
+
+/// Reads a plugin configuration: `{"role": "gateway", "policy": {…}}` or `{"role": "model"}`.
+///
+/// # Errors
+/// The problems found, never empty.
+pub fn plugin_config(text: &[u8]) -> Result<PluginConfig, Vec<Problem>> {
+    let problem = |message: String| Err(vec![Problem::new("", message)]);
+    match serde_json::from_slice(text) {
+        Ok(RawPluginConfig { role: Role::Gateway, policy: Some(policy), .. }) => {
+            from_json(policy.get().as_bytes()).map(|policy| PluginConfig::Gateway(Box::new(policy)))
+        }
+        Ok(RawPluginConfig { role: Role::Model, policy: None, fails_at_end }) => {
+            Ok(PluginConfig::Model { fails_at_end: fails_at_end.unwrap_or(true) })
+        }
+        Ok(RawPluginConfig { role: Role::Gateway, policy: None, .. }) => {
+            problem("the role \"gateway\" needs a policy".into())
+        }
+        Ok(RawPluginConfig { role: Role::Model, policy: Some(_), .. }) => {
+            problem("the role \"model\" takes no policy".into())
+        }
+        Err(e) => problem(format!("the plugin configuration is not readable: {e}")),
+    }
+}

@@ -1,0 +1,289 @@
+//! Mistakes of shape: unknown, missing and mistyped fields, each named once, in words for people who write policies.
+//!
+//! serde stops at the first mistake. To name them all, the place of each is repaired and the rest read again. A repair
+//! puts a stand-in where the value was, so that nothing is missing and no list is renumbered afterwards.
+//!
+//! What serde says is never repeated as it is: it quotes values, and a value may be an API key in the wrong place.
+
+use crate::config::Config;
+use crate::config::problem::{Problem, quoted};
+use serde_json::{Value, json};
+use serde_path_to_error::{Path, Segment};
+
+type Error = serde_path_to_error::Error<serde_json::Error>;
+
+/// Mistakes after which a document is not read further; nobody repairs more in one go.
+const ENOUGH: usize = 100;
+
+/// Reads the tree, or names every mistake of shape in it.
+pub(super) fn read(document: &Value) -> Result<Config, Vec<Problem>> {
+    let first = match serde_path_to_error::deserialize(document) {
+        Ok(config) => return Ok(config),
+        Err(error) => error,
+    };
+    let mut tree = document.clone();
+    let mut mistakes: Vec<Mistake> = Vec::new();
+    let mut next = Some(Mistake::of(&first));
+    while let Some(mistake) = next.take() {
+        let repaired = if mistakes.len() < ENOUGH { mistake.repair(&mut tree) } else { None };
+        if !mistakes.iter().any(|earlier| earlier.is_misspelling_of(&mistake)) {
+            mistakes.push(mistake);
+        }
+        next = repaired.flatten();
+    }
+    Err(mistakes.iter().map(Mistake::problem).collect())
+}
+
+/// The problem that a serde error stands for.
+pub(super) fn problem(error: &Error) -> Problem {
+    Mistake::of(error).problem()
+}
+
+/// One mistake: where, and what serde says of it.
+#[derive(Debug, PartialEq)]
+struct Mistake {
+    /// Names and indices from the root to the offending value.
+    place: Vec<Step>,
+    kind: Kind,
+}
+
+#[derive(Debug, PartialEq, Clone)]
+enum Step {
+    Name(String),
+    Index(usize),
+}
+
+#[derive(Debug, PartialEq)]
+enum Kind {
+    /// The last step of the place is a field that does not exist; these do.
+    UnknownField(Vec<String>),
+    /// The last step of the place is a field that should exist.
+    MissingField,
+    DuplicateField,
+    /// The value is none of these names.
+    UnknownVariant(String, Vec<String>),
+    /// Found, expected.
+    WrongType(&'static str, String),
+    /// In other words, which quote no value.
+    Other(String),
+}
+
+impl Mistake {
+    fn of(error: &Error) -> Self {
+        let mut place = steps(error.path());
+        let message = error.inner().to_string();
+        // The tree has no lines; text has, but the place says it better than the line of one long line of JSON.
+        let text = if error.inner().is_data() { without_line(&message) } else { &message };
+        let kind = if let Some((field, expected)) = split(text, "unknown field `") {
+            // serde names the field in the path too, where it can.
+            if place.last() != Some(&Step::Name(field.to_owned())) {
+                place.push(Step::Name(field.to_owned()));
+            }
+            Kind::UnknownField(in_backticks(expected))
+        } else if let Some(field) = text.strip_prefix("missing field `") {
+            place.push(Step::Name(field.trim_end_matches('`').to_owned()));
+            Kind::MissingField
+        } else if let Some(field) = text.strip_prefix("duplicate field `") {
+            if place.last() != Some(&Step::Name(field.trim_end_matches('`').to_owned())) {
+                place.push(Step::Name(field.trim_end_matches('`').to_owned()));
+            }
+            Kind::DuplicateField
+        } else if let Some((variant, expected)) = split(text, "unknown variant `") {
+            Kind::UnknownVariant(variant.to_owned(), in_backticks(expected))
+        } else if let Some((found, expected)) = wrong_type(text) {
+            Kind::WrongType(found, expected)
+        } else {
+            Kind::Other(text.to_owned())
+        };
+        Self { place, kind }
+    }
+
+    /// Makes the place acceptable. The next mistake, if there is one; `None` if nothing helps.
+    fn repair(&self, tree: &mut Value) -> Option<Option<Mistake>> {
+        let stand_ins = match &self.kind {
+            Kind::UnknownField(_) => Vec::new(),
+            Kind::UnknownVariant(_, names) => names.first().map(|name| json!(name)).into_iter().collect(),
+            _ => vec![json!(null), json!(""), json!(0), json!(false), json!([]), json!({})],
+        };
+        for stand_in in stand_ins {
+            put(tree, &self.place, Some(stand_in))?;
+            match self.after_repair(tree) {
+                Ok(next) => return Some(next),
+                // One of several names is expected: the error that says so names them.
+                Err(Mistake { kind: Kind::UnknownVariant(_, names), .. }) => {
+                    put(tree, &self.place, names.first().map(|name| json!(name)))?;
+                    if let Ok(next) = self.after_repair(tree) {
+                        return Some(next);
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+        put(tree, &self.place, None)?;
+        self.after_repair(tree).ok()
+    }
+
+    /// The next mistake; an error if it is about the place that has just been repaired.
+    fn after_repair(&self, tree: &Value) -> Result<Option<Mistake>, Mistake> {
+        match serde_path_to_error::deserialize::<_, Config>(tree) {
+            Ok(_) => Ok(None),
+            Err(error) => {
+                let next = Mistake::of(&error);
+                if next.place.starts_with(&self.place) { Err(next) } else { Ok(Some(next)) }
+            }
+        }
+    }
+
+    /// Whether the field that is missing there stands here, with a letter or two wrong: then it is one mistake.
+    fn is_misspelling_of(&self, missing: &Mistake) -> bool {
+        match (self.place.split_last(), missing.place.split_last()) {
+            (Some((Step::Name(given), parents)), Some((Step::Name(meant), others)))
+                if matches!(self.kind, Kind::UnknownField(_)) && missing.kind == Kind::MissingField =>
+            {
+                parents == others && edits(given, meant) <= 2
+            }
+            _ => false,
+        }
+    }
+
+    fn problem(&self) -> Problem {
+        let (last, parents) = match self.place.split_last() {
+            Some((Step::Name(name), parents)) => (name.as_str(), parents),
+            _ => ("", &[][..]),
+        };
+        let name = |text: &str| if holds_secrets(&self.place) { "(not shown)".to_owned() } else { quoted(text) };
+        match &self.kind {
+            Kind::UnknownField(fields) => Problem::new(
+                path(parents),
+                match fields.as_slice() {
+                    [] => format!("unknown field {}; it has no fields", name(last)),
+                    fields => format!("unknown field {}; fields are {}", name(last), fields.join(", ")),
+                },
+            ),
+            Kind::MissingField => Problem::new(path(parents), format!("missing field \"{last}\"")),
+            Kind::DuplicateField => Problem::new(path(parents), format!("field \"{last}\" is given twice")),
+            Kind::UnknownVariant(variant, names) => {
+                let names = names.join(", ");
+                Problem::new(path(&self.place), format!("{} is not one of {names}", name(variant)))
+            }
+            Kind::WrongType(found, _) if self.place.is_empty() => {
+                Problem::new("", format!("expected the sections of a policy, found {found}"))
+            }
+            Kind::WrongType(found @ ("a number" | "true or false"), expected) if expected == "text" => {
+                Problem::new(path(&self.place), format!("expected text, found {found}; put it in quotation marks"))
+            }
+            Kind::WrongType(found, expected) => {
+                Problem::new(path(&self.place), format!("expected {expected}, found {found}"))
+            }
+            Kind::Other(message) => Problem::new(path(&self.place), message.as_str()),
+        }
+    }
+}
+
+/// Whether this is a part of the policy where people may put a key by mistake.
+fn holds_secrets(place: &[Step]) -> bool {
+    place.iter().any(|step| matches!(step, Step::Name(name) if name == "keys" || name == "credential"))
+}
+
+/// How many bytes must be put in, taken out or changed to make one word of the other (Levenshtein).
+fn edits(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.bytes().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (b, above) in other.bytes().zip(row.iter_mut().skip(1)) {
+            let best = (diagonal + usize::from(a != b)).min(*above + 1).min(left + 1);
+            diagonal = std::mem::replace(above, best);
+            left = best;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+fn steps(path: &Path) -> Vec<Step> {
+    path.iter()
+        .filter_map(|segment| match segment {
+            Segment::Seq { index } => Some(Step::Index(*index)),
+            Segment::Map { key } => Some(Step::Name(key.clone())),
+            Segment::Enum { variant } => Some(Step::Name(variant.clone())),
+            Segment::Unknown => None,
+        })
+        .collect()
+}
+
+fn path(place: &[Step]) -> String {
+    place.iter().fold(String::new(), |path, step| match step {
+        Step::Index(index) => format!("{path}[{index}]"),
+        Step::Name(name) if path.is_empty() => name.clone(),
+        Step::Name(name) => format!("{path}.{name}"),
+    })
+}
+
+/// Puts a value at the place, or takes away what is there. `None` if there is no such place.
+fn put(tree: &mut Value, place: &[Step], value: Option<Value>) -> Option<()> {
+    let (last, parents) = place.split_last()?;
+    let node = parents.iter().try_fold(tree, |node, step| match step {
+        Step::Name(name) => node.as_object_mut()?.get_mut(name),
+        Step::Index(index) => node.as_array_mut()?.get_mut(*index),
+    })?;
+    match (last, value) {
+        (Step::Name(name), Some(value)) => drop(node.as_object_mut()?.insert(name.clone(), value)),
+        (Step::Name(name), None) => drop(node.as_object_mut()?.remove(name)),
+        (Step::Index(index), Some(value)) => *node.as_array_mut()?.get_mut(*index)? = value,
+        // To take an element away would renumber the ones after it.
+        (Step::Index(_), None) => return None,
+    }
+    Some(())
+}
+
+fn without_line(message: &str) -> &str {
+    message.rfind(" at line ").and_then(|at| message.get(..at)).unwrap_or(message)
+}
+
+/// What follows `start`, up to its closing backtick, and the words after that.
+fn split<'a>(text: &'a str, start: &str) -> Option<(&'a str, &'a str)> {
+    let rest = text.strip_prefix(start)?;
+    // From the right: what serde quotes may hold anything, what it expects holds names.
+    rest.rsplit_once("`, expected ").or_else(|| rest.rsplit_once("`, there are no "))
+}
+
+fn in_backticks(text: &str) -> Vec<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+fn wrong_type(text: &str) -> Option<(&'static str, String)> {
+    let rest = ["invalid type: ", "invalid value: ", "invalid length "].iter().find_map(|p| text.strip_prefix(p))?;
+    let (found, expected) = rest.rsplit_once(", expected ")?;
+    let found = match found.split([' ', '`']).next().unwrap_or_default() {
+        _ if found == "unit variant" => "the name alone",
+        "null" | "unit" => "nothing",
+        "boolean" => "true or false",
+        "integer" if found.starts_with("integer `-") => "a negative number",
+        "integer" | "floating" | "number" => "another number",
+        "string" | "character" => "text",
+        "map" => "fields",
+        _ => "a list",
+    };
+    let expected = match expected {
+        "u64" | "u32" | "usize" => "a whole number".to_owned(),
+        "f64" => "a number".to_owned(),
+        "a string" | "string" => "text".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        "a map" => "names, each with its fields".to_owned(),
+        "string or map" | "variant identifier" => "a name".to_owned(),
+        "newtype variant" => "a value of its own".to_owned(),
+        "unit" | "unit variant" => "the name alone".to_owned(),
+        struct_ if struct_.starts_with("struct ") => "fields".to_owned(),
+        other => other.to_owned(),
+    };
+    let found = match (found, &*expected) {
+        ("another number", "text" | "a list" | "fields" | "true or false" | "a name") => "a number",
+        ("text", "a list") => "text alone",
+        (found, _) => found,
+    };
+    Some((found, expected))
+}
+
+#[cfg(test)]
+mod tests;

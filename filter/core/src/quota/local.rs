@@ -1,0 +1,12 @@
+//! The steps over all scopes of a request in Envoy's shared data.
+
+pub mod record;
+pub mod reserve;
+pub mod settle;
+#[cfg(test)]
+mod tests;
+pub mod view;
+
+pub use reserve::reserve;
+pub use settle::settle;
+pub use view::{look, view};

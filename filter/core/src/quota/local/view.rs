@@ -1,0 +1,52 @@
+//! Looking: how the windows of a tenant and its users stand, and what of their alerts is to be told.
+
+use crate::policy::limits::{Limits, ScopeKey, TENANT};
+use crate::quota::counters::Counters;
+use crate::quota::local::record;
+use crate::quota::reservation::{Ask, Scope, Store, View, scope, tenant_record, user_record};
+use crate::quota::window::{Moment, Standing, Windows};
+
+/// How all windows of a tenant, and of one of its users, stand.
+pub fn look(store: &mut dyn Store, limits: &Limits, users: u32, ask: &Ask, moment: &Moment) -> Vec<(Scope, Standing)> {
+    let mut all = Vec::new();
+    let mut see = |scopes: &[(ScopeKey, Counters)], whose: Scope, key: &ScopeKey, windows: &Windows| {
+        let known = scopes.iter().find(|(known, _)| known == key).map(|(_, counters)| counters.clone());
+        let mut counters = known.unwrap_or_default();
+        counters.catch_up(windows, moment);
+        counters.each_standing(windows, moment, |standing| all.push((whose, standing)));
+    };
+    let record = tenant_record(ask.tenant);
+    let scopes = record::decode(&store.read(&record));
+    see(&scopes, Scope::Tenant, &TENANT, &limits.tenant);
+    for (id, key, windows) in &limits.models {
+        see(&scopes, Scope::Model(*id), key, windows);
+    }
+    if let Some(windows) = limits.user(ask.user) {
+        let scopes = record::decode(&store.read(&user_record(&record, ask.user, users)));
+        see(&scopes, Scope::User, ask.user, windows);
+    }
+    all
+}
+
+/// How the windows stand for a request that was refused, and what its caller is to be told, once.
+pub fn view(store: &mut dyn Store, limits: &Limits, users: u32, ask: &Ask, moment: &Moment) -> View {
+    let mut standings = look(store, limits, users, ask, moment);
+    // Other models' windows are none of this request's business.
+    standings.retain(|(scope, _)| match scope {
+        Scope::Model(id) => ask.models.iter().any(|(asked, _)| asked == id),
+        Scope::Tenant | Scope::User => true,
+    });
+    let key = tenant_record(ask.tenant);
+    let has_news = |scopes: &[(ScopeKey, Counters)]| scopes.iter().any(|(key, c)| *key == TENANT && c.has_news());
+    let mut crossed = Vec::new();
+    if !limits.alert_at.is_empty() && has_news(&record::decode(&store.read(&key))) {
+        store.update(&key, &mut |bytes| {
+            let mut scopes = record::decode(bytes);
+            let counters = scope(&mut scopes, &TENANT)?;
+            counters.catch_up(&limits.tenant, moment);
+            crossed = counters.tell(&limits.tenant, &limits.alert_at);
+            Some(record::encode(&scopes))
+        });
+    }
+    View { standings, crossed: crossed.into_iter().map(|crossed| (Scope::Tenant, crossed)).collect() }
+}

@@ -1,0 +1,409 @@
+//! The same steps in Redis, for many Envoys and for budgets that survive a restart: one script over all scopes.
+//!
+//! Every reservation has an id, under which Redis keeps what it holds until it is settled, and then that it is: a step that
+//! is asked twice is done once, so that whatever got lost on the way can be asked again.
+
+use crate::policy::ModelId;
+use crate::policy::calendar::{Period, Zone};
+use crate::policy::limits::{Limits, ScopeKey};
+use crate::quota::counters::{Counters, Lease, capacity};
+use crate::quota::reservation::{Ask, Charge, Grant, Held, Refused, Reservation, Scope, Settled, View};
+use crate::quota::window::{Amount, Moment, Standing, Windows};
+use crate::wire::http_call::{Answered, Call};
+use crate::wire::redis::{self, Bridge, Failure};
+
+/// The script.
+pub const SCRIPT: &str = include_str!("ledger.lua");
+/// SHA-1 of the script, by which Redis knows it once it has seen it. A test says what it must be.
+const SCRIPT_SHA1: &str = "881244192bc05beb3d4a9cafcbc4eed0805e199e";
+
+/// Seconds for which a settled reservation is remembered: how long a settlement may be asked again.
+pub const REMEMBERED_S: u64 = 3600;
+
+/// One run of the script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    keys: Vec<String>,
+    arguments: Vec<String>,
+}
+
+/// The key of a reservation. The braces keep all keys of a tenant in one slot of a Redis cluster.
+fn reservation_key(tenant: &str, id: &str) -> String {
+    format!("pointsman:quota:{{{tenant}}}:r:{id}")
+}
+
+impl Run {
+    fn new(operation: &str, tenant: &str, id: &str) -> Self {
+        Self { keys: vec![reservation_key(tenant, id)], arguments: vec![operation.to_owned()] }
+    }
+
+    fn number(&mut self, number: u64) {
+        self.arguments.push(number.to_string());
+    }
+
+    fn numbers(&mut self, numbers: &[u64]) {
+        numbers.iter().for_each(|number| self.number(*number));
+    }
+
+    /// A limit, or -1 for none.
+    fn limit(&mut self, limit: Option<u64>) {
+        self.arguments.push(limit.map_or_else(|| "-1".to_owned(), |limit| limit.to_string()));
+    }
+
+    /// The same at a time of its own instead of Redis's, in milliseconds since the Unix epoch: for tests.
+    pub fn at(mut self, now_ms: u64) -> Self {
+        if let Some(time) = self.arguments.get_mut(1) {
+            *time = now_ms.to_string();
+        }
+        self
+    }
+
+    /// The script's keys.
+    pub fn keys(&self) -> &[String] {
+        &self.keys
+    }
+
+    /// The script's arguments.
+    pub fn arguments(&self) -> &[String] {
+        &self.arguments
+    }
+
+    /// The call. `known`: whether Redis has seen the script, so that its SHA-1 is enough.
+    pub fn call(&self, bridge: &Bridge, known: bool) -> Call {
+        let count = self.keys.len().to_string();
+        let (command, script) = if known { ("EVALSHA", SCRIPT_SHA1) } else { ("EVAL", SCRIPT) };
+        let mut all: Vec<&[u8]> = vec![command.as_bytes(), script.as_bytes(), count.as_bytes()];
+        all.extend(self.keys.iter().chain(&self.arguments).map(|text| text.as_bytes()));
+        bridge.command(&all)
+    }
+}
+
+/// Whether Redis says that it has not seen the script.
+pub fn is_unknown(answered: &Answered) -> bool {
+    matches!(redis::answer(answered), Err(Failure::Refused(why)) if why.starts_with("NOSCRIPT"))
+}
+
+/// The scopes of a request, in the order of the script's keys.
+fn scopes<'a>(
+    limits: &'a Limits,
+    user: &ScopeKey,
+    tenant: &str,
+    models: impl Iterator<Item = ModelId>,
+) -> Vec<(Scope, &'a Windows, String)> {
+    let hex = |key: &ScopeKey| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let mut all = Vec::new();
+    if let Some(windows) = limits.user(user) {
+        all.push((Scope::User, windows, format!("pointsman:quota:{{{tenant}}}:u:{}", hex(user))));
+    }
+    if !limits.tenant.is_empty() {
+        all.push((Scope::Tenant, &limits.tenant, format!("pointsman:quota:{{{tenant}}}:t")));
+    }
+    for id in models {
+        let limited = limits.models.iter().find(|(limited, ..)| *limited == id);
+        if let Some((_, key, windows)) = limited
+            && !all.iter().any(|(scope, ..)| *scope == Scope::Model(id))
+        {
+            all.push((Scope::Model(id), windows, format!("pointsman:quota:{{{tenant}}}:m:{}", hex(key))));
+        }
+    }
+    all
+}
+
+/// Writes the time and the scopes, as the script reads them.
+fn write_scopes(
+    run: &mut Run,
+    limits: &Limits,
+    scopes: Vec<(Scope, &Windows, String)>,
+    moment: &Moment,
+    lease_ms: Option<u64>,
+    share: Option<u64>,
+) {
+    let lease_s = lease_ms.unwrap_or(0).div_ceil(1000);
+    // By Redis's own clock.
+    run.number(0);
+    for Period { number, begins_ms, ends_ms } in [moment.day, moment.month] {
+        run.numbers(&[u64::from(number), begins_ms, ends_ms]);
+    }
+    run.limit(lease_ms);
+    run.numbers(&[lease_s + REMEMBERED_S, u64::from(limits.shadow), scopes.len() as u64]);
+    for (scope, windows, key) in scopes {
+        let Windows {
+            requests_per_minute,
+            tokens_per_minute,
+            burst_ms,
+            tokens_per_day,
+            budget_per_day,
+            budget_per_month,
+            concurrent,
+        } = windows;
+        run.keys.push(key);
+        run.number(match scope {
+            Scope::Tenant => 0,
+            Scope::User => 1,
+            Scope::Model(_) => 2,
+        });
+        for limit in [requests_per_minute, tokens_per_minute] {
+            run.limit(*limit);
+            run.limit(limit.map(|limit| capacity(limit, *burst_ms)));
+        }
+        for limit in [tokens_per_day, budget_per_day, budget_per_month, concurrent] {
+            run.limit(*limit);
+        }
+        // As long as anything of it counts.
+        let days = match (budget_per_month, tokens_per_day, budget_per_day) {
+            (Some(_), ..) => 32,
+            (None, None, None) => 0,
+            _ => 2,
+        };
+        run.number(days * 86_400 + 7200 + lease_s);
+        let calendar = [tokens_per_day, budget_per_day, budget_per_month];
+        let threshold =
+            |limit: &Option<u64>, share: Option<u64>| Some(limit.as_ref()?.saturating_mul(share?).div_ceil(1000));
+        let heeded = share.filter(|_| !matches!(scope, Scope::Model(_)));
+        calendar.iter().for_each(|limit| run.limit(threshold(limit, heeded)));
+        let alerts: &[u64] = if scope == Scope::Tenant { &limits.alert_at } else { &[] };
+        run.number(alerts.len() as u64);
+        run.numbers(alerts);
+        for limit in calendar {
+            alerts.iter().for_each(|share| run.limit(threshold(limit, Some(*share))));
+        }
+    }
+}
+
+fn models_of(ask: &Ask) -> Vec<ModelId> {
+    ask.models.iter().map(|(id, _)| *id).collect()
+}
+
+/// The run that reserves.
+pub fn reserve(limits: &Limits, id: &str, ask: &Ask, moment: &Moment) -> Run {
+    let mut run = Run::new("reserve", ask.tenant, id);
+    let scopes = scopes(limits, ask.user, ask.tenant, models_of(ask).into_iter());
+    let places: Vec<_> = scopes.iter().map(|(scope, ..)| *scope).collect();
+    write_scopes(&mut run, limits, scopes, moment, ask.lease_ms, limits.degrade_at.filter(|_| ask.heed_share));
+    run.number(ask.models.len() as u64);
+    for (id, amount) in ask.models {
+        let place = places.iter().position(|scope| *scope == Scope::Model(*id)).map_or(0, |at| at as u64 + 1);
+        run.numbers(&[amount.tokens, amount.day_tokens, amount.cost, place]);
+    }
+    run
+}
+
+/// Whether the request is let through; and for one that is not, how the windows stand.
+pub type Answer = (Result<Grant, Refused>, View);
+
+/// What Redis said of a reservation, and how the windows stand.
+///
+/// # Errors
+/// [`Failure`] where Redis is away, or what came is no answer to this.
+pub fn reserved(limits: &Limits, zone: &Zone, id: &str, ask: &Ask, answered: &Answered) -> Result<Answer, Failure> {
+    let scopes = scopes(limits, ask.user, ask.tenant, models_of(ask).into_iter());
+    let mut reader = Reader::of("reserve", ask.tenant, id, answered)?;
+    let moment = &reader.moment(zone)?;
+    let (verdict, place, share, count) = (reader.next()?, reader.next()?, reader.next()?, reader.next()?);
+    let mut full_models = Vec::new();
+    for _ in 0..count {
+        let at = reader.next()? as usize;
+        let model = at.checked_sub(1).and_then(|at| ask.models.get(at)).ok_or(Failure::Malformed)?;
+        full_models.push(model.0);
+    }
+    let mut counters = Vec::with_capacity(scopes.len());
+    for _ in &scopes {
+        counters.push(reader.counters(moment)?);
+    }
+    let worst = |without: &[ModelId]| {
+        let left = ask.models.iter().filter(|(id, _)| !without.contains(id));
+        left.fold(Amount::default(), |worst, (_, amount)| worst.max(*amount))
+    };
+    // Which window it was is worked out here, from the same numbers.
+    let why = |place: u64| -> Option<Refused> {
+        let at = (place as usize).checked_sub(1)?;
+        let ((scope, windows, _), counters) = (scopes.get(at)?, counters.get(at)?);
+        let want = match scope {
+            Scope::Model(id) => ask.models.iter().find(|(known, _)| known == id)?.1.of_model(),
+            Scope::User | Scope::Tenant => worst(&full_models),
+        };
+        // Of a request that was let through all the same, the counters are those after it.
+        let mut counters = counters.clone();
+        if verdict == 1 {
+            counters.take_back(windows, &want, ask.lease_ms.is_some());
+        }
+        match (share, counters.full(windows, &ask.want(want), moment)) {
+            (0, Some(full)) => Some(Refused::Full(*scope, full)),
+            (0, None) => None,
+            _ => Some(Refused::Share(*scope, counters.reached(windows, limits.degrade_at.unwrap_or(0))?)),
+        }
+    };
+    if verdict != 1 {
+        let mut refused = why(place).ok_or(Failure::Malformed)?;
+        if matches!(refused, Refused::Full(Scope::Model(_), _)) {
+            // No model has room: the one counts that has it first.
+            let place_of = |id: &ModelId| scopes.iter().position(|(scope, ..)| *scope == Scope::Model(*id));
+            let all = full_models.iter().filter_map(|id| why(place_of(id)? as u64 + 1));
+            refused = all.min_by_key(Refused::wait_ms).unwrap_or(refused);
+        } else if matches!(refused, Refused::Full(Scope::User, _)) {
+            // The script has looked at the user alone; its tenant may have to wait for longer.
+            let tenant = scopes.iter().zip(&counters).find(|((scope, ..), _)| *scope == Scope::Tenant);
+            let full = tenant.and_then(|((_, windows, _), counters)| {
+                counters.full(windows, &ask.want(worst(&[])), moment).map(|full| Refused::Full(Scope::Tenant, full))
+            });
+            refused = refused.or_longer(full);
+        }
+        let mut view = View::default();
+        for ((scope, windows, _), mut counters) in scopes.into_iter().zip(counters) {
+            let standings = counters.standings(windows, moment);
+            view.standings.extend(standings.into_iter().map(|standing| (scope, standing)));
+            if scope == Scope::Tenant {
+                let crossed = counters.tell(windows, &limits.alert_at);
+                view.crossed.extend(crossed.into_iter().map(|crossed| (scope, crossed)));
+            }
+        }
+        return Ok((Err(refused), view));
+    }
+    let shadowed = why(place);
+    let mut grant = Grant { full_models, shadowed, ..Grant::unheld(Reservation::remote(ask, id)) };
+    for ((scope, windows, _), mut counters) in scopes.into_iter().zip(counters) {
+        if matches!(scope, Scope::Model(id) if grant.full_models.contains(&id)) {
+            continue;
+        }
+        let standings = counters.standings(windows, moment);
+        grant.standings.extend(standings.into_iter().map(|standing| (scope, standing)));
+        if scope == Scope::Tenant {
+            grant.crossed = counters.tell(windows, &limits.alert_at).into_iter().map(|c| (scope, c)).collect();
+        }
+    }
+    Ok((Ok(grant), View::default()))
+}
+
+/// The run that settles: by nothing, where no model answered.
+pub fn settle(limits: &Limits, tenant: &str, held: &Held, charge: Option<Charge>, moment: &Moment) -> Run {
+    let mut run = Run::new("settle", tenant, &held.id);
+    let scopes = scopes(limits, &held.user, tenant, held.models.iter().copied());
+    let charged = |charge: Charge| scopes.iter().position(|(scope, ..)| *scope == Scope::Model(charge.model));
+    let place = charge.and_then(charged).map_or(0, |at| at as u64 + 1);
+    write_scopes(&mut run, limits, scopes, moment, Some(0), None);
+    let used = charge.map_or_else(Amount::default, |charge| charge.used);
+    run.numbers(&[used.tokens, used.day_tokens, used.cost, place]);
+    run
+}
+
+/// What a settlement led to.
+///
+/// # Errors
+/// [`Failure`] where Redis is away: then it can be asked again.
+pub fn settled(
+    limits: &Limits,
+    zone: &Zone,
+    tenant: &str,
+    held: &Held,
+    answered: &Answered,
+) -> Result<Settled, Failure> {
+    let mut reader = Reader::of("settle", tenant, &held.id, answered)?;
+    let moment = &reader.moment(zone)?;
+    let is_first = reader.next()? == 1;
+    let mut settled = Settled::default();
+    for (scope, windows, _) in scopes(limits, &held.user, tenant, held.models.iter().copied()) {
+        let mut counters = reader.counters(moment)?;
+        if scope == Scope::Tenant && is_first {
+            settled.crossed = counters.report(windows, &limits.alert_at);
+            settled.standings = counters.standings(windows, moment);
+        }
+    }
+    Ok(settled)
+}
+
+/// The run that only looks. `id`: of the question, to know its answer by.
+pub fn look(limits: &Limits, id: &str, ask: &Ask, moment: &Moment) -> Run {
+    let mut run = Run::new("look", ask.tenant, id);
+    let all = limits.models.iter().map(|(id, ..)| *id);
+    write_scopes(&mut run, limits, scopes(limits, ask.user, ask.tenant, all), moment, None, None);
+    run
+}
+
+/// How all windows stand, and when that was.
+///
+/// # Errors
+/// [`Failure`] where Redis is away.
+pub fn looked(
+    limits: &Limits,
+    zone: &Zone,
+    id: &str,
+    ask: &Ask,
+    answered: &Answered,
+) -> Result<(Vec<(Scope, Standing)>, u64), Failure> {
+    let mut reader = Reader::of("look", ask.tenant, id, answered)?;
+    let moment = &reader.moment(zone)?;
+    let mut all = Vec::new();
+    for (scope, windows, _) in scopes(limits, ask.user, ask.tenant, limits.models.iter().map(|(id, ..)| *id)) {
+        let standings = reader.counters(moment)?.standings(windows, moment);
+        all.extend(standings.into_iter().map(|standing| (scope, standing)));
+    }
+    Ok((all, moment.now_ms))
+}
+
+/// The numbers that the script has answered.
+struct Reader(std::vec::IntoIter<u64>);
+
+impl Reader {
+    /// Reads the answer to one question, and to no other: webdis before 0.1.20 sends what Redis answers to somebody who has
+    /// gone to whoever has connected since.
+    fn of(operation: &str, tenant: &str, id: &str, answered: &Answered) -> Result<Self, Failure> {
+        let redis::Value::Array(all) = redis::answer(answered)? else { return Err(Failure::Malformed) };
+        let mut all = all.into_iter();
+        let question = format!("{operation} {}", reservation_key(tenant, id));
+        if all.next() != Some(redis::Value::Bytes(question.as_bytes())) {
+            return Err(Failure::Malformed);
+        }
+        let number = |value: redis::Value| value.integer().and_then(|n| u64::try_from(n).ok());
+        let numbers: Vec<_> = all.map(|value| number(value).ok_or(Failure::Malformed)).collect::<Result<_, _>>()?;
+        Ok(Self(numbers.into_iter()))
+    }
+
+    fn next(&mut self) -> Result<u64, Failure> {
+        self.0.next().ok_or(Failure::Malformed)
+    }
+
+    /// In thousandths.
+    fn share(&mut self) -> Result<u16, Failure> {
+        u16::try_from(self.next()?).map_err(|_| Failure::Malformed)
+    }
+
+    fn int(&mut self) -> Result<u32, Failure> {
+        u32::try_from(self.next()?).map_err(|_| Failure::Malformed)
+    }
+
+    /// When it was, by Redis's clock.
+    fn moment(&mut self, zone: &Zone) -> Result<Moment, Failure> {
+        Ok(Moment::new(zone, self.next()?))
+    }
+
+    /// The counters of one scope; its reservations as one sum.
+    fn counters(&mut self, moment: &Moment) -> Result<Counters, Failure> {
+        let at_ms = self.next()?.max(moment.now_ms);
+        let (requests, tokens, day, day_tokens) = (self.next()?, self.next()?, self.int()?, self.next()?);
+        let (day_cost, month, month_cost) = (self.next()?, self.int()?, self.next()?);
+        let reported = [self.share()?, self.share()?, self.share()?];
+        let told = [self.share()?, self.share()?, self.share()?];
+        let count = self.int()?;
+        let held = Amount { tokens: self.next()?, day_tokens: self.next()?, cost: self.next()? };
+        let leases = if count > 0 { vec![Lease { expires: u32::MAX, count, held }] } else { Vec::new() };
+        // Brought up to now already, by what drains it.
+        let rates = [None; 2];
+        Ok(Counters {
+            at_ms,
+            requests,
+            tokens,
+            rates,
+            day,
+            day_tokens,
+            day_cost,
+            month,
+            month_cost,
+            reported,
+            told,
+            leases,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,368 @@
+//! The script that Redis runs does to the number what the module does in shared data: both are asked the same, step by step.
+
+use super::*;
+use crate::policy::Policy;
+use crate::quota::fixture::{Random, START, Shared, policy};
+use crate::quota::local;
+use crate::quota::window::Window;
+use serde_json::json;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A Redis of the test's own.
+struct Redis {
+    server: Child,
+    stream: BufReader<TcpStream>,
+}
+
+impl Redis {
+    fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let arguments = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+        let started = Command::new("redis-server").args(arguments).stdout(Stdio::null()).spawn();
+        let mut server = started.expect("redis-server is installed: run `make test`");
+        let connect = |_| {
+            std::thread::sleep(Duration::from_millis(10));
+            TcpStream::connect(("127.0.0.1", port)).ok()
+        };
+        match (0..500).find_map(connect) {
+            Some(stream) => Self { server, stream: BufReader::new(stream) },
+            None => {
+                let _ = server.kill();
+                let _ = server.wait();
+                panic!("redis-server does not listen");
+            }
+        }
+    }
+
+    /// Runs the script; the answer as it comes, which is what webdis passes on.
+    fn run(&mut self, run: &Run) -> Vec<u8> {
+        let count = run.keys().len().to_string();
+        let mut all = vec!["EVAL", SCRIPT, &count];
+        all.extend(run.keys().iter().chain(run.arguments()).map(String::as_str));
+        self.command(&all)
+    }
+
+    fn command(&mut self, arguments: &[&str]) -> Vec<u8> {
+        let mut text = format!("*{}\r\n", arguments.len());
+        arguments.iter().for_each(|argument| text.push_str(&format!("${}\r\n{argument}\r\n", argument.len())));
+        self.stream.get_mut().write_all(text.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        self.read(&mut answer);
+        answer
+    }
+
+    fn read(&mut self, answer: &mut Vec<u8>) {
+        let mut line = Vec::new();
+        self.stream.read_until(b'\n', &mut line).unwrap();
+        answer.extend_from_slice(&line);
+        let number = || std::str::from_utf8(&line[1..]).unwrap().trim().parse::<usize>().unwrap();
+        match line[0] {
+            b'*' => (0..number()).for_each(|_| self.read(answer)),
+            b'$' => {
+                let mut bytes = vec![0; number() + 2];
+                self.stream.read_exact(&mut bytes).unwrap();
+                answer.extend(bytes);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// What is the same in both stores: all but how the reservation is kept.
+fn plain(verdict: &Result<Grant, Refused>) -> String {
+    match verdict {
+        Ok(grant) => {
+            let mut standings: Vec<_> = grant.standings.iter().map(|standing| format!("{standing:?}")).collect();
+            standings.sort();
+            let Grant { full_models, crossed, shadowed, .. } = grant;
+            format!("granted {full_models:?} {standings:#?} {crossed:?} {shadowed:?}")
+        }
+        Err(refused) => format!("{refused:?}"),
+    }
+}
+
+/// A request that is under way: its reservation in either store, and what each model could take.
+type Open = (Reservation, Reservation, Vec<(ModelId, Amount)>);
+
+fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
+    let limits: &Limits = policy.quota_of(policy.find_tenant("acme").unwrap()).unwrap();
+    let models: [ModelId; 2] = ["small", "big"].map(|name| policy.find_model(name).unwrap());
+    let tenant = format!("t{seed}");
+    let zone = Zone::new("-03:30", &[]).unwrap();
+    let (mut local, mut random, mut now) = (Shared::default(), Random(seed), START);
+    let mut open: Vec<Open> = Vec::new();
+    let (mut granted, mut refused, mut told_on_refusal) = (0, 0, 0);
+    for step in 0..300 {
+        let moment = Moment::new(&zone, now);
+        let user: ScopeKey = [random.below(3) as u8; 32];
+        let tokens = 1 + random.below(300);
+        let plan = [(models[0], Amount::new(tokens, 0)), (models[1], Amount::new(tokens, tokens * 3))];
+        let lease_ms = (random.below(10) > 0).then_some(600_000 + random.below(3) * 1_000_000);
+        let ask = Ask { tenant: &tenant, user: &user, models: &plan, lease_ms, heed_share: random.below(2) == 0 };
+        match random.below(10) {
+            0..5 => {
+                let id = format!("{seed}-{step}");
+                let run = reserve(limits, &id, &ask, &moment).at(now);
+                let body = redis.run(&run);
+                // Asked twice, done once.
+                if step % 3 == 0 {
+                    redis.run(&run);
+                }
+                let answered = Answered { status: 200, body: &body };
+                let (theirs, view) = reserved(limits, &zone, &id, &ask, &answered)
+                    .unwrap_or_else(|why| panic!("{why:?}: {}", String::from_utf8_lossy(&body)));
+                let ours = local::reserve(&mut local, limits, 65_536, &ask, &moment);
+                assert_eq!(plain(&ours), plain(&theirs), "seed {seed}, step {step}");
+                match (ours, theirs) {
+                    (Ok(ours), Ok(theirs)) => {
+                        granted += 1;
+                        if lease_ms.is_some() {
+                            // What was left out cannot answer.
+                            let may = plan.into_iter().filter(|(id, _)| !ours.full_models.contains(id));
+                            open.push((ours.reservation, theirs.reservation, may.collect()));
+                        }
+                    }
+                    _ => {
+                        refused += 1;
+                        let ours = local::view(&mut local, limits, 65_536, &ask, &moment);
+                        assert_eq!(ours.crossed, view.crossed, "seed {seed}, step {step}");
+                        told_on_refusal += ours.crossed.len() as u32;
+                    }
+                }
+            }
+            5..8 if !open.is_empty() => {
+                let (ours, theirs, plan) = open.swap_remove(random.below(open.len() as u64) as usize);
+                let (model, most) = plan[random.below(plan.len() as u64) as usize];
+                let charge = (random.below(4) > 0).then_some(Charge { model, used: most });
+                let held = theirs.held().unwrap();
+                let run = settle(limits, &tenant, held, charge, &moment).at(now);
+                let body = redis.run(&run);
+                let answered = Answered { status: 200, body: &body };
+                let theirs = settled(limits, &zone, &tenant, held, &answered).unwrap();
+                let again = redis.run(&run);
+                assert!(again.windows(4).any(|window| window == b"\r\n0\r" || window == b":0\r\n"), "{again:?}");
+                let ours = local::settle(&mut local, limits, 65_536, &ours, charge, &moment);
+                if ours != Settled::default() {
+                    assert_eq!(ours.crossed, theirs.crossed, "seed {seed}, step {step}");
+                }
+            }
+            8 => now += random.below(20_000),
+            _ => match random.below(4) {
+                0 => now += random.below(50_000_000),
+                // A user's reservation that is given back leaves the module's clock for that user where it was asked, and
+                // the script's where it last reserved: after a jump back one of them stands still for longer.
+                1 if limits.user(&user).is_none() => now -= random.below(100_000),
+                _ => {}
+            },
+        }
+        let moment = Moment::new(&zone, now);
+        let ask = Ask { tenant: &tenant, user: &user, models: &[], lease_ms: None, heed_share: false };
+        let body = redis.run(&look(limits, "l", &ask, &moment).at(now));
+        let (theirs, _) = looked(limits, &zone, "l", &ask, &Answered { status: 200, body: &body }).unwrap();
+        let sorted = |all: Vec<_>| {
+            let mut all: Vec<_> = all.into_iter().map(|standing| format!("{standing:?}")).collect();
+            all.sort();
+            all
+        };
+        let ours = local::look(&mut local, limits, 65_536, &ask, &moment);
+        assert_eq!(sorted(ours), sorted(theirs), "seed {seed}, step {step}");
+    }
+    [granted, refused, told_on_refusal]
+}
+
+#[test]
+#[ignore = "needs redis-server: make test"]
+fn the_script_and_the_module_agree_on_every_step() {
+    let mut redis = Redis::start();
+    let full = json!({
+        "requests_per_minute": 30, "tokens_per_minute": 2000, "burst": "45s", "tokens_per_day": 9000,
+        "budget_usd_per_day": 0.006, "budget_usd_per_month": 0.03, "concurrent": 9, "alert_at": [0.2, 0.5, 0.9],
+        "degrade_at": 0.7, "on_exhausted": {"degrade": "small"},
+        "per_user": {"tokens_per_day": 4000, "requests_per_minute": 12, "concurrent": 4},
+        "per_model": {"big": {"budget_usd_per_day": 0.004}, "small": {"tokens_per_day": 5000}}
+    });
+    let mut shadow = full.clone();
+    shadow["shadow"] = true.into();
+    let few = json!({"tokens_per_day": 500, "concurrent": 3});
+    let users = json!({"per_user": {"budget_usd_per_month": 0.01, "concurrent": 2}});
+    let models = json!({"per_model": {"big": {"requests_per_minute": 5}, "small": {"concurrent": 2}}});
+    let mut sums = [0; 3];
+    for (i, tier) in [full, shadow, few, users, models].into_iter().enumerate() {
+        let policy = policy(&tier, 65_536);
+        for seed in 0..8 {
+            let more = agree(&policy, i as u64 * 1000 + seed, &mut redis);
+            sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+        }
+    }
+    let [granted, refused, told_on_refusal] = sums;
+    assert!(granted > 1500 && refused > 500 && told_on_refusal > 5, "{sums:?}");
+}
+
+#[test]
+fn the_scripts_sha1_is_current() {
+    use sha1::Digest as _;
+    let digest: String = sha1::Sha1::digest(SCRIPT).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(SCRIPT_SHA1, digest, "put this into SCRIPT_SHA1");
+}
+
+/// One tenant with these limits in a Redis of its own.
+struct Tenant {
+    redis: Redis,
+    policy: Policy,
+    zone: Zone,
+    asked: u32,
+}
+
+const USER: ScopeKey = [1; 32];
+
+impl Tenant {
+    fn new(tier: serde_json::Value) -> Self {
+        Self { redis: Redis::start(), policy: policy(&tier, 65_536), zone: Zone::fixed(0), asked: 0 }
+    }
+
+    fn limits(&self) -> &Limits {
+        self.policy.quota_of(self.policy.find_tenant("acme").unwrap()).unwrap()
+    }
+
+    /// Reserves at the time of an Envoy (`envoy`) and of Redis (`now`, 0 for its own).
+    fn reserve(&mut self, tokens: u64, lease_ms: u64, envoy: u64, now: u64) -> Result<Held, Option<Refused>> {
+        let models = [(self.policy.find_model("small").unwrap(), Amount::new(tokens, tokens))];
+        let lease_ms = Some(lease_ms);
+        let ask = Ask { tenant: "acme", user: &USER, models: &models, lease_ms, heed_share: false };
+        self.asked += 1;
+        let id = self.asked.to_string();
+        let run = super::reserve(self.limits(), &id, &ask, &Moment::new(&self.zone, envoy)).at(now);
+        let body = self.redis.run(&run);
+        match reserved(self.limits(), &self.zone, &id, &ask, &Answered { status: 200, body: &body }) {
+            Ok((Ok(grant), _)) => Ok(grant.reservation.remote.unwrap()),
+            Ok((Err(refused), _)) => Err(Some(refused)),
+            Err(_) => Err(None),
+        }
+    }
+
+    fn settle(&mut self, held: &Held, tokens: u64, envoy: u64, now: u64) {
+        let charge = Charge { model: self.policy.find_model("small").unwrap(), used: Amount::new(tokens, tokens) };
+        let moment = Moment::new(&self.zone, envoy);
+        let body = self.redis.run(&super::settle(self.limits(), "acme", held, Some(charge), &moment).at(now));
+        settled(self.limits(), &self.zone, "acme", held, &Answered { status: 200, body: &body }).unwrap();
+    }
+
+    fn used(&mut self, envoy: u64, now: u64) -> Vec<(u64, u64)> {
+        let ask = Ask { tenant: "acme", user: &USER, models: &[], lease_ms: None, heed_share: false };
+        let body = self.redis.run(&look(self.limits(), "l", &ask, &Moment::new(&self.zone, envoy)).at(now));
+        let all = looked(self.limits(), &self.zone, "l", &ask, &Answered { status: 200, body: &body }).unwrap().0;
+        all.into_iter().map(|(_, standing)| (standing.used, standing.reserved)).collect()
+    }
+
+    fn ttl(&mut self) -> u64 {
+        let answer = self.redis.command(&["TTL", "pointsman:quota:{acme}:t"]);
+        String::from_utf8(answer).unwrap().trim_start_matches(':').trim().parse().unwrap()
+    }
+}
+
+#[test]
+#[ignore = "needs redis-server: make test"]
+fn envoys_whose_clocks_differ_agree_on_buckets_leases_and_midnight() {
+    const HOUR: u64 = 3_600_000;
+    let mut all = Tenant::new(json!({"requests_per_minute": 2, "tokens_per_day": 100, "budget_usd_per_day": 1}));
+    let noon = START + 12 * HOUR;
+    // Buckets drain by Redis's time, however far off the clock of who asks.
+    for ahead in [0, HOUR] {
+        all.reserve(1, 600_000, noon + ahead, noon).unwrap();
+    }
+    for ahead in [0, 5 * HOUR] {
+        let refused = all.reserve(1, 600_000, noon + ahead, noon).unwrap_err().unwrap();
+        assert!(
+            matches!(refused, Refused::Full(_, full) if full.window == Window::RequestsPerMinute && full.wait_ms == Some(30_000))
+        );
+    }
+    // Midnight is when Redis's clock says so: for who is past it already, and for who is not yet.
+    let midnight = START + 24 * HOUR;
+    let held = all.reserve(90, 600_000, midnight - 9, midnight - 10 * 60_000).unwrap();
+    all.settle(&held, 90, midnight + 1, midnight - 2 * 60_000);
+    assert_eq!(all.used(midnight + HOUR, midnight - 60_000)[1], (90, 0));
+    let refused = all.reserve(20, 600_000, midnight + 60_000, midnight - 60_000).unwrap_err().unwrap();
+    assert!(
+        matches!(refused, Refused::Full(_, full) if full.wait_ms == Some(60_000) && !full.is_momentary),
+        "{refused:?}"
+    );
+    assert_eq!(all.used(midnight - HOUR, midnight)[1], (0, 0));
+    all.reserve(20, 600_000, midnight - 60_000, midnight).unwrap();
+    // Who was slow does not bring yesterday back.
+    assert_eq!(all.used(midnight - HOUR, midnight + 1)[1], (0, 20));
+    // A clock that is off by more than a day is no clock: the request is as if Redis were away.
+    for wrong in [noon + 72 * HOUR, noon - 72 * HOUR] {
+        assert_eq!(all.reserve(1, 600_000, wrong, midnight + 60_000), Err(None));
+    }
+    assert_eq!(all.used(midnight, midnight + 60_000)[1], (0, 20));
+}
+
+#[test]
+#[ignore = "needs redis-server: make test"]
+fn the_answer_to_another_question_is_no_answer() {
+    let mut all = Tenant::new(json!({"concurrent": 1}));
+    let models = [(all.policy.find_model("small").unwrap(), Amount::new(1, 1))];
+    let [ours, theirs] = ["acme", "other"].map(|tenant| Ask {
+        tenant,
+        user: &USER,
+        models: &models,
+        lease_ms: Some(600_000),
+        heed_share: false,
+    });
+    let moment = Moment::new(&all.zone, START);
+    let mut run = |run: Run| all.redis.run(&run.at(START));
+    let limits = all.policy.quota_of(all.policy.find_tenant("acme").unwrap()).unwrap();
+    let granted = run(reserve(limits, "1", &ours, &moment));
+    let refused = run(reserve(limits, "2", &ours, &moment));
+    let looks = run(look(limits, "1", &ours, &moment));
+    let elsewhere = run(reserve(limits, "1", &theirs, &moment));
+    let read = |id, body: &[u8]| reserved(limits, &all.zone, id, &ours, &Answered { status: 200, body });
+    assert!(matches!(read("1", &granted), Ok((Ok(_), _))) && matches!(read("2", &refused), Ok((Err(_), _))));
+    for (id, body) in [("2", &granted), ("1", &refused), ("1", &looks), ("1", &elsewhere)] {
+        assert_eq!(read(id, body).map(|_| ()), Err(Failure::Malformed), "{}", String::from_utf8_lossy(body));
+    }
+    let held = Held { id: "1".into(), user: USER, models: vec![models[0].0] };
+    for body in [&granted, &looks] {
+        let settled = settled(limits, &all.zone, "acme", &held, &Answered { status: 200, body });
+        assert_eq!(settled.map(|_| ()), Err(Failure::Malformed));
+    }
+    let other_look = looked(limits, &all.zone, "2", &ours, &Answered { status: 200, body: &looks });
+    assert_eq!(other_look.map(|_| ()), Err(Failure::Malformed));
+}
+
+#[test]
+#[ignore = "needs redis-server: make test"]
+fn by_itself_it_goes_by_the_clock_of_redis() {
+    let mut all = Tenant::new(json!({"requests_per_minute": 60, "burst": "1s"}));
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    all.reserve(1, 600_000, now(), 0).unwrap();
+    // An Envoy that is a minute ahead finds no more room for that.
+    assert!(all.reserve(1, 600_000, now() + 60_000, 0).is_err());
+    std::thread::sleep(Duration::from_millis(1050));
+    all.reserve(1, 600_000, now() - 60_000, 0).unwrap();
+}
+
+#[test]
+#[ignore = "needs redis-server: make test"]
+fn a_scope_is_kept_as_long_as_anything_of_it_counts() {
+    let mut all = Tenant::new(json!({"tokens_per_minute": 1, "burst": "1h", "concurrent": 5}));
+    // A request that may run for ten hours; then a short one is settled beside it.
+    all.reserve(1, 36_000_000, START, START).unwrap();
+    let short = all.reserve(1, 600_000, START, START).unwrap();
+    all.settle(&short, 1, START, START);
+    assert!(all.ttl() >= 36_000, "{}", all.ttl());
+    // What is charged beyond the limit is forgotten when it has drained, and not before.
+    let short = all.reserve(1, 600_000, START, START).unwrap();
+    all.settle(&short, 3000, START, START);
+    assert!(all.ttl() >= 3000 * 60, "{}", all.ttl());
+}

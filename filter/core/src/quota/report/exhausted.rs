@@ -1,0 +1,102 @@
+//! What a caller is told when a quota has no room.
+
+use crate::outcome::refusal::Words;
+use crate::outcome::reply::HeaderLine;
+use crate::policy::Policy;
+use crate::policy::price::MicroUsd;
+use crate::quota::reservation::{Refused, Scope};
+use crate::quota::window::{Full, Window};
+
+/// A refusal by a quota, in words and headers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exhausted {
+    /// Status, type, code and message.
+    pub words: Words,
+    /// `retry-after` and its kin.
+    pub headers: Vec<HeaderLine>,
+}
+
+/// The longest that a client waits by itself; OpenAI's clients wait no longer.
+const PATIENCE_MS: u64 = 60_000;
+
+/// The name of what refused, for metrics and the audit record.
+pub fn reason(refused: &Refused) -> &'static str {
+    match refused {
+        Refused::Full(_, full) => full.window.name(),
+        Refused::Share(_, window) => window.name(),
+        Refused::TooManyUsers => "users",
+        Refused::Unavailable => "store_unavailable",
+    }
+}
+
+/// The refusal. Codes are OpenAI's: `rate_limit_exceeded` for rates, `insufficient_quota` for budgets.
+pub fn exhausted(policy: &Policy, refused: &Refused) -> Exhausted {
+    let mut headers = Vec::new();
+    let words = |status, kind, code, message| Words { status, kind, code, param: None, message };
+    let (scope, full) = match refused {
+        Refused::Full(scope, full) => (*scope, *full),
+        // Another model was to serve, and could not: then the window is as good as full.
+        Refused::Share(scope, window) => {
+            let (window, wait_ms) = (*window, Some(PATIENCE_MS));
+            (*scope, Full { window, limit: 0, taken: 0, asked: 0, wait_ms, is_momentary: false })
+        }
+        Refused::TooManyUsers => {
+            headers.push(("retry-after", "60".into()));
+            let message = "More users of this tenant are active than are counted apart. Try again later.";
+            return Exhausted { words: words(503, "server_error", "quota_users_full", message.to_owned()), headers };
+        }
+        Refused::Unavailable => {
+            headers.push(("retry-after", "1".into()));
+            let message = "Quotas cannot be checked at the moment. Try again in a moment.";
+            return Exhausted { words: words(503, "server_error", "quota_unavailable", message.to_owned()), headers };
+        }
+    };
+    let (kind, code) = match full.window {
+        // Money that others have only reserved is not spent.
+        window if window.is_budget() && !full.is_momentary => ("insufficient_quota", "insufficient_quota"),
+        window if window.is_of_requests() => ("requests", "rate_limit_exceeded"),
+        _ => ("tokens", "rate_limit_exceeded"),
+    };
+    if let Some(wait) = full.wait_ms {
+        headers.push(("retry-after", wait.div_ceil(1000).max(1).to_string().into()));
+        headers.push(("retry-after-ms", wait.to_string().into()));
+    }
+    if full.wait_ms.is_none_or(|wait| wait > PATIENCE_MS) {
+        headers.push(("x-should-retry", "false".into()));
+    }
+    Exhausted { words: words(429, kind, code, message(policy, scope, &full)), headers }
+}
+
+fn message(policy: &Policy, scope: Scope, full: &Full) -> String {
+    let amount = |amount: u64| match full.window.is_budget() {
+        true => format!("${}", MicroUsd(amount).to_decimal()),
+        false => amount.to_string(),
+    };
+    let whose = match scope {
+        Scope::Tenant => String::new(),
+        Scope::User => " of this user".to_owned(),
+        Scope::Model(id) => format!(" of the model '{}'", policy.model(id).name),
+    };
+    let is_spent = full.window.is_budget() && !full.is_momentary;
+    let what = if is_spent { "You exceeded your quota" } else { "Rate limit reached" };
+    let numbers = format!(
+        "limit {}, used and reserved {}, requested {}",
+        amount(full.limit),
+        amount(full.taken),
+        amount(full.asked)
+    );
+    let then = match full.wait_ms {
+        Some(_) if full.is_momentary => {
+            "It is full for the moment only: try again when one of your requests has ended.".to_owned()
+        }
+        Some(wait) => format!("Try again in {}.", super::usage::go_duration(wait)),
+        None => "The request is larger than the limit: waiting will not help.".to_owned(),
+    };
+    if full.window == Window::Concurrent {
+        return format!(
+            "{what}: concurrent{whose}, limit {}. Try again when one of your requests has ended.",
+            full.limit
+        );
+    }
+    format!("{what}: {}{whose}, {numbers}. {then}", full.window.name())
+}

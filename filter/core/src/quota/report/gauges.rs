@@ -1,0 +1,203 @@
+//! Gauges of what is left: how often they are set, and for when a day or a month begins while nobody asks.
+
+use crate::policy::calendar::Zone;
+use crate::policy::limits::ANONYMOUS;
+use crate::policy::{Policy, TenantId};
+use crate::quota::counters::Crossed;
+use crate::quota::local;
+use crate::quota::reservation::{Ask, Scope, Settled, Store};
+use crate::quota::window::{Moment, Standing};
+use crate::telemetry::metrics::Metric;
+use std::collections::{BTreeSet, HashMap};
+
+/// How long after its beginning a day is taken for begun, in milliseconds: the clocks of Redis and of this Envoy may differ.
+const LATE_MS: u64 = 10_000;
+
+/// Which day the gauges are of.
+#[derive(Debug, Default)]
+pub struct Days {
+    until_ms: u64,
+}
+
+impl Days {
+    /// Whether another day has begun since this was last asked. Not when it is asked for the first time.
+    pub fn has_changed(&mut self, zone: &Zone, now_ms: u64) -> bool {
+        if now_ms < self.until_ms {
+            return false;
+        }
+        let is_first = self.until_ms == 0;
+        // Months end where days do.
+        self.until_ms = zone.day(now_ms).ends_ms.saturating_add(LATE_MS);
+        !is_first
+    }
+}
+
+/// When one worker sets the gauges of a tenant: at once where that was not lately, so that a busy tenant's requests need not
+/// each pay for it, and else a little later. Tenants are known by their names, because gauges outlive a policy.
+#[derive(Debug, Default)]
+pub struct Pace(HashMap<Box<str>, Set>);
+
+#[derive(Debug, Clone, Copy)]
+struct Set {
+    at_ms: u64,
+    is_due: bool,
+}
+
+/// How long gauges are left as they are, in milliseconds.
+pub const PACE_MS: u64 = 1000;
+
+/// Tenants whose gauges are set at a time: each is a look at its record, and requests wait meanwhile.
+const MOST_AT_ONCE: usize = 2000;
+
+impl Pace {
+    /// Whether a gauge of the tenant, whose windows have changed, is to be set now. All gauges of one time are.
+    pub fn is_now(&mut self, tenant: &str, now_ms: u64) -> bool {
+        match self.0.get_mut(tenant) {
+            Some(set) if set.at_ms != now_ms && now_ms.abs_diff(set.at_ms) < PACE_MS => {
+                set.is_due = true;
+                false
+            }
+            Some(set) => {
+                *set = Set { at_ms: now_ms, is_due: false };
+                true
+            }
+            None => {
+                self.0.insert(tenant.into(), Set { at_ms: now_ms, is_due: false });
+                true
+            }
+        }
+    }
+
+    /// A gauge of the tenant has been set, whatever it was before.
+    pub fn note(&mut self, tenant: &str, now_ms: u64) {
+        if !self.0.contains_key(tenant) {
+            self.0.insert(tenant.into(), Set { at_ms: now_ms, is_due: false });
+        }
+    }
+
+    /// Another policy holds, or another day has begun: the gauges of every tenant that has any are to be set.
+    pub fn set_all(&mut self) {
+        self.0.values_mut().for_each(|set| set.is_due = true);
+    }
+
+    /// The tenants whose gauges are to be set yet, each once; of very many some, and the others when this is asked again.
+    pub fn due(&mut self, now_ms: u64) -> BTreeSet<Box<str>> {
+        let due = self.0.iter_mut().filter(|(_, set)| set.is_due).take(MOST_AT_ONCE);
+        due.map(|(tenant, set)| {
+            *set = Set { at_ms: now_ms, is_due: false };
+            tenant.clone()
+        })
+        .collect()
+    }
+}
+
+/// What is left to a tenant by the local store.
+pub fn look(policy: &Policy, tenant: TenantId, store: &mut dyn Store) -> Vec<(Metric, u64)> {
+    let Some(limits) = policy.quota_of(tenant) else { return Vec::new() };
+    let moment = Moment::new(&policy.counting.zone, store.now_ms());
+    let name = &*policy.tenant(tenant).name;
+    let ask = Ask { tenant: name, user: &ANONYMOUS, models: &[], lease_ms: None, heed_share: false };
+    gauges(tenant, &local::look(store, limits, policy.counting.users, &ask, &moment))
+}
+
+/// The gauges of a tenant, by how its windows stand.
+pub(crate) fn gauges(tenant: TenantId, standings: &[(Scope, Standing)]) -> Vec<(Metric, u64)> {
+    let own = standings.iter().filter(|(scope, _)| *scope == Scope::Tenant);
+    remaining(tenant, own.map(|(_, standing)| standing)).collect()
+}
+
+/// What is logged of shares that have been used.
+pub(crate) fn lines(tenant: &str, crossed: &[Crossed]) -> Vec<String> {
+    let line = |c: &Crossed| {
+        format!("pointsman: tenant {tenant} has used {}.{} % of {}", c.share / 10, c.share % 10, c.window.name())
+    };
+    crossed.iter().map(line).collect()
+}
+
+/// What is counted of a settlement.
+pub(crate) fn count(tenant: TenantId, settled: &Settled, all: &mut Vec<(Metric, u64)>) {
+    for crossed in &settled.crossed {
+        all.push((Metric::QuotaAlerts { tenant, window: crossed.window.name(), share: crossed.share }, 1));
+    }
+    all.extend(remaining(tenant, settled.standings.iter()));
+}
+
+/// The gauges of a tenant's windows.
+pub(crate) fn remaining<'a>(
+    tenant: TenantId,
+    standings: impl Iterator<Item = &'a Standing>,
+) -> impl Iterator<Item = (Metric, u64)> {
+    let of_calendar = standings.filter(|standing| standing.window.is_calendar());
+    of_calendar
+        .map(move |standing| (Metric::QuotaRemaining { tenant, window: standing.window.name() }, standing.remaining()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quota::fixture::{START, Shared, policy};
+    use serde_json::json;
+
+    #[test]
+    fn a_day_is_new_once_a_little_after_its_midnight() {
+        let (zone, mut days, day) = (Zone::fixed(0), Days::default(), 86_400_000);
+        assert!(!days.has_changed(&zone, START + 5));
+        for n in 1..4 {
+            assert!(!days.has_changed(&zone, START + n * day + LATE_MS - 1), "{n}");
+            assert!(days.has_changed(&zone, START + n * day + LATE_MS + 3), "{n}");
+            assert!(!days.has_changed(&zone, START + n * day + LATE_MS + 4), "{n}");
+        }
+        // Whoever has slept for days has missed one beginning, not several.
+        assert!(days.has_changed(&zone, START + 20 * day));
+        assert!(!days.has_changed(&zone, START + 20 * day + 1));
+    }
+
+    #[test]
+    fn gauges_are_set_at_once_and_then_once_in_a_while() {
+        let (mut pace, one, two) = (Pace::default(), "one", "two");
+        let due = |pace: &mut Pace, now_ms| pace.due(now_ms).into_iter().map(String::from).collect::<Vec<_>>();
+        assert!(pace.is_now(one, START) && pace.is_now(one, START), "each of its gauges");
+        assert!(due(&mut pace, START).is_empty());
+        assert!(!pace.is_now(one, START + 1) && !pace.is_now(one, START + 999) && pace.is_now(two, START + 999));
+        assert_eq!(due(&mut pace, START + 999), [one]);
+        assert!(due(&mut pace, START + 999).is_empty());
+        assert!(!pace.is_now(one, START + 1998) && pace.is_now(two, START + 1999));
+        // What is set meanwhile is not to be set again; and a clock that went back holds nothing up.
+        assert!(pace.is_now(one, START + 1999));
+        assert!(due(&mut pace, START + 1999).is_empty());
+        assert!(pace.is_now(one, START - 5000));
+        pace.set_all();
+        pace.note("three", START);
+        assert_eq!(due(&mut pace, START), [one, two]);
+        pace.set_all();
+        assert_eq!(due(&mut pace, START), [one, "three", two]);
+        let many = 2 * MOST_AT_ONCE + 1;
+        (0..many).for_each(|n| pace.note(&n.to_string(), START));
+        pace.set_all();
+        let of_each: Vec<usize> = (0..4).map(|_| due(&mut pace, START).len()).collect();
+        assert_eq!(of_each, [MOST_AT_ONCE, MOST_AT_ONCE, 4, 0]);
+    }
+
+    #[test]
+    fn what_is_left_is_all_again_when_the_day_is_new() {
+        let policy = policy(&json!({"tokens_per_day": 100, "budget_usd_per_month": 1, "requests_per_minute": 5}), 16);
+        let tenant = policy.find_tenant("acme").unwrap();
+        let limits = policy.quota_of(tenant).unwrap();
+        let mut store = Shared { now_ms: START, ..Shared::default() };
+        let model = policy.find_model("small").unwrap();
+        let amount = crate::quota::window::Amount::new(60, 400_000);
+        let models = [(model, amount)];
+        let ask = Ask { tenant: "acme", user: &ANONYMOUS, models: &models, lease_ms: Some(1), heed_share: false };
+        let moment = Moment::new(&policy.counting.zone, START);
+        let grant = local::reserve(&mut store, limits, 16, &ask, &moment).unwrap();
+        let charge = Some(crate::quota::reservation::Charge { model, used: amount });
+        local::settle(&mut store, limits, 16, &grant.reservation, charge, &moment);
+        let left =
+            |store: &mut Shared| look(&policy, tenant, store).iter().map(|(_, value)| *value).collect::<Vec<_>>();
+        assert_eq!(left(&mut store), [40, 600_000]);
+        store.now_ms += 86_400_000;
+        assert_eq!(left(&mut store), [100, 600_000], "the month goes on");
+        store.now_ms += 86_400_000;
+        assert_eq!(left(&mut store), [100, 1_000_000]);
+    }
+}

@@ -1,0 +1,5 @@
+//! A request before any decision: its headers, and what they and its body name.
+
+pub mod cache_control;
+pub mod head;
+pub mod prompt;

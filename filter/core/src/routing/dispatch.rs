@@ -1,0 +1,311 @@
+//! What the gateway stage tells the model stage about a request: one record, in Envoy's filter state.
+//!
+//! Filter state cannot be set or seen by a client, survives from attempt to attempt, and makes both stages act on one
+//! revision of the policy even while it is being replaced. Every field is length-prefixed.
+
+use crate::dialect::openai::upstream::Canonical;
+use crate::policy::resilience::Retries;
+use crate::policy::{ModelId, Policy, Provider};
+
+const VERSION: u8 = 3;
+
+/// Filter state (`wasm.NAME`) with the record of the plan: gateway stage to model stage.
+pub const STATE_DISPATCH: &str = "pointsman_dispatch";
+/// Filter state with the attempt that is under way: model stage to gateway stage.
+pub const STATE_SERVED: &str = "pointsman_served";
+/// Filter state with the provider of the attempt, by which Envoy chooses the credential.
+pub const STATE_PROVIDER: &str = "pointsman_provider";
+/// Filter state with the outcomes of the attempts that failed: model stage to gateway stage.
+pub const STATE_FAILED: &str = "pointsman_failed";
+/// Filter state with the line of the audit record.
+pub const STATE_AUDIT: &str = "pointsman_audit";
+
+/// Writes which attempt of the plan (from 0) is under way, and how many Envoy has made.
+pub fn encode_served(index: usize, count: usize) -> [u8; 5] {
+    let [a, b, c, d] = u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes();
+    [u8::try_from(index).unwrap_or(u8::MAX), a, b, c, d]
+}
+
+/// Reads it back.
+pub fn decode_served(state: &[u8]) -> Option<(usize, u32)> {
+    let (index, count) = state.split_first()?;
+    Some((usize::from(*index), u32::from_le_bytes(count.try_into().ok()?)))
+}
+
+/// Adds a failed attempt to the record of them: its place in the plan (from 0), and a short code.
+pub fn push_failed(record: &mut Vec<u8>, index: usize, code: &str) {
+    record.push(u8::try_from(index).unwrap_or(u8::MAX));
+    put(record, &[code.as_bytes()]);
+}
+
+/// Reads the record of failed attempts.
+pub fn read_failed(record: &[u8]) -> Vec<(usize, &str)> {
+    let mut all = Vec::new();
+    let mut rest = record;
+    while let Some((index, mut after)) = rest.split_first() {
+        let Some(code) = take_text(&mut after) else { break };
+        all.push((usize::from(*index), code));
+        rest = after;
+    }
+    all
+}
+
+/// The status with which the last attempt failed, if it was its provider's.
+pub fn last_failed_status(record: &[u8]) -> Option<u16> {
+    read_failed(record).last()?.1.strip_prefix("status_")?.parse().ok()
+}
+
+/// One attempt of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt<'a> {
+    /// Name of the provider, which the host's metadata must confirm.
+    pub provider: &'a str,
+    /// Name of the model in the policy.
+    pub model: &'a str,
+    /// `:path` of the request to the provider.
+    pub path: &'a str,
+    /// Header that carries the provider's credential; empty if it has none.
+    pub credential_header: &'a str,
+    /// Whether the requests of the model are counted (`max_concurrent`).
+    pub is_counted: bool,
+    /// Head of the request body.
+    pub head: &'a [u8],
+}
+
+/// The record, decoded.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Dispatch<'a> {
+    /// Whether the caller wants a stream.
+    pub stream: bool,
+    /// Length of the body after its head, in bytes.
+    pub rest_len: usize,
+    /// When Envoy makes another attempt.
+    pub retries: Retries<'a>,
+    /// The attempts, in order; never empty.
+    pub attempts: Vec<Attempt<'a>>,
+}
+
+/// The record of a plan. `stream`: whether the caller wants a stream.
+pub fn encode(policy: &Policy, models: &[ModelId], canonical: &Canonical, retries: &Retries, stream: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    out.extend([VERSION, models.len().min(255) as u8, u8::from(stream)]);
+    out.extend((canonical.rest_len() as u32).to_le_bytes());
+    out.extend(retries.until_ms.to_le_bytes());
+    put(&mut out, &[retries.on_status.as_bytes()]);
+    for (id, head) in models.iter().zip(&canonical.heads) {
+        let (model, provider) = (policy.model(*id), policy.provider_of(*id));
+        put(&mut out, &[provider.name.as_bytes()]);
+        put(&mut out, &[model.name.as_bytes()]);
+        put(&mut out, &[path(provider).as_bytes()]);
+        put(&mut out, &[provider.credential.as_ref().map_or("", |c| &c.header).as_bytes()]);
+        out.push(u8::from(model.max_concurrent.is_some()));
+        put(&mut out, &[head]);
+    }
+    out
+}
+
+fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    out.extend((parts.iter().map(|p| p.len()).sum::<usize>() as u32).to_le_bytes());
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+}
+
+/// Reads a record. `None` if it is not one, which only another program that writes our filter state can cause.
+pub fn decode(bytes: &[u8]) -> Option<Dispatch<'_>> {
+    let (&[version, count], mut rest) = bytes.split_first_chunk::<2>()?;
+    if version != VERSION || count == 0 {
+        return None;
+    }
+    let stream = take_flag(&mut rest)?;
+    let rest_len = take_u32(&mut rest)?;
+    let (until_ms, after) = rest.split_first_chunk::<8>()?;
+    rest = after;
+    let retries = Retries { until_ms: u64::from_le_bytes(*until_ms), on_status: take_text(&mut rest)? };
+    let mut attempts = Vec::with_capacity(usize::from(count));
+    for _ in 0..count {
+        attempts.push(Attempt {
+            provider: take_text(&mut rest)?,
+            model: take_text(&mut rest)?,
+            path: take_text(&mut rest)?,
+            credential_header: take_text(&mut rest)?,
+            is_counted: take_flag(&mut rest)?,
+            head: take(&mut rest)?,
+        });
+    }
+    rest.is_empty().then_some(Dispatch { stream, rest_len, retries, attempts })
+}
+
+fn take_u32(rest: &mut &[u8]) -> Option<usize> {
+    let (number, after) = rest.split_first_chunk::<4>()?;
+    *rest = after;
+    usize::try_from(u32::from_le_bytes(*number)).ok()
+}
+
+fn take_flag(rest: &mut &[u8]) -> Option<bool> {
+    let (flag, after) = rest.split_first()?;
+    *rest = after;
+    Some(*flag == 1)
+}
+
+fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = take_u32(rest)?;
+    let (field, after) = rest.split_at_checked(len)?;
+    *rest = after;
+    Some(field)
+}
+
+fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    take(rest).and_then(|field| std::str::from_utf8(field).ok())
+}
+
+impl<'a> Dispatch<'a> {
+    /// The attempt that goes to `provider`, when Envoy makes its attempt number `count` (from 1).
+    ///
+    /// Envoy may skip a provider that is not healthy, so the place in the plan is the first one from `count` on that
+    /// this provider serves, else the last one before. `None` if the plan does not have the provider at all: then the
+    /// request must not go there.
+    pub fn choose(&self, provider: &str, count: usize) -> Option<(usize, &Attempt<'a>)> {
+        let from = count.saturating_sub(1);
+        let serves = |(_, attempt): &(usize, &Attempt)| attempt.provider == provider;
+        let mut all = self.attempts.iter().enumerate();
+        all.clone().skip(from).find(serves).or_else(|| all.rfind(serves))
+    }
+
+    /// Whether the number of the attempt is needed: a plan of one has one. In any other even a provider that stands in it once and first
+    /// may be asked again, where Envoy has found nobody else.
+    pub fn needs_count(&self) -> bool {
+        self.attempts.len() > 1
+    }
+
+    /// Whether the attempt is one at the plan's first model, which the gateway stage counts until the answer has ended. With
+    /// that one skipped as unhealthy, even attempt number 1 is not.
+    pub fn is_of_first_model(&self, attempt: &Attempt) -> bool {
+        self.attempts.first().is_some_and(|first| first.model == attempt.model)
+    }
+
+    /// The head that the request body comes with: the first attempt's.
+    pub fn canonical_head(&self) -> &'a [u8] {
+        self.attempts.first().map_or(&[], |attempt| attempt.head)
+    }
+
+    /// Length of the whole body of `attempt`, in bytes.
+    pub fn content_length(&self, attempt: &Attempt) -> usize {
+        attempt.head.len() + self.rest_len
+    }
+}
+
+/// Name of the Envoy cluster for requests with one attempt and no stream: nothing is left to decide upstream, so it has no
+/// model stage. It is the provider's own, unless Envoy has a key to add.
+pub fn direct_cluster(provider: &Provider) -> String {
+    match provider.credential {
+        Some(_) => ["direct.", &*provider.name].concat(),
+        None => provider.name.to_string(),
+    }
+}
+
+/// `:path` of a chat request to `provider`.
+pub fn path(provider: &Provider) -> String {
+    [&*provider.base_path, "/chat/completions"].concat()
+}
+
+/// Name of the Envoy cluster that serves `providers` in this order.
+pub fn plan_cluster<'a>(providers: impl Iterator<Item = &'a str>) -> String {
+    let mut name = String::from("plan.");
+    for (i, provider) in providers.enumerate() {
+        if i > 0 {
+            name.push('+');
+        }
+        name.push_str(provider);
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dispatch(providers: &[&'static str]) -> Dispatch<'static> {
+        let attempts = providers
+            .iter()
+            .map(|provider| Attempt {
+                provider,
+                model: "m",
+                path: "/v1",
+                credential_header: "",
+                is_counted: false,
+                head: b"{",
+            })
+            .collect();
+        Dispatch { stream: false, rest_len: 10, retries: Retries { on_status: "", until_ms: 0 }, attempts }
+    }
+
+    #[test]
+    fn the_hosts_provider_decides_and_the_attempt_count_tells_twins_apart() {
+        let plan = dispatch(&["vllm", "openai", "openai"]);
+        let index = |provider, count| plan.choose(provider, count).map(|(i, _)| i);
+        assert_eq!(index("vllm", 1), Some(0));
+        assert_eq!(index("openai", 2), Some(1));
+        assert_eq!(index("openai", 3), Some(2));
+        // vllm was skipped as unhealthy
+        assert_eq!(index("openai", 1), Some(1));
+        // more attempts than the plan has
+        assert_eq!(index("openai", 9), Some(2));
+        assert_eq!(index("vllm", 2), Some(0));
+        // not in the plan: never sent
+        assert_eq!(index("anthropic", 1), None);
+    }
+
+    #[test]
+    fn only_a_plan_of_one_needs_no_count() {
+        assert!(!dispatch(&["vllm"]).needs_count());
+        assert!(dispatch(&["vllm", "openai"]).needs_count());
+        // Its second member is ill, and Envoy has gone back to the first.
+        assert_eq!(dispatch(&["vllm", "openai"]).choose("vllm", 2).map(|(i, _)| i), Some(0));
+    }
+
+    #[test]
+    fn only_the_first_model_is_counted_by_the_gateway_stage_its_second_try_included() {
+        let mut plan = dispatch(&["vllm", "openai", "vllm"]);
+        plan.attempts[1].model = "n";
+        let is_of_first = |provider, count| plan.choose(provider, count).map(|(_, a)| plan.is_of_first_model(a));
+        assert_eq!(is_of_first("vllm", 1), Some(true));
+        assert_eq!(is_of_first("vllm", 3), Some(true));
+        // vllm was skipped as unhealthy
+        assert_eq!(is_of_first("openai", 1), Some(false));
+    }
+
+    #[test]
+    fn damaged_records_are_refused() {
+        assert!(decode(b"").is_none());
+        let whole = [&[VERSION, 1][..], &[0; 1 + 4 + 8 + 4], &[0; 4 * 4], &[0], &[0; 4]].concat();
+        assert!(decode(&whole).is_some());
+        for end in 0..whole.len() {
+            assert!(decode(&whole[..end]).is_none(), "{end}");
+        }
+        assert!(decode(&[&whole[..], &[0]].concat()).is_none());
+        for (at, byte) in [(0, 9), (1, 0), (1, 2), (15, 255)] {
+            let mut damaged = whole.clone();
+            damaged[at] = byte;
+            assert!(decode(&damaged).is_none(), "{at}");
+        }
+    }
+
+    #[test]
+    fn failed_attempts_are_read_back_in_order() {
+        let mut record = Vec::new();
+        push_failed(&mut record, 0, "status_503");
+        push_failed(&mut record, 1, "no_response");
+        assert_eq!(read_failed(&record), [(0, "status_503"), (1, "no_response")]);
+        assert_eq!(last_failed_status(&record), None);
+        assert_eq!(last_failed_status(&record[..record.len() - "no_response".len() - 5]), Some(503));
+        record.pop();
+        assert_eq!(read_failed(&record), [(0, "status_503")]);
+        assert_eq!(read_failed(b""), []);
+    }
+
+    #[test]
+    fn cluster_names() {
+        assert_eq!(plan_cluster(["vllm", "openai"].into_iter()), "plan.vllm+openai");
+    }
+}

@@ -1,0 +1,396 @@
+//! Which models may serve a request, in which order, and why the others may not.
+
+use crate::config::{Capability, DataClass};
+use crate::dialect::openai::request::ChatRequest;
+use crate::outcome::refusal::Refusal;
+use crate::policy::{ModelId, Policy, TaskId, TenantId};
+use std::borrow::Cow;
+
+/// Why a model of the chain is not in the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dropped {
+    /// The tenant's tier does not allow it.
+    Tier,
+    /// Its provider may not see data of the request's class.
+    DataClass,
+    /// It cannot do what the request needs.
+    Capability(Capability),
+    /// It does not take a field that the request has.
+    Param(String),
+    /// The prompt is longer than its context window.
+    Context,
+    /// It serves as many requests as it may.
+    Overloaded,
+    /// A quota has no room for it.
+    Quota,
+}
+
+impl Dropped {
+    /// In one word, for the audit record.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Tier => "tier",
+            Self::DataClass => "data_class",
+            Self::Capability(_) => "capability",
+            Self::Param(_) => "parameter",
+            Self::Context => "context",
+            Self::Overloaded => "overloaded",
+            Self::Quota => "quota",
+        }
+    }
+}
+
+/// The models that serve a request: attempt 1, attempt 2, …; and why the others do not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The task, if the request is one.
+    pub task: Option<TaskId>,
+    /// The models, never empty.
+    pub models: Vec<ModelId>,
+    /// What was left out, and why.
+    pub dropped: Vec<(ModelId, Dropped)>,
+    /// The class of the request's data.
+    pub data: DataClass,
+    /// How the plan came about, for the audit record.
+    pub reason: &'static str,
+}
+
+impl Plan {
+    /// The model of the plan that has this name.
+    pub fn find(&self, policy: &Policy, name: &[u8]) -> Option<ModelId> {
+        self.models.iter().copied().find(|id| policy.model(*id).name.as_bytes() == name)
+    }
+
+    /// Takes full models out of the plan and counts the request with the first one that is left.
+    ///
+    /// # Errors
+    /// [`Refusal::Overloaded`] where none is left.
+    pub fn spill_over(&mut self, policy: &Policy, load: &mut dyn Load) -> Result<(), Refusal> {
+        let mut counted = false;
+        let mut kept = Vec::with_capacity(self.models.len());
+        for id in std::mem::take(&mut self.models) {
+            let model = policy.model(id);
+            let admitted = match model.max_concurrent {
+                None => true,
+                // A second try of a model is the same request: it is not in its own way.
+                Some(_) if kept.contains(&id) => true,
+                Some(limit) if counted => !load.is_full(&model.name, limit),
+                Some(limit) => load.acquire(&model.name, limit),
+            };
+            if admitted {
+                counted = true;
+                kept.push(id);
+            } else {
+                self.dropped.push((id, Dropped::Overloaded));
+            }
+        }
+        self.models = kept;
+        if self.models.is_empty() { Err(Refusal::Overloaded) } else { Ok(()) }
+    }
+}
+
+/// How many requests each model is serving, over all workers.
+pub trait Load {
+    /// Counts one more, unless `limit` are being served.
+    fn acquire(&mut self, model: &str, limit: u32) -> bool;
+    /// Whether `limit` are being served.
+    fn is_full(&mut self, model: &str, limit: u32) -> bool;
+}
+
+/// What the request says besides its body.
+#[derive(Debug, Clone, Copy)]
+pub struct Hints<'a> {
+    /// `x-pointsman-task`
+    pub task: Option<&'a str>,
+    /// `x-pointsman-data-class`: raises the class, never lowers it.
+    pub data_class: Option<DataClass>,
+}
+
+/// Chooses the plan.
+///
+/// # Errors
+/// The refusal that fits best where no model is left.
+pub fn plan(policy: &Policy, tenant: TenantId, request: &ChatRequest, hints: Hints) -> Result<Plan, Refusal> {
+    let tenant = policy.tenant(tenant);
+    let tier = policy.tier(tenant.tier);
+    let data = hints.data_class.map_or(tenant.data, |class| class.max(tenant.data));
+    let (task, chain, reason) = target(policy, request, hints.task)?;
+
+    let mut models = Vec::with_capacity(chain.len());
+    let mut dropped = Vec::new();
+    for &model in chain.iter() {
+        let verdict = if tier.allows(model) { fits(policy, model, request, data) } else { Err(Dropped::Tier) };
+        match verdict {
+            Ok(()) => models.push(model),
+            Err(reason) => dropped.push((model, reason)),
+        }
+    }
+    if models.is_empty() {
+        return Err(refusal(request, &dropped));
+    }
+    Ok(Plan { task, models, dropped, data, reason })
+}
+
+/// The plan by which another model serves, because a quota is used up; `None` where that model cannot or may not.
+pub fn degraded(policy: &Policy, plan: &Plan, request: &ChatRequest, to: ModelId) -> Option<Plan> {
+    fits(policy, to, request, plan.data).ok()?;
+    let mut dropped = plan.dropped.clone();
+    dropped.extend(plan.models.iter().filter(|id| **id != to).map(|id| (*id, Dropped::Quota)));
+    Some(Plan { task: plan.task, models: vec![to], dropped, data: plan.data, reason: "degraded" })
+}
+
+/// What a request asks for: its task, the chain of models, and how that was found.
+type Target<'p> = (Option<TaskId>, Cow<'p, [ModelId]>, &'static str);
+
+/// The chain that the request asks for.
+fn target<'p>(policy: &'p Policy, request: &ChatRequest, header: Option<&str>) -> Result<Target<'p>, Refusal> {
+    let mut named = None;
+    for (name, place) in [(header, "x-pointsman-task"), (request.task.as_deref(), "metadata.task")] {
+        let Some(name) = name else { continue };
+        let task = policy.find_task(name).ok_or_else(|| Refusal::UnknownTask(name.to_owned(), place))?;
+        match named {
+            Some((other, other_name)) if other != task => return conflict(other_name, name),
+            _ => named = Some((task, name)),
+        }
+    }
+    let chain = |task: TaskId| Cow::Borrowed(policy.task(task).chain.as_slice());
+    match request.model.as_deref() {
+        None | Some("auto") => match named {
+            Some((task, _)) => Ok((Some(task), chain(task), "task")),
+            None => {
+                let task = policy.default_task.ok_or(Refusal::NoModel)?;
+                Ok((Some(task), chain(task), "default_task"))
+            }
+        },
+        Some(model) => match (policy.find_task(model), policy.find_model(model)) {
+            (Some(task), _) => match named {
+                Some((other, other_name)) if other != task => conflict(model, other_name),
+                _ => Ok((Some(task), chain(task), "task")),
+            },
+            // A model that is named is served by that model; the task then says what the work is, not who does it.
+            (None, Some(id)) => Ok((named.map(|(task, _)| task), Cow::Owned(vec![id]), "model")),
+            (None, None) => Err(Refusal::UnknownModel(model.to_owned())),
+        },
+    }
+}
+
+fn conflict<T>(one: &str, other: &str) -> Result<T, Refusal> {
+    Err(Refusal::TaskConflict(one.to_owned(), other.to_owned()))
+}
+
+/// Whether the model can and may serve the request.
+fn fits(policy: &Policy, id: ModelId, request: &ChatRequest, data: DataClass) -> Result<(), Dropped> {
+    let model = policy.model(id);
+    if data > policy.provider_of(id).data {
+        return Err(Dropped::DataClass);
+    }
+    let needs = [
+        (request.has_tools, Capability::Tools),
+        (request.wants_json_schema, Capability::JsonSchema),
+        (request.has_image, Capability::Vision),
+    ];
+    if let Some((_, missing)) = needs.iter().find(|(needed, capability)| *needed && !model.can(*capability)) {
+        return Err(Dropped::Capability(*missing));
+    }
+    if !model.drop_params
+        && let Some(member) = request.members.iter().find(|m| !model.takes(&m.name))
+    {
+        return Err(Dropped::Param(member.name.to_string()));
+    }
+    if certainly_longer(request, model.context) {
+        return Err(Dropped::Context);
+    }
+    Ok(())
+}
+
+/// Whether the messages are certainly longer than `context` tokens.
+///
+/// No common tokenizer spends less than a token on 16 characters of running text, so this never refuses what would fit;
+/// what it lets through and is too long after all, the provider refuses. Images, sound and files are not counted: their bytes
+/// say little.
+fn certainly_longer(request: &ChatRequest, context: u64) -> bool {
+    let is_longer = |length: usize| length as u64 / 16 > context;
+    !request.has_image && is_longer(request.messages_bytes) && is_longer(request.message_characters())
+}
+
+/// The refusal for a chain of which nothing is left: what the caller can change comes first.
+fn refusal(request: &ChatRequest, dropped: &[(ModelId, Dropped)]) -> Refusal {
+    let pick = |wanted: fn(&Dropped) -> bool| dropped.iter().map(|(_, why)| why).find(|why| wanted(why));
+    let why = pick(|why| matches!(why, Dropped::Param(_)))
+        .or_else(|| pick(|why| matches!(why, Dropped::Capability(_))))
+        .or_else(|| pick(|why| *why == Dropped::Context))
+        .or_else(|| pick(|why| *why == Dropped::DataClass));
+    match why {
+        Some(Dropped::Param(param)) => Refusal::UnsupportedParam(param.clone()),
+        Some(Dropped::Capability(missing)) => Refusal::MissingCapability(*missing),
+        Some(Dropped::Context) => Refusal::ContextTooLong,
+        Some(Dropped::DataClass) => Refusal::DataClass,
+        Some(Dropped::Overloaded) => Refusal::Overloaded,
+        Some(Dropped::Tier | Dropped::Quota) | None => {
+            Refusal::ModelNotAllowed(request.model.as_deref().unwrap_or("auto").to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    const M: &str = r#""messages":[{"role":"user","content":"x"}]"#;
+
+    fn run(tenant: &str, rest: &str, hints: Hints) -> Result<(Vec<String>, &'static str), Refusal> {
+        let policy = fixture::policy();
+        let body = format!("{{{M}{rest}}}");
+        let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
+        let plan = plan(&policy, policy.find_tenant(tenant).unwrap(), &request, hints)?;
+        Ok((plan.models.iter().map(|id| policy.model(*id).name.to_string()).collect(), plan.reason))
+    }
+
+    const NO: Hints = Hints { task: None, data_class: None };
+
+    fn models(tenant: &str, rest: &str) -> Vec<String> {
+        run(tenant, rest, NO).unwrap().0
+    }
+
+    #[test]
+    fn a_model_a_task_or_auto() {
+        assert_eq!(run("acme", "", NO).unwrap(), (vec!["small".into(), "big".into()], "default_task"));
+        assert_eq!(run("acme", r#","model":"auto""#, NO).unwrap().1, "default_task");
+        assert_eq!(models("acme", r#","model":"code""#), ["big", "small"]);
+        assert_eq!(run("acme", r#","model":"big""#, NO).unwrap(), (vec!["big".into()], "model"));
+        assert_eq!(models("acme", r#","metadata":{"task":"code"}"#), ["big", "small"]);
+        let header = Hints { task: Some("code"), ..NO };
+        assert_eq!(run("acme", "", header).unwrap().0, ["big", "small"]);
+        assert_eq!(run("acme", r#","model":"small""#, header).unwrap().0, ["small"]);
+    }
+
+    #[test]
+    fn contradictions_and_strangers_are_refused() {
+        let header = Hints { task: Some("code"), ..NO };
+        assert!(matches!(run("acme", r#","model":"chat""#, header), Err(Refusal::TaskConflict(..))));
+        assert!(matches!(run("acme", r#","metadata":{"task":"chat"}"#, header), Err(Refusal::TaskConflict(..))));
+        assert_eq!(run("acme", r#","model":"gpt-9""#, NO), Err(Refusal::UnknownModel("gpt-9".into())));
+        assert_eq!(
+            run("acme", r#","metadata":{"task":"nope"}"#, NO),
+            Err(Refusal::UnknownTask("nope".into(), "metadata.task"))
+        );
+    }
+
+    #[test]
+    fn a_tier_binds_every_model_of_the_chain() {
+        assert_eq!(models("guest", r#","model":"code""#), ["small"]);
+        assert_eq!(run("guest", r#","model":"big""#, NO), Err(Refusal::ModelNotAllowed("big".into())));
+    }
+
+    #[test]
+    fn a_data_class_binds_every_model_and_a_hint_only_raises_it() {
+        assert_eq!(models("clinic", ""), ["small"]);
+        assert_eq!(run("clinic", r#","model":"big""#, NO), Err(Refusal::DataClass));
+        let class = |class| Hints { data_class: Some(class), ..NO };
+        assert_eq!(run("acme", "", class(DataClass::Confidential)).unwrap().0, ["small"]);
+        assert_eq!(run("clinic", "", class(DataClass::Public)).unwrap().0, ["small"]);
+    }
+
+    #[test]
+    fn what_a_model_cannot_do_drops_it() {
+        let schema = r#","response_format":{"type":"json_schema"}"#;
+        assert_eq!(models("acme", schema), ["big"]);
+        assert_eq!(run("guest", schema, NO), Err(Refusal::MissingCapability(Capability::JsonSchema)));
+        assert_eq!(run("acme", r#","model":"strict","seed":1"#, NO), Err(Refusal::UnsupportedParam("seed".into())));
+        assert_eq!(models("acme", r#","tools":[{"type":"function"}]"#), ["small", "big"]);
+    }
+
+    #[test]
+    fn a_prompt_that_cannot_fit_drops_the_model() {
+        let policy = fixture::policy();
+        let tenant = policy.find_tenant("acme").unwrap();
+        let run = |bytes: usize| {
+            let body = format!(r#"{{"messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(bytes));
+            let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
+            plan(&policy, tenant, &request, NO).map(|plan| (plan.models.len(), plan.dropped.len()))
+        };
+        assert_eq!(run(4_000), Ok((2, 0)));
+        assert_eq!(run(20_000), Ok((1, 1)));
+        assert_eq!(run(2_000_000), Err(Refusal::ContextTooLong));
+    }
+
+    #[test]
+    fn what_is_long_without_being_many_tokens_fits() {
+        let policy = fixture::policy();
+        let fits = |messages: &str| {
+            let body = format!(r#"{{"model":"small","messages":[{{"role":"user","content":{messages}}}]}}"#);
+            let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
+            plan(&policy, policy.find_tenant("acme").unwrap(), &request, NO).is_ok()
+        };
+        let context = policy.model(policy.find_model("small").unwrap()).context as usize;
+        let (long, room) = (context * 16 + 100, " ".repeat(context * 16 + 100));
+        assert!(!fits(&format!("\"{}\"", "x".repeat(long))));
+        assert!(fits(&format!("\"{}\"", "\\u0434".repeat(long / 6))));
+        assert!(!fits(&format!("\"{}\"", "\\u0434".repeat(long))));
+        assert!(fits(&format!("{room}\"x\"")));
+        for kind in ["input_audio", "file", "video_url"] {
+            assert!(fits(&format!(r#"[{{"type":"{kind}","{kind}":{{"data":"{}"}}}}]"#, "A".repeat(long))), "{kind}");
+        }
+    }
+
+    struct Busy<'a>(&'a [&'a str], Vec<String>);
+
+    impl Load for Busy<'_> {
+        fn acquire(&mut self, model: &str, limit: u32) -> bool {
+            let free = !self.is_full(model, limit);
+            if free {
+                self.1.push(model.to_owned());
+            }
+            free
+        }
+        fn is_full(&mut self, model: &str, _: u32) -> bool {
+            self.0.contains(&model)
+        }
+    }
+
+    #[test]
+    fn a_full_model_is_left_out_and_only_the_first_is_counted() {
+        let mut document = fixture::document();
+        for model in ["small", "big"] {
+            document["models"][model]["max_concurrent"] = serde_json::json!(1);
+        }
+        let policy = crate::policy::parse::from_value(&document).unwrap().1;
+        let body = format!("{{{M}}}");
+        let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
+        let run = |full: &[&str]| {
+            let mut plan = plan(&policy, policy.find_tenant("acme").unwrap(), &request, NO).unwrap();
+            let mut load = Busy(full, Vec::new());
+            let names =
+                |plan: &Plan| plan.models.iter().map(|id| policy.model(*id).name.to_string()).collect::<Vec<_>>();
+            plan.spill_over(&policy, &mut load).map(|()| (names(&plan), load.1))
+        };
+        assert_eq!(run(&[]), Ok((vec!["small".into(), "big".into()], vec!["small".into()])));
+        assert_eq!(run(&["small"]), Ok((vec!["big".into()], vec!["big".into()])));
+        assert_eq!(run(&["big"]), Ok((vec!["small".into()], vec!["small".into()])));
+        assert_eq!(run(&["small", "big"]), Err(Refusal::Overloaded));
+    }
+
+    #[test]
+    fn a_second_try_of_a_model_is_not_in_its_own_way() {
+        struct One(u32);
+        impl Load for One {
+            fn acquire(&mut self, _: &str, limit: u32) -> bool {
+                let free = self.0 < limit;
+                self.0 += u32::from(free);
+                free
+            }
+            fn is_full(&mut self, _: &str, limit: u32) -> bool {
+                self.0 >= limit
+            }
+        }
+        let mut document = fixture::document();
+        document["models"]["small"]["max_concurrent"] = serde_json::json!(1);
+        let policy = crate::policy::parse::from_value(&document).unwrap().1;
+        let small = policy.find_model("small").unwrap();
+        let plan = |models| Plan { task: None, models, dropped: vec![], data: DataClass::Public, reason: "task" };
+        let mut twice = plan(vec![small, small]);
+        assert_eq!((twice.spill_over(&policy, &mut One(0)), twice.models.len()), (Ok(()), 2));
+        assert_eq!(plan(vec![small, small]).spill_over(&policy, &mut One(1)), Err(Refusal::Overloaded));
+    }
+}

@@ -1,0 +1,6 @@
+//! What workers share and remember, whatever it is about.
+
+pub mod quick_hash;
+pub mod secret;
+pub mod try_lock;
+pub mod versions;

@@ -1,0 +1,291 @@
+//! The audit record: one JSON object per request, without prompt, answer, key or raw user id.
+
+use crate::policy::price::MicroUsd;
+use crate::usage::Usage;
+use crate::wire::json::quote_into;
+use std::io::Write as _;
+
+/// What comes before a member's value: a comma, its name and a colon.
+macro_rules! member {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+
+/// Everything the record says. Numbers are written as JSON numbers, what is unknown as `null`.
+#[derive(Debug, Default)]
+#[allow(missing_docs)] // The names are the record's own, and documented in envoy/audit.md.
+pub struct Record<'a> {
+    pub started_ms: u64,
+    pub trace_id: &'a str,
+    pub tenant_id: Option<&'a str>,
+    pub user_id_hash: Option<&'a str>,
+    pub tier: Option<&'a str>,
+    pub endpoint: &'a str,
+    pub task: Option<&'a str>,
+    pub prompt_id: Option<&'a str>,
+    pub prompt_version: Option<&'a str>,
+    pub schema_version: Option<&'a str>,
+    pub data_class: Option<&'a str>,
+    pub provider: Option<&'a str>,
+    pub model: Option<&'a str>,
+    pub plan: Vec<&'a str>,
+    pub route_reason: Option<&'a str>,
+    pub left_out: &'a [(&'a str, &'a str)],
+    pub stream: bool,
+    pub status: Option<u16>,
+    pub usage: Option<Usage>,
+    pub usage_estimated: bool,
+    pub cost: Option<MicroUsd>,
+    pub latency_ms: u64,
+    pub time_to_first_token_ms: Option<u64>,
+    /// What the cache was to the request, and why.
+    pub cache: (Option<&'a str>, Option<&'a str>),
+    /// What an answer of the cache saved.
+    pub saved: Option<(Usage, MicroUsd)>,
+    pub retry_count: u32,
+    pub failed: &'a [(&'a str, &'a str)],
+    pub fallback_used: bool,
+    pub fallback_from: Option<&'a str>,
+    pub tool_names: &'a [String],
+    pub policy_decision: &'a str,
+    pub quota_window: Option<&'a str>,
+    pub error_code: Option<&'a str>,
+}
+
+impl Record<'_> {
+    /// The record as a line of JSON, its newline included: the access log's format is this and nothing else, so that a
+    /// request which never reached the module leaves no half a line.
+    pub fn line(&self) -> Vec<u8> {
+        // Every field by name: a new one does not compile until it is written.
+        let Self {
+            started_ms,
+            trace_id,
+            tenant_id,
+            user_id_hash,
+            tier,
+            endpoint,
+            task,
+            prompt_id,
+            prompt_version,
+            schema_version,
+            data_class,
+            provider,
+            model,
+            plan,
+            route_reason,
+            left_out,
+            stream,
+            status,
+            usage,
+            usage_estimated,
+            cost,
+            latency_ms,
+            time_to_first_token_ms,
+            cache,
+            saved,
+            retry_count,
+            failed,
+            fallback_used,
+            fallback_from,
+            tool_names,
+            policy_decision,
+            quota_window,
+            error_code,
+        } = self;
+        let mut out = Members(Vec::with_capacity(1024));
+        let started = std::time::UNIX_EPOCH + std::time::Duration::from_millis((*started_ms).min(MOST_MS));
+        out.raw("{\"start_time\":\"");
+        // Nothing that is written to memory fails.
+        let _ = write!(out.0, "{}", humantime::format_rfc3339_millis(started));
+        out.raw("\"");
+        out.text(member!("trace_id"), Some(trace_id));
+        out.text(member!("tenant_id"), *tenant_id);
+        out.text(member!("user_id_hash"), *user_id_hash);
+        out.text(member!("tier"), *tier);
+        out.text(member!("endpoint"), Some(endpoint));
+        out.text(member!("task"), *task);
+        out.text(member!("prompt_id"), *prompt_id);
+        out.text(member!("prompt_version"), *prompt_version);
+        out.text(member!("schema_version"), *schema_version);
+        out.text(member!("data_class"), *data_class);
+        out.text(member!("provider"), *provider);
+        out.text(member!("model"), *model);
+        out.list(member!("plan"), plan.iter().copied());
+        out.text(member!("route_reason"), *route_reason);
+        out.reasons(member!("left_out"), left_out);
+        out.flag(member!("stream"), *stream);
+        out.number(member!("status"), status.map(u64::from));
+        out.number(member!("input_tokens"), usage.map(|u| u.input));
+        out.number(member!("cached_input_tokens"), usage.map(|u| u.cached_input));
+        out.number(member!("output_tokens"), usage.map(|u| u.output));
+        out.flag(member!("usage_estimated"), *usage_estimated);
+        out.cost(member!("estimated_cost_usd"), *cost);
+        out.number(member!("latency_ms"), Some(*latency_ms));
+        out.number(member!("time_to_first_token_ms"), *time_to_first_token_ms);
+        out.flag(member!("cache_hit"), saved.is_some());
+        // Only of a task with a cache: others need not carry it.
+        if let (Some(cache), reason) = cache {
+            out.text(member!("cache"), Some(cache));
+            out.text(member!("cache_reason"), *reason);
+        }
+        if let Some((usage, cost)) = saved {
+            out.number(member!("saved_input_tokens"), Some(usage.input));
+            out.number(member!("saved_output_tokens"), Some(usage.output));
+            out.cost(member!("saved_usd"), Some(*cost));
+        }
+        out.number(member!("retry_count"), Some(u64::from(*retry_count)));
+        out.reasons(member!("failed_attempts"), failed);
+        out.flag(member!("fallback_used"), *fallback_used);
+        out.text(member!("fallback_from"), *fallback_from);
+        out.text(member!("fallback_to"), fallback_from.and(*model));
+        out.list(member!("tool_names"), tool_names.iter().map(String::as_str));
+        out.text(member!("policy_decision"), Some(policy_decision));
+        out.text(member!("quota_window"), *quota_window);
+        out.text(member!("error_code"), *error_code);
+        out.0.extend_from_slice(b"}\n");
+        out.0
+    }
+}
+
+/// The last millisecond that RFC 3339 can write: the end of the year 9999.
+const MOST_MS: u64 = 253_402_300_799_999;
+
+/// A JSON object as it is written; each member is given with what comes before its value.
+struct Members(Vec<u8>);
+
+impl Members {
+    /// Inlined with those that call it, so that the compiler knows each name's length: Wasm takes long to begin a copy whose length it
+    /// does not know.
+    #[inline(always)]
+    fn raw(&mut self, text: &'static str) {
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    #[inline(always)]
+    fn flag(&mut self, name: &'static str, value: bool) {
+        self.raw(name);
+        match value {
+            true => self.raw("true"),
+            false => self.raw("false"),
+        }
+    }
+
+    #[inline(always)]
+    fn text(&mut self, name: &'static str, value: Option<&str>) {
+        self.raw(name);
+        match value {
+            Some(text) => quote_into(&mut self.0, text),
+            None => self.raw("null"),
+        }
+    }
+
+    #[inline(always)]
+    fn number(&mut self, name: &'static str, value: Option<u64>) {
+        self.raw(name);
+        match value {
+            Some(number) => self.0.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+            None => self.raw("null"),
+        }
+    }
+
+    fn cost(&mut self, name: &'static str, cost: Option<MicroUsd>) {
+        self.raw(name);
+        match cost {
+            Some(cost) => self.0.extend_from_slice(cost.to_decimal().as_bytes()),
+            None => self.raw("null"),
+        }
+    }
+
+    /// Models with a reason each: `[{"model":…,"reason":…}]`.
+    fn reasons(&mut self, name: &'static str, models: &[(&str, &str)]) {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.push(b'[');
+        for (i, (model, reason)) in models.iter().enumerate() {
+            self.0.extend_from_slice(if i > 0 { b",{\"model\":" } else { b"{\"model\":" });
+            quote_into(&mut self.0, model);
+            self.0.extend_from_slice(b",\"reason\":");
+            quote_into(&mut self.0, reason);
+            self.0.push(b'}');
+        }
+        self.0.push(b']');
+    }
+
+    fn list<'a>(&mut self, name: &'static str, values: impl Iterator<Item = &'a str>) {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.push(b'[');
+        for (i, value) in values.enumerate() {
+            if i > 0 {
+                self.0.push(b',');
+            }
+            quote_into(&mut self.0, value);
+        }
+        self.0.push(b']');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The page has a row for every field, in the record's order, and for no other.
+    #[test]
+    fn every_field_is_documented() {
+        let page = include_str!("../../../../envoy/audit.md");
+        let (page, _) = page.split_once("## Other lines").unwrap();
+        let documented: Vec<_> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split(" | ").next())
+            .flat_map(|names| names.split(", ").map(|name| name.trim_matches('`')))
+            .collect();
+        let saved = Some((Usage::default(), MicroUsd(0)));
+        let record = Record { cache: (Some("hit"), None), saved, ..Record::default() };
+        let fields = |record: &Record| {
+            let text = String::from_utf8(record.line()).unwrap();
+            let members =
+                text.trim().trim_matches(|c| c == '{' || c == '}').split("\",\"").flat_map(|m| m.split(",\""));
+            members.map(|m| m.trim_start_matches('"').split('"').next().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let (all, plain) = (fields(&record), fields(&Record::default()));
+        let cached: Vec<_> = all.iter().filter(|name| !plain.contains(name)).collect();
+        let expected: Vec<_> = plain.iter().chain(cached).collect();
+        assert_eq!(documented, expected);
+
+        let sample = include_str!("../../../../README.md").split_once("{\"start_time\"").unwrap().1;
+        let sample = format!("{{\"start_time\"{}", sample.split_once("```").unwrap().0);
+        let sample: serde_json::Value = serde_json::from_str(&sample).expect("the README's sample is a record");
+        let mut shown: Vec<_> = sample.as_object().unwrap().keys().collect();
+        let mut written: Vec<_> = plain.iter().collect();
+        shown.sort();
+        written.sort();
+        assert_eq!(shown, written);
+    }
+
+    #[test]
+    fn the_record_is_json_with_numbers_as_numbers() {
+        let tools = ["look \"up\"\n".to_owned()];
+        let record = Record {
+            trace_id: "t",
+            started_ms: u64::MAX,
+            tenant_id: Some("acme"),
+            endpoint: "chat",
+            plan: vec!["a", "b"],
+            usage: Some(Usage { input: 10, cached_input: 2, output: 3 }),
+            cost: Some(MicroUsd(2200)),
+            latency_ms: 12,
+            failed: &[("a", "status_503")],
+            tool_names: &tools,
+            policy_decision: "allow",
+            ..Record::default()
+        };
+        let text = String::from_utf8(record.line()).unwrap();
+        assert!(text.ends_with("}\n") && text.lines().count() == 1);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["input_tokens"], 10);
+        assert_eq!(value["start_time"], "9999-12-31T23:59:59.999Z");
+        assert_eq!(value["failed_attempts"][0]["reason"], "status_503");
+        assert_eq!(value["estimated_cost_usd"], 0.0022);
+        assert_eq!(value["tool_names"][0], "look \"up\"\n");
+        assert!(value["model"].is_null() && value["prompt_id"].is_null());
+    }
+}

@@ -1,0 +1,6 @@
+//! Bytes and formats, with nothing of a gateway in them.
+
+pub mod http_call;
+pub mod json;
+pub mod redis;
+pub mod sse;

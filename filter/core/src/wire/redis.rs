@@ -1,0 +1,223 @@
+//! Commands to Redis over an HTTP bridge (webdis), and what it answers.
+//!
+//! webdis takes a command as the body of a POST: the arguments percent-encoded and joined by `/`, then the form of the
+//! answer, `.raw`: Redis's own protocol, RESP2 (<https://redis.io/docs/latest/develop/reference/protocol-spec/>). webdis's
+//! JSON would end a value at its first NUL byte.
+//!
+//! One thing is lost on the way: of an array webdis sends every integer as text and leaves out every nil. A script that
+//! returns several values returns a flat array without nil; [`Value::integer`] reads numbers in either form.
+
+use crate::config;
+use crate::config::problem::Problem;
+use crate::wire::http_call::{Answered, Call};
+
+/// The bridge to Redis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bridge {
+    /// Name of its Envoy cluster.
+    pub cluster: Box<str>,
+    /// Milliseconds after which a command is given up.
+    pub timeout_ms: u64,
+}
+
+impl Bridge {
+    /// Takes over the policy's section; reports what is wrong with it.
+    pub(crate) fn from_config(config: &config::Redis, problems: &mut Vec<Problem>) -> Self {
+        let config::Redis { cluster, timeout } = config;
+        if !(1..=10_000).contains(&timeout.0) {
+            problems.push(Problem::new("redis.timeout", format!("{}ms is not within 1ms and 10s", timeout.0)));
+        }
+        Self { cluster: cluster.as_str().into(), timeout_ms: timeout.0 }
+    }
+
+    /// The call that runs one command: its name, then its arguments, which may be any bytes.
+    pub fn command(&self, arguments: &[&[u8]]) -> Call {
+        let mut body = Vec::with_capacity(arguments.iter().map(|a| a.len() + a.len() / 2 + 1).sum::<usize>() + 4);
+        for (i, argument) in arguments.iter().enumerate() {
+            if i > 0 {
+                body.push(b'/');
+            }
+            encode(argument, &mut body);
+        }
+        body.extend_from_slice(b".raw");
+        let headers = vec![
+            (":method", "POST".into()),
+            (":path", "/".into()),
+            (":authority", self.cluster.to_string().into()),
+            ("content-length", body.len().to_string().into()),
+        ];
+        Call { cluster: self.cluster.to_string(), headers, body, timeout_ms: self.timeout_ms }
+    }
+}
+
+/// Percent-encodes what is not certainly plain: webdis splits at `/`, takes what follows a `.` for the answer's form, and
+/// `+` for a space.
+fn encode(argument: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
+    for byte in argument {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => out.push(*byte),
+            _ => out.extend([b'%', digit(byte >> 4), digit(byte & 15)]),
+        }
+    }
+}
+
+/// What Redis answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// A status like `OK`.
+    Status(&'a [u8]),
+    /// A number.
+    Integer(i64),
+    /// A value, any bytes.
+    Bytes(&'a [u8]),
+    /// No such key.
+    Nil,
+    /// A list.
+    Array(Vec<Value<'a>>),
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Nobody answered in time, or the bridge has no Redis.
+    Unreachable,
+    /// Redis refused the command, in these words; the first says what kind of error it is, like `NOSCRIPT`.
+    Refused(String),
+    /// What came is no answer of Redis, or the answer to another question.
+    Malformed,
+}
+
+impl Value<'_> {
+    /// The number, in either of the forms in which one may come.
+    pub fn integer(&self) -> Option<i64> {
+        match self {
+            Self::Integer(number) => Some(*number),
+            Self::Bytes(text) => std::str::from_utf8(text).ok()?.parse().ok(),
+            Self::Status(_) | Self::Nil | Self::Array(_) => None,
+        }
+    }
+}
+
+/// Reads the answer of a call that [`Bridge::command`] made.
+///
+/// # Errors
+/// Why there is none.
+pub fn answer<'a>(answered: &Answered<'a>) -> Result<Value<'a>, Failure> {
+    if answered.status != 200 {
+        return Err(Failure::Unreachable);
+    }
+    let mut rest = answered.body;
+    match value(&mut rest, 0)? {
+        value if rest.is_empty() => Ok(value),
+        _ => Err(Failure::Malformed),
+    }
+}
+
+/// Arrays in arrays, and elements of one: more than any command of ours answers.
+const MOST_NESTING: u32 = 4;
+
+fn value<'a>(rest: &mut &'a [u8], depth: u32) -> Result<Value<'a>, Failure> {
+    let line = take_line(rest)?;
+    let (kind, text) = line.split_first().ok_or(Failure::Malformed)?;
+    let number = || -> Result<i64, Failure> {
+        std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(Failure::Malformed)
+    };
+    match kind {
+        b'+' => Ok(Value::Status(text)),
+        b'-' => Err(Failure::Refused(String::from_utf8_lossy(text).into_owned())),
+        b':' => number().map(Value::Integer),
+        b'$' => match usize::try_from(number()?) {
+            Err(_) => Ok(Value::Nil),
+            Ok(len) => {
+                let (bytes, after) = rest.split_at_checked(len).ok_or(Failure::Malformed)?;
+                *rest = after.strip_prefix(b"\r\n").ok_or(Failure::Malformed)?;
+                Ok(Value::Bytes(bytes))
+            }
+        },
+        b'*' if depth < MOST_NESTING => match usize::try_from(number()?) {
+            Err(_) => Ok(Value::Nil),
+            Ok(count) => {
+                let mut all = Vec::new();
+                // webdis leaves out nil elements, so there may be fewer than are announced.
+                for _ in 0..count {
+                    if rest.is_empty() && depth == 0 {
+                        break;
+                    }
+                    all.push(value(rest, depth + 1)?);
+                }
+                Ok(Value::Array(all))
+            }
+        },
+        _ => Err(Failure::Malformed),
+    }
+}
+
+fn take_line<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Failure> {
+    let end = memchr::memmem::find(rest, b"\r\n").ok_or(Failure::Malformed)?;
+    let (line, after) = rest.split_at_checked(end).ok_or(Failure::Malformed)?;
+    *rest = after.get(2..).unwrap_or_default();
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &[u8]) -> Result<Value<'_>, Failure> {
+        answer(&Answered { status: 200, body })
+    }
+
+    #[test]
+    fn arguments_of_any_bytes_stay_apart() {
+        let bridge = Bridge { cluster: "redis".into(), timeout_ms: 50 };
+        let body = |arguments: &[&[u8]]| String::from_utf8(bridge.command(arguments).body).unwrap();
+        assert_eq!(body(&[b"GET", b"a/b.json"]), "GET/a%2Fb%2Ejson.raw");
+        assert_eq!(body(&[b"SET", b"k", b"a b+\0\xff%?"]), "SET/k/a%20b%2B%00%FF%25%3F.raw");
+        assert_eq!(body(&[b"SET", b"", b""]), "SET//.raw");
+        assert_ne!(body(&[b"DEL", b"a", b"b"]), body(&[b"DEL", b"a/b"]));
+        let call = bridge.command(&[b"PING"]);
+        assert_eq!((&*call.cluster, call.timeout_ms), ("redis", 50));
+        assert!(call.headers.contains(&("content-length", "8".into())));
+    }
+
+    /// As Debian's webdis 0.1.9 sent them.
+    #[test]
+    fn reads_what_webdis_answers() {
+        assert_eq!(read(b"+OK\r\n"), Ok(Value::Status(b"OK")));
+        assert_eq!(read(b"$11\r\nhe+llo \x00\xff.?\r\n"), Ok(Value::Bytes(b"he+llo \x00\xff.?")));
+        assert_eq!(read(b"$0\r\n\r\n"), Ok(Value::Bytes(b"")));
+        assert_eq!(read(b"$-1\r\n"), Ok(Value::Nil));
+        assert_eq!(read(b":7\r\n").unwrap().integer(), Some(7));
+        // {1, ARGV[1], KEYS[1], false}
+        let array = read(b"*4\r\n$1\r\n1\r\n$1\r\nv\r\n$1\r\nk\r\n").unwrap();
+        assert_eq!(array, Value::Array(vec![Value::Bytes(b"1"), Value::Bytes(b"v"), Value::Bytes(b"k")]));
+        let Value::Array(all) = array else { panic!() };
+        assert_eq!(all[0].integer(), Some(1));
+        let refused = read(b"-NOSCRIPT No matching script. Please use EVAL.\r\n");
+        assert_eq!(refused, Err(Failure::Refused("NOSCRIPT No matching script. Please use EVAL.".to_owned())));
+    }
+
+    #[test]
+    fn what_is_no_answer_is_a_failure() {
+        for status in [503, 504, 0, 500] {
+            assert_eq!(answer(&Answered { status, body: b"+OK\r\n" }), Err(Failure::Unreachable));
+        }
+        assert_eq!(answer(&Answered::NOT_SENT), Err(Failure::Unreachable));
+        let deep = b"*1\r\n".repeat(1000);
+        for broken in [
+            &b""[..],
+            b"+OK",
+            b"x\r\n",
+            b"\r\n",
+            b"$5\r\nabc\r\n",
+            b"$99999999999999999999\r\n",
+            b"+OK\r\n+OK\r\n",
+            &deep,
+        ] {
+            assert_eq!(read(broken), Err(Failure::Malformed), "{:?}", String::from_utf8_lossy(broken));
+        }
+        assert_eq!(read(b"*9999999999\r\n"), Ok(Value::Array(Vec::new())));
+    }
+}

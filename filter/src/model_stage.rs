@@ -1,0 +1,300 @@
+//! The model stage: an upstream HTTP filter of every plan cluster, once per attempt.
+//!
+//! Envoy keeps header edits of one attempt for the next, so each attempt sets or removes everything that depends on the
+//! provider, whatever it finds. The body comes anew each time.
+
+use crate::host::{self, Headers};
+use crate::shared_data::Held;
+use pointsman_core::outcome::provider_error::status_reason;
+use pointsman_core::outcome::refusal::Refusal;
+use pointsman_core::outcome::reply::Reply;
+use pointsman_core::policy::resilience::Retries;
+use pointsman_core::routing::attempt::{self, Failure, HOLD_LIMIT, OnHead};
+use pointsman_core::routing::dispatch::{self, STATE_DISPATCH, STATE_FAILED, STATE_PROVIDER, STATE_SERVED};
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
+
+const PROVIDER: &str = "xds\0upstream_host_metadata\0filter_metadata\0pointsman\0provider";
+const ATTEMPT_COUNT: &str = "upstream\0request_attempt_count";
+
+/// One attempt.
+#[derive(Default)]
+pub struct ModelStage {
+    fails_at_end: bool,
+    /// Whether the caller wants a stream.
+    stream: bool,
+    request: RequestBody,
+    response: ResponseBody,
+    /// Place in the plan, model and number of the attempt.
+    attempt: Option<(usize, String, usize)>,
+    /// The attempt after it, if the plan has one.
+    next: Option<Next>,
+    /// The attempt as it counts against its model; the gateway stage has counted the plan's first model itself.
+    held: Option<Held>,
+}
+
+/// What is known of the attempt that may follow.
+struct Next {
+    /// After which statuses it does: numbers with commas between them.
+    on_status: String,
+    /// Until when it can, in milliseconds since the Unix epoch.
+    until_ms: u64,
+    /// Whether it is another provider's.
+    moves_on: bool,
+}
+
+/// What is left to do with the request body.
+#[derive(Default)]
+enum RequestBody {
+    /// Nothing: it passes.
+    #[default]
+    Pass,
+    /// Replace its first bytes.
+    Replace { prefix: usize, head: Vec<u8> },
+    /// The request was refused.
+    Refused,
+}
+
+/// What is left to do with the response body.
+#[derive(Default)]
+enum ResponseBody {
+    /// Nothing: it passes.
+    #[default]
+    Pass,
+    /// Hold it until its first event is complete.
+    HoldEvent,
+    /// Hold it until it is whole.
+    HoldWhole,
+    /// The attempt failed: nothing of it goes on.
+    Drop,
+}
+
+impl ModelStage {
+    /// A new attempt; `fails_at_end`: whether it may be failed at the very end of its answer.
+    pub fn new(fails_at_end: bool) -> Self {
+        Self { fails_at_end, ..Self::default() }
+    }
+
+    fn refuse(&mut self, why: &str) -> Action {
+        host::log(LogLevel::Error, why);
+        let reply = Reply::refusal(&Refusal::Internal);
+        host::reply(reply.status, &reply.headers, &reply.body);
+        self.request = RequestBody::Refused;
+        Action::Pause
+    }
+
+    /// Records that this attempt failed.
+    fn failed(&self, code: &str) {
+        if let Some((index, ..)) = &self.attempt {
+            let mut record = host::property(STATE_FAILED).unwrap_or_default();
+            dispatch::push_failed(&mut record, *index, code);
+            host::set_state(STATE_FAILED, &record);
+        }
+    }
+
+    /// Makes an answer that claimed success a failed attempt: Envoy retries by the status that it sees now.
+    fn fail(&mut self, failure: Failure) {
+        self.failed(failure.code);
+        let map = MapType::HttpResponseHeaders;
+        let status = self.next.as_ref().map_or(failure.status, |next| next.retries().leading_to_next(failure.status));
+        host::set_header(map, ":status", &status.to_string());
+        host::set_header(map, "content-type", "application/json");
+        // Nothing of the body goes on. Of length 0 the gateway stage waits for no end, but answers; which before Envoy 1.38
+        // it must not do while this filter is being called with a body: Envoy crashes.
+        host::set_header(map, "content-length", if self.fails_at_end { "0" } else { "1" });
+        for name in [&b"content-encoding"[..], b"retry-after"] {
+            host::remove_header(map, name);
+        }
+        self.response = ResponseBody::Drop;
+    }
+
+    /// Looks at what is held so far; whether it can go on.
+    fn judge(&mut self, size: usize, end_of_stream: bool) -> bool {
+        let held = host::buffer(BufferType::HttpResponseBody, 0, size);
+        let verdict = match self.response {
+            ResponseBody::HoldEvent => attempt::first_event(&held, end_of_stream),
+            ResponseBody::HoldWhole if end_of_stream => Some(attempt::whole(&held)),
+            ResponseBody::HoldWhole => (size > HOLD_LIMIT).then(|| attempt::beginning(&held)),
+            ResponseBody::Pass | ResponseBody::Drop => Some(Ok(())),
+        };
+        match verdict {
+            None => return false,
+            Some(Ok(())) => self.response = ResponseBody::Pass,
+            // The gateway stage tells the caller what is wrong with it.
+            Some(Err(failure)) if end_of_stream && !self.fails_at_end => {
+                self.failed(failure.code);
+                self.response = ResponseBody::Pass;
+            }
+            Some(Err(failure)) => {
+                self.fail(failure);
+                host::replace_prefix(BufferType::HttpResponseBody, held.len(), b"");
+            }
+        }
+        true
+    }
+}
+
+impl Next {
+    /// Whether `retry-after` stays: where nothing follows, the caller is told; else Envoy waits that long before the next
+    /// attempt, which must concern that provider and leave time for it.
+    fn waits(&self, status: u16, retry_after: Option<&[u8]>) -> bool {
+        let Some(retry_after) = retry_after else { return true };
+        let retries = self.retries();
+        !retries.follow(status) || !self.moves_on && retries.can_wait(retry_after, host::now_ms())
+    }
+
+    fn retries(&self) -> Retries<'_> {
+        Retries { on_status: &self.on_status, until_ms: self.until_ms }
+    }
+}
+
+impl Context for ModelStage {
+    fn on_done(&mut self) -> bool {
+        if let Some(held) = self.held.take() {
+            held.release();
+        }
+        true
+    }
+}
+
+impl HttpContext for ModelStage {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        let record = host::property(STATE_DISPATCH).unwrap_or_default();
+        let Some(plan) = dispatch::decode(&record) else {
+            return self.refuse("pointsman: a request came to the model stage without the gateway stage before it");
+        };
+        let provider = host::property(PROVIDER).unwrap_or_default();
+        let provider = std::str::from_utf8(&provider).unwrap_or_default();
+        let count = if plan.needs_count() { attempt_count() } else { 1 };
+        let Some((index, attempt)) = plan.choose(provider, count) else {
+            return self
+                .refuse("pointsman: the chosen host's metadata pointsman.provider is not a provider of the plan");
+        };
+        if count > 1 {
+            note_silent_attempt(count);
+        }
+        if attempt.is_counted && !plan.is_of_first_model(attempt) {
+            // Chosen by Envoy already, so it counts even where the model is full.
+            self.held = Held::acquire(attempt.model, u32::MAX, host::now_ms());
+        }
+        self.next = plan.attempts.get(index + 1).map(|next| Next {
+            on_status: plan.retries.on_status.to_owned(),
+            until_ms: plan.retries.until_ms,
+            moves_on: next.provider != attempt.provider,
+        });
+
+        self.stream = plan.stream;
+        let map = MapType::HttpRequestHeaders;
+        host::set_header(map, ":path", attempt.path);
+        host::set_header(map, "content-length", &plan.content_length(attempt).to_string());
+        for other in plan.attempts.iter().filter(|other| !other.credential_header.is_empty()) {
+            host::remove_header(map, other.credential_header.as_bytes());
+        }
+        if attempt.head != plan.canonical_head() {
+            self.request = RequestBody::Replace { prefix: plan.canonical_head().len(), head: attempt.head.to_vec() };
+        }
+        if plan.attempts.len() > 1 {
+            host::set_state(STATE_PROVIDER, attempt.provider.as_bytes());
+        }
+        host::set_state(STATE_SERVED, &dispatch::encode_served(index, count));
+        self.attempt = Some((index, attempt.model.to_owned(), count));
+        Action::Continue
+    }
+
+    fn on_http_request_body(&mut self, size: usize, _: bool) -> Action {
+        match &self.request {
+            RequestBody::Pass => Action::Continue,
+            RequestBody::Refused => Action::Pause,
+            // The head is not all here yet.
+            RequestBody::Replace { prefix, .. } if size < *prefix => Action::Pause,
+            RequestBody::Replace { prefix, head } => {
+                host::replace_prefix(BufferType::HttpRequestBody, *prefix, head);
+                self.request = RequestBody::Pass;
+                Action::Continue
+            }
+        }
+    }
+
+    fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
+        let Some((_, model, count)) = &self.attempt else { return Action::Continue };
+        let map = MapType::HttpResponseHeaders;
+        let headers = Headers::of(map);
+        let (mut status, mut content_type, mut is_encoded) = (0, &b""[..], false);
+        let (mut retry_after, mut is_limited) = (None, false);
+        for (name, value) in headers.iter() {
+            match name {
+                b":status" => status = host::status_of(value),
+                b"content-type" => content_type = value,
+                b"retry-after" => retry_after = Some(value),
+                b"content-encoding" => is_encoded = attempt::is_encoding(value),
+                b"x-envoy-ratelimited" => is_limited = true,
+                _ => {}
+            }
+        }
+        // A provider behind an Envoy that limits rates: the router would make no other attempt, whatever the policy says.
+        if is_limited {
+            host::remove_header(map, b"x-envoy-ratelimited");
+        }
+        // For the gateway stage, and for the router's upstream_log, which can see headers but no filter state. Whatever
+        // the provider sent under these names is overwritten.
+        host::set_header(map, "x-pointsman-model", model);
+        host::set_header(map, "x-pointsman-attempts", &count.to_string());
+        match attempt::head(self.stream, status, content_type, is_encoded, end_of_stream) {
+            OnHead::Pass => {
+                self.failed(status_reason(status));
+                if self.next.as_ref().is_some_and(|next| !next.waits(status, retry_after)) {
+                    host::remove_header(map, b"retry-after");
+                }
+                return Action::Continue;
+            }
+            OnHead::Fail(failure) => {
+                self.fail(failure);
+                return Action::Continue;
+            }
+            OnHead::HoldEvent => self.response = ResponseBody::HoldEvent,
+            OnHead::HoldWhole => self.response = ResponseBody::HoldWhole,
+        }
+        Action::Pause
+    }
+
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        match self.response {
+            ResponseBody::Pass => Action::Continue,
+            ResponseBody::Drop => {
+                host::replace_prefix(BufferType::HttpResponseBody, size, b"");
+                Action::Continue
+            }
+            ResponseBody::HoldWhole if !end_of_stream && size <= HOLD_LIMIT => Action::Pause,
+            ResponseBody::HoldEvent | ResponseBody::HoldWhole => {
+                if self.judge(size, end_of_stream) {
+                    Action::Continue
+                } else {
+                    Action::Pause
+                }
+            }
+        }
+    }
+
+    fn on_http_response_trailers(&mut self, _: usize) -> Action {
+        if matches!(self.response, ResponseBody::HoldEvent | ResponseBody::HoldWhole) {
+            self.judge(usize::MAX, true);
+        }
+        Action::Continue
+    }
+}
+
+/// The number of the attempt, from 1, as Envoy counts.
+fn attempt_count() -> usize {
+    let count = host::property(ATTEMPT_COUNT).and_then(|bytes| bytes.first_chunk::<8>().copied());
+    count.and_then(|bytes| usize::try_from(i64::from_le_bytes(bytes)).ok()).unwrap_or(1)
+}
+
+/// If the attempt before this one left no word, it never answered.
+fn note_silent_attempt(count: usize) {
+    let mut record = host::property(STATE_FAILED).unwrap_or_default();
+    if dispatch::read_failed(&record).len() + 1 < count {
+        let before = host::property(STATE_SERVED).and_then(|state| dispatch::decode_served(&state));
+        dispatch::push_failed(&mut record, before.map_or(0, |(index, _)| index), "no_response");
+        host::set_state(STATE_FAILED, &record);
+    }
+}

@@ -9,13 +9,14 @@ use crate::shared_data::{Held, SharedLoad};
 use pointsman_core::exchange::{
     BodyEdit, Exchange, OnRequestBody, OnRequestHead, OnResponseHead, Outgoing, ResponseHead,
 };
-use pointsman_core::outcome::provider_error::is_retry_after;
-use pointsman_core::outcome::reply::{HeaderLine, Reply};
+use pointsman_core::outcome::reply::Reply;
 use pointsman_core::request::head::{RequestHead, request_header_passes};
 use pointsman_core::routing::attempt::{self, HOLD_LIMIT};
 use pointsman_core::routing::dispatch::{
     STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_SERVED, decode_served, last_failed_status, read_failed,
 };
+use pointsman_core::wire::header::HeaderLine;
+use pointsman_core::wire::header::is_retry_after;
 use pointsman_core::wire::http_call::Answered;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};

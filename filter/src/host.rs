@@ -4,7 +4,8 @@
 //! never panic: what the host refuses is told to the caller, or has no effect. ABI: proxy-wasm v0.2.1.
 #![allow(unsafe_code)] // Raw pointers are the ABI. Each block hands over a slice that lives for the call, or takes one.
 
-use pointsman_core::outcome::reply::{HeaderLine, REPLY_DETAILS};
+use pointsman_core::outcome::reply::REPLY_DETAILS;
+use pointsman_core::wire::header::HeaderLine;
 use pointsman_core::wire::http_call::Call;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, LogLevel, MapType, MetricType, StreamType};

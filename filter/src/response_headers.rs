@@ -1,9 +1,9 @@
 //! A response's headers: what of the provider's goes on to the caller, and what the gateway says besides.
 
 use crate::host::{self, Headers};
-use pointsman_core::outcome::provider_error::is_retry_after;
-use pointsman_core::outcome::reply::HeaderLine;
 use pointsman_core::request::head::response_header_passes;
+use pointsman_core::wire::header::HeaderLine;
+use pointsman_core::wire::header::is_retry_after;
 use proxy_wasm::types::MapType;
 
 const MAP: MapType = MapType::HttpResponseHeaders;

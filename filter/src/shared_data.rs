@@ -1,11 +1,11 @@
 //! What all workers count in shared data: how many requests each model is serving, what quotas hold, what is learned of tokenizers.
 
 use crate::host;
-use pointsman_core::cache::local::table::SharedData;
-use pointsman_core::quota::reservation::Store;
+use pointsman_core::quota::store::Store;
 use pointsman_core::routing::in_flight::{self, Slot};
 use pointsman_core::routing::plan::Load;
 use pointsman_core::store::quick_hash::QuickHash;
+use pointsman_core::store::shared_data::SharedData;
 use pointsman_core::store::versions::Written;
 use pointsman_core::tokens::Correction;
 use std::cell::{Cell, RefCell};

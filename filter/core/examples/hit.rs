@@ -5,15 +5,15 @@
 
 use pointsman_core::cache::entry::Entry;
 use pointsman_core::cache::key::Key;
-use pointsman_core::cache::local::table::{NEW, SharedData};
 use pointsman_core::cache::normal_form::{self, Reading};
 use pointsman_core::dialect::openai::request::ChatRequest;
 use pointsman_core::exchange::{Exchange, OnRequestBody, ResponseHead};
 use pointsman_core::policy::Policy;
 use pointsman_core::policy::parse;
-use pointsman_core::quota::reservation::Store;
+use pointsman_core::quota::store::Store;
 use pointsman_core::request::head::RequestHead;
 use pointsman_core::routing::plan::Load;
+use pointsman_core::store::shared_data::{NEW, SharedData};
 use pointsman_core::tokens::Correction;
 use serde_json::json;
 use sha2::{Digest, Sha256};

@@ -3,16 +3,17 @@
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-use pointsman_core::cache::local::table::{NEW, SharedData};
 use pointsman_core::exchange::{Exchange, OnRequestBody, ResponseHead};
 use pointsman_core::policy::Policy;
 use pointsman_core::policy::calendar::Zone;
 use pointsman_core::policy::parse;
 use pointsman_core::quota::local;
-use pointsman_core::quota::reservation::{Ask, Charge, Store};
+use pointsman_core::quota::reservation::{Ask, Charge};
+use pointsman_core::quota::store::Store;
 use pointsman_core::quota::window::{Amount, Moment};
 use pointsman_core::request::head::RequestHead;
 use pointsman_core::routing::plan::Load;
+use pointsman_core::store::shared_data::{NEW, SharedData};
 use pointsman_core::tokens::Correction;
 use serde_json::{Value, json};
 use std::hint::black_box;

@@ -3,18 +3,20 @@
 //! The glue calls one method per callback of Envoy and applies what it returns. No method calls the host.
 
 use crate::cache::local::response_memo::Seen;
-use crate::cache::local::table::SharedData;
 use crate::dialect::openai::request::{ChatRequest, InvalidRequest};
-use crate::dialect::openai::upstream::{self, Canonical, OutputLimit};
+use crate::dialect::openai::upstream::{self, Canonical};
 use crate::exchange::answer::Answer;
 use crate::identity::keys::UserHash;
+use crate::ids::ModelId;
 use crate::outcome::refusal::Refusal;
 use crate::outcome::reply::Reply;
-use crate::policy::{ModelId, Policy};
-use crate::quota::reservation::Store;
+use crate::policy::Policy;
+use crate::policy::output_limit::OutputLimit;
+use crate::quota::store::Store;
 use crate::request::prompt;
 use crate::routing::dispatch;
 use crate::routing::plan::{self, Hints, Load, Plan};
+use crate::store::shared_data::SharedData;
 use crate::wire::http_call::{Answered, Call};
 
 pub mod answer;

@@ -15,6 +15,7 @@ pub mod exchange;
 #[cfg(test)]
 mod fixture;
 pub mod identity;
+pub mod ids;
 pub mod outcome;
 pub mod policy;
 pub mod quota;

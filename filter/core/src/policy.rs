@@ -1,11 +1,12 @@
 //! The policy as the program uses it: validated and indexed, with nothing left to check.
 
 use crate::config::{self, Capability, DataClass, Dialect, Identity, Limits, OutputParam};
-use crate::dialect::openai::upstream::OutputLimit;
 use crate::identity::keys::KeyTable;
 use crate::identity::keys::UserHash;
+use crate::ids::{ModelId, ProviderId, QuotaId, TaskId, TenantId, TierId};
 use crate::policy::cache::{Rules, TaskRules};
 use crate::policy::limits::{Counting, Limits as QuotaLimits};
+use crate::policy::output_limit::OutputLimit;
 use crate::policy::price::Price;
 use crate::policy::resilience::{Backoff, Resilience};
 use crate::wire::redis::Bridge;
@@ -15,32 +16,10 @@ pub mod cache;
 pub mod calendar;
 pub mod clusters;
 pub mod limits;
+pub mod output_limit;
 pub mod parse;
 pub mod price;
 pub mod resilience;
-
-macro_rules! index {
-    ($(#[$doc:meta] $name:ident($int:ty);)*) => {$(
-        #[$doc]
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(pub(crate) $int);
-    )*};
-}
-
-index! {
-    /// Index of a provider in its policy.
-    ProviderId(u16);
-    /// Index of a model in its policy.
-    ModelId(u16);
-    /// Index of a task in its policy.
-    TaskId(u16);
-    /// Index of a tier in its policy.
-    TierId(u16);
-    /// Index of a tenant in its policy.
-    TenantId(u32);
-    /// Index of the limits of tenants in their policy.
-    QuotaId(u32);
-}
 
 /// A validated policy.
 #[derive(Debug)]

@@ -13,4 +13,5 @@ pub mod local;
 pub mod redis;
 pub mod report;
 pub mod reservation;
+pub mod store;
 pub mod window;

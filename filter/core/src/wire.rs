@@ -1,6 +1,8 @@
 //! Bytes and formats, with nothing of a gateway in them.
 
+pub mod header;
 pub mod http_call;
 pub mod json;
 pub mod redis;
 pub mod sse;
+pub mod text;

@@ -5,7 +5,7 @@
 //! that died is forgotten after the time for which anybody would wait for it.
 
 use crate::cache::key::Key;
-use crate::cache::local::table::SharedData;
+use crate::store::shared_data::SharedData;
 
 /// How long and how many may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use crate::cache::key::Key;
 use crate::cache::local::key_memo::Question;
 use crate::config::DataClass;
 use crate::dialect::openai::completion::{Choice, Completion};
-use crate::policy::{ModelId, TaskId, TenantId};
+use crate::ids::{ModelId, TaskId, TenantId};
 use crate::usage::Usage;
 
 /// Somebody's question.

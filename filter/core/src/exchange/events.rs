@@ -1,6 +1,7 @@
 //! What the glue tells an exchange, and what it is to do in turn.
 
-use crate::outcome::reply::{HeaderLine, Reply};
+use crate::outcome::reply::Reply;
+use crate::wire::header::HeaderLine;
 use crate::wire::http_call::Call;
 use crate::wire::json::Span;
 

@@ -1,8 +1,9 @@
 //! Hedged requests: attempts that run at once. The one that answers need not be the last, and the others have not failed.
 
 use crate::exchange::{Exchange, Routed, Served};
-use crate::outcome::reply::HeaderLine;
-use crate::policy::{ModelId, Policy};
+use crate::ids::ModelId;
+use crate::policy::Policy;
+use crate::wire::header::HeaderLine;
 
 /// What the model stage records of an attempt that has not answered when the next one begins.
 const SILENT: &str = "no_response";

@@ -3,7 +3,8 @@
 use crate::exchange::Denied;
 use crate::quota::redis::script::{self, Run};
 use crate::quota::reservation::Held;
-use crate::quota::reservation::{Store, View};
+use crate::quota::reservation::View;
+use crate::quota::store::Store;
 use crate::quota::window::Moment;
 use crate::wire::http_call::Answered;
 use crate::wire::redis::Bridge;

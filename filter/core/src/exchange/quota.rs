@@ -2,21 +2,24 @@
 
 use crate::config::{FailureMode, StoreKind};
 use crate::dialect::openai::request::ChatRequest;
-use crate::dialect::openai::upstream::OutputLimit;
 use crate::exchange::journal::Asked;
 use crate::exchange::{Denied, Exchange, OnRequestBody};
+use crate::ids::ModelId;
 use crate::outcome::refusal::Refusal;
-use crate::outcome::reply::{HeaderLine, Reply};
+use crate::outcome::reply::Reply;
+use crate::policy::Policy;
 use crate::policy::limits::{ANONYMOUS, Exhaustion, Limits};
-use crate::policy::{ModelId, Policy};
+use crate::policy::output_limit::OutputLimit;
 use crate::quota::redis::script;
 use crate::quota::report::exhausted::{exhausted, reason};
 use crate::quota::report::usage;
-use crate::quota::reservation::{Ask, Grant, Refused, Reservation, Settled, Store};
+use crate::quota::reservation::{Ask, Grant, Refused, Reservation, Settled};
+use crate::quota::store::Store;
 use crate::quota::window::{Amount, Moment};
 use crate::quota::{demand, local};
 use crate::routing::plan::{self, Dropped, Plan};
 use crate::tokens::Correction;
+use crate::wire::header::HeaderLine;
 use crate::wire::http_call::Answered;
 
 /// What quotas did to a request.

@@ -3,9 +3,10 @@
 use crate::config::{DataClass, Identity};
 use crate::exchange::{Exchange, OnRequestHead, cache};
 use crate::identity::keys::{InvalidIdentity, UserHash};
+use crate::ids::TenantId;
 use crate::outcome::refusal::Refusal;
 use crate::outcome::reply::Reply;
-use crate::policy::{Policy, TenantId};
+use crate::policy::Policy;
 use crate::request::head::RequestHead;
 
 /// Who sends the request, and what its headers wish.

@@ -3,11 +3,12 @@
 use crate::exchange::answer::Answer;
 use crate::exchange::{Exchange, OnResponseHead, ResponseHead, Routed, Served, Whole};
 use crate::outcome::provider_error;
-use crate::outcome::reply::{HeaderLine, Reply};
+use crate::outcome::reply::Reply;
 use crate::policy::Policy;
 use crate::routing::attempt::{self, HOLD_LIMIT, OnHead};
 use crate::tokens::Running;
 use crate::usage::Usage;
+use crate::wire::header::HeaderLine;
 
 impl Exchange {
     /// The response's headers have come.

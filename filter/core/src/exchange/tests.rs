@@ -28,7 +28,7 @@ impl Load for Idle {
 }
 
 /// Nothing is counted.
-impl crate::quota::reservation::Store for Idle {
+impl crate::quota::store::Store for Idle {
     fn update(&mut self, _: &str, _: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bool {
         false
     }
@@ -50,7 +50,7 @@ impl crate::quota::reservation::Store for Idle {
 /// Nothing is kept.
 impl SharedData for Idle {
     fn get(&mut self, _: &str) -> (Vec<u8>, u32) {
-        (Vec::new(), crate::cache::local::table::NEW)
+        (Vec::new(), crate::store::shared_data::NEW)
     }
     fn set(&mut self, _: &str, _: &[u8], _: u32) -> bool {
         false

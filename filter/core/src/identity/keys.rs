@@ -2,7 +2,7 @@
 
 use crate::config::Key;
 use crate::config::problem::Problem;
-use crate::policy::TenantId;
+use crate::ids::TenantId;
 use crate::store::quick_hash::QuickHash;
 use crate::store::secret::Secret;
 use sha2::{Digest, Sha256};

@@ -2,6 +2,7 @@
 
 use crate::config::Capability;
 use crate::quota::report::exhausted::Exhausted;
+use crate::wire::text::shorten;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,8 +210,3 @@ impl Words {
 
 /// `retry-after` where every model is busy, in seconds: answers end all the time.
 pub const OVERLOADED_RETRY_AFTER: &str = "1";
-
-/// What a caller sent is shown back to it, but not without bound.
-pub(crate) fn shorten(text: &str) -> &str {
-    text.char_indices().nth(100).map_or(text, |(end, _)| text.get(..end).unwrap_or_default())
-}

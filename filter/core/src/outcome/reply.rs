@@ -1,14 +1,12 @@
 //! Answers that the gateway gives itself.
 
+use crate::ids::TenantId;
 use crate::outcome::refusal::{OVERLOADED_RETRY_AFTER, Refusal};
-use crate::policy::{Policy, TenantId};
-use std::borrow::Cow;
+use crate::policy::Policy;
+use crate::wire::header::HeaderLine;
 
 /// Envoy's `response.code_details` of the module's own replies.
 pub const REPLY_DETAILS: &str = "pointsman";
-
-/// A header's name and value.
-pub type HeaderLine = (&'static str, Cow<'static, str>);
 
 /// A whole response. Once given it is final.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,14 +3,13 @@
 use crate::config::problem::{Problem, quoted};
 use crate::config::{self, Config, Identity, Limits};
 use crate::identity::keys::KeyTable;
+use crate::ids::{ModelId, ProviderId, TaskId, TenantId, TierId};
 use crate::policy::cache::{Rules, TaskRules};
 use crate::policy::clusters::{self, MOST_ATTEMPTS};
 use crate::policy::limits;
 use crate::policy::price::Price;
 use crate::policy::resilience::{Backoff, Resilience};
-use crate::policy::{
-    Model, ModelId, Policy, Provider, ProviderId, Task, TaskId, Tenant, TenantId, Tier, TierId, capability_bit,
-};
+use crate::policy::{Model, Policy, Provider, Task, Tenant, Tier, capability_bit};
 use crate::wire::redis::Bridge;
 use std::collections::BTreeMap;
 

@@ -1,7 +1,8 @@
 //! Every plan that a policy can need: the Envoy clusters which must exist before the first request.
 
 use crate::config::problem::Problem;
-use crate::policy::{Model, Policy, Provider, ProviderId, Task};
+use crate::ids::ProviderId;
+use crate::policy::{Model, Policy, Provider, Task};
 use crate::routing::dispatch::plan_cluster;
 use std::collections::BTreeSet;
 

@@ -3,7 +3,7 @@
 use crate::config::problem::{Problem, quoted};
 use crate::config::{FailureMode, LimitSet, Limited, OnExhausted, Quota, StoreKind};
 use crate::identity::keys::UserHash;
-use crate::policy::ModelId;
+use crate::ids::ModelId;
 use crate::policy::calendar::Zone;
 use crate::quota::window::Windows;
 use sha2::{Digest, Sha256};

@@ -5,7 +5,7 @@
 
 use crate::config::problem::Problem;
 use crate::config::{self, Time};
-use crate::outcome::reply::HeaderLine;
+use crate::wire::header::HeaderLine;
 
 /// What leads to the next attempt besides a status; and with all statuses from 500 to 599.
 const RETRY_ON: &str = "reset,connect-failure,refused-stream,retriable-status-codes";

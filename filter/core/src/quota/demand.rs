@@ -1,8 +1,9 @@
 //! The worst case of a request: what every model of its plan could take at the most.
 
 use crate::dialect::openai::request::ChatRequest;
-use crate::dialect::openai::upstream::OutputLimit;
-use crate::policy::{ModelId, Policy, TaskId};
+use crate::ids::{ModelId, TaskId};
+use crate::policy::Policy;
+use crate::policy::output_limit::OutputLimit;
 use crate::quota::window::Amount;
 use crate::tokens::{self, Correction};
 use crate::usage::Usage;

@@ -2,7 +2,7 @@
 
 use crate::fixture;
 use crate::policy::Policy;
-use crate::quota::reservation::Store;
+use crate::quota::store::Store;
 use crate::tokens::Correction;
 use serde_json::{Value, json};
 use std::collections::HashMap;

@@ -2,7 +2,8 @@
 
 use crate::config::{DataClass, Identity};
 use crate::identity::keys::{InvalidIdentity, api_key};
-use crate::policy::{Policy, TenantId};
+use crate::ids::TenantId;
+use crate::policy::Policy;
 use crate::request::cache_control::CacheControl;
 
 /// A header as the host gives it: neither name nor value need be UTF-8.

@@ -4,8 +4,9 @@
 //! revision of the policy even while it is being replaced. Every field is length-prefixed.
 
 use crate::dialect::openai::upstream::Canonical;
+use crate::ids::ModelId;
 use crate::policy::resilience::Retries;
-use crate::policy::{ModelId, Policy, Provider};
+use crate::policy::{Policy, Provider};
 
 const VERSION: u8 = 3;
 

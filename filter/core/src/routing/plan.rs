@@ -2,8 +2,9 @@
 
 use crate::config::{Capability, DataClass};
 use crate::dialect::openai::request::ChatRequest;
+use crate::ids::{ModelId, TaskId, TenantId};
 use crate::outcome::refusal::Refusal;
-use crate::policy::{ModelId, Policy, TaskId, TenantId};
+use crate::policy::Policy;
 use std::borrow::Cow;
 
 /// Why a model of the chain is not in the plan.

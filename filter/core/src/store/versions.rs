@@ -8,8 +8,8 @@
 //! because whoever wrote after it got a higher one. If it has not, the host refuses, and the record is read. A worker that
 //! writes alone knows the latest version always, once it has seen one.
 
-use crate::cache::local::table::{NEW, SharedData};
 use crate::store::quick_hash::QuickHash;
+use crate::store::shared_data::{NEW, SharedData};
 use std::collections::HashMap;
 
 /// Bytes that are remembered at the most.

@@ -3,7 +3,8 @@
 //! A metric's labels are part of its name (`llm_requests_total|tier=pro|…`); Envoy's stats tags take them apart. Every
 //! label value comes from the policy or is one of a few constants, so that no caller can create metrics without bound.
 
-use crate::policy::{ModelId, Policy, TaskId, TenantId, TierId};
+use crate::ids::{ModelId, TaskId, TenantId, TierId};
+use crate::policy::Policy;
 
 /// One metric with its labels, cheap to compare and hash, so that its name is built once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,6 +1,6 @@
 //! A request of the gateway's own: to a cluster that the operator owns, while a caller's request waits, or after its end.
 
-use crate::outcome::reply::HeaderLine;
+use crate::wire::header::HeaderLine;
 
 /// One call, for the glue to send.
 #[derive(Debug, Clone, PartialEq, Eq)]

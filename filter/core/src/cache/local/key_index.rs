@@ -9,7 +9,8 @@
 
 use crate::cache::key::Key;
 use crate::cache::local::key_memo::Mark;
-use crate::cache::local::table::{NEW, SLOT_COST, SharedData};
+use crate::cache::local::table::SLOT_COST;
+use crate::store::shared_data::{NEW, SharedData};
 
 /// The buckets under one policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

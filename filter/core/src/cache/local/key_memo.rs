@@ -14,11 +14,11 @@
 
 use crate::cache::eligibility::Sharing;
 use crate::cache::key::{Key, VERSION};
-use crate::cache::local::table::SharedData;
 use crate::config::DataClass;
-use crate::policy::{ModelId, TaskId, TenantId};
+use crate::ids::{ModelId, TaskId, TenantId};
 use crate::store::quick_hash::QuickHash;
 use crate::store::secret::Secret;
+use crate::store::shared_data::SharedData;
 use crate::store::try_lock;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::collections::{HashMap, VecDeque};
@@ -181,7 +181,7 @@ impl std::fmt::Debug for Known {
 mod tests {
     use super::*;
     use crate::cache::fixture::QUESTION;
-    use crate::cache::local::table::NEW;
+    use crate::store::shared_data::NEW;
     use std::collections::HashSet;
 
     impl Known {

@@ -12,14 +12,7 @@
 use crate::cache::entry::Entry;
 use crate::cache::key::Key;
 use crate::cache::local::key_index::BUCKET_COST;
-
-/// Records that all workers share, each with a version.
-pub trait SharedData {
-    /// The record of this name (empty if there is none), and its version.
-    fn get(&mut self, name: &str) -> (Vec<u8>, u32);
-    /// Writes the record if its version still is this one; `false` if somebody was faster.
-    fn set(&mut self, name: &str, record: &[u8], version: u32) -> bool;
-}
+use crate::store::shared_data::{NEW, SharedData};
 
 /// The table under one policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,9 +198,6 @@ impl Table {
         Held::decode(&data.get(TOTAL).0)
     }
 }
-
-/// The version of a record that does not exist.
-pub const NEW: u32 = u32::MAX;
 
 fn count(data: &mut dyn SharedData, change: impl Fn(&mut Held)) {
     // Each failure is another worker's success.

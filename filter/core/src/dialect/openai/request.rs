@@ -2,9 +2,9 @@
 //!
 //! Nothing of the prompt is decoded or copied. Source of the fields: OpenAI's API reference, "Create chat completion".
 
-use crate::outcome::refusal::shorten;
 use crate::request::prompt::PromptFields;
 use crate::wire::json::{self, InvalidJson, Kind, Scanned, Scanner, Span, Why, unquote};
+use crate::wire::text::shorten;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::OnceLock;

@@ -6,7 +6,9 @@
 
 use crate::config::OutputParam;
 use crate::dialect::openai::request::{ChatRequest, Member};
-use crate::policy::{Model, ModelId, Policy, TaskId};
+use crate::ids::{ModelId, TaskId};
+use crate::policy::output_limit::OutputLimit;
+use crate::policy::{Model, Policy};
 use crate::wire::json::{Kind, Span, quote_into};
 
 /// A request ready to go upstream.
@@ -50,17 +52,6 @@ impl Canonical {
         out.extend_from_slice(body.get(self.closing.clone()).unwrap_or_default());
         out
     }
-}
-
-/// What quotas say of the output of one request.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct OutputLimit<'p> {
-    /// Most output tokens.
-    pub most: Option<u64>,
-    /// Most output tokens of single models.
-    pub models: &'p [(ModelId, u64)],
-    /// Whether a request without a limit is given one: what is reserved must bound what is used.
-    pub always: bool,
 }
 
 impl OutputLimit<'_> {

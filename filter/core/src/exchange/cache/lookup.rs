@@ -3,19 +3,20 @@
 use crate::cache::coalesce::{self, Join, Outcome};
 use crate::cache::entry::Entry;
 use crate::cache::local::response_memo::Seen;
-use crate::cache::local::table::SharedData;
 use crate::cache::redis::{self, UNREACHABLE};
 use crate::config::CacheStore;
 use crate::dialect::openai::request::ChatRequest;
 use crate::exchange::cache::question::leave_mark;
 use crate::exchange::cache::{Cached, Hit, InLine, Pending};
 use crate::exchange::{Denied, Exchange, Routed, Served};
-use crate::outcome::reply::{HeaderLine, Reply};
+use crate::outcome::reply::Reply;
 use crate::policy::Policy;
 use crate::policy::price::MicroUsd;
-use crate::quota::reservation::Store;
+use crate::quota::store::Store;
 use crate::request::cache_control::CacheControl;
 use crate::routing::plan::Plan;
+use crate::store::shared_data::SharedData;
+use crate::wire::header::HeaderLine;
 use crate::wire::http_call::Answered;
 use std::sync::Arc;
 

@@ -4,15 +4,18 @@ use crate::cache::eligibility::{Bypass, Credentials, sharing};
 use crate::cache::key::{Fields, Key};
 use crate::cache::local::key_memo::{Mark, Question};
 use crate::cache::local::response_memo::Seen;
-use crate::cache::local::table::{SharedData, Table};
+use crate::cache::local::table::Table;
 use crate::cache::normal_form::{self as meaning, Reading};
 use crate::config::Identity;
 use crate::dialect::openai::request::ChatRequest;
-use crate::dialect::openai::upstream::{self, OutputLimit};
+use crate::dialect::openai::upstream;
 use crate::exchange::cache::{Exchange, Pending};
-use crate::policy::{Policy, TaskId};
+use crate::ids::TaskId;
+use crate::policy::Policy;
+use crate::policy::output_limit::OutputLimit;
 use crate::request::prompt::PromptName;
 use crate::routing::plan::Plan;
+use crate::store::shared_data::SharedData;
 
 impl Exchange {
     /// The key of the request, and what else its answer is kept with.

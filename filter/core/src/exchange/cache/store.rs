@@ -3,7 +3,7 @@
 use crate::cache::coalesce::{self, Outcome};
 use crate::cache::entry::Entry;
 use crate::cache::local::recording::FULL;
-use crate::cache::local::table::{SharedData, Table};
+use crate::cache::local::table::Table;
 use crate::cache::redis;
 use crate::config::CacheStore;
 use crate::dialect::openai::completion::{Completion, NotKept};
@@ -14,6 +14,7 @@ use crate::exchange::cache::{Cached, Exchange};
 use crate::outcome::provider_error;
 use crate::policy::Policy;
 use crate::policy::price::MicroUsd;
+use crate::store::shared_data::SharedData;
 use crate::wire::http_call::Call;
 
 impl Exchange {

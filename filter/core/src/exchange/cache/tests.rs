@@ -1,14 +1,14 @@
 //! Requests that ask the same, one beside the other, as workers interleave them.
 
 use crate::cache::local::recording::Recordings;
-use crate::cache::local::table::{NEW, SharedData};
 use crate::exchange::{Exchange, OnRequestBody, OnRequestHead, ResponseHead};
 use crate::fixture;
 use crate::policy::Policy;
 use crate::policy::parse::from_value;
-use crate::quota::reservation::Store;
+use crate::quota::store::Store;
 use crate::request::head::RequestHead;
 use crate::routing::plan::Load;
+use crate::store::shared_data::{NEW, SharedData};
 use crate::tokens::Correction;
 use serde_json::{Value, json};
 use std::collections::HashMap;

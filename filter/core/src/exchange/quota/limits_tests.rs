@@ -4,12 +4,12 @@
 use super::*;
 use crate::exchange::quota::tests::{call, policy, store};
 use crate::exchange::{OnResponseHead, ResponseHead};
-use crate::outcome::reply::HeaderLine;
 use crate::quota::fixture::{START, Shared};
 use crate::quota::redis::settlement::Unsettled;
 use crate::quota::reservation::Charge;
 use crate::quota::window::Standing;
 use crate::request::head::RequestHead;
+use crate::wire::header::HeaderLine;
 use serde_json::{Value, json};
 
 /// A request that goes out.

@@ -2,12 +2,14 @@
 
 use crate::exchange::Exchange;
 use crate::exchange::quota::Verdict;
-use crate::policy::{Policy, TenantId};
+use crate::ids::TenantId;
+use crate::policy::Policy;
 use crate::quota::demand;
 use crate::quota::local;
 use crate::quota::redis::settlement::Unsettled;
 use crate::quota::report::gauges;
-use crate::quota::reservation::{Charge, Store};
+use crate::quota::reservation::Charge;
+use crate::quota::store::Store;
 use crate::quota::window::{Amount, Moment};
 use crate::telemetry::metrics::Metric;
 

@@ -1,13 +1,13 @@
 //! Quotas event by event: what callers are told, and what is learned from whom.
 
 use super::*;
-use crate::cache::local::table::{NEW, SharedData};
 use crate::exchange::{OnRequestHead, OnResponseHead, ResponseHead};
 use crate::fixture;
-use crate::outcome::reply::HeaderLine;
 use crate::quota::fixture::{START, Shared};
 use crate::request::head::RequestHead;
 use crate::routing::plan::Load;
+use crate::store::shared_data::{NEW, SharedData};
+use crate::wire::header::HeaderLine;
 use serde_json::{Value, json};
 
 /// No model is busy.

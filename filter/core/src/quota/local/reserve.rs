@@ -4,8 +4,9 @@ use crate::policy::limits::{Limits, ScopeKey, TENANT};
 use crate::quota::counters::Counters;
 use crate::quota::local::record;
 use crate::quota::reservation::{
-    Ask, Grant, Refused, Reservation, Scope, Store, USERS_PER_RECORD, scope, tenant_record, user_record,
+    Ask, Grant, Refused, Reservation, Scope, USERS_PER_RECORD, scope, tenant_record, user_record,
 };
+use crate::quota::store::Store;
 use crate::quota::window::{Full, Moment, Windows};
 
 /// How long a user who uses nothing keeps a place that nobody needs, in milliseconds.

@@ -3,7 +3,8 @@
 use crate::policy::limits::{Limits, ScopeKey, TENANT};
 use crate::quota::counters::Counters;
 use crate::quota::local::record;
-use crate::quota::reservation::{Charge, Reservation, Settled, Store, scope, user_record};
+use crate::quota::reservation::{Charge, Reservation, Settled, scope, user_record};
+use crate::quota::store::Store;
 use crate::quota::window::{Amount, Moment, Windows};
 
 /// Replaces a reservation by what was used: by nothing, where no model answered.

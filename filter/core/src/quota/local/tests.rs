@@ -1,7 +1,7 @@
 //! All scopes of a request together: one atomic step, undone as a whole, on every interleaving.
 
 use super::*;
-use crate::policy::ModelId;
+use crate::ids::ModelId;
 use crate::policy::Policy;
 use crate::policy::calendar::Zone;
 use crate::policy::limits::Limits;

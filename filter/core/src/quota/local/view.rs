@@ -3,7 +3,8 @@
 use crate::policy::limits::{Limits, ScopeKey, TENANT};
 use crate::quota::counters::Counters;
 use crate::quota::local::record;
-use crate::quota::reservation::{Ask, Scope, Store, View, scope, tenant_record, user_record};
+use crate::quota::reservation::{Ask, Scope, View, scope, tenant_record, user_record};
+use crate::quota::store::Store;
 use crate::quota::window::{Moment, Standing, Windows};
 
 /// How all windows of a tenant, and of one of its users, stand.

@@ -3,7 +3,7 @@
 //! Every reservation has an id, under which Redis keeps what it holds until it is settled, and then that it is: a step that
 //! is asked twice is done once, so that whatever got lost on the way can be asked again.
 
-use crate::policy::ModelId;
+use crate::ids::ModelId;
 use crate::policy::calendar::{Period, Zone};
 use crate::policy::limits::{Limits, ScopeKey};
 use crate::quota::counters::{Counters, Lease, capacity};

@@ -1,8 +1,9 @@
 //! What Redis is asked when no request waits for it: a settlement, from the end of its request until Redis has said that it
 //! has it; and how a tenant's windows stand.
 
+use crate::ids::TenantId;
+use crate::policy::Policy;
 use crate::policy::limits::ANONYMOUS;
-use crate::policy::{Policy, TenantId};
 use crate::quota::redis::script;
 use crate::quota::report::gauges;
 use crate::quota::reservation::{Ask, Charge, Held};

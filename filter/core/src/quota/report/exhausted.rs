@@ -1,11 +1,11 @@
 //! What a caller is told when a quota has no room.
 
 use crate::outcome::refusal::Words;
-use crate::outcome::reply::HeaderLine;
 use crate::policy::Policy;
 use crate::policy::price::MicroUsd;
 use crate::quota::reservation::{Refused, Scope};
 use crate::quota::window::{Full, Window};
+use crate::wire::header::HeaderLine;
 
 /// A refusal by a quota, in words and headers.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,11 +1,13 @@
 //! Gauges of what is left: how often they are set, and for when a day or a month begins while nobody asks.
 
+use crate::ids::TenantId;
+use crate::policy::Policy;
 use crate::policy::calendar::Zone;
 use crate::policy::limits::ANONYMOUS;
-use crate::policy::{Policy, TenantId};
 use crate::quota::counters::Crossed;
 use crate::quota::local;
-use crate::quota::reservation::{Ask, Scope, Settled, Store};
+use crate::quota::reservation::{Ask, Scope, Settled};
+use crate::quota::store::Store;
 use crate::quota::window::{Moment, Standing};
 use crate::telemetry::metrics::Metric;
 use std::collections::{BTreeSet, HashMap};

@@ -1,11 +1,11 @@
 //! How windows stand, as callers are told: OpenAI's rate-limit headers and the answer to `GET /v1/usage`.
 
-use crate::outcome::reply::HeaderLine;
 use crate::policy::Policy;
 use crate::policy::price::MicroUsd;
 use crate::quota::counters::Crossed;
 use crate::quota::reservation::Scope;
 use crate::quota::window::{Standing, Window};
+use crate::wire::header::HeaderLine;
 use serde_json::{Value, json};
 
 /// `x-ratelimit-*` for requests and for tokens, each of the window with the least left; and shares of budgets that were

@@ -4,7 +4,7 @@ use super::*;
 use crate::cache::eligibility::Sharing;
 use crate::cache::fixture::{self, QUESTION};
 use crate::config::DataClass;
-use crate::policy::{ModelId, TaskId, TenantId};
+use crate::ids::{ModelId, TaskId, TenantId};
 use std::collections::HashSet;
 
 const NOW: u64 = 1_700_000_000_000;

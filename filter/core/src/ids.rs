@@ -1,0 +1,24 @@
+//! Indices of a policy: what decisions name its parts by. An id is only ever made by the policy that it indexes.
+
+macro_rules! index {
+    ($(#[$doc:meta] $name:ident($int:ty);)*) => {$(
+        #[$doc]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub(crate) $int);
+    )*};
+}
+
+index! {
+    /// Index of a provider in its policy.
+    ProviderId(u16);
+    /// Index of a model in its policy.
+    ModelId(u16);
+    /// Index of a task in its policy.
+    TaskId(u16);
+    /// Index of a tier in its policy.
+    TierId(u16);
+    /// Index of a tenant in its policy.
+    TenantId(u32);
+    /// Index of the limits of tenants in their policy.
+    QuotaId(u32);
+}

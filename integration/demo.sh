@@ -58,8 +58,9 @@ for provider in "vllm 18101 $vllm" "ollama 18102 $ollama" "openai 18103 $openai"
   sed "s/port_value: $usual/port_value: $actual/" "$root/envoy/demo/$name.yaml" >"$work/providers/$name.yaml"
 done
 : >"$log"
-OPENAI_API_KEY=sk-the-demo-has-no-real-key "$bin/pointsman" up --policy "$root/policies/hybrid.yaml" --providers "$work/providers" \
-  --listen "127.0.0.1:$port" --admin "127.0.0.1:$admin" --access-log "$log" --envoy "$ENVOY" --wasm "$wasm" >"$work/up.log" 2>&1 &
+OPENAI_API_KEY=sk-the-demo-has-no-real-key "$bin/pointsman" up \
+  --policy "$root/policies/hybrid.yaml" --providers "$work/providers" --envoy "$ENVOY" --wasm "$wasm" \
+  --listen "127.0.0.1:$port" --admin "127.0.0.1:$admin" --access-log "$log" >"$work/up.log" 2>&1 &
 children+=($!)
 gateway=$!
 await $gateway "$work/up.log" 1
@@ -71,16 +72,22 @@ Pointsman is ready at $url. The providers behind it are simulated: no key needed
 Try in another terminal:
 
   # A completion. The headers say which model answered, and what it cost.
-  curl -si $url/chat/completions -H 'authorization: Bearer sk-demo-pro' -d '{"model":"chat","messages":[{"role":"user","content":"hello"}]}'
+  curl -si $url/chat/completions -H 'authorization: Bearer sk-demo-pro' \
+-d '{"model":"chat","messages":[{"role":"user","content":"hello"}]}'
 
   # The same, streamed.
-  curl -sN $url/chat/completions -H 'authorization: Bearer sk-demo-pro' -d '{"model":"summarize","stream":true,"messages":[{"role":"user","content":"hello"}]}'
+  curl -sN $url/chat/completions -H 'authorization: Bearer sk-demo-pro' \
+-d '{"model":"summarize","stream":true,"messages":[{"role":"user","content":"hello"}]}'
 
   # A request that is refused: the free tier does not have this model.
-  curl -si $url/chat/completions -H 'authorization: Bearer sk-demo-free' -d '{"model":"hosted-flagship","messages":[{"role":"user","content":"hello"}]}'
+  curl -si $url/chat/completions -H 'authorization: Bearer sk-demo-free' \
+-d '{"model":"hosted-flagship","messages":[{"role":"user","content":"hello"}]}'
 
   # Requests that come too fast: the free tier has six a minute. The seventh is told when to come back.
-  for i in 1 2 3 4 5 6 7; do curl -si $url/chat/completions -H 'authorization: Bearer sk-demo-free' -d '{"model":"chat","messages":[{"role":"user","content":"hello"}]}' | grep -E '^(HTTP|retry-after:)'; done
+  for i in 1 2 3 4 5 6 7; do \
+curl -si $url/chat/completions -H 'authorization: Bearer sk-demo-free' \
+-d '{"model":"chat","messages":[{"role":"user","content":"hello"}]}' \
+| grep -E '^(HTTP|retry-after:)'; done
 
   # What a tenant may use, and how its quota stands.
   curl -s $url/models -H 'authorization: Bearer sk-demo-free'
@@ -90,7 +97,8 @@ OpenAI's Python client (pip install openai):
 
   from openai import OpenAI
   client = OpenAI(base_url="$url", api_key="sk-demo-pro")
-  print(client.chat.completions.create(model="chat", messages=[{"role": "user", "content": "hello"}]).choices[0].message.content)
+  answer = client.chat.completions.create(model="chat", messages=[{"role": "user", "content": "hello"}])
+  print(answer.choices[0].message.content)
 
 Who asked, what answered, what it took and cost, one line for each request and each attempt:
 

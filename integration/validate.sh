@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every policy of policies/ as an Envoy configuration, for the oldest Envoy that is supported and for this one, checked by Envoy.
+# Every policy of policies/ as an Envoy configuration, for the oldest Envoy that is supported and for this one, checked
+# by Envoy.
 #
 #   integration/validate.sh BIN_DIR WASM        (`make check` builds both and calls this; ENVOY names the Envoy)
 set -euo pipefail

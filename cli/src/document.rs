@@ -164,7 +164,8 @@ mod tests {
         );
         assert_eq!(
             tree.unwrap(),
-            json!({"a": "2027-01-31T00:00:00Z", "b": "sha256:00ff", "c": "5", "d": 1000.0, "e": "x\n", "f": u64::MAX, "g": 32768})
+            json!({"a": "2027-01-31T00:00:00Z", "b": "sha256:00ff", "c": "5", "d": 1000.0, "e": "x\n", "f": u64::MAX,
+                "g": 32768})
         );
     }
 
@@ -206,7 +207,8 @@ mod tests {
     /// A character of syntax, put anywhere into a policy with a key in the clear.
     #[test]
     fn no_message_repeats_what_may_be_a_key() {
-        let good = "t:\n  keys: [sk-live-0123456789]\n  &a sk-live-0123456789: {\"sk-live-0123456789\": *a}\n  b: !c sk-live-0123456789\n";
+        let good = "t:\n  keys: [sk-live-0123456789]\n  &a sk-live-0123456789: {\"sk-live-0123456789\": *a}\n  \
+            b: !c sk-live-0123456789\n";
         let mut refused = 0;
         for at in (0..good.len()).filter(|at| good.is_char_boundary(*at)) {
             for inserted in ["\"", "'", "{", "]", ": ", "\t", "*", "&", "!", "|", "%", "\n- ", "\u{0}", "`"] {

@@ -4,13 +4,13 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-/// Changes are written for these years, whenever a policy is rendered: the same policy gives the same file. From then on the
-/// last offset holds.
+/// Changes are written for these years, whenever a policy is rendered: the same policy gives the same file. From then
+/// on the last offset holds.
 const FROM: &str = "2025-01-01T00:00:00Z";
 const TO: &str = "2050-01-01T00:00:00Z";
 
-/// Writes `quota.time_zone_changes` into a policy that names a zone of the IANA database. What is no such name is left to
-/// the check of the policy.
+/// Writes `quota.time_zone_changes` into a policy that names a zone of the IANA database. What is no such name is left
+/// to the check of the policy.
 pub fn fill(policy: &mut Value) {
     let Some(quota) = policy.get_mut("quota").and_then(Value::as_object_mut) else { return };
     let Some(name) = quota.get("time_zone").and_then(Value::as_str) else { return };

@@ -91,7 +91,8 @@ fn a_mistake_in_a_providers_file_is_named_with_the_file() {
     );
     assert_eq!(
         one("eds", &[("a.yaml", "name: a\ntype: EDS\n"), ("b.yaml", &b)]),
-        "HERE/providers/a.yaml: the cluster \"a\" has no endpoints in load_assignment; endpoints from EDS cannot be told \
+        "HERE/providers/a.yaml: the cluster \"a\" has no endpoints in load_assignment; \
+         endpoints from EDS cannot be told \
          whose they are\n"
     );
     assert_eq!(
@@ -102,10 +103,12 @@ fn a_mistake_in_a_providers_file_is_named_with_the_file() {
         one("syntax", &[("a.yaml", &a), ("b.yaml", "name: b\nname: b\n")]).lines().next(),
         Some("HERE/providers/b.yaml: line 2, column 1: the name \"name\" is given twice")
     );
-    let options = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {http_filters: []}}\n";
+    let options = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: \
+        {http_filters: []}}\n";
     assert_eq!(
         one("filters", &[("a.yaml", &format!("{a}{options}")), ("b.yaml", &b)]),
-        "HERE/providers/a.yaml: http_filters of a provider's cluster never run: requests come by way of a plan cluster\n"
+        "HERE/providers/a.yaml: http_filters of a provider's cluster never run: \
+         requests come by way of a plan cluster\n"
     );
     // Envoy would not read them beside the filter that requests without a plan need.
     assert_eq!(
@@ -155,8 +158,8 @@ fn clusters(name: &str, version: &str, policy: &str) -> BTreeMap<String, serde_j
     cds["resources"].as_array().unwrap().iter().map(|c| (c["name"].as_str().unwrap().to_owned(), c.clone())).collect()
 }
 
-/// A provider without a key must never be sent another's: its plan has no injector, and in a plan of several the injector
-/// is behind its provider's name.
+/// A provider without a key must never be sent another's: its plan has no injector, and in a plan of several the
+/// injector is behind its provider's name.
 #[test]
 fn a_key_is_injected_for_its_provider_alone() {
     for version in ["1.36", "1.40"] {

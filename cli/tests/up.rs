@@ -36,7 +36,8 @@ fn a_missing_key_is_named_with_its_provider() {
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(
         text(&output),
-        "provider \"b\": the environment variable POINTSMAN_TEST_UNSET is not set\n(--allow-missing-credentials starts all the same)\n"
+        "provider \"b\": the environment variable POINTSMAN_TEST_UNSET is not set\n\
+         (--allow-missing-credentials starts all the same)\n"
     );
 }
 
@@ -168,7 +169,11 @@ fn it_serves_reloads_and_ends_without_a_trace() {
 
     // A new model, task and plan.
     let more = policy("POINTSMAN_TEST_KEY")
-        .replace("tasks:", "  nearer: {provider: a, model: z, tier: local, context: 9, max_output_tokens: 9}\ntasks:\n  quick: {primary: nearer, fallback: [near, far]}")
+        .replace(
+            "tasks:",
+            "  nearer: {provider: a, model: z, tier: local, context: 9, max_output_tokens: 9}\n\
+            tasks:\n  quick: {primary: nearer, fallback: [near, far]}",
+        )
         .replace("[near, far]}\ntenants", "[near, far, nearer]}\ntenants");
     scratch.write("policy.yaml", &with_key(more.clone()));
     up.says("policy applied: ");

@@ -2,11 +2,11 @@
 
     python3 integration/house [--report] [circles] [lines] [links]
 
-`circles`: no file of the core, the filter or the command line needs, by way of others, itself. A child that imports from
-the module it lies in, while that module calls the child, is a circle too: what both need belongs in a file of its own, and
-a module that is more than a list of its children can be read without them. (Few files did otherwise when this was
-written, all for one type that had no room.)
-`lines`: no file of the filter or the command line over 500 lines, no line over 120 columns, a first line in each Rust file.
+`circles`: no file of the core, the filter or the command line needs, by way of others, itself. A child that imports
+from the module it lies in, while that module calls the child, is a circle too: what both need belongs in a file of its
+own. (Few files did otherwise when this was written, all for one type that had no room.)
+`lines`: no file of the filter or the command line over 500 lines, no line over 120 columns, and a first line in each
+Rust file that says what it is for.
 `links`: links between Markdown files with their anchors, and paths in backticks, lead somewhere.
 
 Without a name it asks all. `--report` prints the same and never fails.
@@ -35,10 +35,9 @@ def circles(base, _tracked):
 def main(arguments):
     base = Path(__file__).resolve().parents[2]
     # What is new and not ignored counts too, what is deleted does not.
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=base, check=True, capture_output=True, text=True
-    )
-    tracked = sorted({name for name in listed.stdout.splitlines() if (base / name).is_file()})
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=base, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    tracked = sorted({name for name in listed if (base / name).is_file()})
     checks = {"circles": circles, "lines": lines.problems, "links": links.problems}
     asked = [name for name in arguments if name != "--report"] or list(checks)
     if unknown := [name for name in asked if name not in checks]:

@@ -1,9 +1,9 @@
 """The graph of imports between the production modules of one crate, and the circles in it.
 
 One node per file. An edge is a path that names another file of the crate, in a `use` or in the code: `crate::a::B`,
-`super::B`, `self::a::B`, and `a::B` where `a` is a child or an imported module. A re-export is an edge; `mod a;` is none,
-and neither is a mention in a comment or a documentation link. Tests are no production: what stands under `#[cfg(test)]`
-and the files it declares are left out.
+`super::B`, `self::a::B`, and `a::B` where `a` is a child or an imported module. A re-export is an edge; `mod a;` is
+none, and neither is a mention in a comment or a documentation link. Tests are no production: what stands under
+`#[cfg(test)]` and the files it declares are left out.
 
 An edge leads to the innermost file that the path names, not to where a re-exported item is defined: who imports from
 `policy` needs `policy`. Methods called on a value are not seen: two files with an `impl` of the same type meet in the
@@ -149,7 +149,8 @@ def edges(modules):
                 if not (hit := path and resolve(modules, module, path, {})):
                     continue
                 target, rest = hit
-                if bound and not rest and target != () and "pub" not in module.code[max(0, found.start() - 8) : found.start()]:
+                reexport = module.code[: found.start()].rstrip().endswith("pub")
+                if bound and not rest and target != () and not reexport:
                     aliases[bound], bound_at[bound] = target, found.start()
                 else:
                     add(target, found.start())

@@ -57,7 +57,8 @@ impl Setup<'_> {
 }
 
 impl Gateway {
-    /// Starts one with this policy and waits until it is ready. `<KEY>` in place of a hash stands for the hash of `KEY`.
+    /// Starts one with this policy and waits until it is ready. `<KEY>` in place of a hash stands for the hash of
+    /// `KEY`.
     ///
     /// # Panics
     /// If it does not start.
@@ -282,7 +283,8 @@ pub fn cluster(name: &str, address: SocketAddr, more: &str) -> String {
     let limits = match more.contains("circuit_breakers:") {
         true => "",
         false => {
-            "circuit_breakers: {thresholds: [{max_connections: 1000, max_pending_requests: 1000, max_requests: 1000}]}\n"
+            "circuit_breakers: {thresholds: [{max_connections: 1000, max_pending_requests: 1000, \
+             max_requests: 1000}]}\n"
         }
     };
     format!(

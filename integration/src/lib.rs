@@ -10,8 +10,8 @@
 //! assert_eq!(gateway.audit(answer.trace_id())["model"], "small");
 //! ```
 //!
-//! Nothing here knows the gateway's code: it sees what an operator and a caller see. Everything waits by polling against
-//! a deadline, and everything that was started ends with the test process, however that ends.
+//! Nothing here knows the gateway's code: it sees what an operator and a caller see. Everything waits by polling
+//! against a deadline, and everything that was started ends with the test process, however that ends.
 
 pub mod access_log;
 pub mod call;

@@ -36,8 +36,8 @@ const ATTEMPTS: &str = "x-pointsman-attempts";
 pub fn attempts(settings: &Settings) -> Value {
     let attempt = json!({
         "trace_id": "%REQ(X-REQUEST-ID)%",
-        // Envoy's own count is 0 in this log. The model stage's is text: an expression that makes a number of it costs as
-        // much as all the rest of the line.
+        // Envoy's own count is 0 in this log. The model stage's is text: an expression that makes a number of it costs
+        // as much as all the rest of the line.
         "attempt": format!("%RESP({ATTEMPTS})%"),
         "attempt_provider": "%UPSTREAM_METADATA(pointsman:provider)%",
         "attempt_model": format!("%RESP({MODEL})%"),
@@ -51,8 +51,9 @@ pub fn attempts(settings: &Settings) -> Value {
     json!([logger(settings, &json!({"json_format": attempt}), None)])
 }
 
-/// The upstream filter of attempts without a model stage: what the log takes for that stage's words is taken away there,
-/// because only the provider can have written it. The log has null then; which model it was is in the audit record.
+/// The upstream filter of attempts without a model stage: what the log takes for that stage's words is taken away
+/// there, because only the provider can have written it. The log has null then; which model it was is in the audit
+/// record.
 pub fn honest_attempt() -> Value {
     json!({
         "name": "pointsman.attempt",

@@ -15,17 +15,17 @@ pub fn plan(settings: &Settings, policy: &Policy, plan: &ProviderSequence) -> Va
     cluster(settings, &plan.cluster(policy), &providers, http_filters)
 }
 
-/// The cluster of requests to one provider that have one attempt and are no streams: no module, which would have nothing
-/// to decide, only the provider's key. A provider without a key needs none: such requests go to its own cluster, to which
-/// [`as_direct`] has added the same filters.
+/// The cluster of requests to one provider that have one attempt and are no streams: no module, which would have
+/// nothing to decide, only the provider's key. A provider without a key needs none: such requests go to its own
+/// cluster, to which [`as_direct`] has added the same filters.
 pub fn direct(settings: &Settings, provider: &Provider) -> Value {
     let mut http_filters = vec![access_log::honest_attempt()];
     http_filters.extend(credential::filters(settings, &[provider]));
     cluster(settings, &direct_cluster(provider), &[provider], http_filters)
 }
 
-/// The cluster of a provider without a key, for requests that come to it by no plan. As a member of a plan it runs none of
-/// its filters.
+/// The cluster of a provider without a key, for requests that come to it by no plan. As a member of a plan it runs none
+/// of its filters.
 pub fn as_direct(mut provider: Value) -> Value {
     let all = &mut provider["typed_extension_protocol_options"];
     if all.get(HTTP_OPTIONS).is_none() {

@@ -11,8 +11,8 @@ pub fn sds_file(provider: &str) -> String {
     format!("sds/{provider}.yaml")
 }
 
-/// The secret that Pointsman writes for a provider, unless the operator has an SDS file. It says where the key is, never
-/// what it is.
+/// The secret that Pointsman writes for a provider, unless the operator has an SDS file. It says where the key is,
+/// never what it is.
 pub fn secret(provider: &str, credential: &Credential) -> Option<Value> {
     let source = match (&credential.env, &credential.file) {
         (Some(variable), _) => json!({"environment_variable": variable}),

@@ -56,7 +56,8 @@ impl Files {
         self.texts.iter().map(|(path, text)| (path.as_str(), text.as_str()))
     }
 
-    /// Writes all that have changed, in the order in which a running Envoy can take them: what is referred to comes first.
+    /// Writes all that have changed, in the order in which a running Envoy can take them: what is referred to comes
+    /// first.
     ///
     /// # Errors
     /// The first file that could not be written.

@@ -13,8 +13,8 @@ pub const NAME: &str = "gateway";
 /// Name of the gateway stage, by which Envoy asks for its configuration.
 pub const FILTER: &str = "pointsman.gateway";
 
-/// How long a request may be silent, in milliseconds, unless its route says otherwise. A model that thinks, or answers in one
-/// piece, can be silent for longer than Envoy's five minutes. OpenAI's clients give up after ten.
+/// How long a request may be silent, in milliseconds, unless its route says otherwise. A model that thinks, or answers
+/// in one piece, can be silent for longer than Envoy's five minutes. OpenAI's clients give up after ten.
 pub const IDLE_MS: u64 = 900_000;
 
 /// A file that Envoy watches for resources.
@@ -109,8 +109,8 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
     })
 }
 
-/// Takes away, before any filter, what every client says of itself and no provider is told: which program it is, what of
-/// compression it can read, and what OpenAI's and Anthropic's say of the machine that they run on.
+/// Takes away, before any filter, what every client says of itself and no provider is told: which program it is, what
+/// of compression it can read, and what OpenAI's and Anthropic's say of the machine that they run on.
 fn callers_own() -> Value {
     json!({
         "name": "pointsman.caller",
@@ -128,8 +128,8 @@ fn callers_own() -> Value {
     })
 }
 
-/// What Envoy says by itself where the module cannot speak any more, or could not yet: an answer that is held breaks off, or
-/// a request is not one. The first that fits is taken.
+/// What Envoy says by itself where the module cannot speak any more, or could not yet: an answer that is held breaks
+/// off, or a request is not one. The first that fits is taken.
 fn local_replies() -> Value {
     let reply = |filter: Value, kind: &str, code: &str, message: &str| {
         let error = json!({"error": {"message": message, "type": kind, "param": null, "code": code}});
@@ -141,8 +141,8 @@ fn local_replies() -> Value {
             },
         })
     };
-    // The module's own replies have none of these flags; one that it gives in place of the last of several failed answers
-    // has URX.
+    // The module's own replies have none of these flags; one that it gives in place of the last of several failed
+    // answers has URX.
     let told = |flags: &[&str], code: &str, message: &str| {
         reply(json!({"response_flag_filter": {"flags": flags}}), "server_error", code, message)
     };
@@ -171,8 +171,8 @@ fn local_replies() -> Value {
 
 /// Picks replies of Envoy's own with this status; 400 stands for all of its class, and 500 for its.
 ///
-/// The module's own replies say that they are, in their details. These are looked at last: an answer of the cache has no such
-/// status.
+/// The module's own replies say that they are, in their details. These are looked at last: an answer of the cache has
+/// no such status.
 fn of_envoy(status: u16) -> Value {
     let op = if status.is_multiple_of(100) { "GE" } else { "EQ" };
     let value = json!({"default_value": status, "runtime_key": format!("pointsman.local_reply.status_{status}")});

@@ -1,5 +1,5 @@
-//! The operator's own clusters: those of the providers, with what Pointsman needs to know put on their endpoints, and the
-//! bridge to Redis as it is.
+//! The operator's own clusters: those of the providers, with what Pointsman needs to know put on their endpoints, and
+//! the bridge to Redis as it is.
 
 use super::clusters::{HTTP_OPTIONS, as_direct};
 use crate::document;
@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The cluster of each of the policy's providers, and that of its bridge to Redis, by name. Files for other providers are left alone, so that one directory
-/// can serve many policies.
+/// The cluster of each of the policy's providers, and that of its bridge to Redis, by name. Files for other providers
+/// are left alone, so that one directory can serve many policies.
 ///
 /// # Errors
 /// Every mistake found, each with the name of its file.

@@ -58,8 +58,8 @@ impl<'a> Rendering<'a> {
         files
     }
 
-    /// Everything that `envoy --mode validate` can tell quickly: all but the module, which takes Envoy a second to compile
-    /// and whose policy has been checked by the same code.
+    /// Everything that `envoy --mode validate` can tell quickly: all but the module, which takes Envoy a second to
+    /// compile and whose policy has been checked by the same code.
     pub fn without_module(&self) -> Files {
         let mut files = self.secrets();
         let mut all = self.in_one();

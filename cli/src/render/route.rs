@@ -1,4 +1,5 @@
-//! The routes: every request goes to the plan cluster that the gateway stage names; streams have an idle timeout beside.
+//! The routes: every request goes to the plan cluster that the gateway stage names; streams have an idle timeout
+//! beside.
 
 use super::listener;
 use super::settings::Settings;
@@ -10,8 +11,8 @@ use serde_json::{Value, json};
 /// Name of the route configuration.
 pub const NAME: &str = "pointsman";
 
-/// What Envoy may hold of a request beyond the policy's limit, in bytes. A chunk that goes past the limit must still fit,
-/// so that the module sees it and answers in the caller's dialect; past this, Envoy answers 413 by itself.
+/// What Envoy may hold of a request beyond the policy's limit, in bytes. A chunk that goes past the limit must still
+/// fit, so that the module sees it and answers in the caller's dialect; past this, Envoy answers 413 by itself.
 const SLACK: u64 = 2 << 20;
 
 /// Bytes of a request that Envoy may hold. It never holds so many, because the module refuses what is longer than the
@@ -24,9 +25,9 @@ pub fn buffer_limit(policy: &Policy) -> u64 {
 pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
     let backoff = policy.backoff;
     let mut retry_policy = json!({
-        // What is retried comes with each request, in x-envoy-retry-on and x-envoy-retriable-status-codes: a request with
-        // one attempt has neither, and Envoy then keeps no copy of it.
-        // The gateway stage sets x-envoy-max-retries to its plan's number; this is the most it can be.
+        // What is retried comes with each request, in x-envoy-retry-on and x-envoy-retriable-status-codes: a request
+        // with one attempt has neither, and Envoy then keeps no copy of it. The gateway stage sets x-envoy-max-retries
+        // to its plan's number; this is the most it can be.
         "num_retries": clusters::longest(policy) - 1,
         "retry_back_off": {"base_interval": seconds(backoff.base_ms), "max_interval": seconds(backoff.max_ms)},
     });
@@ -58,7 +59,8 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
             "retry_policy": retry_policy,
         },
     });
-    // A request that is no stream may be silent for as long as it may take. Only where that is longer than the listener allows.
+    // A request that is no stream may be silent for as long as it may take. Only where that is longer than the listener
+    // allows.
     let longest_ms = policy.longest_request_ms();
     if longest_ms > listener::IDLE_MS {
         route["route"]["idle_timeout"] = seconds(longest_ms).into();

@@ -12,8 +12,8 @@ impl EnvoyVersion {
     pub const NEWEST: Self = Self(40);
     const OLDEST: Self = Self(36);
 
-    /// Whether it has an `envoy.clusters.composite` (attempt N goes to member N) that skips a member without a healthy host.
-    /// From 1.37 to 1.39 such a request got 503 and no further attempt. Before 1.40, `aggregate` stands in.
+    /// Whether it has an `envoy.clusters.composite` (attempt N goes to member N) that skips a member without a healthy
+    /// host. From 1.37 to 1.39 such a request got 503 and no further attempt. Before 1.40, `aggregate` stands in.
     pub fn has_composite_cluster(self) -> bool {
         self >= Self(40)
     }
@@ -34,8 +34,8 @@ impl EnvoyVersion {
         self >= Self(37)
     }
 
-    /// Whether an attempt may be failed at the very end of its answer: Envoy 1.36 crashes where a retry follows; seen to
-    /// work from 1.38 on.
+    /// Whether an attempt may be failed at the very end of its answer: Envoy 1.36 crashes where a retry follows; seen
+    /// to work from 1.38 on.
     pub fn survives_failure_at_end(self) -> bool {
         self >= Self(38)
     }

@@ -129,7 +129,8 @@ mod tests {
             "zeta": 1, "name": "x", "@type": "type.googleapis.com/a.B", "list": [{"b": [1, [2]], "a": {}}, "s"],
             "duration": "0.5s", "text": "{\n  \"a\": 1\n}", "yes": "no"
         });
-        let expected = "name: x\n\"@type\": type.googleapis.com/a.B\nduration: 0.5s\nlist:\n- a: {}\n  b:\n  - 1\n  - [2]\n- s\n\
+        let expected = "name: x\n\"@type\": type.googleapis.com/a.B\nduration: 0.5s\nlist:\n\
+            - a: {}\n  b:\n  - 1\n  - [2]\n- s\n\
                         text: |-\n  {\n    \"a\": 1\n  }\n\"yes\": \"no\"\nzeta: 1\n";
         assert_eq!(to_yaml(&tree), expected);
     }
@@ -141,7 +142,8 @@ mod tests {
             json!([]),
             json!({"a": []}),
             json!([[[1], {}], [{"x": [null, true, -1.5]}]]),
-            json!({"": "", " ": " a ", "a: b": "#c", "-": "- d", "k": "a\nb\n", "l": "\n", "m": "\ta\nb", "n": "a\n\nb"}),
+            json!({"": "", " ": " a ", "a: b": "#c", "-": "- d", "k": "a\nb\n", "l": "\n", "m": "\ta\nb",
+                "n": "a\n\nb"}),
             json!([
                 "null",
                 "~",

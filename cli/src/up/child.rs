@@ -8,7 +8,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 /// A program without input that the kernel sends SIGTERM when the *thread* that started it ends (prctl(2),
-/// PR_SET_PDEATHSIG): start it from the main thread. A set-user-ID program and one with file capabilities get no such signal.
+/// PR_SET_PDEATHSIG): start it from the main thread. A set-user-ID program and one with file capabilities get no such
+/// signal.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let parent = getpid();
     let mut command = Command::new(program);

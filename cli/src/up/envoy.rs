@@ -36,7 +36,8 @@ impl Program {
         Ok(Self { path, version })
     }
 
-    /// Asks Envoy whether it would take a configuration; it is ended if `stopped` comes first. What it says goes into `log`.
+    /// Asks Envoy whether it would take a configuration; it is ended if `stopped` comes first. What it says goes into
+    /// `log`.
     ///
     /// # Errors
     /// What it says against it; no line if it was stopped.

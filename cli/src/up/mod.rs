@@ -35,7 +35,8 @@ pub struct Args {
     /// Envoy, 1.36 or later. Default: $ENVOY, else `envoy` in the PATH.
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
-    /// The module. Default: `pointsman.wasm` beside this program, else where `cargo build` puts it below the working directory.
+    /// The module. Default: `pointsman.wasm` beside this program, else where `cargo build` puts it below the working
+    /// directory.
     #[arg(long, value_name = "FILE")]
     wasm: Option<PathBuf>,
     /// Start although a provider's key is missing; its requests then fail with 401, or go to the next model.
@@ -45,7 +46,8 @@ pub struct Args {
 
 /// Time for Envoy to become ready: compiling the module takes a part of it.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How long a policy that was refused waits to be tried again: at first, and at the most, because each try may be one by Envoy too.
+/// How long a policy that was refused waits to be tried again: at first, and at the most, because each try may be one
+/// by Envoy too.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 const TRY_AGAIN_LATEST: Duration = Duration::from_secs(300);
 /// Time for Envoy to end by itself.
@@ -148,7 +150,8 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
     }
 }
 
-/// Prints a line to standard error, if anybody still reads it. (`eprintln!` panics if not, and Envoy would be left alone.)
+/// Prints a line to standard error, if anybody still reads it. (`eprintln!` panics if not, and Envoy would be left
+/// alone.)
 fn say(line: impl fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

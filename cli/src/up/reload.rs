@@ -16,8 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long a caller may take to send a request: the listener's `request_timeout`. The gateway stage holds the body, so the
-/// request's own timer starts only after it.
+/// How long a caller may take to send a request: the listener's `request_timeout`. The gateway stage holds the body, so
+/// the request's own timer starts only after it.
 const UPLOAD: Duration = Duration::from_secs(300);
 /// How long Envoy may take over one file.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -61,8 +61,8 @@ struct Step<'a> {
     new: &'a str,
     /// `None`: there was none.
     old: Option<&'a str>,
-    /// Prefix of the counters in which Envoy says that it has taken the file. Of a secret it is not waited for: a cluster
-    /// that needs it waits for it itself.
+    /// Prefix of the counters in which Envoy says that it has taken the file. Of a secret it is not waited for: a
+    /// cluster that needs it waits for it itself.
     stats: Option<String>,
 }
 
@@ -147,8 +147,8 @@ impl Live {
         result
     }
 
-    /// Secrets, then clusters, then what sends requests to them. Puts all the old files back if one cannot be written or
-    /// Envoy refuses it.
+    /// Secrets, then clusters, then what sends requests to them. Puts all the old files back if one cannot be written
+    /// or Envoy refuses it.
     fn swap(
         &self,
         admin: &Admin,
@@ -277,8 +277,10 @@ mod tests {
     fn policy(resilience: &str, task: &str) -> Policy {
         let text = format!(
             r#"{{"providers": {{"a": {{"dialect": "openai", "data": "internal"}}}},
-            "models": {{"m": {{"provider": "a", "model": "x", "tier": "mid", "context": 100, "max_output_tokens": 10}}}},
-            "resilience": {{{resilience}}}, "tasks": {{"t": {{"primary": "m"{task}}}}}, "tiers": {{"pro": {{"models": ["m"]}}}},
+            "models": {{"m": {{"provider": "a", "model": "x", "tier": "mid", "context": 100,
+            "max_output_tokens": 10}}}},
+            "resilience": {{{resilience}}}, "tasks": {{"t": {{"primary": "m"{task}}}}},
+            "tiers": {{"pro": {{"models": ["m"]}}}},
             "tenants": {{"acme": {{"tier": "pro", "keys": ["sha256:{}"]}}}}}}"#,
             "0".repeat(64)
         );

@@ -11,8 +11,9 @@ pub struct Retired {
 }
 
 impl Retired {
-    /// A policy that had these clusters has been replaced at `now`; its last request ends within `longest`. Also of a cluster
-    /// that the next policy has too: the one after it may not, and may come before this one's requests have ended.
+    /// A policy that had these clusters has been replaced at `now`; its last request ends within `longest`. Also of a
+    /// cluster that the next policy has too: the one after it may not, and may come before this one's requests have
+    /// ended.
     pub fn replaced<'a>(&mut self, clusters: impl Iterator<Item = &'a String>, longest: Duration, now: Instant) {
         for name in clusters {
             let until = self.until.entry(name.clone()).or_insert(now);

@@ -75,7 +75,8 @@ tenants:
 /// A provider's cluster at `port` of this machine.
 pub fn cluster(name: &str, port: u16) -> String {
     format!(
-        "name: {name}\ntype: STATIC\nconnect_timeout: 1s\nload_assignment:\n  cluster_name: {name}\n  endpoints:\n  - lb_endpoints:\n    \
+        "name: {name}\ntype: STATIC\nconnect_timeout: 1s\nload_assignment:\n  \
+         cluster_name: {name}\n  endpoints:\n  - lb_endpoints:\n    \
          - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}\n"
     )
 }

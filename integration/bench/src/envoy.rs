@@ -16,11 +16,13 @@ pub enum Variant {
     BareNoLog,
     /// Bare, with the Wasm filter that does nothing as downstream filter and as upstream filter.
     Noop,
-    /// What `pointsman render` writes, with a gateway stage that decides nothing: the calls of the host that one cannot do without.
+    /// What `pointsman render` writes, with a gateway stage that decides nothing: the calls of the host that one cannot
+    /// do without.
     Carry,
     /// Both stages of Pointsman.
     Pointsman,
-    /// The same, with budgets and a limit of concurrency on its one tenant: what is checked and charged, and told nobody.
+    /// The same, with budgets and a limit of concurrency on its one tenant: what is checked and charged, and told
+    /// nobody.
     Budgets,
     /// The same, with every kind of limit on its one tenant, headers and gauges included.
     Limited,

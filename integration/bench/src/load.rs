@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// How often all Envoys are started: two of one configuration differ by several microseconds for as long as they run.
+    /// How often all Envoys are started: two of one configuration differ by several microseconds for as long as they
+    /// run.
     pub starts: usize,
     /// Rounds per variant and start.
     pub rounds: usize,
@@ -86,8 +87,8 @@ impl<'a> Target<'a> {
         for connection in &mut self.connections {
             connection.send(next())?;
         }
-        // The connections take turns, so one thread keeps all of them busy and nothing is polled. After the end none gets
-        // a new request, and each has its last answer one turn later at most.
+        // The connections take turns, so one thread keeps all of them busy and nothing is polled. After the end none
+        // gets a new request, and each has its last answer one turn later at most.
         let mut busy = vec![true; self.connections.len()];
         while busy.contains(&true) {
             for (connection, busy) in self.connections.iter_mut().zip(&mut busy).filter(|(_, busy)| **busy) {

@@ -1,5 +1,5 @@
-//! What quotas cost: the same requests without limits, with budgets, with every kind of limit, and with 100,000 tenants that
-//! have them all.
+//! What quotas cost: the same requests without limits, with budgets, with every kind of limit, and with 100,000 tenants
+//! that have them all.
 
 use crate::Result;
 use crate::envoy::{Envoy, Variant};
@@ -11,8 +11,8 @@ use std::time::Duration;
 /// Tenants of the policy of [`Variant::Tenants`].
 pub const TENANTS: usize = 100_000;
 
-/// How often Envoys are started at the least to measure what a check costs: two of one configuration differ by several microseconds for
-/// as long as they run, which is more than a check takes.
+/// How often Envoys are started at the least to measure what a check costs: two of one configuration differ by several
+/// microseconds for as long as they run, which is more than a check takes.
 const STARTS: usize = 8;
 
 /// Starts the Envoys one after the other by `start`, which tells how long that took, and measures.
@@ -51,9 +51,10 @@ pub fn run(start: impl Fn(Variant, u32) -> Result<Envoy>, plan: &Plan) -> Result
     Ok(())
 }
 
-/// What limits cost: a request that is estimated, reserved and settled, and one check by itself, which is all that a hit of the cache
-/// needs. Each time all Envoys are started anew, and compared with the two of that time that have no limits, so that a machine which is
-/// slow for a while is slow to all of them. Told in shares of bare Envoy too, because machines differ.
+/// What limits cost: a request that is estimated, reserved and settled, and one check by itself, which is all that a
+/// hit of the cache needs. Each time all Envoys are started anew, and compared with the two of that time that have no
+/// limits, so that a machine which is slow for a while is slow to all of them. Told in shares of bare Envoy too,
+/// because machines differ.
 fn checks(start: &impl Fn(Variant, u32) -> Result<Envoy>, plan: &Plan) -> Result<()> {
     const VARIANTS: [Variant; 5] =
         [Variant::Bare, Variant::Pointsman, Variant::Budgets, Variant::Limited, Variant::Pointsman];
@@ -72,7 +73,8 @@ fn checks(start: &impl Fn(Variant, u32) -> Result<Envoy>, plan: &Plan) -> Result
     }
     for (scenario, table) in &tables {
         println!(
-            "\nCPU time of Envoy per request of {}, in µs: mean over {starts} starts of each Envoy; above that without limits, \
+            "\nCPU time of Envoy per request of {}, in µs: mean over {starts} starts of each Envoy; \
+             above that without limits, \
              with its standard error, and in shares of bare",
             scenario.name
         );

@@ -19,7 +19,8 @@ pub fn print_setting(module: &Path, bytes: u64, plan: &Plan) {
 /// The head of the table of CPU times.
 pub fn print_cpu_heading() {
     println!(
-        "\nCPU time of Envoy per request, in µs: median [quartiles]; pointsman and carry as ratios to bare in the same round"
+        "\nCPU time of Envoy per request, in µs: median [quartiles]; pointsman and carry as ratios to bare in the \
+         same round"
     );
     println!("{:<24}{:>24}{:>10}{:>10}{:>26}{:>20}{:>20}", "", "bare", "no log", "noop", "pointsman", "carry", "ratio");
 }

@@ -121,13 +121,15 @@ fn request(body: &str, stream: bool) -> Vec<u8> {
          user-agent: OpenAI/Python 1.109.1\r\nx-stainless-lang: python\r\nx-stainless-package-version: 1.109.1\r\n\
          x-stainless-os: Linux\r\nx-stainless-arch: x64\r\nx-stainless-runtime: CPython\r\n\
          x-stainless-runtime-version: 3.12.3\r\nx-stainless-async: false\r\nx-stainless-retry-count: 0\r\n\
-         x-stainless-read-timeout: 600\r\n{custom}authorization: Bearer {CALLER_KEY}\r\ncontent-length: {}\r\n\r\n{body}",
+         x-stainless-read-timeout: 600\r\n{custom}authorization: Bearer {CALLER_KEY}\r\n\
+         content-length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()
 }
 
-/// What the simulator answers: about 400 bytes at once, or a stream of chunks a millisecond apart, as from a quick model.
+/// What the simulator answers: about 400 bytes at once, or a stream of chunks a millisecond apart, as from a quick
+/// model.
 pub fn rules() -> Value {
     let completion = json!({
         "id": "chatcmpl-bench", "object": "chat.completion", "created": 1_700_000_000, "model": "bench",

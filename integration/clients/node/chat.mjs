@@ -1,4 +1,5 @@
-// What a program with OpenAI's JavaScript client sees of the gateway. Prints `ok CASE` or `FAILED CASE: why` for each case.
+// What a program with OpenAI's JavaScript client sees of the gateway. Prints `ok CASE` or `FAILED CASE: why` for each
+// case.
 
 import OpenAI from "openai";
 import assert from "node:assert/strict";
@@ -53,7 +54,8 @@ const cases = {
     assert.equal(chunks.at(-1).choices[0].finish_reason, "stop");
   },
   async stream_with_usage() {
-    const body = { model: "small", messages: script({ content: "a b c" }), stream: true, stream_options: { include_usage: true } };
+    const body = { model: "small", messages: script({ content: "a b c" }), stream: true,
+      stream_options: { include_usage: true } };
     const last = (await all(await create(body))).at(-1);
     assert.deepEqual([last.usage.completion_tokens, last.choices], [3, []]);
   },
@@ -75,7 +77,8 @@ const cases = {
   },
   async tools_streamed_with_usage() {
     const stream_options = { include_usage: true };
-    const chunks = await all(await create({ model: "small", messages: user("Weather?"), tools, stream: true, stream_options }));
+    const chunks = await all(await create({ model: "small", messages: user("Weather?"), tools, stream: true,
+      stream_options }));
     const last = chunks.pop();
     const pieces = chunks.flatMap((chunk) => chunk.choices[0].delta.tool_calls ?? []);
     assert.ok(pieces[0].index === 0 && pieces[0].id && pieces[0].function.name === "get_weather");
@@ -84,26 +87,34 @@ const cases = {
     assert.ok(last.choices.length === 0 && last.usage.completion_tokens > 0);
   },
   async json_schema() {
-    const schema = { type: "object", properties: { total: { type: "number" } }, required: ["total"], additionalProperties: false };
+    const schema = { type: "object", properties: { total: { type: "number" } }, required: ["total"],
+      additionalProperties: false };
     const response_format = { type: "json_schema", json_schema: { name: "invoice", schema, strict: true } };
     const answer = await create({ model: "small", messages: user("total?"), response_format });
     assert.ok("total" in JSON.parse(answer.choices[0].message.content));
   },
   error_401: () =>
-    expectError(OpenAI.AuthenticationError, 401, "invalid_api_key", () => create({ model: "small", messages: user("a") }, "sk-nobody")),
-  error_400: () => expectError(OpenAI.BadRequestError, 400, "invalid_value", () => create({ model: "small", messages: [] })),
+    expectError(OpenAI.AuthenticationError, 401, "invalid_api_key", () =>
+      create({ model: "small", messages: user("a") }, "sk-nobody")),
+  error_400: () => expectError(OpenAI.BadRequestError, 400, "invalid_value", () =>
+    create({ model: "small", messages: [] })),
   error_403: () =>
-    expectError(OpenAI.PermissionDeniedError, 403, "model_not_allowed", () => create({ model: "big", messages: user("a") }, "sk-frugal")),
-  error_404: () => expectError(OpenAI.NotFoundError, 404, "model_not_found", () => create({ model: "nothing", messages: user("a") })),
+    expectError(OpenAI.PermissionDeniedError, 403, "model_not_allowed", () =>
+      create({ model: "big", messages: user("a") }, "sk-frugal")),
+  error_404: () => expectError(OpenAI.NotFoundError, 404, "model_not_found", () =>
+    create({ model: "nothing", messages: user("a") })),
   error_429: () =>
-    expectError(OpenAI.RateLimitError, 429, "provider_rate_limited", () => create({ model: "small", messages: script({ status: 429 }) })),
+    expectError(OpenAI.RateLimitError, 429, "provider_rate_limited", () =>
+      create({ model: "small", messages: script({ status: 429 }) })),
   error_503: () =>
-    expectError(OpenAI.InternalServerError, 503, "provider_unavailable", () => create({ model: "small", messages: script({ status: 503 }) })),
+    expectError(OpenAI.InternalServerError, 503, "provider_unavailable", () =>
+      create({ model: "small", messages: script({ status: 503 }) })),
   async error_in_mid_stream() {
     const fault = { error_event: { after_chunks: 2, json: { error: { message: "x" } } } };
     let seen = "";
     const read = async () => {
-      for await (const chunk of await create({ model: "small", messages: script({ content: "a b c d", fault }), stream: true })) {
+      for await (const chunk of await create({ model: "small", messages: script({ content: "a b c d", fault }),
+        stream: true })) {
         seen += chunk.choices[0].delta.content ?? "";
       }
     };
@@ -115,7 +126,8 @@ const cases = {
     assert.ok(ids.includes("small") && ids.includes("extract") && !ids.includes("big"), ids.join());
   },
   async cancel_in_mid_stream() {
-    const stream = await create({ model: "small", messages: script({ chunks: 10000, chunk_ms: 20 }), user: "node-cancel", stream: true });
+    const stream = await create({ model: "small", messages: script({ chunks: 10000, chunk_ms: 20 }),
+      user: "node-cancel", stream: true });
     let count = 0;
     for await (const _ of stream) if (++count === 3) break;
     stream.controller.abort();

@@ -1,4 +1,4 @@
-"""What a program with OpenAI's Python client sees of the gateway. Prints `ok CASE` or `FAILED CASE: why` for each case."""
+"""What a program with OpenAI's Python client sees of the gateway. Prints `ok CASE` or `FAILED CASE: why`."""
 
 import json
 import os
@@ -107,7 +107,8 @@ def tools_streamed_with_usage():
 
 
 def json_schema():
-    schema = {"type": "object", "properties": {"total": {"type": "number"}}, "required": ["total"], "additionalProperties": False}
+    properties = {"total": {"type": "number"}}
+    schema = {"type": "object", "properties": properties, "required": ["total"], "additionalProperties": False}
     answer = client().chat.completions.create(
         model="small",
         messages=user("total?"),
@@ -188,7 +189,8 @@ def cancel_in_mid_stream():
 
 
 def main():
-    cases = [value for value in globals().values() if callable(value) and getattr(value, "__module__", None) == "__main__"]
+    named = list(globals().values())
+    cases = [value for value in named if callable(value) and getattr(value, "__module__", None) == "__main__"]
     helpers = {client, user, script, expect, main}
     failed = False
     for case in cases:

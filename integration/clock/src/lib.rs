@@ -1,7 +1,8 @@
 //! Preloaded into a program under test (`LD_PRELOAD`): its clock shows another time.
 //!
-//! The file that `POINTSMAN_CLOCK` names holds the seconds, eight bytes in the machine's order, by which the clock is ahead. Who
-//! writes them sets the clock, from one moment to the next. Timers go by another clock, which stays as it is.
+//! The file that `POINTSMAN_CLOCK` names holds the seconds, eight bytes in the machine's order, by which the clock is
+//! ahead. Who writes them sets the clock, from one moment to the next. Timers go by another clock, which stays as it
+//! is.
 #![allow(unsafe_code)] // The C library's function is replaced, and a file mapped, because it must cost next to nothing.
 
 use libc::{
@@ -41,7 +42,8 @@ fn ahead() -> i64 {
 
 /// Maps the file; null if it cannot.
 fn map() -> *mut AtomicI64 {
-    // SAFETY: the strings end in 0, the results are checked, and nothing is allocated: this may run before the allocator does.
+    // SAFETY: the strings end in 0, the results are checked, and nothing is allocated: this may run before the
+    // allocator does.
     unsafe {
         let path = libc::getenv(c"POINTSMAN_CLOCK".as_ptr());
         if path.is_null() {

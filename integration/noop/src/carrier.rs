@@ -1,5 +1,6 @@
-//! A gateway stage without a thought: it has everything of a request and of its answer brought to it, sends the request on as it
-//! came, with as many headers changed as Pointsman changes, and leaves a record of the usual length for the access log.
+//! A gateway stage without a thought: it has everything of a request and of its answer brought to it, sends the request
+//! on as it came, with as many headers changed as Pointsman changes, and leaves a record of the usual length for the
+//! access log.
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};

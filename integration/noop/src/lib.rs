@@ -1,8 +1,8 @@
 //! Filters that decide nothing: the bench's measure of what Wasm itself costs.
 //!
-//! Without a configuration the filter does nothing: every callback of the ABI is exported, as in a real module, and returns at
-//! once. With one, whatever it says, it carries: it makes the calls of the host that a gateway stage cannot do without, and looks at nothing
-//! that they give it.
+//! Without a configuration the filter does nothing: every callback of the ABI is exported, as in a real module, and
+//! returns at once. With one, whatever it says, it carries: it makes the calls of the host that a gateway stage cannot
+//! do without, and looks at nothing that they give it.
 
 #![allow(missing_docs)] // The SDK's macro exports functions without any.
 

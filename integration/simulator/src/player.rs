@@ -14,7 +14,8 @@ use crate::record::Exchange;
 use crate::sse::{Event, Kind};
 use crate::wire::{Cut, Line};
 
-/// How long written bytes get to reach the peer before the connection is cut: a reset discards what is still on its way.
+/// How long written bytes get to reach the peer before the connection is cut: a reset discards what is still on its
+/// way.
 const GRACE: Duration = Duration::from_millis(20);
 
 /// What goes wrong in the middle of a body.

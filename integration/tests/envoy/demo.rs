@@ -72,7 +72,7 @@ fn the_demo_does_what_it_prints() {
     assert!(paste(usage).contains("\"window\":\"requests_per_minute\""));
 
     let python: Vec<&str> =
-        lines.iter().skip_while(|line| !line.contains("from openai")).take(3).map(|l| l.trim()).collect();
+        lines.iter().skip_while(|line| !line.contains("from openai")).take(4).map(|l| l.trim()).collect();
     let mut client = Command::new(environment::path("POINTSMAN_PYTHON"));
     let output = client.args(["-c", &python.join("\n")]).env("NO_PROXY", "127.0.0.1").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);

@@ -15,7 +15,8 @@ fn rules_win_over_directives_and_run_out() {
     let sim = Simulator::with(2, &[]);
     let rules = json!([
         {"when": {"listener": 1}, "respond": {"status": 503}},
-        {"when": {"path_suffix": "/chat/completions", "model": "m", "stream": false}, "times": 1, "respond": {"status": 429}},
+        {"when": {"path_suffix": "/chat/completions", "model": "m", "stream": false}, "times": 1,
+        "respond": {"status": 429}},
     ]);
     assert_eq!(sim.control("POST", "rules", &rules), json!({"added": 2}));
     assert_eq!([chat(&sim, 0), chat(&sim, 0), chat(&sim, 1)], [429, 404, 503]);

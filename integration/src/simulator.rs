@@ -98,6 +98,11 @@ impl Simulator {
         self.control("POST", "rules", rule);
     }
 
+    /// Lets go every response whose behavior has this `hold`, now and from now on.
+    pub fn release(&self, hold: &str) {
+        self.control("POST", "release", &json!({"hold": hold}));
+    }
+
     /// The number of the last request so far.
     pub fn mark(&self) -> u64 {
         self.control("GET", "requests/count", &Value::Null)["count"].as_u64().expect("is a number")

@@ -43,6 +43,8 @@ pub struct Behavior {
     pub end_ms: u64,
     /// Milliseconds before the response headers.
     pub delay_headers_ms: u64,
+    /// No response until `/_sim/release` names this.
+    pub hold: Option<String>,
     /// The content type.
     #[serde(deserialize_with = "content_type")]
     pub content_type: Option<HeaderValue>,

@@ -19,6 +19,7 @@ pub fn answer(sim: &Sim, method: &Method, path: &str, query: &str, body: &[u8]) 
             sim.record.clear();
             Ok(json!({}))
         }
+        ("POST", "release") => sim.holds.release(body),
         ("POST", "health") => sim.health.set(body).map(|()| sim.health.list()),
         ("GET", "health") => Ok(sim.health.list()),
         _ => return respond(StatusCode::NOT_FOUND, &refusal(&format!("no {method} /_sim/{path}"))),

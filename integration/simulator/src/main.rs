@@ -12,6 +12,7 @@ mod chunked;
 mod control;
 mod directive;
 mod health;
+mod holds;
 mod listen;
 mod openai;
 mod player;

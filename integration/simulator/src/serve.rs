@@ -14,6 +14,7 @@ use crate::answer::{Ask, Circumstances, compose};
 use crate::behavior::Behavior;
 use crate::body::SimBody;
 use crate::health::Health;
+use crate::holds::Holds;
 use crate::listen::Peer;
 use crate::openai::{self, Refusal, Stamp};
 use crate::record::{Exchange, Record};
@@ -52,6 +53,8 @@ pub struct Sim {
     pub record: Arc<Record>,
     /// What health checks are told.
     pub health: Health,
+    /// What waits to be released.
+    pub holds: Holds,
 }
 
 impl Sim {
@@ -62,6 +65,7 @@ impl Sim {
             rules: Rules::default(),
             record: Arc::new(Record::new(settings.record)),
             health: Health::new(settings.listeners),
+            holds: Holds::default(),
             settings,
         }
     }
@@ -156,6 +160,9 @@ pub async fn handle(
         headers: &head.headers,
         body: &body,
     };
+    if let Some(name) = &behavior.hold {
+        sim.holds.released(name).await;
+    }
     let call =
         Call { ask: &ask, behavior: &behavior, line: &peer.line, pace: (sim.settings.ttft_ms, sim.settings.chunk_ms) };
     Ok(reply::reply(call, stamp, exchange, || compose(&ask, &behavior, around)).await)

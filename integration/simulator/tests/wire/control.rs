@@ -61,6 +61,23 @@ fn no_record_keeps_nothing_but_counts() {
 }
 
 #[test]
+fn what_is_held_comes_once_it_is_released() {
+    let sim = Simulator::start();
+    std::thread::scope(|scope| {
+        let ask = |stream| sim.ask(stream, &json!({"hold": "a", "content": "x"}));
+        let held = [false, true].map(|stream| scope.spawn(move || ask(stream)));
+        sim.last_request_until(|_| sim.requests().len() == 2);
+        // Another one is not held up, and what another name holds is not released.
+        assert_eq!(sim.ask(false, &json!({"content": "y"})).status, 200);
+        sim.control("POST", "release", &json!({"hold": "b"}));
+        assert!(!held.iter().any(|held| held.is_finished()));
+        sim.control("POST", "release", &json!({"hold": "a"}));
+        assert!(held.into_iter().all(|held| held.join().unwrap().status == 200));
+    });
+    assert_eq!(sim.ask(false, &json!({"hold": "a"})).status, 200, "it stays released");
+}
+
+#[test]
 fn health_is_set_per_listener() {
     let sim = Simulator::with(2, &[]);
     sim.control("POST", "health", &json!({"listener": 1, "status": 503}));

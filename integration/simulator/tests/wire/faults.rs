@@ -3,10 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::process::{Simulator, question};
-use crate::raw::{Answer, End, exchange, post};
+use crate::raw::{Answer, End, exchange, exchange_until_silent, post};
 
 fn faulty(stream: bool, fault: Value) -> Answer {
-    Simulator::start().ask(stream, &json!({"content": "a b c d e f", "fault": fault}))
+    let hangs = fault.to_string().contains("hang");
+    let question = question(stream, &json!({"content": "a b c d e f", "fault": fault})).to_string();
+    let sim = Simulator::start();
+    let exchange = if hangs { exchange_until_silent } else { exchange };
+    exchange(sim.address(), &post("/v1/chat/completions", &question))
 }
 
 #[test]
@@ -135,15 +139,18 @@ fn a_fault_is_not_the_clients_doing_but_a_disconnect_is() {
     sim.ask(true, &json!({"content": "a b c", "fault": {"reset_mid_stream": {"after_chunks": 2}}}));
     let cut = sim.last_request_until(|_| true);
     assert_eq!((&cut["aborted"], &cut["finished"], &cut["chunks_sent"]), (&json!(false), &json!(false), &json!(2)));
-    for behavior in [
+    for (before, behavior) in [
         json!({"chunks": 100, "chunk_ms": 20}),
         json!({"fault": "hang_before_headers"}),
         json!({"delay_headers_ms": 60_000}),
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    {
         use std::io::Write as _;
         let mut stream = std::net::TcpStream::connect(sim.address()).unwrap();
         stream.write_all(&post("/v1/chat/completions", &question(true, &behavior).to_string())).unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        sim.last_request_until(|_| sim.requests().len() == before + 2);
         drop(stream);
         let left = sim.last_request_until(|last| last["aborted"] == true);
         assert_eq!(left["finished"], false, "{behavior}");

@@ -61,7 +61,7 @@ impl Simulator {
 
     /// Polls the last request until `holds` does.
     pub fn last_request_until(&self, holds: impl Fn(&Value) -> bool) -> Value {
-        for _ in 0..200 {
+        for _ in 0..6000 {
             if let Some(last) = self.requests().pop().filter(&holds) {
                 return last;
             }

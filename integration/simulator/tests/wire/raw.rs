@@ -11,7 +11,7 @@ use serde_json::Value;
 pub enum End {
     Closed,
     Reset,
-    /// Nothing for two seconds.
+    /// Nothing for a while, as was expected of it.
     Silent,
 }
 
@@ -45,8 +45,17 @@ pub fn get(path: &str) -> Vec<u8> {
 
 /// Sends `request` and reads until the peer ends.
 pub fn exchange(address: SocketAddr, request: &[u8]) -> Answer {
+    exchange_until(Duration::from_secs(60), address, request)
+}
+
+/// The same where the peer is expected to fall silent without an end.
+pub fn exchange_until_silent(address: SocketAddr, request: &[u8]) -> Answer {
+    exchange_until(Duration::from_secs(1), address, request)
+}
+
+fn exchange_until(silence: Duration, address: SocketAddr, request: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    stream.set_read_timeout(Some(silence)).unwrap();
     stream.write_all(request).unwrap();
     let mut bytes = Vec::new();
     let mut piece = vec![0; 65_536];

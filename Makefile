@@ -92,7 +92,7 @@ test-matrix:
 	@for version in $(MATRIX); do echo "=== Envoy $$version"; \
 	  $(MAKE) --no-print-directory test-envoy ENVOY=$(TOOLS)/envoy-$$version/bin/envoy || exit 1; done
 
-# The same, and what takes minutes at its full length.
+# The same tests; those that keep up a load for a while keep it up for longer.
 test-long: export POINTSMAN_LONG = 1
 test-long: test-envoy
 

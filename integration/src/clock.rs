@@ -1,17 +1,15 @@
-//! A clock that a test sets, for an Envoy to go by.
+//! Clocks that a test sets, for programs to go by: the time of day, and the one that timeouts are measured with.
 
 use crate::environment;
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A clock. It goes on by itself from what it was set to.
-pub struct Clock {
-    path: PathBuf,
-    file: File,
-}
+/// The time of day. It goes on by itself from what it was set to.
+pub struct Clock(Ahead);
 
 impl Clock {
     /// One that shows this time now, written like `2027-01-31T23:59:50Z`.
@@ -19,11 +17,7 @@ impl Clock {
     /// # Panics
     /// If that is no time, or no file can be written.
     pub fn at(time: &str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("pointsman-clock-{}-{number}", std::process::id()));
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path).expect("makes a file");
-        let clock = Self { path, file };
+        let clock = Self(Ahead::new("POINTSMAN_CLOCK"));
         clock.set(time);
         clock
     }
@@ -35,18 +29,71 @@ impl Clock {
     pub fn set(&self, time: &str) {
         let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).expect("after 1970").as_secs() as i64;
         let wanted = humantime::parse_rfc3339(time).expect("is a time");
-        let ahead = seconds(wanted) - seconds(SystemTime::now());
-        self.file.write_all_at(&ahead.to_ne_bytes(), 0).expect("writes a file");
+        self.0.set(seconds(wanted) - seconds(SystemTime::now()));
     }
 
-    /// What makes a program go by it, as a shell writes it.
-    pub(crate) fn variables(&self) -> String {
-        let library = environment::program("libpointsman_clock.so");
-        format!("LD_PRELOAD='{}' POINTSMAN_CLOCK='{}'", library.display(), self.path.display())
+    /// What makes a program go by it.
+    pub fn variables(&self) -> [(&'static str, OsString); 2] {
+        self.0.variables()
     }
 }
 
-impl Drop for Clock {
+/// The clock that a program measures its timeouts with. It goes on by itself, and can only be moved on.
+pub struct Stopwatch(Ahead);
+
+impl Stopwatch {
+    /// One that shows what it does everywhere.
+    ///
+    /// # Panics
+    /// If no file can be written.
+    #[expect(clippy::new_without_default, reason = "it makes a file")]
+    pub fn new() -> Self {
+        Self(Ahead::new("POINTSMAN_MONOTONIC_CLOCK"))
+    }
+
+    /// Makes it show this much more than it does everywhere.
+    ///
+    /// # Panics
+    /// If the file cannot be written.
+    pub fn set_ahead(&self, by: Duration) {
+        self.0.set(by.as_secs() as i64);
+    }
+
+    /// What makes a program go by it.
+    pub fn variables(&self) -> [(&'static str, OsString); 2] {
+        self.0.variables()
+    }
+}
+
+/// The file from which a program reads by how much one of its clocks is ahead.
+struct Ahead {
+    variable: &'static str,
+    path: PathBuf,
+    file: File,
+}
+
+impl Ahead {
+    fn new(variable: &'static str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("pointsman-clock-{}-{number}", std::process::id()));
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path).expect("makes a file");
+        let ahead = Self { variable, path, file };
+        ahead.set(0);
+        ahead
+    }
+
+    fn set(&self, seconds: i64) {
+        self.file.write_all_at(&seconds.to_ne_bytes(), 0).expect("writes a file");
+    }
+
+    fn variables(&self) -> [(&'static str, OsString); 2] {
+        let library = environment::program("libpointsman_clock.so");
+        [("LD_PRELOAD", library.into()), (self.variable, self.path.clone().into())]
+    }
+}
+
+impl Drop for Ahead {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
     }

@@ -2,8 +2,9 @@
 
 use crate::access_log::AccessLog;
 use crate::call::Call;
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::environment;
+use crate::port::Port;
 use crate::process::Process;
 use crate::response::Response;
 use crate::simulator::{PROVIDERS, Seen, Simulator};
@@ -12,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -34,17 +35,20 @@ pub struct Gateway {
     pub process: Process,
     policy: PathBuf,
     log: AccessLog,
+    _admin: Port,
 }
 
 /// How a gateway is started, besides its policy and its providers.
 #[derive(Default)]
-struct Setup<'a> {
+pub struct Setup<'a> {
     /// More flags for `pointsman up`.
-    flags: &'a [&'a str],
-    /// The environment that Envoy has besides, as a shell writes it.
-    variables: String,
+    pub flags: &'a [&'a str],
+    /// The time of day that Envoy goes by.
+    pub clock: Option<&'a Clock>,
+    /// What `pointsman up` measures its timeouts with.
+    pub stopwatch: Option<&'a Stopwatch>,
     /// In place of the module under test.
-    module: Option<&'a [u8]>,
+    pub module: Option<&'a [u8]>,
 }
 
 impl Setup<'_> {
@@ -91,7 +95,7 @@ impl Gateway {
     /// # Panics
     /// If it does not start.
     pub fn start_by(policy: &str, clock: &Clock) -> Self {
-        Self::start_as(policy, &Setup { variables: clock.variables(), ..Setup::default() }, |_| Vec::new())
+        Self::start_as(policy, &Setup { clock: Some(clock), ..Setup::default() }, |_| Vec::new())
     }
 
     /// Starts one with another module in place of Pointsman's.
@@ -102,7 +106,15 @@ impl Gateway {
         Self::start_as(policy, &Setup { module: Some(module), ..Setup::default() }, |_| Vec::new())
     }
 
-    fn start_as(policy: &str, setup: &Setup, clusters: impl FnOnce(&Simulator) -> Vec<(&'static str, String)>) -> Self {
+    /// Starts one like this.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_as(
+        policy: &str,
+        setup: &Setup,
+        clusters: impl FnOnce(&Simulator) -> Vec<(&'static str, String)>,
+    ) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("pointsman-test-{}-{number}", std::process::id()));
@@ -123,9 +135,9 @@ impl Gateway {
         fs::write(&azure_key, AZURE_SECRET).expect("writes a file");
         let path = directory.join("policy.yaml");
         fs::write(&path, fill(policy, &azure_key)).expect("writes a file");
-        let (log, admin) = (directory.join("access.log"), free_address());
+        let (log, admin) = (directory.join("access.log"), Port::reserve());
         let (envoy, wasm, admin_text) =
-            (impatient_envoy(&directory, &setup.variables), setup.module_in(&directory), admin.to_string());
+            (impatient_envoy(&directory, setup.clock), setup.module_in(&directory), admin.address.to_string());
         let mut args: Vec<&OsStr> = ["up", "--listen", "127.0.0.1:0", "--concurrency", "2"].map(OsStr::new).into();
         for (flag, value) in [
             ("--policy", path.as_os_str()),
@@ -138,12 +150,15 @@ impl Gateway {
             args.extend([OsStr::new(flag), value]);
         }
         args.extend(setup.flags.iter().map(OsStr::new));
-        let variables = [("OPENAI_API_KEY", OsStr::new(OPENAI_SECRET))];
+        let stopwatch = setup.stopwatch.map(Stopwatch::variables);
+        let mut variables = vec![("OPENAI_API_KEY", OsStr::new(OPENAI_SECRET))];
+        variables.extend(stopwatch.iter().flatten().map(|(name, value)| (*name, value.as_os_str())));
         let process = Process::start(&environment::program("pointsman"), args, &variables, Some(&directory));
         let address = process.await_line("its address", |line| {
             line.strip_prefix("listening on http://")?.trim_end_matches('/').parse().ok()
         });
-        Self { simulator, address, admin, process, policy: path, log: AccessLog::at(log) }
+        let log = AccessLog::at(log);
+        Self { simulator, address, admin: admin.address, process, policy: path, log, _admin: admin }
     }
 
     /// Sends a request and reads the whole response.
@@ -298,22 +313,21 @@ pub fn cluster(name: &str, address: SocketAddr, more: &str) -> String {
 }
 
 /// Envoy, made to write its access log at once: by itself it may wait for ten seconds.
-fn impatient_envoy(directory: &Path, variables: &str) -> PathBuf {
+fn impatient_envoy(directory: &Path, clock: Option<&Clock>) -> PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
+    let clock: String = clock
+        .iter()
+        .flat_map(|clock| clock.variables())
+        .map(|(name, value)| format!("export {name}='{}'\n", value.display()))
+        .collect();
+    // The clocks of `pointsman up` are its own.
     let script = format!(
-        "#!/bin/sh\ncase \" $* \" in\n*--file-flush-interval-msec*) {1} exec '{0}' \"$@\" ;;\n\
-         *) {1} exec '{0}' \"$@\" --file-flush-interval-msec 20 ;;\nesac\n",
+        "#!/bin/sh\nunset LD_PRELOAD\n{clock}case \" $* \" in\n*--file-flush-interval-msec*) ;;\n\
+         *) set -- \"$@\" --file-flush-interval-msec 20 ;;\nesac\nexec '{}' \"$@\"\n",
         environment::envoy().display(),
-        variables,
     );
     let path = directory.join("envoy");
     fs::write(&path, script).expect("writes a file");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("makes it executable");
     path
-}
-
-/// An address that is free now.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
-    listener.local_addr().expect("has an address")
 }

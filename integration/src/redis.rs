@@ -1,10 +1,13 @@
-//! A Redis of the test's own, and the HTTP bridge before it, both on free ports.
+//! A Redis of the test's own, and the HTTP bridge before it, both at reserved ports.
 
 use crate::call::Call;
+use crate::clock::Clock;
 use crate::deadline::await_true;
+use crate::port::Port;
 use crate::process::Process;
 use serde_json::{Value, json};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ffi::{OsStr, OsString};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -12,11 +15,20 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub struct Redis {
     /// Where the bridge is: what an Envoy cluster points to.
     pub bridge: SocketAddr,
-    address: SocketAddr,
     server: Process,
     _webdis: Process,
+    /// Where the server is, and the bridge.
+    ports: [Port; 2],
+    how: How,
+}
+
+/// How a Redis is started.
+#[derive(Default)]
+struct How {
     /// Where it writes down what it holds, if it does.
     kept: Option<PathBuf>,
+    /// What makes it go by another clock.
+    variables: Vec<(&'static str, OsString)>,
 }
 
 impl Redis {
@@ -25,20 +37,26 @@ impl Redis {
     /// # Panics
     /// If they are not installed or do not start.
     pub fn start() -> Self {
-        Self::start_with(None)
+        Self::start_as(How::default())
     }
 
     /// The same, but it writes all that it holds to disk at once, and has it again after a crash.
     pub fn start_durable() -> Self {
-        Self::start_with(Some(directory()))
+        Self::start_as(How { kept: Some(directory()), ..How::default() })
     }
 
-    fn start_with(kept: Option<PathBuf>) -> Self {
-        let (address, bridge) = (free_address(), free_address());
-        let server = serve(address, kept.as_deref());
+    /// The same, but it goes by this clock.
+    pub fn start_by(clock: &Clock) -> Self {
+        Self::start_as(How { variables: clock.variables().into(), ..How::default() })
+    }
+
+    fn start_as(how: How) -> Self {
+        let ports = [Port::reserve(), Port::reserve()];
+        let [address, bridge] = [ports[0].address, ports[1].address];
+        let server = serve(address, &how);
         await_true("redis-server to listen", || TcpStream::connect(address).is_ok());
         let webdis = start_webdis(address, bridge);
-        let redis = Self { bridge, address, server, _webdis: webdis, kept };
+        let redis = Self { bridge, server, _webdis: webdis, ports, how };
         await_true("webdis to answer", || TcpStream::connect(bridge).is_ok());
         await_true("webdis to reach Redis", || redis.is_there());
         redis
@@ -67,7 +85,7 @@ impl Redis {
 
     /// Starts Redis again at the same address, and waits until the bridge has found it.
     pub fn restart(&mut self) {
-        self.server = serve(self.address, self.kept.as_deref());
+        self.server = serve(self.ports[0].address, &self.how);
         await_true("webdis to reach Redis again", || self.is_there());
     }
 
@@ -98,14 +116,15 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        if let Some(kept) = &self.kept {
+        if let Some(kept) = &self.how.kept {
             self.server.end();
             let _ = std::fs::remove_dir_all(kept);
         }
     }
 }
 
-fn serve(address: SocketAddr, kept: Option<&Path>) -> Process {
+fn serve(address: SocketAddr, how: &How) -> Process {
+    let kept = how.kept.as_deref();
     let port = address.port().to_string();
     // A directory of this run alone is removed with it.
     let own = kept.is_none().then(directory);
@@ -114,7 +133,8 @@ fn serve(address: SocketAddr, kept: Option<&Path>) -> Process {
     let args =
         ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", writes, "--appendfsync", "always"];
     let args = args.into_iter().chain(["--dir", path]);
-    Process::start(&installed("redis-server"), args, &[], own.as_deref())
+    let variables: Vec<(&str, &OsStr)> = how.variables.iter().map(|(name, value)| (*name, value.as_os_str())).collect();
+    Process::start(&installed("redis-server"), args, &variables, own.as_deref())
 }
 
 fn start_webdis(redis: SocketAddr, bridge: SocketAddr) -> Process {
@@ -144,9 +164,4 @@ fn directory() -> PathBuf {
     let directory = std::env::temp_dir().join(format!("pointsman-redis-{}-{number}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("makes a directory");
     directory
-}
-
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
-    listener.local_addr().expect("has an address")
 }

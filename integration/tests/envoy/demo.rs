@@ -2,10 +2,11 @@
 
 use pointsman_integration::deadline::{await_some, await_true};
 use pointsman_integration::environment;
+use pointsman_integration::port::Port;
 use pointsman_integration::process::Process;
 use serde_json::Value;
 use std::ffi::OsStr;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -41,9 +42,8 @@ fn paste(line: &str) -> String {
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn the_demo_does_what_it_prints() {
-    let listeners: Vec<_> = (0..5).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let ports: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
-    drop(listeners);
+    let reserved: Vec<_> = (0..5).map(|_| Port::reserve()).collect();
+    let ports: Vec<u16> = reserved.iter().map(Port::number).collect();
     let directory = std::env::temp_dir().join(format!("pointsman-demo-{}", std::process::id()));
     let log = directory.join("access.log");
     let mut demo = start(&ports, &log, Some(&directory));

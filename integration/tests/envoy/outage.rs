@@ -4,6 +4,7 @@ use crate::standard::{POLICY, ask};
 use crate::unsteady::{at_once, call, gateway, is_served, request, revive, script, slow};
 use pointsman_integration::deadline::await_true;
 use pointsman_integration::gateway::{Gateway, cluster};
+use pointsman_integration::port::Port;
 use pointsman_integration::response::Response;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -154,9 +155,9 @@ fn offline_every_task_with_a_local_model_goes_on() {
     let hybrid = include_str!("../../../policies/hybrid.yaml");
     let policy = format!("{hybrid}\nresilience: {{first_token_timeout: 1s, attempt_timeout: 1s}}\n");
     // Takes connections, and never answers.
-    let network = TcpListener::bind("127.0.0.1:0").expect("binds");
-    let address = network.local_addr().expect("has an address");
-    let gateway = Gateway::start_over(&policy, &[], |_| vec![("openai", cluster("openai", address, ""))]);
+    let port = Port::reserve();
+    let network = TcpListener::bind(port.address).expect("binds");
+    let gateway = Gateway::start_over(&policy, &[], |_| vec![("openai", cluster("openai", port.address, ""))]);
     let all = || {
         let tasks = ["extract", "classify", "chat", "summarize", "code", "reasoning"];
         at_once(2 * tasks.len(), |number| {

@@ -2,8 +2,9 @@
 
 use crate::standard::{POLICY, ask, streamed};
 use pointsman_integration::call::Call;
+use pointsman_integration::clock::Stopwatch;
 use pointsman_integration::deadline::await_true;
-use pointsman_integration::gateway::{AZURE_SECRET, Gateway};
+use pointsman_integration::gateway::{AZURE_SECRET, Gateway, Setup};
 use pointsman_integration::raw::Connection;
 use serde_json::json;
 use std::time::Duration;
@@ -11,6 +12,20 @@ use std::time::Duration;
 /// Waits for `pointsman up` to say this after `seen` lines.
 fn await_word(gateway: &Gateway, seen: usize, word: &str) -> String {
     gateway.process.await_line_after(seen, word, |line| line.starts_with(word).then(|| line.to_owned())).1
+}
+
+/// Replaces the policy and waits until it is applied.
+fn apply(gateway: &Gateway, policy: &str) {
+    let seen = gateway.process.lines().len();
+    gateway.replace_policy(policy);
+    await_word(gateway, seen, "policy applied");
+}
+
+/// Waits until `pointsman up` has looked at what it may take away, as it does after each policy that it has applied.
+fn looks_around(gateway: &Gateway, policy: &str) {
+    for time in 0..2 {
+        apply(gateway, &format!("{policy}\n# the same again: {time}\n"));
+    }
 }
 
 #[test]
@@ -31,9 +46,7 @@ fn a_new_model_task_and_tenant_are_served_while_an_old_stream_goes_on() {
         .replacen("\ntasks:\n", models, 1)
         .replace("small, spare, strict", "small, fresh, spare, strict")
         .replace("\ntenants:\n", "\ntenants:\n  newcomer: {tier: pro, keys: [<sk-newcomer>]}\n");
-    let seen = gateway.process.lines().len();
-    gateway.replace_policy(&new);
-    await_word(&gateway, seen, "policy applied");
+    apply(&gateway, &new);
     // Each worker takes the new policy by itself, within moments of the other.
     await_true("the new model to be served", || gateway.chat("sk-acme", &ask("fresh", "now")).status == 200);
     await_true("both workers to know it", || {
@@ -72,9 +85,7 @@ fn an_invalid_policy_is_refused_with_its_place_and_the_next_valid_one_is_taken()
         assert!(said.contains(place), "{place}: {said}");
         assert_eq!(gateway.chat("sk-acme", &ask("chat", "still there")).status, 200);
     }
-    let seen = gateway.process.lines().len();
-    gateway.replace_policy(&POLICY.replace("acme: {tier: pro", "acme: {tier: free"));
-    await_word(&gateway, seen, "policy applied");
+    apply(&gateway, &POLICY.replace("acme: {tier: pro", "acme: {tier: free"));
     await_true("the tier to be lowered", || (0..20).all(|_| gateway.chat("sk-acme", &ask("big", "a")).status == 403));
 }
 
@@ -83,25 +94,18 @@ fn an_invalid_policy_is_refused_with_its_place_and_the_next_valid_one_is_taken()
 fn a_key_that_is_taken_away_is_refused_at_once() {
     let gateway = Gateway::start(POLICY);
     assert_eq!(gateway.chat("sk-acme-second", &ask("small", "a")).status, 200);
-    let seen = gateway.process.lines().len();
-    gateway.replace_policy(&POLICY.replace(", <sk-acme-second>", ""));
-    await_word(&gateway, seen, "policy applied");
+    apply(&gateway, &POLICY.replace(", <sk-acme-second>", ""));
     await_true("the key to be refused", || {
         (0..20).all(|_| gateway.chat("sk-acme-second", &ask("small", "a")).status == 401)
     });
     assert_eq!(gateway.chat("sk-acme", &ask("small", "a")).status, 200);
 }
 
-/// The first model hangs for longer than clusters were once kept; then its fallback is asked for along a plan, and at a provider,
-/// that the new policy does not have.
+/// The first model hangs for longer than clusters were once kept; then its fallback is asked for along a plan, and at a
+/// provider, that the new policy does not have.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_request_under_way_keeps_its_fallback_although_the_new_policy_has_neither_plan_nor_provider() {
-    let old = POLICY.replace(
-        "two-local: {primary: small, fallback: [spare]}",
-        "two-local: {primary: small, fallback: [spare], resilience: {attempt_timeout: 36s, request_timeout: 60s}}",
-    );
-    assert_ne!(old, POLICY);
     let without = |name: &str, text: &str| -> String {
         text.lines().filter(|line| !line.starts_with(&format!("  {name}:"))).map(|line| format!("{line}\n")).collect()
     };
@@ -112,8 +116,10 @@ fn a_request_under_way_keeps_its_fallback_although_the_new_policy_has_neither_pl
     let new = new.replace("[small, spare]}", "[small]}");
     let new = without("two-local", &without("ollama", &new));
 
-    let gateway = Gateway::start(&old);
-    gateway.simulator.rule("vllm", "hangs-a-while", &json!({"fault": "hang_before_headers"}));
+    let stopwatch = Stopwatch::new();
+    let setup = Setup { stopwatch: Some(&stopwatch), ..Setup::default() };
+    let gateway = Gateway::start_as(POLICY, &setup, |_| Vec::new());
+    gateway.simulator.rule("vllm", "hangs-a-while", &json!({"hold": "a-while", "status": 503}));
     let document = ask("two-local", "hangs-a-while").to_string();
     let mut waiting = Connection::to(gateway.address);
     waiting.send(format!(
@@ -121,35 +127,34 @@ fn a_request_under_way_keeps_its_fallback_although_the_new_policy_has_neither_pl
         document.len()
     ));
     gateway.simulator.await_request("hangs-a-while", "to be under way", |_| true);
-    let seen = gateway.process.lines().len();
-    gateway.replace_policy(&new);
-    await_word(&gateway, seen, "policy applied");
+    apply(&gateway, &new);
     await_true("the new policy to serve", || gateway.chat("sk-acme", &ask("spare", "b")).status == 404);
-    let answer = waiting.response_within(Duration::from_secs(50));
+    stopwatch.set_ahead(Duration::from_secs(36));
+    looks_around(&gateway, &new);
+    gateway.simulator.release("a-while");
+    let answer = waiting.response();
     assert_eq!((answer.status, answer.header("x-pointsman-model")), (200, Some("spare")), "{}", answer.text());
     assert_eq!(answer.header("x-pointsman-attempts"), Some("2"));
 }
 
-/// With `make test-long` only: six minutes.
+/// A policy's clusters stay for as long as a request that began under it may last: an upload of five minutes, and its
+/// own timeout.
 #[test]
-#[ignore = "needs a real Envoy: make test-long"]
+#[ignore = "needs a real Envoy: make test"]
 fn what_only_an_old_policy_had_is_taken_away_once_its_longest_request_is_over() {
-    if std::env::var_os("POINTSMAN_LONG").is_none() {
-        println!("not run without POINTSMAN_LONG: make test-long");
-        return;
-    }
     let short = |policy: &str| format!("{policy}\nresilience: {{request_timeout: 1s}}\n");
-    let gateway = Gateway::start(&short(POLICY));
+    let stopwatch = Stopwatch::new();
+    let setup = Setup { stopwatch: Some(&stopwatch), ..Setup::default() };
+    let gateway = Gateway::start_as(&short(POLICY), &setup, |_| Vec::new());
     let has_plan = || gateway.stats().keys().any(|name| name.starts_with("cluster.plan_vllm+ollama."));
     assert!(has_plan());
-    let seen = gateway.process.lines().len();
     let new =
         POLICY.replace("fallback: [spare]", "fallback: [big]").replace("fallback: [spare, big]", "fallback: [big]");
-    gateway.replace_policy(&short(&new));
-    await_word(&gateway, seen, "policy applied");
-    std::thread::sleep(Duration::from_secs(300));
+    apply(&gateway, &short(&new));
+    stopwatch.set_ahead(Duration::from_secs(300));
+    looks_around(&gateway, &short(&new));
     assert!(has_plan(), "an upload may take so long");
-    std::thread::sleep(Duration::from_secs(70));
+    stopwatch.set_ahead(Duration::from_secs(370));
     await_true("the plan to be gone", || !has_plan());
     assert_eq!(gateway.chat("sk-acme", &ask("chat", "after")).status, 200);
 }

@@ -4,11 +4,11 @@ use crate::standard::ask;
 use pointsman_integration::call::Call;
 use pointsman_integration::environment::program;
 use pointsman_integration::gateway::{Gateway, Shared, cluster};
+use pointsman_integration::port::Port;
 use pointsman_integration::process::Process;
 use pointsman_integration::response::{Open, Response};
 use pointsman_integration::simulator::Simulator;
 use serde_json::{Value, json};
-use std::net::{SocketAddr, TcpListener};
 use std::sync::LazyLock;
 
 /// The policy.
@@ -18,9 +18,7 @@ pub const POLICY: &str = include_str!("unsteady.yaml");
 pub static LIMITED: LazyLock<Simulator> = LazyLock::new(Simulator::start);
 
 /// Where the provider `mortal` is when it lives.
-pub static MORTAL: LazyLock<SocketAddr> = LazyLock::new(|| {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free address")
-});
+pub static MORTAL: LazyLock<Port> = LazyLock::new(Port::reserve);
 
 /// Options of a cluster that is spoken to over HTTP/2.
 const HTTP2: &str = "typed_extension_protocol_options:\n  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:\n    \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n    explicit_http_config: {http2_protocol_options: {}}\n";
@@ -35,7 +33,7 @@ pub fn gateway() -> Shared {
             let one = "circuit_breakers: {thresholds: [{max_requests: 1, max_pending_requests: 1}]}\n";
             let azure = simulator.address("azure");
             vec![
-                ("mortal", cluster("mortal", *MORTAL, "")),
+                ("mortal", cluster("mortal", MORTAL.address, "")),
                 ("limited", cluster("limited", LIMITED.address("vllm"), "")),
                 ("narrow", cluster("narrow", simulator.address("ollama"), one)),
                 ("h2", cluster("h2", azure, HTTP2)),
@@ -49,7 +47,7 @@ pub fn gateway() -> Shared {
 
 /// Starts the provider `mortal`.
 pub fn revive() -> Process {
-    let address = MORTAL.to_string();
+    let address = MORTAL.address.to_string();
     let process = Process::start(&program("simulator"), ["--listen", &address, "--no-record"], &[], None);
     process.await_line("its address", |line| line.starts_with("listening on ").then_some(()));
     process

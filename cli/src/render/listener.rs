@@ -1,5 +1,6 @@
 //! The listener for callers and its HTTP connection manager.
 
+use super::duration::{IDLE_MS, seconds};
 use super::settings::Settings;
 use super::{access_log, route, wasm};
 use pointsman_core::outcome::envoy_reply;
@@ -12,10 +13,6 @@ use std::net::SocketAddr;
 pub const NAME: &str = "gateway";
 /// Name of the gateway stage, by which Envoy asks for its configuration.
 pub const FILTER: &str = "pointsman.gateway";
-
-/// How long a request may be silent, in milliseconds, unless its route says otherwise. A model that thinks, or answers
-/// in one piece, can be silent for longer than Envoy's five minutes. OpenAI's clients give up after ten.
-pub const IDLE_MS: u64 = 900_000;
 
 /// A file that Envoy watches for resources.
 pub fn source(path: &str) -> Value {
@@ -85,7 +82,7 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
         "request_headers_timeout": "10s",
         // A prompt of tens of megabytes over a slow line takes minutes.
         "request_timeout": "300s",
-        "stream_idle_timeout": route::seconds(IDLE_MS),
+        "stream_idle_timeout": seconds(IDLE_MS),
         "local_reply_config": local_replies(),
         "always_set_request_id_in_response": true,
         "http_filters": [filter, {

@@ -7,6 +7,7 @@ mod access_log;
 mod bootstrap;
 mod clusters;
 mod credential;
+mod duration;
 pub mod files;
 pub mod gateway_args;
 pub mod inputs;

@@ -1,7 +1,7 @@
 //! The routes: every request goes to the plan cluster that the gateway stage names; streams have an idle timeout
 //! beside.
 
-use super::listener;
+use super::duration::{IDLE_MS, seconds};
 use super::settings::Settings;
 use pointsman_core::policy::Policy;
 use pointsman_core::policy::clusters;
@@ -62,7 +62,7 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
     // A request that is no stream may be silent for as long as it may take. Only where that is longer than the listener
     // allows.
     let longest_ms = policy.longest_request_ms();
-    if longest_ms > listener::IDLE_MS {
+    if longest_ms > IDLE_MS {
         route["route"]["idle_timeout"] = seconds(longest_ms).into();
     }
     // Bytes that Envoy holds of a request, to read it and to send it again. Before 1.37 the listener's limit does both.
@@ -90,9 +90,4 @@ fn idle_route(route: &Value, ms: u64) -> Value {
     // The one of the retry policy has no effect here.
     route["route"]["idle_timeout"] = seconds(ms).into();
     route
-}
-
-/// Milliseconds as protobuf's JSON writes a duration.
-pub fn seconds(ms: u64) -> String {
-    format!("{}.{:03}s", ms / 1000, ms % 1000)
 }

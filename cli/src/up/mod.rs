@@ -6,6 +6,7 @@ mod credentials;
 mod envoy;
 mod reload;
 mod retired;
+mod say;
 mod stop;
 mod watch;
 
@@ -14,7 +15,7 @@ use crate::render::inputs::Inputs;
 use crate::render::settings::Settings;
 use envoy::{NotReady, Program};
 use reload::{Live, NotApplied};
-use std::fmt;
+use say::say;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -148,12 +149,6 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-/// Prints a line to standard error, if anybody still reads it. (`eprintln!` panics if not, and Envoy would be left
-/// alone.)
-fn say(line: impl fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Path of the module.

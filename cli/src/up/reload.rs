@@ -1,9 +1,10 @@
 //! A new policy into a running Envoy, file by file, so that no request finds half of it.
 
 use super::admin::Admin;
+use super::credentials;
 use super::envoy::Program;
 use super::retired::Retired;
-use super::{credentials, say};
+use super::say::say;
 use crate::render::files::{Files, cds, replace};
 use crate::render::gateway_args::GatewayArgs;
 use crate::render::inputs::Inputs;

@@ -10,3 +10,6 @@ pub trait SharedData {
 
 /// The version of a record that does not exist.
 pub const NEW: u32 = u32::MAX;
+
+/// Bytes that the host needs for a record besides those of the record (94 were measured), with its name.
+pub const RECORD_COST: u64 = 160;

@@ -9,8 +9,7 @@
 
 use crate::cache::key::Key;
 use crate::cache::local::key_memo::Mark;
-use crate::cache::local::table::SLOT_COST;
-use crate::store::shared_data::{NEW, SharedData};
+use crate::store::shared_data::{NEW, RECORD_COST, SharedData};
 
 /// The buckets under one policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +20,7 @@ pub struct Marks {
 /// Bytes of a bucket at the most.
 const BUCKET: usize = 512;
 /// Bytes that a bucket takes at the most, with what the host needs for it.
-pub const BUCKET_COST: u64 = SLOT_COST + BUCKET as u64;
+pub const BUCKET_COST: u64 = RECORD_COST + BUCKET as u64;
 /// Of the cache's memory, one part in so many is for buckets.
 const SHARE: u64 = 8;
 const MOST_BUCKETS: u64 = 1 << 17;

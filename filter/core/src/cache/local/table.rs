@@ -12,7 +12,7 @@
 use crate::cache::entry::Entry;
 use crate::cache::key::Key;
 use crate::cache::local::key_index::BUCKET_COST;
-use crate::store::shared_data::{NEW, SharedData};
+use crate::store::shared_data::{NEW, RECORD_COST, SharedData};
 
 /// The table under one policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct Table {
 pub struct Held {
     /// Bytes of entries.
     pub entries: u64,
-    /// Slots that were ever written; each costs [`SLOT_COST`] for ever.
+    /// Slots that were ever written; each costs [`RECORD_COST`] for ever.
     pub written: u32,
     /// All of them are below this number.
     end: u32,
@@ -37,8 +37,6 @@ pub struct Held {
 }
 
 const WAYS: u32 = 4;
-/// What the host needs for a slot besides its entry (94 bytes were measured), with its name.
-pub const SLOT_COST: u64 = 160;
 /// An entry is about this long at the least, with what its slot costs: no more slots than such entries are of use.
 const LEAST_ENTRY: u64 = 1024;
 const MOST_SLOTS: u64 = 1 << 18;
@@ -125,7 +123,7 @@ impl Table {
 
     /// Bytes that count against the limit. Slots beyond those of this table are not its own.
     fn used(self, held: Held) -> u64 {
-        held.entries.saturating_add(SLOT_COST * u64::from(held.written.min(self.slots())))
+        held.entries.saturating_add(RECORD_COST * u64::from(held.written.min(self.slots())))
     }
 
     /// Reserves `need` bytes, and the cost of a new slot, freeing others if it must, but not what is in `slot`.
@@ -214,7 +212,7 @@ fn count(data: &mut dyn SharedData, change: impl Fn(&mut Held)) {
 impl Held {
     /// Bytes of entries, slots and buckets together.
     pub fn bytes(self) -> u64 {
-        let own = SLOT_COST * u64::from(self.written) + BUCKET_COST * u64::from(self.buckets);
+        let own = RECORD_COST * u64::from(self.written) + BUCKET_COST * u64::from(self.buckets);
         self.entries.saturating_add(own)
     }
 
@@ -267,7 +265,7 @@ mod tests {
         /// What the host really holds, by the same prices.
         fn bytes(&self) -> u64 {
             let slots = self.records.iter().filter(|(name, _)| *name != TOTAL);
-            slots.map(|(_, (record, _))| record.len() as u64 + SLOT_COST).sum()
+            slots.map(|(_, (record, _))| record.len() as u64 + RECORD_COST).sum()
         }
     }
 
@@ -356,7 +354,7 @@ mod tests {
             });
             let held = Table::held(&mut data);
             assert_eq!(held.bytes(), data.bytes());
-            let lost = SLOT_COST * u64::from(held.written - narrow.slots());
+            let lost = RECORD_COST * u64::from(held.written - narrow.slots());
             assert!(held.bytes() <= lower + lost && held.entries > lower / 2, "{held:?}");
             let last =
                 (39_000..40_000).filter(|n| narrow.find(&mut data, &entry(*n, 0, 0, 0).key, "t").is_some()).count();

@@ -1,7 +1,7 @@
 //! Every way to refuse a request: one table from reason to status, type, code and words.
 
 use crate::config::Capability;
-use crate::quota::report::exhausted::Exhausted;
+use crate::wire::header::HeaderLine;
 use crate::wire::text::shorten;
 
 /// Why a request is refused.
@@ -70,6 +70,15 @@ pub struct Words {
     pub param: Option<String>,
     /// `message`
     pub message: String,
+}
+
+/// A refusal by a quota, in words and headers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exhausted {
+    /// Status, type, code and message.
+    pub words: Words,
+    /// `retry-after` and its kin.
+    pub headers: Vec<HeaderLine>,
 }
 
 impl Refusal {

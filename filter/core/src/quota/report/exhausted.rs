@@ -1,20 +1,10 @@
 //! What a caller is told when a quota has no room.
 
-use crate::outcome::refusal::Words;
+use crate::outcome::refusal::{Exhausted, Words};
 use crate::policy::Policy;
 use crate::policy::price::MicroUsd;
 use crate::quota::reservation::{Refused, Scope};
 use crate::quota::window::{Full, Window};
-use crate::wire::header::HeaderLine;
-
-/// A refusal by a quota, in words and headers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exhausted {
-    /// Status, type, code and message.
-    pub words: Words,
-    /// `retry-after` and its kin.
-    pub headers: Vec<HeaderLine>,
-}
 
 /// The longest that a client waits by itself; OpenAI's clients wait no longer.
 const PATIENCE_MS: u64 = 60_000;

@@ -5,7 +5,7 @@
 
 use crate::host::{self, Headers};
 use crate::shared_data::Held;
-use pointsman_core::outcome::provider_error::status_reason;
+use pointsman_core::outcome::outcome::Outcome;
 use pointsman_core::outcome::refusal::Refusal;
 use pointsman_core::outcome::reply::Reply;
 use pointsman_core::policy::resilience::Retries;
@@ -84,10 +84,10 @@ impl ModelStage {
     }
 
     /// Records that this attempt failed.
-    fn failed(&self, code: &str) {
+    fn failed(&self, outcome: Outcome) {
         if let Some((index, ..)) = &self.attempt {
             let mut record = host::property(STATE_FAILED).unwrap_or_default();
-            dispatch::push_failed(&mut record, *index, code);
+            dispatch::push_failed(&mut record, *index, outcome);
             host::set_state(STATE_FAILED, &record);
         }
     }
@@ -241,7 +241,7 @@ impl HttpContext for ModelStage {
         host::set_header(map, "x-pointsman-attempts", &count.to_string());
         match attempt::head(self.stream, status, content_type, is_encoded, end_of_stream) {
             OnHead::Pass => {
-                self.failed(status_reason(status));
+                self.failed(Outcome::Status(status));
                 if self.next.as_ref().is_some_and(|next| !next.waits(status, retry_after)) {
                     host::remove_header(map, b"retry-after");
                 }
@@ -294,7 +294,7 @@ fn note_silent_attempt(count: usize) {
     let mut record = host::property(STATE_FAILED).unwrap_or_default();
     if dispatch::read_failed(&record).len() + 1 < count {
         let before = host::property(STATE_SERVED).and_then(|state| dispatch::decode_served(&state));
-        dispatch::push_failed(&mut record, before.map_or(0, |(index, _)| index), "no_response");
+        dispatch::push_failed(&mut record, before.map_or(0, |(index, _)| index), Outcome::NoResponse);
         host::set_state(STATE_FAILED, &record);
     }
 }

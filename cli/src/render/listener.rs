@@ -161,7 +161,7 @@ fn local_replies() -> Value {
         (500, "server_error", "The request could not be served."),
         (400, "invalid_request_error", "The request is not one that the gateway understands."),
     ] {
-        mappers.push(reply(of_envoy(status), kind, envoy_reply::code(status), message));
+        mappers.push(reply(of_envoy(status), kind, envoy_reply::outcome(status).code(), message));
     }
     json!({"mappers": mappers})
 }

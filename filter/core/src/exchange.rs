@@ -8,6 +8,7 @@ use crate::dialect::openai::upstream::{self, Canonical};
 use crate::exchange::answer::Answer;
 use crate::identity::keys::UserHash;
 use crate::ids::ModelId;
+use crate::outcome::outcome::Outcome;
 use crate::outcome::refusal::Refusal;
 use crate::outcome::reply::Reply;
 use crate::policy::Policy;
@@ -67,7 +68,7 @@ struct Routed {
     tool_names: Vec<String>,
     served: Option<Served>,
     /// What the last attempt failed with, where the gateway stage judged it.
-    failed_as: Option<&'static str>,
+    failed_as: Option<Outcome>,
     /// Whether it went without a model stage.
     is_direct: bool,
 }

@@ -1,6 +1,7 @@
 //! The answer as it passes the gateway stage: what it is, how far it came, and what it took.
 
 use crate::dialect::openai::transcript::Transcript;
+use crate::outcome::outcome::Outcome;
 use crate::routing::attempt::{self, Failure};
 use crate::tokens::Running;
 use crate::usage::{self, Usage};
@@ -18,14 +19,14 @@ pub enum Answer {
         /// HTTP status.
         status: u16,
         /// The refusal's code, if it is one.
-        code: Option<&'static str>,
+        code: Option<Outcome>,
     },
     /// A provider's failure, or Envoy's.
     Failed {
         /// The status that the caller gets.
         status: u16,
         /// What failed.
-        code: Option<&'static str>,
+        code: Option<Outcome>,
     },
     /// A whole completion.
     Whole {
@@ -38,7 +39,7 @@ pub enum Answer {
         /// Whether the whole body came and was a completion.
         complete: bool,
         /// Why it broke off after the caller had some of it.
-        error: Option<&'static str>,
+        error: Option<Outcome>,
     },
     /// A stream.
     Stream(Box<Stream>),
@@ -60,14 +61,14 @@ pub struct Stream {
     ended: bool,
     /// Whether the caller was told of the error.
     told: bool,
-    error: Option<&'static str>,
+    error: Option<Outcome>,
     /// What has come, where the answer is to be kept.
     transcript: Option<Box<Transcript>>,
 }
 
 impl Answer {
     /// A failure with this status; `cause` is Envoy's, where it answered itself.
-    pub fn failed(status: u16, cause: Option<&'static str>) -> Self {
+    pub fn failed(status: u16, cause: Option<Outcome>) -> Self {
         Self::Failed { status, code: cause }
     }
 
@@ -83,13 +84,13 @@ impl Answer {
     }
 
     /// Takes over why the answer broke off, and the status that the caller got of Envoy.
-    pub fn cut_off(&mut self, why: &'static str, status: u16) {
+    pub fn cut_off(&mut self, why: Outcome, status: u16) {
         match self {
             Self::Stream(stream) => stream.error = Some(why),
             Self::Whole { text, error, .. } if !text.is_empty() => *error = Some(why),
             // It was held, so the caller has Envoy's own reply instead, which knows no answer that had begun.
             Self::Whole { .. } | Self::None | Self::Failed { code: None, .. } => {
-                let why = if why == "stream_reset" && status > 0 { "provider_unreachable" } else { why };
+                let why = if why == Outcome::StreamReset && status > 0 { Outcome::ProviderUnreachable } else { why };
                 *self = Self::Failed { status, code: Some(why) };
             }
             Self::Own { .. } | Self::Failed { .. } => {}
@@ -116,18 +117,18 @@ impl Answer {
     }
 
     /// What went wrong, if anything did.
-    pub fn error_code(&self) -> Option<&'static str> {
+    pub fn error_code(&self) -> Option<Outcome> {
         match self {
-            Self::None => Some("no_response"),
+            Self::None => Some(Outcome::NoResponse),
             Self::Own { code, .. } => *code,
-            Self::Failed { code, .. } => code.or(Some("provider_error")),
-            Self::Whole { complete, error, .. } => error.or((!complete).then_some("invalid_response")),
+            Self::Failed { code, .. } => code.or(Some(Outcome::ProviderError)),
+            Self::Whole { complete, error, .. } => error.or((!complete).then_some(Outcome::InvalidResponse)),
             Self::Stream(stream) => match stream.error {
                 Some(error) => Some(error),
                 // Whatever becomes of the connection after the end marker.
                 None if stream.done => None,
-                None if !stream.ended => Some("stream_aborted"),
-                None => Some("stream_truncated"),
+                None if !stream.ended => Some(Outcome::StreamAborted),
+                None => Some(Outcome::StreamTruncated),
             },
         }
     }
@@ -200,7 +201,7 @@ impl Answer {
     /// The end of the stream did not reach the caller.
     pub fn truncated(&mut self) {
         if let Self::Stream(stream) = self {
-            stream.error.get_or_insert("stream_truncated");
+            stream.error.get_or_insert(Outcome::StreamTruncated);
         }
     }
 
@@ -238,7 +239,7 @@ impl Stream {
             }
         });
         if sse::is_too_long(cutter.held()) && !self.done {
-            self.error.get_or_insert("stream_malformed");
+            self.error.get_or_insert(Outcome::StreamMalformed);
         }
         if end_of_stream || self.error.is_some() {
             // An event that is not closed by an empty line is not to be dispatched (WHATWG HTML): it was cut off. But
@@ -255,7 +256,7 @@ impl Stream {
             drop(cutter.take_rest());
         }
         if end_of_stream && !self.done {
-            self.error.get_or_insert("stream_truncated");
+            self.error.get_or_insert(Outcome::StreamTruncated);
         }
         if let (Some(code), false) = (self.error, self.told) {
             self.told = true;
@@ -277,7 +278,7 @@ impl Stream {
         }
         // However it comes: what would be refused in pieces is refused at once too.
         if sse::is_too_long(event) {
-            self.error = Some("stream_malformed");
+            self.error = Some(Outcome::StreamMalformed);
             return false;
         }
         let data = sse::data(event);
@@ -285,7 +286,7 @@ impl Stream {
             return true;
         }
         if sse::is_error(event) {
-            self.error = Some("stream_error");
+            self.error = Some(Outcome::StreamError);
             return false;
         }
         if data.trim_ascii() == b"[DONE]" {
@@ -294,11 +295,11 @@ impl Stream {
         }
         self.first_token_ms.get_or_insert_with(elapsed_ms);
         let Ok(completion) = usage::read(&data) else {
-            self.error = Some("stream_malformed");
+            self.error = Some(Outcome::StreamMalformed);
             return false;
         };
         if completion.is_error || completion.has_words {
-            self.error = Some("stream_error");
+            self.error = Some(Outcome::StreamError);
             return false;
         }
         self.text.add(completion.generated);
@@ -348,13 +349,14 @@ impl Pass<'_> {
 }
 
 /// The event that ends a stream which broke: OpenAI's error object, and no `[DONE]`.
-fn error_event(code: &str) -> Vec<u8> {
+fn error_event(code: Outcome) -> Vec<u8> {
     let message = match code {
-        "stream_error" => "The model's provider reported an error in the middle of the stream.",
-        "stream_malformed" => "The model's provider sent an event that could not be read.",
+        Outcome::StreamError => "The model's provider reported an error in the middle of the stream.",
+        Outcome::StreamMalformed => "The model's provider sent an event that could not be read.",
         _ => "The model's provider ended the stream before it was complete.",
     };
-    let error = serde_json::json!({"error": {"message": message, "type": "server_error", "param": null, "code": code}});
+    let error =
+        serde_json::json!({"error": {"message": message, "type": "server_error", "param": null, "code": code.code()}});
     format!("data: {error}\n\n").into_bytes()
 }
 

@@ -2,15 +2,16 @@
 
 use crate::exchange::{Exchange, Routed, Served};
 use crate::ids::ModelId;
+use crate::outcome::outcome::Outcome;
 use crate::policy::Policy;
 use crate::wire::header::HeaderLine;
 
 /// What the model stage records of an attempt that has not answered when the next one begins.
-const SILENT: &str = "no_response";
+const SILENT: Outcome = Outcome::NoResponse;
 /// The attempt had not answered within its time, so another one was begun beside it, and answered first.
-const OVERTAKEN: &str = "hedged";
+const OVERTAKEN: Outcome = Outcome::Hedged;
 /// The attempt had been begun beside another one that answered first. It has not failed.
-pub(super) const CANCELLED: &str = "cancelled";
+pub(super) const CANCELLED: Outcome = Outcome::Cancelled;
 
 impl Exchange {
     /// Whether attempts of this request can run at once.
@@ -31,12 +32,12 @@ impl Exchange {
     }
 
     /// The failed attempts of a hedged request. `recorded`: the model stage's record, by places in the plan.
-    pub(super) fn failed_of_hedged<'a>(
+    pub(super) fn failed_of_hedged(
         &self,
-        recorded: &[(usize, &'a str)],
+        recorded: &[(usize, Outcome)],
         model: impl Fn(usize) -> Option<ModelId>,
         served: Option<Served>,
-    ) -> Vec<(ModelId, &'a str)> {
+    ) -> Vec<(ModelId, Outcome)> {
         let mut all = Vec::new();
         for (index, why) in recorded {
             let Some(id) = model(*index) else { continue };

@@ -6,6 +6,7 @@ use crate::exchange::{Exchange, Routed, Served, hedge};
 use crate::identity::keys::UserHash;
 use crate::ids::ModelId;
 use crate::outcome::envoy_reply;
+use crate::outcome::outcome::Outcome;
 use crate::outcome::provider_error;
 use crate::policy::Policy;
 use crate::policy::price::MicroUsd;
@@ -37,14 +38,14 @@ impl Exchange {
         match (provider_error::cause(details), &self.routed) {
             (Some(why), Some(routed)) => self.answer.cut_off(routed.which_timer(why), status),
             // The caller was told so by Envoy, before there was anything to decide.
-            (_, None) if status > 0 => self.answer.cut_off(envoy_reply::code(status), status),
+            (_, None) if status > 0 => self.answer.cut_off(envoy_reply::outcome(status), status),
             (Some(why), None) => self.answer.cut_off(why, status),
             (None, _) => {}
         }
     }
 
     /// The failed attempts: those that the model stage recorded, and the last one if it never answered; not if its caller left.
-    fn failed<'a>(&'a self, policy: &Policy, recorded: &[(usize, &'a str)]) -> Vec<(ModelId, &'a str)> {
+    fn failed(&self, policy: &Policy, recorded: &[(usize, Outcome)]) -> Vec<(ModelId, Outcome)> {
         let Some(routed) = &self.routed else { return Vec::new() };
         let model = |index: usize| routed.plan.models.get(index).copied();
         if self.is_hedged(policy) && !matches!(self.answer, Answer::Failed { .. }) {
@@ -52,20 +53,20 @@ impl Exchange {
         }
         let mut all: Vec<_> = recorded.iter().filter_map(|(index, why)| Some((model(*index)?, *why))).collect();
         if let (Answer::Failed { code: Some(code), .. }, Some(served)) = (&self.answer, routed.served)
-            && *code != "client_disconnected"
+            && *code != Outcome::ClientDisconnected
             && all.len() < served.attempts as usize
         {
-            all.push((served.model, routed.failed_as.unwrap_or(code)));
+            all.push((served.model, routed.failed_as.unwrap_or(*code)));
         }
         all
     }
 
     /// The exchange is over, at `now_ms`: its audit record, as a line of JSON. `failed`: the failed
     /// attempts by their place in the plan, each with its reason.
-    pub fn audit(&self, policy: &Policy, failed: &[(usize, &str)], now_ms: u64) -> Vec<u8> {
+    pub fn audit(&self, policy: &Policy, failed: &[(usize, Outcome)], now_ms: u64) -> Vec<u8> {
         let routed = self.routed.as_ref();
         let failed: Vec<_> =
-            self.failed(policy, failed).into_iter().map(|(id, why)| (&*policy.model(id).name, why)).collect();
+            self.failed(policy, failed).into_iter().map(|(id, why)| (&*policy.model(id).name, why.code())).collect();
         let plan = routed.map(|r| &r.plan).or(self.unsent.as_ref());
         let dropped = plan.map_or(&[][..], |plan| plan.dropped.as_slice());
         let left_out: Vec<_> = dropped.iter().map(|(id, why)| (&*policy.model(*id).name, why.word())).collect();
@@ -122,13 +123,13 @@ impl Exchange {
                 Some((Verdict::Rejected, _)) | None => "allow",
             },
             quota_window: self.quota.verdict.map(|(_, window)| window),
-            error_code: self.answer.error_code(),
+            error_code: self.answer.error_code().map(Outcome::code),
         }
         .line()
     }
 
     /// The exchange is over: what to count.
-    pub fn metrics(&self, policy: &Policy, failed: &[(usize, &str)], now_ms: u64) -> Vec<(Metric, u64)> {
+    pub fn metrics(&self, policy: &Policy, failed: &[(usize, Outcome)], now_ms: u64) -> Vec<(Metric, u64)> {
         let mut all = Vec::with_capacity(8);
         if self.endpoint == "healthz" {
             return all;
@@ -144,7 +145,7 @@ impl Exchange {
             self.quota_metrics(caller.tenant, &mut all);
         }
         for (model, why) in self.failed(policy, failed).into_iter().filter(|(_, why)| *why != hedge::CANCELLED) {
-            all.push((Metric::ProviderErrors { model, error: provider_error::error_type(why) }, 1));
+            all.push((Metric::ProviderErrors { model, error: why.kind().label() }, 1));
         }
         if self.saved().is_some() {
             return all;
@@ -163,9 +164,9 @@ impl Exchange {
             all.push((Metric::Fallbacks { task, from: *from, to: model }, 1));
         }
         if let (Answer::Stream(_) | Answer::Whole { .. }, Some(error)) = (&self.answer, self.answer.error_code())
-            && error != "client_disconnected"
+            && error != Outcome::ClientDisconnected
         {
-            all.push((Metric::ProviderErrors { model, error: provider_error::error_type(error) }, 1));
+            all.push((Metric::ProviderErrors { model, error: error.kind().label() }, 1));
         }
         if let Some((usage, _)) = self.usage() {
             let tenant = caller.tenant;

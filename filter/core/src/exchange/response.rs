@@ -2,6 +2,7 @@
 
 use crate::exchange::answer::Answer;
 use crate::exchange::{Exchange, OnResponseHead, ResponseHead, Routed, Served, Whole};
+use crate::outcome::outcome::Outcome;
 use crate::outcome::provider_error;
 use crate::outcome::reply::Reply;
 use crate::policy::Policy;
@@ -42,7 +43,7 @@ impl Exchange {
         routed.failed_as = match judged {
             OnHead::Fail(failure) => Some(failure.code),
             _ if cause.is_some() => None,
-            _ => Some(provider_error::status_reason(head.status)),
+            _ => Some(Outcome::Status(head.status)),
         };
         self.answer = Answer::failed(status, cause);
         // Envoy's own answer is whole at once; of a provider's nothing is waited for that need not be.
@@ -202,8 +203,8 @@ impl Exchange {
     /// Whether it was the caller who did not wait for an answer: its provider has read the prompt all the same.
     fn was_abandoned(&self) -> bool {
         match self.answer.error_code() {
-            Some("client_disconnected") => true,
-            Some("deadline_exceeded") => self.caller.as_ref().is_some_and(|caller| caller.deadline_ms.is_some()),
+            Some(Outcome::ClientDisconnected) => true,
+            Some(Outcome::DeadlineExceeded) => self.caller.as_ref().is_some_and(|caller| caller.deadline_ms.is_some()),
             _ => false,
         }
     }
@@ -243,10 +244,10 @@ impl Routed {
     }
 
     /// Which of its timers ran out, where Envoy knows only that one did.
-    pub(super) fn which_timer(&self, why: &'static str) -> &'static str {
+    pub(super) fn which_timer(&self, why: Outcome) -> Outcome {
         match why {
-            "deadline_exceeded" if self.is_direct => "attempt_timeout",
-            "first_token_timeout" if !self.stream => "attempt_timeout",
+            Outcome::DeadlineExceeded if self.is_direct => Outcome::AttemptTimeout,
+            Outcome::FirstTokenTimeout if !self.stream => Outcome::AttemptTimeout,
             other => other,
         }
     }

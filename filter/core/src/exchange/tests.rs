@@ -75,12 +75,12 @@ fn sent(policy: &Policy, body: &str) -> (Exchange, Outgoing) {
 
 fn reply(verdict: OnRequestHead) -> (u16, Option<&'static str>) {
     match verdict {
-        OnRequestHead::Reply(reply) => (reply.status, reply.code),
+        OnRequestHead::Reply(reply) => (reply.status, reply.code.map(Outcome::code)),
         OnRequestHead::AwaitBody | OnRequestHead::Usage => (0, None),
     }
 }
 
-fn audit(exchange: &Exchange, policy: &Policy, failed: &[(usize, &str)]) -> Value {
+fn audit(exchange: &Exchange, policy: &Policy, failed: &[(usize, Outcome)]) -> Value {
     serde_json::from_slice(&exchange.audit(policy, failed, 1500)).unwrap()
 }
 
@@ -171,7 +171,7 @@ fn a_fallback_is_said_and_the_failed_attempt_named() {
     let whole = exchange.whole_body(&policy, br#"{"choices":[{}],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#);
     assert!(whole.headers.contains(&("x-pointsman-fallback", "true".into())));
     assert!(exchange.has_failed_attempts());
-    let line = audit(&exchange, &policy, &[(0, "status_503")]);
+    let line = audit(&exchange, &policy, &[(0, Outcome::Status(503))]);
     assert_eq!((&line["retry_count"], &line["fallback_used"]), (&1.into(), &true.into()));
     assert_eq!(line["failed_attempts"], serde_json::json!([{"model": "small", "reason": "status_503"}]));
 }
@@ -321,7 +321,7 @@ fn a_body_that_is_too_large_is_refused_while_it_comes() {
 }
 
 /// A hedged request whose second attempt had begun when `model` answered as attempt number `count`.
-fn hedged(model: &str, count: &str, failed: &[(usize, &str)]) -> Value {
+fn hedged(model: &str, count: &str, failed: &[(usize, Outcome)]) -> Value {
     let mut document = fixture::document();
     document["tasks"]["chat"]["resilience"] = serde_json::json!({"hedge": true});
     let policy = crate::policy::parse::from_value(&document).unwrap().1;
@@ -349,10 +349,10 @@ fn hedged(model: &str, count: &str, failed: &[(usize, &str)]) -> Value {
 #[test]
 fn of_hedged_attempts_the_one_that_answers_is_the_one_that_is_recorded() {
     let attempt = |model, reason| serde_json::json!({"model": model, "reason": reason});
-    let silent: &[(usize, &str)] = &[(0, "no_response")];
+    let silent: &[(usize, Outcome)] = &[(0, Outcome::NoResponse)];
     assert_eq!(hedged("big", "2", silent), serde_json::json!([[attempt("small", "hedged")], 1]));
     assert_eq!(hedged("small", "1", silent), serde_json::json!([[attempt("big", "cancelled")], 0]));
-    let late: &[(usize, &str)] = &[(0, "no_response"), (0, "status_503")];
+    let late: &[(usize, Outcome)] = &[(0, Outcome::NoResponse), (0, Outcome::Status(503))];
     assert_eq!(hedged("big", "2", late), serde_json::json!([[attempt("small", "status_503")], 1]));
 }
 

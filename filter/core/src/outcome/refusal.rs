@@ -1,6 +1,7 @@
 //! Every way to refuse a request: one table from reason to status, type, code and words.
 
 use crate::config::Capability;
+use crate::outcome::outcome::Outcome;
 use crate::wire::header::HeaderLine;
 use crate::wire::text::shorten;
 
@@ -65,7 +66,7 @@ pub struct Words {
     /// `type` of OpenAI's error object.
     pub kind: &'static str,
     /// `code` of OpenAI's error object, the metric's and the audit record's reason.
-    pub code: &'static str,
+    pub code: Outcome,
     /// `param` of OpenAI's error object.
     pub param: Option<String>,
     /// `message`
@@ -95,73 +96,83 @@ impl Refusal {
         match self {
             Self::UnknownPath => {
                 let message = "Unknown request URL. This gateway serves POST /v1/chat/completions, GET /v1/models and GET /v1/usage.";
-                row(404, INVALID, "unknown_url", None, message.into())
+                row(404, INVALID, Outcome::UnknownUrl, None, message.into())
             }
             Self::WrongMethod(allowed) => row(
                 405,
                 INVALID,
-                "method_not_allowed",
+                Outcome::MethodNotAllowed,
                 None,
                 format!("Not allowed to use this method here; use {allowed}."),
             ),
             Self::MissingKey => row(
                 401,
                 INVALID,
-                "invalid_api_key",
+                Outcome::InvalidApiKey,
                 None,
                 "No API key was sent. Send it as 'Authorization: Bearer KEY'.".into(),
             ),
-            Self::UnknownKey => row(401, INVALID, "invalid_api_key", None, "Incorrect API key.".into()),
-            Self::ExpiredKey => row(401, INVALID, "invalid_api_key", None, "This API key has expired.".into()),
+            Self::UnknownKey => row(401, INVALID, Outcome::InvalidApiKey, None, "Incorrect API key.".into()),
+            Self::ExpiredKey => row(401, INVALID, Outcome::InvalidApiKey, None, "This API key has expired.".into()),
             Self::UnknownTenant => {
-                row(401, INVALID, "invalid_api_key", None, "The caller is not a known tenant.".into())
+                row(401, INVALID, Outcome::InvalidApiKey, None, "The caller is not a known tenant.".into())
             }
             Self::ContentEncoding => {
                 let message = "The request body has a content-encoding; send it as plain JSON.";
-                row(415, INVALID, "unsupported_content_encoding", None, message.into())
+                row(415, INVALID, Outcome::UnsupportedContentEncoding, None, message.into())
             }
-            Self::TooLarge(limit) => {
-                row(413, INVALID, "request_too_large", None, format!("The request body is larger than {limit} bytes."))
-            }
+            Self::TooLarge(limit) => row(
+                413,
+                INVALID,
+                Outcome::RequestTooLarge,
+                None,
+                format!("The request body is larger than {limit} bytes."),
+            ),
             Self::InvalidJson(message) => {
-                row(400, INVALID, "invalid_json", None, format!("We could not read the request body: {message}."))
+                row(400, INVALID, Outcome::InvalidJson, None, format!("We could not read the request body: {message}."))
             }
-            Self::InvalidField(param, message) => row(400, INVALID, "invalid_value", Some(param), message.clone()),
+            Self::InvalidField(param, message) => {
+                row(400, INVALID, Outcome::InvalidValue, Some(param), message.clone())
+            }
             Self::UnknownModel(model) => row(
                 404,
                 INVALID,
-                "model_not_found",
+                Outcome::ModelNotFound,
                 Some("model"),
                 format!("The model '{}' does not exist.", shorten(model)),
             ),
             Self::NoModel => row(
                 400,
                 INVALID,
-                "missing_model",
+                Outcome::MissingModel,
                 Some("model"),
                 "Name a model or a task in 'model'; this gateway has no default task.".into(),
             ),
             Self::UnknownTask(task, place) => {
-                row(400, INVALID, "task_not_found", Some(place), format!("There is no task '{}'.", shorten(task)))
+                row(400, INVALID, Outcome::TaskNotFound, Some(place), format!("There is no task '{}'.", shorten(task)))
             }
             Self::TaskConflict(one, other) => row(
                 400,
                 INVALID,
-                "task_conflict",
+                Outcome::TaskConflict,
                 Some("metadata.task"),
                 format!("The request names two tasks, '{}' and '{}'.", shorten(one), shorten(other)),
             ),
             Self::ModelNotAllowed(model) => {
                 let message = format!("The model '{}' is not available to your tier.", shorten(model));
-                row(403, INVALID, "model_not_allowed", Some("model"), message)
+                row(403, INVALID, Outcome::ModelNotAllowed, Some("model"), message)
             }
-            Self::DeadlinePassed => {
-                row(504, "server_error", "deadline_exceeded", None, "The request was not done by its deadline.".into())
-            }
+            Self::DeadlinePassed => row(
+                504,
+                "server_error",
+                Outcome::DeadlineExceeded,
+                None,
+                "The request was not done by its deadline.".into(),
+            ),
             Self::DataClass => row(
                 403,
                 INVALID,
-                "data_class_not_allowed",
+                Outcome::DataClassNotAllowed,
                 None,
                 "No model that could serve this request may see data of its class.".into(),
             ),
@@ -172,38 +183,38 @@ impl Refusal {
                     Capability::Vision => ("messages", "images"),
                 };
                 let message = format!("No model that could serve this request supports {what}.");
-                row(400, INVALID, "unsupported_capability", Some(param), message)
+                row(400, INVALID, Outcome::UnsupportedCapability, Some(param), message)
             }
             Self::UnsupportedParam(param) => row(
                 400,
                 INVALID,
-                "unsupported_parameter",
+                Outcome::UnsupportedParameter,
                 Some(param),
                 format!("Unsupported parameter: '{}' is not supported with this model.", shorten(param)),
             ),
             Self::ContextTooLong => row(
                 400,
                 INVALID,
-                "context_length_exceeded",
+                Outcome::ContextLengthExceeded,
                 Some("messages"),
                 "The messages are longer than the context window of every model that could serve this request.".into(),
             ),
             Self::Overloaded => row(
                 503,
                 "server_error",
-                "model_overloaded",
+                Outcome::ModelOverloaded,
                 None,
                 "Every model that could serve this request is busy. Try again in a moment.".into(),
             ),
             Self::TooManyInputTokens(tokens, most) => row(
                 400,
                 INVALID,
-                "context_length_exceeded",
+                Outcome::ContextLengthExceeded,
                 Some("messages"),
                 format!("The request has about {tokens} input tokens; you may send {most}."),
             ),
             Self::Quota(exhausted) => exhausted.words.clone(),
-            Self::Internal => row(500, "server_error", "internal_error", None, "The gateway failed.".into()),
+            Self::Internal => row(500, "server_error", Outcome::InternalError, None, "The gateway failed.".into()),
         }
     }
 }
@@ -212,7 +223,8 @@ impl Words {
     /// The body in OpenAI's shape: `{"error":{message,type,param,code}}`.
     pub fn openai_body(&self) -> Vec<u8> {
         let Self { status: _, kind, code, param, message } = self;
-        let error = serde_json::json!({"error": {"message": message, "type": kind, "param": param, "code": code}});
+        let error =
+            serde_json::json!({"error": {"message": message, "type": kind, "param": param, "code": code.code()}});
         error.to_string().into_bytes()
     }
 }

@@ -1,6 +1,7 @@
 //! Answers that the gateway gives itself.
 
 use crate::ids::TenantId;
+use crate::outcome::outcome::Outcome;
 use crate::outcome::refusal::{OVERLOADED_RETRY_AFTER, Refusal};
 use crate::policy::Policy;
 use crate::wire::header::HeaderLine;
@@ -18,7 +19,7 @@ pub struct Reply {
     /// Body.
     pub body: Vec<u8>,
     /// The refusal's code; `None` for an answer that is no refusal.
-    pub code: Option<&'static str>,
+    pub code: Option<Outcome>,
 }
 
 impl Reply {

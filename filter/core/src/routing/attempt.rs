@@ -4,6 +4,7 @@
 //! held until the first event of a stream, or the whole body of anything else, has come. Envoy's retry logic sees the
 //! status that is set here; nothing was sent downstream yet, so the next model can still serve.
 
+use crate::outcome::outcome::Outcome;
 use crate::usage::{self, Completion};
 use crate::wire::json::{InvalidJson, Kind, Scanner};
 use crate::wire::sse::{self, EventCutter};
@@ -30,10 +31,10 @@ pub struct Failure {
     /// The status that Envoy's retry logic sees instead.
     pub status: u16,
     /// The attempt's outcome in the audit record.
-    pub code: &'static str,
+    pub code: Outcome,
 }
 
-const fn failure(code: &'static str) -> Failure {
+const fn failure(code: Outcome) -> Failure {
     Failure { status: 502, code }
 }
 
@@ -44,16 +45,16 @@ pub fn head(stream: bool, status: u16, content_type: &[u8], is_encoded: bool, en
     }
     let is = |wanted: &[u8]| content_type.get(..wanted.len()).is_some_and(|start| start.eq_ignore_ascii_case(wanted));
     if end_of_stream {
-        OnHead::Fail(failure("empty_body"))
+        OnHead::Fail(failure(Outcome::EmptyBody))
     } else if is_encoded {
         // It was not asked for, and could not be metered.
-        OnHead::Fail(failure("encoded_body"))
+        OnHead::Fail(failure(Outcome::EncodedBody))
     } else if stream && is(b"text/event-stream") {
         OnHead::HoldEvent
     } else if !stream && is(b"application/json") {
         OnHead::HoldWhole
     } else {
-        OnHead::Fail(failure("wrong_content_type"))
+        OnHead::Fail(failure(Outcome::WrongContentType))
     }
 }
 
@@ -73,24 +74,24 @@ pub fn first_event(so_far: &[u8], end_of_stream: bool) -> Option<Result<(), Fail
         }
     });
     match verdict {
-        None if end_of_stream || so_far.len() > HOLD_LIMIT => Some(Err(failure("no_first_event"))),
+        None if end_of_stream || so_far.len() > HOLD_LIMIT => Some(Err(failure(Outcome::NoFirstEvent))),
         verdict => verdict,
     }
 }
 
 fn error_event(data: &[u8]) -> Failure {
-    Failure { status: error_status(data).unwrap_or(502), code: "error_event" }
+    Failure { status: error_status(data).unwrap_or(502), code: Outcome::ErrorEvent }
 }
 
 fn judge(data: &[u8]) -> Result<(), Failure> {
     if data.trim_ascii() == b"[DONE]" {
-        return Err(failure("empty_stream"));
+        return Err(failure(Outcome::EmptyStream));
     }
     match usage::read(data) {
-        Err(_) => Err(failure("malformed_event")),
+        Err(_) => Err(failure(Outcome::MalformedEvent)),
         Ok(completion) if completion.is_error => Err(error_event(data)),
         Ok(completion) if completion.has_choices || completion.usage.is_some() => Ok(()),
-        Ok(_) => Err(failure("not_a_chunk")),
+        Ok(_) => Err(failure(Outcome::NotAChunk)),
     }
 }
 
@@ -112,7 +113,7 @@ pub fn beginning(body: &[u8]) -> Result<(), Failure> {
         body.strip_prefix(b"{").map(|rest| rest.trim_ascii_start()).and_then(|rest| rest.strip_prefix(b"\"error\""));
     let value = value.and_then(|rest| rest.trim_ascii_start().strip_prefix(b":")).map(<[u8]>::trim_ascii_start);
     match value {
-        Some(value) if !value.starts_with(b"null") => Err(failure("error_body")),
+        Some(value) if !value.starts_with(b"null") => Err(failure(Outcome::ErrorBody)),
         _ => Ok(()),
     }
 }
@@ -124,11 +125,11 @@ pub fn beginning(body: &[u8]) -> Result<(), Failure> {
 pub fn completion(body: &[u8], read: Result<Completion, InvalidJson>) -> Result<Completion, Failure> {
     match read {
         Ok(completion) if completion.is_error => {
-            Err(Failure { status: error_status(body).unwrap_or(502), code: "error_body" })
+            Err(Failure { status: error_status(body).unwrap_or(502), code: Outcome::ErrorBody })
         }
         Ok(completion) if completion.has_choices && !completion.choices_empty => Ok(completion),
-        Ok(_) => Err(failure("not_a_completion")),
-        Err(_) => Err(failure("malformed_body")),
+        Ok(_) => Err(failure(Outcome::NotACompletion)),
+        Err(_) => Err(failure(Outcome::MalformedBody)),
     }
 }
 
@@ -167,10 +168,10 @@ mod tests {
                 true => (&b"text/event-stream"[..], &b"application/json"[..]),
                 false => (&b"application/json"[..], &b"text/event-stream"[..]),
             };
-            assert_eq!(failed(wanted, false, true), "empty_body");
-            assert_eq!(failed(wanted, true, false), "encoded_body");
+            assert_eq!(failed(wanted, false, true), Outcome::EmptyBody);
+            assert_eq!(failed(wanted, true, false), Outcome::EncodedBody);
             for no in [other, b"text/html", b""] {
-                assert_eq!(failed(no, false, false), "wrong_content_type");
+                assert_eq!(failed(no, false, false), Outcome::WrongContentType);
             }
         }
         assert_eq!(head(true, 200, b"text/event-stream; charset=utf-8", false, false), OnHead::HoldEvent);
@@ -180,7 +181,7 @@ mod tests {
     #[test]
     fn an_error_is_one_however_long_it_is() {
         for error in [&br#"{"error":{"mess"#[..], b" \n{ \"error\" : \"x", br#"{"error":"#] {
-            assert_eq!(beginning(error), Err(failure("error_body")));
+            assert_eq!(beginning(error), Err(failure(Outcome::ErrorBody)));
         }
         for other in [&br#"{"error":null,"id":"x"#[..], br#"{"errors":1"#, br#"{"id":"x","error"#, b"[", b""] {
             assert_eq!(beginning(other), Ok(()));
@@ -193,16 +194,16 @@ mod tests {
         assert_eq!(first_event(good, false), Some(Ok(())));
         assert_eq!(first_event(&good[..good.len() - 1], false), None);
         assert_eq!(first_event(b": keep-alive\n\n", false), None);
-        assert_eq!(first_event(b": keep-alive\n\n", true), Some(Err(failure("no_first_event"))));
-        assert_eq!(first_event(b"", true), Some(Err(failure("no_first_event"))));
-        assert_eq!(first_event(b"data: [DONE]\n\n", false), Some(Err(failure("empty_stream"))));
-        assert_eq!(first_event(b"data: {oops\n\n", false), Some(Err(failure("malformed_event"))));
+        assert_eq!(first_event(b": keep-alive\n\n", true), Some(Err(failure(Outcome::NoFirstEvent))));
+        assert_eq!(first_event(b"", true), Some(Err(failure(Outcome::NoFirstEvent))));
+        assert_eq!(first_event(b"data: [DONE]\n\n", false), Some(Err(failure(Outcome::EmptyStream))));
+        assert_eq!(first_event(b"data: {oops\n\n", false), Some(Err(failure(Outcome::MalformedEvent))));
         for no_chunk in [&b"data: {}\n\n"[..], b"data: {\"detail\":\"dead\"}\n\n"] {
-            assert_eq!(first_event(no_chunk, false), Some(Err(failure("not_a_chunk"))));
+            assert_eq!(first_event(no_chunk, false), Some(Err(failure(Outcome::NotAChunk))));
         }
         // Azure's first chunk says only what its filter made of the prompt.
         assert_eq!(first_event(b"data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n", false), Some(Ok(())));
-        let error = |status| Some(Err(Failure { status, code: "error_event" }));
+        let error = |status| Some(Err(Failure { status, code: Outcome::ErrorEvent }));
         assert_eq!(first_event(b"data: {\"error\":{\"message\":\"x\"}}\n\n", false), error(502));
         assert_eq!(first_event(b"data: {\"error\":{\"code\":429}}\n\n", false), error(429));
         assert_eq!(first_event(b"data: {\"error\":{\"code\":\"x\",\"status\":200}}\n\n", false), error(502));
@@ -211,10 +212,10 @@ mod tests {
     #[test]
     fn a_whole_body_must_be_a_completion() {
         assert_eq!(whole(b"{\"choices\":[{}]}"), Ok(()));
-        assert_eq!(whole(b"{\"choices\":[]}"), Err(failure("not_a_completion")));
-        assert_eq!(whole(b"{\"choices\":[]"), Err(failure("malformed_body")));
-        assert_eq!(whole(b"{}"), Err(failure("not_a_completion")));
-        assert_eq!(whole(b""), Err(failure("malformed_body")));
-        assert_eq!(whole(b"{\"error\":{\"code\":503}}"), Err(Failure { status: 503, code: "error_body" }));
+        assert_eq!(whole(b"{\"choices\":[]}"), Err(failure(Outcome::NotACompletion)));
+        assert_eq!(whole(b"{\"choices\":[]"), Err(failure(Outcome::MalformedBody)));
+        assert_eq!(whole(b"{}"), Err(failure(Outcome::NotACompletion)));
+        assert_eq!(whole(b""), Err(failure(Outcome::MalformedBody)));
+        assert_eq!(whole(b"{\"error\":{\"code\":503}}"), Err(Failure { status: 503, code: Outcome::ErrorBody }));
     }
 }

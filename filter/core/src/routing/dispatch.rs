@@ -5,6 +5,7 @@
 
 use crate::dialect::openai::upstream::Canonical;
 use crate::ids::ModelId;
+use crate::outcome::outcome::Outcome;
 use crate::policy::resilience::Retries;
 use crate::policy::{Policy, Provider};
 
@@ -33,27 +34,24 @@ pub fn decode_served(state: &[u8]) -> Option<(usize, u32)> {
     Some((usize::from(*index), u32::from_le_bytes(count.try_into().ok()?)))
 }
 
-/// Adds a failed attempt to the record of them: its place in the plan (from 0), and a short code.
-pub fn push_failed(record: &mut Vec<u8>, index: usize, code: &str) {
+/// Adds a failed attempt to the record of them: its place in the plan (from 0), and how it ended.
+pub fn push_failed(record: &mut Vec<u8>, index: usize, outcome: Outcome) {
     record.push(u8::try_from(index).unwrap_or(u8::MAX));
-    put(record, &[code.as_bytes()]);
+    record.extend(outcome.to_bytes());
 }
 
 /// Reads the record of failed attempts.
-pub fn read_failed(record: &[u8]) -> Vec<(usize, &str)> {
-    let mut all = Vec::new();
-    let mut rest = record;
-    while let Some((index, mut after)) = rest.split_first() {
-        let Some(code) = take_text(&mut after) else { break };
-        all.push((usize::from(*index), code));
-        rest = after;
-    }
-    all
+pub fn read_failed(record: &[u8]) -> Vec<(usize, Outcome)> {
+    let (all, _) = record.as_chunks::<3>();
+    all.iter().filter_map(|[index, a, b]| Some((usize::from(*index), Outcome::from_bytes([*a, *b])?))).collect()
 }
 
 /// The status with which the last attempt failed, if it was its provider's.
 pub fn last_failed_status(record: &[u8]) -> Option<u16> {
-    read_failed(record).last()?.1.strip_prefix("status_")?.parse().ok()
+    match read_failed(record).last()?.1 {
+        Outcome::Status(status) => Some(status),
+        _ => None,
+    }
 }
 
 /// One attempt of a plan.
@@ -295,14 +293,23 @@ mod tests {
     #[test]
     fn failed_attempts_are_read_back_in_order() {
         let mut record = Vec::new();
-        push_failed(&mut record, 0, "status_503");
-        push_failed(&mut record, 1, "no_response");
-        assert_eq!(read_failed(&record), [(0, "status_503"), (1, "no_response")]);
+        push_failed(&mut record, 0, Outcome::Status(503));
+        push_failed(&mut record, 1, Outcome::NoResponse);
+        assert_eq!(read_failed(&record), [(0, Outcome::Status(503)), (1, Outcome::NoResponse)]);
         assert_eq!(last_failed_status(&record), None);
-        assert_eq!(last_failed_status(&record[..record.len() - "no_response".len() - 5]), Some(503));
         record.pop();
-        assert_eq!(read_failed(&record), [(0, "status_503")]);
+        assert_eq!(read_failed(&record), [(0, Outcome::Status(503))]);
         assert_eq!(read_failed(b""), []);
+    }
+
+    #[test]
+    fn the_last_real_error_is_told_whatever_its_status() {
+        for status in [425, 501, 505, 520, 530] {
+            let mut record = Vec::new();
+            push_failed(&mut record, 0, Outcome::Status(503));
+            push_failed(&mut record, 1, Outcome::Status(status));
+            assert_eq!(last_failed_status(&record), Some(status));
+        }
     }
 
     #[test]

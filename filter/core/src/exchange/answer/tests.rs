@@ -50,7 +50,7 @@ fn an_aborted_stream_is_charged_for_what_was_seen() {
     let (usage, estimated) = answer.usage(400).unwrap();
     assert!(estimated);
     assert_eq!(usage, Usage { input: 100, cached_input: 0, output: 3 });
-    assert_eq!(answer.error_code(), Some("stream_aborted"));
+    assert_eq!(answer.error_code(), Some(Outcome::StreamAborted));
     assert_eq!(answer.time_to_first_token_ms(), Some(3));
 }
 
@@ -64,7 +64,7 @@ fn a_stream_is_whole_at_its_end_marker_and_no_sooner() {
             (is_done, !is_done, is_done)
         );
     }
-    answer.cut_off("client_disconnected", 200);
+    answer.cut_off(Outcome::ClientDisconnected, 200);
     assert_eq!(answer.usage(0), Some((Usage { input: 7, cached_input: 0, output: 2 }, false)));
 }
 
@@ -115,11 +115,11 @@ fn what_was_seen_is_counted_by_its_language_however_it_was_cut_into_chunks() {
 fn a_whole_answer_that_breaks_off_is_charged_for_what_had_passed_and_for_nothing_where_it_was_held() {
     let mut passed = Answer::whole(200);
     passed.whole_uncopied(600, false);
-    passed.cut_off("client_disconnected", 200);
+    passed.cut_off(Outcome::ClientDisconnected, 200);
     assert_eq!(passed.usage(400), Some((Usage { input: 100, cached_input: 0, output: 150 }, true)));
-    assert_eq!((passed.status(), passed.error_code()), (Some(200), Some("client_disconnected")));
+    assert_eq!((passed.status(), passed.error_code()), (Some(200), Some(Outcome::ClientDisconnected)));
     let mut held = Answer::whole(200);
-    held.cut_off("provider_unreachable", 503);
+    held.cut_off(Outcome::ProviderUnreachable, 503);
     assert_eq!((held.usage(400), held.status()), (None, Some(503)));
 }
 
@@ -142,7 +142,7 @@ fn an_event_is_too_long_however_it_is_cut_into_chunks() {
     };
     let (longest, longer) = (event(sse::MAX_EVENT), event(sse::MAX_EVENT + 1));
     for size in [longer.len(), 1 << 19, 300_000] {
-        for (text, code) in [(&longest, None), (&longer, Some("stream_malformed"))] {
+        for (text, code) in [(&longest, None), (&longer, Some(Outcome::StreamMalformed))] {
             // After one like it too, which then is known by its frame.
             for before in ["", &event(100)] {
                 let mut chunks = vec![before.as_bytes()];
@@ -183,18 +183,18 @@ fn a_stream_whose_end_could_not_be_sent_is_no_success() {
     assert_eq!(answer.stream_chunk(STREAM.as_bytes(), true, || 1), None);
     assert_eq!(answer.error_code(), None);
     answer.truncated();
-    assert_eq!(answer.error_code(), Some("stream_truncated"));
+    assert_eq!(answer.error_code(), Some(Outcome::StreamTruncated));
 }
 
 #[test]
 fn a_stream_without_its_end_or_with_an_error_is_no_success() {
     let done = STREAM.len() - "data: [DONE]\n\n".len();
-    let broken: [(&[u8], &str, usize); 5] = [
-        (&STREAM.as_bytes()[..done], "stream_truncated", done),
-        (&STREAM.as_bytes()[..done - 9], "stream_truncated", STREAM.find("data: {\"choices\":[],").unwrap()),
-        (b"data: {\"error\":{\"message\":\"org-x\"}}\n\ndata: [DONE]\n\n", "stream_error", 0),
-        (b"data: {oops\n\ndata: [DONE]\n\n", "stream_malformed", 0),
-        (b"", "stream_truncated", 0),
+    let broken: [(&[u8], Outcome, usize); 5] = [
+        (&STREAM.as_bytes()[..done], Outcome::StreamTruncated, done),
+        (&STREAM.as_bytes()[..done - 9], Outcome::StreamTruncated, STREAM.find("data: {\"choices\":[],").unwrap()),
+        (b"data: {\"error\":{\"message\":\"org-x\"}}\n\ndata: [DONE]\n\n", Outcome::StreamError, 0),
+        (b"data: {oops\n\ndata: [DONE]\n\n", Outcome::StreamMalformed, 0),
+        (b"", Outcome::StreamTruncated, 0),
     ];
     for (text, code, kept) in broken {
         for at in 0..=text.len() {

@@ -1,5 +1,6 @@
 //! What a caller is told when a quota has no room.
 
+use crate::outcome::outcome::Outcome;
 use crate::outcome::refusal::{Exhausted, Words};
 use crate::policy::Policy;
 use crate::policy::price::MicroUsd;
@@ -33,19 +34,25 @@ pub fn exhausted(policy: &Policy, refused: &Refused) -> Exhausted {
         Refused::TooManyUsers => {
             headers.push(("retry-after", "60".into()));
             let message = "More users of this tenant are active than are counted apart. Try again later.";
-            return Exhausted { words: words(503, "server_error", "quota_users_full", message.to_owned()), headers };
+            return Exhausted {
+                words: words(503, "server_error", Outcome::QuotaUsersFull, message.to_owned()),
+                headers,
+            };
         }
         Refused::Unavailable => {
             headers.push(("retry-after", "1".into()));
             let message = "Quotas cannot be checked at the moment. Try again in a moment.";
-            return Exhausted { words: words(503, "server_error", "quota_unavailable", message.to_owned()), headers };
+            return Exhausted {
+                words: words(503, "server_error", Outcome::QuotaUnavailable, message.to_owned()),
+                headers,
+            };
         }
     };
     let (kind, code) = match full.window {
         // Money that others have only reserved is not spent.
-        window if window.is_budget() && !full.is_momentary => ("insufficient_quota", "insufficient_quota"),
-        window if window.is_of_requests() => ("requests", "rate_limit_exceeded"),
-        _ => ("tokens", "rate_limit_exceeded"),
+        window if window.is_budget() && !full.is_momentary => ("insufficient_quota", Outcome::InsufficientQuota),
+        window if window.is_of_requests() => ("requests", Outcome::RateLimitExceeded),
+        _ => ("tokens", Outcome::RateLimitExceeded),
     };
     if let Some(wait) = full.wait_ms {
         headers.push(("retry-after", wait.div_ceil(1000).max(1).to_string().into()));

@@ -17,7 +17,7 @@ use pointsman_core::routing::dispatch::{
 };
 use pointsman_core::wire::header::HeaderLine;
 use pointsman_core::wire::header::is_retry_after;
-use pointsman_core::wire::http_call::Answered;
+use pointsman_core::wire::http_call::HttpCallResult;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
 use std::rc::Rc;
@@ -111,7 +111,7 @@ impl Gateway {
                         self.phase = Phase::Waiting;
                         return Action::Pause;
                     }
-                    next = self.exchange.answered(self.shared.policy(), body, &mut load, &Answered::NOT_SENT);
+                    next = self.exchange.answered(self.shared.policy(), body, &mut load, &HttpCallResult::NOT_SENT);
                 }
                 OnRequestBody::Wait => {
                     self.phase = Phase::InLine;
@@ -259,7 +259,7 @@ impl Context for Gateway {
         let answer = host::buffer(BufferType::HttpCallResponseBody, 0, size);
         let body = host::buffer(BufferType::HttpRequestBody, 0, usize::MAX);
         let mut load = SharedLoad::default();
-        let answered = Answered { status, body: &answer };
+        let answered = HttpCallResult { status, body: &answer };
         let next = self.exchange.answered(self.shared.policy(), &body, &mut load, &answered);
         if self.proceed(next, &body, load) == Action::Continue {
             host::resume_request();

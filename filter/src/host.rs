@@ -6,7 +6,7 @@
 
 use pointsman_core::outcome::reply::REPLY_DETAILS;
 use pointsman_core::wire::header::HeaderLine;
-use pointsman_core::wire::http_call::Call;
+use pointsman_core::wire::http_call::HttpCall;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, LogLevel, MapType, MetricType, StreamType};
 use std::ptr::null_mut;
@@ -203,7 +203,7 @@ pub fn reply(status: u16, headers: &[HeaderLine], body: &[u8]) {
 
 /// Sends a call; its end comes to the callback of the context that is being called now, by this id. `None` if it could not
 /// be sent.
-pub fn call_with_id(call: &Call) -> Option<u32> {
+pub fn call_with_id(call: &HttpCall) -> Option<u32> {
     let headers = call.headers.iter().map(|(name, value)| (*name, &**value)).collect();
     let timeout = Duration::from_millis(call.timeout_ms);
     // The SDK's own, because it keeps the list of whom an answer is for; it panics on no status that Envoy gives here.

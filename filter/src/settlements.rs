@@ -7,7 +7,7 @@ use crate::generation::Shared;
 use crate::host::{self, Headers};
 use pointsman_core::quota::redis::script;
 use pointsman_core::quota::redis::settlement::Unsettled;
-use pointsman_core::wire::http_call::Answered;
+use pointsman_core::wire::http_call::HttpCallResult;
 use proxy_wasm::types::{BufferType, LogLevel, MapType};
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -108,7 +108,7 @@ pub fn answered(id: u32, body_size: usize) {
     let Some(mut pending) = QUEUE.with_borrow_mut(|queue| queue.sent.remove(&id)) else { return };
     let status = Headers::of(MapType::HttpCallResponseHeaders).status();
     let body = host::buffer(BufferType::HttpCallResponseBody, 0, body_size);
-    let answered = Answered { status, body: &body };
+    let answered = HttpCallResult { status, body: &body };
     if !pending.with_script && script::is_unknown(&answered) {
         pending.with_script = true;
         QUEUE.with_borrow_mut(|queue| queue.waiting.push_front(pending));

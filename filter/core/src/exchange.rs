@@ -1,6 +1,25 @@
 //! One request and its answer at the gateway stage: events in, effects out.
 //!
 //! The glue calls one method per callback of Envoy and applies what it returns. No method calls the host.
+//!
+//! # Calls while the request waits
+//!
+//! A decision may need what only a call can tell: an entry of a cache in Redis, a reservation there. No decision waits for it
+//! in the middle. It stops with the call that it needs, and once that has ended the request is **worked out anew from its
+//! start**, with the results so far in a [`journal`]:
+//!
+//! ```text
+//!  whole body ──► plan ──► cache entry? ── no result yet ──► call ─┐ the request is held
+//!             ┌───────────────────────────────────────── record ◄──┘
+//!             └─► plan ──► cache entry: none ──► reserve? ── no result yet ──► call ─┐
+//!             ┌──────────────────────────────────────────────────────────── record ◄─┘
+//!             └─► plan ──► cache entry: none ──► reserve: granted ──► upstream
+//! ```
+//!
+//! Each decision is written as if results were there at once, in one function from top to bottom, and any later one that
+//! needs a call (an embedding, a judge, a guardrail service) asks the same journal. It comes out the same each time because it
+//! depends on nothing but the request, the policy and the journal: the moment, the request's id and what was learned of
+//! tokenizers are taken down at the first pass.
 
 use crate::cache::local::response_memo::Seen;
 use crate::dialect::openai::request::{ChatRequest, InvalidRequest};
@@ -18,7 +37,7 @@ use crate::request::prompt;
 use crate::routing::dispatch;
 use crate::routing::plan::{self, Hints, Load, Plan};
 use crate::store::shared_data::SharedData;
-use crate::wire::http_call::{Answered, Call};
+use crate::wire::http_call::{HttpCall, HttpCallResult};
 
 pub mod answer;
 mod cache;
@@ -33,6 +52,7 @@ mod response;
 mod tests;
 
 pub use events::{BodyEdit, OnRequestBody, OnRequestHead, OnResponseHead, Outgoing, ResponseHead, Whole};
+use journal::{Journal, Pending};
 use request_head::Caller;
 
 /// The state of one exchange.
@@ -54,6 +74,7 @@ pub struct Exchange {
     cancelled: Option<ModelId>,
     quota: quota::Quota,
     cache: cache::Cached,
+    journal: Journal,
     /// Whether it has waited for another request's answer.
     has_waited: bool,
 }
@@ -88,9 +109,15 @@ enum Denied {
     /// With an answer of the policy's.
     Reply(Reply),
     /// Not yet: this call has to be made first.
-    Call(Call),
+    Call(HttpCall),
     /// Not yet: another request is asking the same.
     Wait,
+}
+
+impl From<Pending> for Denied {
+    fn from(Pending(call): Pending) -> Self {
+        Self::Call(call)
+    }
 }
 
 impl From<Refusal> for Denied {
@@ -115,6 +142,7 @@ impl Exchange {
             cancelled: None,
             quota: quota::Quota::default(),
             cache: cache::Cached::default(),
+            journal: Journal::default(),
             has_waited: false,
         }
     }
@@ -141,20 +169,17 @@ impl Exchange {
         policy: &Policy,
         body: &[u8],
         shared: &mut S,
-        answered: &Answered,
+        answered: &HttpCallResult,
     ) -> OnRequestBody {
-        if self.quota.take_answer(answered) {
-            return match self.endpoint {
-                "usage" => self.usage_reply(policy, shared),
-                // All is worked out anew, with the answer.
-                _ => self.request_body(policy, body, shared),
-            };
+        if !self.journal.record(answered) {
+            // Nothing waits.
+            return OnRequestBody::Reply(self.refuse(&Refusal::Internal));
         }
-        if self.take_entry(policy, answered) {
-            return self.request_body(policy, body, shared);
+        self.quota.restart();
+        match self.endpoint {
+            "usage" => self.usage_reply(policy, shared),
+            _ => self.request_body(policy, body, shared),
         }
-        // Nothing waits.
-        OnRequestBody::Reply(self.refuse(&Refusal::Internal))
     }
 
     fn route<S: Load + Store + SharedData>(

@@ -32,10 +32,8 @@ pub(super) enum Cached {
     Off,
     /// The request passes it by.
     Bypass(Bypass),
-    /// The store is being asked.
+    /// Redis is being asked, or has answered.
     Asked(Box<Pending>),
-    /// The store has answered.
-    Looked(Box<Pending>, Result<Arc<Entry>, &'static str>),
     /// It waits for another request with the same question.
     InLine(Box<Pending>, InLine),
     /// It has an answer, so many milliseconds old, perhaps after a wait; it is given once the quota has counted it.

@@ -2,7 +2,7 @@
 
 use crate::outcome::reply::Reply;
 use crate::wire::header::HeaderLine;
-use crate::wire::http_call::Call;
+use crate::wire::http_call::HttpCall;
 use crate::wire::json::Span;
 
 /// What the request's headers led to.
@@ -24,7 +24,7 @@ pub enum OnRequestBody {
     /// Answer now.
     Reply(Reply),
     /// Hold it, make this call, and tell [`Exchange::answered`](super::Exchange::answered) how it ended.
-    Call(Call),
+    Call(HttpCall),
     /// Hold it, and call [`Exchange::request_body`](super::Exchange::request_body) again once
     /// [`Exchange::is_awake`](super::Exchange::is_awake).
     Wait,

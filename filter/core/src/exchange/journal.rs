@@ -1,74 +1,159 @@
-//! What the exchange asks of Redis, and what it was told.
+//! The calls that a held request makes, and their results, in the order in which they were asked for.
+//!
+//! [`super`] explains why a request is worked out anew with each result. The journal is what makes that come out the same: the
+//! question that was answered before is answered again from here, and the first one that was not becomes a call.
 
-use crate::exchange::Denied;
-use crate::quota::redis::script::{self, Run};
-use crate::quota::reservation::Held;
-use crate::quota::reservation::View;
-use crate::quota::store::Store;
-use crate::quota::window::Moment;
-use crate::wire::http_call::Answered;
-use crate::wire::redis::Bridge;
+use crate::wire::http_call::{HttpCall, HttpCallResult};
 
-/// What was asked of Redis. Questions are asked one by one, and with each answer the request is worked out anew from its
-/// start: the same questions come in the same order.
-#[derive(Debug, Default)]
-pub(super) struct Asked {
-    /// The reservation's id, the moment of the first question, and what may be reserved.
-    pub(super) began: Option<(String, Moment)>,
-    pub(super) held: Option<Held>,
-    /// The answers so far, and how many of them have been used this time.
-    answers: Vec<(u16, Vec<u8>)>,
-    used: usize,
-    /// Whether a question has not been answered yet.
-    is_waiting: bool,
-    /// Whether the last question had the whole script.
-    had_script: bool,
-    /// Whether Redis did not answer a question, so that nobody knows what it did.
-    pub(super) is_away: bool,
-    /// How the windows of a request that was refused stand.
-    pub(super) view: View,
+/// What a call is made for. Each purpose asks its questions in the same order, however often the request is worked out anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// An entry of the cache.
+    CacheEntry,
+    /// A step of quotas: a reservation, or a look.
+    Quota,
 }
 
-impl Asked {
-    /// Takes the answer to the question that waits for one; `false` if none does.
-    pub(super) fn take_answer(&mut self, answered: &Answered) -> bool {
-        let waited = std::mem::take(&mut self.is_waiting);
-        if waited {
-            self.answers.push((answered.status, answered.body.to_vec()));
-            (self.used, self.is_away) = (0, false);
-            self.view = View::default();
-        }
-        waited
-    }
+/// The calls of one request.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    entries: Vec<Entry>,
+    /// The call that has not been answered yet.
+    pending: Option<(Purpose, Form)>,
+}
 
-    /// Whether Redis may hold something that nobody here has taken over: a question was not answered, or its answer came
-    /// when the request was not to go on any more.
-    pub(super) fn is_uncertain(&self) -> bool {
-        self.is_waiting || self.is_away || self.used < self.answers.len()
-    }
+#[derive(Debug)]
+struct Entry {
+    purpose: Purpose,
+    form: Form,
+    status: u16,
+    body: Vec<u8>,
+    /// Whether it has been given since the request was last worked out anew.
+    is_replayed: bool,
+}
 
-    /// What the questions of this request are told by.
-    pub(super) fn id(&mut self, moment: &Moment, store: &mut dyn Store) -> String {
-        self.began.get_or_insert_with(|| (format!("{:032x}", store.unique()), *moment)).0.clone()
-    }
+/// How a question is put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Short,
+    /// Once more, because the other side did not understand the short form.
+    Full,
+}
 
-    /// The next answer, or the call that asks for it.
-    pub(super) fn answer(&mut self, bridge: &Bridge, run: &Run) -> Result<(u16, Vec<u8>), Denied> {
-        match self.answers.get(self.used) {
-            Some((status, body)) if script::is_unknown(&Answered { status: *status, body }) && !self.had_script => {
-                self.answers.truncate(self.used);
-                self.had_script = true;
-                self.is_waiting = true;
-                Err(Denied::Call(run.call(bridge, false)))
+/// A question without an answer: this call has to be made first.
+#[derive(Debug)]
+pub(super) struct Pending(pub(super) HttpCall);
+
+impl Journal {
+    /// The next answer for `purpose`, or the call that asks for it.
+    ///
+    /// `call` makes the call. An answer that `is_not_understood` is asked for once more, by the call that `call` makes of `true`.
+    ///
+    /// # Errors
+    /// [`Pending`]: hold the request, make the call, and give its result to [`Journal::record`].
+    pub(super) fn ask(
+        &mut self,
+        purpose: Purpose,
+        call: impl Fn(bool) -> HttpCall,
+        is_not_understood: impl Fn(&HttpCallResult) -> bool,
+    ) -> Result<HttpCallResult<'_>, Pending> {
+        let next = self.entries.iter().position(|entry| entry.purpose == purpose && !entry.is_replayed);
+        let repeat = next.and_then(|at| self.entries.get(at)).is_some_and(|entry| {
+            entry.form == Form::Short && is_not_understood(&HttpCallResult { status: entry.status, body: &entry.body })
+        });
+        match next {
+            Some(at) if repeat => {
+                self.entries.remove(at);
+                self.pending = Some((purpose, Form::Full));
+                Err(Pending(call(true)))
             }
-            Some(answer) => {
-                self.used += 1;
-                Ok(answer.clone())
-            }
+            Some(at) => match self.entries.get_mut(at) {
+                Some(entry) => {
+                    entry.is_replayed = true;
+                    Ok(HttpCallResult { status: entry.status, body: &entry.body })
+                }
+                None => Ok(HttpCallResult::NOT_SENT),
+            },
             None => {
-                (self.is_waiting, self.had_script) = (true, false);
-                Err(Denied::Call(run.call(bridge, true)))
+                self.pending = Some((purpose, Form::Short));
+                Err(Pending(call(false)))
             }
         }
+    }
+
+    /// The pending call has ended: the request is to be worked out anew. `false` if no call is pending.
+    pub(super) fn record(&mut self, result: &HttpCallResult) -> bool {
+        let Some((purpose, form)) = self.pending.take() else { return false };
+        self.entries.iter_mut().for_each(|entry| entry.is_replayed = false);
+        let (status, body) = (result.status, result.body.to_vec());
+        self.entries.push(Entry { purpose, form, status, body, is_replayed: false });
+        true
+    }
+
+    /// Whether the other side may have acted without anybody here knowing: a question of this purpose has no answer, or its answer
+    /// came too late to be looked at.
+    pub(super) fn is_uncertain(&self, purpose: Purpose) -> bool {
+        self.pending.is_some_and(|(pending, _)| pending == purpose)
+            || self.entries.iter().any(|entry| entry.purpose == purpose && !entry.is_replayed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(body: &str) -> HttpCall {
+        HttpCall { cluster: String::new(), headers: Vec::new(), body: body.into(), timeout_ms: 1 }
+    }
+
+    fn ask(journal: &mut Journal, purpose: Purpose, question: &str) -> Result<String, String> {
+        let form = |full| call(&format!("{question}{}", if full { " in full" } else { "" }));
+        match journal.ask(purpose, form, |result| result.body == b"what?") {
+            Ok(result) => Ok(String::from_utf8(result.body.to_vec()).unwrap()),
+            Err(Pending(call)) => Err(String::from_utf8(call.body).unwrap()),
+        }
+    }
+
+    fn record(journal: &mut Journal, body: &str) -> bool {
+        journal.record(&HttpCallResult { status: 200, body: body.as_bytes() })
+    }
+
+    #[test]
+    fn answers_come_again_in_their_order_and_each_purpose_has_its_own() {
+        let mut journal = Journal::default();
+        assert_eq!(ask(&mut journal, Purpose::CacheEntry, "entry"), Err("entry".into()));
+        assert!(record(&mut journal, "none"));
+        assert_eq!(ask(&mut journal, Purpose::CacheEntry, "entry"), Ok("none".into()));
+        assert_eq!(ask(&mut journal, Purpose::Quota, "one"), Err("one".into()));
+        assert!(record(&mut journal, "1"));
+        // The cache remembers its entry and asks for it no more.
+        assert_eq!(ask(&mut journal, Purpose::Quota, "one"), Ok("1".into()));
+        assert_eq!(ask(&mut journal, Purpose::Quota, "two"), Err("two".into()));
+        assert!(record(&mut journal, "2"));
+        assert_eq!(ask(&mut journal, Purpose::Quota, "one"), Ok("1".into()));
+        assert_eq!(ask(&mut journal, Purpose::Quota, "two"), Ok("2".into()));
+        assert!(!journal.is_uncertain(Purpose::Quota));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_asked_once_more_and_no_oftener() {
+        let mut journal = Journal::default();
+        assert_eq!(ask(&mut journal, Purpose::Quota, "one"), Err("one".into()));
+        record(&mut journal, "what?");
+        assert_eq!(ask(&mut journal, Purpose::Quota, "one"), Err("one in full".into()));
+        record(&mut journal, "what?");
+        assert_eq!(ask(&mut journal, Purpose::Quota, "one"), Ok("what?".into()));
+    }
+
+    #[test]
+    fn a_result_that_nobody_waits_for_is_refused_and_one_that_nobody_saw_is_uncertain() {
+        let mut journal = Journal::default();
+        assert!(!record(&mut journal, "late"));
+        assert_eq!(ask(&mut journal, Purpose::Quota, "one"), Err("one".into()));
+        assert!(journal.is_uncertain(Purpose::Quota) && !journal.is_uncertain(Purpose::CacheEntry));
+        record(&mut journal, "1");
+        assert!(journal.is_uncertain(Purpose::Quota));
+        assert_eq!(ask(&mut journal, Purpose::Quota, "one"), Ok("1".into()));
+        assert!(!journal.is_uncertain(Purpose::Quota));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::config::{FailureMode, StoreKind};
 use crate::dialect::openai::request::ChatRequest;
-use crate::exchange::journal::Asked;
+use crate::exchange::journal::{Journal, Pending, Purpose};
 use crate::exchange::{Denied, Exchange, OnRequestBody};
 use crate::ids::ModelId;
 use crate::outcome::refusal::Refusal;
@@ -10,17 +10,18 @@ use crate::outcome::reply::Reply;
 use crate::policy::Policy;
 use crate::policy::limits::{ANONYMOUS, Exhaustion, Limits};
 use crate::policy::output_limit::OutputLimit;
-use crate::quota::redis::script;
+use crate::quota::redis::script::{self, Run};
 use crate::quota::report::exhausted::{exhausted, reason};
 use crate::quota::report::usage;
-use crate::quota::reservation::{Ask, Grant, Refused, Reservation, Settled};
+use crate::quota::reservation::{Ask, Grant, Held, Refused, Reservation, Settled, View};
 use crate::quota::store::Store;
 use crate::quota::window::{Amount, Moment};
 use crate::quota::{demand, local};
 use crate::routing::plan::{self, Dropped, Plan};
 use crate::tokens::Correction;
 use crate::wire::header::HeaderLine;
-use crate::wire::http_call::Answered;
+use crate::wire::http_call::HttpCallResult;
+use crate::wire::redis::Bridge;
 
 /// What quotas did to a request.
 #[derive(Debug, Default)]
@@ -42,13 +43,26 @@ pub(super) struct Quota {
     /// Headers for the caller.
     pub(super) headers: Vec<HeaderLine>,
     pub(super) settled: Settled,
-    pub(super) asked: Asked,
+    /// The reservation's id in Redis, and the moment when the request was first looked at.
+    began: Option<(String, Moment)>,
+    /// What may be reserved in Redis.
+    pub(super) held: Option<Held>,
+    /// Whether Redis did not answer a question, so that what it did is unknown.
+    pub(super) is_away: bool,
+    /// How the windows of a request that was refused stand, and the shares that were reached.
+    view: View,
 }
 
 impl Quota {
-    /// Takes the answer to the question that waits for one; `false` if none does.
-    pub(super) fn take_answer(&mut self, answered: &Answered) -> bool {
-        self.asked.take_answer(answered)
+    /// The request is worked out anew, with one answer more.
+    pub(super) fn restart(&mut self) {
+        self.is_away = false;
+        self.view = View::default();
+    }
+
+    /// What the questions of this request are told apart by.
+    fn id(&mut self, moment: &Moment, store: &mut dyn Store) -> String {
+        self.began.get_or_insert_with(|| (format!("{:032x}", store.unique()), *moment)).0.clone()
     }
 
     /// Input tokens by estimate, which are counted once.
@@ -216,7 +230,7 @@ impl Exchange {
 
     /// When the request was first looked at: the same, however often it is worked out anew.
     fn moment(&mut self, policy: &Policy, store: &mut dyn Store) -> Moment {
-        let known = self.quota.asked.began.as_ref().map(|(_, moment)| *moment);
+        let known = self.quota.began.as_ref().map(|(_, moment)| *moment);
         known.unwrap_or_else(|| Moment::new(&policy.counting.zone, store.now_ms()))
     }
 
@@ -232,19 +246,17 @@ impl Exchange {
         let (StoreKind::Redis, Some(bridge)) = (policy.counting.store, &policy.redis) else {
             return Ok(local::reserve(store, limits, policy.counting.users, ask, moment));
         };
-        let asked = &mut self.quota.asked;
-        let id = asked.id(moment, store);
+        let id = self.quota.id(moment, store);
         let reservation = Reservation::remote(ask, &id);
-        asked.held.clone_from(&reservation.remote);
-        if !asked.is_away {
-            let (status, body) = asked.answer(bridge, &script::reserve(limits, &id, ask, moment))?;
-            let answered = Answered { status, body: &body };
-            match script::reserved(limits, &policy.counting.zone, &id, ask, &answered) {
+        self.quota.held.clone_from(&reservation.remote);
+        if !self.quota.is_away {
+            let result = run(&mut self.journal, bridge, &script::reserve(limits, &id, ask, moment))?;
+            match script::reserved(limits, &policy.counting.zone, &id, ask, &result) {
                 Ok((verdict, view)) => {
-                    asked.view.add(view);
+                    self.quota.view.add(view);
                     return Ok(verdict);
                 }
-                Err(_) => asked.is_away = true,
+                Err(_) => self.quota.is_away = true,
             }
         }
         Ok(match policy.counting.failure_mode {
@@ -292,12 +304,11 @@ impl Exchange {
 
     /// Puts into the headers how the windows of a request stand that is not let through.
     fn tell_standings(&mut self, policy: &Policy, limits: &Limits, store: &mut dyn Store, ask: &Ask, moment: &Moment) {
-        let asked = &mut self.quota.asked;
         let is_local = match policy.counting.store {
             StoreKind::Local => true,
-            StoreKind::Redis => asked.is_away && policy.counting.failure_mode == FailureMode::Local,
+            StoreKind::Redis => self.quota.is_away && policy.counting.failure_mode == FailureMode::Local,
         };
-        let mut view = std::mem::take(&mut asked.view);
+        let mut view = std::mem::take(&mut self.quota.view);
         if is_local {
             view.add(local::view(store, limits, policy.counting.users, ask, moment));
         }
@@ -313,7 +324,7 @@ impl Exchange {
 
     fn take(&mut self, grant: Grant) {
         // What an earlier question was told is told to nobody again.
-        let mut crossed = std::mem::take(&mut self.quota.asked.view).crossed;
+        let mut crossed = std::mem::take(&mut self.quota.view).crossed;
         crossed.extend(grant.crossed);
         self.quota.headers = usage::headers(&grant.standings, &crossed);
         if let Some(refused) = grant.shadowed {
@@ -337,13 +348,12 @@ impl Exchange {
         let (standings, now_ms) = match (limits, policy.counting.store, &policy.redis) {
             (None, ..) => (Vec::new(), moment.now_ms),
             (Some(limits), StoreKind::Redis, Some(bridge)) => {
-                let id = self.quota.asked.id(&moment, store);
-                let (status, body) = match self.quota.asked.answer(bridge, &script::look(limits, &id, &ask, &moment)) {
-                    Ok(answer) => answer,
-                    Err(Denied::Call(call)) => return OnRequestBody::Call(call),
-                    Err(Denied::Refusal(_) | Denied::Reply(_) | Denied::Wait) => (503, Vec::new()),
+                let id = self.quota.id(&moment, store);
+                let result = match run(&mut self.journal, bridge, &script::look(limits, &id, &ask, &moment)) {
+                    Ok(result) => result,
+                    Err(Pending(call)) => return OnRequestBody::Call(call),
                 };
-                match script::looked(limits, &policy.counting.zone, &id, &ask, &Answered { status, body: &body }) {
+                match script::looked(limits, &policy.counting.zone, &id, &ask, &result) {
                     Ok(looked) => looked,
                     Err(_) => {
                         let away = exhausted(policy, &Refused::Unavailable);
@@ -359,6 +369,11 @@ impl Exchange {
 }
 
 mod settle;
+
+/// The result of a step in Redis, which may not know the script yet.
+fn run<'j>(journal: &'j mut Journal, bridge: &Bridge, run: &Run) -> Result<HttpCallResult<'j>, Pending> {
+    journal.ask(Purpose::Quota, |in_full| run.call(bridge, !in_full), script::is_unknown)
+}
 
 #[cfg(test)]
 mod limits_tests;

@@ -4,7 +4,7 @@ use crate::wire::header::HeaderLine;
 
 /// One call, for the glue to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call {
+pub struct HttpCall {
     /// Name of the Envoy cluster.
     pub cluster: String,
     /// Headers, the pseudo headers of the request included.
@@ -17,14 +17,14 @@ pub struct Call {
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answered<'a> {
+pub struct HttpCallResult<'a> {
     /// HTTP status; of a call that was not answered, Envoy's: 503 or 504; 0 where there is none.
     pub status: u16,
     /// Body.
     pub body: &'a [u8],
 }
 
-impl Answered<'_> {
+impl HttpCallResult<'_> {
     /// A call that could not be sent: there is no such cluster.
     pub const NOT_SENT: Self = Self { status: 503, body: b"" };
 }

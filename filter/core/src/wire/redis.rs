@@ -9,7 +9,7 @@
 
 use crate::config;
 use crate::config::problem::Problem;
-use crate::wire::http_call::{Answered, Call};
+use crate::wire::http_call::{HttpCall, HttpCallResult};
 
 /// The bridge to Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Bridge {
     }
 
     /// The call that runs one command: its name, then its arguments, which may be any bytes.
-    pub fn command(&self, arguments: &[&[u8]]) -> Call {
+    pub fn command(&self, arguments: &[&[u8]]) -> HttpCall {
         let mut body = Vec::with_capacity(arguments.iter().map(|a| a.len() + a.len() / 2 + 1).sum::<usize>() + 4);
         for (i, argument) in arguments.iter().enumerate() {
             if i > 0 {
@@ -46,7 +46,7 @@ impl Bridge {
             (":authority", self.cluster.to_string().into()),
             ("content-length", body.len().to_string().into()),
         ];
-        Call { cluster: self.cluster.to_string(), headers, body, timeout_ms: self.timeout_ms }
+        HttpCall { cluster: self.cluster.to_string(), headers, body, timeout_ms: self.timeout_ms }
     }
 }
 
@@ -104,7 +104,7 @@ impl Value<'_> {
 ///
 /// # Errors
 /// Why there is none.
-pub fn answer<'a>(answered: &Answered<'a>) -> Result<Value<'a>, Failure> {
+pub fn answer<'a>(answered: &HttpCallResult<'a>) -> Result<Value<'a>, Failure> {
     if answered.status != 200 {
         return Err(Failure::Unreachable);
     }
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     fn read(body: &[u8]) -> Result<Value<'_>, Failure> {
-        answer(&Answered { status: 200, body })
+        answer(&HttpCallResult { status: 200, body })
     }
 
     #[test]
@@ -202,9 +202,9 @@ mod tests {
     #[test]
     fn what_is_no_answer_is_a_failure() {
         for status in [503, 504, 0, 500] {
-            assert_eq!(answer(&Answered { status, body: b"+OK\r\n" }), Err(Failure::Unreachable));
+            assert_eq!(answer(&HttpCallResult { status, body: b"+OK\r\n" }), Err(Failure::Unreachable));
         }
-        assert_eq!(answer(&Answered::NOT_SENT), Err(Failure::Unreachable));
+        assert_eq!(answer(&HttpCallResult::NOT_SENT), Err(Failure::Unreachable));
         let deep = b"*1\r\n".repeat(1000);
         for broken in [
             &b""[..],

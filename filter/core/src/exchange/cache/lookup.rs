@@ -8,7 +8,9 @@ use crate::config::CacheStore;
 use crate::dialect::openai::request::ChatRequest;
 use crate::exchange::cache::question::leave_mark;
 use crate::exchange::cache::{Cached, Hit, InLine, Pending};
+use crate::exchange::journal::{Pending as Unanswered, Purpose};
 use crate::exchange::{Denied, Exchange, Routed, Served};
+use crate::outcome::refusal::Refusal;
 use crate::outcome::reply::Reply;
 use crate::policy::Policy;
 use crate::policy::price::MicroUsd;
@@ -17,7 +19,7 @@ use crate::request::cache_control::CacheControl;
 use crate::routing::plan::Plan;
 use crate::store::shared_data::SharedData;
 use crate::wire::header::HeaderLine;
-use crate::wire::http_call::Answered;
+use crate::wire::redis::Bridge;
 use std::sync::Arc;
 
 /// What a look found.
@@ -53,15 +55,16 @@ impl Exchange {
                     return Ok(None);
                 }
                 if let (CacheStore::Redis, Some(bridge)) = (policy.cache.store, &policy.redis) {
-                    let call = redis::get(bridge, &policy.cache.key_prefix, &pending.key);
-                    self.cache = Cached::Asked(pending);
-                    return Err(Denied::Call(call));
+                    let (pending, look) = self.ask_redis(policy, bridge, pending, now_ms)?;
+                    (pending, look, None)
+                } else {
+                    let look = self.look_first(policy, shared, &mut pending, now_ms);
+                    (pending, look, None)
                 }
-                let look = self.look_first(policy, shared, &mut pending, now_ms);
-                (pending, look, None)
             }
-            Cached::Looked(pending, found) => {
-                let look = self.judge(policy, &pending, found, now_ms);
+            Cached::Asked(pending) => {
+                let Some(bridge) = &policy.redis else { return Err(Refusal::Internal.into()) };
+                let (pending, look) = self.ask_redis(policy, bridge, pending, now_ms)?;
                 (pending, look, None)
             }
             // Whoever was waited for has left the answer here, whichever store it is kept in.
@@ -213,19 +216,25 @@ impl Exchange {
         wait.min(self.started_ms.saturating_add(own_ms))
     }
 
-    /// Takes the store's answer, if it is what the request waits for.
-    pub(in crate::exchange) fn take_entry(&mut self, policy: &Policy, answered: &Answered) -> bool {
-        match std::mem::take(&mut self.cache) {
-            Cached::Asked(pending) => {
-                let found = redis::entry(answered, &pending.key, self.tenant_name(policy));
-                self.cache = Cached::Looked(pending, found.map(Arc::new));
-                true
+    /// Asks Redis for the entry of a question.
+    fn ask_redis(
+        &mut self,
+        policy: &Policy,
+        bridge: &Bridge,
+        pending: Box<Pending>,
+        now_ms: u64,
+    ) -> Result<(Box<Pending>, Look), Denied> {
+        let call = |_| redis::get(bridge, &policy.cache.key_prefix, &pending.key);
+        let tenant = self.caller.as_ref().map_or("", |caller| &policy.tenant(caller.tenant).name);
+        let found = match self.journal.ask(Purpose::CacheEntry, call, |_| false) {
+            Ok(result) => redis::entry(&result, &pending.key, tenant).map(Arc::new),
+            Err(Unanswered(call)) => {
+                self.cache = Cached::Asked(pending);
+                return Err(Denied::Call(call));
             }
-            other => {
-                self.cache = other;
-                false
-            }
-        }
+        };
+        let look = self.judge(policy, &pending, found, now_ms);
+        Ok((pending, look))
     }
 
     /// Whether the request that waits for another one need not wait any longer: then call [`Exchange::request_body`] again.
@@ -248,7 +257,7 @@ impl Exchange {
         (entry, age_ms, waited): (&Entry, u64, bool),
     ) -> Result<Reply, Denied> {
         let Some(model) = plan.models.first().copied() else {
-            return Err(crate::outcome::refusal::Refusal::Internal.into());
+            return Err(Refusal::Internal.into());
         };
         self.reserve_hit(policy, model, store)?;
         let mut id = String::with_capacity(16 + self.trace_id.len());

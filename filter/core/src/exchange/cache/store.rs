@@ -15,7 +15,7 @@ use crate::outcome::provider_error;
 use crate::policy::Policy;
 use crate::policy::price::MicroUsd;
 use crate::store::shared_data::SharedData;
-use crate::wire::http_call::Call;
+use crate::wire::http_call::HttpCall;
 
 impl Exchange {
     /// Whether the answer is to be kept, so that [`Exchange::keep`] must hear of its end.
@@ -43,7 +43,7 @@ impl Exchange {
 
     /// The answer has ended: keeps it if it is whole, and the plan's first model's, and lets those go on who wait for it. A
     /// store that is elsewhere is told by the call that is returned, whose end nobody waits for.
-    pub fn keep(&mut self, policy: &Policy, shared: &mut dyn SharedData, now_ms: u64) -> Option<Call> {
+    pub fn keep(&mut self, policy: &Policy, shared: &mut dyn SharedData, now_ms: u64) -> Option<HttpCall> {
         let entry = self.entry(policy, now_ms);
         let Cached::Miss(_, pending) = &mut self.cache else { return None };
         let (mut call, mut is_kept) = (None, false);

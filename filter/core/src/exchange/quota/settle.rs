@@ -1,6 +1,7 @@
 //! The end of an exchange, as its quota sees it: what is charged, what is learned, and what is counted.
 
 use crate::exchange::Exchange;
+use crate::exchange::journal::Purpose;
 use crate::exchange::quota::Verdict;
 use crate::ids::TenantId;
 use crate::policy::Policy;
@@ -16,7 +17,7 @@ use crate::telemetry::metrics::Metric;
 impl Exchange {
     /// Whether something is reserved, or may be, so that [`Exchange::settle`] has something to do.
     pub fn has_reserved(&self) -> bool {
-        self.quota.reserved.is_some() || self.quota.asked.is_uncertain()
+        self.quota.reserved.is_some() || self.is_reservation_uncertain()
     }
 
     /// The exchange is over: replaces what is reserved by what was used. Returns what is to be logged, and what Redis has
@@ -27,9 +28,8 @@ impl Exchange {
             return (Vec::new(), None);
         };
         let mut reserved = self.quota.reserved.take();
-        let asked = std::mem::take(&mut self.quota.asked);
         // What was asked and not answered may have been done.
-        let uncertain = if asked.is_uncertain() { asked.held } else { None };
+        let uncertain = if self.is_reservation_uncertain() { self.quota.held.take() } else { None };
         let held = reserved.as_mut().and_then(|reserved| reserved.remote.take()).or(uncertain);
         let charge = self.charge(policy).filter(|_| reserved.is_some());
         self.learn(policy, store);
@@ -41,6 +41,10 @@ impl Exchange {
             self.quota.settled = settled;
         }
         (lines, held.map(|held| Unsettled { tenant, held: Some(held), charge, moment }))
+    }
+
+    fn is_reservation_uncertain(&self) -> bool {
+        self.quota.is_away || self.journal.is_uncertain(Purpose::Quota)
     }
 
     /// Compares the estimate with what the provider counted. An answer of the cache says nothing of this estimate, and a

@@ -9,7 +9,7 @@ use crate::policy::limits::{Limits, ScopeKey};
 use crate::quota::counters::{Counters, Lease, capacity};
 use crate::quota::reservation::{Ask, Charge, Grant, Held, Refused, Reservation, Scope, Settled, View};
 use crate::quota::window::{Amount, Moment, Standing, Windows};
-use crate::wire::http_call::{Answered, Call};
+use crate::wire::http_call::{HttpCall, HttpCallResult};
 use crate::wire::redis::{self, Bridge, Failure};
 
 /// The script.
@@ -69,7 +69,7 @@ impl Run {
     }
 
     /// The call. `known`: whether Redis has seen the script, so that its SHA-1 is enough.
-    pub fn call(&self, bridge: &Bridge, known: bool) -> Call {
+    pub fn call(&self, bridge: &Bridge, known: bool) -> HttpCall {
         let count = self.keys.len().to_string();
         let (command, script) = if known { ("EVALSHA", SCRIPT_SHA1) } else { ("EVAL", SCRIPT) };
         let mut all: Vec<&[u8]> = vec![command.as_bytes(), script.as_bytes(), count.as_bytes()];
@@ -79,7 +79,7 @@ impl Run {
 }
 
 /// Whether Redis says that it has not seen the script.
-pub fn is_unknown(answered: &Answered) -> bool {
+pub fn is_unknown(answered: &HttpCallResult) -> bool {
     matches!(redis::answer(answered), Err(Failure::Refused(why)) if why.starts_with("NOSCRIPT"))
 }
 
@@ -195,7 +195,13 @@ pub type Answer = (Result<Grant, Refused>, View);
 ///
 /// # Errors
 /// [`Failure`] where Redis is away, or what came is no answer to this.
-pub fn reserved(limits: &Limits, zone: &Zone, id: &str, ask: &Ask, answered: &Answered) -> Result<Answer, Failure> {
+pub fn reserved(
+    limits: &Limits,
+    zone: &Zone,
+    id: &str,
+    ask: &Ask,
+    answered: &HttpCallResult,
+) -> Result<Answer, Failure> {
     let scopes = scopes(limits, ask.user, ask.tenant, models_of(ask).into_iter());
     let mut reader = Reader::of("reserve", ask.tenant, id, answered)?;
     let moment = &reader.moment(zone)?;
@@ -295,7 +301,7 @@ pub fn settled(
     zone: &Zone,
     tenant: &str,
     held: &Held,
-    answered: &Answered,
+    answered: &HttpCallResult,
 ) -> Result<Settled, Failure> {
     let mut reader = Reader::of("settle", tenant, &held.id, answered)?;
     let moment = &reader.moment(zone)?;
@@ -328,7 +334,7 @@ pub fn looked(
     zone: &Zone,
     id: &str,
     ask: &Ask,
-    answered: &Answered,
+    answered: &HttpCallResult,
 ) -> Result<(Vec<(Scope, Standing)>, u64), Failure> {
     let mut reader = Reader::of("look", ask.tenant, id, answered)?;
     let moment = &reader.moment(zone)?;
@@ -346,7 +352,7 @@ struct Reader(std::vec::IntoIter<u64>);
 impl Reader {
     /// Reads the answer to one question, and to no other: webdis before 0.1.20 sends what Redis answers to somebody who has
     /// gone to whoever has connected since.
-    fn of(operation: &str, tenant: &str, id: &str, answered: &Answered) -> Result<Self, Failure> {
+    fn of(operation: &str, tenant: &str, id: &str, answered: &HttpCallResult) -> Result<Self, Failure> {
         let redis::Value::Array(all) = redis::answer(answered)? else { return Err(Failure::Malformed) };
         let mut all = all.into_iter();
         let question = format!("{operation} {}", reservation_key(tenant, id));

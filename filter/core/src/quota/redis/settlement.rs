@@ -9,7 +9,7 @@ use crate::quota::report::gauges;
 use crate::quota::reservation::{Ask, Charge, Held};
 use crate::quota::window::Moment;
 use crate::telemetry::metrics::Metric;
-use crate::wire::http_call::{Answered, Call};
+use crate::wire::http_call::{HttpCall, HttpCallResult};
 use crate::wire::redis::Failure;
 
 /// One settlement, or one look.
@@ -38,7 +38,7 @@ impl Unsettled {
     }
 
     /// The call that settles it. `known`: whether Redis has seen the script.
-    pub fn call(&self, policy: &Policy, known: bool) -> Option<Call> {
+    pub fn call(&self, policy: &Policy, known: bool) -> Option<HttpCall> {
         let limits = policy.quota_of(self.tenant)?;
         let name = &policy.tenant(self.tenant).name;
         let run = match &self.held {
@@ -52,7 +52,7 @@ impl Unsettled {
     ///
     /// # Errors
     /// [`Failure`] where it has to be asked again; that charges nothing twice.
-    pub fn answered(&self, policy: &Policy, answered: &Answered) -> Result<Report, Failure> {
+    pub fn answered(&self, policy: &Policy, answered: &HttpCallResult) -> Result<Report, Failure> {
         let Some(limits) = policy.quota_of(self.tenant) else {
             return Ok(Report { lines: Vec::new(), metrics: Vec::new() });
         };

@@ -118,7 +118,7 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
                 if step % 3 == 0 {
                     redis.run(&run);
                 }
-                let answered = Answered { status: 200, body: &body };
+                let answered = HttpCallResult { status: 200, body: &body };
                 let (theirs, view) = reserved(limits, &zone, &id, &ask, &answered)
                     .unwrap_or_else(|why| panic!("{why:?}: {}", String::from_utf8_lossy(&body)));
                 let ours = local::reserve(&mut local, limits, 65_536, &ask, &moment);
@@ -147,7 +147,7 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
                 let held = theirs.held().unwrap();
                 let run = settle(limits, &tenant, held, charge, &moment).at(now);
                 let body = redis.run(&run);
-                let answered = Answered { status: 200, body: &body };
+                let answered = HttpCallResult { status: 200, body: &body };
                 let theirs = settled(limits, &zone, &tenant, held, &answered).unwrap();
                 let again = redis.run(&run);
                 assert!(again.windows(4).any(|window| window == b"\r\n0\r" || window == b":0\r\n"), "{again:?}");
@@ -168,7 +168,7 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
         let moment = Moment::new(&zone, now);
         let ask = Ask { tenant: &tenant, user: &user, models: &[], lease_ms: None, heed_share: false };
         let body = redis.run(&look(limits, "l", &ask, &moment).at(now));
-        let (theirs, _) = looked(limits, &zone, "l", &ask, &Answered { status: 200, body: &body }).unwrap();
+        let (theirs, _) = looked(limits, &zone, "l", &ask, &HttpCallResult { status: 200, body: &body }).unwrap();
         let sorted = |all: Vec<_>| {
             let mut all: Vec<_> = all.into_iter().map(|standing| format!("{standing:?}")).collect();
             all.sort();
@@ -243,7 +243,7 @@ impl Tenant {
         let id = self.asked.to_string();
         let run = super::reserve(self.limits(), &id, &ask, &Moment::new(&self.zone, envoy)).at(now);
         let body = self.redis.run(&run);
-        match reserved(self.limits(), &self.zone, &id, &ask, &Answered { status: 200, body: &body }) {
+        match reserved(self.limits(), &self.zone, &id, &ask, &HttpCallResult { status: 200, body: &body }) {
             Ok((Ok(grant), _)) => Ok(grant.reservation.remote.unwrap()),
             Ok((Err(refused), _)) => Err(Some(refused)),
             Err(_) => Err(None),
@@ -254,13 +254,13 @@ impl Tenant {
         let charge = Charge { model: self.policy.find_model("small").unwrap(), used: Amount::new(tokens, tokens) };
         let moment = Moment::new(&self.zone, envoy);
         let body = self.redis.run(&super::settle(self.limits(), "acme", held, Some(charge), &moment).at(now));
-        settled(self.limits(), &self.zone, "acme", held, &Answered { status: 200, body: &body }).unwrap();
+        settled(self.limits(), &self.zone, "acme", held, &HttpCallResult { status: 200, body: &body }).unwrap();
     }
 
     fn used(&mut self, envoy: u64, now: u64) -> Vec<(u64, u64)> {
         let ask = Ask { tenant: "acme", user: &USER, models: &[], lease_ms: None, heed_share: false };
         let body = self.redis.run(&look(self.limits(), "l", &ask, &Moment::new(&self.zone, envoy)).at(now));
-        let all = looked(self.limits(), &self.zone, "l", &ask, &Answered { status: 200, body: &body }).unwrap().0;
+        let all = looked(self.limits(), &self.zone, "l", &ask, &HttpCallResult { status: 200, body: &body }).unwrap().0;
         all.into_iter().map(|(_, standing)| (standing.used, standing.reserved)).collect()
     }
 
@@ -326,17 +326,17 @@ fn the_answer_to_another_question_is_no_answer() {
     let refused = run(reserve(limits, "2", &ours, &moment));
     let looks = run(look(limits, "1", &ours, &moment));
     let elsewhere = run(reserve(limits, "1", &theirs, &moment));
-    let read = |id, body: &[u8]| reserved(limits, &all.zone, id, &ours, &Answered { status: 200, body });
+    let read = |id, body: &[u8]| reserved(limits, &all.zone, id, &ours, &HttpCallResult { status: 200, body });
     assert!(matches!(read("1", &granted), Ok((Ok(_), _))) && matches!(read("2", &refused), Ok((Err(_), _))));
     for (id, body) in [("2", &granted), ("1", &refused), ("1", &looks), ("1", &elsewhere)] {
         assert_eq!(read(id, body).map(|_| ()), Err(Failure::Malformed), "{}", String::from_utf8_lossy(body));
     }
     let held = Held { id: "1".into(), user: USER, models: vec![models[0].0] };
     for body in [&granted, &looks] {
-        let settled = settled(limits, &all.zone, "acme", &held, &Answered { status: 200, body });
+        let settled = settled(limits, &all.zone, "acme", &held, &HttpCallResult { status: 200, body });
         assert_eq!(settled.map(|_| ()), Err(Failure::Malformed));
     }
-    let other_look = looked(limits, &all.zone, "2", &ours, &Answered { status: 200, body: &looks });
+    let other_look = looked(limits, &all.zone, "2", &ours, &HttpCallResult { status: 200, body: &looks });
     assert_eq!(other_look.map(|_| ()), Err(Failure::Malformed));
 }
 

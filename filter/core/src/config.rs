@@ -14,14 +14,20 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 
 mod cache;
+mod data_class;
 mod identity;
 mod limit;
+mod price;
 pub mod problem;
+mod time;
 
 pub use cache::{Cache, CacheRequests, CacheScope, CacheStore, TaskCache};
+pub use data_class::DataClass;
 pub use identity::{Identity, Key};
 use limit::limited_section;
 pub use limit::{FailureMode, LimitSet, Limited, OnExhausted, Quota, StoreKind};
+pub use price::Price;
+pub use time::Time;
 
 /// One policy document.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -194,39 +200,6 @@ impl JsonSchema for Statuses {
     }
 }
 
-/// A length of time in milliseconds, written like `250ms`, `30s`, `10m` or `1h 30m`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Time(pub u64);
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let time = humantime::parse_duration(&text).ok().and_then(|time| u64::try_from(time.as_millis()).ok());
-        time.map(Time)
-            .ok_or_else(|| de::Error::custom(format!("{} is not a time like 250ms, 30s or 10m", quoted(&text))))
-    }
-}
-
-impl Serialize for Time {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format!("{}ms", self.0))
-    }
-}
-
-#[cfg(feature = "schema")]
-impl JsonSchema for Time {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Time".into()
-    }
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
-            "description": "A length of time like 250ms, 30s, 10m or 1h 30m.",
-            "type": "string",
-            "pattern": "^[0-9]+ ?[a-z]+( ?[0-9]+ ?[a-z]+)*$"
-        })
-    }
-}
-
 /// An HTTP bridge to Redis (webdis), as an Envoy cluster that the operator owns.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
@@ -278,21 +251,6 @@ fn default_base_path() -> String {
 pub enum Dialect {
     /// OpenAI chat completions, and the many servers that speak it (vLLM, Ollama's `/v1`, …).
     Openai,
-}
-
-/// How sensitive data is; each class includes the ones before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, Hash)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum DataClass {
-    /// Fit for publication.
-    Public,
-    /// Ordinary business data.
-    Internal,
-    /// Data whose disclosure does harm.
-    Confidential,
-    /// Data under law or contract: health, payment, personal records.
-    Regulated,
 }
 
 /// Where Envoy finds a provider's key, and the header it puts it into. Exactly one of `env`, `file`, `sds`.
@@ -362,20 +320,6 @@ pub enum ModelTier {
     Mid,
     /// The best and dearest.
     Flagship,
-}
-
-/// Price in USD per million tokens, at most six decimals.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Price {
-    /// Input tokens.
-    pub input: f64,
-    /// Input tokens that the provider read from its own prompt cache; the input price if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cached_input: Option<f64>,
-    /// Output tokens.
-    pub output: f64,
 }
 
 /// Something that not every model can do.

@@ -1,6 +1,7 @@
 //! The cache of answers as people write it: the store, and the rules of each task.
 
-use crate::config::{DataClass, Time};
+use crate::config::data_class::DataClass;
+use crate::config::time::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

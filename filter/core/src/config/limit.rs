@@ -1,6 +1,7 @@
 //! Quotas and budgets as people write them: limits of tiers, tenants, users and models, and how they are counted.
 
-use crate::config::{Price, Time};
+use crate::config::price::Price;
+use crate::config::time::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -10,7 +10,6 @@ use crate::outcome::outcome::Outcome;
 use crate::outcome::provider_error;
 use crate::policy::Policy;
 use crate::policy::price::MicroUsd;
-use crate::request::head::data_class_name;
 use crate::telemetry::audit::Record;
 use crate::telemetry::metrics::Metric;
 
@@ -87,7 +86,7 @@ impl Exchange {
             prompt_id: self.prompt.id.as_deref(),
             prompt_version: self.prompt.version.as_deref(),
             schema_version: self.prompt.schema.as_deref(),
-            data_class: plan.map(|plan| data_class_name(plan.data)),
+            data_class: plan.map(|plan| plan.data.name()),
             provider: served.map(|s| &*policy.provider_of(s.model).name),
             model: served.map(|s| &*policy.model(s.model).name),
             plan: plan.map_or(Vec::new(), |plan| plan.models.iter().map(|m| &*policy.model(*m).name).collect()),

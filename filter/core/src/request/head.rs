@@ -75,7 +75,7 @@ impl<'a> RequestHead<'a> {
                 b"content-type" => head.is_json = value == b"application/json",
                 b"x-pointsman-task" => head.task = head.task.or(Some(value)),
                 b"x-pointsman-data-class" => {
-                    head.data_class = match (head.data_class, data_class(value)) {
+                    head.data_class = match (head.data_class, DataClass::named(value)) {
                         (None, Some(class)) => Some(Ok(class)),
                         (Some(Ok(other)), Some(class)) => Some(Ok(class.max(other))),
                         _ => Some(Err(())),
@@ -131,27 +131,6 @@ impl<'a> RequestHead<'a> {
     pub fn trace_id(&self) -> String {
         let id = self.request_id.unwrap_or_default();
         String::from_utf8_lossy(id.get(..id.len().min(128)).unwrap_or_default()).into_owned()
-    }
-}
-
-/// A data class as a caller writes it.
-pub fn data_class(value: &[u8]) -> Option<DataClass> {
-    match value {
-        b"public" => Some(DataClass::Public),
-        b"internal" => Some(DataClass::Internal),
-        b"confidential" => Some(DataClass::Confidential),
-        b"regulated" => Some(DataClass::Regulated),
-        _ => None,
-    }
-}
-
-/// The name of a data class.
-pub fn data_class_name(class: DataClass) -> &'static str {
-    match class {
-        DataClass::Public => "public",
-        DataClass::Internal => "internal",
-        DataClass::Confidential => "confidential",
-        DataClass::Regulated => "regulated",
     }
 }
 

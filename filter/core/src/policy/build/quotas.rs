@@ -3,8 +3,9 @@
 use crate::config;
 use crate::config::problem::Problem;
 use crate::ids::{ModelId, QuotaId};
-use crate::policy::build::{Model, Names, Tier};
+use crate::policy::build::names::Names;
 use crate::policy::limits::{self, Limits};
+use crate::policy::{Model, Tier};
 use std::collections::BTreeSet;
 
 /// The sets of limits that have been built.

@@ -1,0 +1,42 @@
+//! A length of time, as people write it.
+
+use crate::config::problem::quoted;
+use serde::de::{self, Deserializer};
+use serde::ser::Serializer;
+use serde::{Deserialize, Serialize};
+
+#[cfg(feature = "schema")]
+use schemars::JsonSchema;
+
+/// A length of time in milliseconds, written like `250ms`, `30s`, `10m` or `1h 30m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub u64);
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let time = humantime::parse_duration(&text).ok().and_then(|time| u64::try_from(time.as_millis()).ok());
+        time.map(Time)
+            .ok_or_else(|| de::Error::custom(format!("{} is not a time like 250ms, 30s or 10m", quoted(&text))))
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{}ms", self.0))
+    }
+}
+
+#[cfg(feature = "schema")]
+impl JsonSchema for Time {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Time".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "A length of time like 250ms, 30s, 10m or 1h 30m.",
+            "type": "string",
+            "pattern": "^[0-9]+ ?[a-z]+( ?[0-9]+ ?[a-z]+)*$"
+        })
+    }
+}

@@ -1,10 +1,11 @@
 //! Preloaded into a program under test (`LD_PRELOAD`): its clocks show what the test says.
 //!
-//! The file that `POINTSMAN_CLOCK` names holds the seconds, eight bytes in the machine's order, by which the time of day
-//! is ahead; the one that `POINTSMAN_MONOTONIC_CLOCK` names, those of the clock that timeouts are measured with. Writing
-//! to a file moves that clock, from one moment to the next. A clock without a file stays as it is, and so does the length
-//! of every sleep.
-#![allow(unsafe_code)] // The C library's functions are replaced, and files mapped, because it must cost next to nothing.
+//! The file that `POINTSMAN_CLOCK` names holds the seconds, eight bytes in the machine's order, by which the time of
+//! day is ahead; the one that `POINTSMAN_MONOTONIC_CLOCK` names, those of the clock that timeouts are measured with.
+//! Writing to a file moves that clock, from one moment to the next. A clock without a file stays as it is, and so does
+//! the length of every sleep.
+// The C library's functions are replaced, and files mapped, because it must cost next to nothing.
+#![allow(unsafe_code)]
 
 use libc::{
     CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_MONOTONIC_COARSE, CLOCK_MONOTONIC_RAW, CLOCK_REALTIME,

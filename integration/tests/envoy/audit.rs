@@ -1,4 +1,5 @@
-//! The access log says of every request who asked, which model answered, what it took and what it cost; and of every attempt.
+//! The access log says of every request who asked, which model answered, what it took and what it cost; and of every
+//! attempt.
 
 use crate::standard::{ask, gateway, scripted, streamed};
 use pointsman_integration::call::Call;
@@ -61,7 +62,8 @@ fn check(audit: &Value, expected: &Value) {
 #[ignore = "needs a real Envoy: make test"]
 fn a_completion_is_recorded_with_numbers_as_numbers() {
     let gateway = gateway();
-    let usage = json!({"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100, "prompt_tokens_details": {"cached_tokens": 400}});
+    let usage = json!({"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100,
+        "prompt_tokens_details": {"cached_tokens": 400}});
     let mut request = scripted("reasoning", &json!({"content": "fine", "usage": usage}));
     request["user"] = "user-7".into();
     let answer = gateway.chat("sk-acme", &request);
@@ -127,7 +129,8 @@ fn a_model_without_a_price_costs_an_unknown_amount_and_a_free_one_nothing() {
 #[ignore = "needs a real Envoy: make test"]
 fn a_refusal_is_recorded_with_its_reason_and_without_a_charge() {
     let gateway = gateway();
-    let nothing = json!({"provider": null, "model": null, "input_tokens": null, "output_tokens": null, "estimated_cost_usd": null,
+    let nothing = json!({"provider": null, "model": null, "input_tokens": null, "output_tokens": null,
+        "estimated_cost_usd": null,
         "policy_decision": "deny", "retry_count": 0, "failed_attempts": []});
     let refused = |call: Call, status: u16, code: &str, tenant: Value, endpoint: &str| {
         let answer = gateway.send(call);
@@ -147,7 +150,8 @@ fn a_refusal_is_recorded_with_its_reason_and_without_a_charge() {
     let audit = gateway.audit(models.trace_id());
     check(
         &audit,
-        &json!({"policy_decision": "allow", "endpoint": "models", "tenant_id": "acme", "status": 200, "error_code": null}),
+        &json!({"policy_decision": "allow", "endpoint": "models", "tenant_id": "acme", "status": 200,
+            "error_code": null}),
     );
 }
 
@@ -163,7 +167,8 @@ fn every_attempt_has_its_line_with_the_same_trace_id() {
     let audit = gateway.audit(answer.trace_id());
     check(
         &audit,
-        &json!({"retry_count": 2, "fallback_used": true, "fallback_from": "big", "fallback_to": "small", "model": "small", "provider": "vllm", "failed_attempts":
+        &json!({"retry_count": 2, "fallback_used": true, "fallback_from": "big", "fallback_to": "small",
+            "model": "small", "provider": "vllm", "failed_attempts":
         [{"model": "big", "reason": "status_503"}, {"model": "regional", "reason": "status_429"}]}),
     );
     let lines = gateway.attempts(answer.trace_id());

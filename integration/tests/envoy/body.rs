@@ -6,7 +6,8 @@ use pointsman_integration::raw::Connection;
 use serde_json::json;
 
 const MESSAGES: &str = r#""messages" : [ {"role":"user","content":"h\u00e9llo \ud83d\ude00 é \/ \"x\""} ]"#;
-const REST: &str = "\"temperature\":1.0e5,\t\"seed\": 12345678901234567890 , \"x_unknown\":{\"b\":-0.0,\"a\":[1.50,null]}\n,\"zeta\":0.1000";
+const REST: &str = "\"temperature\":1.0e5,\t\"seed\": 12345678901234567890 , \
+    \"x_unknown\":{\"b\":-0.0,\"a\":[1.50,null]}\n,\"zeta\":0.1000";
 const ID: &str = r#"{"model":"qwen2.5-7b-instruct","#;
 
 #[test]
@@ -128,7 +129,8 @@ fn a_caller_that_waits_for_100_continue_gets_it() {
     let body = ask("small", "after 100").to_string();
     let mut connection = Connection::to(gateway.address);
     connection.send(format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-api-key: sk-acme\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-api-key: sk-acme\r\nexpect: 100-continue\r\n\
+         content-length: {}\r\n\r\n",
         body.len()
     ));
     assert_eq!(connection.response().status, 100);
@@ -164,8 +166,8 @@ fn requests_on_one_connection_are_answered_in_turn() {
     }
 }
 
-/// Edits change the body's length. If the length in the headers did not follow, a provider would take what is left of one
-/// body for the next request.
+/// Edits change the body's length. If the length in the headers did not follow, a provider would take what is left of
+/// one body for the next request.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_body_can_not_smuggle_a_request() {

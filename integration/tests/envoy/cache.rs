@@ -31,7 +31,8 @@ pub fn start(policy: &str, store: Store) -> Gateway {
     }
 }
 
-/// The policy with its answers in Redis. The timeout is no promise of speed: machines that run tests are slow now and then.
+/// The policy with its answers in Redis. The timeout is no promise of speed: machines that run tests are slow now and
+/// then.
 pub fn in_redis(policy: &str) -> String {
     format!("redis: {{timeout: 2s}}\n{}", policy.replacen("cache: {", "cache: {store: redis, ", 1))
 }

@@ -14,8 +14,8 @@ const CASES: [&str; 7] = [
     "json_schema",
 ];
 
-/// The clients' programs name models; here those are tasks whose every answer is kept, so that the second run is answered
-/// from the cache.
+/// The clients' programs name models; here those are tasks whose every answer is kept, so that the second run is
+/// answered from the cache.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn openais_own_clients_take_answers_of_the_cache() {

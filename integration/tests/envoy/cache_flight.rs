@@ -1,4 +1,5 @@
-//! Whoever asks what is being asked already waits for that answer; and a store that goes away costs misses, never errors.
+//! Whoever asks what is being asked already waits for that answer; and a store that goes away costs misses, never
+//! errors.
 
 use crate::cache::{POLICY, Store, in_redis, start};
 use crate::standard::scripted;
@@ -54,7 +55,8 @@ fn of_200_identical_requests_at_once_one_reaches_the_provider() {
     }
 }
 
-/// Their answers come in few callbacks of Envoy, each inside the one before: too many at once are more than its stack has room for.
+/// Their answers come in few callbacks of Envoy, each inside the one before: too many at once are more than its stack
+/// has room for.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn of_700_identical_requests_at_once_all_are_answered() {
@@ -74,7 +76,10 @@ fn when_the_first_fails_one_of_the_others_goes_on() {
 
 fn one_goes_on(gateway: &Gateway) {
     let mut request = slow("first-fails", 1);
-    let rule = |times: u64, respond: Value| json!({"when": {"body_contains": "first-fails"}, "times": times, "respond": respond});
+    let rule = |times: u64, respond: Value| {
+        json!({"when": {"body_contains": "first-fails"}, "times": times,
+        "respond": respond})
+    };
     gateway.simulator.add_rule(&rule(1, json!({"status": 500, "delay_headers_ms": 300})));
     gateway.simulator.add_rule(&rule(1, json!({"content": "fine", "delay_headers_ms": 300})));
     let kinds = ask_at_once(gateway, &request, 40);

@@ -61,8 +61,8 @@ fn a_raised_revision_forgets_hot() {
                 Store::Local => gateway.replace_policy(&policy),
                 Store::Redis => gateway.replace_policy(&in_redis(&policy)),
             }
-            // Each worker takes the new policy by itself, within moments. What the new one alone knows tells which has it; each
-            // connection goes to one of the two.
+            // Each worker takes the new policy by itself, within moments. What the new one alone knows tells which has
+            // it; each connection goes to one of the two.
             await_true("both workers to have the new policy", || {
                 (0..20).all(|_| gateway.chat("sk-acme", &ask(&mark, "are you there")).status == 200)
             });

@@ -1,8 +1,9 @@
-//! 100,000 random requests of 50 tenants, their users and permission sets: no answer ever crosses a boundary. In Redis 10,000.
+//! 100,000 random requests of 50 tenants, their users and permission sets: no answer ever crosses a boundary. In Redis
+//! 10,000.
 //!
 //! The provider cannot know who asks: nothing that names a caller reaches it. But it sees the id of the request that
-//! reached it and answers with it, and each caller learns the id of its own request. So every answer tells for whom it was
-//! made.
+//! reached it and answers with it, and each caller learns the id of its own request. So every answer tells for whom it
+//! was made.
 
 use crate::cache::{POLICY, Store, start};
 use pointsman_integration::raw::Connection;
@@ -89,7 +90,8 @@ impl Asked {
             _ => String::new(),
         };
         format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-jwt-tenant: tenant-{tenant}\r\nx-jwt-sub: user-{user}\r\n\
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-jwt-tenant: tenant-{tenant}\r\n\
+             x-jwt-sub: user-{user}\r\n\
              x-jwt-scope: set-{permissions}\r\n{spoofed}content-length: {}\r\n\r\n{body}",
             body.len()
         )
@@ -144,7 +146,8 @@ fn replay(store: Store, requests: u64) {
     let tenants: String = (0..TENANTS).map(|n| format!("  tenant-{n}: {{tier: pro}}\n")).collect();
     let (head, _) = POLICY.split_once("tenants:\n").unwrap();
     let identity = "identity: {source: header, tenant: x-jwt-tenant, user: x-jwt-sub, permissions: x-jwt-scope}";
-    let tasks = "  whole-tenant: {primary: small, cache: {ttl: 1h}}\n  own-user: {primary: small, cache: {ttl: 1h, scope: user}}\n  \
+    let tasks = "  whole-tenant: {primary: small, cache: {ttl: 1h}}\n  own-user: {primary: small, cache: {ttl: 1h, \
+        scope: user}}\n  \
                  own-permissions: {primary: small, cache: {ttl: 1h, scope: permission}}\n  # permission scope\n";
     let policy = head.replace("identity: {source: api_key}", identity).replace("  # permission scope\n", tasks);
     let gateway = start(&format!("{policy}tenants:\n{tenants}"), store);

@@ -50,8 +50,8 @@ fn the_callers_cache_control_is_obeyed() {
     }
 }
 
-/// Nothing has asked Redis before, so there is no connection yet over which the answer could go; and the request that it is of ends
-/// in the same breath.
+/// Nothing has asked Redis before, so there is no connection yet over which the answer could go; and the request that
+/// it is of ends in the same breath.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn the_first_answer_of_all_is_kept_in_redis_as_well() {
@@ -85,7 +85,8 @@ fn nothing_partial_refused_filtered_failed_or_of_a_fallback_is_kept() {
             twice("failed", json!({"status": 500}), streams);
             twice("refused by provider", json!({"status": 400}), streams);
         }
-        let refusal = json!({"choices": [{"index": 0, "message": {"role": "assistant", "content": null, "refusal": "no"}, "finish_reason": "stop"}]});
+        let refusal = json!({"choices": [{"index": 0, "message": {"role": "assistant", "content": null,
+            "refusal": "no"}, "finish_reason": "stop"}]});
         twice("refused", json!({"json": refusal}), false);
         twice("no choice", json!({"json": {"choices": []}}), false);
         twice(

@@ -117,7 +117,8 @@ fn a_query_is_ignored_and_does_not_go_upstream() {
     assert_eq!(gateway.upstream(&answer).path, "/v1/chat/completions");
 }
 
-/// A path in another spelling is that path, or none: there is no spelling by which a request comes past the gateway stage.
+/// A path in another spelling is that path, or none: there is no spelling by which a request comes past the gateway
+/// stage.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_path_in_disguise_is_the_path_or_refused() {

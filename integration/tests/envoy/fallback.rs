@@ -1,4 +1,5 @@
-//! When a model fails before its first token, the next one serves, with a request of its own and nothing of the attempt before.
+//! When a model fails before its first token, the next one serves, with a request of its own and nothing of the attempt
+//! before.
 
 use crate::standard::{ask, gateway};
 use crate::unsteady;

@@ -1,4 +1,5 @@
-//! Every fault of a provider × {stream, not} × {fallback, none}: what the caller gets, what is tried, recorded and charged.
+//! Every fault of a provider × {stream, not} × {fallback, none}: what the caller gets, what is tried, recorded and
+//! charged.
 
 use crate::standard::{POLICY, ask, gateway, scripted};
 use pointsman_integration::environment::envoy_version;
@@ -70,7 +71,8 @@ fn early() -> Vec<Fault> {
     ]
 }
 
-/// Faults that show only once a stream has begun; a whole answer is not begun before it has come, so there they are early.
+/// Faults that show only once a stream has begun; a whole answer is not begun before it has come, so there they are
+/// early.
 fn late() -> Vec<Fault> {
     let error = json!({"error": {"message": "overloaded in mid-stream"}});
     vec![
@@ -179,7 +181,8 @@ fn provoke(gateway: &Gateway, fault: &Fault, model: &str, stream: bool) -> Respo
 }
 
 /// Whether the fault shows only at the very end of the answer, on an Envoy that would crash if the attempt failed then
-/// (`fails_at_end: false` in the rendering): there it is told, honestly and without a charge, but it does not fall back.
+/// (`fails_at_end: false` in the rendering): there it is told, honestly and without a charge, but it does not fall
+/// back.
 fn is_only_told(fault: &Fault, stream: bool) -> bool {
     let at_end = ["error", "malformed", "truncated", "late-error", "late-malformed", "late-truncated"];
     envoy_version() < (1, 38) && (fault.name == "truncated" || !stream && at_end.contains(&fault.name))
@@ -374,8 +377,8 @@ fn a_connection_that_is_refused_is_a_fault_like_any_other() {
     report([false, true].into_iter().map(|stream| check_told(&gateway, &refused(), stream)));
 }
 
-/// A whole answer that breaks off was never begun, so its caller is told like that of an early fault; whatever the way to
-/// the provider is, with a credential or without.
+/// A whole answer that breaks off was never begun, so its caller is told like that of an early fault; whatever the way
+/// to the provider is, with a credential or without.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_whole_answer_that_breaks_off_is_told_in_the_callers_dialect() {

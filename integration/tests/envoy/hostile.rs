@@ -1,4 +1,5 @@
-//! Nothing that a caller or a provider sends makes the module trap: Envoy stays up, no VM is started anew, the next request works.
+//! Nothing that a caller or a provider sends makes the module trap: Envoy stays up, no VM is started anew, the next
+//! request works.
 
 use crate::standard::{POLICY, ask, scripted};
 use pointsman_integration::call::Call;
@@ -53,13 +54,17 @@ const PIECES: [&[u8]; 24] = [
 fn seed_body(numbers: &mut Numbers) -> Vec<u8> {
     let all = [
         ask("small", "hello").to_string(),
-        json!({"model": "extract", "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}], "stream": true,
-            "stream_options": {"include_usage": true}, "max_tokens": 5, "metadata": {"task": "extract"}, "user": "u", "n": 2})
+        json!({"model": "extract", "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}],
+            "stream": true,
+            "stream_options": {"include_usage": true}, "max_tokens": 5, "metadata": {"task": "extract"}, "user": "u",
+            "n": 2})
         .to_string(),
-        json!({"model": "spare", "seed": 1, "logit_bias": {"1": 2}, "messages": [{"role": "user", "content": "x"}], "max_completion_tokens": 9})
-            .to_string(),
-        json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}], "messages": [{"role": "user", "content": "x"}]})
-            .to_string(),
+        json!({"model": "spare", "seed": 1, "logit_bias": {"1": 2}, "messages": [{"role": "user", "content": "x"}],
+            "max_completion_tokens": 9})
+        .to_string(),
+        json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
+            "messages": [{"role": "user", "content": "x"}]})
+        .to_string(),
     ];
     all[numbers.below(all.len())].clone().into_bytes()
 }
@@ -240,11 +245,16 @@ fn many_callers_at_once_that_leave_at_any_point_do_it_no_harm() {
                 use std::io::{Read as _, Write as _};
                 let mut numbers = Numbers(seed);
                 for _ in 0..60 {
-                    let mut request = scripted("away", &json!({"chunks": 20, "chunk_ms": 2, "ttft_ms": numbers.below(10)}));
+                    let mut request = scripted(
+                        "away",
+                        &json!({"chunks": 20, "chunk_ms": 2,
+                        "ttft_ms": numbers.below(10)}),
+                    );
                     request["stream"] = (numbers.below(2) == 0).into();
                     let body = request.to_string();
                     let text = format!(
-                        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-api-key: sk-acme\r\ncontent-length: {}\r\n\r\n{body}",
+                        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-api-key: sk-acme\r\ncontent-length: {}\r\n\
+                         \r\n{body}",
                         body.len()
                     );
                     let mut stream = std::net::TcpStream::connect(gateway.address).unwrap();

@@ -1,4 +1,5 @@
-//! A caller is known by its key alone, and nothing that a caller sends about itself or about Envoy goes on to a provider.
+//! A caller is known by its key alone, and nothing that a caller sends about itself or about Envoy goes on to a
+//! provider.
 
 use crate::standard::{ask, gateway, scripted};
 use pointsman_integration::call::Call;
@@ -121,7 +122,8 @@ fn nothing_that_names_the_caller_reaches_a_provider() {
     }
 }
 
-/// The body's own words for a caller go to the models that may have them: not to one that names them in `unsupported_params`.
+/// The body's own words for a caller go to the models that may have them: not to one that names them in
+/// `unsupported_params`.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn what_the_body_says_of_the_caller_goes_only_where_the_policy_lets_it() {

@@ -1,4 +1,5 @@
-//! A limit is a limit: concurrent requests cannot run through it, whosever it is, and a refusal says when there is room.
+//! A limit is a limit: concurrent requests cannot run through it, whosever it is, and a refusal says when there is
+//! room.
 
 use crate::quota_gateways::{EACH, assert_exhausted, gateways, hanging, open, window, with_usage};
 use crate::standard::ask;

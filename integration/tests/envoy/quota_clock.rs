@@ -1,5 +1,5 @@
-//! The edges of windows on a real Envoy, whose clock a test sets: a month's end, days of 23 and 25 hours, a clock that jumps
-//! back. What is counted in Redis goes by Redis's clock.
+//! The edges of windows on a real Envoy, whose clock a test sets: a month's end, days of 23 and 25 hours, a clock that
+//! jumps back. What is counted in Redis goes by Redis's clock.
 
 use crate::quota_gateways::{hanging, open, window, with_usage};
 use pointsman_integration::clock::Clock;

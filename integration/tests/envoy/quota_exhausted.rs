@@ -1,4 +1,5 @@
-//! Where a quota is used up, or nearly: another model or the policy's own words answer, and those who are to know are told.
+//! Where a quota is used up, or nearly: another model or the policy's own words answer, and those who are to know are
+//! told.
 
 use crate::quota_gateways::{await_used, gateways, window, with_usage};
 use crate::standard::ask;

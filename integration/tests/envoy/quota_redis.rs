@@ -1,4 +1,5 @@
-//! Budgets in Redis: many Envoys share them, they survive a restart, and a request that waits for Redis goes nowhere before.
+//! Budgets in Redis: many Envoys share them, they survive a restart, and a request that waits for Redis goes nowhere
+//! before.
 
 use crate::standard::ask;
 use crate::unsteady::at_once;

@@ -62,7 +62,8 @@ fn requests_that_began_under_other_limits_give_nobody_back_what_the_new_ones_hol
             }
             passed
         });
-        // The slow ones count as well, so the bucket is full of more than it takes, and drains by one in twelve seconds.
+        // The slow ones count as well, so the bucket is full of more than it takes, and drains by one in twelve
+        // seconds.
         assert!(passed <= 5, "{store}: {passed}");
     }
 }

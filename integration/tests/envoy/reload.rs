@@ -1,4 +1,5 @@
-//! A change of the policy is picked up without a restart; an invalid one is refused with its place, and the old one keeps serving.
+//! A change of the policy is picked up without a restart; an invalid one is refused with its place, and the old one
+//! keeps serving.
 
 use crate::standard::{POLICY, ask, streamed};
 use pointsman_integration::call::Call;
@@ -41,7 +42,8 @@ fn a_new_model_task_and_tenant_are_served_while_an_old_stream_goes_on() {
     open.read_until("one");
 
     // azure before ollama: no plan of the old policy has this order.
-    let models = "  fresh: {provider: ollama, model: fresh-1, tier: local, context: 32768, max_output_tokens: 512}\n\ntasks:\n  fresh-task: {primary: regional, fallback: [fresh]}\n";
+    let models = "  fresh: {provider: ollama, model: fresh-1, tier: local, context: 32768, max_output_tokens: 512}\n\n\
+        tasks:\n  fresh-task: {primary: regional, fallback: [fresh]}\n";
     let new = POLICY
         .replacen("\ntasks:\n", models, 1)
         .replace("small, spare, strict", "small, fresh, spare, strict")
@@ -123,7 +125,8 @@ fn a_request_under_way_keeps_its_fallback_although_the_new_policy_has_neither_pl
     let document = ask("two-local", "hangs-a-while").to_string();
     let mut waiting = Connection::to(gateway.address);
     waiting.send(format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-acme\r\ncontent-length: {}\r\n\r\n{document}",
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-acme\r\ncontent-length: {}\r\n\r\n\
+         {document}",
         document.len()
     ));
     gateway.simulator.await_request("hangs-a-while", "to be under way", |_| true);

@@ -1,4 +1,5 @@
-//! The model that serves is the one that tenant, task, data class and request allow; a request that none may serve is refused.
+//! The model that serves is the one that tenant, task, data class and request allow; a request that none may serve is
+//! refused.
 
 use crate::standard::{ask, gateway, scripted};
 use pointsman_integration::call::Call;
@@ -156,7 +157,8 @@ fn a_model_is_not_asked_for_what_it_cannot_do() {
     let schema =
         json!({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}});
     let image = json!({"messages": [{"role": "user", "content": [
-        {"type": "text", "text": "what is this"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}]});
+        {"type": "text", "text": "what is this"}, {"type": "image_url",
+        "image_url": {"url": "data:image/png;base64,AAAA"}}]}]});
     for (model, needs, param) in
         [("spare", &tools, "tools"), ("spare", &schema, "response_format"), ("small", &image, "messages")]
     {

@@ -18,7 +18,8 @@ fn calls() -> Vec<Call> {
     let mut full = scripted("big", &json!({"content": format!("the answer {CANARY}")}));
     full["user"] = CANARY.into();
     full["metadata"] = json!({"k": CANARY, "prompt_id": format!("{CANARY}, a sentence"), "prompt_version": [CANARY]});
-    full["tools"] = json!([{"type": "function", "function": {"name": "f", "description": CANARY, "parameters": {"type": "object"}}}]);
+    full["tools"] = json!([{"type": "function", "function": {"name": "f", "description": CANARY,
+        "parameters": {"type": "object"}}}]);
     full["stop"] = CANARY.into();
     let mut stream = full.clone();
     stream["stream"] = true.into();

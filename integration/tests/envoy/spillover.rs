@@ -83,7 +83,8 @@ fn exactly_two_fit(gateway: &Gateway, after: &str) {
     });
 }
 
-/// Sends a request that its provider leaves unanswered, and goes away. Where those before are still counted, it is sent again.
+/// Sends a request that its provider leaves unanswered, and goes away. Where those before are still counted, it is sent
+/// again.
 fn ask_and_leave(gateway: &Gateway, document: &Value, mark: &str) {
     let body = document.to_string();
     let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-api-key: sk-acme\r\ncontent-length:";

@@ -1,4 +1,5 @@
-//! A stream reaches the caller as it comes, whatever its pieces, and what it took is known, also of one that is left halfway.
+//! A stream reaches the caller as it comes, whatever its pieces, and what it took is known, also of one that is left
+//! halfway.
 
 use crate::standard::{gateway, streamed};
 use pointsman_integration::call::Call;

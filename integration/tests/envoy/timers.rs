@@ -116,7 +116,8 @@ fn a_whole_request_has_a_deadline_that_a_caller_can_only_shorten() {
     }
 }
 
-/// An answer that has begun, and is held until it is whole, is no other case: the caller is told the same, and in the same words.
+/// An answer that has begun, and is held until it is whole, is no other case: the caller is told the same, and in the
+/// same words.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_deadline_that_passes_while_an_answer_is_held_is_told_as_one() {
@@ -141,7 +142,8 @@ fn a_deadline_counts_from_the_requests_first_byte() {
     let send_slowly = |deadline: &str| {
         let mut connection = Connection::to(gateway.address);
         let head = format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-api-key: sk-acme\r\nx-pointsman-deadline-ms: {deadline}\r\ncontent-length: {}\r\n\r\n",
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-api-key: sk-acme\r\n\
+             x-pointsman-deadline-ms: {deadline}\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
         connection.send(head);

@@ -1,5 +1,6 @@
-//! Should the module ever trap: the request fails closed, the caller is told in the gateway's words, and the next one finds a
-//! new VM. No input is known that makes Pointsman's module trap, so here another one stands in its place, which does.
+//! Should the module ever trap: the request fails closed, the caller is told in the gateway's words, and the next one
+//! finds a new VM. No input is known that makes Pointsman's module trap, so here another one stands in its place, which
+//! does.
 
 use crate::standard::ask;
 use pointsman_integration::call::Call;
@@ -9,8 +10,8 @@ use serde_json::json;
 
 const POLICY: &str = include_str!("standard.yaml");
 
-/// A module that answers a request without a body with 200 and goes on with `with_body` for one that has a body. That runs on
-/// each call; `$calls` are the calls that this VM has had.
+/// A module that answers a request without a body with 200 and goes on with `with_body` for one that has a body. That
+/// runs on each call; `$calls` are the calls that this VM has had.
 fn module(with_body: &str) -> Vec<u8> {
     let text = format!(
         r#"(module

@@ -27,8 +27,10 @@ const HTTP2: &str = "typed_extension_protocol_options:\n  envoy.extensions.upstr
 pub fn gateway() -> Shared {
     static GATEWAY: LazyLock<Gateway> = LazyLock::new(|| {
         Gateway::start_over(POLICY, &[], |simulator| {
-            let health = "health_checks: [{http_health_check: {path: /health}, timeout: 1s, interval: 0.1s, no_traffic_interval: 0.1s, unhealthy_threshold: 2, healthy_threshold: 1}]\n";
-            let outliers = "outlier_detection: {consecutive_5xx: 2, interval: 0.2s, base_ejection_time: 2s, max_ejection_percent: 100}\n";
+            let health = "health_checks: [{http_health_check: {path: /health}, timeout: 1s, interval: 0.1s, \
+                no_traffic_interval: 0.1s, unhealthy_threshold: 2, healthy_threshold: 1}]\n";
+            let outliers = "outlier_detection: {consecutive_5xx: 2, interval: 0.2s, base_ejection_time: 2s, \
+                max_ejection_percent: 100}\n";
             let no_panic = "common_lb_config: {healthy_panic_threshold: {value: 0}}\n";
             let one = "circuit_breakers: {thresholds: [{max_requests: 1, max_pending_requests: 1}]}\n";
             let azure = simulator.address("azure");

@@ -101,7 +101,7 @@ check: wasm native $(ENVOY)
 	cargo clippy -q --locked --all-targets --workspace --exclude pointsman-filter --exclude pointsman-noop -- -D warnings
 	cargo clippy -q --locked --release --target wasm32-wasip1 -p pointsman-filter -p pointsman-noop -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" \
-	  cargo doc -q --locked --no-deps --document-private-items -p pointsman-core -p pointsman
+	  cargo doc -q --locked --no-deps --document-private-items -p pointsman-core -p pointsman-stages -p pointsman
 	python3 integration/house/test_house.py
 	python3 integration/house links
 	integration/validate.sh $(BIN) $(WASM)

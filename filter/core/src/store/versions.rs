@@ -73,7 +73,7 @@ impl Written {
         }
         for _ in 0..TRIES {
             let (record, version) = data.get(name);
-            self.saw(version);
+            self.observe_version(version);
             let (new, value) = change(&record)?;
             if data.set(name, &new, version) {
                 self.wrote(data, name, new, now_ms);
@@ -84,7 +84,7 @@ impl Written {
     }
 
     /// A record was read that has this version.
-    pub fn saw(&mut self, version: u32) {
+    pub fn observe_version(&mut self, version: u32) {
         // The counter goes round; half of it is more than what happens between two looks.
         if version != NEW && (self.latest == 0 || version.wrapping_sub(self.latest) < 1 << 31) {
             self.latest = version;
@@ -120,7 +120,7 @@ impl Written {
         if self.is_behind || version == 0 {
             // Whoever wrote what is read now, it has this version.
             (bytes, version) = data.get(name);
-            self.saw(version);
+            self.observe_version(version);
             self.is_behind = false;
         }
         if matches!(version, 0 | NEW) {

@@ -1,43 +1,42 @@
 //! The gateway stage: a downstream HTTP filter, once per request.
 
-use crate::generation::Shared;
-use crate::host::{self, Headers};
+use crate::generation::PolicyGeneration;
+use crate::host::{Action, Buffer, CallId, HeaderMap as _, Host, LogLevel, Map, Property, status_of};
 use crate::request_body;
 use crate::response_headers::ResponseHeaders;
-use crate::settlements;
-use crate::shared_data::{Held, SharedLoad};
+use crate::shared_data::{HostStore, InFlightGuard};
+use crate::stage::Stage;
+use crate::worker::Worker;
 use pointsman_core::exchange::{
     BodyEdit, Exchange, OnRequestBody, OnRequestHead, OnResponseHead, Outgoing, ResponseHead,
 };
+use pointsman_core::outcome::refusal::Refusal;
 use pointsman_core::outcome::reply::Reply;
 use pointsman_core::request::head::{RequestHead, request_header_passes};
 use pointsman_core::routing::attempt::{self, HOLD_LIMIT};
 use pointsman_core::routing::dispatch::{
     STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_SERVED, decode_served, last_failed_status, read_failed,
 };
-use pointsman_core::wire::header::HeaderLine;
-use pointsman_core::wire::header::is_retry_after;
+use pointsman_core::wire::header::{HeaderLine, is_retry_after};
 use pointsman_core::wire::http_call::HttpCallResult;
-use proxy_wasm::traits::{Context, HttpContext};
-use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
 use std::rc::Rc;
 
 /// A copy of a response is kept up to this many bytes; the usage of a longer one is estimated.
 const COPY_LIMIT: usize = 8 << 20;
 
 /// One request.
-pub struct Gateway {
-    shared: Rc<Shared>,
+pub struct GatewayStage<H: Host> {
+    generation: Rc<PolicyGeneration<H>>,
     exchange: Exchange,
     phase: Phase,
     /// The request as it counts against the plan's first model.
-    held: Option<Held>,
+    in_flight: Option<InFlightGuard>,
     /// The call that is waited for.
     call: Option<u32>,
     /// The request's headers as they came, until it is sent.
-    headers: Option<Headers>,
+    headers: Option<H::Headers>,
     /// The response's, until the gateway's own have been added.
-    response: Option<ResponseHeaders>,
+    response: Option<ResponseHeaders<H::Headers>>,
     /// When the request was answered here, in milliseconds since the Unix epoch, if that is known.
     answered_ms: Option<u64>,
 }
@@ -49,7 +48,7 @@ enum Phase {
     /// The request is whole, and is held until a call has been answered.
     Waiting,
     /// The request is whole, and is held while another one asks the same.
-    InLine,
+    Coalesced,
     /// The request went on, or was answered here: nothing more to do for its body.
     Sent,
     /// A stream passes chunk by chunk.
@@ -64,14 +63,14 @@ enum Phase {
     Pass,
 }
 
-impl Gateway {
+impl<H: Host> GatewayStage<H> {
     /// A new request.
-    pub fn new(shared: Rc<Shared>) -> Self {
+    pub fn new(generation: Rc<PolicyGeneration<H>>) -> Self {
         Self {
-            shared,
-            exchange: Exchange::new(host::now_ms()),
+            exchange: Exchange::new(generation.host().now_ms()),
+            generation,
             phase: Phase::Request,
-            held: None,
+            in_flight: None,
             call: None,
             headers: None,
             response: None,
@@ -79,42 +78,56 @@ impl Gateway {
         }
     }
 
+    fn host(&self) -> &H {
+        self.generation.host()
+    }
+
+    /// The worker that serves it.
+    pub(crate) fn worker(&self) -> &Rc<Worker<H>> {
+        self.generation.worker()
+    }
+
+    fn store(&self) -> HostStore<H> {
+        HostStore::new(self.generation.worker())
+    }
+
     fn answer(&mut self, reply: &Reply) -> Action {
         self.phase = Phase::Pass;
-        host::reply(reply.status, &reply.headers, &reply.body);
+        self.host().reply(reply);
         Action::Pause
     }
 
     /// The whole request is here: decide, and send it on or answer it.
     fn dispatch(&mut self) -> Action {
-        let body = host::buffer(BufferType::HttpRequestBody, 0, usize::MAX);
-        let mut load = SharedLoad::default();
-        let next = self.exchange.request_body(self.shared.policy(), &body, &mut load);
-        self.proceed(next, &body, load)
+        let body = self.host().buffer(Buffer::RequestBody, usize::MAX);
+        let mut store = self.store();
+        let next = self.exchange.request_body(self.generation.policy(), &body, &mut store);
+        self.proceed(next, &body, store)
     }
 
     /// Does what the exchange says of a request that is whole.
-    fn proceed(&mut self, mut next: OnRequestBody, body: &[u8], mut load: SharedLoad) -> Action {
+    fn proceed(&mut self, mut next: OnRequestBody, body: &[u8], mut store: HostStore<H>) -> Action {
         loop {
-            if load.held.is_some() {
-                self.held = load.held.take();
+            if store.in_flight.is_some() {
+                self.in_flight = store.in_flight.take();
             }
             match next {
                 OnRequestBody::Send(outgoing) => return self.send(&outgoing, body),
                 OnRequestBody::Reply(reply) => {
-                    self.answered_ms = load.known_ms();
+                    self.answered_ms = store.cached_now_ms();
                     return self.answer(&reply);
                 }
                 OnRequestBody::Call(call) => {
-                    self.call = host::call_with_id(&call);
+                    self.call = self.host().call(&call);
                     if self.call.is_some() {
                         self.phase = Phase::Waiting;
                         return Action::Pause;
                     }
-                    next = self.exchange.answered(self.shared.policy(), body, &mut load, &HttpCallResult::NOT_SENT);
+                    next =
+                        self.exchange.answered(self.generation.policy(), body, &mut store, &HttpCallResult::NOT_SENT);
                 }
                 OnRequestBody::Wait => {
-                    self.phase = Phase::InLine;
+                    self.phase = Phase::Coalesced;
                     return Action::Pause;
                 }
             }
@@ -122,8 +135,8 @@ impl Gateway {
     }
 
     /// Whether the request waits for another one.
-    pub fn is_in_line(&self) -> bool {
-        matches!(self.phase, Phase::InLine)
+    pub fn is_coalesced(&self) -> bool {
+        matches!(self.phase, Phase::Coalesced)
     }
 
     /// The call that the request waits for.
@@ -134,35 +147,35 @@ impl Gateway {
     /// Looks whether the request need not wait for another one any longer, and lets it go on.
     pub fn look(&mut self) {
         self.call = None;
-        let mut load = SharedLoad::default();
-        if !self.is_in_line() || !self.exchange.is_awake(self.shared.policy(), &mut load, host::now_ms()) {
+        let mut store = self.store();
+        if !self.is_coalesced() || !self.exchange.is_awake(self.generation.policy(), &mut store, self.host().now_ms()) {
             return;
         }
         if self.dispatch() == Action::Continue {
-            host::resume_request();
+            self.host().resume_request();
         }
     }
 
     fn send(&mut self, outgoing: &Outgoing, body: &[u8]) -> Action {
         let replaced = match &outgoing.edit {
-            BodyEdit::Prefix(len, head) => host::replace_prefix(BufferType::HttpRequestBody, *len, head),
-            BodyEdit::Whole(head, rest, closing) => request_body::replace(body, head, rest, closing),
+            BodyEdit::Prefix(len, head) => self.host().replace_prefix(Buffer::RequestBody, *len, head),
+            BodyEdit::Whole(head, rest, closing) => request_body::replace(self.host(), body, head, rest, closing),
         };
         if !replaced {
-            return self.answer(&Reply::refusal(&pointsman_core::outcome::refusal::Refusal::Internal));
+            return self.answer(&Reply::refusal(&Refusal::Internal));
         }
-        let map = MapType::HttpRequestHeaders;
+        let map = Map::RequestHeaders;
         // Only now, because a request that is answered here need not lose any.
         let headers = self.headers.take();
         let mut passing = Vec::with_capacity(16);
-        for header @ (name, _) in headers.iter().flat_map(Headers::iter) {
+        for header @ (name, _) in headers.iter().flat_map(|headers| headers.iter()) {
             match request_header_passes(name) {
                 true => passing.push(header),
-                false => host::remove_header(map, name),
+                false => self.host().remove_header(map, name),
             }
         }
         if let Some(record) = &outgoing.dispatch {
-            host::set_state(STATE_DISPATCH, record);
+            self.host().set_state(STATE_DISPATCH, record);
         }
         // Whether a header is what it is to be already, and nothing besides.
         let has = |name: &str, value: &str| {
@@ -175,9 +188,9 @@ impl Gateway {
         for (name, value) in own.into_iter().chain(outgoing.headers.iter().map(|(name, value)| (*name, &**value))) {
             match request_header_passes(name.as_bytes()) {
                 true if has(name, value) => {}
-                true => host::set_header(map, name, value),
+                true => self.host().set_header(map, name, value),
                 // What does not pass has been removed already.
-                false => host::add_header(map, name, value),
+                false => self.host().add_header(map, name, value),
             }
         }
         self.phase = Phase::Sent;
@@ -200,85 +213,80 @@ impl Gateway {
     /// Gives the response the gateway's own headers.
     fn give_headers(&mut self, own: &[HeaderLine]) {
         if let Some(headers) = self.response.take() {
-            headers.give(own);
+            headers.give(self.host(), own);
         }
     }
 
     fn release(&mut self) {
-        if let Some(held) = self.held.take() {
-            held.release();
+        if let Some(held) = self.in_flight.take() {
+            held.release(self.generation.worker());
         }
     }
 
     /// The answer has ended: keeps it, if it is one to keep.
     fn keep(&mut self) {
         if self.exchange.keeps() {
-            let call = self.exchange.keep(self.shared.policy(), &mut SharedLoad::default(), host::now_ms());
-            call.and_then(|call| host::call_with_id(&call));
+            let call = self.exchange.keep(self.generation.policy(), &mut self.store(), self.host().now_ms());
+            call.and_then(|call| self.host().call(&call));
         }
     }
 
     fn whole_response(&mut self) -> Action {
-        let body = host::buffer(BufferType::HttpResponseBody, 0, usize::MAX);
-        let whole = self.exchange.whole_body(self.shared.policy(), &body);
+        let body = self.host().buffer(Buffer::ResponseBody, usize::MAX);
+        let whole = self.exchange.whole_body(self.generation.policy(), &body);
         self.keep();
         self.phase = Phase::Pass;
         self.give_headers(&whole.headers);
         if let Some((status, text)) = whole.replace {
-            host::replace_prefix(BufferType::HttpResponseBody, body.len(), &text);
-            host::set_header(MapType::HttpResponseHeaders, ":status", &status.to_string());
-            host::set_header(MapType::HttpResponseHeaders, "content-length", &text.len().to_string());
+            self.host().replace_prefix(Buffer::ResponseBody, body.len(), &text);
+            self.host().set_header(Map::ResponseHeaders, ":status", &status.to_string());
+            self.host().set_header(Map::ResponseHeaders, "content-length", &text.len().to_string());
         }
         Action::Continue
     }
-}
 
-/// The attempt that the model stage recorded last: its place in the plan, and its number.
-fn last_attempt() -> Option<(usize, u32)> {
-    host::property(STATE_SERVED).and_then(|state| decode_served(&state))
-}
+    /// The attempt that the model stage recorded last: its place in the plan, and its number.
+    fn last_attempt(&self) -> Option<(usize, u32)> {
+        self.host().state(STATE_SERVED).and_then(|state| decode_served(&state))
+    }
 
-/// Trailers name the caller or the provider as headers can, and no chat needs them.
-fn remove_all(map: MapType) {
-    for (name, _) in Headers::of(map).iter() {
-        host::remove_header(map, name);
+    /// Trailers name the caller or the provider as headers can, and no chat needs them.
+    fn remove_all(&self, map: Map) {
+        for (name, _) in self.host().headers(map).iter() {
+            self.host().remove_header(map, name);
+        }
     }
 }
 
-const RESPONSE_CODE: &str = "response\0code";
-const CODE_DETAILS: &str = "response\0code_details";
-
-impl Context for Gateway {
-    fn on_http_call_response(&mut self, _: u32, _: usize, size: usize, _: usize) {
+impl<H: Host> Stage for GatewayStage<H> {
+    fn on_call_end(&mut self, _: CallId, size: usize) {
         // The end of a call that nobody waits for is none of this request's business.
         if !matches!(self.phase, Phase::Waiting) {
             return;
         }
         self.call = None;
-        let status = Headers::of(MapType::HttpCallResponseHeaders).status();
-        let answer = host::buffer(BufferType::HttpCallResponseBody, 0, size);
-        let body = host::buffer(BufferType::HttpRequestBody, 0, usize::MAX);
-        let mut load = SharedLoad::default();
+        let status = self.host().headers(Map::CallHeaders).status();
+        let answer = self.host().buffer(Buffer::CallBody, size);
+        let body = self.host().buffer(Buffer::RequestBody, usize::MAX);
+        let mut store = self.store();
         let answered = HttpCallResult { status, body: &answer };
-        let next = self.exchange.answered(self.shared.policy(), &body, &mut load, &answered);
-        if self.proceed(next, &body, load) == Action::Continue {
-            host::resume_request();
+        let next = self.exchange.answered(self.generation.policy(), &body, &mut store, &answered);
+        if self.proceed(next, &body, store) == Action::Continue {
+            self.host().resume_request();
         }
     }
-}
 
-impl HttpContext for Gateway {
-    fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
-        let headers = Headers::of(MapType::HttpRequestHeaders);
-        let head = RequestHead::read(self.shared.policy(), headers.iter());
-        let next = self.exchange.request_head(self.shared.policy(), &head);
+    fn on_request_headers(&mut self, end_of_stream: bool) -> Action {
+        let headers = self.host().headers(Map::RequestHeaders);
+        let head = RequestHead::read(self.generation.policy(), headers.iter());
+        let next = self.exchange.request_head(self.generation.policy(), &head);
         self.headers = Some(headers);
         match next {
             OnRequestHead::Reply(reply) => self.answer(&reply),
             OnRequestHead::Usage => {
-                let mut load = SharedLoad::default();
-                let next = self.exchange.usage_reply(self.shared.policy(), &mut load);
-                self.proceed(next, &[], load)
+                let mut store = self.store();
+                let next = self.exchange.usage_reply(self.generation.policy(), &mut store);
+                self.proceed(next, &[], store)
             }
             OnRequestHead::AwaitBody => {
                 if end_of_stream {
@@ -290,38 +298,38 @@ impl HttpContext for Gateway {
         }
     }
 
-    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+    fn on_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         match self.phase {
             Phase::Request => {}
             // It does not go on before it has been decided that it may, whatever body a request without one has.
-            Phase::Waiting | Phase::InLine | Phase::Pass => return Action::Pause,
+            Phase::Waiting | Phase::Coalesced | Phase::Pass => return Action::Pause,
             _ => return Action::Continue,
         }
-        if let Some(reply) = self.exchange.request_body_size(self.shared.policy(), size) {
+        if let Some(reply) = self.exchange.request_body_size(self.generation.policy(), size) {
             return self.answer(&reply);
         }
         if end_of_stream { self.dispatch() } else { Action::Pause }
     }
 
-    fn on_http_request_trailers(&mut self, _: usize) -> Action {
-        remove_all(MapType::HttpRequestTrailers);
+    fn on_request_trailers(&mut self) -> Action {
+        self.remove_all(Map::RequestTrailers);
         // HTTP/2 trailers end the body without end_of_stream in the body callback.
         match self.phase {
             Phase::Request => self.dispatch(),
-            Phase::Waiting | Phase::InLine | Phase::Pass => Action::Pause,
+            Phase::Waiting | Phase::Coalesced | Phase::Pass => Action::Pause,
             _ => Action::Continue,
         }
     }
 
-    fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
-        if matches!(self.phase, Phase::Pass | Phase::Request | Phase::Waiting | Phase::InLine) {
+    fn on_response_headers(&mut self, end_of_stream: bool) -> Action {
+        if matches!(self.phase, Phase::Pass | Phase::Request | Phase::Waiting | Phase::Coalesced) {
             return Action::Continue;
         }
-        let headers = Headers::of(MapType::HttpResponseHeaders);
+        let headers = self.host().headers(Map::ResponseHeaders);
         let mut head = ResponseHead { end_of_stream, ..ResponseHead::default() };
         for (name, value) in headers.iter() {
             match name {
-                b":status" => head.status = Some(host::status_of(value)).filter(|status| *status > 0).unwrap_or(502),
+                b":status" => head.status = Some(status_of(value)).filter(|status| *status > 0).unwrap_or(502),
                 b"content-type" => head.content_type = value,
                 b"content-length" => head.content_length = std::str::from_utf8(value).ok().and_then(|n| n.parse().ok()),
                 b"retry-after" if is_retry_after(value) => head.retry_after = value,
@@ -333,22 +341,22 @@ impl HttpContext for Gateway {
         }
         let mut details = match head.status {
             200..300 => Vec::new(),
-            _ => host::property(CODE_DETAILS).unwrap_or_default(),
+            _ => self.host().text(Property::CodeDetails).unwrap_or_default(),
         };
         // No model that is left is healthy: what the last attempt failed with says more.
         if details.starts_with(b"no_healthy_upstream")
-            && let Some(status) = host::property(STATE_FAILED).and_then(|failed| last_failed_status(&failed))
+            && let Some(status) = self.host().state(STATE_FAILED).and_then(|failed| last_failed_status(&failed))
         {
             head.status = status;
             details.clear();
         }
         head.details = std::str::from_utf8(&details).unwrap_or_default();
         if head.model.is_empty() && !self.exchange.is_direct() {
-            head.last_attempt = last_attempt();
+            head.last_attempt = self.last_attempt();
         }
-        let verdict = self.exchange.response_head(self.shared.policy(), &head);
-        let made = match self.exchange.is_hedged(self.shared.policy()) {
-            true => self.exchange.overtaken(last_attempt()),
+        let verdict = self.exchange.response_head(self.generation.policy(), &head);
+        let made = match self.exchange.is_hedged(self.generation.policy()) {
+            true => self.exchange.overtaken(self.last_attempt()),
             false => None,
         };
         // Another model serves: this request is off the first one's hands.
@@ -360,16 +368,16 @@ impl HttpContext for Gateway {
             return Action::Continue;
         }
         let mut headers = ResponseHeaders::new(headers, self.exchange.is_direct());
-        headers.remove_foreign();
+        headers.remove_foreign(self.host());
         if let Some((name, value)) = &made {
-            headers.change(name, value);
+            headers.change(self.host(), name, value);
         }
         match verdict {
             OnResponseHead::Own => {}
             OnResponseHead::Stream(own) => {
-                headers.give(&own);
+                headers.give(self.host(), &own);
                 // Events may be taken out, so the provider's length, if it gave one, need not hold.
-                host::remove_header(MapType::HttpResponseHeaders, b"content-length");
+                self.host().remove_header(Map::ResponseHeaders, b"content-length");
                 self.phase = Phase::Stream;
             }
             OnResponseHead::Hold => {
@@ -382,12 +390,13 @@ impl HttpContext for Gateway {
         Action::Continue
     }
 
-    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+    fn on_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        let host = self.generation.host();
         match &mut self.phase {
             Phase::Stream => {
-                let chunk = if size > 0 { host::buffer(BufferType::HttpResponseBody, 0, size) } else { Vec::new() };
-                if let Some(replacement) = self.exchange.stream_chunk(&chunk, end_of_stream, host::now_ms) {
-                    host::replace_prefix(BufferType::HttpResponseBody, size, &replacement);
+                let chunk = if size > 0 { self.host().buffer(Buffer::ResponseBody, size) } else { Vec::new() };
+                if let Some(replacement) = self.exchange.stream_chunk(&chunk, end_of_stream, || host.now_ms()) {
+                    self.host().replace_prefix(Buffer::ResponseBody, size, &replacement);
                 }
                 // Many callers leave as soon as they have the end marker, before the body's end has come.
                 if end_of_stream || self.exchange.is_done() {
@@ -397,8 +406,8 @@ impl HttpContext for Gateway {
             }
             Phase::Hold if end_of_stream => self.whole_response(),
             Phase::Hold if size > HOLD_LIMIT => {
-                let held = host::buffer(BufferType::HttpResponseBody, 0, size);
-                match self.exchange.release(self.shared.policy(), &held) {
+                let held = self.host().buffer(Buffer::ResponseBody, size);
+                match self.exchange.release(self.generation.policy(), &held) {
                     Ok(own) => self.give_headers(&own),
                     Err(reply) => return self.answer(&reply),
                 }
@@ -411,7 +420,7 @@ impl HttpContext for Gateway {
                 self.count_rest(0, end_of_stream)
             }
             Phase::Released(copy) => {
-                copy.extend(host::buffer(BufferType::HttpResponseBody, 0, size));
+                copy.extend(host.buffer(Buffer::ResponseBody, size));
                 if end_of_stream {
                     self.exchange.passed_body(copy);
                     self.phase = Phase::Pass;
@@ -420,27 +429,28 @@ impl HttpContext for Gateway {
                 Action::Continue
             }
             Phase::Counted(_) => self.count_rest(size, end_of_stream),
-            Phase::Request | Phase::Waiting | Phase::InLine | Phase::Sent | Phase::Pass => Action::Continue,
+            Phase::Request | Phase::Waiting | Phase::Coalesced | Phase::Sent | Phase::Pass => Action::Continue,
         }
     }
 
-    fn on_http_response_trailers(&mut self, _: usize) -> Action {
-        remove_all(MapType::HttpResponseTrailers);
+    fn on_response_trailers(&mut self) -> Action {
+        self.remove_all(Map::ResponseTrailers);
         match &mut self.phase {
             Phase::Hold => return self.whole_response(),
             Phase::Released(copy) => self.exchange.passed_body(copy),
             Phase::Counted(bytes) => self.exchange.whole_uncopied(*bytes, true),
             // Its last chunk has gone. What it lacks to be whole, or to say that it is not, cannot be sent any more.
             Phase::Stream => {
-                if self.exchange.ends_short(host::now_ms) {
+                let host = self.generation.host();
+                if self.exchange.ends_short(|| host.now_ms()) {
                     self.keep();
                     self.phase = Phase::Pass;
-                    host::reset_response();
+                    self.host().reset_response();
                     // Envoy must not go on with a stream that is no more.
                     return Action::Pause;
                 }
             }
-            Phase::Request | Phase::Waiting | Phase::InLine | Phase::Sent | Phase::Pass => return Action::Continue,
+            Phase::Request | Phase::Waiting | Phase::Coalesced | Phase::Sent | Phase::Pass => return Action::Continue,
         }
         self.keep();
         self.phase = Phase::Pass;
@@ -456,29 +466,29 @@ impl HttpContext for Gateway {
         }
         self.release();
         if self.exchange.is_in_flight() {
-            self.exchange.leave(&mut SharedLoad::default(), host::now_ms());
+            self.exchange.leave(&mut self.store(), self.host().now_ms());
         }
         if self.exchange.is_cut_off() {
-            let details = host::property(CODE_DETAILS).unwrap_or_default();
-            let status = host::property(RESPONSE_CODE).and_then(|code| code.first_chunk::<8>().copied());
-            let status = status.and_then(|code| u16::try_from(i64::from_le_bytes(code)).ok()).unwrap_or(0);
-            self.exchange.cut_off(std::str::from_utf8(&details).unwrap_or_default(), status, last_attempt());
+            let details = self.host().text(Property::CodeDetails).unwrap_or_default();
+            let status = self.host().number(Property::ResponseCode);
+            let status = status.and_then(|code| u16::try_from(code).ok()).unwrap_or(0);
+            self.exchange.cut_off(std::str::from_utf8(&details).unwrap_or_default(), status, self.last_attempt());
         }
-        let now = self.answered_ms.unwrap_or_else(host::now_ms);
-        let policy = self.shared.policy();
+        let now = self.answered_ms.unwrap_or_else(|| self.host().now_ms());
+        let policy = self.generation.policy();
         if self.exchange.has_reserved() {
-            let (lines, remote) = self.exchange.settle(policy, &mut SharedLoad::at(now));
-            lines.iter().for_each(|line| host::log(LogLevel::Warn, line));
+            let (lines, remote) = self.exchange.settle(policy, &mut HostStore::at(self.generation.worker(), now));
+            lines.iter().for_each(|line| self.host().log(LogLevel::Warn, line));
             if let Some(unsettled) = remote {
-                settlements::keep(Rc::clone(&self.shared), unsettled);
+                self.generation.keep_settlement(unsettled);
             }
         }
         let failed = match self.exchange.has_failed_attempts() {
-            true => host::property(STATE_FAILED).unwrap_or_default(),
+            true => self.host().state(STATE_FAILED).unwrap_or_default(),
             false => Vec::new(),
         };
         let failed = read_failed(&failed);
-        host::set_state(STATE_AUDIT, &self.exchange.audit(policy, &failed, now));
-        self.shared.count_request(self.exchange.metrics(policy, &failed, now), now);
+        self.host().set_state(STATE_AUDIT, &self.exchange.audit(policy, &failed, now));
+        self.generation.count_request(self.exchange.metrics(policy, &failed, now), now);
     }
 }

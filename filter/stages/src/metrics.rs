@@ -1,10 +1,9 @@
 //! Ids of the metrics that one policy has used so far, so that each is defined once.
 
-use crate::host;
+use crate::host::Host;
 use pointsman_core::policy::Policy;
 use pointsman_core::store::quick_hash::QuickHash;
 use pointsman_core::telemetry::metrics::{Metric, MetricKind};
-use proxy_wasm::types::MetricType;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -16,23 +15,18 @@ pub struct Metrics {
 
 impl Metrics {
     /// Counts or records `value`.
-    pub fn add(&self, policy: &Policy, metric: Metric, value: u64) {
+    pub fn add(&self, host: &impl Host, policy: &Policy, metric: Metric, value: u64) {
         let mut ids = self.ids.borrow_mut();
         let known = ids.get(&metric).copied().or_else(|| {
-            let kind = match metric.kind() {
-                MetricKind::Counter => MetricType::Counter,
-                MetricKind::Histogram => MetricType::Histogram,
-                MetricKind::Gauge => MetricType::Gauge,
-            };
-            let id = host::define_metric(kind, &metric.name(policy))?;
+            let id = host.define_metric(metric.kind(), &metric.name(policy))?;
             ids.insert(metric, id);
             Some(id)
         });
         match (known, metric.kind()) {
             // It is there at 0 once it has been defined.
             (Some(_), MetricKind::Counter) if value == 0 => {}
-            (Some(id), MetricKind::Counter) => host::increment(id, value),
-            (Some(id), MetricKind::Histogram | MetricKind::Gauge) => host::record(id, value),
+            (Some(id), MetricKind::Counter) => host.increment(id, value),
+            (Some(id), MetricKind::Histogram | MetricKind::Gauge) => host.record(id, value),
             (None, _) => {}
         }
     }

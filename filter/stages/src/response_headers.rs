@@ -1,55 +1,54 @@
 //! A response's headers: what of the provider's goes on to the caller, and what the gateway says besides.
 
-use crate::host::{self, Headers};
+use crate::host::{HeaderMap, Host, Map};
 use pointsman_core::request::head::response_header_passes;
 use pointsman_core::wire::header::HeaderLine;
 use pointsman_core::wire::header::is_retry_after;
-use proxy_wasm::types::MapType;
 
-const MAP: MapType = MapType::HttpResponseHeaders;
+const MAP: Map = Map::ResponseHeaders;
 
 /// So many headers are many: from there on it is cheaper to give them all at once than one by one.
 const MANY: usize = 10;
 
 /// The headers as they came.
-pub struct ResponseHeaders {
-    came: Headers,
+pub struct ResponseHeaders<M> {
+    came: M,
     is_direct: bool,
     /// Whether one of them has been changed since.
     is_changed: bool,
 }
 
-impl ResponseHeaders {
+impl<M: HeaderMap> ResponseHeaders<M> {
     /// `is_direct`: whether the request went without a model stage.
-    pub fn new(came: Headers, is_direct: bool) -> Self {
+    pub fn new(came: M, is_direct: bool) -> Self {
         Self { came, is_direct, is_changed: false }
     }
 
     /// Takes away what does not go on to the caller.
-    pub fn remove_foreign(&self) {
+    pub fn remove_foreign(&self, host: &impl Host) {
         for (name, _) in self.came.iter().filter(|header| !self.stays(*header)) {
-            host::remove_header(MAP, name);
+            host.remove_header(MAP, name);
         }
     }
 
     /// Changes a header that passes.
-    pub fn change(&mut self, name: &str, value: &str) {
-        host::set_header(MAP, name, value);
+    pub fn change(&mut self, host: &impl Host, name: &str, value: &str) {
+        host.set_header(MAP, name, value);
         self.is_changed = true;
     }
 
     /// Gives the response these headers, once, after [`ResponseHeaders::remove_foreign`].
-    pub fn give(&self, own: &[HeaderLine]) {
+    pub fn give(&self, host: &impl Host, own: &[HeaderLine]) {
         if own.len() >= MANY && !self.is_changed && !own.iter().any(|(name, _)| self.passes(name.as_bytes())) {
             let own = own.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
             let all: Vec<_> = self.came.iter().filter(|header| self.stays(*header)).chain(own).collect();
-            return host::set_headers(MAP, &all);
+            return host.set_headers(MAP, &all);
         }
         for (name, value) in own {
             match self.passes(name.as_bytes()) {
-                true => host::set_header(MAP, name, value),
+                true => host.set_header(MAP, name, value),
                 // What does not pass has been removed already.
-                false => host::add_header(MAP, name, value),
+                false => host.add_header(MAP, name, value),
             }
         }
     }

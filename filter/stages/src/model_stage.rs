@@ -3,23 +3,21 @@
 //! Envoy keeps header edits of one attempt for the next, so each attempt sets or removes everything that depends on the
 //! provider, whatever it finds. The body comes anew each time.
 
-use crate::host::{self, Headers};
-use crate::shared_data::Held;
+use crate::host::{Action, Buffer, HeaderMap as _, Host, LogLevel, Map, Property, status_of};
+use crate::shared_data::InFlightGuard;
+use crate::stage::Stage;
+use crate::worker::Worker;
 use pointsman_core::outcome::outcome::Outcome;
 use pointsman_core::outcome::refusal::Refusal;
 use pointsman_core::outcome::reply::Reply;
 use pointsman_core::policy::resilience::Retries;
 use pointsman_core::routing::attempt::{self, Failure, HOLD_LIMIT, OnHead};
 use pointsman_core::routing::dispatch::{self, STATE_DISPATCH, STATE_FAILED, STATE_PROVIDER, STATE_SERVED};
-use proxy_wasm::traits::{Context, HttpContext};
-use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
-
-const PROVIDER: &str = "xds\0upstream_host_metadata\0filter_metadata\0pointsman\0provider";
-const ATTEMPT_COUNT: &str = "upstream\0request_attempt_count";
+use std::rc::Rc;
 
 /// One attempt.
-#[derive(Default)]
-pub struct ModelStage {
+pub struct ModelStage<H: Host> {
+    worker: Rc<Worker<H>>,
     fails_at_end: bool,
     /// Whether the caller wants a stream.
     stream: bool,
@@ -30,7 +28,7 @@ pub struct ModelStage {
     /// The attempt after it, if the plan has one.
     next: Option<Next>,
     /// The attempt as it counts against its model; the gateway stage has counted the plan's first model itself.
-    held: Option<Held>,
+    in_flight: Option<InFlightGuard>,
 }
 
 /// What is known of the attempt that may follow.
@@ -44,10 +42,8 @@ struct Next {
 }
 
 /// What is left to do with the request body.
-#[derive(Default)]
 enum RequestBody {
     /// Nothing: it passes.
-    #[default]
     Pass,
     /// Replace its first bytes.
     Replace { prefix: usize, head: Vec<u8> },
@@ -56,10 +52,8 @@ enum RequestBody {
 }
 
 /// What is left to do with the response body.
-#[derive(Default)]
 enum ResponseBody {
     /// Nothing: it passes.
-    #[default]
     Pass,
     /// Hold it until its first event is complete.
     HoldEvent,
@@ -69,48 +63,77 @@ enum ResponseBody {
     Drop,
 }
 
-impl ModelStage {
+impl<H: Host> ModelStage<H> {
     /// A new attempt; `fails_at_end`: whether it may be failed at the very end of its answer.
-    pub fn new(fails_at_end: bool) -> Self {
-        Self { fails_at_end, ..Self::default() }
+    pub fn new(worker: Rc<Worker<H>>, fails_at_end: bool) -> Self {
+        Self {
+            worker,
+            fails_at_end,
+            stream: false,
+            request: RequestBody::Pass,
+            response: ResponseBody::Pass,
+            attempt: None,
+            next: None,
+            in_flight: None,
+        }
+    }
+
+    fn host(&self) -> &H {
+        self.worker.host()
     }
 
     fn refuse(&mut self, why: &str) -> Action {
-        host::log(LogLevel::Error, why);
+        self.host().log(LogLevel::Error, why);
         let reply = Reply::refusal(&Refusal::Internal);
-        host::reply(reply.status, &reply.headers, &reply.body);
+        self.host().reply(&reply);
         self.request = RequestBody::Refused;
         Action::Pause
+    }
+
+    /// The number of the attempt, from 1, as Envoy counts.
+    fn attempt_count(&self) -> usize {
+        self.host().number(Property::AttemptCount).and_then(|count| usize::try_from(count).ok()).unwrap_or(1)
+    }
+
+    /// If the attempt before this one left no word, it never answered.
+    fn note_silent_attempt(&self, count: usize) {
+        let host = self.host();
+        let mut record = host.state(STATE_FAILED).unwrap_or_default();
+        if dispatch::read_failed(&record).len() + 1 < count {
+            let before = host.state(STATE_SERVED).and_then(|state| dispatch::decode_served(&state));
+            dispatch::push_failed(&mut record, before.map_or(0, |(index, _)| index), Outcome::NoResponse);
+            host.set_state(STATE_FAILED, &record);
+        }
     }
 
     /// Records that this attempt failed.
     fn failed(&self, outcome: Outcome) {
         if let Some((index, ..)) = &self.attempt {
-            let mut record = host::property(STATE_FAILED).unwrap_or_default();
+            let mut record = self.host().state(STATE_FAILED).unwrap_or_default();
             dispatch::push_failed(&mut record, *index, outcome);
-            host::set_state(STATE_FAILED, &record);
+            self.host().set_state(STATE_FAILED, &record);
         }
     }
 
     /// Makes an answer that claimed success a failed attempt: Envoy retries by the status that it sees now.
     fn fail(&mut self, failure: Failure) {
         self.failed(failure.code);
-        let map = MapType::HttpResponseHeaders;
+        let map = Map::ResponseHeaders;
         let status = self.next.as_ref().map_or(failure.status, |next| next.retries().leading_to_next(failure.status));
-        host::set_header(map, ":status", &status.to_string());
-        host::set_header(map, "content-type", "application/json");
-        // Nothing of the body goes on. Of length 0 the gateway stage waits for no end, but answers; which before Envoy 1.38
-        // it must not do while this filter is being called with a body: Envoy crashes.
-        host::set_header(map, "content-length", if self.fails_at_end { "0" } else { "1" });
+        self.host().set_header(map, ":status", &status.to_string());
+        self.host().set_header(map, "content-type", "application/json");
+        // Nothing of the body goes on. Of length 0 the gateway stage waits for no end, but answers; which before Envoy
+        // 1.38 it must not do while this filter is being called with a body: Envoy crashes.
+        self.host().set_header(map, "content-length", if self.fails_at_end { "0" } else { "1" });
         for name in [&b"content-encoding"[..], b"retry-after"] {
-            host::remove_header(map, name);
+            self.host().remove_header(map, name);
         }
         self.response = ResponseBody::Drop;
     }
 
     /// Looks at what is held so far; whether it can go on.
     fn judge(&mut self, size: usize, end_of_stream: bool) -> bool {
-        let held = host::buffer(BufferType::HttpResponseBody, 0, size);
+        let held = self.host().buffer(Buffer::ResponseBody, size);
         let verdict = match self.response {
             ResponseBody::HoldEvent => attempt::first_event(&held, end_of_stream),
             ResponseBody::HoldWhole if end_of_stream => Some(attempt::whole(&held)),
@@ -127,7 +150,7 @@ impl ModelStage {
             }
             Some(Err(failure)) => {
                 self.fail(failure);
-                host::replace_prefix(BufferType::HttpResponseBody, held.len(), b"");
+                self.host().replace_prefix(Buffer::ResponseBody, held.len(), b"");
             }
         }
         true
@@ -135,12 +158,12 @@ impl ModelStage {
 }
 
 impl Next {
-    /// Whether `retry-after` stays: where nothing follows, the caller is told; else Envoy waits that long before the next
-    /// attempt, which must concern that provider and leave time for it.
-    fn waits(&self, status: u16, retry_after: Option<&[u8]>) -> bool {
+    /// Whether `retry-after` stays: where nothing follows, the caller is told; else Envoy waits that long before the
+    /// next attempt, which must concern that provider and leave time for it.
+    fn waits(&self, host: &impl Host, status: u16, retry_after: Option<&[u8]>) -> bool {
         let Some(retry_after) = retry_after else { return true };
         let retries = self.retries();
-        !retries.follow(status) || !self.moves_on && retries.can_wait(retry_after, host::now_ms())
+        !retries.follow(status) || !self.moves_on && retries.can_wait(retry_after, host.now_ms())
     }
 
     fn retries(&self) -> Retries<'_> {
@@ -148,34 +171,31 @@ impl Next {
     }
 }
 
-impl Context for ModelStage {
-    fn on_done(&mut self) -> bool {
-        if let Some(held) = self.held.take() {
-            held.release();
+impl<H: Host> Stage for ModelStage<H> {
+    fn on_done(&mut self) {
+        if let Some(in_flight) = self.in_flight.take() {
+            in_flight.release(&self.worker);
         }
-        true
     }
-}
 
-impl HttpContext for ModelStage {
-    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        let record = host::property(STATE_DISPATCH).unwrap_or_default();
+    fn on_request_headers(&mut self, _: bool) -> Action {
+        let record = self.host().state(STATE_DISPATCH).unwrap_or_default();
         let Some(plan) = dispatch::decode(&record) else {
             return self.refuse("pointsman: a request came to the model stage without the gateway stage before it");
         };
-        let provider = host::property(PROVIDER).unwrap_or_default();
+        let provider = self.host().text(Property::Provider).unwrap_or_default();
         let provider = std::str::from_utf8(&provider).unwrap_or_default();
-        let count = if plan.needs_count() { attempt_count() } else { 1 };
+        let count = if plan.needs_count() { self.attempt_count() } else { 1 };
         let Some((index, attempt)) = plan.choose(provider, count) else {
             return self
                 .refuse("pointsman: the chosen host's metadata pointsman.provider is not a provider of the plan");
         };
         if count > 1 {
-            note_silent_attempt(count);
+            self.note_silent_attempt(count);
         }
         if attempt.is_counted && !plan.is_of_first_model(attempt) {
             // Chosen by Envoy already, so it counts even where the model is full.
-            self.held = Held::acquire(attempt.model, u32::MAX, host::now_ms());
+            self.in_flight = InFlightGuard::acquire(&self.worker, attempt.model, u32::MAX, self.host().now_ms());
         }
         self.next = plan.attempts.get(index + 1).map(|next| Next {
             on_status: plan.retries.on_status.to_owned(),
@@ -184,46 +204,46 @@ impl HttpContext for ModelStage {
         });
 
         self.stream = plan.stream;
-        let map = MapType::HttpRequestHeaders;
-        host::set_header(map, ":path", attempt.path);
-        host::set_header(map, "content-length", &plan.content_length(attempt).to_string());
+        let map = Map::RequestHeaders;
+        self.host().set_header(map, ":path", attempt.path);
+        self.host().set_header(map, "content-length", &plan.content_length(attempt).to_string());
         for other in plan.attempts.iter().filter(|other| !other.credential_header.is_empty()) {
-            host::remove_header(map, other.credential_header.as_bytes());
+            self.host().remove_header(map, other.credential_header.as_bytes());
         }
         if attempt.head != plan.canonical_head() {
             self.request = RequestBody::Replace { prefix: plan.canonical_head().len(), head: attempt.head.to_vec() };
         }
         if plan.attempts.len() > 1 {
-            host::set_state(STATE_PROVIDER, attempt.provider.as_bytes());
+            self.host().set_state(STATE_PROVIDER, attempt.provider.as_bytes());
         }
-        host::set_state(STATE_SERVED, &dispatch::encode_served(index, count));
+        self.host().set_state(STATE_SERVED, &dispatch::encode_served(index, count));
         self.attempt = Some((index, attempt.model.to_owned(), count));
         Action::Continue
     }
 
-    fn on_http_request_body(&mut self, size: usize, _: bool) -> Action {
+    fn on_request_body(&mut self, size: usize, _: bool) -> Action {
         match &self.request {
             RequestBody::Pass => Action::Continue,
             RequestBody::Refused => Action::Pause,
             // The head is not all here yet.
             RequestBody::Replace { prefix, .. } if size < *prefix => Action::Pause,
             RequestBody::Replace { prefix, head } => {
-                host::replace_prefix(BufferType::HttpRequestBody, *prefix, head);
+                self.host().replace_prefix(Buffer::RequestBody, *prefix, head);
                 self.request = RequestBody::Pass;
                 Action::Continue
             }
         }
     }
 
-    fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
+    fn on_response_headers(&mut self, end_of_stream: bool) -> Action {
         let Some((_, model, count)) = &self.attempt else { return Action::Continue };
-        let map = MapType::HttpResponseHeaders;
-        let headers = Headers::of(map);
+        let map = Map::ResponseHeaders;
+        let headers = self.host().headers(map);
         let (mut status, mut content_type, mut is_encoded) = (0, &b""[..], false);
         let (mut retry_after, mut is_limited) = (None, false);
         for (name, value) in headers.iter() {
             match name {
-                b":status" => status = host::status_of(value),
+                b":status" => status = status_of(value),
                 b"content-type" => content_type = value,
                 b"retry-after" => retry_after = Some(value),
                 b"content-encoding" => is_encoded = attempt::is_encoding(value),
@@ -231,19 +251,20 @@ impl HttpContext for ModelStage {
                 _ => {}
             }
         }
-        // A provider behind an Envoy that limits rates: the router would make no other attempt, whatever the policy says.
+        // A provider behind an Envoy that limits rates: the router would make no other attempt, whatever the policy
+        // says.
         if is_limited {
-            host::remove_header(map, b"x-envoy-ratelimited");
+            self.host().remove_header(map, b"x-envoy-ratelimited");
         }
         // For the gateway stage, and for the router's upstream_log, which can see headers but no filter state. Whatever
         // the provider sent under these names is overwritten.
-        host::set_header(map, "x-pointsman-model", model);
-        host::set_header(map, "x-pointsman-attempts", &count.to_string());
+        self.host().set_header(map, "x-pointsman-model", model);
+        self.host().set_header(map, "x-pointsman-attempts", &count.to_string());
         match attempt::head(self.stream, status, content_type, is_encoded, end_of_stream) {
             OnHead::Pass => {
                 self.failed(Outcome::Status(status));
-                if self.next.as_ref().is_some_and(|next| !next.waits(status, retry_after)) {
-                    host::remove_header(map, b"retry-after");
+                if self.next.as_ref().is_some_and(|next| !next.waits(self.host(), status, retry_after)) {
+                    self.host().remove_header(map, b"retry-after");
                 }
                 return Action::Continue;
             }
@@ -257,11 +278,11 @@ impl HttpContext for ModelStage {
         Action::Pause
     }
 
-    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+    fn on_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         match self.response {
             ResponseBody::Pass => Action::Continue,
             ResponseBody::Drop => {
-                host::replace_prefix(BufferType::HttpResponseBody, size, b"");
+                self.host().replace_prefix(Buffer::ResponseBody, size, b"");
                 Action::Continue
             }
             ResponseBody::HoldWhole if !end_of_stream && size <= HOLD_LIMIT => Action::Pause,
@@ -275,26 +296,10 @@ impl HttpContext for ModelStage {
         }
     }
 
-    fn on_http_response_trailers(&mut self, _: usize) -> Action {
+    fn on_response_trailers(&mut self) -> Action {
         if matches!(self.response, ResponseBody::HoldEvent | ResponseBody::HoldWhole) {
             self.judge(usize::MAX, true);
         }
         Action::Continue
-    }
-}
-
-/// The number of the attempt, from 1, as Envoy counts.
-fn attempt_count() -> usize {
-    let count = host::property(ATTEMPT_COUNT).and_then(|bytes| bytes.first_chunk::<8>().copied());
-    count.and_then(|bytes| usize::try_from(i64::from_le_bytes(bytes)).ok()).unwrap_or(1)
-}
-
-/// If the attempt before this one left no word, it never answered.
-fn note_silent_attempt(count: usize) {
-    let mut record = host::property(STATE_FAILED).unwrap_or_default();
-    if dispatch::read_failed(&record).len() + 1 < count {
-        let before = host::property(STATE_SERVED).and_then(|state| dispatch::decode_served(&state));
-        dispatch::push_failed(&mut record, before.map_or(0, |(index, _)| index), Outcome::NoResponse);
-        host::set_state(STATE_FAILED, &record);
     }
 }

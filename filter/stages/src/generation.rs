@@ -1,35 +1,34 @@
 //! What all requests under one policy share: the policy, its metrics, and the day that their gauges are of.
 
-use crate::host;
+use crate::host::Host;
 use crate::metrics::Metrics;
-use crate::settlements;
-use crate::shared_data::SharedLoad;
+use crate::shared_data::HostStore;
+use crate::worker::Worker;
 use pointsman_core::config::StoreKind;
 use pointsman_core::ids::TenantId;
 use pointsman_core::policy::Policy;
 use pointsman_core::quota::redis::settlement::Unsettled;
-use pointsman_core::quota::report::gauges::{self, Days, Pace};
+use pointsman_core::quota::report::gauges::{self, Days};
 use pointsman_core::telemetry::metrics::Metric;
 use std::cell::RefCell;
 use std::rc::Rc;
 
 /// What all requests under one policy share.
-pub struct Shared {
+pub struct PolicyGeneration<H: Host> {
+    worker: Rc<Worker<H>>,
     policy: Policy,
     metrics: Metrics,
     days: RefCell<Days>,
 }
 
-thread_local! {
-    /// One for all policies of a worker: what an older one has left to be set, the newer one sets.
-    static PACE: RefCell<Pace> = RefCell::default();
-}
-
-impl Shared {
+impl<H: Host> PolicyGeneration<H> {
     /// For one policy.
-    pub fn new(policy: Policy) -> Self {
-        PACE.with_borrow_mut(Pace::set_all);
-        Self { policy, metrics: Metrics::default(), days: RefCell::default() }
+    pub fn new(worker: &Rc<Worker<H>>, mut policy: Policy) -> Self {
+        if policy.has_cache {
+            policy.cache.known.agree(&mut HostStore::new(worker), policy.revision);
+        }
+        worker.pace.borrow_mut().set_all();
+        Self { worker: Rc::clone(worker), policy, metrics: Metrics::default(), days: RefCell::default() }
     }
 
     /// The policy.
@@ -37,33 +36,48 @@ impl Shared {
         &self.policy
     }
 
+    /// The worker.
+    pub fn worker(&self) -> &Rc<Worker<H>> {
+        &self.worker
+    }
+
+    /// The worker's host.
+    pub fn host(&self) -> &H {
+        self.worker.host()
+    }
+
     /// Brings the gauges of what is left up to date that are due; all of them, if another day has begun.
     pub fn refresh_gauges(self: &Rc<Self>) {
-        let (policy, now) = (&self.policy, host::now_ms());
+        let (policy, now) = (&self.policy, self.host().now_ms());
         let is_new_day = self.days.borrow_mut().has_changed(&policy.counting.zone, now);
-        let due = PACE.with_borrow_mut(|pace| {
+        let due = {
+            let mut pace = self.worker.pace.borrow_mut();
             if is_new_day {
                 pace.set_all();
             }
             pace.due(now)
-        });
+        };
         // Under this policy a tenant may have no limits any longer.
         let has_limits = |tenant: &TenantId| policy.quota_of(*tenant).is_some();
         for tenant in due.iter().filter_map(|tenant| policy.find_tenant(tenant)).filter(has_limits) {
             match policy.counting.store {
-                StoreKind::Local => self.count(gauges::look(policy, tenant, &mut SharedLoad::default())),
-                StoreKind::Redis => settlements::keep(Rc::clone(self), Unsettled::look(policy, tenant, now)),
+                StoreKind::Local => self.count(gauges::look(policy, tenant, &mut HostStore::new(&self.worker))),
+                StoreKind::Redis => self.keep_settlement(Unsettled::look(policy, tenant, now)),
             }
         }
+    }
+
+    /// Keeps a settlement, or a look, until Redis has answered it.
+    pub fn keep_settlement(self: &Rc<Self>, unsettled: Unsettled) {
+        self.worker.settlements.borrow_mut().push(Rc::clone(self), unsettled);
     }
 
     /// Counts what one request leads to. What the local store has left to its tenant is not told with each.
     pub fn count_request(&self, mut metrics: Vec<(Metric, u64)>, now_ms: u64) {
         if self.policy.counting.store == StoreKind::Local {
+            let mut pace = self.worker.pace.borrow_mut();
             metrics.retain(|(metric, _)| match metric {
-                Metric::QuotaRemaining { tenant, .. } => {
-                    PACE.with_borrow_mut(|pace| pace.is_now(&self.policy.tenant(*tenant).name, now_ms))
-                }
+                Metric::QuotaRemaining { tenant, .. } => pace.is_now(&self.policy.tenant(*tenant).name, now_ms),
                 _ => true,
             });
         }
@@ -72,16 +86,19 @@ impl Shared {
 
     /// Counts what Redis has said of a tenant.
     pub fn count_report(&self, metrics: Vec<(Metric, u64)>, now_ms: u64) {
+        let mut pace = self.worker.pace.borrow_mut();
         for (metric, _) in &metrics {
             if let Metric::QuotaRemaining { tenant, .. } = metric {
-                PACE.with_borrow_mut(|pace| pace.note(&self.policy.tenant(*tenant).name, now_ms));
+                pace.note(&self.policy.tenant(*tenant).name, now_ms);
             }
         }
+        drop(pace);
         self.count(metrics);
     }
 
     /// Counts.
     pub fn count(&self, metrics: Vec<(Metric, u64)>) {
-        metrics.into_iter().for_each(|(metric, value)| self.metrics.add(&self.policy, metric, value));
+        let host = self.host();
+        metrics.into_iter().for_each(|(metric, value)| self.metrics.add(host, &self.policy, metric, value));
     }
 }

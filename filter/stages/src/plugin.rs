@@ -1,0 +1,114 @@
+//! One plugin configuration: which role it has, its policy, and the streams that it creates.
+
+use crate::gateway_stage::GatewayStage;
+use crate::generation::PolicyGeneration;
+use crate::host::{CallId, ContextId, Host, LogLevel};
+use crate::model_stage::ModelStage;
+use crate::parked::{self, ParkableRequest, Ticking};
+use crate::settlements;
+use crate::worker::Worker;
+use pointsman_core::config::StoreKind;
+use pointsman_core::policy::parse::{PluginConfig, plugin_config};
+use pointsman_core::quota::report::gauges::PACE_MS;
+use std::rc::Rc;
+
+/// Problems of a configuration that are logged.
+const MAX_PROBLEMS: usize = 20;
+
+/// One plugin configuration.
+pub struct Plugin<H: Host> {
+    id: ContextId,
+    worker: Rc<Worker<H>>,
+    /// How often it is called when no request waits, in milliseconds; 0 for never.
+    tick_ms: u64,
+    /// Whether requests wait.
+    ticking: Ticking,
+    role: Role<H>,
+}
+
+enum Role<H: Host> {
+    Unconfigured,
+    Gateway(Rc<PolicyGeneration<H>>),
+    Model { fails_at_end: bool },
+}
+
+/// A stream that a plugin has created.
+#[allow(clippy::large_enum_variant)] // The host takes it apart at once.
+pub enum Stream<H: Host> {
+    /// A request at the gateway stage.
+    Gateway(GatewayStage<H>),
+    /// A request at the gateway stage that may wait for another one.
+    Parkable(ParkableRequest<H>),
+    /// An attempt at the model stage.
+    Model(ModelStage<H>),
+}
+
+impl<H: Host> Plugin<H> {
+    /// The plugin of the context `id`, not configured yet.
+    pub fn new(id: ContextId, worker: Rc<Worker<H>>) -> Self {
+        Self { id, worker, tick_ms: 0, ticking: Ticking::default(), role: Role::Unconfigured }
+    }
+
+    /// Its configuration has come. Whether it is valid; what is wrong with it is logged.
+    pub fn on_configure(&mut self, text: &[u8]) -> bool {
+        let host = self.worker.host();
+        match plugin_config(text) {
+            Ok(PluginConfig::Gateway(policy)) => {
+                self.tick_ms = match policy.counting.store {
+                    StoreKind::Redis => settlements::TICK_MS,
+                    StoreKind::Local if policy.has_quotas() => PACE_MS,
+                    StoreKind::Local => 0,
+                };
+                if self.tick_ms > 0 {
+                    host.set_tick(self.tick_ms);
+                }
+                self.role = Role::Gateway(Rc::new(PolicyGeneration::new(&self.worker, *policy)));
+            }
+            Ok(PluginConfig::Model { fails_at_end }) => self.role = Role::Model { fails_at_end },
+            Err(problems) => {
+                for problem in problems.iter().take(MAX_PROBLEMS) {
+                    host.log(LogLevel::Error, &format!("pointsman: invalid policy: {problem}"));
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The time that [`Host::set_tick`] asked for has passed.
+    pub fn on_tick(&mut self) {
+        parked::look(&self.worker, self.id, &self.ticking, self.tick_ms);
+        if let Role::Gateway(generation) = &self.role {
+            generation.refresh_gauges();
+        }
+        self.send_settlements();
+    }
+
+    /// A call that was made in its context has ended, with `size` bytes of body.
+    pub fn on_call_end(&mut self, call: CallId, size: usize) {
+        if !parked::on_call_end(&self.worker, self.id, call, size) {
+            settlements::on_call_end(&self.worker, call, size);
+            self.send_settlements();
+        }
+    }
+
+    fn send_settlements(&self) {
+        self.worker.settlements.borrow_mut().send(self.worker.host());
+    }
+
+    /// A stream has begun, whose context is `id`.
+    pub fn create_stream(&self, id: ContextId) -> Stream<H> {
+        match &self.role {
+            Role::Gateway(generation) => {
+                let gateway = GatewayStage::new(Rc::clone(generation));
+                match generation.policy().has_cache {
+                    true => Stream::Parkable(ParkableRequest::new(id, Rc::clone(&self.ticking), gateway)),
+                    false => Stream::Gateway(gateway),
+                }
+            }
+            Role::Model { fails_at_end } => Stream::Model(ModelStage::new(Rc::clone(&self.worker), *fails_at_end)),
+            // Never configured, so never asked; a request that came all the same would be refused.
+            Role::Unconfigured => Stream::Model(ModelStage::new(Rc::clone(&self.worker), true)),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Settlements on their way to Redis: kept by each worker until Redis has said that it has them.
+//!
+//! They are not the business of the requests that they come from, which are over by then, but of the plugin:
+//! it sends them every [`TICK_MS`], and again while Redis is away. Asking twice charges once.
+
+use crate::generation::PolicyGeneration;
+use crate::host::{Buffer, CallId, HeaderMap as _, Host, LogLevel, Map};
+use crate::worker::Worker;
+use pointsman_core::quota::redis::script;
+use pointsman_core::quota::redis::settlement::Unsettled;
+use pointsman_core::wire::http_call::HttpCallResult;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+/// How often settlements are sent, in milliseconds.
+pub const TICK_MS: u64 = 20;
+/// Settlements that are sent at a time, and that are kept while Redis is away.
+const MAX_AT_ONCE: usize = 256;
+const MAX_KEPT: usize = 200_000;
+/// How long nothing is sent after Redis has not answered.
+const PAUSE_MS: u64 = 200;
+/// When an answer that has not come never will: its plugin has ended.
+const LOST_MS: u64 = 15_000;
+
+struct Pending<H: Host> {
+    generation: Rc<PolicyGeneration<H>>,
+    unsettled: Unsettled,
+    /// Whether Redis did not know the script.
+    with_script: bool,
+    sent_ms: u64,
+}
+
+/// The settlements of a worker that Redis has not confirmed.
+pub struct SettlementQueue<H: Host> {
+    waiting: VecDeque<Pending<H>>,
+    sent: HashMap<CallId, Pending<H>>,
+    paused_until_ms: u64,
+    is_away: bool,
+}
+
+impl<H: Host> Default for SettlementQueue<H> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), sent: HashMap::new(), paused_until_ms: 0, is_away: false }
+    }
+}
+
+impl<H: Host> SettlementQueue<H> {
+    /// Keeps a settlement until Redis has it.
+    pub(crate) fn push(&mut self, generation: Rc<PolicyGeneration<H>>, unsettled: Unsettled) {
+        // What charges nothing only gives back sooner what expires by itself, and gives way to what charges.
+        let max = if unsettled.charges() { MAX_KEPT } else { MAX_KEPT / 2 };
+        if self.waiting.len() >= max {
+            if unsettled.charges() {
+                let line = "pointsman: too many settlements wait for Redis: one is lost";
+                generation.host().log(LogLevel::Error, line);
+            }
+            return;
+        }
+        self.waiting.push_back(Pending { generation, unsettled, with_script: false, sent_ms: 0 });
+    }
+
+    /// Sends what waits.
+    pub(crate) fn send(&mut self, host: &H) {
+        if self.waiting.is_empty() && self.sent.is_empty() {
+            return;
+        }
+        let now = host.now_ms();
+        // A clock that was set back since does not make the pause longer.
+        if now < self.paused_until_ms && self.paused_until_ms - now <= PAUSE_MS {
+            return;
+        }
+        let lost: Vec<CallId> =
+            self.sent.iter().filter(|(_, p)| now.saturating_sub(p.sent_ms) > LOST_MS).map(|(id, _)| *id).collect();
+        for id in lost {
+            self.waiting.extend(self.sent.remove(&id));
+        }
+        // While Redis is away one question is enough to see whether it is back.
+        let max = if self.is_away { 1 } else { MAX_AT_ONCE };
+        for _ in 0..self.waiting.len().min(MAX_AT_ONCE) {
+            if self.sent.len() >= max {
+                return;
+            }
+            let Some(mut pending) = self.waiting.pop_front() else { return };
+            if pending.unsettled.is_too_old(now) {
+                host.log(LogLevel::Error, "pointsman: Redis has been away for too long: a settlement is lost");
+                continue;
+            }
+            let Some(call) = pending.unsettled.call(pending.generation.policy(), !pending.with_script) else {
+                // There is nothing to ask for under its policy, now or later.
+                continue;
+            };
+            pending.sent_ms = now;
+            match host.call(&call) {
+                Some(id) => drop(self.sent.insert(id, pending)),
+                // Its bridge may be gone with its policy: others need not wait for it.
+                None => self.waiting.push_back(pending),
+            }
+        }
+        if self.sent.is_empty() && !self.waiting.is_empty() {
+            self.paused_until_ms = now + PAUSE_MS;
+        }
+    }
+}
+
+/// A call has ended, with so many bytes of body.
+pub(crate) fn on_call_end<H: Host>(worker: &Worker<H>, id: CallId, body_size: usize) {
+    let queue = &worker.settlements;
+    let Some(mut pending) = queue.borrow_mut().sent.remove(&id) else { return };
+    let host = worker.host();
+    let status = host.headers(Map::CallHeaders).status();
+    let body = host.buffer(Buffer::CallBody, body_size);
+    let answered = HttpCallResult { status, body: &body };
+    if !pending.with_script && script::is_unknown(&answered) {
+        pending.with_script = true;
+        queue.borrow_mut().waiting.push_front(pending);
+        return;
+    }
+    match pending.unsettled.answered(pending.generation.policy(), &answered) {
+        Ok(report) => {
+            queue.borrow_mut().is_away = false;
+            pending.generation.count_report(report.metrics, host.now_ms());
+            report.lines.iter().for_each(|line| host.log(LogLevel::Warn, line));
+        }
+        Err(_) => {
+            let mut queue = queue.borrow_mut();
+            queue.is_away = true;
+            queue.paused_until_ms = host.now_ms() + PAUSE_MS;
+            queue.waiting.push_back(pending);
+        }
+    }
+}

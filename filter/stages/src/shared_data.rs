@@ -1,0 +1,171 @@
+//! What all workers count in shared data: how many requests each model is serving, what quotas hold, what is learned of
+//! tokenizers.
+
+use crate::host::Host;
+use crate::worker::Worker;
+use pointsman_core::quota::store::Store;
+use pointsman_core::routing::in_flight::{self, Slot};
+use pointsman_core::routing::plan::Load;
+use pointsman_core::store::quick_hash::QuickHash;
+use pointsman_core::store::shared_data::SharedData;
+use pointsman_core::tokens::Correction;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// How long a worker uses what it has read of a model's tokenizer, in milliseconds.
+const CORRECTION_MS: u64 = 1000;
+
+/// What has been learned of models' tokenizers, and when that was read.
+pub type Corrections = HashMap<String, (Correction, u64), QuickHash>;
+
+fn correction_key(model: &str) -> String {
+    format!("pointsman.estimate.{model}")
+}
+
+fn in_flight_key(model: &str) -> String {
+    format!("pointsman.inflight.{model}")
+}
+
+/// The host's records as they are.
+struct Records<'a, H>(&'a H);
+
+impl<H: Host> SharedData for Records<'_, H> {
+    fn get(&mut self, name: &str) -> (Vec<u8>, u32) {
+        self.0.shared(name)
+    }
+
+    fn set(&mut self, name: &str, record: &[u8], version: u32) -> bool {
+        self.0.set_shared(name, record, version)
+    }
+}
+
+/// Changes a record that all workers see: [`Written::update`](pointsman_core::store::versions::Written::update).
+fn update<H: Host, T>(
+    worker: &Worker<H>,
+    name: &str,
+    now_ms: u64,
+    change: impl FnMut(&[u8]) -> Option<(Vec<u8>, T)>,
+) -> Option<T> {
+    worker.written.borrow_mut().update(&mut Records(worker.host()), name, now_ms, change)
+}
+
+/// One request that counts against a model. Give it back with [`InFlightGuard::release`].
+pub struct InFlightGuard {
+    key: String,
+    slot: Slot,
+}
+
+impl InFlightGuard {
+    /// Counts one more request of `model`, unless `limit` are being served.
+    pub fn acquire<H: Host>(worker: &Worker<H>, model: &str, limit: u32, now_ms: u64) -> Option<Self> {
+        let key = in_flight_key(model);
+        let slot = update(worker, &key, now_ms, |record| in_flight::acquire(record, now_ms, limit))?;
+        Some(Self { key, slot })
+    }
+
+    /// Takes the request out of the count.
+    pub fn release<H: Host>(self, worker: &Worker<H>) {
+        update(worker, &self.key, worker.host().now_ms(), |record| Some((in_flight::release(record, self.slot), ())));
+    }
+}
+
+/// The host's shared data as decisions ask for it; keeps what it acquired. One is for one callback, which has one time.
+pub struct HostStore<H: Host> {
+    /// The request that was counted.
+    pub in_flight: Option<InFlightGuard>,
+    worker: Rc<Worker<H>>,
+    now_ms: Option<u64>,
+}
+
+impl<H: Host> HostStore<H> {
+    /// For a callback that may need the time.
+    pub fn new(worker: &Rc<Worker<H>>) -> Self {
+        Self { in_flight: None, worker: Rc::clone(worker), now_ms: None }
+    }
+
+    /// For a callback that knows the time already.
+    pub fn at(worker: &Rc<Worker<H>>, now_ms: u64) -> Self {
+        Self { now_ms: Some(now_ms), ..Self::new(worker) }
+    }
+
+    /// The time, if it has been asked for.
+    pub fn cached_now_ms(&self) -> Option<u64> {
+        self.now_ms
+    }
+}
+
+impl<H: Host> Store for HostStore<H> {
+    fn update(&mut self, key: &str, change: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bool {
+        let now = self.now_ms();
+        update(&self.worker, key, now, |record| Some((change(record)?, ()))).is_some()
+    }
+
+    fn read(&mut self, key: &str) -> Vec<u8> {
+        self.worker.host().read_shared(key)
+    }
+
+    fn now_ms(&mut self) -> u64 {
+        *self.now_ms.get_or_insert_with(|| self.worker.host().now_ms())
+    }
+
+    fn correction(&mut self, model: &str) -> Correction {
+        let now = self.now_ms();
+        let mut known = self.worker.corrections.borrow_mut();
+        match known.get(model) {
+            Some((correction, read_ms)) if now.saturating_sub(*read_ms) < CORRECTION_MS => *correction,
+            _ => {
+                let correction = Correction::decode(&self.worker.host().read_shared(&correction_key(model)));
+                known.insert(model.to_owned(), (correction, now));
+                correction
+            }
+        }
+    }
+
+    fn learn(&mut self, model: &str, estimate: u64, counted: u64) {
+        let known = self.correction(model);
+        if known.learn(estimate, counted) == known {
+            return;
+        }
+        let now = self.now_ms();
+        let learned = update(&self.worker, &correction_key(model), now, |record| {
+            let learned = Correction::decode(record).learn(estimate, counted);
+            Some((learned.encode().to_vec(), learned))
+        });
+        if let Some(learned) = learned {
+            self.worker.corrections.borrow_mut().insert(model.to_owned(), (learned, now));
+        }
+    }
+
+    fn unique(&mut self) -> u128 {
+        self.worker.host().unique()
+    }
+}
+
+impl<H: Host> SharedData for HostStore<H> {
+    fn get(&mut self, name: &str) -> (Vec<u8>, u32) {
+        let (record, version) = self.worker.host().shared(name);
+        self.worker.written.borrow_mut().observe_version(version);
+        (record, version)
+    }
+
+    fn set(&mut self, name: &str, record: &[u8], version: u32) -> bool {
+        let is_set = self.worker.host().set_shared(name, record, version);
+        if is_set {
+            self.worker.written.borrow_mut().count();
+        }
+        is_set
+    }
+}
+
+impl<H: Host> Load for HostStore<H> {
+    fn acquire(&mut self, model: &str, limit: u32) -> bool {
+        let now = self.now_ms();
+        self.in_flight = InFlightGuard::acquire(&self.worker, model, limit, now);
+        self.in_flight.is_some()
+    }
+
+    fn is_full(&mut self, model: &str, limit: u32) -> bool {
+        let record = self.worker.host().read_shared(&in_flight_key(model));
+        in_flight::is_full(&record, self.now_ms(), limit)
+    }
+}

@@ -8,7 +8,7 @@ use pointsman_core::cache::key::Key;
 use pointsman_core::cache::normal_form::{self, Reading};
 use pointsman_core::dialect::openai::request::ChatRequest;
 use pointsman_core::exchange::{Exchange, OnRequestBody, ResponseHead};
-use pointsman_core::policy::Policy;
+use pointsman_core::memory::{Context, WorkerMemory};
 use pointsman_core::policy::parse;
 use pointsman_core::quota::store::Store;
 use pointsman_core::request::head::RequestHead;
@@ -84,11 +84,11 @@ const HEADERS: [(&str, &str); 16] = [
     ("content-length", "2300"),
 ];
 
-fn ask(policy: &Policy, memory: &mut Memory, body: &[u8]) -> (Exchange, OnRequestBody) {
+fn ask(context: &mut Context, memory: &mut Memory, body: &[u8]) -> (Exchange, OnRequestBody) {
     let mut exchange = Exchange::new(NOW);
-    let head = RequestHead::read(policy, HEADERS.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-    black_box(exchange.request_head(policy, &head));
-    let next = exchange.request_body(policy, body, memory);
+    let head = RequestHead::read(context.policy, HEADERS.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
+    black_box(exchange.request_head(context, &head));
+    let next = exchange.request_body(context, body, memory);
     (exchange, next)
 }
 
@@ -121,23 +121,24 @@ fn main() {
     );
     let body = body.as_bytes();
     for text in [400, 16_000] {
-        let mut memory = Memory::default();
-        let (mut first, next) = ask(&policy, &mut memory, body);
+        let (mut memory, mut remembered) = (Memory::default(), WorkerMemory::new(&policy));
+        let mut context = remembered.under(&policy);
+        let (mut first, next) = ask(&mut context, &mut memory, body);
         assert!(matches!(next, OnRequestBody::Send(_)), "{next:?}");
         let answer = json!({"id": "x", "object": "chat.completion", "created": 1, "model": "m-1",
             "choices": [{"index": 0, "message": {"role": "assistant", "content": "x".repeat(text)}, "finish_reason": "stop"}],
             "usage": {"prompt_tokens": 500, "completion_tokens": 100, "total_tokens": 600}});
         first.response_head(
-            &policy,
+            &mut context,
             &ResponseHead { status: 200, content_type: b"application/json", ..ResponseHead::default() },
         );
         first.whole_body(&policy, answer.to_string().as_bytes());
-        first.keep(&policy, &mut memory, NOW);
-        let (hit, next) = ask(&policy, &mut memory, body);
+        first.keep(&mut context, &mut memory, NOW);
+        let (hit, next) = ask(&mut context, &mut memory, body);
         let OnRequestBody::Reply(reply) = &next else { panic!("{next:?}") };
         assert_eq!(reply.status, 200);
         println!("a prompt of {} bytes, an answer of {}:", body.len(), reply.body.len());
-        time("all but audit and metrics", || drop(black_box(ask(&policy, &mut memory, black_box(body)))));
+        time("all but audit and metrics", || drop(black_box(ask(&mut context, &mut memory, black_box(body)))));
         time("audit", || drop(black_box(hit.audit(&policy, &[], NOW))));
         time("metrics", || drop(black_box(hit.metrics(&policy, &[], NOW))));
         time("read headers", || {

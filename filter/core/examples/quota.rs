@@ -4,8 +4,9 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use pointsman_core::exchange::{Exchange, OnRequestBody, ResponseHead};
+use pointsman_core::memory::{Context, WorkerMemory};
 use pointsman_core::policy::Policy;
-use pointsman_core::policy::calendar::Zone;
+use pointsman_core::policy::calendar::{CalendarMemo, Zone};
 use pointsman_core::policy::parse;
 use pointsman_core::quota::local;
 use pointsman_core::quota::reservation::{Ask, Charge};
@@ -81,18 +82,18 @@ fn policy(limits: &[(&str, Value)]) -> Policy {
     parse::from_value(&document).expect("is valid").1
 }
 
-fn request(policy: &Policy, store: &mut One, body: &[u8], answer: &[u8]) {
+fn request(context: &mut Context, store: &mut One, body: &[u8], answer: &[u8]) {
     let mut exchange = Exchange::new(NOW);
     let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("x-jwt-tenant", "a")];
-    let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-    black_box(exchange.request_head(policy, &head));
-    let next = exchange.request_body(policy, body, store);
+    let head = RequestHead::read(context.policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
+    black_box(exchange.request_head(context, &head));
+    let next = exchange.request_body(context, body, store);
     assert!(matches!(next, OnRequestBody::Send(_)), "{next:?}");
     let head = ResponseHead { status: 200, content_type: b"application/json", ..ResponseHead::default() };
-    black_box(exchange.response_head(policy, &head));
-    black_box(exchange.whole_body(policy, answer));
-    black_box(exchange.settle(policy, store));
-    black_box(exchange.metrics(policy, &[], NOW));
+    black_box(exchange.response_head(context, &head));
+    black_box(exchange.whole_body(context.policy, answer));
+    black_box(exchange.settle(context, store));
+    black_box(exchange.metrics(context.policy, &[], NOW));
 }
 
 /// Microseconds of one, by the best of five.
@@ -127,7 +128,9 @@ fn main() {
     let wanted = std::env::args().nth(1);
     for (name, policy) in &kinds {
         let mut store = One::default();
-        let mut act = || request(policy, &mut store, black_box(body.as_bytes()), answer.as_bytes());
+        let mut memory = WorkerMemory::new(policy);
+        let mut context = memory.under(policy);
+        let mut act = || request(&mut context, &mut store, black_box(body.as_bytes()), answer.as_bytes());
         match &wanted {
             Some(wanted) if wanted == name => (0..1000).for_each(|_| act()),
             Some(_) => {}
@@ -139,14 +142,14 @@ fn main() {
     }
     let policy = policy(&all);
     let limits = policy.quota_of(policy.find_tenant("a").expect("is there")).expect("has limits");
-    let (zone, mut store) = (Zone::fixed(3600), One::default());
+    let (zone, mut memo, mut store) = (Zone::fixed(3600), CalendarMemo::default(), One::default());
     let models = [(policy.find_model("m").expect("is there"), Amount::new(500, 500))];
     let ask = Ask { tenant: "a", user: &[0; 32], models: &models, lease_ms: Some(660_000), heed_share: true };
     let charge = Some(Charge { model: models[0].0, used: Amount::new(300, 300) });
     let took = each(|| {
-        let moment = Moment::new(&zone, store.now_ms());
+        let moment = Moment::remembered(&zone, store.now_ms(), &mut memo);
         let grant = local::reserve(&mut store, limits, 1024, &ask, &moment).expect("has room");
-        let moment = Moment::new(&zone, store.now_ms());
+        let moment = Moment::remembered(&zone, store.now_ms(), &mut memo);
         black_box(local::settle(&mut store, limits, 1024, &grant.reservation, charge, &moment));
     });
     println!("{took:6.2} µs  reserve and settle over six windows, a record of {} bytes", store.0.len());

@@ -8,4 +8,6 @@ pub(crate) mod fixture;
 pub mod key;
 pub mod local;
 pub mod normal_form;
+pub mod question;
 pub mod redis;
+pub mod worker;

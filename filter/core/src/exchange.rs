@@ -21,18 +21,20 @@
 //! depends on nothing but the request, the policy and the journal: the moment, the request's id and what was learned of
 //! tokenizers are taken down at the first pass.
 
-use crate::cache::local::response_memo::Seen;
+use crate::cache::local::response_memo::BodyLookup;
 use crate::dialect::openai::request::{ChatRequest, InvalidRequest};
 use crate::dialect::openai::upstream::{self, Canonical};
 use crate::exchange::answer::Answer;
 use crate::identity::keys::UserHash;
 use crate::ids::ModelId;
+use crate::memory::Context;
 use crate::outcome::outcome::Outcome;
 use crate::outcome::refusal::Refusal;
 use crate::outcome::reply::Reply;
 use crate::policy::Policy;
 use crate::policy::output_limit::OutputLimit;
 use crate::quota::store::Store;
+use crate::request::endpoint::Endpoint;
 use crate::request::prompt;
 use crate::routing::dispatch;
 use crate::routing::plan::{self, Hints, Load, Plan};
@@ -60,7 +62,7 @@ use request_head::Caller;
 pub struct Exchange {
     started_ms: u64,
     trace_id: String,
-    endpoint: &'static str,
+    endpoint: Endpoint,
     /// Whether the request says already what its body is.
     is_json: bool,
     caller: Option<Caller>,
@@ -132,7 +134,7 @@ impl Exchange {
         Self {
             started_ms: now_ms,
             trace_id: String::new(),
-            endpoint: "unknown",
+            endpoint: Endpoint::Unknown,
             is_json: false,
             caller: None,
             prompt: prompt::Logged::default(),
@@ -150,11 +152,11 @@ impl Exchange {
     /// The whole body has come.
     pub fn request_body<S: Load + Store + SharedData>(
         &mut self,
-        policy: &Policy,
+        context: &mut Context,
         body: &[u8],
         shared: &mut S,
     ) -> OnRequestBody {
-        match self.route(policy, body, shared) {
+        match self.route(context, body, shared) {
             Ok(outgoing) => OnRequestBody::Send(Box::new(outgoing)),
             Err(Denied::Refusal(refusal)) => OnRequestBody::Reply(self.refuse(&refusal)),
             Err(Denied::Reply(reply)) => OnRequestBody::Reply(self.reply(reply)),
@@ -166,7 +168,7 @@ impl Exchange {
     /// The call that the request waited for has ended. `body` is the request's own, as it was.
     pub fn answered<S: Load + Store + SharedData>(
         &mut self,
-        policy: &Policy,
+        context: &mut Context,
         body: &[u8],
         shared: &mut S,
         answered: &HttpCallResult,
@@ -177,21 +179,25 @@ impl Exchange {
         }
         self.quota.restart();
         match self.endpoint {
-            "usage" => self.usage_reply(policy, shared),
-            _ => self.request_body(policy, body, shared),
+            Endpoint::Usage => self.usage_reply(context, shared),
+            _ => self.request_body(context, body, shared),
         }
     }
 
     fn route<S: Load + Store + SharedData>(
         &mut self,
-        policy: &Policy,
+        context: &mut Context,
         body: &[u8],
         shared: &mut S,
     ) -> Result<Outgoing, Denied> {
+        let policy = context.policy;
         let caller = self.caller.as_mut().ok_or(Refusal::Internal)?;
-        let seen = if policy.has_cache { policy.cache.hot.see(body) } else { Seen::default() };
+        let lookup = match policy.has_cache {
+            true => context.memory.cache.responses.lookup_body(self.endpoint, body),
+            false => BodyLookup::default(),
+        };
         let parsed;
-        let request = match seen.request() {
+        let request = match lookup.request() {
             Some(request) => request,
             None => {
                 parsed = ChatRequest::parse(body, policy.limits.max_nesting).map_err(|why| match why {
@@ -218,7 +224,7 @@ impl Exchange {
             let left = left(resilience.request_ms(), shared.now_ms());
             deadline_ms = Some(deadline_ms.map_or(left, |ms| ms.min(left)));
         }
-        match self.permit(policy, (request, &seen), &mut plan, deadline_ms, shared) {
+        match self.permit(context, (request, &lookup), &mut plan, deadline_ms, shared) {
             Ok(output) => {
                 self.unsent = None;
                 Ok(self.outgoing(policy, request, plan, (deadline_ms, output), || shared.now_ms()))
@@ -233,8 +239,8 @@ impl Exchange {
     /// Whether a request that has a plan may go upstream now: with this limit on its output.
     fn permit<'p, S: Load + Store + SharedData>(
         &mut self,
-        policy: &'p Policy,
-        (request, seen): (&ChatRequest, &Seen),
+        context: &mut Context<'p>,
+        (request, lookup): (&ChatRequest, &BodyLookup),
         plan: &mut Plan,
         deadline_ms: Option<u64>,
         shared: &mut S,
@@ -242,11 +248,12 @@ impl Exchange {
         if deadline_ms == Some(0) {
             return Err(Refusal::DeadlinePassed.into());
         }
+        let policy = context.policy;
         self.check_input(policy, request, plan)?;
-        if let Some(reply) = self.look_up(policy, (request, seen), plan, shared)? {
+        if let Some(reply) = self.look_up(context, (request, lookup), plan, shared)? {
             return Err(Denied::Reply(reply));
         }
-        let output = self.reserve(policy, request, plan, shared)?;
+        let output = self.reserve(context, request, plan, shared)?;
         plan.spill_over(policy, shared)?;
         Ok(output)
     }

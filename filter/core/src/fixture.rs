@@ -40,6 +40,14 @@ pub fn document() -> Value {
     })
 }
 
+/// A worker under this policy that remembers nothing, and is gone after the statement that it is made in.
+macro_rules! context {
+    ($policy:expr) => {
+        &mut $crate::memory::WorkerMemory::new($policy).under($policy)
+    };
+}
+pub(crate) use context;
+
 /// The policy of [`document`].
 pub fn policy() -> Policy {
     from_value(&document()).expect("the fixture is valid").1

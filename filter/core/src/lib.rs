@@ -16,6 +16,7 @@ pub mod exchange;
 mod fixture;
 pub mod identity;
 pub mod ids;
+pub mod memory;
 pub mod outcome;
 pub mod policy;
 pub mod quota;

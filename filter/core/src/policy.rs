@@ -22,7 +22,7 @@ pub mod price;
 pub mod resilience;
 
 /// A validated policy.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Policy {
     /// How callers are identified.
     pub identity: Identity,
@@ -54,7 +54,7 @@ pub struct Policy {
 }
 
 /// A validated provider.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Provider {
     /// Its name, which is also the name of its Envoy cluster.
     pub name: Box<str>,
@@ -71,7 +71,7 @@ pub struct Provider {
 }
 
 /// A validated model.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Model {
     /// The name that callers use.
     pub name: Box<str>,
@@ -119,7 +119,7 @@ fn capability_bit(capability: Capability) -> u8 {
 }
 
 /// A validated task.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Task {
     /// Its name.
     pub name: Box<str>,
@@ -134,7 +134,7 @@ pub struct Task {
 }
 
 /// A validated tier.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tier {
     /// Its name.
     pub name: Box<str>,
@@ -152,7 +152,7 @@ impl Tier {
 }
 
 /// A validated tenant.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tenant {
     /// Its name.
     pub name: Box<str>,
@@ -227,7 +227,7 @@ impl Policy {
     pub fn longest_request_ms(&self) -> u64 {
         let tasks = self.tasks.iter().map(|task| task.resilience.lease_ms());
         let own = tasks.chain([self.resilience.lease_ms()]).max().unwrap_or(0);
-        own.saturating_add(if self.has_cache { self.cache.flights.wait_ms } else { 0 })
+        own.saturating_add(if self.has_cache { self.cache.coalescer.wait_ms } else { 0 })
     }
 
     /// What limits a tenant, if anything does.

@@ -3,5 +3,4 @@
 pub mod quick_hash;
 pub mod secret;
 pub mod shared_data;
-pub mod try_lock;
 pub mod versions;

@@ -101,7 +101,7 @@ impl<H: Host> GatewayStage<H> {
     fn dispatch(&mut self) -> Action {
         let body = self.host().buffer(Buffer::RequestBody, usize::MAX);
         let mut store = self.store();
-        let next = self.exchange.request_body(self.generation.policy(), &body, &mut store);
+        let next = self.generation.serve(|context| self.exchange.request_body(context, &body, &mut store));
         self.proceed(next, &body, store)
     }
 
@@ -123,8 +123,8 @@ impl<H: Host> GatewayStage<H> {
                         self.phase = Phase::Waiting;
                         return Action::Pause;
                     }
-                    next =
-                        self.exchange.answered(self.generation.policy(), body, &mut store, &HttpCallResult::NOT_SENT);
+                    let not_sent = &HttpCallResult::NOT_SENT;
+                    next = self.generation.serve(|context| self.exchange.answered(context, body, &mut store, not_sent));
                 }
                 OnRequestBody::Wait => {
                     self.phase = Phase::Coalesced;
@@ -226,7 +226,8 @@ impl<H: Host> GatewayStage<H> {
     /// The answer has ended: keeps it, if it is one to keep.
     fn keep(&mut self) {
         if self.exchange.keeps() {
-            let call = self.exchange.keep(self.generation.policy(), &mut self.store(), self.host().now_ms());
+            let (mut store, now) = (self.store(), self.host().now_ms());
+            let call = self.generation.serve(|context| self.exchange.keep(context, &mut store, now));
             call.and_then(|call| self.host().call(&call));
         }
     }
@@ -270,7 +271,7 @@ impl<H: Host> Stage for GatewayStage<H> {
         let body = self.host().buffer(Buffer::RequestBody, usize::MAX);
         let mut store = self.store();
         let answered = HttpCallResult { status, body: &answer };
-        let next = self.exchange.answered(self.generation.policy(), &body, &mut store, &answered);
+        let next = self.generation.serve(|context| self.exchange.answered(context, &body, &mut store, &answered));
         if self.proceed(next, &body, store) == Action::Continue {
             self.host().resume_request();
         }
@@ -279,13 +280,13 @@ impl<H: Host> Stage for GatewayStage<H> {
     fn on_request_headers(&mut self, end_of_stream: bool) -> Action {
         let headers = self.host().headers(Map::RequestHeaders);
         let head = RequestHead::read(self.generation.policy(), headers.iter());
-        let next = self.exchange.request_head(self.generation.policy(), &head);
+        let next = self.generation.serve(|context| self.exchange.request_head(context, &head));
         self.headers = Some(headers);
         match next {
             OnRequestHead::Reply(reply) => self.answer(&reply),
             OnRequestHead::Usage => {
                 let mut store = self.store();
-                let next = self.exchange.usage_reply(self.generation.policy(), &mut store);
+                let next = self.generation.serve(|context| self.exchange.usage_reply(context, &mut store));
                 self.proceed(next, &[], store)
             }
             OnRequestHead::AwaitBody => {
@@ -354,7 +355,7 @@ impl<H: Host> Stage for GatewayStage<H> {
         if head.model.is_empty() && !self.exchange.is_direct() {
             head.last_attempt = self.last_attempt();
         }
-        let verdict = self.exchange.response_head(self.generation.policy(), &head);
+        let verdict = self.generation.serve(|context| self.exchange.response_head(context, &head));
         let made = match self.exchange.is_hedged(self.generation.policy()) {
             true => self.exchange.overtaken(self.last_attempt()),
             false => None,
@@ -477,7 +478,8 @@ impl<H: Host> Stage for GatewayStage<H> {
         let now = self.answered_ms.unwrap_or_else(|| self.host().now_ms());
         let policy = self.generation.policy();
         if self.exchange.has_reserved() {
-            let (lines, remote) = self.exchange.settle(policy, &mut HostStore::at(self.generation.worker(), now));
+            let mut store = HostStore::at(self.generation.worker(), now);
+            let (lines, remote) = self.generation.serve(|context| self.exchange.settle(context, &mut store));
             lines.iter().for_each(|line| self.host().log(LogLevel::Warn, line));
             if let Some(unsettled) = remote {
                 self.generation.keep_settlement(unsettled);

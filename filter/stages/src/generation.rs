@@ -1,4 +1,5 @@
-//! What all requests under one policy share: the policy, its metrics, and the day that their gauges are of.
+//! What all requests of a worker under one policy share: the policy, what the worker remembers under it, its metrics, and the
+//! day that their gauges are of.
 
 use crate::host::Host;
 use crate::metrics::Metrics;
@@ -6,6 +7,7 @@ use crate::shared_data::HostStore;
 use crate::worker::Worker;
 use pointsman_core::config::StoreKind;
 use pointsman_core::ids::TenantId;
+use pointsman_core::memory::{Context, WorkerMemory};
 use pointsman_core::policy::Policy;
 use pointsman_core::quota::redis::settlement::Unsettled;
 use pointsman_core::quota::report::gauges::{self, Days};
@@ -17,18 +19,26 @@ use std::rc::Rc;
 pub struct PolicyGeneration<H: Host> {
     worker: Rc<Worker<H>>,
     policy: Policy,
+    memory: RefCell<WorkerMemory>,
     metrics: Metrics,
     days: RefCell<Days>,
 }
 
 impl<H: Host> PolicyGeneration<H> {
     /// For one policy.
-    pub fn new(worker: &Rc<Worker<H>>, mut policy: Policy) -> Self {
+    pub fn new(worker: &Rc<Worker<H>>, policy: Policy) -> Self {
+        let mut memory = WorkerMemory::new(&policy);
         if policy.has_cache {
-            policy.cache.known.agree(&mut HostStore::new(worker), policy.revision);
+            memory.cache.keys.agree(&mut HostStore::new(worker), policy.revision);
         }
         worker.pace.borrow_mut().set_all();
-        Self { worker: Rc::clone(worker), policy, metrics: Metrics::default(), days: RefCell::default() }
+        Self {
+            worker: Rc::clone(worker),
+            policy,
+            memory: RefCell::new(memory),
+            metrics: Metrics::default(),
+            days: RefCell::default(),
+        }
     }
 
     /// The policy.
@@ -44,6 +54,12 @@ impl<H: Host> PolicyGeneration<H> {
     /// The worker's host.
     pub fn host(&self) -> &H {
         self.worker.host()
+    }
+
+    /// Lets the exchange work with the policy and what this worker remembers under it. `act` must not call anything of the host
+    /// that calls back for another request.
+    pub fn serve<T>(&self, act: impl FnOnce(&mut Context) -> T) -> T {
+        act(&mut self.memory.borrow_mut().under(&self.policy))
     }
 
     /// Brings the gauges of what is left up to date that are due; all of them, if another day has begun.

@@ -9,30 +9,30 @@ use crate::store::shared_data::SharedData;
 
 /// How long and how many may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flights {
-    /// Milliseconds that a request waits at the most.
+pub struct Coalescer {
+    /// Milliseconds that a request waits at most.
     pub wait_ms: u64,
-    /// Requests that wait for one answer at the most.
-    pub most: u32,
+    /// Requests that wait for one answer at most.
+    pub max_waiting: u32,
 }
 
 /// What a request does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Join {
-    /// It asks the model, and others may wait for it; it must [`leave`].
-    Lead {
-        /// To leave with.
+    /// It asks the model, and others may wait for it; it must [`finish`].
+    Leader {
+        /// To finish with.
         ticket: Ticket,
         /// Whether another one has led the same question before, so that its answer may have come since this one looked.
         again: bool,
     },
-    /// It waits; if it does so no longer before the question is over, it must [`give_up`].
-    Wait(Ticket),
+    /// It waits; if it does so no longer before the question is over, it must [`withdraw`].
+    Follower(Ticket),
     /// It asks the model by itself.
     Alone,
 }
 
-/// Which question was joined: what is left with it is certainly no later one.
+/// Which question was joined: what is finished with it is certainly no later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     slot: u32,
@@ -84,7 +84,7 @@ fn name(slot: u32) -> String {
     format!("pointsman.flight.{slot}")
 }
 
-impl Flights {
+impl Coalescer {
     /// Joins the others who ask this, or leads them.
     pub fn join(self, data: &mut dyn SharedData, key: &Key, now_ms: u64) -> Join {
         for _ in 0..TRIES {
@@ -94,12 +94,12 @@ impl Flights {
             });
             let same = all.iter().find(|(_, flight, _)| flight.key == *key && self.counts(flight, now_ms));
             let (slot, version, next, join) = match same {
-                Some((_, flight, _)) if flight.state == State::NotKept || flight.waiting >= self.most => {
+                Some((_, flight, _)) if flight.state == State::NotKept || flight.waiting >= self.max_waiting => {
                     return Join::Alone;
                 }
                 Some((slot, flight, version)) => {
                     let ticket = Ticket { slot: *slot, number: flight.ticket };
-                    (*slot, *version, Flight { waiting: flight.waiting + 1, ..*flight }, Join::Wait(ticket))
+                    (*slot, *version, Flight { waiting: flight.waiting + 1, ..*flight }, Join::Follower(ticket))
                 }
                 None => {
                     let mut free = all.iter().filter(|(_, flight, _)| !self.counts(flight, now_ms));
@@ -111,7 +111,7 @@ impl Flights {
                     let until_ms = now_ms.saturating_add(self.wait_ms);
                     let lead = Flight { key: *key, until_ms, ticket: number, waiting: 0, state: State::UnderWay };
                     let (ticket, again) = (Ticket { slot: *slot, number }, flight.key == *key);
-                    (*slot, *version, lead, Join::Lead { ticket, again })
+                    (*slot, *version, lead, Join::Leader { ticket, again })
                 }
             };
             if data.set(&name(slot), &next.encode(), version) {
@@ -123,13 +123,13 @@ impl Flights {
 
     /// Whether what stands in a slot holds still.
     fn counts(self, flight: &Flight, now_ms: u64) -> bool {
-        let most_ms = match flight.state {
+        let max_ms = match flight.state {
             State::Free => return false,
             State::UnderWay => self.wait_ms,
             State::NotKept => NOT_KEPT_MS,
         };
         // A clock that has jumped back must not make anybody wait for longer than anybody would.
-        now_ms < flight.until_ms && flight.until_ms <= now_ms.saturating_add(most_ms + READ_EARLIER_MS)
+        now_ms < flight.until_ms && flight.until_ms <= now_ms.saturating_add(max_ms + READ_EARLIER_MS)
     }
 }
 
@@ -142,7 +142,7 @@ pub fn is_over(data: &mut dyn SharedData, key: &Key, now_ms: u64) -> bool {
 }
 
 /// The leader's question has ended.
-pub fn leave(data: &mut dyn SharedData, key: &Key, ticket: Ticket, outcome: Outcome, now_ms: u64) {
+pub fn finish(data: &mut dyn SharedData, key: &Key, ticket: Ticket, outcome: Outcome, now_ms: u64) {
     change(data, key, ticket, |flight| match outcome {
         Outcome::Over => Flight { state: State::Free, ..flight },
         Outcome::NotKept => Flight { state: State::NotKept, until_ms: now_ms.saturating_add(NOT_KEPT_MS), ..flight },
@@ -150,7 +150,7 @@ pub fn leave(data: &mut dyn SharedData, key: &Key, ticket: Ticket, outcome: Outc
 }
 
 /// One that waited does so no longer, though the question is under way: another one may wait in its place.
-pub fn give_up(data: &mut dyn SharedData, key: &Key, ticket: Ticket) {
+pub fn withdraw(data: &mut dyn SharedData, key: &Key, ticket: Ticket) {
     change(data, key, ticket, |flight| Flight { waiting: flight.waiting.saturating_sub(1), ..flight });
 }
 
@@ -224,13 +224,13 @@ mod tests {
         }
     }
 
-    const FLIGHTS: Flights = Flights { wait_ms: 1000, most: 3 };
+    const COALESCER: Coalescer = Coalescer { wait_ms: 1000, max_waiting: 3 };
     const KEY: Key = Key([1; 32]);
     const NOW: u64 = 1_700_000_000_000;
 
     fn lead(data: &mut Memory, now: u64) -> Ticket {
-        match FLIGHTS.join(data, &KEY, now) {
-            Join::Lead { ticket, .. } => ticket,
+        match COALESCER.join(data, &KEY, now) {
+            Join::Leader { ticket, .. } => ticket,
             other => panic!("{other:?}"),
         }
     }
@@ -239,25 +239,25 @@ mod tests {
     fn one_leads_some_wait_and_the_rest_go_alone() {
         let mut data = Memory::default();
         let ticket = lead(&mut data, NOW);
-        let wait = Join::Wait(ticket);
+        let wait = Join::Follower(ticket);
         for expected in [wait, wait, wait, Join::Alone] {
-            assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW + 1), expected);
+            assert_eq!(COALESCER.join(&mut data, &KEY, NOW + 1), expected);
         }
         // One goes, and one more may wait.
-        give_up(&mut data, &KEY, ticket);
+        withdraw(&mut data, &KEY, ticket);
         for expected in [wait, Join::Alone] {
-            assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW + 1), expected);
+            assert_eq!(COALESCER.join(&mut data, &KEY, NOW + 1), expected);
         }
         assert!(!is_over(&mut data, &KEY, NOW + 1));
-        leave(&mut data, &KEY, ticket, Outcome::Over, NOW + 2);
+        finish(&mut data, &KEY, ticket, Outcome::Over, NOW + 2);
         assert!(is_over(&mut data, &KEY, NOW + 2));
         // It failed, say: one of those who waited goes on, the others wait for that one.
         let next = lead(&mut data, NOW + 3);
-        assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW + 3), Join::Wait(next));
+        assert_eq!(COALESCER.join(&mut data, &KEY, NOW + 3), Join::Follower(next));
         // Who waited for the first one takes no place from those who wait for the second.
-        give_up(&mut data, &KEY, ticket);
-        for expected in [Join::Wait(next), Join::Wait(next), Join::Alone] {
-            assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW + 4), expected);
+        withdraw(&mut data, &KEY, ticket);
+        for expected in [Join::Follower(next), Join::Follower(next), Join::Alone] {
+            assert_eq!(COALESCER.join(&mut data, &KEY, NOW + 4), expected);
         }
     }
 
@@ -265,17 +265,17 @@ mod tests {
     fn who_has_read_the_clock_a_moment_before_the_leader_joins_it() {
         let mut data = Memory::default();
         let ticket = lead(&mut data, NOW);
-        assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW - 3), Join::Wait(ticket));
-        leave(&mut data, &KEY, ticket, Outcome::NotKept, NOW);
-        assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW - 3), Join::Alone);
+        assert_eq!(COALESCER.join(&mut data, &KEY, NOW - 3), Join::Follower(ticket));
+        finish(&mut data, &KEY, ticket, Outcome::NotKept, NOW);
+        assert_eq!(COALESCER.join(&mut data, &KEY, NOW - 3), Join::Alone);
     }
 
     #[test]
     fn who_leads_after_another_one_knows_it() {
         let mut data = Memory::default();
-        let Join::Lead { ticket, again: false } = FLIGHTS.join(&mut data, &KEY, NOW) else { panic!() };
-        leave(&mut data, &KEY, ticket, Outcome::Over, NOW + 1);
-        assert!(matches!(FLIGHTS.join(&mut data, &KEY, NOW + 1), Join::Lead { again: true, .. }));
+        let Join::Leader { ticket, again: false } = COALESCER.join(&mut data, &KEY, NOW) else { panic!() };
+        finish(&mut data, &KEY, ticket, Outcome::Over, NOW + 1);
+        assert!(matches!(COALESCER.join(&mut data, &KEY, NOW + 1), Join::Leader { again: true, .. }));
     }
 
     #[test]
@@ -289,16 +289,16 @@ mod tests {
         assert!(slots_of(&second) == slots_of(&KEY) && slots_of(&third) == slots_of(&KEY));
         let mut data = Memory::default();
         let first = lead(&mut data, NOW);
-        assert!(matches!(FLIGHTS.join(&mut data, &second, NOW), Join::Lead { again: false, .. }));
-        assert_eq!(FLIGHTS.join(&mut data, &third, NOW), Join::Alone);
+        assert!(matches!(COALESCER.join(&mut data, &second, NOW), Join::Leader { again: false, .. }));
+        assert_eq!(COALESCER.join(&mut data, &third, NOW), Join::Alone);
         assert!(is_over(&mut data, &third, NOW) && !is_over(&mut data, &second, NOW));
-        assert_eq!(FLIGHTS.join(&mut data, &KEY, NOW), Join::Wait(first));
-        assert!(matches!(FLIGHTS.join(&mut data, &second, NOW), Join::Wait(_)));
+        assert_eq!(COALESCER.join(&mut data, &KEY, NOW), Join::Follower(first));
+        assert!(matches!(COALESCER.join(&mut data, &second, NOW), Join::Follower(_)));
         // The first one's slot is free again, and the second one is still waited for.
-        leave(&mut data, &KEY, first, Outcome::Over, NOW);
+        finish(&mut data, &KEY, first, Outcome::Over, NOW);
         assert!(is_over(&mut data, &KEY, NOW));
-        assert!(matches!(FLIGHTS.join(&mut data, &second, NOW), Join::Wait(_)));
-        assert!(matches!(FLIGHTS.join(&mut data, &third, NOW), Join::Lead { again: false, .. }));
+        assert!(matches!(COALESCER.join(&mut data, &second, NOW), Join::Follower(_)));
+        assert!(matches!(COALESCER.join(&mut data, &third, NOW), Join::Leader { again: false, .. }));
     }
 
     #[test]
@@ -307,29 +307,29 @@ mod tests {
         let late = lead(&mut data, NOW);
         assert!(is_over(&mut data, &KEY, NOW + 1000));
         lead(&mut data, NOW + 1000);
-        leave(&mut data, &KEY, late, Outcome::Over, NOW + 1001);
+        finish(&mut data, &KEY, late, Outcome::Over, NOW + 1001);
         assert!(!is_over(&mut data, &KEY, NOW + 1001));
         // A clock that jumps back by a day.
-        assert!(matches!(FLIGHTS.join(&mut data, &KEY, NOW - 86_400_000), Join::Lead { .. }));
+        assert!(matches!(COALESCER.join(&mut data, &KEY, NOW - 86_400_000), Join::Leader { .. }));
     }
 
     #[test]
     fn an_answer_that_cannot_be_kept_is_not_waited_for_again() {
         // However short the wait is.
         for wait_ms in [60_000, 100] {
-            let flights = Flights { wait_ms, most: 3 };
+            let coalescer = Coalescer { wait_ms, max_waiting: 3 };
             let mut data = Memory::default();
-            let Join::Lead { ticket, .. } = flights.join(&mut data, &KEY, NOW) else { panic!() };
-            leave(&mut data, &KEY, ticket, Outcome::NotKept, NOW + 5);
+            let Join::Leader { ticket, .. } = coalescer.join(&mut data, &KEY, NOW) else { panic!() };
+            finish(&mut data, &KEY, ticket, Outcome::NotKept, NOW + 5);
             assert!(is_over(&mut data, &KEY, NOW + 5));
-            assert_eq!(flights.join(&mut data, &KEY, NOW + 6), Join::Alone);
-            assert_eq!(flights.join(&mut data, &KEY, NOW + 4 + NOT_KEPT_MS), Join::Alone);
-            assert!(matches!(flights.join(&mut data, &KEY, NOW + 5 + NOT_KEPT_MS), Join::Lead { .. }));
+            assert_eq!(coalescer.join(&mut data, &KEY, NOW + 6), Join::Alone);
+            assert_eq!(coalescer.join(&mut data, &KEY, NOW + 4 + NOT_KEPT_MS), Join::Alone);
+            assert!(matches!(coalescer.join(&mut data, &KEY, NOW + 5 + NOT_KEPT_MS), Join::Leader { .. }));
             // A clock that jumps back.
             let mut data = Memory::default();
             let ticket = lead(&mut data, NOW);
-            leave(&mut data, &KEY, ticket, Outcome::NotKept, NOW);
-            assert!(matches!(flights.join(&mut data, &KEY, NOW - 86_400_000), Join::Lead { .. }));
+            finish(&mut data, &KEY, ticket, Outcome::NotKept, NOW);
+            assert!(matches!(coalescer.join(&mut data, &KEY, NOW - 86_400_000), Join::Leader { .. }));
         }
     }
 
@@ -338,7 +338,7 @@ mod tests {
         for record in [&b""[..], &[255; 49], &[1; 48], &[7; 500]] {
             let mut data = Memory::default();
             data.0.insert(name(slots_of(&KEY)[0]), (record.to_vec(), 3));
-            assert!(matches!(FLIGHTS.join(&mut data, &KEY, NOW), Join::Lead { .. }));
+            assert!(matches!(COALESCER.join(&mut data, &KEY, NOW), Join::Leader { .. }));
         }
     }
 }

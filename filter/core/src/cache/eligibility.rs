@@ -1,5 +1,6 @@
 //! Which requests the cache may answer, and why the others pass it by.
 
+use crate::cache::question::Sharing;
 use crate::config::{CacheRequests, CacheScope, DataClass};
 use crate::dialect::openai::request::ChatRequest;
 use crate::policy::cache::{Rules, TaskRules};
@@ -35,19 +36,6 @@ impl Bypass {
             Self::Ambiguous => "ambiguous",
         }
     }
-}
-
-/// Who shares an answer: the tenant, and within it these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Sharing<'a> {
-    /// Everybody.
-    Tenant,
-    /// One end user, as a trusted filter has named it.
-    User(&'a [u8]),
-    /// One end user, as the tenant's own application names it.
-    NamedUser(&'a [u8]),
-    /// Callers of these permissions.
-    Permissions(&'a [u8]),
 }
 
 /// What is known of the caller by trusted means.

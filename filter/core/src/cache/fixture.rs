@@ -1,22 +1,23 @@
 //! A question and an answer for the tests of what remembers them.
 
-use crate::cache::eligibility::Sharing;
 use crate::cache::entry::Entry;
 use crate::cache::key::Key;
-use crate::cache::local::key_memo::Question;
+use crate::cache::question::{Question, Sharing};
 use crate::config::DataClass;
 use crate::dialect::openai::completion::{Choice, Completion};
 use crate::ids::{ModelId, TaskId, TenantId};
+use crate::request::endpoint::Endpoint;
 use crate::usage::Usage;
 
 /// Somebody's question.
 pub const QUESTION: Question = Question {
+    endpoint: Endpoint::Chat,
     tenant: TenantId(1),
     sharing: Sharing::Tenant,
     task: TaskId(1),
     data: DataClass::Internal,
     model: ModelId(1),
-    most_output: None,
+    max_output: None,
     body: b"{}",
 };
 

@@ -1,7 +1,8 @@
 //! The key of an answer: SHA-256 over everything that may change it, each field with its length before it.
 
-use crate::cache::eligibility::Sharing;
+use crate::cache::question::Sharing;
 use crate::config::DataClass;
+use crate::request::endpoint::Endpoint;
 use crate::request::prompt::PromptName;
 use sha2::{Digest, Sha256};
 
@@ -17,11 +18,13 @@ impl Key {
 }
 
 /// Changes with the fields below, and with what their bytes mean, so that no old entry is ever read as a new one.
-pub(super) const VERSION: &[u8] = b"pointsman.cache.v2";
+pub(super) const VERSION: &[u8] = b"pointsman.cache.v3";
 
 /// What a key is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Fields<'a> {
+    /// Where the request is asked: the same bytes mean something else elsewhere.
+    pub endpoint: Endpoint,
     /// The tenant's name. No key is ever without it.
     pub tenant: &'a str,
     /// Who shares the answer within the tenant.
@@ -47,7 +50,7 @@ pub struct Fields<'a> {
 impl Fields<'_> {
     /// The key.
     pub fn key(&self) -> Key {
-        let Self { tenant, sharing, task, data, provider, model, prompt, nfc, request, revisions } = self;
+        let Self { endpoint, tenant, sharing, task, data, provider, model, prompt, nfc, request, revisions } = self;
         let PromptName { id, version, schema } = prompt;
         let (scope, who): (&[u8], &[u8]) = match sharing {
             Sharing::Tenant => (b"tenant", b""),
@@ -59,6 +62,7 @@ impl Fields<'_> {
         let mut hash = Sha256::new();
         for field in [
             VERSION,
+            endpoint.word().as_bytes(),
             tenant.as_bytes(),
             scope,
             who,
@@ -97,6 +101,7 @@ mod tests {
     const NO_PROMPT: PromptName = prompt("", "", "");
 
     const FIELDS: Fields = Fields {
+        endpoint: Endpoint::Chat,
         tenant: "acme",
         sharing: Sharing::Tenant,
         task: "extract",
@@ -119,6 +124,7 @@ mod tests {
         let user = |user| Fields { sharing: Sharing::User(user), ..FIELDS };
         let all = [
             FIELDS,
+            Fields { endpoint: Endpoint::Models, ..FIELDS },
             Fields { tenant: "acm", task: "eextract", ..FIELDS },
             Fields { tenant: "acme2", ..FIELDS },
             user(b""),

@@ -4,8 +4,8 @@ use crate::cache::coalesce::Ticket;
 use crate::cache::eligibility::Bypass;
 use crate::cache::entry::Entry;
 use crate::cache::key::Key;
-use crate::cache::local::key_memo::Mark;
-use crate::cache::local::response_memo::Place;
+use crate::cache::local::key_memo::Fingerprint;
+use crate::cache::local::response_memo::Slot;
 use crate::config::CacheStore;
 use crate::dialect::openai::completion::Completion;
 use crate::exchange::Exchange;
@@ -49,11 +49,11 @@ pub(super) enum Cached {
 pub(super) struct Pending {
     key: Key,
     /// To remember the key by, if it is not known and can be.
-    mark: Option<Mark>,
-    /// All workers know that mark.
+    fingerprint: Option<Fingerprint>,
+    /// All workers know that fingerprint.
     is_shared: bool,
     /// Where this worker remembers the question, if it can.
-    place: Option<Place>,
+    slot: Option<Slot>,
     /// This worker has seen it hit before.
     is_known: bool,
     /// It remembers it word for word.

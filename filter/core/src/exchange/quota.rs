@@ -5,6 +5,7 @@ use crate::dialect::openai::request::ChatRequest;
 use crate::exchange::journal::{Journal, Pending, Purpose};
 use crate::exchange::{Denied, Exchange, OnRequestBody};
 use crate::ids::ModelId;
+use crate::memory::Context;
 use crate::outcome::refusal::Refusal;
 use crate::outcome::reply::Reply;
 use crate::policy::Policy;
@@ -93,11 +94,12 @@ impl Exchange {
     /// Reserves the plan's worst case. The plan may lose models, or become another.
     pub(super) fn reserve<'p>(
         &mut self,
-        policy: &'p Policy,
+        context: &mut Context<'p>,
         request: &ChatRequest,
         plan: &mut Plan,
         store: &mut dyn Store,
     ) -> Result<OutputLimit<'p>, Denied> {
+        let policy = context.policy;
         let Some(caller) = &self.caller else { return Err(Refusal::Internal.into()) };
         let Some(limits) = policy.quota_of(caller.tenant) else { return Ok(OutputLimit::default()) };
         let output = policy.output_limit_of(caller.tenant, caller.user.as_ref());
@@ -110,7 +112,7 @@ impl Exchange {
         let input = if matters { self.quota.input(request) } else { 0 };
         self.quota.is_telling = matters && demand::is_telling(request);
         let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
-        let moment = self.moment(policy, store);
+        let moment = self.moment(context, store);
         let demands = self.worst_cases(policy, output, request, plan, input, store);
         let lease_ms = Some(resilience.lease_ms());
         let name = &*policy.tenant(tenant).name;
@@ -229,9 +231,9 @@ impl Exchange {
     }
 
     /// When the request was first looked at: the same, however often it is worked out anew.
-    fn moment(&mut self, policy: &Policy, store: &mut dyn Store) -> Moment {
+    fn moment(&mut self, context: &mut Context, store: &mut dyn Store) -> Moment {
         let known = self.quota.began.as_ref().map(|(_, moment)| *moment);
-        known.unwrap_or_else(|| Moment::new(&policy.counting.zone, store.now_ms()))
+        known.unwrap_or_else(|| context.moment(store.now_ms()))
     }
 
     /// Asks the store of the policy to reserve.
@@ -270,13 +272,19 @@ impl Exchange {
     }
 
     /// Counts an answer of the cache: a request like any other, but without tokens or cost.
-    pub(super) fn reserve_hit(&mut self, policy: &Policy, model: ModelId, store: &mut dyn Store) -> Result<(), Denied> {
+    pub(super) fn reserve_hit(
+        &mut self,
+        context: &mut Context,
+        model: ModelId,
+        store: &mut dyn Store,
+    ) -> Result<(), Denied> {
+        let policy = context.policy;
         let Some(caller) = &self.caller else { return Err(Refusal::Internal.into()) };
         let tenant = caller.tenant;
         let Some(limits) = policy.quota_of(tenant).filter(|limits| limits.counts()) else { return Ok(()) };
         let user = caller.user.as_ref().map_or(ANONYMOUS, |user| user.0);
         let name = &*policy.tenant(tenant).name;
-        let moment = self.moment(policy, store);
+        let moment = self.moment(context, store);
         let demands = [(model, Amount::new(0, 0))];
         let ask = Ask { tenant: name, user: &user, models: &demands, lease_ms: None, heed_share: false };
         match self.ask(policy, limits, &ask, &moment, store)? {
@@ -339,11 +347,12 @@ impl Exchange {
     }
 
     /// `GET /v1/usage`: how the tenant's windows stand.
-    pub fn usage_reply(&mut self, policy: &Policy, store: &mut dyn Store) -> OnRequestBody {
+    pub fn usage_reply(&mut self, context: &mut Context, store: &mut dyn Store) -> OnRequestBody {
+        let policy = context.policy;
         let Some(caller) = &self.caller else { return OnRequestBody::Reply(self.refuse(&Refusal::Internal)) };
         let (tenant, user) = (&*policy.tenant(caller.tenant).name, caller.user.as_ref().map_or(ANONYMOUS, |u| u.0));
         let limits = policy.quota_of(caller.tenant).filter(|limits| limits.counts());
-        let moment = self.moment(policy, store);
+        let moment = self.moment(context, store);
         let ask = Ask { tenant, user: &user, models: &[], lease_ms: None, heed_share: false };
         let (standings, now_ms) = match (limits, policy.counting.store, &policy.redis) {
             (None, ..) => (Vec::new(), moment.now_ms),

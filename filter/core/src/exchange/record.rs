@@ -10,6 +10,7 @@ use crate::outcome::outcome::Outcome;
 use crate::outcome::provider_error;
 use crate::policy::Policy;
 use crate::policy::price::MicroUsd;
+use crate::request::endpoint::Endpoint;
 use crate::telemetry::audit::Record;
 use crate::telemetry::metrics::Metric;
 
@@ -81,7 +82,7 @@ impl Exchange {
             tenant_id: tenant.map(|t| &*t.name),
             user_id_hash: user.as_deref(),
             tier: tenant.map(|t| &*policy.tier(t.tier).name),
-            endpoint: self.endpoint,
+            endpoint: self.endpoint.word(),
             task: plan.and_then(|plan| plan.task).map(|t| &*policy.task(t).name),
             prompt_id: self.prompt.id.as_deref(),
             prompt_version: self.prompt.version.as_deref(),
@@ -130,7 +131,7 @@ impl Exchange {
     /// The exchange is over: what to count.
     pub fn metrics(&self, policy: &Policy, failed: &[(usize, Outcome)], now_ms: u64) -> Vec<(Metric, u64)> {
         let mut all = Vec::with_capacity(8);
-        if self.endpoint == "healthz" {
+        if self.endpoint == Endpoint::Health {
             return all;
         }
         let routed = self.routed.as_ref();

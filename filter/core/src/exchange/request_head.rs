@@ -4,9 +4,11 @@ use crate::config::{DataClass, Identity};
 use crate::exchange::{Exchange, OnRequestHead, cache};
 use crate::identity::keys::{InvalidIdentity, UserHash};
 use crate::ids::TenantId;
+use crate::memory::Context;
 use crate::outcome::refusal::Refusal;
 use crate::outcome::reply::Reply;
 use crate::policy::Policy;
+use crate::request::endpoint::Endpoint;
 use crate::request::head::RequestHead;
 
 /// Who sends the request, and what its headers wish.
@@ -22,64 +24,58 @@ pub(super) struct Caller {
 
 impl Exchange {
     /// The request's headers have come.
-    pub fn request_head(&mut self, policy: &Policy, head: &RequestHead) -> OnRequestHead {
+    pub fn request_head(&mut self, context: &mut Context, head: &RequestHead) -> OnRequestHead {
         self.trace_id = head.trace_id();
         self.is_json = head.is_json;
-        match self.admit(policy, head) {
-            Ok(None) if self.endpoint == "usage" => OnRequestHead::Usage,
+        match self.admit(context, head) {
+            Ok(None) if self.endpoint == Endpoint::Usage => OnRequestHead::Usage,
             Ok(None) => OnRequestHead::AwaitBody,
             Ok(Some(reply)) => OnRequestHead::Reply(self.reply(reply)),
             Err(refusal) => OnRequestHead::Reply(self.refuse(&refusal)),
         }
     }
 
-    fn admit(&mut self, policy: &Policy, head: &RequestHead) -> Result<Option<Reply>, Refusal> {
-        let allow = |method: &'static str| match head.method {
-            m if m == method.as_bytes() => Ok(()),
-            _ => Err(Refusal::WrongMethod(method)),
-        };
-        match head.path {
-            b"/healthz" => {
-                self.endpoint = "healthz";
-                allow("GET")?;
-                Ok(Some(Reply::healthy()))
+    fn admit(&mut self, context: &mut Context, head: &RequestHead) -> Result<Option<Reply>, Refusal> {
+        self.endpoint = Endpoint::of_path(head.path);
+        let method = self.endpoint.method().ok_or(Refusal::UnknownPath)?;
+        if head.method != method.as_bytes() {
+            return Err(Refusal::WrongMethod(method));
+        }
+        match self.endpoint {
+            Endpoint::Unknown => Err(Refusal::UnknownPath),
+            Endpoint::Health => Ok(Some(Reply::healthy())),
+            Endpoint::Models => {
+                let tenant = self.identify(context, head)?;
+                Ok(Some(Reply::models(context.policy, tenant)))
             }
-            b"/v1/models" => {
-                self.endpoint = "models";
-                allow("GET")?;
-                let tenant = self.identify(policy, head)?;
-                Ok(Some(Reply::models(policy, tenant)))
-            }
-            b"/v1/usage" => {
-                self.endpoint = "usage";
-                allow("GET")?;
-                self.identify(policy, head)?;
+            Endpoint::Usage => {
+                self.identify(context, head)?;
                 Ok(None)
             }
-            b"/v1/chat/completions" => {
-                self.endpoint = "chat";
-                allow("POST")?;
-                self.identify(policy, head)?;
+            Endpoint::Chat => {
+                self.identify(context, head)?;
                 if head.is_encoded {
                     return Err(Refusal::ContentEncoding);
                 }
-                let limit = policy.limits.max_body_bytes;
+                let limit = context.policy.limits.max_body_bytes;
                 if head.content_length.is_some_and(|length| length > limit) {
                     return Err(Refusal::TooLarge(limit));
                 }
                 Ok(None)
             }
-            _ => Err(Refusal::UnknownPath),
         }
     }
 
-    fn identify(&mut self, policy: &Policy, head: &RequestHead) -> Result<TenantId, Refusal> {
-        let tenant = head.tenant(policy, self.started_ms).map_err(|why| match (why, &policy.identity) {
-            (InvalidIdentity::Missing, Identity::ApiKey) => Refusal::MissingKey,
-            (InvalidIdentity::Missing, Identity::Header { .. }) => Refusal::UnknownTenant,
-            (InvalidIdentity::Expired, _) => Refusal::ExpiredKey,
-            (InvalidIdentity::Unknown, Identity::ApiKey) => Refusal::UnknownKey,
-            (InvalidIdentity::Unknown, Identity::Header { .. }) => Refusal::UnknownTenant,
+    fn identify(&mut self, context: &mut Context, head: &RequestHead) -> Result<TenantId, Refusal> {
+        let policy = context.policy;
+        let tenant = head.tenant(policy, self.started_ms, &mut context.memory.api_keys).map_err(|why| {
+            match (why, &policy.identity) {
+                (InvalidIdentity::Missing, Identity::ApiKey) => Refusal::MissingKey,
+                (InvalidIdentity::Missing, Identity::Header { .. }) => Refusal::UnknownTenant,
+                (InvalidIdentity::Expired, _) => Refusal::ExpiredKey,
+                (InvalidIdentity::Unknown, Identity::ApiKey) => Refusal::UnknownKey,
+                (InvalidIdentity::Unknown, Identity::Header { .. }) => Refusal::UnknownTenant,
+            }
         })?;
         self.caller = Some(Caller {
             tenant,

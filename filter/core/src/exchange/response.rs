@@ -2,6 +2,7 @@
 
 use crate::exchange::answer::Answer;
 use crate::exchange::{Exchange, OnResponseHead, ResponseHead, Routed, Served, Whole};
+use crate::memory::Context;
 use crate::outcome::outcome::Outcome;
 use crate::outcome::provider_error;
 use crate::outcome::reply::Reply;
@@ -13,7 +14,8 @@ use crate::wire::header::HeaderLine;
 
 impl Exchange {
     /// The response's headers have come.
-    pub fn response_head(&mut self, policy: &Policy, head: &ResponseHead) -> OnResponseHead {
+    pub fn response_head(&mut self, context: &mut Context, head: &ResponseHead) -> OnResponseHead {
+        let policy = context.policy;
         let Some(routed) = &mut self.routed else { return OnResponseHead::Own };
         if matches!(self.answer, Answer::Own { .. }) {
             return OnResponseHead::Own;
@@ -29,7 +31,7 @@ impl Exchange {
         let status = match judged {
             OnHead::HoldEvent => {
                 let hide_usage = routed.hide_usage;
-                self.answer = Answer::stream(head.status, hide_usage, self.transcript(policy));
+                self.answer = Answer::stream(head.status, hide_usage, self.transcript(context));
                 return OnResponseHead::Stream(self.response_headers(policy));
             }
             OnHead::HoldWhole => {

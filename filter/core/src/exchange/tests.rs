@@ -1,7 +1,7 @@
 //! The gateway stage event by event, as the glue calls it.
 
 use super::*;
-use crate::fixture;
+use crate::fixture::{self, context};
 use crate::request::head::RequestHead;
 use crate::tokens::Correction;
 use serde_json::Value;
@@ -11,7 +11,7 @@ type Pairs<'a> = &'a [(&'a str, &'a str)];
 fn open(policy: &Policy, headers: Pairs) -> (Exchange, OnRequestHead) {
     let mut exchange = Exchange::new(1000);
     let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-    let verdict = exchange.request_head(policy, &head);
+    let verdict = exchange.request_head(context!(policy), &head);
     (exchange, verdict)
 }
 
@@ -67,7 +67,7 @@ const CHAT: [(&str, &str); 4] = [
 fn sent(policy: &Policy, body: &str) -> (Exchange, Outgoing) {
     let (mut exchange, verdict) = open(policy, &CHAT);
     assert!(matches!(verdict, OnRequestHead::AwaitBody));
-    match exchange.request_body(policy, body.as_bytes(), &mut Idle) {
+    match exchange.request_body(context!(policy), body.as_bytes(), &mut Idle) {
         OnRequestBody::Send(outgoing) => (exchange, *outgoing),
         other => panic!("{other:?}"),
     }
@@ -136,7 +136,7 @@ fn a_whole_answer_is_metered_and_audited() {
         content_type: b"application/json",
         ..Default::default()
     };
-    assert!(matches!(exchange.response_head(&policy, &head), OnResponseHead::Hold));
+    assert!(matches!(exchange.response_head(context!(&policy), &head), OnResponseHead::Hold));
     let body = br#"{"choices":[{}],"usage":{"prompt_tokens":1000,"completion_tokens":100,"prompt_tokens_details":{"cached_tokens":400}}}"#;
     let whole = exchange.whole_body(&policy, body);
     assert!(whole.replace.is_none());
@@ -167,7 +167,7 @@ fn a_fallback_is_said_and_the_failed_attempt_named() {
         content_type: b"application/json",
         ..Default::default()
     };
-    exchange.response_head(&policy, &head);
+    exchange.response_head(context!(&policy), &head);
     let whole = exchange.whole_body(&policy, br#"{"choices":[{}],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#);
     assert!(whole.headers.contains(&("x-pointsman-fallback", "true".into())));
     assert!(exchange.has_failed_attempts());
@@ -194,11 +194,11 @@ fn a_caller_that_does_not_wait_is_charged_for_its_prompt_and_no_provider_is_blam
     for (own, extra) in [(true, &[("x-pointsman-deadline-ms", "500")][..]), (false, &[])] {
         let headers: Vec<_> = CHAT.iter().chain(extra).copied().collect();
         let (mut late, _) = open(&policy, &headers);
-        assert!(matches!(late.request_body(&policy, body.as_bytes(), &mut Idle), OnRequestBody::Send(_)));
+        assert!(matches!(late.request_body(context!(&policy), body.as_bytes(), &mut Idle), OnRequestBody::Send(_)));
         // One with a deadline of its own goes by way of a model stage, which has left word.
         let last_attempt = own.then_some((0, 1));
         let head = ResponseHead { status: 504, details: "response_timeout", last_attempt, ..Default::default() };
-        late.response_head(&policy, &head);
+        late.response_head(context!(&policy), &head);
         late.whole_body(&policy, b"");
         let line = audit(&late, &policy, &[]);
         match own {
@@ -221,7 +221,7 @@ fn a_failure_costs_nothing_and_tells_nothing_of_the_provider() {
         details: "via_upstream",
         ..Default::default()
     };
-    assert!(matches!(exchange.response_head(&policy, &known), OnResponseHead::Hold));
+    assert!(matches!(exchange.response_head(context!(&policy), &known), OnResponseHead::Hold));
     let whole = exchange.whole_body(&policy, br#"{"error":{"message":"Incorrect API key sk-abc"}}"#);
     let (status, body) = whole.replace.unwrap();
     assert_eq!(status, 502);
@@ -244,7 +244,7 @@ fn of_a_failure_no_more_is_waited_for_than_its_words_need() {
             details: if status < 300 { "" } else { "via_upstream" },
             ..Default::default()
         };
-        let verdict = exchange.response_head(&policy, &head);
+        let verdict = exchange.response_head(context!(&policy), &head);
         (exchange, verdict)
     };
     for (status, length, code) in [
@@ -284,7 +284,7 @@ fn envoys_own_failure_is_answered_in_the_callers_dialect() {
     let policy = fixture::policy();
     let (mut exchange, _) = sent(&policy, r#"{"messages":[{"role":"user","content":"x"}]}"#);
     let head = ResponseHead { status: 503, end_of_stream: true, ..Default::default() };
-    match exchange.response_head(&policy, &head) {
+    match exchange.response_head(context!(&policy), &head) {
         OnResponseHead::Replace(reply) => assert_eq!(reply.status, 503),
         other => panic!("{other:?}"),
     }
@@ -298,9 +298,9 @@ fn a_refusal_after_the_plan_was_made_is_audited_with_it() {
         let mut exchange = Exchange::new(started_ms);
         let headers = CHAT.iter().chain(&[("x-pointsman-deadline-ms", "500")]);
         let head = RequestHead::read(&policy, headers.map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-        assert!(matches!(exchange.request_head(&policy, &head), OnRequestHead::AwaitBody));
+        assert!(matches!(exchange.request_head(context!(&policy), &head), OnRequestHead::AwaitBody));
         let body = br#"{"model":"code","messages":[{"role":"user","content":"x"}]}"#;
-        match exchange.request_body(&policy, body, &mut Idle) {
+        match exchange.request_body(context!(&policy), body, &mut Idle) {
             OnRequestBody::Reply(reply) => assert!(is_late && reply.status == 504, "{reply:?}"),
             other => assert!(!is_late, "{other:?}"),
         }
@@ -334,7 +334,7 @@ fn hedged(model: &str, count: &str, failed: &[(usize, Outcome)]) -> Value {
         attempts: count.as_bytes(),
         ..ResponseHead::default()
     };
-    assert!(matches!(exchange.response_head(&policy, &head), OnResponseHead::Hold));
+    assert!(matches!(exchange.response_head(context!(&policy), &head), OnResponseHead::Hold));
     let made = exchange.overtaken(Some((1, 2)));
     assert_eq!(made, (count == "1").then(|| ("x-pointsman-attempts", "2".into())));
     exchange.whole_body(&policy, br#"{"choices":[{"message":{"content":"a"}}]}"#);

@@ -9,52 +9,46 @@ use sha2::{Digest, Sha256};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::collections::HashMap;
 use std::hash::Hasher;
-use std::sync::Mutex;
 
 /// Every tenant's keys, by hash. The time that a look-up takes tells at most something of a hash, never of a key.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct KeyTable {
     sorted: Vec<Entry>,
-    known: Known,
 }
 
-/// Keys of tenants that were sent lately: they need not be hashed by SHA-256 again, which is most of what a look-up takes.
+/// API keys that a worker has looked up lately in one table: it need not hash them by SHA-256 again, which is most of what a
+/// lookup costs.
 ///
-/// A key is told by SipHash-2-4 of 128 bits under a secret, so none is kept, and who does not know the secret finds another
+/// A key is known by SipHash-2-4 of 128 bits under a secret, so none is kept, and who does not know the secret finds another
 /// key of the same hash with a chance of 2^-128 for each that is known.
 #[derive(Debug, Default)]
-struct Known {
+pub struct ApiKeyMemo {
     secret: Secret,
-    /// Places in the table. Nobody can choose marks, so they may be spread by any hash.
-    places: Mutex<HashMap<u128, u32, QuickHash>>,
+    /// Places in the table. Nobody can choose fingerprints, so they may be spread by any hash.
+    places: HashMap<u128, u32, QuickHash>,
 }
 
-/// As many are known at the most: some 50 kB. One more, and they are gathered anew.
-const MOST_KNOWN: usize = 1024;
+/// Keys that a worker remembers at most: some 50 kB. One more, and it gathers them anew.
+const MAX_KEYS: usize = 1024;
 
-impl Known {
-    /// What a key is known by.
-    fn mark(&self, key: &[u8]) -> u128 {
+impl ApiKeyMemo {
+    fn fingerprint(&self, key: &[u8]) -> u128 {
         let (a, b) = self.secret.words();
         let mut hasher = SipHasher24::new_with_keys(a, b);
         hasher.write(key);
         hasher.finish128().as_u128()
     }
 
-    fn place(&self, mark: u128) -> Option<u32> {
-        self.places.try_lock().ok()?.get(&mark).copied()
-    }
-
-    fn remember(&self, mark: u128, place: usize) {
-        let (Ok(mut places), Ok(place)) = (self.places.try_lock(), u32::try_from(place)) else { return };
-        if places.len() >= MOST_KNOWN {
-            places.clear();
+    fn insert(&mut self, fingerprint: u128, place: usize) {
+        let Ok(place) = u32::try_from(place) else { return };
+        if self.places.len() >= MAX_KEYS {
+            self.places.clear();
         }
-        places.insert(mark, place);
+        self.places.insert(fingerprint, place);
     }
 }
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
     hash: [u8; 32],
     tenant: TenantId,
@@ -115,19 +109,19 @@ impl KeyTable {
         self.sorted.is_empty()
     }
 
-    /// The tenant that `key` belongs to at `now_ms` (milliseconds since the Unix epoch).
+    /// The tenant that `key` belongs to at `now_ms` (milliseconds since the Unix epoch). `memo`: of this table alone.
     ///
     /// # Errors
     /// [`InvalidIdentity::Unknown`] or [`InvalidIdentity::Expired`].
-    pub fn tenant_of(&self, key: &[u8], now_ms: u64) -> Result<TenantId, InvalidIdentity> {
-        let mark = self.known.mark(key);
-        let at = match self.known.place(mark) {
-            Some(at) => at as usize,
+    pub fn tenant_of(&self, key: &[u8], now_ms: u64, memo: &mut ApiKeyMemo) -> Result<TenantId, InvalidIdentity> {
+        let fingerprint = memo.fingerprint(key);
+        let at = match memo.places.get(&fingerprint) {
+            Some(at) => *at as usize,
             None => {
                 let hash: [u8; 32] = Sha256::digest(key).into();
                 let at = self.sorted.binary_search_by(|entry| entry.hash.cmp(&hash));
                 let at = at.map_err(|_| InvalidIdentity::Unknown)?;
-                self.known.remember(mark, at);
+                memo.insert(fingerprint, at);
                 at
             }
         };
@@ -210,32 +204,35 @@ mod tests {
 
     #[test]
     fn a_key_is_known_until_it_expires() {
-        assert_eq!(table(None).tenant_of(b"sk-alice", u64::MAX - 1), Ok(ALICE));
-        assert_eq!(table(None).tenant_of(b"sk-alicf", 0), Err(InvalidIdentity::Unknown));
+        let fresh = &mut ApiKeyMemo::default();
+        assert_eq!(table(None).tenant_of(b"sk-alice", u64::MAX - 1, fresh), Ok(ALICE));
+        assert_eq!(table(None).tenant_of(b"sk-alicf", 0, fresh), Err(InvalidIdentity::Unknown));
         let expiring = table(Some("1970-01-01T00:00:10Z"));
-        assert_eq!(expiring.tenant_of(b"sk-alice", 9_999), Ok(ALICE));
-        assert_eq!(expiring.tenant_of(b"sk-alice", 10_000), Err(InvalidIdentity::Expired));
+        for now_ms in [9_999, 10_000] {
+            let expected = if now_ms < 10_000 { Ok(ALICE) } else { Err(InvalidIdentity::Expired) };
+            assert_eq!(expiring.tenant_of(b"sk-alice", now_ms, &mut ApiKeyMemo::default()), expected);
+        }
     }
 
     #[test]
     fn a_key_that_is_known_is_the_same_key_and_expires_as_before() {
-        let expiring = table(Some("1970-01-01T00:00:10Z"));
+        let (expiring, memo) = (table(Some("1970-01-01T00:00:10Z")), &mut ApiKeyMemo::default());
         for _ in 0..3 {
-            assert_eq!(expiring.tenant_of(b"sk-alice", 9_999), Ok(ALICE));
+            assert_eq!(expiring.tenant_of(b"sk-alice", 9_999, memo), Ok(ALICE));
             for other in [&b"sk-alic"[..], b"sk-alice ", b"Sk-alice", b""] {
-                assert_eq!(expiring.tenant_of(other, 0), Err(InvalidIdentity::Unknown));
+                assert_eq!(expiring.tenant_of(other, 0, memo), Err(InvalidIdentity::Unknown));
             }
         }
-        assert_eq!(expiring.tenant_of(b"sk-alice", 10_000), Err(InvalidIdentity::Expired));
-        assert_eq!(expiring.known.places.lock().unwrap().len(), 1);
+        assert_eq!(expiring.tenant_of(b"sk-alice", 10_000, memo), Err(InvalidIdentity::Expired));
+        assert_eq!(memo.places.len(), 1);
     }
 
     #[test]
     fn what_is_known_is_bounded() {
-        let known = Known::default();
-        (0..5000_u32).for_each(|n| known.remember(known.mark(&n.to_le_bytes()), n as usize));
-        assert!(known.places.lock().unwrap().len() <= MOST_KNOWN);
-        assert_eq!(known.place(known.mark(&4999_u32.to_le_bytes())), Some(4999));
+        let mut memo = ApiKeyMemo::default();
+        (0..5000_u32).for_each(|n| memo.insert(memo.fingerprint(&n.to_le_bytes()), n as usize));
+        assert!(memo.places.len() <= MAX_KEYS);
+        assert_eq!(memo.places.get(&memo.fingerprint(&4999_u32.to_le_bytes())), Some(&4999));
     }
 
     #[test]

@@ -1,24 +1,23 @@
 //! The cache's part of a policy, validated.
 
-use crate::cache::coalesce::Flights;
-use crate::cache::local::key_index::Marks;
-use crate::cache::local::key_memo::Known;
-use crate::cache::local::recording::Recordings;
-use crate::cache::local::response_memo::Hot;
+use crate::cache::coalesce::Coalescer;
+use crate::cache::local::key_index::SharedKeyIndex;
 use crate::cache::local::table::Table;
 use crate::config::problem::{Problem, quoted};
 use crate::config::{self, CacheRequests, CacheScope, CacheStore, DataClass};
 use std::collections::BTreeMap;
 
 /// What holds for all tasks.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Rules {
     /// Where answers are kept.
     pub store: CacheStore,
+    /// Bytes that all of it may take in this Envoy.
+    pub memory_bytes: u64,
     /// The local store.
     pub table: Table,
     /// The keys of questions, for all workers.
-    pub marks: Marks,
+    pub keys: SharedKeyIndex,
     /// Bytes of the longest answer that is kept.
     pub max_entry_bytes: u64,
     /// The most sensitive class of data that is kept.
@@ -28,20 +27,14 @@ pub struct Rules {
     /// Raised to forget everything.
     pub revision: u64,
     /// How long and how many wait for the same answer.
-    pub flights: Flights,
+    pub coalescer: Coalescer,
     /// Whether texts that Unicode calls equal are equal.
     pub nfc: bool,
-    /// The questions that hit lately on this worker, and their answers.
-    pub hot: Hot,
-    /// The keys of questions that hit lately on this worker, however long they are.
-    pub known: Known,
-    /// What the streams take that are recorded now.
-    pub recordings: Recordings,
     prompts: BTreeMap<Box<str>, u64>,
 }
 
 /// What holds for one task.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TaskRules {
     /// Milliseconds for which an answer is good.
     pub ttl_ms: u64,
@@ -72,9 +65,9 @@ impl Rules {
             wait,
             max_waiting,
         } = config;
-        let mut range = |field: &str, value: u64, least: u64, most: u64| {
-            if !(least..=most).contains(&value) {
-                let message = format!("{value} is not within {least} and {most}");
+        let mut range = |field: &str, value: u64, min: u64, max: u64| {
+            if !(min..=max).contains(&value) {
+                let message = format!("{value} is not within {min} and {max}");
                 problems.push(Problem::new(format!("cache.{field}"), message));
             }
         };
@@ -100,20 +93,18 @@ impl Rules {
             let message = format!("{} is not 1 to 64 of a-z, A-Z, 0-9 and :._-", quoted(key_prefix));
             problems.push(Problem::new("cache.key_prefix", message));
         }
-        let marks = Marks::within(*memory_bytes);
+        let keys = SharedKeyIndex::within(*memory_bytes);
         Self {
             store: *store,
-            table: Table { limit: memory_bytes.saturating_sub(marks.most_bytes()) },
-            marks,
+            memory_bytes: *memory_bytes,
+            table: Table { limit: memory_bytes.saturating_sub(keys.max_bytes()) },
+            keys,
             max_entry_bytes: *max_entry_bytes,
             max_data: *max_data,
             key_prefix: key_prefix.as_str().into(),
             revision: *revision,
-            flights: Flights { wait_ms: wait.0, most: *max_waiting },
+            coalescer: Coalescer { wait_ms: wait.0, max_waiting: *max_waiting },
             nfc: *unicode_nfc,
-            hot: Hot::within(*memory_bytes),
-            known: Known::default(),
-            recordings: Recordings::default(),
             prompts: prompt_revisions.iter().map(|(prompt, revision)| (prompt.as_str().into(), *revision)).collect(),
         }
     }

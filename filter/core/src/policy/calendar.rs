@@ -2,33 +2,16 @@
 //!
 //! The module has no time-zone database: a zone is its changes of offset, which the command line has looked up.
 
-use std::sync::Mutex;
-
 /// A time zone: changes of its offset from UTC, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Zone {
     /// Seconds since the Unix epoch from which the offset (in seconds, east is positive) holds; the first is `i64::MIN`.
     changes: Vec<(i64, i32)>,
-    last: Last,
 }
 
-/// The day and the month that were asked for last, which are those of the next request too. It is no part of a zone's value.
-#[derive(Debug, Default)]
-struct Last(Mutex<Option<(Period, Period)>>);
-
-impl Clone for Last {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
-}
-
-impl PartialEq for Last {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Last {}
+/// The day and the month that one zone gave last, which are those of the next request too. Each zone needs its own memo.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CalendarMemo(Option<(Period, Period)>);
 
 /// One day or one month.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +29,7 @@ const DAY: i64 = 86_400;
 impl Zone {
     /// A zone of one offset, in seconds.
     pub fn fixed(offset: i32) -> Self {
-        Self { changes: vec![(i64::MIN, offset)], last: Last::default() }
+        Self { changes: vec![(i64::MIN, offset)] }
     }
 
     /// Reads `UTC`, `+07:00`, or any name whose changes are given.
@@ -68,18 +51,17 @@ impl Zone {
             Some((_, first)) => {
                 let mut all = vec![(i64::MIN, *first)];
                 all.extend(changes.iter().skip(1));
-                Ok(Self { changes: all, last: Last::default() })
+                Ok(Self { changes: all })
             }
         }
     }
 
     /// The day and the calendar month that hold this time (milliseconds since the Unix epoch).
-    pub fn day_and_month(&self, now_ms: u64) -> (Period, Period) {
+    pub fn day_and_month(&self, now_ms: u64, memo: &mut CalendarMemo) -> (Period, Period) {
         let holds = |period: &Period| (period.begins_ms..period.ends_ms).contains(&now_ms);
-        let Ok(mut last) = self.last.0.try_lock() else { return (self.day(now_ms), self.month(now_ms)) };
-        match &*last {
-            Some((day, month)) if holds(day) && holds(month) => (*day, *month),
-            _ => *last.insert((self.day(now_ms), self.month(now_ms))),
+        match memo.0 {
+            Some((day, month)) if holds(&day) && holds(&month) => (day, month),
+            _ => *memo.0.insert((self.day(now_ms), self.month(now_ms))),
         }
     }
 
@@ -230,12 +212,12 @@ mod tests {
     #[test]
     fn what_is_remembered_is_what_would_be_found() {
         for zone in [Zone::fixed(0), Zone::fixed(-3600), berlin()] {
-            let start = ms("2026-03-01T00:00:00Z");
+            let (start, mut memo) = (ms("2026-03-01T00:00:00Z"), CalendarMemo::default());
             // Forwards and back, in steps that meet every edge within a second.
             for hour in (0..24 * 260).chain((0..24 * 260).rev()) {
                 for second in [0, 1, 3599] {
                     let now = start + hour * 3_600_000 + second * 1000;
-                    assert_eq!(zone.day_and_month(now), (zone.day(now), zone.month(now)), "{now}");
+                    assert_eq!(zone.day_and_month(now, &mut memo), (zone.day(now), zone.month(now)), "{now}");
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! The windows that a limit can have, and what is asked of them.
 
-use crate::policy::calendar::{Period, Zone};
+use crate::policy::calendar::{CalendarMemo, Period, Zone};
 
 /// The limits of one scope: a tenant, a user, or one model's use by a tenant. `None` is no limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -156,7 +156,12 @@ pub struct Moment {
 impl Moment {
     /// The moment `now_ms` in a time zone.
     pub fn new(zone: &Zone, now_ms: u64) -> Self {
-        let (day, month) = zone.day_and_month(now_ms);
+        Self::remembered(zone, now_ms, &mut CalendarMemo::default())
+    }
+
+    /// The same, by what is remembered of this zone.
+    pub fn remembered(zone: &Zone, now_ms: u64, memo: &mut CalendarMemo) -> Self {
+        let (day, month) = zone.day_and_month(now_ms, memo);
         Self { now_ms, day, month }
     }
 }

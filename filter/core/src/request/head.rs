@@ -1,7 +1,7 @@
 //! A request's headers: what the gateway reads of them, and what of them may go on to a provider.
 
 use crate::config::{DataClass, Identity};
-use crate::identity::keys::{InvalidIdentity, api_key};
+use crate::identity::keys::{ApiKeyMemo, InvalidIdentity, api_key};
 use crate::ids::TenantId;
 use crate::policy::Policy;
 use crate::request::cache_control::CacheControl;
@@ -103,11 +103,11 @@ impl<'a> RequestHead<'a> {
     ///
     /// # Errors
     /// Why nobody is.
-    pub fn tenant(&self, policy: &Policy, now_ms: u64) -> Result<TenantId, InvalidIdentity> {
+    pub fn tenant(&self, policy: &Policy, now_ms: u64, memo: &mut ApiKeyMemo) -> Result<TenantId, InvalidIdentity> {
         match policy.identity {
             Identity::ApiKey => {
                 let key = api_key(self.authorization, self.x_api_key, self.api_key)?;
-                policy.keys.tenant_of(key, now_ms)
+                policy.keys.tenant_of(key, now_ms, memo)
             }
             Identity::Header { .. } => {
                 let name = self.tenant.filter(|name| !name.is_empty()).ok_or(InvalidIdentity::Missing)?;
@@ -170,7 +170,7 @@ mod tests {
             let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec())).collect();
             let head = RequestHead::read(&policy, headers.iter().map(|(n, v)| (&**n, &**v)));
             let text = |value: Option<&[u8]>| value.map(|value| String::from_utf8_lossy(value).into_owned());
-            (head.tenant(&policy, 0).is_ok(), text(head.user()), text(head.permissions()))
+            (head.tenant(&policy, 0, &mut ApiKeyMemo::default()).is_ok(), text(head.user()), text(head.permissions()))
         };
         let once = [("x-tenant", "acme"), ("x-user", "ann"), ("x-scope", "a")];
         assert_eq!(read(&once), (true, Some("ann".into()), Some("a".into())));

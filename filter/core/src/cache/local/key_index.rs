@@ -2,72 +2,72 @@
 //! question on a worker need not hash it by SHA-256 either.
 //!
 //! As in [`crate::cache::local::key_memo`], nothing is decided by it. A worker that has kept an answer, or has made the key of one, leaves
-//! mark and key in the bucket of the mark; a bucket is full with some five of them, and the oldest give way. A bucket is read as it is:
+//! fingerprint and key in the bucket of the fingerprint; a bucket is full with some five of them, and the oldest give way. A bucket is read as it is:
 //! what another worker writes over it, or what cannot be read, is a question that is not known, and its key is made.
 //! The host's store has no delete, so buckets are a fixed number; what they may take is a share of the cache's memory that the table
 //! of answers does not get.
 
 use crate::cache::key::Key;
-use crate::cache::local::key_memo::Mark;
+use crate::cache::local::key_memo::Fingerprint;
 use crate::store::shared_data::{NEW, RECORD_COST, SharedData};
 
 /// The buckets under one policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Marks {
+pub struct SharedKeyIndex {
     buckets: u32,
 }
 
-/// Bytes of a bucket at the most.
+/// Bytes of a bucket at most.
 const BUCKET: usize = 512;
-/// Bytes that a bucket takes at the most, with what the host needs for it.
+/// Bytes that a bucket takes at most, with what the host needs for it.
 pub const BUCKET_COST: u64 = RECORD_COST + BUCKET as u64;
 /// Of the cache's memory, one part in so many is for buckets.
 const SHARE: u64 = 8;
-const MOST_BUCKETS: u64 = 1 << 17;
-/// Words of one mark at the most: with more, none but the worker that hit knows the question.
-const MOST_WORDS: usize = 128;
+const MAX_BUCKETS: u64 = 1 << 17;
+/// Bytes of the identity of one at most: with more, none but the worker that hit knows the question.
+const MAX_IDENTITY: usize = 128;
 /// Hash and key.
 const FIXED: usize = 16 + 32;
 
-impl Marks {
+impl SharedKeyIndex {
     /// Of a cache that may take so many bytes.
     pub fn within(memory_bytes: u64) -> Self {
-        Self { buckets: (memory_bytes / SHARE / BUCKET_COST).clamp(1, MOST_BUCKETS) as u32 }
+        Self { buckets: (memory_bytes / SHARE / BUCKET_COST).clamp(1, MAX_BUCKETS) as u32 }
     }
 
-    /// Bytes that all of them take at the most.
-    pub fn most_bytes(self) -> u64 {
+    /// Bytes that all of them take at most.
+    pub fn max_bytes(self) -> u64 {
         u64::from(self.buckets) * BUCKET_COST
     }
 
-    fn name(self, mark: &Mark) -> String {
-        let bucket = (mark.hash >> 64) as u64 % u64::from(self.buckets);
+    fn name(self, fingerprint: &Fingerprint) -> String {
+        let bucket = (fingerprint.hash >> 64) as u64 % u64::from(self.buckets);
         let mut digits = itoa::Buffer::new();
         ["pointsman.known.", digits.format(bucket)].concat()
     }
 
-    /// The key of the question with this mark.
-    pub fn find(self, data: &mut dyn SharedData, mark: &Mark) -> Option<Key> {
-        if mark.words.len() > MOST_WORDS {
+    /// The key of the question with this fingerprint.
+    pub fn lookup(self, data: &mut dyn SharedData, fingerprint: &Fingerprint) -> Option<Key> {
+        if fingerprint.identity.len() > MAX_IDENTITY {
             return None;
         }
-        let (bucket, _) = data.get(&self.name(mark));
-        Known::all(&bucket).find(|known| known.is(mark)).map(|known| Key(*known.key))
+        let (bucket, _) = data.get(&self.name(fingerprint));
+        Known::all(&bucket).find(|known| known.is(fingerprint)).map(|known| Key(*known.key))
     }
 
     /// Leaves the key of a question to the others. `true` if it took a bucket that was never used.
-    pub fn keep(self, data: &mut dyn SharedData, mark: &Mark, key: &Key) -> bool {
-        let Ok(len) = u8::try_from(mark.words.len()) else { return false };
-        if usize::from(len) > MOST_WORDS {
+    pub fn insert(self, data: &mut dyn SharedData, fingerprint: &Fingerprint, key: &Key) -> bool {
+        let Ok(len) = u8::try_from(fingerprint.identity.len()) else { return false };
+        if usize::from(len) > MAX_IDENTITY {
             return false;
         }
-        let name = self.name(mark);
+        let name = self.name(fingerprint);
         let (before, version) = data.get(&name);
         let mut bucket = Vec::with_capacity(BUCKET);
-        for part in [&[len][..], &mark.hash.to_le_bytes(), &key.0, &mark.words] {
+        for part in [&[len][..], &fingerprint.hash.to_le_bytes(), &key.0, &fingerprint.identity] {
             bucket.extend_from_slice(part);
         }
-        for known in Known::all(&before).filter(|known| !known.is(mark)) {
+        for known in Known::all(&before).filter(|known| !known.is(fingerprint)) {
             if bucket.len() + known.whole.len() > BUCKET {
                 break;
             }
@@ -83,7 +83,7 @@ struct Known<'a> {
     whole: &'a [u8],
     hash: &'a [u8; 16],
     key: &'a [u8; 32],
-    words: &'a [u8],
+    identity: &'a [u8],
 }
 
 impl<'a> Known<'a> {
@@ -94,13 +94,13 @@ impl<'a> Known<'a> {
             let (whole, rest) = bucket.split_at_checked(len)?;
             bucket = rest;
             let (hash, rest) = whole.get(1..)?.split_first_chunk()?;
-            let (key, words) = rest.split_first_chunk()?;
-            Some(Self { whole, hash, key, words })
+            let (key, identity) = rest.split_first_chunk()?;
+            Some(Self { whole, hash, key, identity })
         })
     }
 
-    fn is(&self, mark: &Mark) -> bool {
-        *self.hash == mark.hash.to_le_bytes() && *self.words == *mark.words
+    fn is(&self, fingerprint: &Fingerprint) -> bool {
+        *self.hash == fingerprint.hash.to_le_bytes() && *self.identity == *fingerprint.identity
     }
 }
 
@@ -125,21 +125,21 @@ mod tests {
         }
     }
 
-    fn mark(hash: u128, words: &[u8]) -> Mark {
-        Mark { hash, words: words.into() }
+    fn print(hash: u128, identity: &[u8]) -> Fingerprint {
+        Fingerprint { hash, identity: identity.into() }
     }
 
     /// All in one bucket.
-    const ONE: Marks = Marks { buckets: 1 };
+    const ONE: SharedKeyIndex = SharedKeyIndex { buckets: 1 };
 
     #[test]
-    fn a_key_is_found_by_its_whole_mark_alone() {
+    fn a_key_is_found_by_its_whole_fingerprint_alone() {
         let mut data = Memory::default();
-        assert_eq!(ONE.find(&mut data, &mark(1, b"acme")), None);
-        assert!(ONE.keep(&mut data, &mark(1, b"acme"), &Key([1; 32])));
-        assert!(!ONE.keep(&mut data, &mark(1, b"emca"), &Key([2; 32])));
-        assert!(!ONE.keep(&mut data, &mark(2, b"acme"), &Key([3; 32])));
-        let mut find = |hash, words: &[u8]| ONE.find(&mut data, &mark(hash, words)).map(|key| key.0[0]);
+        assert_eq!(ONE.lookup(&mut data, &print(1, b"acme")), None);
+        assert!(ONE.insert(&mut data, &print(1, b"acme"), &Key([1; 32])));
+        assert!(!ONE.insert(&mut data, &print(1, b"emca"), &Key([2; 32])));
+        assert!(!ONE.insert(&mut data, &print(2, b"acme"), &Key([3; 32])));
+        let mut find = |hash, identity: &[u8]| ONE.lookup(&mut data, &print(hash, identity)).map(|key| key.0[0]);
         assert_eq!([find(1, b"acme"), find(1, b"emca"), find(2, b"acme")], [Some(1), Some(2), Some(3)]);
         assert_eq!([find(2, b"emca"), find(1, b"acm"), find(1, b"acmee"), find(3, b"")], [None; 4]);
     }
@@ -148,39 +148,39 @@ mod tests {
     fn the_newest_stay_and_none_takes_more_than_its_bucket() {
         let mut data = Memory::default();
         for n in 0..100_u8 {
-            ONE.keep(&mut data, &mark(n.into(), &[n; 27]), &Key([n; 32]));
+            ONE.insert(&mut data, &print(n.into(), &[n; 27]), &Key([n; 32]));
             // Whoever comes again takes no more room.
-            ONE.keep(&mut data, &mark(n.into(), &[n; 27]), &Key([n; 32]));
+            ONE.insert(&mut data, &print(n.into(), &[n; 27]), &Key([n; 32]));
             assert!(data.0.values().all(|(bucket, _)| bucket.len() <= BUCKET));
         }
         let known: Vec<u8> =
-            (0..100).filter(|n| ONE.find(&mut data, &mark((*n).into(), &[*n; 27])).is_some()).collect();
+            (0..100).filter(|n| ONE.lookup(&mut data, &print((*n).into(), &[*n; 27])).is_some()).collect();
         assert_eq!(known, [94, 95, 96, 97, 98, 99]);
         for n in 0..10 {
-            ONE.keep(&mut data, &mark(n, &[0; MOST_WORDS]), &Key([7; 32]));
+            ONE.insert(&mut data, &print(n, &[0; MAX_IDENTITY]), &Key([7; 32]));
         }
-        assert_eq!(ONE.find(&mut data, &mark(9, &[0; MOST_WORDS])), Some(Key([7; 32])));
-        assert_eq!(ONE.find(&mut data, &mark(7, &[0; MOST_WORDS])), None);
-        assert!(!ONE.keep(&mut data, &mark(1, &[0; MOST_WORDS + 1]), &Key([7; 32])));
-        assert!(!ONE.keep(&mut data, &mark(1, &[0; 300]), &Key([7; 32])));
-        assert_eq!(ONE.find(&mut data, &mark(1, &[0; MOST_WORDS + 1])), None);
+        assert_eq!(ONE.lookup(&mut data, &print(9, &[0; MAX_IDENTITY])), Some(Key([7; 32])));
+        assert_eq!(ONE.lookup(&mut data, &print(7, &[0; MAX_IDENTITY])), None);
+        assert!(!ONE.insert(&mut data, &print(1, &[0; MAX_IDENTITY + 1]), &Key([7; 32])));
+        assert!(!ONE.insert(&mut data, &print(1, &[0; 300]), &Key([7; 32])));
+        assert_eq!(ONE.lookup(&mut data, &print(1, &[0; MAX_IDENTITY + 1])), None);
     }
 
     #[test]
     fn what_cannot_be_read_is_not_known() {
         let mut data = Memory::default();
-        ONE.keep(&mut data, &mark(2, b"second"), &Key([2; 32]));
-        ONE.keep(&mut data, &mark(1, b"first"), &Key([1; 32]));
+        ONE.insert(&mut data, &print(2, b"second"), &Key([2; 32]));
+        ONE.insert(&mut data, &print(1, b"first"), &Key([1; 32]));
         let whole = data.0["pointsman.known.0"].0.clone();
         for cut in 0..whole.len() {
             data.0.insert("pointsman.known.0".to_owned(), (whole[..cut].to_vec(), 1));
-            let second = ONE.find(&mut data, &mark(2, b"second"));
+            let second = ONE.lookup(&mut data, &print(2, b"second"));
             assert_eq!(second, None, "{cut}");
         }
         data.0.insert("pointsman.known.0".to_owned(), (vec![0xff; 600], 1));
-        assert_eq!(ONE.find(&mut data, &mark(1, b"first")), None);
-        assert!(!ONE.keep(&mut data, &mark(1, b"first"), &Key([1; 32])), "it was there before");
-        assert_eq!(ONE.find(&mut data, &mark(1, b"first")), Some(Key([1; 32])));
+        assert_eq!(ONE.lookup(&mut data, &print(1, b"first")), None);
+        assert!(!ONE.insert(&mut data, &print(1, b"first"), &Key([1; 32])), "it was there before");
+        assert_eq!(ONE.lookup(&mut data, &print(1, b"first")), Some(Key([1; 32])));
     }
 
     #[test]
@@ -197,20 +197,20 @@ mod tests {
             }
         }
         let mut race = Race(Memory::default());
-        assert!(!ONE.keep(&mut race, &mark(1, b"a"), &Key([1; 32])));
+        assert!(!ONE.insert(&mut race, &print(1, b"a"), &Key([1; 32])));
         assert_eq!(race.0.0["pointsman.known.0"].0, b"another's");
     }
 
     #[test]
     fn they_take_an_eighth_of_the_memory_and_many_fit() {
         for memory in [1 << 20, 64 << 20, 1 << 34] {
-            let marks = Marks::within(memory);
-            assert!(marks.most_bytes() <= memory / SHARE);
+            let index = SharedKeyIndex::within(memory);
+            assert!(index.max_bytes() <= memory / SHARE);
             let spread: std::collections::HashSet<String> = (0..10_000_u128)
-                .map(|n| marks.name(&mark(n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835), b"")))
+                .map(|n| index.name(&print(n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835), b"")))
                 .collect();
-            assert!(spread.len() >= (marks.buckets as usize).min(5000), "{}", spread.len());
+            assert!(spread.len() >= (index.buckets as usize).min(5000), "{}", spread.len());
         }
-        assert_eq!(Marks::within(64 << 20).buckets, 12_483);
+        assert_eq!(SharedKeyIndex::within(64 << 20).buckets, 12_483);
     }
 }

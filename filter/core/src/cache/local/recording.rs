@@ -5,51 +5,51 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The bytes of all streams that one worker records under one policy.
+/// The bytes of all streams that one worker records under one policy. Its clones are the same budget.
 #[derive(Debug, Clone)]
-pub struct Recordings {
+pub struct RecordingBudget {
     held: Arc<AtomicUsize>,
-    most: usize,
+    max: usize,
 }
 
 /// What one stream takes of it, until it is dropped.
 #[derive(Debug)]
-pub struct Share {
-    all: Recordings,
+pub struct BudgetGuard {
+    all: RecordingBudget,
     bytes: usize,
 }
 
-/// Bytes of text that all streams of a worker take at the most.
-pub const MOST_BYTES: usize = 16 << 20;
+/// Bytes of text that all streams of a worker take at most.
+pub const MAX_BYTES: usize = 16 << 20;
 
 /// Why a stream is recorded no further, in a word: the reason of the miss, too.
 pub const FULL: &str = "recordings_full";
 
-impl Recordings {
-    /// None, of which all together may have so many bytes.
-    pub fn new(most: usize) -> Self {
-        Self { held: Arc::default(), most }
+impl RecordingBudget {
+    /// For streams that may have `max` bytes together.
+    pub fn new(max: usize) -> Self {
+        Self { held: Arc::default(), max }
     }
 
-    /// The share of one more stream.
-    pub fn share(&self) -> Share {
-        Share { all: self.clone(), bytes: 0 }
+    /// Room for one more stream, none of it taken yet.
+    pub fn guard(&self) -> BudgetGuard {
+        BudgetGuard { all: self.clone(), bytes: 0 }
     }
 }
 
-impl Default for Recordings {
+impl Default for RecordingBudget {
     fn default() -> Self {
-        Self::new(MOST_BYTES)
+        Self::new(MAX_BYTES)
     }
 }
 
-impl Share {
+impl BudgetGuard {
     /// The stream has so many bytes by now. `false` where there is no room for them: then it has no more than before.
     pub fn set(&mut self, bytes: usize) -> bool {
-        let (held, most) = (&self.all.held, self.all.most);
+        let (held, max) = (&self.all.held, self.all.max);
         let more = bytes.saturating_sub(self.bytes);
         // A worker is one thread: nobody comes between these two.
-        if more > 0 && held.load(Ordering::Relaxed).saturating_add(more) > most {
+        if more > 0 && held.load(Ordering::Relaxed).saturating_add(more) > max {
             return false;
         }
         held.fetch_add(more, Ordering::Relaxed);
@@ -59,7 +59,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for BudgetGuard {
     fn drop(&mut self) {
         self.all.held.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -71,13 +71,13 @@ mod tests {
 
     #[test]
     fn all_have_what_there_is_and_no_more_and_who_ends_gives_it_back() {
-        let all = Recordings::new(100);
-        let (mut one, mut other) = (all.share(), all.share());
+        let all = RecordingBudget::new(100);
+        let (mut one, mut other) = (all.guard(), all.guard());
         assert!(one.set(60) && other.set(40));
         assert!(!one.set(61) && !other.set(41));
         assert!(one.set(50) && other.set(50) && !other.set(51));
         drop(one);
-        assert!(other.set(100) && !all.share().set(1) && all.share().set(0));
+        assert!(other.set(100) && !all.guard().set(1) && all.guard().set(0));
         drop(other);
         assert_eq!(all.held.load(Ordering::Relaxed), 0);
     }

@@ -3,8 +3,8 @@
 //!
 //! A body is found by comparing it, and a question by comparing all that its key is made of besides; hashes, which are quick and no
 //! secret, only say where to look. So whatever somebody sends, nobody is given what is another's: two of one hash drive each
-//! other out, no more. What a body says is the same for everybody, so who asks does not matter there. The policy owns it all, so it
-//! ends with the policy, and with every revision that the policy raises.
+//! other out, no more. What a body says on one endpoint is the same for everybody, so who asks does not matter there. A policy has a memo of
+//! its own, which ends with it, and so with every revision that the policy raises.
 //!
 //! An answer is good for [`ANSWER_MS`] after it was read from the store of this Envoy. Within that time another worker may have kept a
 //! newer one, for a caller who wanted no answer of the cache: who asks here is given the one before. What this worker keeps is
@@ -12,38 +12,33 @@
 
 use crate::cache::entry::Entry;
 use crate::cache::key::Key;
-use crate::cache::local::key_memo::Question;
+use crate::cache::question::Question;
 use crate::dialect::openai::request::{ChatRequest, InvalidRequest};
+use crate::request::endpoint::Endpoint;
 use crate::store::quick_hash::QuickHash;
-use crate::store::try_lock;
 use self_cell::self_cell;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use wide::u8x16;
 
 /// For how long an answer need not be read again, in milliseconds.
 const ANSWER_MS: u64 = 2000;
 /// Bytes of the longest body that is remembered, what was found in it included, and of the longest answer.
-const LONGEST_BODY: usize = 16 << 10;
-const LONGEST_ANSWER: usize = 64 << 10;
+const MAX_BODY: usize = 16 << 10;
+const MAX_ANSWER: usize = 64 << 10;
 /// All of them take no more than this, nor than one part in so many of the cache's memory.
-const MOST_BYTES: u64 = 8 << 20;
+const MAX_BYTES: u64 = 8 << 20;
 const SHARE: u64 = 8;
-/// What a question takes at the most besides its bytes and its body's; a body and an answer likewise.
+/// What a question takes at most besides its bytes and its body's; a body and an answer likewise.
 const FRAME: usize = 256;
 /// Where there is no room one question in so many takes the place of the oldest: more than there is room for, asked in turn, would drive
 /// each other out before any of them comes again.
 const TURNS: u32 = 64;
 
 /// The questions of one worker under one policy.
-pub struct Hot {
-    most_bytes: usize,
-    memo: Mutex<Memo>,
-}
-
-#[derive(Default)]
-struct Memo {
-    bodies: HashMap<u64, Shelf, QuickHash>,
+pub struct ResponseMemo {
+    max_bytes: usize,
+    bodies: HashMap<u64, SharedBody, QuickHash>,
     /// Boxed, because a map keeps the room of all that it ever had.
     questions: HashMap<u64, Box<Remembered>, QuickHash>,
     /// In the order in which they came.
@@ -65,18 +60,19 @@ self_cell!(
 
 /// A body that is remembered, parsed.
 struct Body {
-    place: u64,
+    slot: u64,
+    endpoint: Endpoint,
     parsed: Parsed,
 }
 
 /// A body, and how many questions have it.
-struct Shelf {
+struct SharedBody {
     body: Arc<Body>,
     questions: usize,
 }
 
 struct Remembered {
-    words: Box<[u8]>,
+    identity: Box<[u8]>,
     body: Arc<Body>,
     key: Key,
     answer: Option<Answer>,
@@ -91,15 +87,15 @@ struct Answer {
 
 /// Where a body is remembered, or would be.
 #[derive(Default)]
-pub struct Seen {
+pub struct BodyLookup {
     /// Nowhere, if it is too long.
-    place: Option<u64>,
+    slot: Option<u64>,
     body: Option<Arc<Body>>,
 }
 
 /// Where a question is remembered, or would be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place(u64);
+pub struct Slot(u64);
 
 /// What is remembered of a question.
 #[derive(Debug)]
@@ -111,9 +107,9 @@ pub struct Found {
 }
 
 impl Body {
-    fn new(place: u64, body: &[u8], max_nesting: u32) -> Result<Self, InvalidRequest> {
-        let parsed = Parsed::try_new(body.into(), |body| ChatRequest::parse(body, max_nesting))?;
-        Ok(Self { place, parsed })
+    fn new(slot: u64, question: &Question, max_nesting: u32) -> Result<Self, InvalidRequest> {
+        let parsed = Parsed::try_new(question.body.into(), |body| ChatRequest::parse(body, max_nesting))?;
+        Ok(Self { slot, endpoint: question.endpoint, parsed })
     }
 
     fn bytes(&self) -> usize {
@@ -121,40 +117,48 @@ impl Body {
     }
 }
 
-impl Seen {
+impl BodyLookup {
     /// The body as it was parsed.
     pub fn request(&self) -> Option<&ChatRequest<'_>> {
         self.body.as_ref().map(|body| body.parsed.borrow_dependent())
     }
 }
 
-impl Hot {
+impl ResponseMemo {
     /// Of a cache that may take so many bytes.
     pub fn within(memory_bytes: u64) -> Self {
-        Self { most_bytes: (memory_bytes / SHARE).min(MOST_BYTES) as usize, memo: Mutex::default() }
+        Self {
+            max_bytes: (memory_bytes / SHARE).min(MAX_BYTES) as usize,
+            bodies: HashMap::default(),
+            questions: HashMap::default(),
+            order: VecDeque::new(),
+            bytes: 0,
+            turned_away: 0,
+        }
     }
 
-    /// Looks for a body.
-    pub fn see(&self, body: &[u8]) -> Seen {
-        let Some(memo) = self.memo().filter(|_| body.len() <= LONGEST_BODY) else { return Seen::default() };
-        let place = quick(body);
-        let known = memo.bodies.get(&place).map(|shelf| &shelf.body);
-        let same = known.filter(|known| is_same(known.parsed.borrow_owner(), body));
-        Seen { place: Some(place), body: same.map(Arc::clone) }
+    /// Looks up a body that was sent to this endpoint.
+    pub fn lookup_body(&self, endpoint: Endpoint, body: &[u8]) -> BodyLookup {
+        if body.len() > MAX_BODY {
+            return BodyLookup::default();
+        }
+        let slot = quick(body) ^ quick(&[endpoint as u8]);
+        let known = self.bodies.get(&slot).map(|shared| &shared.body);
+        let same = known.filter(|known| known.endpoint == endpoint && is_same(known.parsed.borrow_owner(), body));
+        BodyLookup { slot: Some(slot), body: same.map(Arc::clone) }
     }
 
-    /// Where the question with this body has its place, unless it is too long; and what is remembered of it.
-    pub fn look(&self, seen: &Seen, question: &Question, now_ms: u64) -> (Option<Place>, Option<Found>) {
-        let Some(place) = seen.place else { return (None, None) };
-        let words = question.words();
-        let place = Place(quick(&words) ^ place);
-        (Some(place), seen.body.as_ref().and_then(|body| self.find(place, &words, body, now_ms)))
+    /// The slot of the question with this body, unless it is too long; and what is remembered of it.
+    pub fn lookup(&self, body: &BodyLookup, question: &Question, now_ms: u64) -> (Option<Slot>, Option<Found>) {
+        let Some(slot) = body.slot else { return (None, None) };
+        let identity = question.identity_bytes();
+        let slot = Slot(quick(&identity) ^ slot);
+        (Some(slot), body.body.as_ref().and_then(|body| self.find(slot, &identity, body, now_ms)))
     }
 
-    fn find(&self, place: Place, words: &[u8], body: &Arc<Body>, now_ms: u64) -> Option<Found> {
-        let memo = self.memo()?;
-        let known = memo.questions.get(&place.0)?;
-        if !is_same(&known.words, words) || !Arc::ptr_eq(&known.body, body) {
+    fn find(&self, slot: Slot, identity: &[u8], body: &Arc<Body>, now_ms: u64) -> Option<Found> {
+        let known = self.questions.get(&slot.0)?;
+        if !is_same(&known.identity, identity) || !Arc::ptr_eq(&known.body, body) {
             return None;
         }
         let is_good = |answer: &&Answer| now_ms.checked_sub(answer.read_ms).is_some_and(|age| age < ANSWER_MS);
@@ -162,54 +166,48 @@ impl Hot {
         Some(Found { key: known.key, answer })
     }
 
-    /// Remembers a question that hit, and forgets the oldest where there is no room. `max_nesting`: as it was parsed.
-    pub fn remember(&self, seen: &Seen, place: Place, question: &Question, key: Key, max_nesting: u32) {
-        let Seen { place: Some(body_place), body } = seen else { return };
-        let Some(mut memo) = self.memo() else { return };
-        if memo.bytes + question.body.len() + 3 * FRAME > self.most_bytes {
-            memo.turned_away = memo.turned_away.wrapping_add(1);
-            if !memo.turned_away.is_multiple_of(TURNS) {
+    /// Remembers a question that hit, and evicts the oldest where there is no room. `max_nesting`: as it was parsed.
+    pub fn insert(&mut self, lookup: &BodyLookup, slot: Slot, question: &Question, key: Key, max_nesting: u32) {
+        let BodyLookup { slot: Some(body_slot), body } = lookup else { return };
+        if self.bytes + question.body.len() + 3 * FRAME > self.max_bytes {
+            self.turned_away = self.turned_away.wrapping_add(1);
+            if !self.turned_away.is_multiple_of(TURNS) {
                 return;
             }
         }
-        let made = || Body::new(*body_place, question.body, max_nesting).ok().map(Arc::new);
-        let Some(body) = body.clone().or_else(made).filter(|body| body.bytes() <= LONGEST_BODY) else { return };
-        memo.shelve(&body);
-        let known = Box::new(Remembered { words: question.words().into(), body, key, answer: None });
-        memo.bytes += known.bytes();
-        match memo.questions.insert(place.0, known) {
-            Some(before) => memo.forget(&before),
-            None => memo.order.push_back(place.0),
+        let made = || Body::new(*body_slot, question, max_nesting).ok().map(Arc::new);
+        let Some(body) = body.clone().or_else(made).filter(|body| body.bytes() <= MAX_BODY) else { return };
+        self.share(&body);
+        let known = Box::new(Remembered { identity: question.identity_bytes().into(), body, key, answer: None });
+        self.bytes += known.bytes();
+        match self.questions.insert(slot.0, known) {
+            Some(before) => self.forget(&before),
+            None => self.order.push_back(slot.0),
         }
-        memo.make_room(self.most_bytes);
+        self.make_room();
     }
 
     /// Remembers the answer of a question, as it was read from the store now.
-    pub fn answer(&self, place: Place, entry: &Arc<Entry>, now_ms: u64) {
+    pub fn insert_answer(&mut self, slot: Slot, entry: &Arc<Entry>, now_ms: u64) {
         let bytes = entry.bytes() + FRAME;
-        let Some(mut memo) = self.memo().filter(|_| bytes <= LONGEST_ANSWER) else { return };
-        let Some(known) = memo.questions.get_mut(&place.0).filter(|known| known.key == entry.key) else { return };
+        if bytes > MAX_ANSWER {
+            return;
+        }
+        let Some(known) = self.questions.get_mut(&slot.0).filter(|known| known.key == entry.key) else { return };
         let answer = Answer { entry: Arc::clone(entry), read_ms: now_ms, bytes };
         let before = known.answer.replace(answer).map_or(0, |answer| answer.bytes);
-        memo.bytes = memo.bytes + bytes - before;
-        memo.make_room(self.most_bytes);
+        self.bytes = self.bytes + bytes - before;
+        self.make_room();
     }
 
-    /// Forgets the answer of a question: the store has a newer one.
-    pub fn renew(&self, place: Place) {
-        let Some(mut memo) = self.memo() else { return };
-        let before = memo.questions.get_mut(&place.0).and_then(|known| known.answer.take());
-        memo.bytes -= before.map_or(0, |answer| answer.bytes);
+    /// Evicts the answer of a question: the store has a newer one.
+    pub fn evict_answer(&mut self, slot: Slot) {
+        let before = self.questions.get_mut(&slot.0).and_then(|known| known.answer.take());
+        self.bytes -= before.map_or(0, |answer| answer.bytes);
     }
 
-    fn memo(&self) -> Option<MutexGuard<'_, Memo>> {
-        try_lock::open(&self.memo)
-    }
-}
-
-impl Memo {
-    fn make_room(&mut self, most_bytes: usize) {
-        while self.bytes > most_bytes {
+    fn make_room(&mut self) {
+        while self.bytes > self.max_bytes {
             let Some(oldest) = self.order.pop_front() else { return };
             if let Some(gone) = self.questions.remove(&oldest) {
                 self.forget(&gone);
@@ -218,23 +216,23 @@ impl Memo {
     }
 
     /// One more question has this body. Another body of the same hash gives way, and is gone with its questions.
-    fn shelve(&mut self, body: &Arc<Body>) {
-        let new = || Shelf { body: Arc::clone(body), questions: 0 };
-        let shelf = self.bodies.entry(body.place).or_insert_with(new);
-        if !Arc::ptr_eq(&shelf.body, body) {
-            *shelf = new();
+    fn share(&mut self, body: &Arc<Body>) {
+        let new = || SharedBody { body: Arc::clone(body), questions: 0 };
+        let shared = self.bodies.entry(body.slot).or_insert_with(new);
+        if !Arc::ptr_eq(&shared.body, body) {
+            *shared = new();
         }
-        shelf.questions += 1;
+        shared.questions += 1;
     }
 
     /// A question is gone, and its body with it, if it was the last one to have it.
     fn forget(&mut self, gone: &Remembered) {
         self.bytes -= gone.bytes();
-        let Some(shelf) = self.bodies.get_mut(&gone.body.place) else { return };
-        if Arc::ptr_eq(&shelf.body, &gone.body) {
-            shelf.questions -= 1;
-            if shelf.questions == 0 {
-                self.bodies.remove(&gone.body.place);
+        let Some(shared) = self.bodies.get_mut(&gone.body.slot) else { return };
+        if Arc::ptr_eq(&shared.body, &gone.body) {
+            shared.questions -= 1;
+            if shared.questions == 0 {
+                self.bodies.remove(&gone.body.slot);
             }
         }
     }
@@ -243,14 +241,14 @@ impl Memo {
 impl Remembered {
     fn bytes(&self) -> usize {
         let answer = self.answer.as_ref().map_or(0, |answer| answer.bytes);
-        self.words.len() + FRAME + self.body.bytes() + FRAME + answer
+        self.identity.len() + FRAME + self.body.bytes() + FRAME + answer
     }
 }
 
-impl std::fmt::Debug for Hot {
+impl std::fmt::Debug for ResponseMemo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Prompts stand in no log.
-        f.write_str("Hot")
+        f.write_str("ResponseMemo")
     }
 }
 

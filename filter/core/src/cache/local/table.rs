@@ -23,7 +23,7 @@ pub struct Table {
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct Occupancy {
     /// Bytes of entries.
     pub entries: u64,
     /// Slots that were ever written; each costs [`RECORD_COST`] for ever.
@@ -38,14 +38,14 @@ pub struct Held {
 
 const WAYS: u32 = 4;
 /// An entry is about this long at the least, with what its slot costs: no more slots than such entries are of use.
-const LEAST_ENTRY: u64 = 1024;
-const MOST_SLOTS: u64 = 1 << 18;
+const MIN_ENTRY: u64 = 1024;
+const MAX_SLOTS: u64 = 1 << 18;
 /// Slots that the hand looks at for one entry, so that no request pays for much of the table: so many, and for a long entry twice as many
 /// as short ones have its length.
-const MOST_STEPS: usize = 64;
+const MAX_STEPS: usize = 64;
 /// The hand takes as many slots at a time, and up to so many where much is missing.
 const STRETCH: u32 = 8;
-const LONGEST_STRETCH: u32 = 128;
+const MAX_STRETCH: u32 = 128;
 const TRIES: usize = 100;
 
 const TOTAL: &str = "pointsman.cache.total";
@@ -57,7 +57,7 @@ fn name(slot: u32) -> String {
 
 impl Table {
     fn slots(self) -> u32 {
-        (self.limit / LEAST_ENTRY).clamp(u64::from(WAYS), MOST_SLOTS).next_multiple_of(u64::from(WAYS)) as u32
+        (self.limit / MIN_ENTRY).clamp(u64::from(WAYS), MAX_SLOTS).next_multiple_of(u64::from(WAYS)) as u32
     }
 
     /// The slots of a key's set, beginning with another one for each key.
@@ -68,7 +68,7 @@ impl Table {
     }
 
     /// The tenant's entry of this key, whatever its age.
-    pub fn find(self, data: &mut dyn SharedData, key: &Key, tenant: &str) -> Option<Entry> {
+    pub fn lookup(self, data: &mut dyn SharedData, key: &Key, tenant: &str) -> Option<Entry> {
         self.set_of(key).find_map(|slot| {
             let (record, _) = data.get(&name(slot));
             Entry::decode(&record, key, tenant)
@@ -76,7 +76,7 @@ impl Table {
     }
 
     /// Keeps the entry of `key`, encoded, in place of an older one. `false` where there was no room for it.
-    pub fn keep(self, data: &mut dyn SharedData, key: &Key, record: &[u8], now_ms: u64) -> bool {
+    pub fn insert(self, data: &mut dyn SharedData, key: &Key, record: &[u8], now_ms: u64) -> bool {
         let need = record.len() as u64;
         for _ in 0..TRIES {
             let Some((slot, old, version)) = self.place(data, key, now_ms) else { return false };
@@ -122,7 +122,7 @@ impl Table {
     }
 
     /// Bytes that count against the limit. Slots beyond those of this table are not its own.
-    fn used(self, held: Held) -> u64 {
+    fn used(self, held: Occupancy) -> u64 {
         held.entries.saturating_add(RECORD_COST * u64::from(held.written.min(self.slots())))
     }
 
@@ -134,9 +134,9 @@ impl Table {
         let mut steps = 0;
         for _ in 0..TRIES {
             let (record, version) = data.get(TOTAL);
-            let mut held = Held::decode(&record);
+            let mut held = Occupancy::decode(&record);
             let written = held.written.saturating_add(u32::from(is_new));
-            let after = Held { entries: held.entries.saturating_add(need), written, ..held };
+            let after = Occupancy { entries: held.entries.saturating_add(need), written, ..held };
             let missing = self.used(after).saturating_sub(self.limit);
             if missing == 0 {
                 held = after;
@@ -145,12 +145,12 @@ impl Table {
                 }
                 continue;
             }
-            if steps >= MOST_STEPS + (2 * need / LEAST_ENTRY) as usize {
+            if steps >= MAX_STEPS + (2 * need / MIN_ENTRY) as usize {
                 return false;
             }
             // Take the next stretch, so that another worker takes the one after.
-            let short = u32::try_from(missing / LEAST_ENTRY).unwrap_or(u32::MAX);
-            let stretch = short.clamp(STRETCH, LONGEST_STRETCH).min(held.end);
+            let short = u32::try_from(missing / MIN_ENTRY).unwrap_or(u32::MAX);
+            let stretch = short.clamp(STRETCH, MAX_STRETCH).min(held.end);
             let first = held.hand;
             held.hand = (first + stretch) % held.end.max(1);
             if !data.set(TOTAL, &held.encode(), version) {
@@ -192,16 +192,16 @@ impl Table {
     }
 
     /// What is held now.
-    pub fn held(data: &mut dyn SharedData) -> Held {
-        Held::decode(&data.get(TOTAL).0)
+    pub fn occupancy(data: &mut dyn SharedData) -> Occupancy {
+        Occupancy::decode(&data.get(TOTAL).0)
     }
 }
 
-fn count(data: &mut dyn SharedData, change: impl Fn(&mut Held)) {
+fn count(data: &mut dyn SharedData, change: impl Fn(&mut Occupancy)) {
     // Each failure is another worker's success.
     for _ in 0..10 * TRIES {
         let (record, version) = data.get(TOTAL);
-        let mut held = Held::decode(&record);
+        let mut held = Occupancy::decode(&record);
         change(&mut held);
         if data.set(TOTAL, &held.encode(), version) {
             return;
@@ -209,7 +209,7 @@ fn count(data: &mut dyn SharedData, change: impl Fn(&mut Held)) {
     }
 }
 
-impl Held {
+impl Occupancy {
     /// Bytes of entries, slots and buckets together.
     pub fn bytes(self) -> u64 {
         let own = RECORD_COST * u64::from(self.written) + BUCKET_COST * u64::from(self.buckets);
@@ -284,7 +284,7 @@ mod tests {
     }
 
     fn keep(table: Table, data: &mut Memory, entry: &Entry, now_ms: u64) -> bool {
-        table.keep(data, &entry.key, &entry.encode(), now_ms)
+        table.insert(data, &entry.key, &entry.encode(), now_ms)
     }
 
     fn entry(number: u64, len: usize, created_ms: u64, ttl_ms: u64) -> Entry {
@@ -297,14 +297,14 @@ mod tests {
     fn what_is_kept_is_found_and_the_newer_one_replaces_the_older() {
         let (table, mut data) = (Table { limit: MIB }, Memory::default());
         let one = entry(1, 500, 10, 1000);
-        assert_eq!(table.find(&mut data, &one.key, "t"), None);
+        assert_eq!(table.lookup(&mut data, &one.key, "t"), None);
         assert!(keep(table, &mut data, &one, 10));
-        assert_eq!(table.find(&mut data, &one.key, "t"), Some(one.clone()));
+        assert_eq!(table.lookup(&mut data, &one.key, "t"), Some(one.clone()));
         let newer = entry(1, 900, 20, 1000);
         assert!(keep(table, &mut data, &newer, 20));
-        assert_eq!(table.find(&mut data, &one.key, "t"), Some(newer));
-        assert_eq!(Table::held(&mut data).bytes(), data.bytes());
-        assert_eq!(table.find(&mut data, &entry(2, 1, 0, 0).key, "t"), None);
+        assert_eq!(table.lookup(&mut data, &one.key, "t"), Some(newer));
+        assert_eq!(Table::occupancy(&mut data).bytes(), data.bytes());
+        assert_eq!(table.lookup(&mut data, &entry(2, 1, 0, 0).key, "t"), None);
     }
 
     #[test]
@@ -316,7 +316,7 @@ mod tests {
             let one = entry(number, len, number, 50_000);
             kept += u64::from(keep(table, &mut data, &one, number));
             if number % 10_007 == 0 {
-                let held = Table::held(&mut data).bytes();
+                let held = Table::occupancy(&mut data).bytes();
                 assert_eq!(held, data.bytes(), "{number}");
                 assert!(held <= table.limit, "{number}: {held}");
                 assert!(number < 20_000 || held > table.limit / 2, "{number}: only {held} are used");
@@ -324,7 +324,7 @@ mod tests {
         }
         assert!(kept > 990_000, "{kept}");
         let last =
-            (999_000..1_000_000).filter(|n| table.find(&mut data, &entry(*n, 0, 0, 0).key, "t").is_some()).count();
+            (999_000..1_000_000).filter(|n| table.lookup(&mut data, &entry(*n, 0, 0, 0).key, "t").is_some()).count();
         assert!(last > 300, "{last} of the last thousand are left");
     }
 
@@ -334,7 +334,7 @@ mod tests {
         for number in 0..20_000u64 {
             keep(table, &mut data, &entry(number % 3000, (number % 4000) as usize, number, 500), number);
         }
-        assert_eq!(Table::held(&mut data).bytes(), data.bytes());
+        assert_eq!(Table::occupancy(&mut data).bytes(), data.bytes());
         assert!(data.bytes() <= MIB);
     }
 
@@ -346,24 +346,24 @@ mod tests {
             (0..16_000u64).for_each(|n| {
                 keep(wide, &mut data, &entry(n, 300, n, 1 << 40), n);
             });
-            let slots = Table::held(&mut data).written;
+            let slots = Table::occupancy(&mut data).written;
             assert!(slots > 7000, "{slots}");
             let narrow = Table { limit: lower };
             (16_000..40_000u64).for_each(|n| {
                 keep(narrow, &mut data, &entry(n, 700, n, 1 << 40), n);
             });
-            let held = Table::held(&mut data);
+            let held = Table::occupancy(&mut data);
             assert_eq!(held.bytes(), data.bytes());
             let lost = RECORD_COST * u64::from(held.written - narrow.slots());
             assert!(held.bytes() <= lower + lost && held.entries > lower / 2, "{held:?}");
             let last =
-                (39_000..40_000).filter(|n| narrow.find(&mut data, &entry(*n, 0, 0, 0).key, "t").is_some()).count();
+                (39_000..40_000).filter(|n| narrow.lookup(&mut data, &entry(*n, 0, 0, 0).key, "t").is_some()).count();
             assert!(last > 300, "{last}");
             // Raised again, all of them are its own.
             (40_000..60_000u64).for_each(|n| {
                 keep(wide, &mut data, &entry(n, 700, n, 1 << 40), n);
             });
-            let held = Table::held(&mut data).bytes();
+            let held = Table::occupancy(&mut data).bytes();
             assert!(held == data.bytes() && held <= wide.limit && held > wide.limit / 2, "{held}");
         }
     }
@@ -375,15 +375,15 @@ mod tests {
             keep(table, &mut data, &entry(number, 900, number, 1 << 40), number);
         }
         for (number, len) in [(20_000, 65_000), (20_001, 200_000), (20_002, 500_000)] {
-            let before = Table::held(&mut data).bytes();
+            let before = Table::occupancy(&mut data).bytes();
             assert!(before + len as u64 > table.limit, "it is full: {before}");
             let long = entry(number, len, number, 1 << 40);
             assert!(keep(table, &mut data, &long, number), "{len}");
-            assert_eq!(table.find(&mut data, &long.key, "t"), Some(long));
-            let held = Table::held(&mut data).bytes();
+            assert_eq!(table.lookup(&mut data, &long.key, "t"), Some(long));
+            let held = Table::occupancy(&mut data).bytes();
             assert_eq!(held, data.bytes());
             // No more goes than it needs, but for the last stretch.
-            assert!(held <= table.limit && held + 2 * u64::from(LONGEST_STRETCH) * 1100 > table.limit, "{held}");
+            assert!(held <= table.limit && held + 2 * u64::from(MAX_STRETCH) * 1100 > table.limit, "{held}");
             for more in 0..2000 {
                 let number = number * 10_000 + more;
                 keep(table, &mut data, &entry(number, 900, number, 1 << 40), number);
@@ -396,6 +396,6 @@ mod tests {
         let (table, mut data) = (Table { limit: MIB }, Memory::default());
         assert!(keep(table, &mut data, &entry(1, 100, 0, 1000), 0));
         assert!(!keep(table, &mut data, &entry(2, 2 << 20, 0, 1000), 0));
-        assert!(table.find(&mut data, &entry(1, 0, 0, 0).key, "t").is_some());
+        assert!(table.lookup(&mut data, &entry(1, 0, 0, 0).key, "t").is_some());
     }
 }

@@ -1,6 +1,6 @@
 //! A stream put together again into the completion that it was.
 
-use crate::cache::local::recording::{FULL, Recordings, Share};
+use crate::cache::local::recording::{BudgetGuard, FULL, RecordingBudget};
 use crate::dialect::openai::completion::{ENDINGS, NotKept};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -17,8 +17,8 @@ pub struct Transcript {
     /// Bytes of all texts.
     bytes: usize,
     most_bytes: usize,
-    /// Its share of what all take.
-    share: Share,
+    /// Its part of what all may take.
+    budget: BudgetGuard,
     unfit: Option<NotKept>,
 }
 
@@ -49,9 +49,9 @@ const FRAME: usize = 64;
 
 impl Transcript {
     /// An empty one, of a completion of at most so many bytes.
-    pub fn new(most_bytes: usize, all: &Recordings) -> Self {
-        let share = all.share();
-        Self { members: BTreeMap::new(), choices: Vec::new(), bytes: 0, most_bytes, share, unfit: None }
+    pub fn new(most_bytes: usize, all: &RecordingBudget) -> Self {
+        let budget = all.guard();
+        Self { members: BTreeMap::new(), choices: Vec::new(), bytes: 0, most_bytes, budget, unfit: None }
     }
 
     /// The data of one event has come.
@@ -65,13 +65,13 @@ impl Transcript {
         };
         let read = read.and_then(|()| match self.bytes {
             bytes if bytes > self.most_bytes => Err(NotKept("too_long")),
-            bytes if !self.share.set(bytes) => Err(NotKept(FULL)),
+            bytes if !self.budget.set(bytes) => Err(NotKept(FULL)),
             _ => Ok(()),
         });
         if let Err(why) = read {
             (self.members, self.choices) = (BTreeMap::new(), Vec::new());
             (self.bytes, self.unfit) = (0, Some(why));
-            self.share.set(0);
+            self.budget.set(0);
         }
     }
 
@@ -286,7 +286,7 @@ mod tests {
     use serde_json::json;
 
     fn run(chunks: &[Value]) -> Result<Value, NotKept> {
-        let mut transcript = Transcript::new(10_000, &Recordings::default());
+        let mut transcript = Transcript::new(10_000, &RecordingBudget::default());
         chunks.iter().for_each(|chunk| transcript.event(chunk.to_string().as_bytes()));
         transcript.finish()
     }
@@ -400,7 +400,7 @@ mod tests {
             json!({"usage": {"completion_tokens": 1}, "model": "m", "choices": []}),
         ] {
             let text = chunk.to_string();
-            let mut transcript = Transcript::new(10_000, &Recordings::default());
+            let mut transcript = Transcript::new(10_000, &RecordingBudget::default());
             let mut events = 0;
             while transcript.unfit.is_none() && events < 20_000 {
                 transcript.event(text.as_bytes());
@@ -413,7 +413,7 @@ mod tests {
             assert!(events > 100, "the frames of {events} events are not counted: {chunk}");
         }
         // Members that never end.
-        let mut transcript = Transcript::new(1000, &Recordings::default());
+        let mut transcript = Transcript::new(1000, &RecordingBudget::default());
         (0..2000)
             .for_each(|n| transcript.event(json!({format!("member-{n}"): n, "choices": []}).to_string().as_bytes()));
         assert!(transcript.unfit.is_some());
@@ -421,7 +421,7 @@ mod tests {
 
     #[test]
     fn all_streams_together_take_what_there_is_and_what_is_not_recorded_gives_it_back() {
-        let all = Recordings::new(1000);
+        let all = RecordingBudget::new(1000);
         let text = |n: usize| delta(json!({"content": "x".repeat(n)})).to_string();
         let mut first = Transcript::new(10_000, &all);
         let mut second = Transcript::new(10_000, &all);

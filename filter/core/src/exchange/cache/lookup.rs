@@ -2,14 +2,15 @@
 
 use crate::cache::coalesce::{self, Join, Outcome};
 use crate::cache::entry::Entry;
-use crate::cache::local::response_memo::Seen;
+use crate::cache::local::response_memo::BodyLookup;
 use crate::cache::redis::{self, UNREACHABLE};
 use crate::config::CacheStore;
 use crate::dialect::openai::request::ChatRequest;
-use crate::exchange::cache::question::leave_mark;
+use crate::exchange::cache::question::share_key;
 use crate::exchange::cache::{Cached, Hit, InLine, Pending};
 use crate::exchange::journal::{Pending as Unanswered, Purpose};
 use crate::exchange::{Denied, Exchange, Routed, Served};
+use crate::memory::Context;
 use crate::outcome::refusal::Refusal;
 use crate::outcome::reply::Reply;
 use crate::policy::Policy;
@@ -34,16 +35,17 @@ impl Exchange {
     /// Looks for an answer. `None`: there is none, and the request goes its way.
     pub(in crate::exchange) fn look_up<S: Store + SharedData>(
         &mut self,
-        policy: &Policy,
-        (request, seen): (&ChatRequest, &Seen),
+        context: &mut Context,
+        (request, lookup): (&ChatRequest, &BodyLookup),
         plan: &Plan,
         shared: &mut S,
     ) -> Result<Option<Reply>, Denied> {
+        let policy = context.policy;
         let Some(task) = plan.task.filter(|task| policy.task(*task).cache.is_some()) else { return Ok(None) };
         let now_ms = shared.now_ms();
         let (mut pending, look, line) = match std::mem::take(&mut self.cache) {
             Cached::Off => {
-                let mut pending = match self.pending(policy, (request, seen), plan, task, shared, now_ms) {
+                let mut pending = match self.pending(context, (request, lookup), plan, task, shared, now_ms) {
                     Ok(pending) => Box::new(pending),
                     Err(why) => {
                         self.cache = Cached::Bypass(why);
@@ -73,7 +75,7 @@ impl Exchange {
                 (pending, look, Some(line))
             }
             Cached::Found(entry, age, waited) => {
-                return self.answer_with(policy, request, plan, shared, (entry, age, waited));
+                return self.answer_with(context, request, plan, shared, (entry, age, waited));
             }
             other => {
                 self.cache = other;
@@ -83,27 +85,28 @@ impl Exchange {
         let found = match look {
             Look::Answer(entry, age) => {
                 // It has an answer, so it is worth to know its key.
-                let (mark, is_shared) = (pending.mark.take(), pending.is_shared);
-                if let Some(mark) = mark {
+                let memory = &mut context.memory.cache;
+                let (fingerprint, is_shared) = (pending.fingerprint.take(), pending.is_shared);
+                if let Some(fingerprint) = fingerprint {
                     if !is_shared {
-                        leave_mark(policy, shared, &mark, &pending.key);
+                        share_key(policy, shared, &fingerprint, &pending.key);
                     }
-                    policy.cache.known.remember(mark, pending.key);
+                    memory.keys.insert(fingerprint, pending.key);
                 }
-                if let Some(place) = pending.place.filter(|_| pending.is_known && !pending.is_hot)
+                if let Some(slot) = pending.slot.filter(|_| pending.is_known && !pending.is_hot)
                     && let Ok(question) = self.question(policy, request, plan, task)
                 {
-                    policy.cache.hot.remember(seen, place, &question, pending.key, policy.limits.max_nesting);
+                    memory.responses.insert(lookup, slot, &question, pending.key, policy.limits.max_nesting);
                 }
-                if let Some(place) = pending.place.filter(|_| pending.is_read) {
-                    policy.cache.hot.answer(place, &entry, now_ms);
+                if let Some(slot) = pending.slot.filter(|_| pending.is_read) {
+                    memory.responses.insert_answer(slot, &entry, now_ms);
                 }
                 Ok((entry, age))
             }
             Look::Nothing(why) => self.missed(policy, shared, pending, (why, line, now_ms)),
         };
         match found {
-            Ok((entry, age)) => self.answer_with(policy, request, plan, shared, (entry, age, line.is_some())),
+            Ok((entry, age)) => self.answer_with(context, request, plan, shared, (entry, age, line.is_some())),
             Err(None) => Ok(None),
             Err(Some(wait)) => Err(wait),
         }
@@ -122,7 +125,7 @@ impl Exchange {
 
     /// Looks into the table that all workers of this Envoy share.
     fn look(&self, policy: &Policy, shared: &mut dyn SharedData, pending: &Pending, now_ms: u64) -> Look {
-        let found = policy.cache.table.find(shared, &pending.key, self.tenant_name(policy)).map(Arc::new);
+        let found = policy.cache.table.lookup(shared, &pending.key, self.tenant_name(policy)).map(Arc::new);
         self.judge(policy, pending, found.ok_or("absent"), now_ms)
     }
 
@@ -142,13 +145,13 @@ impl Exchange {
     /// Answers with an entry: the same one, however often the request is worked out anew before the quota has counted it.
     fn answer_with(
         &mut self,
-        policy: &Policy,
+        context: &mut Context,
         request: &ChatRequest,
         plan: &Plan,
         store: &mut dyn Store,
         (entry, age_ms, waited): (Arc<Entry>, u64, bool),
     ) -> Result<Option<Reply>, Denied> {
-        let answer = self.hit(policy, request, plan, store, (&entry, age_ms, waited));
+        let answer = self.hit(context, request, plan, store, (&entry, age_ms, waited));
         if matches!(answer, Err(Denied::Call(_))) {
             self.cache = Cached::Found(entry, age_ms, waited);
         }
@@ -164,29 +167,29 @@ impl Exchange {
         (why, line, now_ms): (&'static str, Option<InLine>, u64),
     ) -> Result<(Arc<Entry>, u64), Option<Denied>> {
         if let Some(line) = line.filter(|line| now_ms >= self.waits_until_ms(policy, &pending, line)) {
-            coalesce::give_up(shared, &pending.key, line.ticket);
+            coalesce::withdraw(shared, &pending.key, line.ticket);
             self.cache = Cached::Miss("waited_in_vain", pending);
             return Err(None);
         }
         // Who cannot be told what came of it must not be kept waiting.
         let join = match why {
             UNREACHABLE => Join::Alone,
-            _ if policy.cache.flights.wait_ms == 0 => Join::Alone,
-            _ => policy.cache.flights.join(shared, &pending.key, now_ms),
+            _ if policy.cache.coalescer.wait_ms == 0 => Join::Alone,
+            _ => policy.cache.coalescer.join(shared, &pending.key, now_ms),
         };
         match join {
-            Join::Wait(ticket) => {
+            Join::Follower(ticket) => {
                 let since_ms = line.map_or(now_ms, |line| line.since_ms);
                 self.has_waited = true;
                 self.cache = Cached::InLine(pending, InLine { since_ms, ticket });
                 return Err(Some(Denied::Wait));
             }
-            Join::Lead { ticket, again } => {
+            Join::Leader { ticket, again } => {
                 // Between this one's look and its lead the one before may have kept its answer.
                 if again && let Look::Answer(entry, age) = self.look(policy, shared, &pending, now_ms) {
                     let is_new = entry.created_ms.saturating_add(NEW_MS) >= self.started_ms;
                     if is_new {
-                        coalesce::leave(shared, &pending.key, ticket, Outcome::Over, now_ms);
+                        coalesce::finish(shared, &pending.key, ticket, Outcome::Over, now_ms);
                         return Ok((entry, age));
                     }
                 }
@@ -212,7 +215,7 @@ impl Exchange {
         let deadline_ms = self.caller.as_ref().and_then(|caller| caller.deadline_ms);
         let request_ms = policy.task(pending.task).resilience.request_ms();
         let own_ms = deadline_ms.map_or(request_ms, |ms| ms.min(request_ms));
-        let wait = line.since_ms.saturating_add(policy.cache.flights.wait_ms);
+        let wait = line.since_ms.saturating_add(policy.cache.coalescer.wait_ms);
         wait.min(self.started_ms.saturating_add(own_ms))
     }
 
@@ -250,7 +253,7 @@ impl Exchange {
     /// Answers from the cache, if the tenant may ask at all.
     fn hit(
         &mut self,
-        policy: &Policy,
+        context: &mut Context,
         request: &ChatRequest,
         plan: &Plan,
         store: &mut dyn Store,
@@ -259,7 +262,8 @@ impl Exchange {
         let Some(model) = plan.models.first().copied() else {
             return Err(Refusal::Internal.into());
         };
-        self.reserve_hit(policy, model, store)?;
+        self.reserve_hit(context, model, store)?;
+        let policy = context.policy;
         let mut id = String::with_capacity(16 + self.trace_id.len());
         id.push_str("chatcmpl-");
         id.extend(self.trace_id.chars().filter(char::is_ascii_alphanumeric));

@@ -2,15 +2,17 @@
 
 use crate::cache::eligibility::{Bypass, Credentials, sharing};
 use crate::cache::key::{Fields, Key};
-use crate::cache::local::key_memo::{Mark, Question};
-use crate::cache::local::response_memo::Seen;
+use crate::cache::local::key_memo::Fingerprint;
+use crate::cache::local::response_memo::BodyLookup;
 use crate::cache::local::table::Table;
 use crate::cache::normal_form::{self as meaning, Reading};
+use crate::cache::question::Question;
 use crate::config::Identity;
 use crate::dialect::openai::request::ChatRequest;
 use crate::dialect::openai::upstream;
 use crate::exchange::cache::{Exchange, Pending};
 use crate::ids::TaskId;
+use crate::memory::Context;
 use crate::policy::Policy;
 use crate::policy::output_limit::OutputLimit;
 use crate::request::prompt::PromptName;
@@ -21,32 +23,33 @@ impl Exchange {
     /// The key of the request, and what else its answer is kept with.
     pub(super) fn pending(
         &self,
-        policy: &Policy,
-        (request, seen): (&ChatRequest, &Seen),
+        context: &Context,
+        (request, lookup): (&ChatRequest, &BodyLookup),
         plan: &Plan,
         task: TaskId,
         shared: &mut dyn SharedData,
         now_ms: u64,
     ) -> Result<Pending, Bypass> {
+        let (policy, memory) = (context.policy, &context.memory.cache);
         let question = self.question(policy, request, plan, task)?;
         let prompt = request.prompt.exact(request).ok_or(Bypass::Ambiguous)?;
         // Unicode writes some texts in several ways, and the policy calls them equal: the name of the raised one may be another.
         if policy.cache.nfc && !(prompt.id.is_ascii() && prompt.version.is_ascii() && prompt.schema.is_ascii()) {
             return Err(Bypass::Ambiguous);
         }
-        let (place, hot) = policy.cache.hot.look(seen, &question, now_ms);
+        let (slot, hot) = memory.responses.lookup(lookup, &question, now_ms);
         let (is_hot, answer) = (hot.is_some(), hot.as_ref().and_then(|hot| hot.answer.clone()));
-        let (known, mark, is_known) = match hot.map_or_else(|| policy.cache.known.key(&question), |hot| Ok(hot.key)) {
+        let (known, fingerprint, is_known) = match hot.map_or_else(|| memory.keys.key(&question), |hot| Ok(hot.key)) {
             Ok(key) => (Some(key), None, true),
-            Err(mark) => (mark.as_ref().and_then(|mark| policy.cache.marks.find(shared, mark)), mark, false),
+            Err(print) => (print.as_ref().and_then(|print| policy.cache.keys.lookup(shared, print)), print, false),
         };
         let is_shared = known.is_some();
         let key = known.map_or_else(|| key(policy, request, &question, &prompt), Ok)?;
         Ok(Pending {
             key,
-            mark,
+            fingerprint,
             is_shared,
-            place,
+            slot,
             is_known,
             is_hot,
             answer,
@@ -81,28 +84,29 @@ impl Exchange {
         let takes = |name: &str| policy.model(*model).takes(name);
         let sharing = sharing(&policy.cache, rules, request, plan.data, wishes.control, credentials, takes)?;
         let (tenant, data, model, body) = (caller.tenant, plan.data, *model, request.body);
-        let most_output = policy.output_limit_of(tenant, caller.user.as_ref()).most;
-        Ok(Question { tenant, sharing, task, data, model, most_output, body })
+        let max_output = policy.output_limit_of(tenant, caller.user.as_ref()).most;
+        Ok(Question { endpoint: self.endpoint, tenant, sharing, task, data, model, max_output, body })
     }
 }
 
 /// Leaves the key of a question that has an answer to the other workers.
-pub(super) fn leave_mark(policy: &Policy, shared: &mut dyn SharedData, mark: &Mark, key: &Key) {
-    if policy.cache.marks.keep(shared, mark, key) {
+pub(super) fn share_key(policy: &Policy, shared: &mut dyn SharedData, fingerprint: &Fingerprint, key: &Key) {
+    if policy.cache.keys.insert(shared, fingerprint, key) {
         Table::count_bucket(shared);
     }
 }
 
 /// The key of a question: whatever goes into it must be in the question, in its body, or the policy's.
 fn key(policy: &Policy, request: &ChatRequest, question: &Question, prompt: &PromptName) -> Result<Key, Bypass> {
-    let Question { tenant, sharing, task, data, model, most_output, body } = *question;
+    let Question { endpoint, tenant, sharing, task, data, model, max_output, body } = *question;
     // The key is of the request as the model gets it, so what the policy changes in it changes the key as well.
-    let output = OutputLimit { most: most_output, ..policy.output_limit_of(tenant, None) };
+    let output = OutputLimit { most: max_output, ..policy.output_limit_of(tenant, None) };
     let sent = upstream::build(policy, request, Some(task), &[model], output).assemble(body);
     let reading = Reading { max_depth: policy.limits.max_nesting, nfc: policy.cache.nfc };
     let meaning = meaning::request(&sent, reading).map_err(|_| Bypass::Ambiguous)?;
     let (tenant, task) = (policy.tenant(tenant), policy.task(task));
     let fields = Fields {
+        endpoint,
         tenant: &tenant.name,
         sharing,
         task: &task.name,

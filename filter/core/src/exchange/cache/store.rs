@@ -9,8 +9,9 @@ use crate::config::CacheStore;
 use crate::dialect::openai::completion::{Completion, NotKept};
 use crate::dialect::openai::transcript::Transcript;
 use crate::exchange::answer::Answer;
-use crate::exchange::cache::question::leave_mark;
+use crate::exchange::cache::question::share_key;
 use crate::exchange::cache::{Cached, Exchange};
+use crate::memory::Context;
 use crate::outcome::provider_error;
 use crate::policy::Policy;
 use crate::policy::price::MicroUsd;
@@ -24,9 +25,10 @@ impl Exchange {
     }
 
     /// A stream to record, if its answer is to be kept.
-    pub(in crate::exchange) fn transcript(&self, policy: &Policy) -> Option<Box<Transcript>> {
-        let most = usize::try_from(policy.cache.max_entry_bytes).unwrap_or(usize::MAX);
-        (self.keeps() && !self.is_fallback()).then(|| Box::new(Transcript::new(most, &policy.cache.recordings)))
+    pub(in crate::exchange) fn transcript(&self, context: &Context) -> Option<Box<Transcript>> {
+        let max = usize::try_from(context.policy.cache.max_entry_bytes).unwrap_or(usize::MAX);
+        let recordings = &context.memory.cache.recordings;
+        (self.keeps() && !self.is_fallback()).then(|| Box::new(Transcript::new(max, recordings)))
     }
 
     /// Takes a whole answer apart, if it is to be kept.
@@ -43,7 +45,8 @@ impl Exchange {
 
     /// The answer has ended: keeps it if it is whole, and the plan's first model's, and lets those go on who wait for it. A
     /// store that is elsewhere is told by the call that is returned, whose end nobody waits for.
-    pub fn keep(&mut self, policy: &Policy, shared: &mut dyn SharedData, now_ms: u64) -> Option<HttpCall> {
+    pub fn keep(&mut self, context: &mut Context, shared: &mut dyn SharedData, now_ms: u64) -> Option<HttpCall> {
+        let policy = context.policy;
         let entry = self.entry(policy, now_ms);
         let Cached::Miss(_, pending) = &mut self.cache else { return None };
         let (mut call, mut is_kept) = (None, false);
@@ -52,16 +55,17 @@ impl Exchange {
             call = bridge.map(|bridge| redis::set(bridge, &policy.cache.key_prefix, entry, bytes));
             // Those who wait find it here, whichever store it is kept in, and those who have asked that store too early.
             let is_local = call.is_none() || pending.ticket.is_some();
-            is_kept = is_local && policy.cache.table.keep(shared, &pending.key, bytes, now_ms);
-            if let Some(place) = pending.place {
-                policy.cache.hot.renew(place);
+            is_kept = is_local && policy.cache.table.insert(shared, &pending.key, bytes, now_ms);
+            if let Some(slot) = pending.slot {
+                context.memory.cache.responses.evict_answer(slot);
             }
-            if let Some(mark) = pending.mark.as_ref().filter(|_| !pending.is_shared && (is_kept || call.is_some())) {
-                leave_mark(policy, shared, mark, &pending.key);
+            let is_new = !pending.is_shared && (is_kept || call.is_some());
+            if let Some(fingerprint) = pending.fingerprint.as_ref().filter(|_| is_new) {
+                share_key(policy, shared, fingerprint, &pending.key);
             }
-            pending.held = is_local.then(|| Table::held(shared).bytes());
+            pending.held = is_local.then(|| Table::occupancy(shared).bytes());
         }
-        self.land(shared, is_kept, now_ms);
+        self.finish_leading(shared, is_kept, now_ms);
         call
     }
 
@@ -77,13 +81,13 @@ impl Exchange {
     /// The exchange is over: those who wait for it, or in its place, go on.
     pub fn leave(&mut self, shared: &mut dyn SharedData, now_ms: u64) {
         match &self.cache {
-            Cached::InLine(pending, line) => coalesce::give_up(shared, &pending.key, line.ticket),
-            _ => self.land(shared, false, now_ms),
+            Cached::InLine(pending, line) => coalesce::withdraw(shared, &pending.key, line.ticket),
+            _ => self.finish_leading(shared, false, now_ms),
         }
     }
 
     /// Ends the flight that it leads, if it leads one.
-    fn land(&mut self, shared: &mut dyn SharedData, is_kept: bool, now_ms: u64) {
+    fn finish_leading(&mut self, shared: &mut dyn SharedData, is_kept: bool, now_ms: u64) {
         let outcome = match self.answer.error_code() {
             _ if is_kept => Outcome::Over,
             // The policy's own words are for this caller, whose quota is used up, and say nothing of the others'.
@@ -94,7 +98,7 @@ impl Exchange {
         if let Cached::Miss(_, pending) = &mut self.cache
             && let Some(ticket) = pending.ticket.take()
         {
-            coalesce::leave(shared, &pending.key, ticket, outcome, now_ms);
+            coalesce::finish(shared, &pending.key, ticket, outcome, now_ms);
         }
     }
 

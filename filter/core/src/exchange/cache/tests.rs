@@ -1,8 +1,9 @@
 //! Requests that ask the same, one beside the other, as workers interleave them.
 
-use crate::cache::local::recording::Recordings;
+use crate::cache::local::recording::RecordingBudget;
 use crate::exchange::{Exchange, OnRequestBody, OnRequestHead, ResponseHead};
 use crate::fixture;
+use crate::memory::{Context, WorkerMemory};
 use crate::policy::Policy;
 use crate::policy::parse::from_value;
 use crate::quota::store::Store;
@@ -11,7 +12,9 @@ use crate::routing::plan::Load;
 use crate::store::shared_data::{NEW, SharedData};
 use crate::tokens::Correction;
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::Deref;
 
 /// What all workers share, and the time.
 #[derive(Default)]
@@ -74,11 +77,35 @@ fn world() -> World {
     World { now_ms: 1_700_000_000_000, ..World::default() }
 }
 
-fn policy(cache: Value) -> Policy {
+/// A policy, and what one worker remembers under it.
+struct Serving {
+    policy: Policy,
+    memory: RefCell<WorkerMemory>,
+}
+
+impl Serving {
+    fn new(policy: Policy) -> Self {
+        Self { memory: RefCell::new(WorkerMemory::new(&policy)), policy }
+    }
+
+    fn serve<T>(&self, act: impl FnOnce(&mut Context) -> T) -> T {
+        act(&mut self.memory.borrow_mut().under(&self.policy))
+    }
+}
+
+impl Deref for Serving {
+    type Target = Policy;
+
+    fn deref(&self) -> &Policy {
+        &self.policy
+    }
+}
+
+fn policy(cache: Value) -> Serving {
     let mut document = fixture::document();
     document["cache"] = cache;
     document["tasks"]["code"]["cache"] = json!({"ttl": "1h"});
-    from_value(&document).unwrap().1
+    Serving::new(from_value(&document).unwrap().1)
 }
 
 const BODY: &[u8] = br#"{"model":"code","temperature":0,"messages":[{"role":"user","content":"x"}]}"#;
@@ -86,24 +113,24 @@ const ANSWER: &[u8] =
     br#"{"choices":[{"index":0,"message":{"role":"assistant","content":"y"},"finish_reason":"stop"}]}"#;
 
 /// One more caller, and what its request led to.
-fn ask(policy: &Policy, world: &mut World, control: &str) -> (Exchange, &'static str) {
+fn ask(policy: &Serving, world: &mut World, control: &str) -> (Exchange, &'static str) {
     ask_with(policy, world, ("cache-control", control), 0)
 }
 
 /// The same with another header, and a body that took so many milliseconds to come.
-fn ask_with(policy: &Policy, world: &mut World, header: (&str, &str), took_ms: u64) -> (Exchange, &'static str) {
+fn ask_with(policy: &Serving, world: &mut World, header: (&str, &str), took_ms: u64) -> (Exchange, &'static str) {
     let mut exchange = Exchange::new(world.now_ms);
     world.now_ms += took_ms;
     let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("authorization", "Bearer sk-acme"), header];
     let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-    assert!(matches!(exchange.request_head(policy, &head), OnRequestHead::AwaitBody));
+    assert!(matches!(policy.serve(|context| exchange.request_head(context, &head)), OnRequestHead::AwaitBody));
     let led_to = go_on(policy, world, &mut exchange);
     (exchange, led_to)
 }
 
 /// What the request leads to now.
-fn go_on(policy: &Policy, world: &mut World, exchange: &mut Exchange) -> &'static str {
-    match exchange.request_body(policy, BODY, world) {
+fn go_on(policy: &Serving, world: &mut World, exchange: &mut Exchange) -> &'static str {
+    match policy.serve(|context| exchange.request_body(context, BODY, world)) {
         OnRequestBody::Send(_) => "asks",
         OnRequestBody::Wait => "waits",
         OnRequestBody::Reply(reply) if reply.headers.contains(&("x-pointsman-cache", "hit".into())) => "hit",
@@ -112,7 +139,7 @@ fn go_on(policy: &Policy, world: &mut World, exchange: &mut Exchange) -> &'stati
 }
 
 /// The model, or who stands in for it, answers.
-fn answered(policy: &Policy, world: &mut World, exchange: &mut Exchange, status: u16, body: &[u8]) {
+fn answered(policy: &Serving, world: &mut World, exchange: &mut Exchange, status: u16, body: &[u8]) {
     world.now_ms += 5;
     let head = ResponseHead {
         status,
@@ -122,13 +149,13 @@ fn answered(policy: &Policy, world: &mut World, exchange: &mut Exchange, status:
         content_length: Some(body.len() as u64),
         ..ResponseHead::default()
     };
-    exchange.response_head(policy, &head);
+    policy.serve(|context| exchange.response_head(context, &head));
     exchange.whole_body(policy, body);
     let now_ms = world.now_ms;
-    exchange.keep(policy, world, now_ms);
+    policy.serve(|context| exchange.keep(context, world, now_ms));
 }
 
-fn reason(policy: &Policy, exchange: &Exchange) -> Value {
+fn reason(policy: &Serving, exchange: &Exchange) -> Value {
     let record: Value = serde_json::from_slice(&exchange.audit(policy, &[], 0)).unwrap();
     record["cache_reason"].clone()
 }
@@ -189,8 +216,8 @@ fn an_answer_that_came_between_the_look_and_the_lead_is_taken() {
 fn a_worker_takes_the_key_that_another_one_has_made() {
     let mut world = world();
     let worker = |world: &mut World| {
-        let mut policy = policy(json!({}));
-        policy.cache.known.agree(world, policy.revision);
+        let policy = policy(json!({}));
+        policy.serve(|context| context.memory.cache.keys.agree(world, policy.revision));
         policy
     };
     let [one, two, three, four] = std::array::from_fn(|_| worker(&mut world));
@@ -221,12 +248,12 @@ fn a_worker_takes_the_key_that_another_one_has_made() {
 fn who_asks_again_is_answered_without_the_store_for_a_moment() {
     let (policy, mut world) = (policy(json!({})), world());
     let other_worker = self::policy(json!({}));
-    let says = |policy: &Policy, world: &mut World| {
+    let says = |policy: &Serving, world: &mut World| {
         let mut exchange = Exchange::new(world.now_ms);
         let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("authorization", "Bearer sk-acme")];
         let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-        exchange.request_head(policy, &head);
-        match exchange.request_body(policy, BODY, world) {
+        policy.serve(|context| exchange.request_head(context, &head));
+        match policy.serve(|context| exchange.request_body(context, BODY, world)) {
             OnRequestBody::Reply(reply) => String::from_utf8(reply.body).unwrap(),
             other => panic!("{other:?}"),
         }
@@ -264,7 +291,7 @@ fn who_asks_again_is_answered_without_the_store_for_a_moment() {
     let mut document = fixture::document();
     document["tasks"]["code"]["cache"] = json!({"ttl": "1h"});
     document["cache"] = json!({"revision": 7});
-    let purged = from_value(&document).unwrap().1;
+    let purged = Serving::new(from_value(&document).unwrap().1);
     assert_eq!(ask(&purged, &mut world, "").1, "asks");
 }
 
@@ -321,9 +348,9 @@ fn who_waits_no_longer_leaves_its_place_to_another() {
 fn a_wait_is_part_of_the_time_that_a_request_has() {
     let mut document = fixture::document();
     document["tasks"]["code"]["cache"] = json!({"ttl": "1h"});
-    let patient = from_value(&document).unwrap().1;
+    let patient = Serving::new(from_value(&document).unwrap().1);
     document["tasks"]["code"]["resilience"] = json!({"request_timeout": "8s"});
-    let hasty = from_value(&document).unwrap().1;
+    let hasty = Serving::new(from_value(&document).unwrap().1);
     let deadline = ("x-pointsman-deadline-ms", "10000");
     // Of a deadline nine seconds went by before the wait began; of the task's own time only the wait itself has.
     for (policy, header, took_ms, waits_ms) in
@@ -337,7 +364,7 @@ fn a_wait_is_part_of_the_time_that_a_request_has() {
         assert!(!waiting.is_awake(policy, &mut world, began_ms + waits_ms - 1), "{waits_ms}");
         assert!(waiting.is_awake(policy, &mut world, began_ms + waits_ms), "{waits_ms}");
         world.now_ms = began_ms + waits_ms;
-        let next = waiting.request_body(policy, BODY, &mut world);
+        let next = policy.serve(|context| waiting.request_body(context, BODY, &mut world));
         assert!(matches!(&next, OnRequestBody::Reply(reply) if reply.status == 504), "{next:?}");
         let now_ms = world.now_ms;
         waiting.leave(&mut world, now_ms);
@@ -348,7 +375,7 @@ fn a_wait_is_part_of_the_time_that_a_request_has() {
     let (mut waiting, _) = ask(&hasty, &mut world, "");
     world.now_ms += 2995;
     answered(&hasty, &mut world, &mut leader, 500, b"no");
-    match waiting.request_body(&hasty, BODY, &mut world) {
+    match hasty.serve(|context| waiting.request_body(context, BODY, &mut world)) {
         OnRequestBody::Send(outgoing) => {
             let timer = outgoing.headers.iter().find(|(name, _)| *name == "x-envoy-upstream-rq-timeout-ms");
             assert_eq!(timer.map(|(_, ms)| &**ms), Some("5000"));
@@ -364,13 +391,16 @@ fn a_stream_for_whose_record_there_is_no_room_passes_and_is_not_kept() {
     let event =
         r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":"yyyyyyyyyy"},"finish_reason":"stop"}]}"#;
     for (most, was, next) in [(1000, "absent", "hit"), (20, "recordings_full", "asks")] {
-        let (mut policy, mut world) = (policy(json!({})), world());
-        policy.cache.recordings = Recordings::new(most);
+        let (policy, mut world) = (policy(json!({})), world());
+        policy.memory.borrow_mut().cache.recordings = RecordingBudget::new(most);
         let mut exchange = Exchange::new(world.now_ms);
         let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("authorization", "Bearer sk-acme")];
         let head = RequestHead::read(&policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-        exchange.request_head(&policy, &head);
-        assert!(matches!(exchange.request_body(&policy, STREAM, &mut world), OnRequestBody::Send(_)));
+        policy.serve(|context| exchange.request_head(context, &head));
+        assert!(matches!(
+            policy.serve(|context| exchange.request_body(context, STREAM, &mut world)),
+            OnRequestBody::Send(_)
+        ));
         let head = ResponseHead {
             status: 200,
             content_type: b"text/event-stream",
@@ -378,13 +408,13 @@ fn a_stream_for_whose_record_there_is_no_room_passes_and_is_not_kept() {
             attempts: b"1",
             ..ResponseHead::default()
         };
-        exchange.response_head(&policy, &head);
+        policy.serve(|context| exchange.response_head(context, &head));
         let passed = exchange.stream_chunk(format!("data: {event}\n\ndata: [DONE]\n\n").as_bytes(), true, || 0);
         assert!(passed.is_none_or(|passed| String::from_utf8(passed).unwrap().contains("yyyyyyyyyy")));
-        exchange.keep(&policy, &mut world, 1_700_000_000_000);
+        policy.serve(|context| exchange.keep(context, &mut world, 1_700_000_000_000));
         assert_eq!(reason(&policy, &exchange), was);
         assert_eq!(ask(&policy, &mut world, "").1, next);
         // What it took is free again.
-        assert!(policy.cache.recordings.share().set(most));
+        assert!(policy.memory.borrow().cache.recordings.guard().set(most));
     }
 }

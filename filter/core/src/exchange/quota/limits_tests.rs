@@ -4,6 +4,7 @@
 use super::*;
 use crate::exchange::quota::tests::{call, policy, store};
 use crate::exchange::{OnResponseHead, ResponseHead};
+use crate::fixture::context;
 use crate::quota::fixture::{START, Shared};
 use crate::quota::redis::settlement::Unsettled;
 use crate::quota::reservation::Charge;
@@ -17,8 +18,8 @@ fn sent(policy: &Policy, store: &mut Shared, request: &Value) -> Exchange {
     let mut exchange = Exchange::new(store.now_ms);
     let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("api-key", "sk-acme")];
     let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-    exchange.request_head(policy, &head);
-    let next = exchange.request_body(policy, request.to_string().as_bytes(), store);
+    exchange.request_head(context!(policy), &head);
+    let next = exchange.request_body(context!(policy), request.to_string().as_bytes(), store);
     assert!(matches!(next, OnRequestBody::Send(_)), "{next:?}");
     exchange
 }
@@ -76,7 +77,7 @@ fn an_estimate_is_never_charged_beyond_what_was_reserved_but_a_providers_count_i
             attempts: b"1",
             ..Default::default()
         };
-        assert!(matches!(exchange.response_head(&policy, &head), OnResponseHead::Stream(_)));
+        assert!(matches!(exchange.response_head(context!(&policy), &head), OnResponseHead::Stream(_)));
         // Each about a token to a tokenizer, and more to an estimate that knows no words of signs.
         for _ in 0..10 {
             let text = "================";
@@ -84,7 +85,7 @@ fn an_estimate_is_never_charged_beyond_what_was_reserved_but_a_providers_count_i
             exchange.stream_chunk(chunk.as_bytes(), false, || 1);
         }
         exchange.cut_off("downstream_remote_disconnect", 0, None);
-        exchange.settle(&policy, &mut store);
+        exchange.settle(context!(&policy), &mut store);
         (reserved, standing(&policy, &mut store).used)
     };
     let (reserved, estimated) = used("");
@@ -142,9 +143,9 @@ fn the_policys_own_words_for_one_caller_say_nothing_to_those_who_ask_the_same() 
         let mut exchange = Exchange::new(START);
         let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("api-key", "sk-acme")];
         let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-        exchange.request_head(policy, &head);
+        exchange.request_head(context!(policy), &head);
         let body = json!({"model": "code", "messages": [{"role": "user", "content": "x"}]}).to_string();
-        match exchange.request_body(policy, body.as_bytes(), &mut store) {
+        match exchange.request_body(context!(policy), body.as_bytes(), &mut store) {
             OnRequestBody::Send(_) => "asks",
             OnRequestBody::Wait => "waits",
             OnRequestBody::Reply(reply) if reply.status == 200 => {

@@ -4,6 +4,7 @@ use crate::exchange::Exchange;
 use crate::exchange::journal::Purpose;
 use crate::exchange::quota::Verdict;
 use crate::ids::TenantId;
+use crate::memory::Context;
 use crate::policy::Policy;
 use crate::quota::demand;
 use crate::quota::local;
@@ -11,7 +12,7 @@ use crate::quota::redis::settlement::Unsettled;
 use crate::quota::report::gauges;
 use crate::quota::reservation::Charge;
 use crate::quota::store::Store;
-use crate::quota::window::{Amount, Moment};
+use crate::quota::window::Amount;
 use crate::telemetry::metrics::Metric;
 
 impl Exchange {
@@ -22,7 +23,8 @@ impl Exchange {
 
     /// The exchange is over: replaces what is reserved by what was used. Returns what is to be logged, and what Redis has
     /// to be told.
-    pub fn settle(&mut self, policy: &Policy, store: &mut dyn Store) -> (Vec<String>, Option<Unsettled>) {
+    pub fn settle(&mut self, context: &mut Context, store: &mut dyn Store) -> (Vec<String>, Option<Unsettled>) {
+        let policy = context.policy;
         let Some((tenant, limits)) = self.caller.as_ref().and_then(|c| Some((c.tenant, policy.quota_of(c.tenant)?)))
         else {
             return (Vec::new(), None);
@@ -33,7 +35,7 @@ impl Exchange {
         let held = reserved.as_mut().and_then(|reserved| reserved.remote.take()).or(uncertain);
         let charge = self.charge(policy).filter(|_| reserved.is_some());
         self.learn(policy, store);
-        let moment = Moment::new(&policy.counting.zone, store.now_ms());
+        let moment = context.moment(store.now_ms());
         let mut lines = Vec::new();
         if let Some(reserved) = &reserved {
             let settled = local::settle(store, limits, policy.counting.users, reserved, charge, &moment);

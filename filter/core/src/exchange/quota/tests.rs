@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::exchange::{OnRequestHead, OnResponseHead, ResponseHead};
-use crate::fixture;
+use crate::fixture::{self, context};
 use crate::quota::fixture::{START, Shared};
 use crate::request::head::RequestHead;
 use crate::routing::plan::Load;
@@ -46,13 +46,13 @@ pub(super) fn call(policy: &Policy, store: &mut Shared, request: &Value, usage: 
     let mut exchange = Exchange::new(store.now_ms);
     let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("api-key", "sk-acme")];
     let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-    assert!(matches!(exchange.request_head(policy, &head), OnRequestHead::AwaitBody));
-    let told = match exchange.request_body(policy, request.to_string().as_bytes(), store) {
+    assert!(matches!(exchange.request_head(context!(policy), &head), OnRequestHead::AwaitBody));
+    let told = match exchange.request_body(context!(policy), request.to_string().as_bytes(), store) {
         OnRequestBody::Reply(reply) => (reply.status, reply.headers),
         OnRequestBody::Send(_) => {
             let (status, content_type) = (200, b"application/json");
             let head = ResponseHead { status, content_type, model: b"big", attempts: b"1", ..Default::default() };
-            assert!(matches!(exchange.response_head(policy, &head), OnResponseHead::Hold));
+            assert!(matches!(exchange.response_head(context!(policy), &head), OnResponseHead::Hold));
             let [input, output] = usage;
             let body = json!({"id": "x", "object": "chat.completion", "created": 1, "model": "gpt", "choices": [
                 {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "a"}}],
@@ -60,14 +60,14 @@ pub(super) fn call(policy: &Policy, store: &mut Shared, request: &Value, usage: 
             let whole = exchange.whole_body(policy, body.to_string().as_bytes());
             if exchange.keeps() {
                 let now_ms = store.now_ms;
-                exchange.keep(policy, store, now_ms);
+                exchange.keep(context!(policy), store, now_ms);
             }
             (200, whole.headers)
         }
         other => panic!("{other:?}"),
     };
     if exchange.has_reserved() {
-        exchange.settle(policy, store);
+        exchange.settle(context!(policy), store);
     }
     told
 }
@@ -113,15 +113,15 @@ fn what_others_have_only_reserved_is_no_reason_to_say_that_it_is_used_up() {
     let mut open = Exchange::new(START);
     let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("api-key", "sk-acme")];
     let head = RequestHead::read(&policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-    open.request_head(&policy, &head);
-    let sent = open.request_body(&policy, ask("one").to_string().as_bytes(), &mut store);
+    open.request_head(context!(&policy), &head);
+    let sent = open.request_body(context!(&policy), ask("one").to_string().as_bytes(), &mut store);
     assert!(matches!(sent, OnRequestBody::Send(_)), "{sent:?}");
     let (status, headers) = call(&policy, &mut store, &ask("two"), [0, 0]);
     assert_eq!(status, 429);
     assert!(headers.contains(&("retry-after", "1".into())), "{headers:?}");
     assert!(!headers.iter().any(|(name, _)| *name == "x-should-retry"), "{headers:?}");
     // It ends without having used anything, and the next one uses all of it.
-    open.settle(&policy, &mut store);
+    open.settle(context!(&policy), &mut store);
     assert_eq!(call(&policy, &mut store, &ask("three"), [30, 100]).0, 200);
     let (status, headers) = call(&policy, &mut store, &ask("four"), [0, 0]);
     assert_eq!(status, 200, "the policy's own words");

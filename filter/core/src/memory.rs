@@ -1,0 +1,53 @@
+//! What an exchange works with: the policy, and what its worker remembers between requests under that policy.
+//!
+//! Nothing is decided by what is remembered; it saves working out again what the policy and the stores would say. A new policy
+//! begins with an empty memory, so whatever it revokes or purges holds at once.
+
+use crate::cache::worker::CacheMemory;
+use crate::identity::keys::ApiKeyMemo;
+use crate::policy::Policy;
+use crate::policy::calendar::CalendarMemo;
+use crate::quota::window::Moment;
+
+/// What one worker remembers under one policy.
+#[derive(Debug)]
+pub struct WorkerMemory {
+    /// API keys that were looked up lately.
+    pub api_keys: ApiKeyMemo,
+    /// The day and the month of the last request.
+    pub calendar: CalendarMemo,
+    /// Questions and answers.
+    pub cache: CacheMemory,
+}
+
+/// What an exchange works with.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The policy that its request came under.
+    pub policy: &'a Policy,
+    /// What its worker remembers under this policy, and no other.
+    pub memory: &'a mut WorkerMemory,
+}
+
+impl Context<'_> {
+    /// The moment `now_ms` (milliseconds since the Unix epoch) in the time zone of the policy's quotas.
+    pub fn moment(&mut self, now_ms: u64) -> Moment {
+        Moment::remembered(&self.policy.counting.zone, now_ms, &mut self.memory.calendar)
+    }
+}
+
+impl WorkerMemory {
+    /// An empty one, for this policy.
+    pub fn new(policy: &Policy) -> Self {
+        Self {
+            api_keys: ApiKeyMemo::default(),
+            calendar: CalendarMemo::default(),
+            cache: CacheMemory::new(policy.cache.memory_bytes),
+        }
+    }
+
+    /// With the policy that this memory is of.
+    pub fn under<'a>(&'a mut self, policy: &'a Policy) -> Context<'a> {
+        Context { policy, memory: self }
+    }
+}

@@ -26,9 +26,7 @@ use crate::dialect::openai::request::{ChatRequest, InvalidRequest};
 use crate::dialect::openai::upstream::{self, Canonical};
 use crate::exchange::answer::Answer;
 use crate::identity::keys::UserHash;
-use crate::ids::ModelId;
 use crate::memory::Context;
-use crate::outcome::outcome::Outcome;
 use crate::outcome::refusal::Refusal;
 use crate::outcome::reply::Reply;
 use crate::policy::Policy;
@@ -47,15 +45,21 @@ mod events;
 mod hedge;
 mod journal;
 mod quota;
+mod reception;
 mod record;
 mod request_head;
 mod response;
+mod state;
 #[cfg(test)]
 mod tests;
 
-pub use events::{BodyEdit, OnRequestBody, OnRequestHead, OnResponseHead, Outgoing, ResponseHead, Whole};
+pub use events::{
+    BodyEdit, BodyPart, BodyStep, Finished, Observer, OnResponseBody, OnResponseHead, Outgoing, RequestStep,
+    ResponseHead, ResponseStep, Whole,
+};
 use journal::{Journal, Pending};
 use request_head::Caller;
+use state::{Deciding, Reception, Routed, State, Upstream};
 
 /// The state of one exchange.
 #[derive(Debug)]
@@ -68,63 +72,33 @@ pub struct Exchange {
     caller: Option<Caller>,
     /// The prompt that the request names, as far as the record may repeat it.
     prompt: prompt::Logged,
-    routed: Option<Routed>,
-    /// The plan of a request that has not gone upstream.
-    unsent: Option<Plan>,
-    answer: Answer,
-    /// The model of an attempt that was under way when another one answered.
-    cancelled: Option<ModelId>,
     quota: quota::Quota,
     cache: cache::Cached,
     journal: Journal,
-    /// Whether it has waited for another request's answer.
-    has_waited: bool,
+    state: State,
 }
 
-/// What is remembered of a request that went upstream.
-#[derive(Debug)]
-struct Routed {
-    plan: Plan,
-    stream: bool,
-    hide_usage: bool,
-    messages_bytes: usize,
-    tool_names: Vec<String>,
-    served: Option<Served>,
-    /// What the last attempt failed with, where the gateway stage judged it.
-    failed_as: Option<Outcome>,
-    /// Whether it went without a model stage.
-    is_direct: bool,
-}
-
-/// Who answered in the end.
-#[derive(Debug, Clone, Copy)]
-struct Served {
-    model: ModelId,
-    attempts: u32,
-    /// Whether the model stage has told the caller already, in headers.
-    told: bool,
-}
-
-/// Why a request is answered here.
-enum Denied {
-    Refusal(Refusal),
-    /// With an answer of the policy's.
+/// Why a request does not go upstream, or not yet.
+enum NotSent {
+    /// It is refused.
+    Refuse(Refusal),
+    /// It is answered here.
     Reply(Reply),
-    /// Not yet: this call has to be made first.
+    /// This call has to be made first.
     Call(HttpCall),
-    /// Not yet: another request is asking the same.
+    /// Another request is asking the same.
     Wait,
 }
 
-impl From<Pending> for Denied {
+impl From<Pending> for NotSent {
     fn from(Pending(call): Pending) -> Self {
         Self::Call(call)
     }
 }
 
-impl From<Refusal> for Denied {
+impl From<Refusal> for NotSent {
     fn from(refusal: Refusal) -> Self {
-        Self::Refusal(refusal)
+        Self::Refuse(refusal)
     }
 }
 
@@ -138,49 +112,45 @@ impl Exchange {
             is_json: false,
             caller: None,
             prompt: prompt::Logged::default(),
-            routed: None,
-            unsent: None,
-            answer: Answer::None,
-            cancelled: None,
             quota: quota::Quota::default(),
             cache: cache::Cached::default(),
             journal: Journal::default(),
-            has_waited: false,
+            state: State::default(),
         }
     }
 
-    /// The whole body has come.
-    pub fn request_body<S: Load + Store + SharedData>(
+    /// The whole request has come, or need not wait any longer.
+    pub fn on_request<S: Load + Store + SharedData>(
         &mut self,
         context: &mut Context,
         body: &[u8],
         shared: &mut S,
-    ) -> OnRequestBody {
+    ) -> RequestStep {
         match self.route(context, body, shared) {
-            Ok(outgoing) => OnRequestBody::Send(Box::new(outgoing)),
-            Err(Denied::Refusal(refusal)) => OnRequestBody::Reply(self.refuse(&refusal)),
-            Err(Denied::Reply(reply)) => OnRequestBody::Reply(self.reply(reply)),
-            Err(Denied::Call(call)) => OnRequestBody::Call(call),
-            Err(Denied::Wait) => OnRequestBody::Wait,
+            Ok(outgoing) => RequestStep::Send(Box::new(outgoing)),
+            Err(NotSent::Refuse(refusal)) => RequestStep::Reply(self.refuse(&refusal)),
+            Err(NotSent::Reply(reply)) => RequestStep::Reply(self.reply(reply)),
+            Err(NotSent::Call(call)) => RequestStep::Call(call),
+            Err(NotSent::Wait) => RequestStep::Park,
         }
     }
 
     /// The call that the request waited for has ended. `body` is the request's own, as it was.
-    pub fn answered<S: Load + Store + SharedData>(
+    pub fn on_call_result<S: Load + Store + SharedData>(
         &mut self,
         context: &mut Context,
         body: &[u8],
         shared: &mut S,
-        answered: &HttpCallResult,
-    ) -> OnRequestBody {
-        if !self.journal.record(answered) {
+        result: &HttpCallResult,
+    ) -> RequestStep {
+        if !self.journal.record(result) {
             // Nothing waits.
-            return OnRequestBody::Reply(self.refuse(&Refusal::Internal));
+            return RequestStep::Reply(self.refuse(&Refusal::Internal));
         }
         self.quota.restart();
         match self.endpoint {
             Endpoint::Usage => self.usage_reply(context, shared),
-            _ => self.request_body(context, body, shared),
+            _ => self.on_request(context, body, shared),
         }
     }
 
@@ -189,7 +159,7 @@ impl Exchange {
         context: &mut Context,
         body: &[u8],
         shared: &mut S,
-    ) -> Result<Outgoing, Denied> {
+    ) -> Result<Outgoing, NotSent> {
         let policy = context.policy;
         let caller = self.caller.as_mut().ok_or(Refusal::Internal)?;
         let lookup = match policy.has_cache {
@@ -218,20 +188,19 @@ impl Exchange {
         let mut deadline_ms = own_ms.map(|ms| left(ms, shared.now_ms()));
         let hints = Hints { task: caller.task.as_deref(), data_class: caller.data_class };
         let mut plan = plan::plan(policy, caller.tenant, request, hints)?;
-        if self.has_waited {
+        if matches!(self.state, State::Deciding(Deciding { has_waited: true, .. })) {
             // So is what it has waited of its timeout, which otherwise begins when it goes upstream.
             let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
             let left = left(resilience.request_ms(), shared.now_ms());
             deadline_ms = Some(deadline_ms.map_or(left, |ms| ms.min(left)));
         }
         match self.permit(context, (request, &lookup), &mut plan, deadline_ms, shared) {
-            Ok(output) => {
-                self.unsent = None;
-                Ok(self.outgoing(policy, request, plan, (deadline_ms, output), || shared.now_ms()))
-            }
-            Err(denied) => {
-                self.unsent = Some(plan);
-                Err(denied)
+            Ok(output) => Ok(self.outgoing(policy, request, plan, (deadline_ms, output), || shared.now_ms())),
+            Err(why) => {
+                if let State::Deciding(deciding) = &mut self.state {
+                    deciding.plan = Some(plan);
+                }
+                Err(why)
             }
         }
     }
@@ -244,14 +213,14 @@ impl Exchange {
         plan: &mut Plan,
         deadline_ms: Option<u64>,
         shared: &mut S,
-    ) -> Result<OutputLimit<'p>, Denied> {
+    ) -> Result<OutputLimit<'p>, NotSent> {
         if deadline_ms == Some(0) {
             return Err(Refusal::DeadlinePassed.into());
         }
         let policy = context.policy;
         self.check_input(policy, request, plan)?;
         if let Some(reply) = self.look_up(context, (request, lookup), plan, shared)? {
-            return Err(Denied::Reply(reply));
+            return Err(NotSent::Reply(reply));
         }
         let output = self.reserve(context, request, plan, shared)?;
         plan.spill_over(policy, shared)?;
@@ -298,8 +267,26 @@ impl Exchange {
             content_length: canonical.heads.first().map_or(0, Vec::len) + canonical.rest_len(),
             edit: edit(canonical, request.body),
         };
-        self.routed = Some(Routed { is_direct, ..Routed::of(request, plan) });
+        self.state = State::Upstream(Box::new(Upstream {
+            routed: Routed { is_direct, ..Routed::of(request, plan) },
+            answer: Answer::Awaited,
+            reception: Reception::Awaited,
+            cancelled: None,
+        }));
         outgoing
+    }
+
+    /// The request's way to its model, if it went to one or was answered in its place.
+    fn routed(&self) -> Option<&Routed> {
+        match &self.state {
+            State::Upstream(upstream) => Some(&upstream.routed),
+            _ => self.cache.hit().map(|hit| &hit.routed),
+        }
+    }
+
+    /// The plan that it has come to.
+    fn plan(&self) -> Option<&Plan> {
+        self.routed().map(|routed| &routed.plan).or(self.state.plan())
     }
 
     fn refuse(&mut self, refusal: &Refusal) -> Reply {
@@ -310,7 +297,7 @@ impl Exchange {
     }
 
     fn reply(&mut self, mut reply: Reply) -> Reply {
-        self.answer = Answer::Own { status: reply.status, code: reply.code };
+        self.state = std::mem::take(&mut self.state).answered(reply.status, reply.code);
         // What a model answers has it from Envoy alone, and so has what it once answered.
         if self.saved().is_none() {
             reply.headers.push(("x-request-id", self.trace_id.clone().into()));
@@ -331,11 +318,6 @@ impl Routed {
             is_direct: false,
             plan,
         }
-    }
-
-    /// The model that what was used is charged to: who answered, or was to be asked first.
-    fn charged_model(&self) -> Option<ModelId> {
-        self.served.map(|served| served.model).or_else(|| self.plan.models.first().copied())
     }
 }
 

@@ -8,21 +8,21 @@ use crate::shared_data::{HostStore, InFlightGuard};
 use crate::stage::Stage;
 use crate::worker::Worker;
 use pointsman_core::exchange::{
-    BodyEdit, Exchange, OnRequestBody, OnRequestHead, OnResponseHead, Outgoing, ResponseHead,
+    BodyEdit, BodyPart, BodyStep, Exchange, Observer, OnResponseBody, OnResponseHead, Outgoing, RequestStep,
+    ResponseHead, ResponseStep,
 };
+use pointsman_core::memory::Context;
+use pointsman_core::outcome::outcome::Outcome;
 use pointsman_core::outcome::refusal::Refusal;
 use pointsman_core::outcome::reply::Reply;
 use pointsman_core::request::head::{RequestHead, request_header_passes};
-use pointsman_core::routing::attempt::{self, HOLD_LIMIT};
+use pointsman_core::routing::attempt;
 use pointsman_core::routing::dispatch::{
-    STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_SERVED, decode_served, last_failed_status, read_failed,
+    STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_SERVED, decode_served, read_failed,
 };
 use pointsman_core::wire::header::{HeaderLine, is_retry_after};
 use pointsman_core::wire::http_call::HttpCallResult;
 use std::rc::Rc;
-
-/// A copy of a response is kept up to this many bytes; the usage of a longer one is estimated.
-const COPY_LIMIT: usize = 8 << 20;
 
 /// One request.
 pub struct GatewayStage<H: Host> {
@@ -41,7 +41,7 @@ pub struct GatewayStage<H: Host> {
     answered_ms: Option<u64>,
 }
 
-/// How far the exchange is, as Envoy's callbacks tell it.
+/// What happens to the request's body when more of it comes.
 enum Phase {
     /// The request is being read.
     Request,
@@ -49,18 +49,31 @@ enum Phase {
     Waiting,
     /// The request is whole, and is held while another one asks the same.
     Coalesced,
-    /// The request went on, or was answered here: nothing more to do for its body.
+    /// The request went on.
     Sent,
-    /// A stream passes chunk by chunk.
-    Stream,
-    /// The response is held until it is whole.
-    Hold,
-    /// The response was too long to hold and passes, while a copy is kept to read the usage from.
-    Released(Vec<u8>),
-    /// The response is too long even to keep a copy of; so many bytes of it have passed.
-    Counted(usize),
-    /// The response passes unread.
-    Pass,
+    /// The request was answered here.
+    Answered,
+}
+
+/// What the host knows of the stream that it is in.
+struct Observed<'a, H: Host>(&'a H);
+
+impl<H: Host> Observer for Observed<'_, H> {
+    fn code_details(&self) -> String {
+        self.0.text(Property::CodeDetails).and_then(|details| String::from_utf8(details).ok()).unwrap_or_default()
+    }
+
+    fn response_code(&self) -> u16 {
+        self.0.number(Property::ResponseCode).and_then(|code| u16::try_from(code).ok()).unwrap_or(0)
+    }
+
+    fn last_attempt(&self) -> Option<(usize, u32)> {
+        self.0.state(STATE_SERVED).and_then(|state| decode_served(&state))
+    }
+
+    fn failed_attempts(&self) -> Vec<(usize, Outcome)> {
+        self.0.state(STATE_FAILED).map_or(Vec::new(), |record| read_failed(&record))
+    }
 }
 
 impl<H: Host> GatewayStage<H> {
@@ -92,7 +105,7 @@ impl<H: Host> GatewayStage<H> {
     }
 
     fn answer(&mut self, reply: &Reply) -> Action {
-        self.phase = Phase::Pass;
+        self.phase = Phase::Answered;
         self.host().reply(reply);
         Action::Pause
     }
@@ -101,35 +114,38 @@ impl<H: Host> GatewayStage<H> {
     fn dispatch(&mut self) -> Action {
         let body = self.host().buffer(Buffer::RequestBody, usize::MAX);
         let mut store = self.store();
-        let next = self.generation.serve(|context| self.exchange.request_body(context, &body, &mut store));
+        let next = self.generation.serve(|context| self.exchange.on_request(context, &body, &mut store));
         self.proceed(next, &body, store)
     }
 
     /// Does what the exchange says of a request that is whole.
-    fn proceed(&mut self, mut next: OnRequestBody, body: &[u8], mut store: HostStore<H>) -> Action {
+    fn proceed(&mut self, mut next: RequestStep, body: &[u8], mut store: HostStore<H>) -> Action {
         loop {
             if store.in_flight.is_some() {
                 self.in_flight = store.in_flight.take();
             }
             match next {
-                OnRequestBody::Send(outgoing) => return self.send(&outgoing, body),
-                OnRequestBody::Reply(reply) => {
+                RequestStep::Send(outgoing) => return self.send(&outgoing, body),
+                RequestStep::Reply(reply) => {
                     self.answered_ms = store.cached_now_ms();
                     return self.answer(&reply);
                 }
-                OnRequestBody::Call(call) => {
+                RequestStep::Call(call) => {
                     self.call = self.host().call(&call);
                     if self.call.is_some() {
                         self.phase = Phase::Waiting;
                         return Action::Pause;
                     }
                     let not_sent = &HttpCallResult::NOT_SENT;
-                    next = self.generation.serve(|context| self.exchange.answered(context, body, &mut store, not_sent));
+                    next = self
+                        .generation
+                        .serve(|context| self.exchange.on_call_result(context, body, &mut store, not_sent));
                 }
-                OnRequestBody::Wait => {
+                RequestStep::Park => {
                     self.phase = Phase::Coalesced;
                     return Action::Pause;
                 }
+                RequestStep::AwaitBody => return Action::Pause,
             }
         }
     }
@@ -197,19 +213,6 @@ impl<H: Host> GatewayStage<H> {
         Action::Continue
     }
 
-    /// More of a response that is too long to copy has passed.
-    fn count_rest(&mut self, size: usize, end_of_stream: bool) -> Action {
-        if let Phase::Counted(bytes) = &mut self.phase {
-            *bytes += size;
-            if end_of_stream {
-                self.exchange.whole_uncopied(*bytes, true);
-                self.phase = Phase::Pass;
-                self.keep();
-            }
-        }
-        Action::Continue
-    }
-
     /// Gives the response the gateway's own headers.
     fn give_headers(&mut self, own: &[HeaderLine]) {
         if let Some(headers) = self.response.take() {
@@ -223,32 +226,49 @@ impl<H: Host> GatewayStage<H> {
         }
     }
 
-    /// The answer has ended: keeps it, if it is one to keep.
-    fn keep(&mut self) {
-        if self.exchange.keeps() {
-            let (mut store, now) = (self.store(), self.host().now_ms());
-            let call = self.generation.serve(|context| self.exchange.keep(context, &mut store, now));
-            call.and_then(|call| self.host().call(&call));
+    /// A part of the response's body as the exchange reads it.
+    fn step(
+        &mut self,
+        size: usize,
+        end_of_stream: bool,
+        act: impl FnOnce(&mut Exchange, &mut Context, &BodyPart, &mut HostStore<H>) -> BodyStep,
+    ) -> Action {
+        let generation = Rc::clone(&self.generation);
+        let host = generation.host();
+        let mut store = self.store();
+        let read = |max| host.buffer(Buffer::ResponseBody, max);
+        let now_ms = || host.now_ms();
+        let part = BodyPart { size, end_of_stream, read: &read, now_ms: &now_ms };
+        let BodyStep { next, call } = generation.serve(|context| act(&mut self.exchange, context, &part, &mut store));
+        // Nothing waits for its end.
+        call.and_then(|call| host.call(&call));
+        match next {
+            OnResponseBody::Pass => Action::Continue,
+            OnResponseBody::Hold => Action::Pause,
+            OnResponseBody::Replace(replacement) => {
+                host.replace_prefix(Buffer::ResponseBody, size, &replacement);
+                Action::Continue
+            }
+            OnResponseBody::Release(own) => {
+                self.give_headers(&own);
+                Action::Continue
+            }
+            OnResponseBody::Complete(whole, len) => {
+                self.give_headers(&whole.headers);
+                if let Some((status, text)) = whole.replace {
+                    host.replace_prefix(Buffer::ResponseBody, len, &text);
+                    host.set_header(Map::ResponseHeaders, ":status", &status.to_string());
+                    host.set_header(Map::ResponseHeaders, "content-length", &text.len().to_string());
+                }
+                Action::Continue
+            }
+            OnResponseBody::Reply(reply) => self.answer(&reply),
+            OnResponseBody::Reset => {
+                host.reset_response();
+                // Envoy must not go on with a stream that is no more.
+                Action::Pause
+            }
         }
-    }
-
-    fn whole_response(&mut self) -> Action {
-        let body = self.host().buffer(Buffer::ResponseBody, usize::MAX);
-        let whole = self.exchange.whole_body(self.generation.policy(), &body);
-        self.keep();
-        self.phase = Phase::Pass;
-        self.give_headers(&whole.headers);
-        if let Some((status, text)) = whole.replace {
-            self.host().replace_prefix(Buffer::ResponseBody, body.len(), &text);
-            self.host().set_header(Map::ResponseHeaders, ":status", &status.to_string());
-            self.host().set_header(Map::ResponseHeaders, "content-length", &text.len().to_string());
-        }
-        Action::Continue
-    }
-
-    /// The attempt that the model stage recorded last: its place in the plan, and its number.
-    fn last_attempt(&self) -> Option<(usize, u32)> {
-        self.host().state(STATE_SERVED).and_then(|state| decode_served(&state))
     }
 
     /// Trailers name the caller or the provider as headers can, and no chat needs them.
@@ -271,7 +291,7 @@ impl<H: Host> Stage for GatewayStage<H> {
         let body = self.host().buffer(Buffer::RequestBody, usize::MAX);
         let mut store = self.store();
         let answered = HttpCallResult { status, body: &answer };
-        let next = self.generation.serve(|context| self.exchange.answered(context, &body, &mut store, &answered));
+        let next = self.generation.serve(|context| self.exchange.on_call_result(context, &body, &mut store, &answered));
         if self.proceed(next, &body, store) == Action::Continue {
             self.host().resume_request();
         }
@@ -280,22 +300,12 @@ impl<H: Host> Stage for GatewayStage<H> {
     fn on_request_headers(&mut self, end_of_stream: bool) -> Action {
         let headers = self.host().headers(Map::RequestHeaders);
         let head = RequestHead::read(self.generation.policy(), headers.iter());
-        let next = self.generation.serve(|context| self.exchange.request_head(context, &head));
+        let mut store = self.store();
+        let next = self.generation.serve(|context| self.exchange.on_request_headers(context, &head, &mut store));
         self.headers = Some(headers);
         match next {
-            OnRequestHead::Reply(reply) => self.answer(&reply),
-            OnRequestHead::Usage => {
-                let mut store = self.store();
-                let next = self.generation.serve(|context| self.exchange.usage_reply(context, &mut store));
-                self.proceed(next, &[], store)
-            }
-            OnRequestHead::AwaitBody => {
-                if end_of_stream {
-                    self.dispatch()
-                } else {
-                    Action::Pause
-                }
-            }
+            RequestStep::AwaitBody if end_of_stream => self.dispatch(),
+            next => self.proceed(next, &[], store),
         }
     }
 
@@ -303,10 +313,10 @@ impl<H: Host> Stage for GatewayStage<H> {
         match self.phase {
             Phase::Request => {}
             // It does not go on before it has been decided that it may, whatever body a request without one has.
-            Phase::Waiting | Phase::Coalesced | Phase::Pass => return Action::Pause,
-            _ => return Action::Continue,
+            Phase::Waiting | Phase::Coalesced | Phase::Answered => return Action::Pause,
+            Phase::Sent => return Action::Continue,
         }
-        if let Some(reply) = self.exchange.request_body_size(self.generation.policy(), size) {
+        if let Some(reply) = self.exchange.on_request_size(self.generation.policy(), size) {
             return self.answer(&reply);
         }
         if end_of_stream { self.dispatch() } else { Action::Pause }
@@ -317,13 +327,13 @@ impl<H: Host> Stage for GatewayStage<H> {
         // HTTP/2 trailers end the body without end_of_stream in the body callback.
         match self.phase {
             Phase::Request => self.dispatch(),
-            Phase::Waiting | Phase::Coalesced | Phase::Pass => Action::Pause,
-            _ => Action::Continue,
+            Phase::Waiting | Phase::Coalesced | Phase::Answered => Action::Pause,
+            Phase::Sent => Action::Continue,
         }
     }
 
     fn on_response_headers(&mut self, end_of_stream: bool) -> Action {
-        if matches!(self.phase, Phase::Pass | Phase::Request | Phase::Waiting | Phase::Coalesced) {
+        if !matches!(self.phase, Phase::Sent) {
             return Action::Continue;
         }
         let headers = self.host().headers(Map::ResponseHeaders);
@@ -340,157 +350,61 @@ impl<H: Host> Stage for GatewayStage<H> {
                 _ => {}
             }
         }
-        let mut details = match head.status {
-            200..300 => Vec::new(),
-            _ => self.host().text(Property::CodeDetails).unwrap_or_default(),
-        };
-        // No model that is left is healthy: what the last attempt failed with says more.
-        if details.starts_with(b"no_healthy_upstream")
-            && let Some(status) = self.host().state(STATE_FAILED).and_then(|failed| last_failed_status(&failed))
-        {
-            head.status = status;
-            details.clear();
-        }
-        head.details = std::str::from_utf8(&details).unwrap_or_default();
-        if head.model.is_empty() && !self.exchange.is_direct() {
-            head.last_attempt = self.last_attempt();
-        }
-        let verdict = self.generation.serve(|context| self.exchange.response_head(context, &head));
-        let made = match self.exchange.is_hedged(self.generation.policy()) {
-            true => self.exchange.overtaken(self.last_attempt()),
-            false => None,
-        };
-        // Another model serves: this request is off the first one's hands.
-        if self.exchange.is_fallback() {
+        let ResponseStep { next, attempts, leaves_first_model, is_direct } = self
+            .generation
+            .serve(|context| self.exchange.on_response_headers(context, &head, &Observed(self.generation.host())));
+        if leaves_first_model {
             self.release();
         }
-        if matches!(verdict, OnResponseHead::Own) {
-            self.phase = Phase::Pass;
+        if matches!(next, OnResponseHead::Own) {
             return Action::Continue;
         }
-        let mut headers = ResponseHeaders::new(headers, self.exchange.is_direct());
+        let mut headers = ResponseHeaders::new(headers, is_direct);
         headers.remove_foreign(self.host());
-        if let Some((name, value)) = &made {
+        if let Some((name, value)) = &attempts {
             headers.change(self.host(), name, value);
         }
-        match verdict {
-            OnResponseHead::Own => {}
+        match next {
+            OnResponseHead::Own => Action::Continue,
             OnResponseHead::Stream(own) => {
                 headers.give(self.host(), &own);
                 // Events may be taken out, so the provider's length, if it gave one, need not hold.
                 self.host().remove_header(Map::ResponseHeaders, b"content-length");
-                self.phase = Phase::Stream;
+                Action::Continue
             }
             OnResponseHead::Hold => {
-                self.phase = Phase::Hold;
                 self.response = Some(headers);
-                return if end_of_stream { self.whole_response() } else { Action::Pause };
+                if end_of_stream { self.on_response_body(0, true) } else { Action::Pause }
             }
-            OnResponseHead::Replace(reply) => return self.answer(&reply),
+            OnResponseHead::Replace(reply) => self.answer(&reply),
         }
-        Action::Continue
     }
 
     fn on_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        let host = self.generation.host();
-        match &mut self.phase {
-            Phase::Stream => {
-                let chunk = if size > 0 { self.host().buffer(Buffer::ResponseBody, size) } else { Vec::new() };
-                if let Some(replacement) = self.exchange.stream_chunk(&chunk, end_of_stream, || host.now_ms()) {
-                    self.host().replace_prefix(Buffer::ResponseBody, size, &replacement);
-                }
-                // Many callers leave as soon as they have the end marker, before the body's end has come.
-                if end_of_stream || self.exchange.is_done() {
-                    self.keep();
-                }
-                Action::Continue
-            }
-            Phase::Hold if end_of_stream => self.whole_response(),
-            Phase::Hold if size > HOLD_LIMIT => {
-                let held = self.host().buffer(Buffer::ResponseBody, size);
-                match self.exchange.release(self.generation.policy(), &held) {
-                    Ok(own) => self.give_headers(&own),
-                    Err(reply) => return self.answer(&reply),
-                }
-                self.phase = Phase::Released(held);
-                Action::Continue
-            }
-            Phase::Hold => Action::Pause,
-            Phase::Released(copy) if copy.len() + size > COPY_LIMIT => {
-                self.phase = Phase::Counted(copy.len() + size);
-                self.count_rest(0, end_of_stream)
-            }
-            Phase::Released(copy) => {
-                copy.extend(host.buffer(Buffer::ResponseBody, size));
-                if end_of_stream {
-                    self.exchange.passed_body(copy);
-                    self.phase = Phase::Pass;
-                    self.keep();
-                }
-                Action::Continue
-            }
-            Phase::Counted(_) => self.count_rest(size, end_of_stream),
-            Phase::Request | Phase::Waiting | Phase::Coalesced | Phase::Sent | Phase::Pass => Action::Continue,
-        }
+        self.step(size, end_of_stream, |exchange, context, part, store| exchange.on_response_body(context, part, store))
     }
 
     fn on_response_trailers(&mut self) -> Action {
         self.remove_all(Map::ResponseTrailers);
-        match &mut self.phase {
-            Phase::Hold => return self.whole_response(),
-            Phase::Released(copy) => self.exchange.passed_body(copy),
-            Phase::Counted(bytes) => self.exchange.whole_uncopied(*bytes, true),
-            // Its last chunk has gone. What it lacks to be whole, or to say that it is not, cannot be sent any more.
-            Phase::Stream => {
-                let host = self.generation.host();
-                if self.exchange.ends_short(|| host.now_ms()) {
-                    self.keep();
-                    self.phase = Phase::Pass;
-                    self.host().reset_response();
-                    // Envoy must not go on with a stream that is no more.
-                    return Action::Pause;
-                }
-            }
-            Phase::Request | Phase::Waiting | Phase::Coalesced | Phase::Sent | Phase::Pass => return Action::Continue,
-        }
-        self.keep();
-        self.phase = Phase::Pass;
-        Action::Continue
+        self.step(0, true, |exchange, context, part, store| exchange.on_response_trailers(context, part, store))
     }
 
     fn on_log(&mut self) {
-        // Of an answer that broke off, what has passed is known.
-        match &self.phase {
-            Phase::Released(copy) => self.exchange.whole_cut(copy),
-            Phase::Counted(bytes) => self.exchange.whole_uncopied(*bytes, false),
-            _ => {}
-        }
         self.release();
-        if self.exchange.is_in_flight() {
-            self.exchange.leave(&mut self.store(), self.host().now_ms());
-        }
-        if self.exchange.is_cut_off() {
-            let details = self.host().text(Property::CodeDetails).unwrap_or_default();
-            let status = self.host().number(Property::ResponseCode);
-            let status = status.and_then(|code| u16::try_from(code).ok()).unwrap_or(0);
-            self.exchange.cut_off(std::str::from_utf8(&details).unwrap_or_default(), status, self.last_attempt());
-        }
-        let now = self.answered_ms.unwrap_or_else(|| self.host().now_ms());
-        let policy = self.generation.policy();
-        if self.exchange.has_reserved() {
-            let mut store = HostStore::at(self.generation.worker(), now);
-            let (lines, remote) = self.generation.serve(|context| self.exchange.settle(context, &mut store));
-            lines.iter().for_each(|line| self.host().log(LogLevel::Warn, line));
-            if let Some(unsettled) = remote {
-                self.generation.keep_settlement(unsettled);
-            }
-        }
-        let failed = match self.exchange.has_failed_attempts() {
-            true => self.host().state(STATE_FAILED).unwrap_or_default(),
-            false => Vec::new(),
+        // An exchange is finished by value, once. This is the last callback, so nothing asks the one that is put in its place.
+        let exchange = std::mem::replace(&mut self.exchange, Exchange::new(0));
+        let generation = &self.generation;
+        let mut store = match self.answered_ms {
+            Some(ms) => HostStore::at(generation.worker(), ms),
+            None => self.store(),
         };
-        let failed = read_failed(&failed);
-        self.host().set_state(STATE_AUDIT, &self.exchange.audit(policy, &failed, now));
-        self.generation.count_request(self.exchange.metrics(policy, &failed, now), now);
+        let observed = Observed(self.host());
+        let finished = generation.serve(|context| exchange.finish(context, &mut store, &observed));
+        finished.log_lines.iter().for_each(|line| self.host().log(LogLevel::Warn, line));
+        if let Some(settlement) = finished.settlement {
+            generation.keep_settlement(settlement);
+        }
+        self.host().set_state(STATE_AUDIT, &finished.audit);
+        generation.count_request(finished.metrics, finished.ended_ms);
     }
 }

@@ -13,14 +13,7 @@ use crate::dialect::openai::frame::Frame;
 #[derive(Debug)]
 pub enum Answer {
     /// None yet.
-    None,
-    /// The module's own reply.
-    Own {
-        /// HTTP status.
-        status: u16,
-        /// The refusal's code, if it is one.
-        code: Option<Outcome>,
-    },
+    Awaited,
     /// A provider's failure, or Envoy's.
     Failed {
         /// The status that the caller gets.
@@ -76,8 +69,8 @@ impl Answer {
     pub fn is_cut_off(&self) -> bool {
         match self {
             // A failure has its code once the caller has been told of it.
-            Self::None | Self::Failed { code: None, .. } => true,
-            Self::Own { .. } | Self::Failed { .. } => false,
+            Self::Awaited | Self::Failed { code: None, .. } => true,
+            Self::Failed { .. } => false,
             Self::Whole { complete, .. } => !complete,
             Self::Stream(stream) => !stream.ended && !stream.done && stream.error.is_none(),
         }
@@ -89,11 +82,11 @@ impl Answer {
             Self::Stream(stream) => stream.error = Some(why),
             Self::Whole { text, error, .. } if !text.is_empty() => *error = Some(why),
             // It was held, so the caller has Envoy's own reply instead, which knows no answer that had begun.
-            Self::Whole { .. } | Self::None | Self::Failed { code: None, .. } => {
+            Self::Whole { .. } | Self::Awaited | Self::Failed { code: None, .. } => {
                 let why = if why == Outcome::StreamReset && status > 0 { Outcome::ProviderUnreachable } else { why };
                 *self = Self::Failed { status, code: Some(why) };
             }
-            Self::Own { .. } | Self::Failed { .. } => {}
+            Self::Failed { .. } => {}
         }
     }
 
@@ -110,8 +103,8 @@ impl Answer {
     /// The status that the caller gets.
     pub fn status(&self) -> Option<u16> {
         match self {
-            Self::None => None,
-            Self::Own { status, .. } | Self::Failed { status, .. } | Self::Whole { status, .. } => Some(*status),
+            Self::Awaited => None,
+            Self::Failed { status, .. } | Self::Whole { status, .. } => Some(*status),
             Self::Stream(stream) => Some(stream.status),
         }
     }
@@ -119,8 +112,7 @@ impl Answer {
     /// What went wrong, if anything did.
     pub fn error_code(&self) -> Option<Outcome> {
         match self {
-            Self::None => Some(Outcome::NoResponse),
-            Self::Own { code, .. } => *code,
+            Self::Awaited => Some(Outcome::NoResponse),
             Self::Failed { code, .. } => code.or(Some(Outcome::ProviderError)),
             Self::Whole { complete, error, .. } => error.or((!complete).then_some(Outcome::InvalidResponse)),
             Self::Stream(stream) => match stream.error {
@@ -149,7 +141,7 @@ impl Answer {
     /// What the answer took, and whether that is an estimate; `input_bytes` are those of the prompt.
     pub fn usage(&self, input_bytes: usize) -> Option<(Usage, bool)> {
         let (usage, text, any) = match self {
-            Self::None | Self::Own { .. } | Self::Failed { .. } => return None,
+            Self::Awaited | Self::Failed { .. } => return None,
             Self::Whole { usage, text, complete, .. } => (usage, *text, *complete || !text.is_empty()),
             Self::Stream(stream) => (&stream.usage, stream.text, stream.first_token_ms.is_some()),
         };

@@ -9,6 +9,7 @@ use crate::cache::local::response_memo::Slot;
 use crate::config::CacheStore;
 use crate::dialect::openai::completion::Completion;
 use crate::exchange::Exchange;
+use crate::exchange::state::Routed;
 use crate::ids::{ModelId, TaskId};
 use crate::policy::Policy;
 use crate::policy::price::MicroUsd;
@@ -89,6 +90,8 @@ pub(super) struct Hit {
     waited: bool,
     usage: Usage,
     cost: MicroUsd,
+    /// The model that would have served.
+    pub(super) routed: Routed,
 }
 
 /// What the cache needs to know of the caller.
@@ -109,6 +112,16 @@ impl Wishes {
             control: head.cache_control,
             user: head.user().map(Into::into),
             permissions: head.permissions().map(Into::into),
+        }
+    }
+}
+
+impl Cached {
+    /// The answer that was given, if it was one of the cache.
+    pub(super) fn hit(&self) -> Option<&Hit> {
+        match self {
+            Self::Hit(hit) => Some(hit),
+            _ => None,
         }
     }
 }
@@ -137,10 +150,7 @@ impl Exchange {
 
     /// What an answer of the cache saved, if it is one.
     pub(super) fn saved(&self) -> Option<(Usage, MicroUsd)> {
-        match &self.cache {
-            Cached::Hit(hit) => Some((hit.usage, hit.cost)),
-            _ => None,
-        }
+        self.cache.hit().map(|hit| (hit.usage, hit.cost))
     }
 
     /// What the cache adds to the metrics.

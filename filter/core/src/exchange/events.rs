@@ -1,33 +1,27 @@
 //! What the glue tells an exchange, and what it is to do in turn.
 
+use crate::outcome::outcome::Outcome;
 use crate::outcome::reply::Reply;
+use crate::quota::redis::settlement::Unsettled;
+use crate::telemetry::metrics::Metric;
 use crate::wire::header::HeaderLine;
 use crate::wire::http_call::HttpCall;
 use crate::wire::json::Span;
 
-/// What the request's headers led to.
+/// What a request led to.
 #[derive(Debug)]
-pub enum OnRequestHead {
-    /// Answer now.
-    Reply(Reply),
-    /// Read the whole body, then call [`Exchange::request_body`](super::Exchange::request_body).
+pub enum RequestStep {
+    /// Read the whole body, then call [`Exchange::on_request`](super::Exchange::on_request).
     AwaitBody,
-    /// Answer with [`Exchange::usage_reply`](super::Exchange::usage_reply).
-    Usage,
-}
-
-/// What the whole request led to, or the answer to a call that it waited for.
-#[derive(Debug)]
-pub enum OnRequestBody {
     /// Send it on.
     Send(Box<Outgoing>),
     /// Answer now.
     Reply(Reply),
-    /// Hold it, make this call, and tell [`Exchange::answered`](super::Exchange::answered) how it ended.
+    /// Hold it, make this call, and tell [`Exchange::on_call_result`](super::Exchange::on_call_result) how it ended.
     Call(HttpCall),
-    /// Hold it, and call [`Exchange::request_body`](super::Exchange::request_body) again once
+    /// Hold it, and call [`Exchange::on_request`](super::Exchange::on_request) again once
     /// [`Exchange::is_awake`](super::Exchange::is_awake).
-    Wait,
+    Park,
 }
 
 /// How the request goes upstream.
@@ -77,6 +71,107 @@ pub struct ResponseHead<'a> {
     pub end_of_stream: bool,
     /// Envoy's `response.code_details`, which say why Envoy answered itself; needed only where the status is no success.
     pub details: &'a str,
+}
+
+/// What the host knows of an exchange's attempts and of its end. It is asked only where that matters, because each answer
+/// costs.
+pub trait Observer {
+    /// Envoy's `response.code_details`, which say why Envoy answered itself; empty where there are none.
+    fn code_details(&self) -> String;
+    /// The status that the caller got; 0 where it got none.
+    fn response_code(&self) -> u16;
+    /// The attempt that the model stage recorded last: its place in the plan, and its number.
+    fn last_attempt(&self) -> Option<(usize, u32)>;
+    /// The failed attempts that the model stage recorded, by their places in the plan.
+    fn failed_attempts(&self) -> Vec<(usize, Outcome)>;
+
+    /// The status with which the last attempt failed, if it was its provider's.
+    fn last_failed_status(&self) -> Option<u16> {
+        match self.failed_attempts().last()?.1 {
+            Outcome::Status(status) => Some(status),
+            _ => None,
+        }
+    }
+}
+
+/// What the response's headers led to, and what else has become known with them.
+#[derive(Debug)]
+pub struct ResponseStep {
+    /// What to do.
+    pub next: OnResponseHead,
+    /// The header with the number of attempts, where the model stage's is to be replaced.
+    pub attempts: Option<HeaderLine>,
+    /// Whether another model serves, so that the request counts against the plan's first one no longer.
+    pub leaves_first_model: bool,
+    /// Whether the request went without a model stage.
+    pub is_direct: bool,
+}
+
+/// A part of a response's body.
+#[derive(Clone, Copy)]
+pub struct BodyPart<'a> {
+    /// Bytes that are held, or pass.
+    pub size: usize,
+    /// Whether it is the last one.
+    pub end_of_stream: bool,
+    /// Reads at most so many bytes of it.
+    pub read: &'a dyn Fn(usize) -> Vec<u8>,
+    /// Milliseconds since the Unix epoch.
+    pub now_ms: &'a dyn Fn() -> u64,
+}
+
+/// What a part of a response's body led to.
+#[derive(Debug)]
+pub struct BodyStep {
+    /// What to do.
+    pub next: OnResponseBody,
+    /// A call to make. Nothing waits for its end.
+    pub call: Option<HttpCall>,
+}
+
+impl BodyStep {
+    /// Nothing to do.
+    pub const PASS: Self = Self { next: OnResponseBody::Pass, call: None };
+}
+
+impl From<OnResponseBody> for BodyStep {
+    fn from(next: OnResponseBody) -> Self {
+        Self { next, call: None }
+    }
+}
+
+/// What to do with a response's body.
+#[derive(Debug)]
+pub enum OnResponseBody {
+    /// Let it pass as it is.
+    Pass,
+    /// Hold it.
+    Hold,
+    /// Put these bytes in place of the part.
+    Replace(Vec<u8>),
+    /// Give the headers these lines, and let what was held pass.
+    Release(Vec<HeaderLine>),
+    /// What was held, so many bytes, is whole.
+    Complete(Whole, usize),
+    /// Answer this instead.
+    Reply(Reply),
+    /// Break the response off: its receiver lacks something that cannot be sent any more.
+    Reset,
+}
+
+/// What is left of an exchange when it is over.
+#[derive(Debug)]
+pub struct Finished {
+    /// The audit record, a line of JSON.
+    pub audit: Vec<u8>,
+    /// What to count.
+    pub metrics: Vec<(Metric, u64)>,
+    /// What to log.
+    pub log_lines: Vec<String>,
+    /// What Redis has to be told.
+    pub settlement: Option<Unsettled>,
+    /// When it ended, in milliseconds since the Unix epoch.
+    pub ended_ms: u64,
 }
 
 /// What the response's headers led to.

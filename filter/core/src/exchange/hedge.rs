@@ -1,6 +1,7 @@
 //! Hedged requests: attempts that run at once. The one that answers need not be the last, and the others have not failed.
 
-use crate::exchange::{Exchange, Routed, Served};
+use crate::exchange::Exchange;
+use crate::exchange::state::{Routed, Served, Upstream};
 use crate::ids::ModelId;
 use crate::outcome::outcome::Outcome;
 use crate::policy::Policy;
@@ -15,19 +16,19 @@ pub(super) const CANCELLED: Outcome = Outcome::Cancelled;
 
 impl Exchange {
     /// Whether attempts of this request can run at once.
-    pub fn is_hedged(&self, policy: &Policy) -> bool {
-        let task = self.routed.as_ref().and_then(|routed| routed.plan.task);
+    pub(super) fn is_hedged(&self, policy: &Policy) -> bool {
+        let task = self.routed().and_then(|routed| routed.plan.task);
         task.is_some_and(|task| policy.task(task).resilience.is_hedged())
     }
 
     /// An answer to a hedged request has begun. `last`: the attempt that was begun last (its place in the plan, its number),
     /// by the model stage's record. Where another one answers, the header with the number of attempts that were made.
-    pub fn overtaken(&mut self, last: Option<(usize, u32)>) -> Option<HeaderLine> {
-        let Routed { plan, served, .. } = self.routed.as_mut()?;
+    pub(super) fn overtaken(&mut self, last: Option<(usize, u32)>) -> Option<HeaderLine> {
+        let Upstream { routed: Routed { plan, served, .. }, cancelled, .. } = self.state.upstream_mut()?;
         let (index, made) = last?;
         let served = served.as_mut().filter(|served| served.attempts < made)?;
         served.attempts = made;
-        self.cancelled = plan.models.get(index).copied();
+        *cancelled = plan.models.get(index).copied();
         Some(("x-pointsman-attempts", made.to_string().into()))
     }
 
@@ -50,7 +51,7 @@ impl Exchange {
                 why => all.push((id, why)),
             }
         }
-        all.extend(self.cancelled.map(|id| (id, CANCELLED)));
+        all.extend(self.state.upstream().and_then(|upstream| upstream.cancelled).map(|id| (id, CANCELLED)));
         all
     }
 }

@@ -3,7 +3,7 @@
 use crate::config::{FailureMode, StoreKind};
 use crate::dialect::openai::request::ChatRequest;
 use crate::exchange::journal::{Journal, Pending, Purpose};
-use crate::exchange::{Denied, Exchange, OnRequestBody};
+use crate::exchange::{Exchange, NotSent, RequestStep};
 use crate::ids::ModelId;
 use crate::memory::Context;
 use crate::outcome::refusal::Refusal;
@@ -98,7 +98,7 @@ impl Exchange {
         request: &ChatRequest,
         plan: &mut Plan,
         store: &mut dyn Store,
-    ) -> Result<OutputLimit<'p>, Denied> {
+    ) -> Result<OutputLimit<'p>, NotSent> {
         let policy = context.policy;
         let Some(caller) = &self.caller else { return Err(Refusal::Internal.into()) };
         let Some(limits) = policy.quota_of(caller.tenant) else { return Ok(OutputLimit::default()) };
@@ -172,7 +172,7 @@ impl Exchange {
                 self.tell_standings(policy, limits, store, &ask, &moment);
                 let mut reply = Reply::template(text, request.stream, window, moment.now_ms);
                 reply.headers.append(&mut self.quota.headers);
-                return Err(Denied::Reply(reply));
+                return Err(NotSent::Reply(reply));
             }
             _ => {}
         }
@@ -204,7 +204,7 @@ impl Exchange {
         policy: &Policy,
         request: &ChatRequest,
         plan: &mut Plan,
-    ) -> Result<(), Denied> {
+    ) -> Result<(), NotSent> {
         let Some(caller) = &self.caller else { return Err(Refusal::Internal.into()) };
         let Some(limits) = policy.quota_of(caller.tenant) else { return Ok(()) };
         let most = limits.max_input(caller.user.as_ref().map(|user| &user.0));
@@ -244,7 +244,7 @@ impl Exchange {
         ask: &Ask,
         moment: &Moment,
         store: &mut dyn Store,
-    ) -> Result<Result<Grant, Refused>, Denied> {
+    ) -> Result<Result<Grant, Refused>, NotSent> {
         let (StoreKind::Redis, Some(bridge)) = (policy.counting.store, &policy.redis) else {
             return Ok(local::reserve(store, limits, policy.counting.users, ask, moment));
         };
@@ -277,7 +277,7 @@ impl Exchange {
         context: &mut Context,
         model: ModelId,
         store: &mut dyn Store,
-    ) -> Result<(), Denied> {
+    ) -> Result<(), NotSent> {
         let policy = context.policy;
         let Some(caller) = &self.caller else { return Err(Refusal::Internal.into()) };
         let tenant = caller.tenant;
@@ -304,7 +304,7 @@ impl Exchange {
         ask: &Ask,
         moment: &Moment,
         refused: &Refused,
-    ) -> Denied {
+    ) -> NotSent {
         self.quota.verdict = Some((Verdict::Rejected, reason(refused)));
         self.tell_standings(policy, limits, store, ask, moment);
         Refusal::Quota(Box::new(exhausted(policy, refused))).into()
@@ -347,9 +347,9 @@ impl Exchange {
     }
 
     /// `GET /v1/usage`: how the tenant's windows stand.
-    pub fn usage_reply(&mut self, context: &mut Context, store: &mut dyn Store) -> OnRequestBody {
+    pub(super) fn usage_reply(&mut self, context: &mut Context, store: &mut dyn Store) -> RequestStep {
         let policy = context.policy;
-        let Some(caller) = &self.caller else { return OnRequestBody::Reply(self.refuse(&Refusal::Internal)) };
+        let Some(caller) = &self.caller else { return RequestStep::Reply(self.refuse(&Refusal::Internal)) };
         let (tenant, user) = (&*policy.tenant(caller.tenant).name, caller.user.as_ref().map_or(ANONYMOUS, |u| u.0));
         let limits = policy.quota_of(caller.tenant).filter(|limits| limits.counts());
         let moment = self.moment(context, store);
@@ -360,20 +360,20 @@ impl Exchange {
                 let id = self.quota.id(&moment, store);
                 let result = match run(&mut self.journal, bridge, &script::look(limits, &id, &ask, &moment)) {
                     Ok(result) => result,
-                    Err(Pending(call)) => return OnRequestBody::Call(call),
+                    Err(Pending(call)) => return RequestStep::Call(call),
                 };
                 match script::looked(limits, &policy.counting.zone, &id, &ask, &result) {
                     Ok(looked) => looked,
                     Err(_) => {
                         let away = exhausted(policy, &Refused::Unavailable);
-                        return OnRequestBody::Reply(self.refuse(&Refusal::Quota(Box::new(away))));
+                        return RequestStep::Reply(self.refuse(&Refusal::Quota(Box::new(away))));
                     }
                 }
             }
             (Some(limits), ..) => (local::look(store, limits, policy.counting.users, &ask, &moment), moment.now_ms),
         };
         let body = usage::usage(policy, tenant, &standings, now_ms);
-        OnRequestBody::Reply(self.reply(Reply::json(body)))
+        RequestStep::Reply(self.reply(Reply::json(body)))
     }
 }
 

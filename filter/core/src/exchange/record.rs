@@ -2,57 +2,104 @@
 
 use crate::exchange::answer::Answer;
 use crate::exchange::quota::Verdict;
-use crate::exchange::{Exchange, Routed, Served, hedge};
+use crate::exchange::state::{Routed, Served, State, Upstream};
+use crate::exchange::{Exchange, Finished, Observer, hedge};
 use crate::identity::keys::UserHash;
 use crate::ids::ModelId;
+use crate::memory::Context;
 use crate::outcome::envoy_reply;
 use crate::outcome::outcome::Outcome;
 use crate::outcome::provider_error;
 use crate::policy::Policy;
 use crate::policy::price::MicroUsd;
+use crate::quota::store::Store;
 use crate::request::endpoint::Endpoint;
+use crate::store::shared_data::SharedData;
 use crate::telemetry::audit::Record;
 use crate::telemetry::metrics::Metric;
 
 impl Exchange {
+    /// The exchange is over.
+    pub fn finish<S: Store + SharedData>(
+        mut self,
+        context: &mut Context,
+        shared: &mut S,
+        host: &impl Observer,
+    ) -> Finished {
+        let ended_ms = shared.now_ms();
+        self.end_reception();
+        if self.is_in_flight() {
+            self.leave(shared, ended_ms);
+        }
+        if self.is_cut_off() {
+            self.cut_off(&host.code_details(), host.response_code(), host.last_attempt());
+        }
+        let (log_lines, settlement) = match self.has_reserved() {
+            true => self.settle(context, shared),
+            false => (Vec::new(), None),
+        };
+        let failed = if self.has_failed_attempts() { host.failed_attempts() } else { Vec::new() };
+        let audit = self.audit(context.policy, &failed, ended_ms);
+        let metrics = self.metrics(context.policy, &failed, ended_ms);
+        Finished { audit, metrics, log_lines, settlement, ended_ms }
+    }
+
     /// Whether an attempt failed, so that the model stage has left a record of it.
-    pub fn has_failed_attempts(&self) -> bool {
+    pub(super) fn has_failed_attempts(&self) -> bool {
         let retried = |routed: &Routed| routed.served.is_none_or(|served| served.attempts > 1);
-        self.routed.as_ref().is_some_and(|routed| retried(routed) || matches!(self.answer, Answer::Failed { .. }))
+        let has_failed = |answer: &Answer| matches!(answer, Answer::Failed { .. });
+        match &self.state {
+            State::Upstream(upstream) => retried(&upstream.routed) || has_failed(&upstream.answer),
+            _ => self.routed().is_some_and(retried),
+        }
     }
 
-    /// Whether the answer broke off, so that [`Exchange::cut_off`] wants Envoy's details.
-    pub fn is_cut_off(&self) -> bool {
-        self.answer.is_cut_off()
+    /// Whether the exchange broke off, so that only Envoy knows why.
+    pub(super) fn is_cut_off(&self) -> bool {
+        match &self.state {
+            State::Deciding(_) => true,
+            State::Upstream(upstream) => upstream.answer.is_cut_off(),
+            State::Answered(_) | State::Ended { .. } => false,
+        }
     }
 
-    /// Takes over why the answer broke off, by Envoy's `response.code_details`, and the last attempt by the model
+    /// Takes over why the exchange broke off, by Envoy's `response.code_details`, and the last attempt by the model
     /// stage's record.
     ///
     /// `status`: what Envoy answered, if it could.
-    pub fn cut_off(&mut self, details: &str, status: u16, last_attempt: Option<(usize, u32)>) {
-        if let Some(routed) = self.routed.as_mut().filter(|routed| routed.served.is_none()) {
-            let only = (routed.is_direct && !provider_error::is_unasked(details)).then_some((0, 1));
-            routed.served = routed.last_attempt(last_attempt.or(only));
-        }
-        match (provider_error::cause(details), &self.routed) {
-            (Some(why), Some(routed)) => self.answer.cut_off(routed.which_timer(why), status),
-            // The caller was told so by Envoy, before there was anything to decide.
-            (_, None) if status > 0 => self.answer.cut_off(envoy_reply::outcome(status), status),
-            (Some(why), None) => self.answer.cut_off(why, status),
-            (None, _) => {}
+    pub(super) fn cut_off(&mut self, details: &str, status: u16, last_attempt: Option<(usize, u32)>) {
+        let cause = provider_error::cause(details);
+        match &mut self.state {
+            State::Upstream(upstream) => {
+                let Upstream { routed, answer, .. } = &mut **upstream;
+                if routed.served.is_none() {
+                    let only = (routed.is_direct && !provider_error::is_unasked(details)).then_some((0, 1));
+                    routed.served = routed.last_attempt(last_attempt.or(only));
+                }
+                if let Some(why) = cause {
+                    answer.cut_off(routed.which_timer(why), status);
+                }
+            }
+            State::Deciding(_) => {
+                // The caller was told so by Envoy, before there was anything to decide.
+                let envoys = (status > 0).then(|| envoy_reply::outcome(status));
+                if let Some(why) = envoys.or(cause) {
+                    self.state = std::mem::take(&mut self.state).ended(status, why);
+                }
+            }
+            State::Answered(_) | State::Ended { .. } => {}
         }
     }
 
     /// The failed attempts: those that the model stage recorded, and the last one if it never answered; not if its caller left.
     fn failed(&self, policy: &Policy, recorded: &[(usize, Outcome)]) -> Vec<(ModelId, Outcome)> {
-        let Some(routed) = &self.routed else { return Vec::new() };
+        let Some(Upstream { routed, answer, .. }) = self.state.upstream() else { return Vec::new() };
         let model = |index: usize| routed.plan.models.get(index).copied();
-        if self.is_hedged(policy) && !matches!(self.answer, Answer::Failed { .. }) {
+        if self.is_hedged(policy) && !matches!(answer, Answer::Failed { .. }) {
             return self.failed_of_hedged(recorded, model, routed.served);
         }
         let mut all: Vec<_> = recorded.iter().filter_map(|(index, why)| Some((model(*index)?, *why))).collect();
-        if let (Answer::Failed { code: Some(code), .. }, Some(served)) = (&self.answer, routed.served)
+        if let (Answer::Failed { code: Some(code), .. }, Some(served)) = (answer, routed.served)
             && *code != Outcome::ClientDisconnected
             && all.len() < served.attempts as usize
         {
@@ -61,18 +108,26 @@ impl Exchange {
         all
     }
 
+    fn time_to_first_token_ms(&self) -> Option<u64> {
+        self.state.upstream().and_then(|upstream| upstream.answer.time_to_first_token_ms())
+    }
+
     /// The exchange is over, at `now_ms`: its audit record, as a line of JSON. `failed`: the failed
     /// attempts by their place in the plan, each with its reason.
-    pub fn audit(&self, policy: &Policy, failed: &[(usize, Outcome)], now_ms: u64) -> Vec<u8> {
-        let routed = self.routed.as_ref();
+    pub(super) fn audit(&self, policy: &Policy, failed: &[(usize, Outcome)], now_ms: u64) -> Vec<u8> {
+        let routed = self.routed();
         let failed: Vec<_> =
             self.failed(policy, failed).into_iter().map(|(id, why)| (&*policy.model(id).name, why.code())).collect();
-        let plan = routed.map(|r| &r.plan).or(self.unsent.as_ref());
+        let plan = self.plan();
         let dropped = plan.map_or(&[][..], |plan| plan.dropped.as_slice());
         let left_out: Vec<_> = dropped.iter().map(|(id, why)| (&*policy.model(*id).name, why.word())).collect();
         let served = routed.and_then(|r| r.served);
         let usage = self.usage();
-        let refused = matches!(self.answer, Answer::Own { code: Some(_), .. });
+        let answered = match &self.state {
+            State::Answered(answered) => Some(answered),
+            _ => None,
+        };
+        let refused = answered.is_some_and(|answered| answered.refusal.is_some());
         let caller = self.caller.as_ref();
         let tenant = caller.map(|c| policy.tenant(c.tenant));
         let user = caller.and_then(|c| c.user.as_ref()).map(UserHash::short);
@@ -94,7 +149,7 @@ impl Exchange {
             route_reason: plan.map(|plan| plan.reason),
             left_out: &left_out,
             stream: routed.is_some_and(|r| r.stream),
-            status: self.answer.status(),
+            status: self.state.status(),
             usage: usage.map(|(usage, _)| usage),
             usage_estimated: usage.is_some_and(|(_, estimated)| estimated),
             cost: match self.saved() {
@@ -102,7 +157,7 @@ impl Exchange {
                 None => usage.and_then(|(usage, _)| Some(self.served_price(policy)?.cost(&usage))),
             },
             latency_ms: now_ms.saturating_sub(self.started_ms),
-            time_to_first_token_ms: self.answer.time_to_first_token_ms(),
+            time_to_first_token_ms: self.time_to_first_token_ms(),
             cache: self.cache_record(),
             saved: self.saved(),
             retry_count: served.map_or(0, |s| s.attempts - 1),
@@ -119,26 +174,26 @@ impl Exchange {
                 Some((Verdict::Template, _)) => "template",
                 Some((Verdict::Shadowed, _)) => "shadow_deny",
                 // Nothing was: it ended before.
-                None if self.routed.is_none() && !matches!(self.answer, Answer::Own { .. }) => "none",
+                None if routed.is_none() && answered.is_none() => "none",
                 Some((Verdict::Rejected, _)) | None => "allow",
             },
             quota_window: self.quota.verdict.map(|(_, window)| window),
-            error_code: self.answer.error_code().map(Outcome::code),
+            error_code: self.state.outcome().map(Outcome::code),
         }
         .line()
     }
 
     /// The exchange is over: what to count.
-    pub fn metrics(&self, policy: &Policy, failed: &[(usize, Outcome)], now_ms: u64) -> Vec<(Metric, u64)> {
+    pub(super) fn metrics(&self, policy: &Policy, failed: &[(usize, Outcome)], now_ms: u64) -> Vec<(Metric, u64)> {
         let mut all = Vec::with_capacity(8);
         if self.endpoint == Endpoint::Health {
             return all;
         }
-        let routed = self.routed.as_ref();
-        let task = routed.map(|r| &r.plan).or(self.unsent.as_ref()).and_then(|plan| plan.task);
+        let routed = self.routed();
+        let task = self.plan().and_then(|plan| plan.task);
         let served = routed.and_then(|r| r.served);
         let tier = self.caller.as_ref().map(|c| policy.tenant(c.tenant).tier);
-        let status = self.answer.status().unwrap_or(0);
+        let status = self.state.status().unwrap_or(0);
         all.push((Metric::Requests { tier, task, model: served.map(|s| s.model), status }, 1));
         self.cache_metrics(task, &mut all);
         if let Some(caller) = &self.caller {
@@ -150,11 +205,12 @@ impl Exchange {
         if self.saved().is_some() {
             return all;
         }
+        let answer = self.state.upstream().map(|upstream| &upstream.answer);
         let (Some(routed), Some(Served { model, attempts, .. }), Some(caller)) = (routed, served, &self.caller) else {
             return all;
         };
         all.push((Metric::Latency { task, model }, now_ms.saturating_sub(self.started_ms)));
-        if let Some(ms) = self.answer.time_to_first_token_ms() {
+        if let Some(ms) = self.time_to_first_token_ms() {
             all.push((Metric::TimeToFirstToken { task, model }, ms));
         }
         if attempts > 1 {
@@ -163,7 +219,7 @@ impl Exchange {
         if let Some(from) = routed.plan.models.first().filter(|first| **first != model) {
             all.push((Metric::Fallbacks { task, from: *from, to: model }, 1));
         }
-        if let (Answer::Stream(_) | Answer::Whole { .. }, Some(error)) = (&self.answer, self.answer.error_code())
+        if let (Some(Answer::Stream(_) | Answer::Whole { .. }), Some(error)) = (answer, self.state.outcome())
             && error != Outcome::ClientDisconnected
         {
             all.push((Metric::ProviderErrors { model, error: error.kind().label() }, 1));

@@ -1,13 +1,14 @@
 //! A request's headers: where it wants to go, who sends it, and what it wishes.
 
 use crate::config::{DataClass, Identity};
-use crate::exchange::{Exchange, OnRequestHead, cache};
+use crate::exchange::{Exchange, RequestStep, cache};
 use crate::identity::keys::{InvalidIdentity, UserHash};
 use crate::ids::TenantId;
 use crate::memory::Context;
 use crate::outcome::refusal::Refusal;
 use crate::outcome::reply::Reply;
 use crate::policy::Policy;
+use crate::quota::store::Store;
 use crate::request::endpoint::Endpoint;
 use crate::request::head::RequestHead;
 
@@ -24,14 +25,19 @@ pub(super) struct Caller {
 
 impl Exchange {
     /// The request's headers have come.
-    pub fn request_head(&mut self, context: &mut Context, head: &RequestHead) -> OnRequestHead {
+    pub fn on_request_headers(
+        &mut self,
+        context: &mut Context,
+        head: &RequestHead,
+        store: &mut dyn Store,
+    ) -> RequestStep {
         self.trace_id = head.trace_id();
         self.is_json = head.is_json;
         match self.admit(context, head) {
-            Ok(None) if self.endpoint == Endpoint::Usage => OnRequestHead::Usage,
-            Ok(None) => OnRequestHead::AwaitBody,
-            Ok(Some(reply)) => OnRequestHead::Reply(self.reply(reply)),
-            Err(refusal) => OnRequestHead::Reply(self.refuse(&refusal)),
+            Ok(None) if self.endpoint == Endpoint::Usage => self.usage_reply(context, store),
+            Ok(None) => RequestStep::AwaitBody,
+            Ok(Some(reply)) => RequestStep::Reply(self.reply(reply)),
+            Err(refusal) => RequestStep::Reply(self.refuse(&refusal)),
         }
     }
 
@@ -118,7 +124,7 @@ impl Exchange {
     }
 
     /// So many bytes of the body have come; an answer if that is too much.
-    pub fn request_body_size(&mut self, policy: &Policy, bytes: usize) -> Option<Reply> {
+    pub fn on_request_size(&mut self, policy: &Policy, bytes: usize) -> Option<Reply> {
         let limit = policy.limits.max_body_bytes;
         (bytes as u64 > limit).then(|| self.refuse(&Refusal::TooLarge(limit)))
     }

@@ -1,41 +1,41 @@
 //! The answer as it comes: judged, counted, told to the caller with its headers, or replaced by an honest error.
 
 use crate::exchange::answer::Answer;
-use crate::exchange::{Exchange, OnResponseHead, ResponseHead, Routed, Served, Whole};
+use crate::exchange::state::{Routed, Served, State, Upstream};
+use crate::exchange::{Exchange, OnResponseHead, ResponseHead, Whole};
 use crate::memory::Context;
 use crate::outcome::outcome::Outcome;
 use crate::outcome::provider_error;
 use crate::outcome::reply::Reply;
 use crate::policy::Policy;
-use crate::routing::attempt::{self, HOLD_LIMIT, OnHead};
+use crate::routing::attempt::{self, Failure, HOLD_LIMIT, OnHead};
 use crate::tokens::Running;
 use crate::usage::Usage;
 use crate::wire::header::HeaderLine;
 
 impl Exchange {
     /// The response's headers have come.
-    pub fn response_head(&mut self, context: &mut Context, head: &ResponseHead) -> OnResponseHead {
+    pub(super) fn response_head(&mut self, context: &mut Context, head: &ResponseHead) -> OnResponseHead {
         let policy = context.policy;
-        let Some(routed) = &mut self.routed else { return OnResponseHead::Own };
-        if matches!(self.answer, Answer::Own { .. }) {
-            return OnResponseHead::Own;
-        }
+        let State::Upstream(upstream) = &mut self.state else { return OnResponseHead::Own };
+        let routed = &mut upstream.routed;
         routed.served = match (routed.plan.find(policy, head.model), parse(head.attempts)) {
             // Nobody has overwritten what the provider may have sent under these names.
             _ if routed.is_direct && provider_error::is_unasked(head.details) => None,
             _ if routed.is_direct => routed.last_attempt(Some((0, 1))),
-            (Some(model), Some(attempts)) => Some(Served { model, attempts, told: true }),
+            (Some(model), Some(attempts)) => Some(Served { model, attempts, headers_already_sent: true }),
             _ => routed.last_attempt(head.last_attempt),
         };
         let judged = attempt::head(routed.stream, head.status, head.content_type, head.is_encoded, head.end_of_stream);
         let status = match judged {
             OnHead::HoldEvent => {
                 let hide_usage = routed.hide_usage;
-                self.answer = Answer::stream(head.status, hide_usage, self.transcript(context));
+                let transcript = self.transcript(context);
+                self.set_answer(Answer::stream(head.status, hide_usage, transcript));
                 return OnResponseHead::Stream(self.response_headers(policy));
             }
             OnHead::HoldWhole => {
-                self.answer = Answer::whole(head.status);
+                upstream.answer = Answer::whole(head.status);
                 return OnResponseHead::Hold;
             }
             OnHead::Pass => head.status,
@@ -47,7 +47,7 @@ impl Exchange {
             _ if cause.is_some() => None,
             _ => Some(Outcome::Status(head.status)),
         };
-        self.answer = Answer::failed(status, cause);
+        upstream.answer = Answer::failed(status, cause);
         // Envoy's own answer is whole at once; of a provider's nothing is waited for that need not be.
         let is_envoys = !matches!(head.details, "" | "via_upstream");
         let is_short = head.content_length.is_some_and(|length| (1..=HOLD_LIMIT as u64).contains(&length));
@@ -66,8 +66,8 @@ impl Exchange {
     /// What is answered in place of a failed answer whose body is not waited for.
     fn failed_reply(&mut self, policy: &Policy) -> Reply {
         // It has none of the headers of the one it replaces.
-        if let Some(served) = self.routed.as_mut().and_then(|routed| routed.served.as_mut()) {
-            served.told = false;
+        if let Some(served) = self.state.upstream_mut().and_then(|upstream| upstream.routed.served.as_mut()) {
+            served.headers_already_sent = false;
         }
         let Whole { headers, replace } = self.whole_body(policy, b"");
         let (status, body) = replace.unwrap_or((502, Vec::new()));
@@ -75,50 +75,52 @@ impl Exchange {
     }
 
     /// Whether the request went without a model stage, which would have left word of its attempts.
-    pub fn is_direct(&self) -> bool {
-        self.routed.as_ref().is_some_and(|routed| routed.is_direct)
+    pub(super) fn is_direct(&self) -> bool {
+        self.routed().is_some_and(|routed| routed.is_direct)
     }
 
     /// Whether another model than the plan's first one serves.
-    pub fn is_fallback(&self) -> bool {
-        let routed = self.routed.as_ref();
-        routed.is_some_and(|r| r.served.is_some_and(|s| r.plan.models.first() != Some(&s.model)))
+    pub(super) fn is_fallback(&self) -> bool {
+        self.routed().is_some_and(Routed::is_fallback)
     }
 
     /// Whether a stream has come to its end marker.
-    pub fn is_done(&self) -> bool {
-        self.answer.is_done()
+    pub(super) fn is_done(&self) -> bool {
+        self.state.upstream().is_some_and(|upstream| upstream.answer.is_done())
     }
 
     /// A chunk of a stream has come. `Some` replaces it. `now_ms`: milliseconds since the Unix epoch.
-    pub fn stream_chunk(&mut self, chunk: &[u8], end_of_stream: bool, now_ms: impl Fn() -> u64) -> Option<Vec<u8>> {
+    pub(super) fn stream_chunk(
+        &mut self,
+        chunk: &[u8],
+        end_of_stream: bool,
+        now_ms: impl Fn() -> u64,
+    ) -> Option<Vec<u8>> {
         let started_ms = self.started_ms;
-        self.answer.stream_chunk(chunk, end_of_stream, || now_ms().saturating_sub(started_ms))
+        let answer = &mut self.state.upstream_mut()?.answer;
+        answer.stream_chunk(chunk, end_of_stream, || now_ms().saturating_sub(started_ms))
     }
 
     /// A stream has ended after its last chunk had gone on; whether the caller lacks something: the rest of an event, or
     /// word of an error.
-    pub fn ends_short(&mut self, now_ms: impl Fn() -> u64) -> bool {
+    pub(super) fn ends_short(&mut self, now_ms: impl Fn() -> u64) -> bool {
         let is_short = self.stream_chunk(&[], true, now_ms).is_some_and(|unsent| !unsent.is_empty());
-        if is_short {
-            self.answer.truncated();
+        if is_short && let Some(upstream) = self.state.upstream_mut() {
+            upstream.answer.truncated();
         }
         is_short
     }
 
     /// The whole body of a held response has come.
-    pub fn whole_body(&mut self, policy: &Policy, body: &[u8]) -> Whole {
+    pub(super) fn whole_body(&mut self, policy: &Policy, body: &[u8]) -> Whole {
         let mut replace = None;
-        if let Err(failure) = self.answer.whole_body(body) {
-            self.answer = Answer::failed(failure.status, None);
-            if let Some(routed) = &mut self.routed {
-                routed.failed_as = Some(failure.code);
-            }
-        } else {
-            self.note_whole(policy, body);
+        let read = self.state.upstream_mut().map_or(Ok(()), |upstream| upstream.answer.whole_body(body));
+        match read {
+            Ok(()) => self.note_whole(policy, body),
+            Err(failure) => self.fail(failure),
         }
         let (mut final_for_caller, mut retry_after) = (false, None);
-        if let Answer::Failed { status, code } = &mut self.answer {
+        if let Some(Upstream { answer: Answer::Failed { status, code }, .. }) = self.state.upstream_mut() {
             let words = provider_error::words(*status, *code, body);
             *status = words.status;
             *code = Some(words.code);
@@ -143,41 +145,59 @@ impl Exchange {
     }
 
     /// The whole body of a response that was too long to hold has passed.
-    pub fn passed_body(&mut self, body: &[u8]) {
+    pub(super) fn passed_body(&mut self, body: &[u8]) {
         // What is no completion is known by the record alone: the caller has it already, and is charged for it.
-        if self.answer.whole_body(body).is_err() {
-            self.answer.whole_cut(body);
+        if let Some(upstream) = self.state.upstream_mut()
+            && upstream.answer.whole_body(body).is_err()
+        {
+            upstream.answer.whole_cut(body);
         }
     }
 
     /// A response that was too long to hold has broken off, after this part of its body.
-    pub fn whole_cut(&mut self, body: &[u8]) {
-        self.answer.whole_cut(body);
+    pub(super) fn whole_cut(&mut self, body: &[u8]) {
+        if let Some(upstream) = self.state.upstream_mut() {
+            upstream.answer.whole_cut(body);
+        }
     }
 
     /// So many bytes of a response have passed, too many to be read: its usage is estimated. `is_whole`: that was all of it.
-    pub fn whole_uncopied(&mut self, bytes: usize, is_whole: bool) {
-        self.answer.whole_uncopied(bytes, is_whole);
+    pub(super) fn whole_uncopied(&mut self, bytes: usize, is_whole: bool) {
+        if let Some(upstream) = self.state.upstream_mut() {
+            upstream.answer.whole_uncopied(bytes, is_whole);
+        }
     }
 
-    /// A held response has become too long to hold. `Ok`: send its headers with these set, and then give its whole body to
-    /// [`Exchange::passed_body`]. `Err`: answer this instead, since nothing of a failed one goes to the caller as it came. `held`:
-    /// the body so far.
-    pub fn release(&mut self, policy: &Policy, held: &[u8]) -> Result<Vec<HeaderLine>, Reply> {
-        if let (Answer::Whole { .. }, Err(failure)) = (&self.answer, attempt::beginning(held)) {
-            self.answer = Answer::failed(failure.status, None);
-            if let Some(routed) = &mut self.routed {
-                routed.failed_as = Some(failure.code);
-            }
+    /// A held response has become too long to hold. `Ok`: its headers get these lines, and it passes. `Err`: this is answered
+    /// instead, since nothing of a failed one goes to the caller as it came. `held`: the body so far.
+    pub(super) fn release(&mut self, policy: &Policy, held: &[u8]) -> Result<Vec<HeaderLine>, Reply> {
+        if let Some(Upstream { answer: Answer::Whole { .. }, .. }) = self.state.upstream()
+            && let Err(failure) = attempt::beginning(held)
+        {
+            self.fail(failure);
         }
-        match self.answer {
-            Answer::Failed { .. } => Err(self.failed_reply(policy)),
+        match self.state.upstream() {
+            Some(Upstream { answer: Answer::Failed { .. }, .. }) => Err(self.failed_reply(policy)),
             _ => Ok(self.response_headers(policy)),
         }
     }
 
+    /// What claimed to be an answer is none.
+    fn fail(&mut self, failure: Failure) {
+        if let Some(upstream) = self.state.upstream_mut() {
+            upstream.answer = Answer::failed(failure.status, None);
+            upstream.routed.failed_as = Some(failure.code);
+        }
+    }
+
+    fn set_answer(&mut self, answer: Answer) {
+        if let Some(upstream) = self.state.upstream_mut() {
+            upstream.answer = answer;
+        }
+    }
+
     pub(super) fn served_price<'p>(&self, policy: &'p Policy) -> Option<&'p crate::policy::price::Price> {
-        let served = self.routed.as_ref()?.served?;
+        let served = self.routed()?.served?;
         policy.model(served.model).price.as_ref()
     }
 
@@ -187,10 +207,10 @@ impl Exchange {
         if self.saved().is_some() {
             return Some((Usage::default(), false));
         }
-        let routed = self.routed.as_ref()?;
+        let Upstream { routed, answer, .. } = self.state.upstream()?;
         let prompt_alone =
             || self.was_abandoned().then(|| (Usage::estimate(routed.messages_bytes, Running::default()), true));
-        let (mut usage, estimated) = self.answer.usage(routed.messages_bytes).or_else(prompt_alone)?;
+        let (mut usage, estimated) = answer.usage(routed.messages_bytes).or_else(prompt_alone)?;
         if estimated {
             usage.input = self.estimated_input().unwrap_or(usage.input);
             // Our own estimate is no reason to exceed what was reserved: that is the most which the provider was let use.
@@ -204,7 +224,7 @@ impl Exchange {
 
     /// Whether it was the caller who did not wait for an answer: its provider has read the prompt all the same.
     fn was_abandoned(&self) -> bool {
-        match self.answer.error_code() {
+        match self.state.outcome() {
             Some(Outcome::ClientDisconnected) => true,
             Some(Outcome::DeadlineExceeded) => self.caller.as_ref().is_some_and(|caller| caller.deadline_ms.is_some()),
             _ => false,
@@ -216,14 +236,14 @@ impl Exchange {
         let mut headers = Vec::with_capacity(8 + self.quota.headers.len());
         headers.push(("x-pointsman-cache", self.cache_header().into()));
         headers.append(&mut self.quota.headers);
-        if let Some(Routed { plan, served: Some(served), .. }) = &self.routed {
+        if let Some(Routed { plan, served: Some(served), .. }) = self.routed() {
             let model = policy.model(served.model);
             headers.push(("x-pointsman-provider", (*policy.provider(model.provider).name).to_owned().into()));
             headers.push((
                 "x-pointsman-fallback",
                 if plan.models.first() == Some(&served.model) { "false" } else { "true" }.into(),
             ));
-            if !served.told {
+            if !served.headers_already_sent {
                 headers.push(("x-pointsman-model", (*model.name).to_owned().into()));
                 headers.push((
                     "x-pointsman-attempts",
@@ -235,23 +255,6 @@ impl Exchange {
             }
         }
         headers
-    }
-}
-
-impl Routed {
-    pub(super) fn last_attempt(&self, recorded: Option<(usize, u32)>) -> Option<Served> {
-        let (index, attempts) = recorded?;
-        let model = *self.plan.models.get(index)?;
-        Some(Served { model, attempts: attempts.max(1), told: false })
-    }
-
-    /// Which of its timers ran out, where Envoy knows only that one did.
-    pub(super) fn which_timer(&self, why: Outcome) -> Outcome {
-        match why {
-            Outcome::DeadlineExceeded if self.is_direct => Outcome::AttemptTimeout,
-            Outcome::FirstTokenTimeout if !self.stream => Outcome::AttemptTimeout,
-            other => other,
-        }
     }
 }
 

@@ -2,16 +2,17 @@
 
 use super::*;
 use crate::fixture::{self, context};
+use crate::outcome::outcome::Outcome;
 use crate::request::head::RequestHead;
 use crate::tokens::Correction;
 use serde_json::Value;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
-fn open(policy: &Policy, headers: Pairs) -> (Exchange, OnRequestHead) {
+fn open(policy: &Policy, headers: Pairs) -> (Exchange, RequestStep) {
     let mut exchange = Exchange::new(1000);
     let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-    let verdict = exchange.request_head(context!(policy), &head);
+    let verdict = exchange.on_request_headers(context!(policy), &head, &mut Idle);
     (exchange, verdict)
 }
 
@@ -66,17 +67,17 @@ const CHAT: [(&str, &str); 4] = [
 
 fn sent(policy: &Policy, body: &str) -> (Exchange, Outgoing) {
     let (mut exchange, verdict) = open(policy, &CHAT);
-    assert!(matches!(verdict, OnRequestHead::AwaitBody));
-    match exchange.request_body(context!(policy), body.as_bytes(), &mut Idle) {
-        OnRequestBody::Send(outgoing) => (exchange, *outgoing),
+    assert!(matches!(verdict, RequestStep::AwaitBody));
+    match exchange.on_request(context!(policy), body.as_bytes(), &mut Idle) {
+        RequestStep::Send(outgoing) => (exchange, *outgoing),
         other => panic!("{other:?}"),
     }
 }
 
-fn reply(verdict: OnRequestHead) -> (u16, Option<&'static str>) {
+fn reply(verdict: RequestStep) -> (u16, Option<&'static str>) {
     match verdict {
-        OnRequestHead::Reply(reply) => (reply.status, reply.code.map(Outcome::code)),
-        OnRequestHead::AwaitBody | OnRequestHead::Usage => (0, None),
+        RequestStep::Reply(reply) => (reply.status, reply.code.map(Outcome::code)),
+        _ => (0, None),
     }
 }
 
@@ -101,11 +102,11 @@ fn paths_methods_and_keys() {
 fn models_are_those_of_the_tier() {
     let policy = fixture::policy();
     let list = |key| match open(&policy, &[(":method", "GET"), (":path", "/v1/models"), ("x-api-key", key)]).1 {
-        OnRequestHead::Reply(reply) => {
+        RequestStep::Reply(reply) => {
             let list: Value = serde_json::from_slice(&reply.body).unwrap();
             list["data"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
         }
-        OnRequestHead::AwaitBody | OnRequestHead::Usage => Vec::new(),
+        _ => Vec::new(),
     };
     assert_eq!(list("sk-guest"), ["chat", "code", "small"]);
     assert_eq!(list("sk-acme"), ["chat", "code", "big", "small", "strict"]);
@@ -194,7 +195,7 @@ fn a_caller_that_does_not_wait_is_charged_for_its_prompt_and_no_provider_is_blam
     for (own, extra) in [(true, &[("x-pointsman-deadline-ms", "500")][..]), (false, &[])] {
         let headers: Vec<_> = CHAT.iter().chain(extra).copied().collect();
         let (mut late, _) = open(&policy, &headers);
-        assert!(matches!(late.request_body(context!(&policy), body.as_bytes(), &mut Idle), OnRequestBody::Send(_)));
+        assert!(matches!(late.on_request(context!(&policy), body.as_bytes(), &mut Idle), RequestStep::Send(_)));
         // One with a deadline of its own goes by way of a model stage, which has left word.
         let last_attempt = own.then_some((0, 1));
         let head = ResponseHead { status: 504, details: "response_timeout", last_attempt, ..Default::default() };
@@ -298,10 +299,10 @@ fn a_refusal_after_the_plan_was_made_is_audited_with_it() {
         let mut exchange = Exchange::new(started_ms);
         let headers = CHAT.iter().chain(&[("x-pointsman-deadline-ms", "500")]);
         let head = RequestHead::read(&policy, headers.map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-        assert!(matches!(exchange.request_head(context!(&policy), &head), OnRequestHead::AwaitBody));
+        assert!(matches!(exchange.on_request_headers(context!(&policy), &head, &mut Idle), RequestStep::AwaitBody));
         let body = br#"{"model":"code","messages":[{"role":"user","content":"x"}]}"#;
-        match exchange.request_body(context!(&policy), body, &mut Idle) {
-            OnRequestBody::Reply(reply) => assert!(is_late && reply.status == 504, "{reply:?}"),
+        match exchange.on_request(context!(&policy), body, &mut Idle) {
+            RequestStep::Reply(reply) => assert!(is_late && reply.status == 504, "{reply:?}"),
             other => assert!(!is_late, "{other:?}"),
         }
         let line = audit(&exchange, &policy, &[]);
@@ -313,8 +314,8 @@ fn a_refusal_after_the_plan_was_made_is_audited_with_it() {
 fn a_body_that_is_too_large_is_refused_while_it_comes() {
     let policy = fixture::policy();
     let (mut exchange, _) = open(&policy, &CHAT);
-    assert!(exchange.request_body_size(&policy, 32 << 20).is_none());
-    assert_eq!(exchange.request_body_size(&policy, (32 << 20) + 1).unwrap().status, 413);
+    assert!(exchange.on_request_size(&policy, 32 << 20).is_none());
+    assert_eq!(exchange.on_request_size(&policy, (32 << 20) + 1).unwrap().status, 413);
     let mut headers = CHAT.to_vec();
     headers.push(("content-length", "33554433"));
     assert_eq!(reply(open(&policy, &headers).1), (413, Some("request_too_large")));
@@ -369,7 +370,7 @@ fn what_envoy_answers_before_anything_was_decided_is_recorded_as_that() {
         ("downstream_remote_disconnect", 0, "client_disconnected"),
     ] {
         let (mut exchange, verdict) = open(&policy, &CHAT);
-        assert!(matches!(verdict, OnRequestHead::AwaitBody) && exchange.is_cut_off());
+        assert!(matches!(verdict, RequestStep::AwaitBody) && exchange.is_cut_off());
         exchange.cut_off(details, status, None);
         let record = record(&exchange);
         assert_eq!((&record["status"], &record["error_code"]), (&status.into(), &code.into()), "{details}");

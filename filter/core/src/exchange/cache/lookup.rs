@@ -9,7 +9,8 @@ use crate::dialect::openai::request::ChatRequest;
 use crate::exchange::cache::question::share_key;
 use crate::exchange::cache::{Cached, Hit, InLine, Pending};
 use crate::exchange::journal::{Pending as Unanswered, Purpose};
-use crate::exchange::{Denied, Exchange, Routed, Served};
+use crate::exchange::state::{Routed, Served, State};
+use crate::exchange::{Exchange, NotSent};
 use crate::memory::Context;
 use crate::outcome::refusal::Refusal;
 use crate::outcome::reply::Reply;
@@ -39,7 +40,7 @@ impl Exchange {
         (request, lookup): (&ChatRequest, &BodyLookup),
         plan: &Plan,
         shared: &mut S,
-    ) -> Result<Option<Reply>, Denied> {
+    ) -> Result<Option<Reply>, NotSent> {
         let policy = context.policy;
         let Some(task) = plan.task.filter(|task| policy.task(*task).cache.is_some()) else { return Ok(None) };
         let now_ms = shared.now_ms();
@@ -150,9 +151,9 @@ impl Exchange {
         plan: &Plan,
         store: &mut dyn Store,
         (entry, age_ms, waited): (Arc<Entry>, u64, bool),
-    ) -> Result<Option<Reply>, Denied> {
+    ) -> Result<Option<Reply>, NotSent> {
         let answer = self.hit(context, request, plan, store, (&entry, age_ms, waited));
-        if matches!(answer, Err(Denied::Call(_))) {
+        if matches!(answer, Err(NotSent::Call(_))) {
             self.cache = Cached::Found(entry, age_ms, waited);
         }
         answer.map(Some)
@@ -165,7 +166,7 @@ impl Exchange {
         shared: &mut dyn SharedData,
         mut pending: Box<Pending>,
         (why, line, now_ms): (&'static str, Option<InLine>, u64),
-    ) -> Result<(Arc<Entry>, u64), Option<Denied>> {
+    ) -> Result<(Arc<Entry>, u64), Option<NotSent>> {
         if let Some(line) = line.filter(|line| now_ms >= self.waits_until_ms(policy, &pending, line)) {
             coalesce::withdraw(shared, &pending.key, line.ticket);
             self.cache = Cached::Miss("waited_in_vain", pending);
@@ -180,9 +181,11 @@ impl Exchange {
         match join {
             Join::Follower(ticket) => {
                 let since_ms = line.map_or(now_ms, |line| line.since_ms);
-                self.has_waited = true;
+                if let State::Deciding(deciding) = &mut self.state {
+                    deciding.has_waited = true;
+                }
                 self.cache = Cached::InLine(pending, InLine { since_ms, ticket });
-                return Err(Some(Denied::Wait));
+                return Err(Some(NotSent::Wait));
             }
             Join::Leader { ticket, again } => {
                 // Between this one's look and its lead the one before may have kept its answer.
@@ -226,14 +229,14 @@ impl Exchange {
         bridge: &Bridge,
         pending: Box<Pending>,
         now_ms: u64,
-    ) -> Result<(Box<Pending>, Look), Denied> {
+    ) -> Result<(Box<Pending>, Look), NotSent> {
         let call = |_| redis::get(bridge, &policy.cache.key_prefix, &pending.key);
         let tenant = self.caller.as_ref().map_or("", |caller| &policy.tenant(caller.tenant).name);
         let found = match self.journal.ask(Purpose::CacheEntry, call, |_| false) {
             Ok(result) => redis::entry(&result, &pending.key, tenant).map(Arc::new),
             Err(Unanswered(call)) => {
                 self.cache = Cached::Asked(pending);
-                return Err(Denied::Call(call));
+                return Err(NotSent::Call(call));
             }
         };
         let look = self.judge(policy, &pending, found, now_ms);
@@ -258,7 +261,7 @@ impl Exchange {
         plan: &Plan,
         store: &mut dyn Store,
         (entry, age_ms, waited): (&Entry, u64, bool),
-    ) -> Result<Reply, Denied> {
+    ) -> Result<Reply, NotSent> {
         let Some(model) = plan.models.first().copied() else {
             return Err(Refusal::Internal.into());
         };
@@ -287,11 +290,11 @@ impl Exchange {
             waited,
             usage: entry.usage,
             cost: MicroUsd(entry.cost_micro_usd),
+            routed: Routed {
+                served: Some(Served { model, attempts: 1, headers_already_sent: false }),
+                ..Routed::of(request, plan.clone())
+            },
         }));
-        self.routed = Some(Routed {
-            served: Some(Served { model, attempts: 1, told: false }),
-            ..Routed::of(request, plan.clone())
-        });
         Ok(Reply { status: 200, headers, body, code: None })
     }
 }

@@ -11,6 +11,7 @@ use crate::dialect::openai::transcript::Transcript;
 use crate::exchange::answer::Answer;
 use crate::exchange::cache::question::share_key;
 use crate::exchange::cache::{Cached, Exchange};
+use crate::exchange::state::State;
 use crate::memory::Context;
 use crate::outcome::provider_error;
 use crate::policy::Policy;
@@ -20,7 +21,7 @@ use crate::wire::http_call::HttpCall;
 
 impl Exchange {
     /// Whether the answer is to be kept, so that [`Exchange::keep`] must hear of its end.
-    pub fn keeps(&self) -> bool {
+    pub(in crate::exchange) fn keeps(&self) -> bool {
         matches!(self.cache, Cached::Miss(..))
     }
 
@@ -45,7 +46,12 @@ impl Exchange {
 
     /// The answer has ended: keeps it if it is whole, and the plan's first model's, and lets those go on who wait for it. A
     /// store that is elsewhere is told by the call that is returned, whose end nobody waits for.
-    pub fn keep(&mut self, context: &mut Context, shared: &mut dyn SharedData, now_ms: u64) -> Option<HttpCall> {
+    pub(in crate::exchange) fn keep(
+        &mut self,
+        context: &mut Context,
+        shared: &mut dyn SharedData,
+        now_ms: u64,
+    ) -> Option<HttpCall> {
         let policy = context.policy;
         let entry = self.entry(policy, now_ms);
         let Cached::Miss(_, pending) = &mut self.cache else { return None };
@@ -70,7 +76,7 @@ impl Exchange {
     }
 
     /// Whether others may wait for this request, or it waits for another one, so that [`Exchange::leave`] has something to do.
-    pub fn is_in_flight(&self) -> bool {
+    pub(in crate::exchange) fn is_in_flight(&self) -> bool {
         match &self.cache {
             Cached::Miss(_, pending) => pending.ticket.is_some(),
             Cached::InLine(..) => true,
@@ -79,7 +85,7 @@ impl Exchange {
     }
 
     /// The exchange is over: those who wait for it, or in its place, go on.
-    pub fn leave(&mut self, shared: &mut dyn SharedData, now_ms: u64) {
+    pub(in crate::exchange) fn leave(&mut self, shared: &mut dyn SharedData, now_ms: u64) {
         match &self.cache {
             Cached::InLine(pending, line) => coalesce::withdraw(shared, &pending.key, line.ticket),
             _ => self.finish_leading(shared, false, now_ms),
@@ -88,10 +94,10 @@ impl Exchange {
 
     /// Ends the flight that it leads, if it leads one.
     fn finish_leading(&mut self, shared: &mut dyn SharedData, is_kept: bool, now_ms: u64) {
-        let outcome = match self.answer.error_code() {
+        let outcome = match self.state.outcome() {
             _ if is_kept => Outcome::Over,
             // The policy's own words are for this caller, whose quota is used up, and say nothing of the others'.
-            _ if matches!(self.answer, Answer::Own { code: None, .. }) => Outcome::Over,
+            _ if matches!(&self.state, State::Answered(answered) if answered.refusal.is_none()) => Outcome::Over,
             Some(_) if !self.fails_everybody() => Outcome::Over,
             _ => Outcome::NotKept,
         };
@@ -104,21 +110,22 @@ impl Exchange {
 
     /// Whether the answer is a failure that the same request would meet again.
     fn fails_everybody(&self) -> bool {
-        matches!(self.answer, Answer::Failed { status, code: Some(code) } if provider_error::is_final(status, code))
+        let answer = self.state.upstream().map(|upstream| &upstream.answer);
+        matches!(answer, Some(Answer::Failed { status, code: Some(code) }) if provider_error::is_final(*status, *code))
     }
 
     /// The answer as it is kept, with its bytes; `None` if it is not.
     fn entry(&mut self, policy: &Policy, now_ms: u64) -> Option<(Entry, Vec<u8>)> {
-        let served = self.routed.as_ref()?.served?.model;
+        let served = self.routed()?.served?.model;
         let tenant = self.caller.as_ref()?.tenant;
         let (usage, usage_estimated) = self.usage()?;
         let cost = self.served_price(policy).map_or(MicroUsd::default(), |price| price.cost(&usage));
-        let transcript = match &mut self.answer {
-            Answer::Stream(stream) => stream.take_transcript(),
+        // An entry does not say its status, so it has but one: a 206 is a part, a 203 another's word.
+        let is_good = self.state.outcome().is_none() && self.state.status() == Some(200);
+        let transcript = match self.state.upstream_mut().map(|upstream| &mut upstream.answer) {
+            Some(Answer::Stream(stream)) => stream.take_transcript(),
             _ => None,
         };
-        // An entry does not say its status, so it has but one: a 206 is a part, a 203 another's word.
-        let is_good = self.answer.error_code().is_none() && self.answer.status() == Some(200);
         let Cached::Miss(why, pending) = &mut self.cache else { return None };
         let rules = policy.task(pending.task).cache.as_ref()?;
         let from_stream = || match transcript?.finish() {

@@ -1,7 +1,7 @@
 //! Requests that ask the same, one beside the other, as workers interleave them.
 
 use crate::cache::local::recording::RecordingBudget;
-use crate::exchange::{Exchange, OnRequestBody, OnRequestHead, ResponseHead};
+use crate::exchange::{Exchange, RequestStep, ResponseHead};
 use crate::fixture;
 use crate::memory::{Context, WorkerMemory};
 use crate::policy::Policy;
@@ -123,17 +123,20 @@ fn ask_with(policy: &Serving, world: &mut World, header: (&str, &str), took_ms: 
     world.now_ms += took_ms;
     let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("authorization", "Bearer sk-acme"), header];
     let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-    assert!(matches!(policy.serve(|context| exchange.request_head(context, &head)), OnRequestHead::AwaitBody));
+    assert!(matches!(
+        policy.serve(|context| exchange.on_request_headers(context, &head, world)),
+        RequestStep::AwaitBody
+    ));
     let led_to = go_on(policy, world, &mut exchange);
     (exchange, led_to)
 }
 
 /// What the request leads to now.
 fn go_on(policy: &Serving, world: &mut World, exchange: &mut Exchange) -> &'static str {
-    match policy.serve(|context| exchange.request_body(context, BODY, world)) {
-        OnRequestBody::Send(_) => "asks",
-        OnRequestBody::Wait => "waits",
-        OnRequestBody::Reply(reply) if reply.headers.contains(&("x-pointsman-cache", "hit".into())) => "hit",
+    match policy.serve(|context| exchange.on_request(context, BODY, world)) {
+        RequestStep::Send(_) => "asks",
+        RequestStep::Park => "waits",
+        RequestStep::Reply(reply) if reply.headers.contains(&("x-pointsman-cache", "hit".into())) => "hit",
         other => panic!("{other:?}"),
     }
 }
@@ -252,9 +255,9 @@ fn who_asks_again_is_answered_without_the_store_for_a_moment() {
         let mut exchange = Exchange::new(world.now_ms);
         let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("authorization", "Bearer sk-acme")];
         let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-        policy.serve(|context| exchange.request_head(context, &head));
-        match policy.serve(|context| exchange.request_body(context, BODY, world)) {
-            OnRequestBody::Reply(reply) => String::from_utf8(reply.body).unwrap(),
+        policy.serve(|context| exchange.on_request_headers(context, &head, world));
+        match policy.serve(|context| exchange.on_request(context, BODY, world)) {
+            RequestStep::Reply(reply) => String::from_utf8(reply.body).unwrap(),
             other => panic!("{other:?}"),
         }
     };
@@ -364,8 +367,8 @@ fn a_wait_is_part_of_the_time_that_a_request_has() {
         assert!(!waiting.is_awake(policy, &mut world, began_ms + waits_ms - 1), "{waits_ms}");
         assert!(waiting.is_awake(policy, &mut world, began_ms + waits_ms), "{waits_ms}");
         world.now_ms = began_ms + waits_ms;
-        let next = policy.serve(|context| waiting.request_body(context, BODY, &mut world));
-        assert!(matches!(&next, OnRequestBody::Reply(reply) if reply.status == 504), "{next:?}");
+        let next = policy.serve(|context| waiting.on_request(context, BODY, &mut world));
+        assert!(matches!(&next, RequestStep::Reply(reply) if reply.status == 504), "{next:?}");
         let now_ms = world.now_ms;
         waiting.leave(&mut world, now_ms);
     }
@@ -375,8 +378,8 @@ fn a_wait_is_part_of_the_time_that_a_request_has() {
     let (mut waiting, _) = ask(&hasty, &mut world, "");
     world.now_ms += 2995;
     answered(&hasty, &mut world, &mut leader, 500, b"no");
-    match hasty.serve(|context| waiting.request_body(context, BODY, &mut world)) {
-        OnRequestBody::Send(outgoing) => {
+    match hasty.serve(|context| waiting.on_request(context, BODY, &mut world)) {
+        RequestStep::Send(outgoing) => {
             let timer = outgoing.headers.iter().find(|(name, _)| *name == "x-envoy-upstream-rq-timeout-ms");
             assert_eq!(timer.map(|(_, ms)| &**ms), Some("5000"));
         }
@@ -396,10 +399,10 @@ fn a_stream_for_whose_record_there_is_no_room_passes_and_is_not_kept() {
         let mut exchange = Exchange::new(world.now_ms);
         let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("authorization", "Bearer sk-acme")];
         let head = RequestHead::read(&policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-        policy.serve(|context| exchange.request_head(context, &head));
+        policy.serve(|context| exchange.on_request_headers(context, &head, &mut world));
         assert!(matches!(
-            policy.serve(|context| exchange.request_body(context, STREAM, &mut world)),
-            OnRequestBody::Send(_)
+            policy.serve(|context| exchange.on_request(context, STREAM, &mut world)),
+            RequestStep::Send(_)
         ));
         let head = ResponseHead {
             status: 200,

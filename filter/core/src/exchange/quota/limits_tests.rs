@@ -18,9 +18,9 @@ fn sent(policy: &Policy, store: &mut Shared, request: &Value) -> Exchange {
     let mut exchange = Exchange::new(store.now_ms);
     let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("api-key", "sk-acme")];
     let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-    exchange.request_head(context!(policy), &head);
-    let next = exchange.request_body(context!(policy), request.to_string().as_bytes(), store);
-    assert!(matches!(next, OnRequestBody::Send(_)), "{next:?}");
+    exchange.on_request_headers(context!(policy), &head, store);
+    let next = exchange.on_request(context!(policy), request.to_string().as_bytes(), store);
+    assert!(matches!(next, RequestStep::Send(_)), "{next:?}");
     exchange
 }
 
@@ -143,12 +143,12 @@ fn the_policys_own_words_for_one_caller_say_nothing_to_those_who_ask_the_same() 
         let mut exchange = Exchange::new(START);
         let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("api-key", "sk-acme")];
         let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-        exchange.request_head(context!(policy), &head);
+        exchange.on_request_headers(context!(policy), &head, &mut store);
         let body = json!({"model": "code", "messages": [{"role": "user", "content": "x"}]}).to_string();
-        match exchange.request_body(context!(policy), body.as_bytes(), &mut store) {
-            OnRequestBody::Send(_) => "asks",
-            OnRequestBody::Wait => "waits",
-            OnRequestBody::Reply(reply) if reply.status == 200 => {
+        match exchange.on_request(context!(policy), body.as_bytes(), &mut store) {
+            RequestStep::Send(_) => "asks",
+            RequestStep::Park => "waits",
+            RequestStep::Reply(reply) if reply.status == 200 => {
                 assert!(exchange.is_in_flight(), "it had begun to lead");
                 exchange.leave(&mut store, START);
                 "template"

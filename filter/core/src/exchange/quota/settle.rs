@@ -17,13 +17,17 @@ use crate::telemetry::metrics::Metric;
 
 impl Exchange {
     /// Whether something is reserved, or may be, so that [`Exchange::settle`] has something to do.
-    pub fn has_reserved(&self) -> bool {
+    pub(in crate::exchange) fn has_reserved(&self) -> bool {
         self.quota.reserved.is_some() || self.is_reservation_uncertain()
     }
 
     /// The exchange is over: replaces what is reserved by what was used. Returns what is to be logged, and what Redis has
     /// to be told.
-    pub fn settle(&mut self, context: &mut Context, store: &mut dyn Store) -> (Vec<String>, Option<Unsettled>) {
+    pub(in crate::exchange) fn settle(
+        &mut self,
+        context: &mut Context,
+        store: &mut dyn Store,
+    ) -> (Vec<String>, Option<Unsettled>) {
         let policy = context.policy;
         let Some((tenant, limits)) = self.caller.as_ref().and_then(|c| Some((c.tenant, policy.quota_of(c.tenant)?)))
         else {
@@ -52,7 +56,7 @@ impl Exchange {
     /// Compares the estimate with what the provider counted. An answer of the cache says nothing of this estimate, and a
     /// provider that counted nothing nothing at all.
     fn learn(&self, policy: &Policy, store: &mut dyn Store) {
-        let served = self.routed.as_ref().and_then(|routed| routed.served);
+        let served = self.routed().and_then(|routed| routed.served);
         if let (Some(input), Some(served), Some((usage, false))) = (self.quota.input, served, self.usage())
             && self.quota.is_telling
             && self.saved().is_none()
@@ -63,7 +67,7 @@ impl Exchange {
     }
 
     fn charge(&self, policy: &Policy) -> Option<Charge> {
-        let routed = self.routed.as_ref()?;
+        let routed = self.routed()?;
         let (usage, estimated) = self.usage()?;
         let model = routed.charged_model()?;
         let mut used = demand::amount(policy, model, &usage);
@@ -75,7 +79,7 @@ impl Exchange {
 
     /// What was reserved for the model that is charged, where tokens matter.
     pub(in crate::exchange) fn worst_case(&self) -> Option<Amount> {
-        let model = self.routed.as_ref()?.charged_model()?;
+        let model = self.routed()?.charged_model()?;
         self.quota.worst.iter().find(|(id, _)| *id == model).map(|(_, worst)| *worst)
     }
 

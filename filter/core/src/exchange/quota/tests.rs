@@ -1,7 +1,7 @@
 //! Quotas event by event: what callers are told, and what is learned from whom.
 
 use super::*;
-use crate::exchange::{OnRequestHead, OnResponseHead, ResponseHead};
+use crate::exchange::{OnResponseHead, RequestStep, ResponseHead};
 use crate::fixture::{self, context};
 use crate::quota::fixture::{START, Shared};
 use crate::request::head::RequestHead;
@@ -46,10 +46,10 @@ pub(super) fn call(policy: &Policy, store: &mut Shared, request: &Value, usage: 
     let mut exchange = Exchange::new(store.now_ms);
     let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("api-key", "sk-acme")];
     let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-    assert!(matches!(exchange.request_head(context!(policy), &head), OnRequestHead::AwaitBody));
-    let told = match exchange.request_body(context!(policy), request.to_string().as_bytes(), store) {
-        OnRequestBody::Reply(reply) => (reply.status, reply.headers),
-        OnRequestBody::Send(_) => {
+    assert!(matches!(exchange.on_request_headers(context!(policy), &head, store), RequestStep::AwaitBody));
+    let told = match exchange.on_request(context!(policy), request.to_string().as_bytes(), store) {
+        RequestStep::Reply(reply) => (reply.status, reply.headers),
+        RequestStep::Send(_) => {
             let (status, content_type) = (200, b"application/json");
             let head = ResponseHead { status, content_type, model: b"big", attempts: b"1", ..Default::default() };
             assert!(matches!(exchange.response_head(context!(policy), &head), OnResponseHead::Hold));
@@ -113,9 +113,9 @@ fn what_others_have_only_reserved_is_no_reason_to_say_that_it_is_used_up() {
     let mut open = Exchange::new(START);
     let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("api-key", "sk-acme")];
     let head = RequestHead::read(&policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-    open.request_head(context!(&policy), &head);
-    let sent = open.request_body(context!(&policy), ask("one").to_string().as_bytes(), &mut store);
-    assert!(matches!(sent, OnRequestBody::Send(_)), "{sent:?}");
+    open.on_request_headers(context!(&policy), &head, &mut store);
+    let sent = open.on_request(context!(&policy), ask("one").to_string().as_bytes(), &mut store);
+    assert!(matches!(sent, RequestStep::Send(_)), "{sent:?}");
     let (status, headers) = call(&policy, &mut store, &ask("two"), [0, 0]);
     assert_eq!(status, 429);
     assert!(headers.contains(&("retry-after", "1".into())), "{headers:?}");

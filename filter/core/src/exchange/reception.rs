@@ -1,0 +1,185 @@
+//! A response as it arrives at the gateway stage: passed on, held, copied or counted, and kept when it has ended.
+
+use crate::exchange::state::{Reception, State};
+use crate::exchange::{
+    BodyPart, BodyStep, Exchange, Observer, OnResponseBody, OnResponseHead, ResponseHead, ResponseStep,
+};
+use crate::memory::Context;
+use crate::routing::attempt::HOLD_LIMIT;
+use crate::store::shared_data::SharedData;
+use crate::wire::http_call::HttpCall;
+
+/// Bytes of a response of which a copy is kept; the usage of a longer one is estimated.
+const COPY_LIMIT: usize = 8 << 20;
+
+impl Exchange {
+    /// The response's headers have come.
+    pub fn on_response_headers(
+        &mut self,
+        context: &mut Context,
+        head: &ResponseHead,
+        host: &impl Observer,
+    ) -> ResponseStep {
+        let is_awaited =
+            |state: &State| state.upstream().is_some_and(|upstream| matches!(upstream.reception, Reception::Awaited));
+        if !is_awaited(&self.state) {
+            return ResponseStep {
+                next: OnResponseHead::Own,
+                attempts: None,
+                leaves_first_model: false,
+                is_direct: false,
+            };
+        }
+        let mut head = *head;
+        let details;
+        if !(200..300).contains(&head.status) {
+            details = host.code_details();
+            // No model that is left is healthy: what the last attempt failed with says more.
+            match details.starts_with("no_healthy_upstream").then(|| host.last_failed_status()).flatten() {
+                Some(status) => head.status = status,
+                None => head.details = &details,
+            }
+        }
+        if head.model.is_empty() && !self.is_direct() {
+            head.last_attempt = host.last_attempt();
+        }
+        let next = self.response_head(context, &head);
+        let attempts = match self.is_hedged(context.policy) {
+            true => self.overtaken(host.last_attempt()),
+            false => None,
+        };
+        self.receive(match next {
+            OnResponseHead::Own | OnResponseHead::Replace(_) => Reception::Over,
+            OnResponseHead::Stream(_) => Reception::Stream,
+            OnResponseHead::Hold => Reception::Held,
+        });
+        ResponseStep { next, attempts, leaves_first_model: self.is_fallback(), is_direct: self.is_direct() }
+    }
+
+    /// A part of the response's body has come.
+    pub fn on_response_body(
+        &mut self,
+        context: &mut Context,
+        part: &BodyPart,
+        shared: &mut dyn SharedData,
+    ) -> BodyStep {
+        let BodyPart { size, end_of_stream, read, now_ms } = *part;
+        let Some(upstream) = self.state.upstream_mut() else { return BodyStep::PASS };
+        match &mut upstream.reception {
+            Reception::Stream => {
+                let chunk = if size > 0 { read(size) } else { Vec::new() };
+                let next = match self.stream_chunk(&chunk, end_of_stream, now_ms) {
+                    Some(replacement) => OnResponseBody::Replace(replacement),
+                    None => OnResponseBody::Pass,
+                };
+                // Many callers leave as soon as they have the end marker, before the body's end has come.
+                let is_over = end_of_stream || self.is_done();
+                let call = if is_over { self.keep_if_wanted(context, shared, now_ms) } else { None };
+                BodyStep { next, call }
+            }
+            Reception::Held if end_of_stream => self.complete(context, part, shared),
+            Reception::Held if size <= HOLD_LIMIT => OnResponseBody::Hold.into(),
+            Reception::Held => {
+                let held = read(size);
+                match self.release(context.policy, &held) {
+                    Ok(headers) => {
+                        self.receive(Reception::Copied(held));
+                        OnResponseBody::Release(headers).into()
+                    }
+                    Err(reply) => {
+                        self.receive(Reception::Over);
+                        OnResponseBody::Reply(reply).into()
+                    }
+                }
+            }
+            Reception::Copied(copy) if copy.len() + size <= COPY_LIMIT => {
+                copy.extend(read(size));
+                match end_of_stream {
+                    true => self.end(context, part, shared),
+                    false => BodyStep::PASS,
+                }
+            }
+            Reception::Copied(copy) => {
+                upstream.reception = Reception::Counted(copy.len() + size);
+                match end_of_stream {
+                    true => self.end(context, part, shared),
+                    false => BodyStep::PASS,
+                }
+            }
+            Reception::Counted(bytes) => {
+                *bytes += size;
+                match end_of_stream {
+                    true => self.end(context, part, shared),
+                    false => BodyStep::PASS,
+                }
+            }
+            Reception::Awaited | Reception::Over => BodyStep::PASS,
+        }
+    }
+
+    /// The response's trailers have come, and end it. `part`: its size is not known.
+    pub fn on_response_trailers(
+        &mut self,
+        context: &mut Context,
+        part: &BodyPart,
+        shared: &mut dyn SharedData,
+    ) -> BodyStep {
+        let Some(upstream) = self.state.upstream() else { return BodyStep::PASS };
+        match upstream.reception {
+            Reception::Held => self.complete(context, part, shared),
+            Reception::Copied(_) | Reception::Counted(_) => self.end(context, part, shared),
+            // Its last chunk has gone. What it lacks to be whole, or to say that it is not, cannot be sent any more.
+            Reception::Stream => {
+                let next = match self.ends_short(part.now_ms) {
+                    true => OnResponseBody::Reset,
+                    false => OnResponseBody::Pass,
+                };
+                let call = self.keep_if_wanted(context, shared, part.now_ms);
+                self.receive(Reception::Over);
+                BodyStep { next, call }
+            }
+            Reception::Awaited | Reception::Over => BodyStep::PASS,
+        }
+    }
+
+    /// The response broke off, or has ended long ago: what has passed of one that was not held is known.
+    pub(super) fn end_reception(&mut self) {
+        match self.receive(Reception::Over) {
+            Some(Reception::Copied(copy)) => self.whole_cut(&copy),
+            Some(Reception::Counted(bytes)) => self.whole_uncopied(bytes, false),
+            _ => {}
+        }
+    }
+
+    /// A held response is whole.
+    fn complete(&mut self, context: &mut Context, part: &BodyPart, shared: &mut dyn SharedData) -> BodyStep {
+        let body = (part.read)(usize::MAX);
+        let whole = self.whole_body(context.policy, &body);
+        let call = self.keep_if_wanted(context, shared, part.now_ms);
+        self.receive(Reception::Over);
+        BodyStep { next: OnResponseBody::Complete(whole, body.len()), call }
+    }
+
+    /// A response that passed without being held is whole.
+    fn end(&mut self, context: &mut Context, part: &BodyPart, shared: &mut dyn SharedData) -> BodyStep {
+        match self.receive(Reception::Over) {
+            Some(Reception::Copied(copy)) => self.passed_body(&copy),
+            Some(Reception::Counted(bytes)) => self.whole_uncopied(bytes, true),
+            _ => {}
+        }
+        BodyStep { next: OnResponseBody::Pass, call: self.keep_if_wanted(context, shared, part.now_ms) }
+    }
+
+    fn receive(&mut self, reception: Reception) -> Option<Reception> {
+        self.state.upstream_mut().map(|upstream| std::mem::replace(&mut upstream.reception, reception))
+    }
+
+    fn keep_if_wanted(
+        &mut self,
+        context: &mut Context,
+        shared: &mut dyn SharedData,
+        now_ms: &dyn Fn() -> u64,
+    ) -> Option<HttpCall> {
+        if self.keeps() { self.keep(context, shared, now_ms()) } else { None }
+    }
+}

@@ -6,7 +6,7 @@
 use pointsman_core::cache::entry::Entry;
 use pointsman_core::cache::key::Key;
 use pointsman_core::cache::normal_form::{self, Reading};
-use pointsman_core::dialect::openai::request::ChatRequest;
+use pointsman_core::dialect::client::ClientDialect;
 use pointsman_core::exchange::{Exchange, OnRequestBody, ResponseHead};
 use pointsman_core::memory::{Context, WorkerMemory};
 use pointsman_core::policy::parse;
@@ -144,8 +144,9 @@ fn main() {
         time("read headers", || {
             black_box(RequestHead::read(&policy, HEADERS.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes()))));
         });
-        time("scan the request", || drop(black_box(ChatRequest::parse(black_box(body), 64))));
-        let reading = Reading { max_depth: 64, nfc: false };
+        time("scan the request", || drop(black_box(ClientDialect::OpenAi.parse(black_box(body), 64))));
+        let delivery = ClientDialect::OpenAi.delivery_members();
+        let reading = Reading { max_depth: 64, nfc: false, delivery };
         let form = normal_form::request(body, reading).expect("has a form");
         time("its canonical form", || drop(black_box(normal_form::request(black_box(body), reading))));
         time("SHA-256 of that", || {
@@ -155,7 +156,7 @@ fn main() {
         let key = Entry::peek(&entry).map_or(Key([0; 32]), |(key, ..)| key);
         time("read the entry", || drop(black_box(Entry::decode(black_box(&entry), &key, "a"))));
         let read = Entry::decode(&entry, &key, "a").expect("is good");
-        time("write the answer", || drop(black_box(read.whole("chatcmpl-x", NOW))));
-        time("the same streamed", || drop(black_box(read.stream("chatcmpl-x", NOW, true))));
+        time("write the answer", || drop(black_box(read.answer.whole("chatcmpl-x", NOW))));
+        time("the same streamed", || drop(black_box(read.answer.stream(&read.usage, "chatcmpl-x", NOW, true))));
     }
 }

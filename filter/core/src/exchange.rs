@@ -22,8 +22,7 @@
 //! tokenizers are taken down at the first pass.
 
 use crate::cache::local::response_memo::BodyLookup;
-use crate::dialect::openai::request::{ChatRequest, InvalidRequest};
-use crate::dialect::openai::upstream::{self, Canonical};
+use crate::dialect::client::{ClientDialect, ClientRequest};
 use crate::exchange::answer::Answer;
 use crate::identity::keys::UserHash;
 use crate::memory::Context;
@@ -33,7 +32,9 @@ use crate::policy::Policy;
 use crate::policy::output_limit::OutputLimit;
 use crate::quota::store::Store;
 use crate::request::endpoint::Endpoint;
+use crate::request::facts::{Facts, InvalidRequest};
 use crate::request::prompt;
+use crate::request::splice::Splice;
 use crate::routing::dispatch;
 use crate::routing::plan::{self, Hints, Load, Plan};
 use crate::store::shared_data::SharedData;
@@ -170,24 +171,28 @@ impl Exchange {
         let request = match lookup.request() {
             Some(request) => request,
             None => {
-                parsed = ChatRequest::parse(body, policy.limits.max_nesting).map_err(|why| match why {
-                    InvalidRequest::Json(error) => Refusal::InvalidJson(error.message()),
-                    InvalidRequest::Field(param, message) => Refusal::InvalidField(param, message),
-                })?;
+                parsed =
+                    ClientDialect::of(self.endpoint).parse(body, policy.limits.max_nesting).map_err(
+                        |why| match why {
+                            InvalidRequest::Json(error) => Refusal::InvalidJson(error.message()),
+                            InvalidRequest::Field(param, message) => Refusal::InvalidField(param, message),
+                        },
+                    )?;
                 &parsed
             }
         };
-        self.prompt = request.prompt.logged(request);
+        let facts = request.facts();
+        self.prompt = facts.prompt.logged(body);
         if caller.user.is_none() {
             let tenant = &policy.tenant(caller.tenant).name;
-            caller.user = request.user.as_ref().map(|user| UserHash::new(tenant, user.as_bytes()));
+            caller.user = facts.user.as_ref().map(|user| UserHash::new(tenant, user.as_bytes()));
         }
         // The time that the request took to arrive is part of its deadline.
         let (started_ms, own_ms) = (self.started_ms, caller.deadline_ms);
         let left = |ms: u64, now_ms: u64| ms.saturating_sub(now_ms.saturating_sub(started_ms));
         let mut deadline_ms = own_ms.map(|ms| left(ms, shared.now_ms()));
         let hints = Hints { task: caller.task.as_deref(), data_class: caller.data_class };
-        let mut plan = plan::plan(policy, caller.tenant, request, hints)?;
+        let mut plan = plan::plan(policy, caller.tenant, facts, hints)?;
         if matches!(self.state, State::Deciding(Deciding { has_waited: true, .. })) {
             // So is what it has waited of its timeout, which otherwise begins when it goes upstream.
             let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
@@ -209,7 +214,7 @@ impl Exchange {
     fn permit<'p, S: Load + Store + SharedData>(
         &mut self,
         context: &mut Context<'p>,
-        (request, lookup): (&ChatRequest, &BodyLookup),
+        (request, lookup): (&ClientRequest, &BodyLookup),
         plan: &mut Plan,
         deadline_ms: Option<u64>,
         shared: &mut S,
@@ -218,11 +223,11 @@ impl Exchange {
             return Err(Refusal::DeadlinePassed.into());
         }
         let policy = context.policy;
-        self.check_input(policy, request, plan)?;
+        self.check_input(policy, request.facts(), plan)?;
         if let Some(reply) = self.look_up(context, (request, lookup), plan, shared)? {
             return Err(NotSent::Reply(reply));
         }
-        let output = self.reserve(context, request, plan, shared)?;
+        let output = self.reserve(context, request.facts(), plan, shared)?;
         plan.spill_over(policy, shared)?;
         Ok(output)
     }
@@ -231,19 +236,20 @@ impl Exchange {
     fn outgoing(
         &mut self,
         policy: &Policy,
-        request: &ChatRequest,
+        request: &ClientRequest,
         plan: Plan,
         (deadline_ms, output): (Option<u64>, OutputLimit<'_>),
         now_ms: impl FnOnce() -> u64,
     ) -> Outgoing {
         let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
-        let canonical = upstream::build(policy, request, plan.task, &plan.models, output);
-        let mut headers = resilience.headers(plan.models.len(), request.stream, deadline_ms);
-        let is_direct = resilience.is_direct(plan.models.len(), request.stream, deadline_ms);
+        let facts = request.facts();
+        let splice = request.upstream(policy, plan.task, &plan.models, output);
+        let mut headers = resilience.headers(plan.models.len(), facts.stream, deadline_ms);
+        let is_direct = resilience.is_direct(plan.models.len(), facts.stream, deadline_ms);
         let direct = plan.models.first().filter(|_| is_direct).map(|only| policy.provider_of(*only));
         let (cluster, dispatch) = match direct {
             Some(provider) => {
-                headers.push((":path", dispatch::path(provider).into()));
+                headers.push((":path", provider.dialect.path(provider).into()));
                 (dispatch::direct_cluster(provider), None)
             }
             None => (
@@ -251,9 +257,9 @@ impl Exchange {
                 Some(dispatch::encode(
                     policy,
                     &plan.models,
-                    &canonical,
+                    &splice,
                     &resilience.retries(deadline_ms, now_ms()),
-                    request.stream,
+                    facts.stream,
                 )),
             ),
         };
@@ -264,11 +270,11 @@ impl Exchange {
             cluster,
             dispatch,
             headers,
-            content_length: canonical.heads.first().map_or(0, Vec::len) + canonical.rest_len(),
-            edit: edit(canonical, request.body),
+            content_length: splice.heads.first().map_or(0, Vec::len) + splice.rest_len(),
+            edit: edit(splice, facts.body),
         };
         self.state = State::Upstream(Box::new(Upstream {
-            routed: Routed { is_direct, ..Routed::of(request, plan) },
+            routed: Routed { is_direct, ..Routed::of(facts, plan) },
             answer: Answer::Awaited,
             reception: Reception::Awaited,
             cancelled: None,
@@ -289,8 +295,13 @@ impl Exchange {
         self.routed().map(|routed| &routed.plan).or(self.state.plan())
     }
 
+    /// What the caller speaks.
+    pub fn dialect(&self) -> ClientDialect {
+        ClientDialect::of(self.endpoint)
+    }
+
     fn refuse(&mut self, refusal: &Refusal) -> Reply {
-        let mut reply = Reply::refusal(refusal);
+        let mut reply = self.dialect().refusal(refusal);
         // How the quota stands, which is also of interest to a caller who is refused for something else.
         reply.headers.append(&mut self.quota.headers);
         self.reply(reply)
@@ -307,11 +318,11 @@ impl Exchange {
 }
 
 impl Routed {
-    fn of(request: &ChatRequest, plan: Plan) -> Self {
+    fn of(request: &Facts, plan: Plan) -> Self {
         Self {
             stream: request.stream,
-            hide_usage: request.stream && !request.include_usage,
-            messages_bytes: request.messages_bytes,
+            hide_usage: request.stream && !request.wants_usage,
+            prompt_bytes: request.prompt_bytes(),
             tool_names: request.tool_names.iter().map(|n| n.chars().take(64).collect()).collect(),
             served: None,
             failed_as: None,
@@ -321,11 +332,11 @@ impl Routed {
     }
 }
 
-fn edit(canonical: Canonical, body: &[u8]) -> BodyEdit {
-    let prefix = canonical.prefix_only(body.len());
-    let head = canonical.heads.into_iter().next().unwrap_or_default();
+fn edit(splice: Splice, body: &[u8]) -> BodyEdit {
+    let prefix = splice.prefix_only(body.len());
+    let head = splice.heads.into_iter().next().unwrap_or_default();
     match prefix {
         Some(prefix) => BodyEdit::Prefix(prefix, head),
-        None => BodyEdit::Whole(head, canonical.rest, canonical.closing),
+        None => BodyEdit::Whole(head, splice.rest, splice.closing),
     }
 }

@@ -2,5 +2,7 @@
 
 pub mod cache_control;
 pub mod endpoint;
+pub mod facts;
 pub mod head;
 pub mod prompt;
+pub mod splice;

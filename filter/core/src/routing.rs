@@ -2,5 +2,6 @@
 
 pub mod attempt;
 pub mod dispatch;
+pub mod eligibility;
 pub mod in_flight;
 pub mod plan;

@@ -292,9 +292,9 @@ pub fn scaled_tokens(text: &[u8]) -> u64 {
 
 /// Tokens of a text that comes in pieces, which are counted as they come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Running(u64);
+pub struct TokenCounter(u64);
 
-impl Running {
+impl TokenCounter {
     /// One more piece. A piece that begins within a word counts as a word's start.
     pub fn push(&mut self, piece: &[u8]) {
         self.0 = self.0.saturating_add(scaled_tokens(piece));

@@ -1,5 +1,7 @@
 //! Bytes and formats, with nothing of a gateway in them.
 
+pub mod bytes;
+pub mod duration;
 pub mod header;
 pub mod http_call;
 pub mod json;

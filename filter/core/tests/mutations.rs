@@ -4,12 +4,12 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use pointsman_core::dialect::openai::request::ChatRequest;
+use pointsman_core::config::Dialect;
+use pointsman_core::dialect::client::ClientDialect;
 use pointsman_core::exchange::answer::Answer;
 use pointsman_core::outcome::provider_error;
 use pointsman_core::policy::parse;
-use pointsman_core::routing::{attempt, dispatch, in_flight};
-use pointsman_core::usage;
+use pointsman_core::routing::{dispatch, in_flight};
 
 /// SplitMix64 (public domain, Vigna): enough for picking bytes.
 struct Random(u64);
@@ -61,7 +61,7 @@ fn the_request_scanner_agrees_with_serde_json_and_what_it_passes_has_no_duplicat
     let mut random = Random(1);
     for _ in 0..rounds() {
         let text = random.mutate(REQUEST);
-        let ours = ChatRequest::parse(&text, 64);
+        let ours = ClientDialect::OpenAi.parse(&text, 64);
         if let Ok(request) = ours {
             let tree: serde_json::Map<String, serde_json::Value> = match serde_json::from_slice(&text) {
                 Ok(tree) => tree,
@@ -70,7 +70,7 @@ fn the_request_scanner_agrees_with_serde_json_and_what_it_passes_has_no_duplicat
                 Err(e) if e.to_string().contains("number out of range") => continue,
                 Err(e) => panic!("{e}: {}", String::from_utf8_lossy(&text)),
             };
-            assert_eq!(tree.len(), request.members.len(), "{}", String::from_utf8_lossy(&text));
+            assert_eq!(tree.len(), request.facts().members.len(), "{}", String::from_utf8_lossy(&text));
         }
     }
 }
@@ -83,13 +83,14 @@ fn no_parser_panics() {
     let mut random = Random(2);
     for _ in 0..rounds() {
         let text = random.mutate(stream);
-        let mut answer = Answer::stream(200, random.below(2) == 0, None);
+        let mut answer = Answer::stream(ClientDialect::OpenAi, 200, random.below(2) == 0, None);
         let cut = random.below(text.len());
         answer.stream_chunk(&text[..cut], false, || 1);
         answer.stream_chunk(&text[cut..], true, || 2);
-        let _ = (answer.usage(10), answer.error_code(), attempt::first_event(&text, true));
+        let _ = (answer.usage(10), answer.error_code(), Dialect::Openai.first_event(&text, true));
         let text = random.mutate(error);
-        let _ = (usage::read(&text), attempt::whole(&text), provider_error::words(400, None, &text));
+        let _ = (ClientDialect::OpenAi.read_whole(&text), Dialect::Openai.whole(&text));
+        let _ = provider_error::error_body(400, None, || ClientDialect::OpenAi.read_error(&text));
         let _ = (dispatch::decode(&text), dispatch::read_failed(&text), in_flight::acquire(&text, random.next(), 3));
         let _ = parse::from_json(&random.mutate(policy));
     }
@@ -102,7 +103,7 @@ fn however_a_broken_stream_is_split_the_caller_gets_the_same() {
     for _ in 0..rounds() / 10 {
         let text = random.mutate(stream);
         let run = |chunks: &[&[u8]]| {
-            let mut answer = Answer::stream(200, true, None);
+            let mut answer = Answer::stream(ClientDialect::OpenAi, 200, true, None);
             let mut out = Vec::new();
             for (i, chunk) in chunks.iter().enumerate() {
                 out.extend(answer.stream_chunk(chunk, i + 1 == chunks.len(), || 1).unwrap_or_else(|| chunk.to_vec()));
@@ -132,7 +133,7 @@ fn events_that_resemble_each_other_are_read_as_if_each_were_the_first() {
     for _ in 0..rounds() {
         let text = random.mutate(stream.as_bytes());
         let run = |chunks: &mut dyn Iterator<Item = &[u8]>| {
-            let mut answer = Answer::stream(200, true, None);
+            let mut answer = Answer::stream(ClientDialect::OpenAi, 200, true, None);
             let mut out = Vec::new();
             for chunk in chunks {
                 out.extend(answer.stream_chunk(chunk, false, || 1).unwrap_or_else(|| chunk.to_vec()));

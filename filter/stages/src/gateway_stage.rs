@@ -178,7 +178,7 @@ impl<H: Host> GatewayStage<H> {
             BodyEdit::Whole(head, rest, closing) => request_body::replace(self.host(), body, head, rest, closing),
         };
         if !replaced {
-            return self.answer(&Reply::refusal(&Refusal::Internal));
+            return self.answer(&self.exchange.dialect().refusal(&Refusal::Internal));
         }
         let map = Map::RequestHeaders;
         // Only now, because a request that is answered here need not lose any.

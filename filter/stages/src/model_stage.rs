@@ -7,9 +7,10 @@ use crate::host::{Action, Buffer, HeaderMap as _, Host, LogLevel, Map, Property,
 use crate::shared_data::InFlightGuard;
 use crate::stage::Stage;
 use crate::worker::Worker;
+use pointsman_core::config::Dialect;
+use pointsman_core::dialect::client::ClientDialect;
 use pointsman_core::outcome::outcome::Outcome;
 use pointsman_core::outcome::refusal::Refusal;
-use pointsman_core::outcome::reply::Reply;
 use pointsman_core::policy::resilience::Retries;
 use pointsman_core::routing::attempt::{self, Failure, HOLD_LIMIT, OnHead};
 use pointsman_core::routing::dispatch::{self, STATE_DISPATCH, STATE_FAILED, STATE_PROVIDER, STATE_SERVED};
@@ -21,6 +22,8 @@ pub struct ModelStage<H: Host> {
     fails_at_end: bool,
     /// Whether the caller wants a stream.
     stream: bool,
+    /// What the provider speaks.
+    dialect: Dialect,
     request: RequestBody,
     response: ResponseBody,
     /// Place in the plan, model and number of the attempt.
@@ -70,6 +73,7 @@ impl<H: Host> ModelStage<H> {
             worker,
             fails_at_end,
             stream: false,
+            dialect: Dialect::Openai,
             request: RequestBody::Pass,
             response: ResponseBody::Pass,
             attempt: None,
@@ -84,7 +88,7 @@ impl<H: Host> ModelStage<H> {
 
     fn refuse(&mut self, why: &str) -> Action {
         self.host().log(LogLevel::Error, why);
-        let reply = Reply::refusal(&Refusal::Internal);
+        let reply = ClientDialect::default().refusal(&Refusal::Internal);
         self.host().reply(&reply);
         self.request = RequestBody::Refused;
         Action::Pause
@@ -135,9 +139,9 @@ impl<H: Host> ModelStage<H> {
     fn judge(&mut self, size: usize, end_of_stream: bool) -> bool {
         let held = self.host().buffer(Buffer::ResponseBody, size);
         let verdict = match self.response {
-            ResponseBody::HoldEvent => attempt::first_event(&held, end_of_stream),
-            ResponseBody::HoldWhole if end_of_stream => Some(attempt::whole(&held)),
-            ResponseBody::HoldWhole => (size > HOLD_LIMIT).then(|| attempt::beginning(&held)),
+            ResponseBody::HoldEvent => self.dialect.first_event(&held, end_of_stream),
+            ResponseBody::HoldWhole if end_of_stream => Some(self.dialect.whole(&held)),
+            ResponseBody::HoldWhole => (size > HOLD_LIMIT).then(|| self.dialect.beginning(&held)),
             ResponseBody::Pass | ResponseBody::Drop => Some(Ok(())),
         };
         match verdict {
@@ -204,6 +208,7 @@ impl<H: Host> Stage for ModelStage<H> {
         });
 
         self.stream = plan.stream;
+        self.dialect = attempt.dialect;
         let map = Map::RequestHeaders;
         self.host().set_header(map, ":path", attempt.path);
         self.host().set_header(map, "content-length", &plan.content_length(attempt).to_string());

@@ -2,10 +2,10 @@
 
 use crate::cache::question::Sharing;
 use crate::config::{CacheRequests, CacheScope, DataClass};
-use crate::dialect::openai::request::ChatRequest;
 use crate::policy::cache::{Rules, TaskRules};
 use crate::request::cache_control::CacheControl;
-use crate::wire::json::Kind;
+use crate::request::facts::Facts;
+use crate::wire::json::Span;
 
 /// Why a request passes the cache by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,7 +56,7 @@ pub struct Credentials<'a> {
 pub fn sharing<'a>(
     rules: &Rules,
     task: &TaskRules,
-    request: &'a ChatRequest,
+    request: &'a Facts,
     data: DataClass,
     control: CacheControl,
     credentials: Credentials<'a>,
@@ -89,18 +89,18 @@ pub fn sharing<'a>(
 }
 
 /// Whether the caller has asked for one certain answer: `temperature` 0, or a seed.
-fn is_deterministic(request: &ChatRequest, takes: impl Fn(&str) -> bool) -> bool {
-    let number = |name: &str| {
-        let member = request.member(name).filter(|_| takes(name)).filter(|member| member.value.kind == Kind::Number)?;
-        std::str::from_utf8(request.bytes(&member.value.span)).ok()?.parse::<f64>().ok()
+fn is_deterministic(request: &Facts, takes: impl Fn(&str) -> bool) -> bool {
+    let number = |name: &str, place: &Option<Span>| {
+        place.as_ref().filter(|_| takes(name)).and_then(|place| request.number(place))
     };
-    number("temperature") == Some(0.0) || number("seed").is_some()
+    number("temperature", &request.temperature) == Some(0.0) || number("seed", &request.seed).is_some()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{self, CacheStore};
+    use crate::dialect::client::ClientDialect;
 
     fn rules() -> Rules {
         let config = config::Cache { store: CacheStore::Local, ..config::Cache::default() };
@@ -113,8 +113,8 @@ mod tests {
 
     fn run(task: &TaskRules, more: &str, data: DataClass, who: Credentials) -> Result<String, Bypass> {
         let body = format!(r#"{{"messages":[{{"role":"user","content":"x"}}]{more}}}"#);
-        let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
-        sharing(&rules(), task, &request, data, CacheControl::default(), who, |_| true)
+        let request = ClientDialect::OpenAi.parse(body.as_bytes(), 16).unwrap();
+        sharing(&rules(), task, request.facts(), data, CacheControl::default(), who, |_| true)
             .map(|sharing| format!("{sharing:?}"))
     }
 
@@ -166,10 +166,11 @@ mod tests {
     #[test]
     fn no_store_is_obeyed() {
         let body = br#"{"messages":[{"role":"user","content":"x"}]}"#;
-        let request = ChatRequest::parse(body, 16).unwrap();
+        let request = ClientDialect::OpenAi.parse(body, 16).unwrap();
         let task = task(CacheScope::Tenant, CacheRequests::Any);
         let control = CacheControl { no_store: true, ..Default::default() };
-        let refused = sharing(&rules(), &task, &request, DataClass::Public, control, Credentials::default(), |_| true);
+        let refused =
+            sharing(&rules(), &task, request.facts(), DataClass::Public, control, Credentials::default(), |_| true);
         assert_eq!(refused, Err(Bypass::NoStore));
     }
 }

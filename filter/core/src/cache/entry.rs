@@ -1,8 +1,9 @@
-//! One kept answer: as bytes for a store, and as the answer to a caller.
+//! One kept answer with what is known of it, as bytes for a store.
 
 use crate::cache::key::Key;
-use crate::dialect::openai::completion::{Choice, Completion};
+use crate::dialect::kept::KeptAnswer;
 use crate::usage::Usage;
+use crate::wire::bytes::{Reader, put};
 
 /// A kept answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,10 +31,10 @@ pub struct Entry {
     /// The revision of the policy under which it was made.
     pub policy: u64,
     /// The answer.
-    pub completion: Completion,
+    pub answer: KeptAnswer,
 }
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 /// `created_ms` and `expires_ms` follow version and key, so that a store can read them without the rest.
 const TIMES: usize = 1 + 32;
 
@@ -53,9 +54,9 @@ impl Entry {
             model,
             prompt,
             policy,
-            completion: Completion { common, extra, usage: usage_text, choices },
+            answer,
         } = self;
-        let mut out = Vec::with_capacity(512 + choices.iter().map(|c| c.message.len()).sum::<usize>());
+        let mut out = Vec::with_capacity(512 + answer.bytes());
         out.push(VERSION);
         out.extend_from_slice(&key.0);
         for number in
@@ -64,19 +65,10 @@ impl Entry {
             out.extend(number.to_le_bytes());
         }
         out.push(u8::from(*usage_estimated));
-        for text in [tenant, provider, model, prompt, common, extra] {
+        for text in [tenant, provider, model, prompt] {
             put(&mut out, text);
         }
-        put_optional(&mut out, usage_text.as_deref());
-        out.extend((choices.len() as u32).to_le_bytes());
-        for Choice { index, message, delta, logprobs, finish_reason, ending } in choices {
-            out.extend(index.to_le_bytes());
-            put(&mut out, message);
-            put_optional(&mut out, delta.as_deref());
-            put_optional(&mut out, logprobs.as_deref());
-            put(&mut out, finish_reason);
-            put(&mut out, ending);
-        }
+        answer.encode(&mut out);
         out
     }
 
@@ -86,7 +78,7 @@ impl Entry {
         if reader.take(1)? != [VERSION] || reader.take(32)? != key.0 {
             return None;
         }
-        let mut entry = Self {
+        let entry = Self {
             key: *key,
             created_ms: reader.number()?,
             expires_ms: reader.number()?,
@@ -98,37 +90,16 @@ impl Entry {
             provider: reader.text()?,
             model: reader.text()?,
             prompt: reader.text()?,
-            completion: Completion {
-                common: reader.text()?,
-                extra: reader.text()?,
-                usage: reader.optional()?,
-                choices: Vec::new(),
-            },
+            answer: KeptAnswer::decode(&mut reader)?,
         };
-        for _ in 0..reader.count()? {
-            entry.completion.choices.push(Choice {
-                index: reader.number()?,
-                message: reader.text()?,
-                delta: reader.optional()?,
-                logprobs: reader.optional()?,
-                finish_reason: reader.text()?,
-                ending: reader.text()?,
-            });
-        }
         (reader.0.is_empty() && entry.tenant == tenant).then_some(entry)
     }
 
     /// About how many bytes it takes: those of its texts, and of what holds them.
     pub fn bytes(&self) -> usize {
         const AROUND: usize = size_of::<Entry>();
-        let Completion { common, extra, usage, choices } = &self.completion;
-        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let of_choice = |choice: &Choice| {
-            let Choice { index: _, message, delta, logprobs, finish_reason, ending } = choice;
-            size_of::<Choice>() + message.len() + length(delta) + length(logprobs) + finish_reason.len() + ending.len()
-        };
         let names = self.tenant.len() + self.provider.len() + self.model.len() + self.prompt.len();
-        AROUND + names + common.len() + extra.len() + length(usage) + choices.iter().map(of_choice).sum::<usize>()
+        AROUND + names + self.answer.bytes()
     }
 
     /// The key, and when it was made and ceases to be good, of an encoded entry.
@@ -153,162 +124,13 @@ impl Entry {
         let is_wanted = |max: u64| age <= max.saturating_mul(1000) || self.created_ms >= asked_ms;
         (now_ms < self.expires_ms && age < ttl_ms && max_age_s.is_none_or(is_wanted)).then_some(age)
     }
-
-    /// The answer to a caller that wants no stream.
-    pub fn whole(&self, id: &str, now_ms: u64) -> Vec<u8> {
-        let Completion { common, extra, usage, choices } = &self.completion;
-        let mut out = Out(Vec::with_capacity(self.room(id)));
-        let mut digits = itoa::Buffer::new();
-        out.all(&[
-            "{\"id\":\"",
-            id,
-            "\",\"object\":\"chat.completion\",\"created\":",
-            digits.format(now_ms / 1000),
-            common,
-        ]);
-        out.all(&[",\"choices\":["]);
-        for (i, choice) in choices.iter().enumerate() {
-            out.all(&[
-                if i > 0 { "," } else { "" },
-                "{\"index\":",
-                digits.format(choice.index),
-                ",\"message\":",
-                &choice.message,
-            ]);
-            out.all(&[",\"logprobs\":", choice.logprobs.as_deref().unwrap_or("null")]);
-            out.all(&[",\"finish_reason\":\"", &choice.finish_reason, "\"", &choice.ending, "}"]);
-        }
-        out.all(&["]"]);
-        if let Some(usage) = usage {
-            out.all(&[",\"usage\":", usage]);
-        }
-        out.all(&[extra, "}"]);
-        out.0
-    }
-
-    /// The answer to a caller that wants a stream: server-sent events to the last one.
-    pub fn stream(&self, id: &str, now_ms: u64, include_usage: bool) -> Vec<u8> {
-        let Completion { common, extra: _, usage, choices } = &self.completion;
-        let created = (now_ms / 1000).to_string();
-        let head = ["data: {\"id\":\"", id, "\",\"object\":\"chat.completion.chunk\",\"created\":", &created, common];
-        // With usage asked for, every other chunk says that it has none.
-        let tail = if include_usage { ",\"usage\":null}\n\n" } else { "}\n\n" };
-        let mut out = Out(Vec::with_capacity(self.room(id)));
-        for choice in choices {
-            let index = choice.index.to_string();
-            out.all(&head);
-            out.all(&[
-                ",\"choices\":[{\"index\":",
-                &index,
-                ",\"delta\":",
-                choice.delta.as_ref().unwrap_or(&choice.message),
-            ]);
-            out.all(&[
-                ",\"logprobs\":",
-                choice.logprobs.as_deref().unwrap_or("null"),
-                ",\"finish_reason\":null}]",
-                tail,
-            ]);
-        }
-        for choice in choices {
-            out.all(&head);
-            out.all(&[",\"choices\":[{\"index\":", &choice.index.to_string(), ",\"delta\":{},\"logprobs\":null"]);
-            out.all(&[",\"finish_reason\":\"", &choice.finish_reason, "\"", &choice.ending, "}]", tail]);
-        }
-        if include_usage {
-            out.all(&head);
-            out.all(&[",\"choices\":[],\"usage\":"]);
-            match usage {
-                Some(usage) => out.all(&[usage]),
-                None => out.all(&[&self.own_usage()]),
-            }
-            out.all(&["}\n\n"]);
-        }
-        out.all(&["data: [DONE]\n\n"]);
-        out.0
-    }
-
-    fn own_usage(&self) -> String {
-        let Usage { input, output, .. } = self.usage;
-        let total = input.saturating_add(output);
-        format!("{{\"prompt_tokens\":{input},\"completion_tokens\":{output},\"total_tokens\":{total}}}")
-    }
-
-    /// As many bytes as the answer has at the most, so that a long one is not copied while it is written.
-    fn room(&self, id: &str) -> usize {
-        const AROUND: usize = 256;
-        let Completion { common, extra, usage, choices } = &self.completion;
-        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let chunk = AROUND + id.len() + common.len();
-        let of_choice = |choice: &Choice| {
-            let text = choice.message.len().max(length(&choice.delta));
-            2 * chunk + text + length(&choice.logprobs) + choice.finish_reason.len() + choice.ending.len()
-        };
-        2 * chunk + extra.len() + length(usage) + choices.iter().map(of_choice).sum::<usize>()
-    }
-}
-
-struct Out(Vec<u8>);
-
-impl Out {
-    fn all(&mut self, parts: &[&str]) {
-        parts.iter().for_each(|part| self.0.extend_from_slice(part.as_bytes()));
-    }
-}
-
-fn put(out: &mut Vec<u8>, text: &str) {
-    out.extend((text.len() as u32).to_le_bytes());
-    out.extend_from_slice(text.as_bytes());
-}
-
-fn put_optional(out: &mut Vec<u8>, text: Option<&str>) {
-    out.push(u8::from(text.is_some()));
-    if let Some(text) = text {
-        put(out, text);
-    }
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        self.take(8)?.try_into().ok().map(u64::from_le_bytes)
-    }
-
-    fn count(&mut self) -> Option<usize> {
-        let count = self.take(4)?.try_into().ok().map(u32::from_le_bytes)?;
-        usize::try_from(count).ok()
-    }
-
-    fn flag(&mut self) -> Option<bool> {
-        match self.take(1)? {
-            [0] => Some(false),
-            [1] => Some(true),
-            _ => None,
-        }
-    }
-
-    fn text(&mut self) -> Option<String> {
-        let len = self.count()?;
-        // An answer may be long: this looks at sixteen bytes at a time.
-        simdutf8::basic::from_utf8(self.take(len)?).ok().map(str::to_owned)
-    }
-
-    fn optional(&mut self) -> Option<Option<String>> {
-        if self.flag()? { self.text().map(Some) } else { Some(None) }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use crate::dialect::client::ClientDialect;
+    use serde_json::json;
 
     fn entry() -> Entry {
         let call = json!([{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]);
@@ -328,7 +150,7 @@ mod tests {
             model: "m".to_owned(),
             prompt: "a@1".to_owned(),
             policy: 5,
-            completion: Completion::from_whole(whole, 2).unwrap(),
+            answer: ClientDialect::OpenAi.keep(whole.to_string().as_bytes(), 2).unwrap(),
         }
     }
 
@@ -369,37 +191,5 @@ mod tests {
         assert_eq!(entry.age_ms(1_000_700, 60_000, Some(0), 1_000_000), Some(700));
         assert_eq!(entry.age_ms(1_000_700, 60_000, Some(0), 1_000_001), None);
         assert_eq!(entry.age_ms(1_060_000, 60_000, Some(0), 1_000_000), None);
-    }
-
-    #[test]
-    fn answers_both_kinds_of_callers() {
-        let entry = entry();
-        let room = entry.room("chatcmpl-new");
-        assert!(entry.whole("chatcmpl-new", 5_000_000).len() <= room);
-        let whole: Value = serde_json::from_slice(&entry.whole("chatcmpl-new", 5_000_000)).unwrap();
-        assert_eq!(
-            (&whole["id"], &whole["created"], &whole["model"]),
-            (&json!("chatcmpl-new"), &json!(5000), &json!("gpt"))
-        );
-        assert_eq!(whole["choices"][0]["message"]["content"], "é\n");
-        assert_eq!((&whole["usage"]["prompt_tokens"], &whole["vendor"]), (&json!(3), &json!(true)));
-        for include_usage in [false, true] {
-            let stream = String::from_utf8(entry.stream("chatcmpl-new", 5_000_000, include_usage)).unwrap();
-            assert!(stream.len() <= room);
-            let events: Vec<&str> =
-                stream.split_terminator("\n\n").map(|e| e.strip_prefix("data: ").unwrap()).collect();
-            assert_eq!(events.last(), Some(&"[DONE]"));
-            let chunks: Vec<Value> =
-                events[..events.len() - 1].iter().map(|e| serde_json::from_str(e).unwrap()).collect();
-            assert_eq!(chunks.len(), 4 + usize::from(include_usage));
-            assert!(chunks.iter().all(|c| c["object"] == "chat.completion.chunk" && c["id"] == "chatcmpl-new"));
-            assert_eq!(chunks[0]["choices"][0]["delta"]["content"], "é\n");
-            assert_eq!(chunks[1]["choices"][0]["delta"]["tool_calls"][0]["index"], 0);
-            assert_eq!(chunks[3]["choices"][0]["finish_reason"], "tool_calls");
-            assert_eq!(chunks[0].get("usage"), include_usage.then_some(&Value::Null));
-            if include_usage {
-                assert_eq!((&chunks[4]["choices"], &chunks[4]["usage"]["completion_tokens"]), (&json!([]), &json!(4)));
-            }
-        }
     }
 }

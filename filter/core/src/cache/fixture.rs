@@ -4,7 +4,7 @@ use crate::cache::entry::Entry;
 use crate::cache::key::Key;
 use crate::cache::question::{Question, Sharing};
 use crate::config::DataClass;
-use crate::dialect::openai::completion::{Choice, Completion};
+use crate::dialect::kept::KeptAnswer;
 use crate::ids::{ModelId, TaskId, TenantId};
 use crate::request::endpoint::Endpoint;
 use crate::usage::Usage;
@@ -23,7 +23,6 @@ pub const QUESTION: Question = Question {
 
 /// The answer of a key, whose message has so many bytes.
 pub fn entry(key: Key, len: usize, created_ms: u64, ttl_ms: u64) -> Entry {
-    let choice = Choice { message: "x".repeat(len), ..Choice::default() };
     Entry {
         key,
         created_ms,
@@ -36,6 +35,6 @@ pub fn entry(key: Key, len: usize, created_ms: u64, ttl_ms: u64) -> Entry {
         model: "m".into(),
         prompt: String::new(),
         policy: 0,
-        completion: Completion { choices: vec![choice], ..Completion::default() },
+        answer: KeptAnswer::of_length(len),
     }
 }

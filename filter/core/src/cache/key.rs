@@ -90,6 +90,7 @@ impl Fields<'_> {
 mod tests {
     use super::*;
     use crate::cache::normal_form::{self, Reading};
+    use crate::dialect::client::ClientDialect;
     use serde_json::{Map, Value, json};
     use std::borrow::Cow;
     use std::collections::HashSet;
@@ -115,7 +116,8 @@ mod tests {
     };
 
     fn key(body: &str) -> Key {
-        let request = normal_form::request(body.as_bytes(), Reading { max_depth: 32, nfc: false }).unwrap();
+        let reading = Reading { max_depth: 32, nfc: false, delivery: ClientDialect::OpenAi.delivery_members() };
+        let request = normal_form::request(body.as_bytes(), reading).unwrap();
         Fields { request: &request, ..FIELDS }.key()
     }
 

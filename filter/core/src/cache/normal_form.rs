@@ -25,17 +25,19 @@ pub struct Reading {
     pub max_depth: u32,
     /// Whether texts that Unicode calls equal (NFC) are.
     pub nfc: bool,
+    /// Members that are left out, because they say how the answer is to be sent and not what it is to be: top-level ones, or
+    /// a member of one.
+    pub delivery: &'static [(&'static str, Option<&'static str>)],
 }
 
-/// The canonical form of a chat request: of everything in it but whether the answer is streamed, which is `stream`, and
-/// `include_usage` of `stream_options`.
+/// The canonical form of a request: of everything in it but how the answer is sent.
 ///
 /// # Errors
 /// [`Ambiguous`]
 pub fn request(body: &[u8], reading: Reading) -> Result<Vec<u8>, Ambiguous> {
     let mut writer = Writer { out: Vec::with_capacity(body.len() + 64), nfc: reading.nfc };
     let mut scanner = Scanner::new(body, reading.max_depth);
-    writer.object(&mut scanner, Leave::TheWayItIsSent)?;
+    writer.object(&mut scanner, Leave::Delivery(reading.delivery))?;
     scanner.finish()?;
     Ok(writer.out)
 }
@@ -44,18 +46,19 @@ pub fn request(body: &[u8], reading: Reading) -> Result<Vec<u8>, Ambiguous> {
 #[derive(Clone, Copy, PartialEq)]
 enum Leave {
     Nothing,
-    /// Of the request.
-    TheWayItIsSent,
-    /// Of `stream_options`.
-    IncludeUsage,
+    /// Of the request: [`Reading::delivery`].
+    Delivery(&'static [(&'static str, Option<&'static str>)]),
+    /// Of a member of the request: this one of its members.
+    Member(&'static str),
 }
 
 impl Leave {
-    fn leaves(self, name: &str) -> bool {
+    /// Whether the member is left out: `Some(None)`, or in part.
+    fn leaves(self, name: &str) -> Option<Option<&'static str>> {
         match self {
-            Self::Nothing => false,
-            Self::TheWayItIsSent => name == "stream",
-            Self::IncludeUsage => name == "include_usage",
+            Self::Nothing => None,
+            Self::Delivery(members) => members.iter().find(|(member, _)| *member == name).map(|(_, part)| *part),
+            Self::Member(member) => (name == member).then_some(None),
         }
     }
 }
@@ -109,20 +112,21 @@ impl Writer {
         let mut members: Vec<(usize, usize, usize)> = Vec::with_capacity(8);
         s.object(|s, key| {
             let name = unquote(s.bytes(&key)).ok_or(Ambiguous)?;
-            if leave.leaves(&name) {
+            let left_out = leave.leaves(&name);
+            if left_out == Some(None) {
                 return Ok(s.value().map(drop)?);
             }
             let from = self.out.len();
             self.text(&name);
             let named = self.out.len();
-            match leave == Leave::TheWayItIsSent && name == "stream_options" {
-                true => {
-                    if !self.stream_options(s)? {
+            match left_out.flatten() {
+                Some(part) => {
+                    if !self.without(s, part)? {
                         self.out.truncate(from);
                         return Ok(());
                     }
                 }
-                false => self.value(s)?,
+                None => self.value(s)?,
             }
             members.push((from, named, self.out.len()));
             Ok::<_, Ambiguous>(())
@@ -142,11 +146,11 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether there is anything in it besides `include_usage`.
-    fn stream_options(&mut self, s: &mut Scanner) -> Result<bool, Ambiguous> {
+    /// A value without one of its members; whether there is anything in it besides.
+    fn without(&mut self, s: &mut Scanner, member: &'static str) -> Result<bool, Ambiguous> {
         let from = self.out.len();
         match s.peek()? {
-            Kind::Object => self.object(s, Leave::IncludeUsage)?,
+            Kind::Object => self.object(s, Leave::Member(member))?,
             _ => self.value(s)?,
         }
         Ok(!matches!(self.out.get(from..), Some(b"{}" | b"n")))
@@ -190,8 +194,11 @@ impl Writer {
 mod tests {
     use super::*;
 
+    const READING: Reading =
+        Reading { max_depth: 16, nfc: false, delivery: &[("stream", None), ("stream_options", Some("include_usage"))] };
+
     fn canonical(body: &str) -> Result<Vec<u8>, Ambiguous> {
-        request(body.as_bytes(), Reading { max_depth: 16, nfc: false })
+        request(body.as_bytes(), READING)
     }
 
     fn same(a: &str, b: &str) -> bool {
@@ -264,12 +271,12 @@ mod tests {
 
     #[test]
     fn equal_texts_are_equal_only_where_the_policy_says_so() {
-        let form = |body: &str| request(body.as_bytes(), Reading { max_depth: 16, nfc: true }).unwrap();
+        let form = |body: &str| request(body.as_bytes(), Reading { nfc: true, ..READING }).unwrap();
         assert_eq!(form("{\"a\":\"é\"}"), form("{\"a\":\"e\u{301}\"}"));
         // Look-alikes are not equal texts.
         assert_ne!(form("{\"a\":\"A\"}"), form("{\"a\":\"\u{410}\"}"));
         assert_ne!(form("{\"a\":\"K\"}"), form("{\"a\":\"k\"}"));
-        let twice = request("{\"é\":1,\"e\u{301}\":2}".as_bytes(), Reading { max_depth: 16, nfc: true });
+        let twice = request("{\"é\":1,\"e\u{301}\":2}".as_bytes(), Reading { nfc: true, ..READING });
         assert_eq!(twice, Err(Ambiguous));
     }
 }

@@ -1,7 +1,14 @@
 //! OpenAI's chat completions. Source of the format: OpenAI's API reference, "Create chat completion".
 
+pub mod chunk_template;
 pub mod completion;
-pub mod frame;
+pub mod error;
+pub mod proof;
+pub mod rate_limits;
+pub mod read;
+pub mod replay;
+pub mod reply;
 pub mod request;
+pub mod stream;
 pub mod transcript;
 pub mod upstream;

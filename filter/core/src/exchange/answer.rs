@@ -1,13 +1,15 @@
 //! The answer as it passes the gateway stage: what it is, how far it came, and what it took.
 
-use crate::dialect::openai::transcript::Transcript;
+use crate::cache::local::recording::BudgetGuard;
+use crate::dialect::StreamReader;
+use crate::dialect::answer::{Fault, NotKept, StreamEvent};
+use crate::dialect::client::ClientDialect;
+use crate::dialect::kept::KeptAnswer;
 use crate::outcome::outcome::Outcome;
-use crate::routing::attempt::{self, Failure};
-use crate::tokens::Running;
-use crate::usage::{self, Usage};
+use crate::routing::attempt::Failure;
+use crate::tokens::TokenCounter;
+use crate::usage::Usage;
 use crate::wire::sse::{self, EventCutter};
-
-use crate::dialect::openai::frame::Frame;
 
 /// The answer of one exchange.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ pub enum Answer {
         /// Its usage, if it has one.
         usage: Option<Usage>,
         /// Generated text, by estimate.
-        text: Running,
+        text: TokenCounter,
         /// Whether the whole body came and was a completion.
         complete: bool,
         /// Why it broke off after the caller had some of it.
@@ -39,14 +41,14 @@ pub enum Answer {
 }
 
 /// A stream's progress.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Stream {
     status: u16,
     hide_usage: bool,
     cutter: EventCutter,
-    frame: Frame,
+    reader: StreamReader,
     usage: Option<Usage>,
-    text: Running,
+    text: TokenCounter,
     /// Whether text came after the usage, which then cannot count it.
     is_usage_old: bool,
     first_token_ms: Option<u64>,
@@ -55,8 +57,6 @@ pub struct Stream {
     /// Whether the caller was told of the error.
     told: bool,
     error: Option<Outcome>,
-    /// What has come, where the answer is to be kept.
-    transcript: Option<Box<Transcript>>,
 }
 
 impl Answer {
@@ -91,13 +91,32 @@ impl Answer {
     }
 
     /// A whole completion, its body still to come.
-    pub fn whole(status: u16) -> Self {
-        Self::Whole { status, usage: None, text: Running::default(), complete: false, error: None }
+    pub fn buffered(status: u16) -> Self {
+        Self::Whole { status, usage: None, text: TokenCounter::default(), complete: false, error: None }
     }
 
-    /// A stream, all of it still to come. `hide_usage`: the caller did not ask for the usage chunk. `transcript`: records it.
-    pub fn stream(status: u16, hide_usage: bool, transcript: Option<Box<Transcript>>) -> Self {
-        Self::Stream(Box::new(Stream { status, hide_usage, transcript, ..Stream::default() }))
+    /// A stream, all of it still to come. `hide_usage`: the caller did not ask for the usage chunk. `recording`: records it, up
+    /// to so many bytes.
+    pub fn stream(
+        dialect: ClientDialect,
+        status: u16,
+        hide_usage: bool,
+        recording: Option<(usize, BudgetGuard)>,
+    ) -> Self {
+        Self::Stream(Box::new(Stream {
+            status,
+            hide_usage,
+            cutter: EventCutter::default(),
+            reader: dialect.stream_reader(recording),
+            usage: None,
+            text: TokenCounter::default(),
+            is_usage_old: false,
+            first_token_ms: None,
+            done: false,
+            ended: false,
+            told: false,
+            error: None,
+        }))
     }
 
     /// The status that the caller gets.
@@ -163,28 +182,28 @@ impl Answer {
     ///
     /// # Errors
     /// Why it is none.
-    pub fn whole_body(&mut self, body: &[u8]) -> Result<(), Failure> {
+    pub fn on_full_body(&mut self, dialect: ClientDialect, body: &[u8]) -> Result<(), Failure> {
         if let Self::Whole { usage, text, complete, .. } = self {
-            let completion = attempt::completion(body, usage::read_whole(body))?;
-            *usage = completion.usage;
-            *text = completion.generated;
+            let answer = dialect.read_whole(body)?;
+            *usage = answer.usage;
+            *text = answer.text;
             *complete = true;
         }
         Ok(())
     }
 
     /// A completion that the caller had begun to receive has broken off, after this part of its body.
-    pub fn whole_cut(&mut self, body: &[u8]) {
+    pub fn on_truncated(&mut self, body: &[u8]) {
         if let Self::Whole { text, complete: false, .. } = self {
-            *text = Running::default();
+            *text = TokenCounter::default();
             text.push(body);
         }
     }
 
     /// So many bytes of the body of a completion have passed unread; `is_whole`: that was all of it.
-    pub fn whole_uncopied(&mut self, bytes: usize, is_whole: bool) {
+    pub fn on_uninspected(&mut self, bytes: usize, is_whole: bool) {
         if let Self::Whole { text, complete, .. } = self {
-            *text = Running::default();
+            *text = TokenCounter::default();
             text.push_unseen(bytes);
             *complete |= is_whole;
         }
@@ -207,15 +226,15 @@ impl Answer {
 }
 
 impl Stream {
-    /// Takes what was recorded.
-    pub fn take_transcript(&mut self) -> Option<Transcript> {
-        self.transcript.take().map(|transcript| *transcript)
+    /// Takes what was recorded, as it is kept. `choices`: how many were asked for.
+    pub fn take_kept(&mut self, choices: u64) -> Option<Result<KeptAnswer, NotKept>> {
+        self.reader.take_kept(choices)
     }
 
     fn push(&mut self, chunk: &[u8], end_of_stream: bool, elapsed_ms: impl Fn() -> u64) -> Option<Vec<u8>> {
         if self.has_nothing_to_do(end_of_stream)
             && !sse::is_too_long(chunk)
-            && let Some(text) = self.frame.text(chunk)
+            && let Some(text) = self.reader.known_text(chunk)
         {
             self.is_usage_old = self.usage.is_some();
             self.text.push(text);
@@ -223,7 +242,7 @@ impl Stream {
         }
         let mut cutter = std::mem::take(&mut self.cutter);
         let mut pass =
-            Pass { chunk, whole: 0, out: (!cutter.is_empty()).then(|| Vec::with_capacity(chunk.len() + 256)) };
+            Passthrough { chunk, whole: 0, out: (!cutter.is_empty()).then(|| Vec::with_capacity(chunk.len() + 256)) };
         cutter.push(chunk, |event| match self.event(event, &elapsed_ms) {
             true => pass.keep(event),
             false => {
@@ -234,10 +253,9 @@ impl Stream {
             self.error.get_or_insert(Outcome::StreamMalformed);
         }
         if end_of_stream || self.error.is_some() {
-            // An event that is not closed by an empty line is not to be dispatched (WHATWG HTML): it was cut off. But
-            // the end marker is as good without it.
+            // An event that is not closed by an empty line was cut off, unless it is the end marker.
             let rest = cutter.take_rest();
-            if sse::data(&rest).trim_ascii() == b"[DONE]" && self.event(&rest, &elapsed_ms) {
+            if self.reader.is_end(&rest) && self.event(&rest, &elapsed_ms) {
                 pass.keep(&rest);
             } else if !rest.is_empty() {
                 pass.leave_out();
@@ -252,7 +270,7 @@ impl Stream {
         }
         if let (Some(code), false) = (self.error, self.told) {
             self.told = true;
-            pass.leave_out().extend_from_slice(&error_event(code));
+            pass.leave_out().extend_from_slice(&self.reader.error_event(code));
         }
         self.cutter = cutter;
         pass.finish()
@@ -260,7 +278,7 @@ impl Stream {
 
     /// Whether all that a chunk of one more event of text changes is how much of it there was.
     fn has_nothing_to_do(&self, end_of_stream: bool) -> bool {
-        !end_of_stream && self.cutter.is_empty() && self.error.is_none() && !self.done && self.transcript.is_none()
+        !end_of_stream && self.cutter.is_empty() && self.error.is_none() && !self.done
     }
 
     /// One event has come; whether it goes on to the caller. After an error, and after the end marker, nothing does.
@@ -273,52 +291,47 @@ impl Stream {
             self.error = Some(Outcome::StreamMalformed);
             return false;
         }
-        let data = sse::data(event);
-        if data.is_empty() {
-            return true;
-        }
-        if sse::is_error(event) {
-            self.error = Some(Outcome::StreamError);
-            return false;
-        }
-        if data.trim_ascii() == b"[DONE]" {
-            self.done = true;
-            return true;
-        }
-        self.first_token_ms.get_or_insert_with(elapsed_ms);
-        let Ok(completion) = usage::read(&data) else {
-            self.error = Some(Outcome::StreamMalformed);
-            return false;
+        let chunk = match self.reader.event(event) {
+            StreamEvent::Silent => return true,
+            StreamEvent::Error => {
+                self.error = Some(Outcome::StreamError);
+                return false;
+            }
+            StreamEvent::End => {
+                self.done = true;
+                return true;
+            }
+            StreamEvent::Chunk(chunk) => chunk,
         };
-        if completion.is_error || completion.has_words {
-            self.error = Some(Outcome::StreamError);
-            return false;
-        }
-        self.text.add(completion.generated);
-        if let Some(transcript) = &mut self.transcript {
-            transcript.event(&data);
-        }
-        self.is_usage_old |= completion.texts > 0;
-        if let Some(usage) = completion.usage {
+        self.first_token_ms.get_or_insert_with(elapsed_ms);
+        let chunk = match chunk {
+            Ok(chunk) => chunk,
+            Err(fault) => {
+                self.error = Some(match fault {
+                    Fault::Reported => Outcome::StreamError,
+                    Fault::Malformed => Outcome::StreamMalformed,
+                });
+                return false;
+            }
+        };
+        self.text.add(chunk.text);
+        self.is_usage_old |= chunk.has_text;
+        if let Some(usage) = chunk.usage {
             self.usage = Some(usage);
             self.is_usage_old = false;
-            return !(self.hide_usage && (completion.choices_empty || !completion.has_choices));
         }
-        if completion.texts == 1 {
-            self.frame.learn(event, &completion.text, completion.filler.as_ref());
-        }
-        true
+        !(self.hide_usage && chunk.is_usage_alone)
     }
 }
 
 /// What of a chunk goes on: the chunk itself as long as nothing of it is left out or added.
-struct Pass<'a> {
+struct Passthrough<'a> {
     chunk: &'a [u8],
     whole: usize,
     out: Option<Vec<u8>>,
 }
 
-impl Pass<'_> {
+impl Passthrough<'_> {
     fn keep(&mut self, event: &[u8]) {
         match &mut self.out {
             Some(out) => out.extend_from_slice(event),
@@ -338,18 +351,6 @@ impl Pass<'_> {
             None => Some(self.chunk.get(..self.whole).unwrap_or_default().to_vec()),
         }
     }
-}
-
-/// The event that ends a stream which broke: OpenAI's error object, and no `[DONE]`.
-fn error_event(code: Outcome) -> Vec<u8> {
-    let message = match code {
-        Outcome::StreamError => "The model's provider reported an error in the middle of the stream.",
-        Outcome::StreamMalformed => "The model's provider sent an event that could not be read.",
-        _ => "The model's provider ended the stream before it was complete.",
-    };
-    let error =
-        serde_json::json!({"error": {"message": message, "type": "server_error", "param": null, "code": code.code()}});
-    format!("data: {error}\n\n").into_bytes()
 }
 
 #[cfg(test)]

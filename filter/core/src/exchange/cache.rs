@@ -7,7 +7,7 @@ use crate::cache::key::Key;
 use crate::cache::local::key_memo::Fingerprint;
 use crate::cache::local::response_memo::Slot;
 use crate::config::CacheStore;
-use crate::dialect::openai::completion::Completion;
+use crate::dialect::kept::KeptAnswer;
 use crate::exchange::Exchange;
 use crate::exchange::state::Routed;
 use crate::ids::{ModelId, TaskId};
@@ -68,7 +68,7 @@ pub(super) struct Pending {
     model: ModelId,
     choices: u64,
     prompt: String,
-    completion: Option<Completion>,
+    kept: Option<KeptAnswer>,
     /// Bytes that the local store holds after it.
     held: Option<u64>,
     /// Others wait for it.

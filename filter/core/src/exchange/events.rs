@@ -181,7 +181,7 @@ pub enum OnResponseHead {
     Own,
     /// Send the headers with these set, and give every chunk to [`Exchange::stream_chunk`](super::Exchange::stream_chunk).
     Stream(Vec<HeaderLine>),
-    /// Hold headers and body, then call [`Exchange::whole_body`](super::Exchange::whole_body).
+    /// Hold headers and body, then call [`Exchange::on_full_body`](super::Exchange::on_full_body).
     Hold,
     /// Answer this instead.
     Replace(Reply),

@@ -1,7 +1,6 @@
 //! The exchange's dealings with quotas before the request goes out: it reserves the worst case, or says what there is instead.
 
 use crate::config::{FailureMode, StoreKind};
-use crate::dialect::openai::request::ChatRequest;
 use crate::exchange::journal::{Journal, Pending, Purpose};
 use crate::exchange::{Exchange, NotSent, RequestStep};
 use crate::ids::ModelId;
@@ -11,14 +10,17 @@ use crate::outcome::reply::Reply;
 use crate::policy::Policy;
 use crate::policy::limits::{ANONYMOUS, Exhaustion, Limits};
 use crate::policy::output_limit::OutputLimit;
+use crate::quota::counters::Crossed;
 use crate::quota::redis::script::{self, Run};
 use crate::quota::report::exhausted::{exhausted, reason};
 use crate::quota::report::usage;
-use crate::quota::reservation::{Ask, Grant, Held, Refused, Reservation, Settled, View};
+use crate::quota::reservation::{Ask, Grant, Held, Refused, Reservation, Scope, Settled, View};
 use crate::quota::store::Store;
-use crate::quota::window::{Amount, Moment};
+use crate::quota::window::{Amount, Moment, Standing};
 use crate::quota::{demand, local};
-use crate::routing::plan::{self, Dropped, Plan};
+use crate::request::facts::Facts;
+use crate::routing::eligibility::Ineligible;
+use crate::routing::plan::{self, Plan};
 use crate::tokens::Correction;
 use crate::wire::header::HeaderLine;
 use crate::wire::http_call::HttpCallResult;
@@ -36,7 +38,7 @@ pub(super) struct Quota {
     /// Input tokens by estimate, uncorrected.
     pub(super) input: Option<u64>,
     /// Whether a correction can be learned from that estimate.
-    pub(super) is_telling: bool,
+    pub(super) is_estimate_comparable: bool,
     /// What had been learned when it was first asked: however often the request is worked out anew, it asks for the same.
     corrections: Vec<(ModelId, Correction)>,
     /// What decided, and the window.
@@ -67,7 +69,7 @@ impl Quota {
     }
 
     /// Input tokens by estimate, which are counted once.
-    fn input(&mut self, request: &ChatRequest) -> u64 {
+    fn input(&mut self, request: &Facts) -> u64 {
         *self.input.get_or_insert_with(|| demand::input_tokens(request))
     }
 
@@ -95,7 +97,7 @@ impl Exchange {
     pub(super) fn reserve<'p>(
         &mut self,
         context: &mut Context<'p>,
-        request: &ChatRequest,
+        request: &Facts,
         plan: &mut Plan,
         store: &mut dyn Store,
     ) -> Result<OutputLimit<'p>, NotSent> {
@@ -110,7 +112,7 @@ impl Exchange {
         // Where tokens do not matter, they are not counted.
         let matters = limits.bounds_output();
         let input = if matters { self.quota.input(request) } else { 0 };
-        self.quota.is_telling = matters && demand::is_telling(request);
+        self.quota.is_estimate_comparable = matters && demand::is_estimate_comparable(request);
         let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
         let moment = self.moment(context, store);
         let demands = self.worst_cases(policy, output, request, plan, input, store);
@@ -170,7 +172,7 @@ impl Exchange {
             Exhaustion::Template(text) if refused.is_of_calendar() && !refused.is_momentary() => {
                 self.quota.verdict = Some((Verdict::Template, window));
                 self.tell_standings(policy, limits, store, &ask, &moment);
-                let mut reply = Reply::template(text, request.stream, window, moment.now_ms);
+                let mut reply = self.dialect().template(text, request.stream, window, moment.now_ms);
                 reply.headers.append(&mut self.quota.headers);
                 return Err(NotSent::Reply(reply));
             }
@@ -184,7 +186,7 @@ impl Exchange {
         &mut self,
         policy: &Policy,
         output: OutputLimit,
-        request: &ChatRequest,
+        request: &Facts,
         plan: &Plan,
         input: u64,
         store: &mut dyn Store,
@@ -199,12 +201,7 @@ impl Exchange {
 
     /// Whether the prompt has more input tokens than the tenant and its user may send; models that may not be sent as much
     /// are left out of the plan.
-    pub(super) fn check_input(
-        &mut self,
-        policy: &Policy,
-        request: &ChatRequest,
-        plan: &mut Plan,
-    ) -> Result<(), NotSent> {
+    pub(super) fn check_input(&mut self, policy: &Policy, request: &Facts, plan: &mut Plan) -> Result<(), NotSent> {
         let Some(caller) = &self.caller else { return Err(Refusal::Internal.into()) };
         let Some(limits) = policy.quota_of(caller.tenant) else { return Ok(()) };
         let most = limits.max_input(caller.user.as_ref().map(|user| &user.0));
@@ -224,7 +221,8 @@ impl Exchange {
             Some(most) => return Err(Refusal::TooManyInputTokens(input, most).into()),
             None if limits.shadow => {}
             None => {
-                plan.dropped.extend(plan.models.extract_if(.., |id| is_too_long(id)).map(|id| (id, Dropped::Quota)));
+                plan.ineligible
+                    .extend(plan.models.extract_if(.., |id| is_too_long(id)).map(|id| (id, Ineligible::Quota)));
             }
         }
         Ok(())
@@ -320,13 +318,19 @@ impl Exchange {
         if is_local {
             view.add(local::view(store, limits, policy.counting.users, ask, moment));
         }
-        self.quota.headers = usage::headers(&view.standings, &view.crossed);
+        self.tell(&view.standings, &view.crossed);
+    }
+
+    /// Puts into the headers how these windows stand, and which shares of budgets were reached.
+    fn tell(&mut self, standings: &[(Scope, Standing)], crossed: &[(Scope, Crossed)]) {
+        self.quota.headers = self.dialect().rate_limits(standings);
+        self.quota.headers.extend(usage::alert_header(crossed));
     }
 
     fn granted(&mut self, mut grant: Grant, plan: &mut Plan) {
         let full_models = std::mem::take(&mut grant.full_models);
         plan.models.retain(|id| !full_models.contains(id));
-        plan.dropped.extend(full_models.into_iter().map(|id| (id, Dropped::Quota)));
+        plan.ineligible.extend(full_models.into_iter().map(|id| (id, Ineligible::Quota)));
         self.take(grant);
     }
 
@@ -334,7 +338,7 @@ impl Exchange {
         // What an earlier question was told is told to nobody again.
         let mut crossed = std::mem::take(&mut self.quota.view).crossed;
         crossed.extend(grant.crossed);
-        self.quota.headers = usage::headers(&grant.standings, &crossed);
+        self.tell(&grant.standings, &crossed);
         if let Some(refused) = grant.shadowed {
             self.quota.verdict = Some((Verdict::Shadowed, reason(&refused)));
         }

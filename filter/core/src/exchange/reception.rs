@@ -145,8 +145,8 @@ impl Exchange {
     /// The response broke off, or has ended long ago: what has passed of one that was not held is known.
     pub(super) fn end_reception(&mut self) {
         match self.receive(Reception::Over) {
-            Some(Reception::Copied(copy)) => self.whole_cut(&copy),
-            Some(Reception::Counted(bytes)) => self.whole_uncopied(bytes, false),
+            Some(Reception::Copied(copy)) => self.on_truncated(&copy),
+            Some(Reception::Counted(bytes)) => self.on_uninspected(bytes, false),
             _ => {}
         }
     }
@@ -154,7 +154,7 @@ impl Exchange {
     /// A held response is whole.
     fn complete(&mut self, context: &mut Context, part: &BodyPart, shared: &mut dyn SharedData) -> BodyStep {
         let body = (part.read)(usize::MAX);
-        let whole = self.whole_body(context.policy, &body);
+        let whole = self.on_full_body(context.policy, &body);
         let call = self.keep_if_wanted(context, shared, part.now_ms);
         self.receive(Reception::Over);
         BodyStep { next: OnResponseBody::Complete(whole, body.len()), call }
@@ -163,8 +163,8 @@ impl Exchange {
     /// A response that passed without being held is whole.
     fn end(&mut self, context: &mut Context, part: &BodyPart, shared: &mut dyn SharedData) -> BodyStep {
         match self.receive(Reception::Over) {
-            Some(Reception::Copied(copy)) => self.passed_body(&copy),
-            Some(Reception::Counted(bytes)) => self.whole_uncopied(bytes, true),
+            Some(Reception::Copied(copy)) => self.on_passed_through(&copy),
+            Some(Reception::Counted(bytes)) => self.on_uninspected(bytes, true),
             _ => {}
         }
         BodyStep { next: OnResponseBody::Pass, call: self.keep_if_wanted(context, shared, part.now_ms) }

@@ -119,8 +119,8 @@ impl Exchange {
         let failed: Vec<_> =
             self.failed(policy, failed).into_iter().map(|(id, why)| (&*policy.model(id).name, why.code())).collect();
         let plan = self.plan();
-        let dropped = plan.map_or(&[][..], |plan| plan.dropped.as_slice());
-        let left_out: Vec<_> = dropped.iter().map(|(id, why)| (&*policy.model(*id).name, why.word())).collect();
+        let ineligible = plan.map_or(&[][..], |plan| plan.ineligible.as_slice());
+        let left_out: Vec<_> = ineligible.iter().map(|(id, why)| (&*policy.model(*id).name, why.word())).collect();
         let served = routed.and_then(|r| r.served);
         let usage = self.usage();
         let answered = match &self.state {

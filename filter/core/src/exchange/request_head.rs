@@ -52,7 +52,7 @@ impl Exchange {
             Endpoint::Health => Ok(Some(Reply::healthy())),
             Endpoint::Models => {
                 let tenant = self.identify(context, head)?;
-                Ok(Some(Reply::models(context.policy, tenant)))
+                Ok(Some(self.dialect().models(context.policy, tenant)))
             }
             Endpoint::Usage => {
                 self.identify(context, head)?;

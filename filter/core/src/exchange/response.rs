@@ -9,7 +9,7 @@ use crate::outcome::provider_error;
 use crate::outcome::reply::Reply;
 use crate::policy::Policy;
 use crate::routing::attempt::{self, Failure, HOLD_LIMIT, OnHead};
-use crate::tokens::Running;
+use crate::tokens::TokenCounter;
 use crate::usage::Usage;
 use crate::wire::header::HeaderLine;
 
@@ -30,12 +30,12 @@ impl Exchange {
         let status = match judged {
             OnHead::HoldEvent => {
                 let hide_usage = routed.hide_usage;
-                let transcript = self.transcript(context);
-                self.set_answer(Answer::stream(head.status, hide_usage, transcript));
+                let recording = self.recording(context);
+                self.set_answer(Answer::stream(self.dialect(), head.status, hide_usage, recording));
                 return OnResponseHead::Stream(self.response_headers(policy));
             }
             OnHead::HoldWhole => {
-                upstream.answer = Answer::whole(head.status);
+                upstream.answer = Answer::buffered(head.status);
                 return OnResponseHead::Hold;
             }
             OnHead::Pass => head.status,
@@ -69,7 +69,7 @@ impl Exchange {
         if let Some(served) = self.state.upstream_mut().and_then(|upstream| upstream.routed.served.as_mut()) {
             served.headers_already_sent = false;
         }
-        let Whole { headers, replace } = self.whole_body(policy, b"");
+        let Whole { headers, replace } = self.on_full_body(policy, b"");
         let (status, body) = replace.unwrap_or((502, Vec::new()));
         Reply { status, headers, body, code: None }
     }
@@ -112,21 +112,22 @@ impl Exchange {
     }
 
     /// The whole body of a held response has come.
-    pub(super) fn whole_body(&mut self, policy: &Policy, body: &[u8]) -> Whole {
+    pub(super) fn on_full_body(&mut self, policy: &Policy, body: &[u8]) -> Whole {
         let mut replace = None;
-        let read = self.state.upstream_mut().map_or(Ok(()), |upstream| upstream.answer.whole_body(body));
+        let dialect = self.dialect();
+        let read = self.state.upstream_mut().map_or(Ok(()), |upstream| upstream.answer.on_full_body(dialect, body));
         match read {
             Ok(()) => self.note_whole(policy, body),
             Err(failure) => self.fail(failure),
         }
         let (mut final_for_caller, mut retry_after) = (false, None);
         if let Some(Upstream { answer: Answer::Failed { status, code }, .. }) = self.state.upstream_mut() {
-            let words = provider_error::words(*status, *code, body);
-            *status = words.status;
-            *code = Some(words.code);
-            final_for_caller = !provider_error::may_retry(&words);
-            retry_after = provider_error::retry_after(&words);
-            replace = Some((words.status, words.openai_body()));
+            let error = provider_error::error_body(*status, *code, || dialect.read_error(body));
+            *status = error.status;
+            *code = Some(error.code);
+            final_for_caller = !provider_error::may_retry(&error);
+            retry_after = provider_error::retry_after(&error);
+            replace = Some((error.status, dialect.error_body(&error)));
         }
         let mut headers = self.response_headers(policy);
         if let Some((usage, _)) = self.usage()
@@ -145,26 +146,27 @@ impl Exchange {
     }
 
     /// The whole body of a response that was too long to hold has passed.
-    pub(super) fn passed_body(&mut self, body: &[u8]) {
+    pub(super) fn on_passed_through(&mut self, body: &[u8]) {
         // What is no completion is known by the record alone: the caller has it already, and is charged for it.
+        let dialect = self.dialect();
         if let Some(upstream) = self.state.upstream_mut()
-            && upstream.answer.whole_body(body).is_err()
+            && upstream.answer.on_full_body(dialect, body).is_err()
         {
-            upstream.answer.whole_cut(body);
+            upstream.answer.on_truncated(body);
         }
     }
 
     /// A response that was too long to hold has broken off, after this part of its body.
-    pub(super) fn whole_cut(&mut self, body: &[u8]) {
+    pub(super) fn on_truncated(&mut self, body: &[u8]) {
         if let Some(upstream) = self.state.upstream_mut() {
-            upstream.answer.whole_cut(body);
+            upstream.answer.on_truncated(body);
         }
     }
 
     /// So many bytes of a response have passed, too many to be read: its usage is estimated. `is_whole`: that was all of it.
-    pub(super) fn whole_uncopied(&mut self, bytes: usize, is_whole: bool) {
+    pub(super) fn on_uninspected(&mut self, bytes: usize, is_whole: bool) {
         if let Some(upstream) = self.state.upstream_mut() {
-            upstream.answer.whole_uncopied(bytes, is_whole);
+            upstream.answer.on_uninspected(bytes, is_whole);
         }
     }
 
@@ -172,7 +174,7 @@ impl Exchange {
     /// instead, since nothing of a failed one goes to the caller as it came. `held`: the body so far.
     pub(super) fn release(&mut self, policy: &Policy, held: &[u8]) -> Result<Vec<HeaderLine>, Reply> {
         if let Some(Upstream { answer: Answer::Whole { .. }, .. }) = self.state.upstream()
-            && let Err(failure) = attempt::beginning(held)
+            && let Err(failure) = self.dialect().beginning(held)
         {
             self.fail(failure);
         }
@@ -209,8 +211,8 @@ impl Exchange {
         }
         let Upstream { routed, answer, .. } = self.state.upstream()?;
         let prompt_alone =
-            || self.was_abandoned().then(|| (Usage::estimate(routed.messages_bytes, Running::default()), true));
-        let (mut usage, estimated) = answer.usage(routed.messages_bytes).or_else(prompt_alone)?;
+            || self.was_abandoned().then(|| (Usage::estimate(routed.prompt_bytes, TokenCounter::default()), true));
+        let (mut usage, estimated) = answer.usage(routed.prompt_bytes).or_else(prompt_alone)?;
         if estimated {
             usage.input = self.estimated_input().unwrap_or(usage.input);
             // Our own estimate is no reason to exceed what was reserved: that is the most which the provider was let use.

@@ -59,7 +59,7 @@ pub(super) struct Routed {
     pub(super) plan: Plan,
     pub(super) stream: bool,
     pub(super) hide_usage: bool,
-    pub(super) messages_bytes: usize,
+    pub(super) prompt_bytes: usize,
     pub(super) tool_names: Vec<String>,
     pub(super) served: Option<Served>,
     /// What the last attempt failed with, where the gateway stage judged it.

@@ -139,7 +139,7 @@ fn a_whole_answer_is_metered_and_audited() {
     };
     assert!(matches!(exchange.response_head(context!(&policy), &head), OnResponseHead::Hold));
     let body = br#"{"choices":[{}],"usage":{"prompt_tokens":1000,"completion_tokens":100,"prompt_tokens_details":{"cached_tokens":400}}}"#;
-    let whole = exchange.whole_body(&policy, body);
+    let whole = exchange.on_full_body(&policy, body);
     assert!(whole.replace.is_none());
     assert!(whole.headers.contains(&("x-pointsman-cost-usd", "0.002200".into())));
     let line = audit(&exchange, &policy, &[]);
@@ -169,7 +169,8 @@ fn a_fallback_is_said_and_the_failed_attempt_named() {
         ..Default::default()
     };
     exchange.response_head(context!(&policy), &head);
-    let whole = exchange.whole_body(&policy, br#"{"choices":[{}],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#);
+    let whole =
+        exchange.on_full_body(&policy, br#"{"choices":[{}],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#);
     assert!(whole.headers.contains(&("x-pointsman-fallback", "true".into())));
     assert!(exchange.has_failed_attempts());
     let line = audit(&exchange, &policy, &[(0, Outcome::Status(503))]);
@@ -200,7 +201,7 @@ fn a_caller_that_does_not_wait_is_charged_for_its_prompt_and_no_provider_is_blam
         let last_attempt = own.then_some((0, 1));
         let head = ResponseHead { status: 504, details: "response_timeout", last_attempt, ..Default::default() };
         late.response_head(context!(&policy), &head);
-        late.whole_body(&policy, b"");
+        late.on_full_body(&policy, b"");
         let line = audit(&late, &policy, &[]);
         match own {
             true => prompt_alone(&line),
@@ -223,7 +224,7 @@ fn a_failure_costs_nothing_and_tells_nothing_of_the_provider() {
         ..Default::default()
     };
     assert!(matches!(exchange.response_head(context!(&policy), &known), OnResponseHead::Hold));
-    let whole = exchange.whole_body(&policy, br#"{"error":{"message":"Incorrect API key sk-abc"}}"#);
+    let whole = exchange.on_full_body(&policy, br#"{"error":{"message":"Incorrect API key sk-abc"}}"#);
     let (status, body) = whole.replace.unwrap();
     assert_eq!(status, 502);
     assert!(!String::from_utf8(body).unwrap().contains("sk-"));
@@ -338,7 +339,7 @@ fn hedged(model: &str, count: &str, failed: &[(usize, Outcome)]) -> Value {
     assert!(matches!(exchange.response_head(context!(&policy), &head), OnResponseHead::Hold));
     let made = exchange.overtaken(Some((1, 2)));
     assert_eq!(made, (count == "1").then(|| ("x-pointsman-attempts", "2".into())));
-    exchange.whole_body(&policy, br#"{"choices":[{"message":{"content":"a"}}]}"#);
+    exchange.on_full_body(&policy, br#"{"choices":[{"message":{"content":"a"}}]}"#);
     let errors = exchange.metrics(&policy, failed, 1500).into_iter();
     let errors =
         errors.filter(|(metric, _)| matches!(metric, crate::telemetry::metrics::Metric::ProviderErrors { .. })).count();

@@ -3,10 +3,10 @@
 //! Only what the caller itself can mend (a bad request) quotes the provider's message, with whatever looks like a key,
 //! an organisation, a project, a host or an address taken out. Everything else gets words of our own.
 
+use crate::outcome::error_body::{ErrorBody, ProviderMessage};
 use crate::outcome::outcome::Outcome;
-use crate::outcome::refusal::{OVERLOADED_RETRY_AFTER, Refusal, Words};
+use crate::outcome::refusal::{OVERLOADED_RETRY_AFTER, Refusal};
 use crate::wire::header::HeaderLine;
-use crate::wire::json::{Kind, Scanner, unquote};
 
 mod redaction;
 use redaction::{is_field_path, redact};
@@ -45,8 +45,8 @@ pub fn is_unasked(details: &str) -> bool {
 }
 
 /// Whether the caller may try again: not where the same request would be refused again.
-pub fn may_retry(words: &Words) -> bool {
-    !is_final(words.status, words.code) && words.code != Outcome::DeadlineExceeded
+pub fn may_retry(error: &ErrorBody) -> bool {
+    !is_final(error.status, error.code) && error.code != Outcome::DeadlineExceeded
 }
 
 /// Whether anybody's same request would be refused again.
@@ -55,29 +55,29 @@ pub fn is_final(status: u16, code: Outcome) -> bool {
 }
 
 /// `retry-after`, where it is the gateway that knows: a circuit breaker refuses in the same words as the policy's limit.
-pub fn retry_after(words: &Words) -> Option<HeaderLine> {
-    (words.code == Outcome::ModelOverloaded).then(|| ("retry-after", OVERLOADED_RETRY_AFTER.into()))
+pub fn retry_after(error: &ErrorBody) -> Option<HeaderLine> {
+    (error.code == Outcome::ModelOverloaded).then(|| ("retry-after", OVERLOADED_RETRY_AFTER.into()))
 }
 
-/// What the caller is told when a provider answered `status` with `body`, or Envoy did for want of an answer; then with
-/// its [`cause`].
-pub fn words(status: u16, cause: Option<Outcome>, body: &[u8]) -> Words {
+/// What the caller is told when a provider answered `status`, or Envoy did for want of an answer; then with its [`cause`].
+/// `message`: reads what the provider says, where that is quoted.
+pub fn error_body(status: u16, cause: Option<Outcome>, message: impl FnOnce() -> ProviderMessage) -> ErrorBody {
     let told = |status, message: &str| {
         let code = cause.unwrap_or(Outcome::ProviderError);
-        Words { status, kind: "server_error", code, param: None, message: message.to_owned() }
+        ErrorBody { status, kind: "server_error", code, param: None, message: message.to_owned() }
     };
     match cause {
         Some(Outcome::FirstTokenTimeout | Outcome::AttemptTimeout | Outcome::ChunkTimeout) => {
             told(504, "The model's provider did not answer in time.")
         }
         Some(Outcome::DeadlineExceeded) => told(504, "The request was not done by its deadline."),
-        Some(Outcome::ModelOverloaded) => Refusal::Overloaded.words(),
+        Some(Outcome::ModelOverloaded) => Refusal::Overloaded.response(),
         Some(Outcome::ProviderUnreachable | Outcome::NoHealthyProvider) => {
             told(503, "The model's provider is not available. Try again later.")
         }
         Some(Outcome::NoSuchPlan) => told(503, "The gateway is being reconfigured. Try again in a moment."),
         Some(Outcome::ResponseTooLarge) => told(502, "The model's provider answered more than the gateway takes."),
-        _ => by_status(status, body),
+        _ => by_status(status, message),
     }
 }
 
@@ -86,8 +86,8 @@ pub fn is_quoted(status: u16) -> bool {
     matches!(status, 400 | 404 | 405 | 413 | 415 | 422)
 }
 
-fn by_status(status: u16, body: &[u8]) -> Words {
-    let server = |status, code, message: &str| Words {
+fn by_status(status: u16, message: impl FnOnce() -> ProviderMessage) -> ErrorBody {
+    let server = |status, code, message: &str| ErrorBody {
         status,
         kind: "server_error",
         code,
@@ -96,19 +96,19 @@ fn by_status(status: u16, body: &[u8]) -> Words {
     };
     match status {
         _ if is_quoted(status) => {
-            let told = read(body);
-            Words {
+            let told = message();
+            ErrorBody {
                 status,
                 kind: "invalid_request_error",
                 code: Outcome::ProviderRejectedRequest,
-                param: told.param,
+                param: told.param.filter(|param| is_field_path(param)),
                 message: told.message.map_or_else(|| "The provider refused the request.".to_owned(), |m| redact(&m)),
             }
         }
         // The provider's own 401 or 403 is about the gateway's credential, not the caller's.
         401..=403 => server(502, Outcome::ProviderRefusedGateway, "The model's provider refused the gateway."),
         408 | 504 => server(504, Outcome::ProviderTimeout, "The model's provider did not answer in time."),
-        429 => Words {
+        429 => ErrorBody {
             status: 429,
             kind: "rate_limit_error",
             code: Outcome::ProviderRateLimited,
@@ -123,44 +123,14 @@ fn by_status(status: u16, body: &[u8]) -> Words {
     }
 }
 
-#[derive(Default)]
-struct Told {
-    message: Option<String>,
-    param: Option<String>,
-}
-
-/// Reads `{"error":{"message":…,"param":…}}`, and vLLM's older `{"message":…}`.
-fn read(body: &[u8]) -> Told {
-    let mut told = Told::default();
-    let mut scanner = Scanner::new(body, 64);
-    let _ = scanner.object(|s, key| match s.bytes(&key) {
-        b"\"error\"" if s.peek()? == Kind::Object => s.object(|s, key| field(s, &key, &mut told)),
-        _ => field(s, &key, &mut told),
-    });
-    told
-}
-
-fn field(
-    s: &mut Scanner,
-    key: &crate::wire::json::Span,
-    told: &mut Told,
-) -> Result<(), crate::wire::json::InvalidJson> {
-    let key = s.bytes(key);
-    let value = s.value()?;
-    let text = || unquote(s.bytes(&value.span)).map(std::borrow::Cow::into_owned);
-    if value.kind == Kind::String {
-        match key {
-            b"\"message\"" => told.message = text(),
-            b"\"param\"" => told.param = text().filter(|param| is_field_path(param)),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::client::ClientDialect;
+
+    fn words(status: u16, cause: Option<Outcome>, body: &[u8]) -> ErrorBody {
+        error_body(status, cause, || ClientDialect::OpenAi.read_error(body))
+    }
 
     #[test]
     fn a_bad_request_keeps_the_providers_message_without_its_internals() {

@@ -1,6 +1,7 @@
 //! Every way to refuse a request: one table from reason to status, type, code and words.
 
 use crate::config::Capability;
+use crate::outcome::error_body::ErrorBody;
 use crate::outcome::outcome::Outcome;
 use crate::wire::header::HeaderLine;
 use crate::wire::text::shorten;
@@ -58,35 +59,20 @@ pub enum Refusal {
     Internal,
 }
 
-/// What the caller is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Words {
-    /// HTTP status.
-    pub status: u16,
-    /// `type` of OpenAI's error object.
-    pub kind: &'static str,
-    /// `code` of OpenAI's error object, the metric's and the audit record's reason.
-    pub code: Outcome,
-    /// `param` of OpenAI's error object.
-    pub param: Option<String>,
-    /// `message`
-    pub message: String,
-}
-
-/// A refusal by a quota, in words and headers.
+/// A refusal by a quota: the error and its headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exhausted {
     /// Status, type, code and message.
-    pub words: Words,
+    pub error: ErrorBody,
     /// `retry-after` and its kin.
     pub headers: Vec<HeaderLine>,
 }
 
 impl Refusal {
     /// The row of the table. Types and codes are those of OpenAI's API wherever it has one.
-    pub fn words(&self) -> Words {
+    pub fn response(&self) -> ErrorBody {
         const INVALID: &str = "invalid_request_error";
-        let row = |status, kind, code, param: Option<&str>, message: String| Words {
+        let row = |status, kind, code, param: Option<&str>, message: String| ErrorBody {
             status,
             kind,
             code,
@@ -213,19 +199,9 @@ impl Refusal {
                 Some("messages"),
                 format!("The request has about {tokens} input tokens; you may send {most}."),
             ),
-            Self::Quota(exhausted) => exhausted.words.clone(),
+            Self::Quota(exhausted) => exhausted.error.clone(),
             Self::Internal => row(500, "server_error", Outcome::InternalError, None, "The gateway failed.".into()),
         }
-    }
-}
-
-impl Words {
-    /// The body in OpenAI's shape: `{"error":{message,type,param,code}}`.
-    pub fn openai_body(&self) -> Vec<u8> {
-        let Self { status: _, kind, code, param, message } = self;
-        let error =
-            serde_json::json!({"error": {"message": message, "type": kind, "param": param, "code": code.code()}});
-        error.to_string().into_bytes()
     }
 }
 

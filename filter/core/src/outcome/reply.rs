@@ -1,9 +1,8 @@
 //! Answers that the gateway gives itself.
 
-use crate::ids::TenantId;
+use crate::outcome::error_body::ErrorBody;
 use crate::outcome::outcome::Outcome;
 use crate::outcome::refusal::{OVERLOADED_RETRY_AFTER, Refusal};
-use crate::policy::Policy;
 use crate::wire::header::HeaderLine;
 
 /// Envoy's `response.code_details` of the module's own replies.
@@ -23,9 +22,9 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// A refusal in OpenAI's shape.
-    pub fn refusal(refusal: &Refusal) -> Self {
-        let words = refusal.words();
+    /// A refusal, its error written as `body` writes it.
+    pub fn refusal(refusal: &Refusal, body: impl FnOnce(&ErrorBody) -> Vec<u8>) -> Self {
+        let error = refusal.response();
         let mut headers: Vec<HeaderLine> = vec![("content-type", "application/json".into())];
         match refusal {
             Refusal::WrongMethod(allowed) => headers.push(("allow", (*allowed).into())),
@@ -36,7 +35,7 @@ impl Reply {
             Refusal::Quota(exhausted) => headers.extend(exhausted.headers.iter().cloned()),
             _ => {}
         }
-        Self { status: words.status, headers, body: words.openai_body(), code: Some(words.code) }
+        Self { status: error.status, headers, body: body(&error), code: Some(error.code) }
     }
 
     /// `GET /healthz`
@@ -47,50 +46,6 @@ impl Reply {
 
     /// A document.
     pub fn json(body: Vec<u8>) -> Self {
-        Self { status: 200, headers: vec![("content-type", "application/json".into())], body, code: None }
-    }
-
-    /// The policy's own answer in place of a model's, marked as that: a completion, or the stream of one.
-    pub fn template(text: &str, stream: bool, window: &str, now_ms: u64) -> Self {
-        let object = if stream { "chat.completion.chunk" } else { "chat.completion" };
-        let document = |choice: serde_json::Value| {
-            serde_json::json!({"id": "chatcmpl-pointsman-template", "object": object, "created": now_ms / 1000,
-                "model": "pointsman-template", "choices": [choice]})
-        };
-        let said = serde_json::json!({"role": "assistant", "content": text});
-        let (kind, body) = if stream {
-            let first = document(serde_json::json!({"index": 0, "delta": said, "finish_reason": null}));
-            let last = document(serde_json::json!({"index": 0, "delta": {}, "finish_reason": "stop"}));
-            ("text/event-stream", format!("data: {first}\n\ndata: {last}\n\ndata: [DONE]\n\n"))
-        } else {
-            let mut whole = document(serde_json::json!({"index": 0, "message": said, "finish_reason": "stop"}));
-            if let Some(whole) = whole.as_object_mut() {
-                let nothing = serde_json::json!({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0});
-                whole.insert("usage".to_owned(), nothing);
-            }
-            ("application/json", whole.to_string())
-        };
-        let headers = vec![("content-type", kind.into()), ("x-pointsman-template", window.to_owned().into())];
-        Self { status: 200, headers, body: body.into_bytes(), code: None }
-    }
-
-    /// `GET /v1/models`: the models that the tenant may send its data to, and the tasks that have one, in the shape of OpenAI's list.
-    pub fn models(policy: &Policy, tenant: TenantId) -> Self {
-        let tenant = policy.tenant(tenant);
-        let tier = policy.tier(tenant.tier);
-        let usable = |model| tier.allows(model) && tenant.data <= policy.provider_of(model).data;
-        let entry =
-            |id: &str, owner: &str| serde_json::json!({"id": id, "object": "model", "created": 0, "owned_by": owner});
-        let tasks = policy
-            .tasks()
-            .filter(|(_, task)| task.chain.iter().any(|model| usable(*model)))
-            .map(|(_, task)| entry(&task.name, "pointsman-task"));
-        let models = policy
-            .models()
-            .filter(|(id, _)| usable(*id))
-            .map(|(id, model)| entry(&model.name, &policy.provider_of(id).name));
-        let data: Vec<_> = tasks.chain(models).collect();
-        let body = serde_json::json!({"object": "list", "data": data}).to_string().into_bytes();
         Self { status: 200, headers: vec![("content-type", "application/json".into())], body, code: None }
     }
 }

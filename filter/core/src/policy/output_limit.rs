@@ -12,3 +12,11 @@ pub struct OutputLimit<'p> {
     /// Whether a request without a limit is given one: what is reserved must bound what is used.
     pub always: bool,
 }
+
+impl OutputLimit<'_> {
+    /// Most output tokens of this model.
+    pub fn of(&self, model: ModelId) -> Option<u64> {
+        let own = self.models.iter().find(|(id, _)| *id == model).map(|(_, most)| *most);
+        self.most.into_iter().chain(own).min()
+    }
+}

@@ -1,10 +1,10 @@
 //! The worst case of a request: what every model of its plan could take at the most.
 
-use crate::dialect::openai::request::ChatRequest;
 use crate::ids::{ModelId, TaskId};
 use crate::policy::Policy;
 use crate::policy::output_limit::OutputLimit;
 use crate::quota::window::Amount;
+use crate::request::facts::Facts;
 use crate::tokens::{self, Correction};
 use crate::usage::Usage;
 
@@ -13,7 +13,7 @@ use crate::usage::Usage;
 const IMAGE_TOKENS: u64 = 3000;
 
 /// Input tokens by estimate. Everything in the body counts but the bytes of images.
-pub fn input_tokens(request: &ChatRequest) -> u64 {
+pub fn input_tokens(request: &Facts) -> u64 {
     let (mut scaled, mut from) = (0u64, 0);
     for image in &request.images {
         scaled += tokens::scaled_tokens(request.bytes(&(from..image.start)));
@@ -25,19 +25,20 @@ pub fn input_tokens(request: &ChatRequest) -> u64 {
 
 /// Whether the input's estimate can be held against what the provider counts: it rests on the messages, and not on what the
 /// request has besides them, of which a provider may count nothing, nor on images.
-pub fn is_telling(request: &ChatRequest) -> bool {
+pub fn is_estimate_comparable(request: &Facts) -> bool {
     request.images.is_empty()
         && request.files.is_empty()
-        && request.messages_bytes.saturating_mul(4) >= request.body.len().saturating_mul(3)
+        && request.prompt_bytes().saturating_mul(4) >= request.body.len().saturating_mul(3)
 }
 
 /// The most output of one answer of `model`, in tokens: the limit that is sent to the provider, or the model's own where the provider may
 /// not know it by the name that it has.
-fn output_limit(policy: &Policy, request: &ChatRequest, task: Option<TaskId>, id: ModelId, most: Option<u64>) -> u64 {
+fn output_limit(policy: &Policy, request: &Facts, task: Option<TaskId>, id: ModelId, most: Option<u64>) -> u64 {
     let model = policy.model(id);
     let task = task.and_then(|task| policy.task(task).max_output_tokens);
-    let asked = request.most_output(model.output_param.is_some());
-    if asked.is_none() && request.asked_output().is_some() {
+    // Where the model has a name for it, the limit goes to it by that name.
+    let asked = if model.output_param.is_some() { request.output.least } else { request.output.as_written };
+    if asked.is_none() && request.output.least.is_some() {
         return model.max_output_tokens;
     }
     [Some(model.max_output_tokens), task, most, asked].into_iter().flatten().min().unwrap_or(0)
@@ -47,7 +48,7 @@ fn output_limit(policy: &Policy, request: &ChatRequest, task: Option<TaskId>, id
 pub fn worst_cases(
     policy: &Policy,
     output: OutputLimit,
-    request: &ChatRequest,
+    request: &Facts,
     task: Option<TaskId>,
     models: &[ModelId],
     input: u64,
@@ -74,19 +75,7 @@ pub fn amount(policy: &Policy, model: ModelId, usage: &Usage) -> Amount {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_worst_case_is_what_a_server_may_take_the_request_to_ask_for() {
-        let asked = |rest: &str, is_renamed| {
-            let body = format!(r#"{{"messages":[{{"role":"user","content":"x"}}],{rest}}}"#);
-            ChatRequest::parse(body.as_bytes(), 16).unwrap().most_output(is_renamed)
-        };
-        let both = r#""max_tokens":1,"max_completion_tokens":10000"#;
-        assert_eq!((asked(both, false), asked(both, true)), (Some(10_000), Some(1)));
-        let newer = r#""max_completion_tokens":1"#;
-        assert_eq!((asked(newer, false), asked(newer, true)), (None, Some(1)));
-        assert_eq!((asked(r#""max_tokens":5"#, false), asked(r#""n":1"#, true)), (Some(5), None));
-    }
+    use crate::dialect::client::ClientDialect;
 
     #[test]
     fn an_images_bytes_are_no_tokens_but_each_image_is_some() {
@@ -95,7 +84,7 @@ mod tests {
                 r#"{{"messages":[{{"role":"user","content":[{{"type":"text","text":"What is this?"}},{{"type":"image_url","image_url":{{"url":"{url}"}}}},{{"type":"image_url","image_url":{{"url":"{url}"}}}}]}}]}}"#
             )
         };
-        let tokens = |body: &str| input_tokens(&ChatRequest::parse(body.as_bytes(), 16).unwrap());
+        let tokens = |body: &str| input_tokens(&ClientDialect::OpenAi.parse(body.as_bytes(), 16).unwrap().facts());
         let small = tokens(&body("https://example.com/a.png"));
         assert_eq!(small, tokens(&body(&format!("data:image/png;base64,{}", "iVBORw0KGgo".repeat(10_000)))));
         assert!((2 * IMAGE_TOKENS..2 * IMAGE_TOKENS + 120).contains(&small), "{small}");

@@ -3,11 +3,10 @@
 //! Applications number their prompts; the names are no part of what the model reads. The cache keeps answers apart by them, and
 //! the audit record repeats them where they are plain names and nothing else.
 
-use crate::dialect::openai::request::ChatRequest;
 use crate::wire::json::{Kind, Scanned, unquote};
 use std::borrow::Cow;
 
-/// Where the names stand in the request.
+/// Where the names stand in the request's body.
 #[derive(Debug, Clone, Default)]
 pub struct PromptFields {
     id: Option<Scanned>,
@@ -53,11 +52,10 @@ impl PromptFields {
         self.is_twice |= field.replace(value.clone()).is_some();
     }
 
-    /// The names, the empty text for one that is not there. `None` where one could be written in another way and mean the same,
+    /// The names in `body`, the empty text for one that is not there. `None` where one could be written in another way and mean the same,
     /// so that it would not be found under the one name: a number with a point or an exponent, an object, a name given twice.
-    pub fn exact<'a>(&self, request: &ChatRequest<'a>) -> Option<PromptName<'a>> {
-        let text =
-            |field: &Option<Scanned>| field.as_ref().map_or(Some(Cow::Borrowed("")), |field| text(field, request));
+    pub fn exact<'a>(&self, body: &'a [u8]) -> Option<PromptName<'a>> {
+        let text = |field: &Option<Scanned>| field.as_ref().map_or(Some(Cow::Borrowed("")), |field| text(field, body));
         match self.is_twice {
             true => None,
             false => {
@@ -66,10 +64,10 @@ impl PromptFields {
         }
     }
 
-    /// The names that are plain: up to 64 letters of ASCII, digits and `-._:/`. Anything else might be part of a prompt.
-    pub fn logged(&self, request: &ChatRequest) -> Logged {
+    /// The names in `body` that are plain: up to 64 letters of ASCII, digits and `-._:/`. Anything else might be part of a prompt.
+    pub fn logged(&self, body: &[u8]) -> Logged {
         let plain = |field: &Option<Scanned>| {
-            let text = text(field.as_ref()?, request)?;
+            let text = text(field.as_ref()?, body)?;
             let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':' | b'/');
             let is_name = (1..=MOST_LOGGED).contains(&text.len()) && text.bytes().all(is_plain);
             is_name.then(|| text.into())
@@ -81,8 +79,8 @@ impl PromptFields {
     }
 }
 
-fn text<'a>(field: &Scanned, request: &ChatRequest<'a>) -> Option<Cow<'a, str>> {
-    let bytes = request.bytes(&field.span);
+fn text<'a>(field: &Scanned, body: &'a [u8]) -> Option<Cow<'a, str>> {
+    let bytes = body.get(field.span.clone())?;
     match field.kind {
         Kind::String => unquote(bytes),
         Kind::Null => Some(Cow::Borrowed("")),
@@ -95,12 +93,13 @@ fn text<'a>(field: &Scanned, request: &ChatRequest<'a>) -> Option<Cow<'a, str>> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::client::ClientDialect;
 
     fn read(metadata: &str) -> (Option<[String; 3]>, [Option<String>; 3]) {
         let body = format!(r#"{{"messages":[{{"role":"user","content":"x"}}],"metadata":{metadata}}}"#);
-        let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
-        let exact = request.prompt.exact(&request);
-        let Logged { id, version, schema } = request.prompt.logged(&request);
+        let request = ClientDialect::OpenAi.parse(body.as_bytes(), 16).unwrap();
+        let exact = request.facts().prompt.exact(body.as_bytes());
+        let Logged { id, version, schema } = request.facts().prompt.logged(body.as_bytes());
         let exact = exact.map(|name| [name.id, name.version, name.schema].map(Cow::into_owned));
         (exact, [id, version, schema].map(|text| text.map(String::from)))
     }

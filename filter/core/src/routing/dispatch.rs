@@ -3,13 +3,14 @@
 //! Filter state cannot be set or seen by a client, survives from attempt to attempt, and makes both stages act on one
 //! revision of the policy even while it is being replaced. Every field is length-prefixed.
 
-use crate::dialect::openai::upstream::Canonical;
+use crate::config::Dialect;
 use crate::ids::ModelId;
 use crate::outcome::outcome::Outcome;
 use crate::policy::resilience::Retries;
 use crate::policy::{Policy, Provider};
+use crate::request::splice::Splice;
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// Filter state (`wasm.NAME`) with the record of the plan: gateway stage to model stage.
 pub const STATE_DISPATCH: &str = "pointsman_dispatch";
@@ -67,6 +68,8 @@ pub struct Attempt<'a> {
     pub credential_header: &'a str,
     /// Whether the requests of the model are counted (`max_concurrent`).
     pub is_counted: bool,
+    /// What the provider speaks.
+    pub dialect: Dialect,
     /// Head of the request body.
     pub head: &'a [u8],
 }
@@ -85,19 +88,19 @@ pub struct Dispatch<'a> {
 }
 
 /// The record of a plan. `stream`: whether the caller wants a stream.
-pub fn encode(policy: &Policy, models: &[ModelId], canonical: &Canonical, retries: &Retries, stream: bool) -> Vec<u8> {
+pub fn encode(policy: &Policy, models: &[ModelId], splice: &Splice, retries: &Retries, stream: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     out.extend([VERSION, models.len().min(255) as u8, u8::from(stream)]);
-    out.extend((canonical.rest_len() as u32).to_le_bytes());
+    out.extend((splice.rest_len() as u32).to_le_bytes());
     out.extend(retries.until_ms.to_le_bytes());
     put(&mut out, &[retries.on_status.as_bytes()]);
-    for (id, head) in models.iter().zip(&canonical.heads) {
+    for (id, head) in models.iter().zip(&splice.heads) {
         let (model, provider) = (policy.model(*id), policy.provider_of(*id));
         put(&mut out, &[provider.name.as_bytes()]);
         put(&mut out, &[model.name.as_bytes()]);
-        put(&mut out, &[path(provider).as_bytes()]);
+        put(&mut out, &[provider.dialect.path(provider).as_bytes()]);
         put(&mut out, &[provider.credential.as_ref().map_or("", |c| &c.header).as_bytes()]);
-        out.push(u8::from(model.max_concurrent.is_some()));
+        out.extend([u8::from(model.max_concurrent.is_some()), provider.dialect.id()]);
         put(&mut out, &[head]);
     }
     out
@@ -129,6 +132,7 @@ pub fn decode(bytes: &[u8]) -> Option<Dispatch<'_>> {
             path: take_text(&mut rest)?,
             credential_header: take_text(&mut rest)?,
             is_counted: take_flag(&mut rest)?,
+            dialect: take_byte(&mut rest).and_then(Dialect::of_id)?,
             head: take(&mut rest)?,
         });
     }
@@ -141,10 +145,14 @@ fn take_u32(rest: &mut &[u8]) -> Option<usize> {
     usize::try_from(u32::from_le_bytes(*number)).ok()
 }
 
-fn take_flag(rest: &mut &[u8]) -> Option<bool> {
-    let (flag, after) = rest.split_first()?;
+fn take_byte(rest: &mut &[u8]) -> Option<u8> {
+    let (byte, after) = rest.split_first()?;
     *rest = after;
-    Some(*flag == 1)
+    Some(*byte)
+}
+
+fn take_flag(rest: &mut &[u8]) -> Option<bool> {
+    take_byte(rest).map(|flag| flag == 1)
 }
 
 fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
@@ -203,11 +211,6 @@ pub fn direct_cluster(provider: &Provider) -> String {
     }
 }
 
-/// `:path` of a chat request to `provider`.
-pub fn path(provider: &Provider) -> String {
-    [&*provider.base_path, "/chat/completions"].concat()
-}
-
 /// Name of the Envoy cluster that serves `providers` in this order.
 pub fn plan_cluster<'a>(providers: impl Iterator<Item = &'a str>) -> String {
     let mut name = String::from("plan.");
@@ -233,6 +236,7 @@ mod tests {
                 path: "/v1",
                 credential_header: "",
                 is_counted: false,
+                dialect: Dialect::Openai,
                 head: b"{",
             })
             .collect();
@@ -277,7 +281,7 @@ mod tests {
     #[test]
     fn damaged_records_are_refused() {
         assert!(decode(b"").is_none());
-        let whole = [&[VERSION, 1][..], &[0; 1 + 4 + 8 + 4], &[0; 4 * 4], &[0], &[0; 4]].concat();
+        let whole = [&[VERSION, 1][..], &[0; 1 + 4 + 8 + 4], &[0; 4 * 4], &[0, Dialect::Openai.id()], &[0; 4]].concat();
         assert!(decode(&whole).is_some());
         for end in 0..whole.len() {
             assert!(decode(&whole[..end]).is_none(), "{end}");

@@ -1,45 +1,12 @@
 //! Which models may serve a request, in which order, and why the others may not.
 
-use crate::config::{Capability, DataClass};
-use crate::dialect::openai::request::ChatRequest;
+use crate::config::DataClass;
 use crate::ids::{ModelId, TaskId, TenantId};
 use crate::outcome::refusal::Refusal;
 use crate::policy::Policy;
+use crate::request::facts::Facts;
+use crate::routing::eligibility::{Ineligible, fits, refusal};
 use std::borrow::Cow;
-
-/// Why a model of the chain is not in the plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Dropped {
-    /// The tenant's tier does not allow it.
-    Tier,
-    /// Its provider may not see data of the request's class.
-    DataClass,
-    /// It cannot do what the request needs.
-    Capability(Capability),
-    /// It does not take a field that the request has.
-    Param(String),
-    /// The prompt is longer than its context window.
-    Context,
-    /// It serves as many requests as it may.
-    Overloaded,
-    /// A quota has no room for it.
-    Quota,
-}
-
-impl Dropped {
-    /// In one word, for the audit record.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Tier => "tier",
-            Self::DataClass => "data_class",
-            Self::Capability(_) => "capability",
-            Self::Param(_) => "parameter",
-            Self::Context => "context",
-            Self::Overloaded => "overloaded",
-            Self::Quota => "quota",
-        }
-    }
-}
 
 /// The models that serve a request: attempt 1, attempt 2, …; and why the others do not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +16,7 @@ pub struct Plan {
     /// The models, never empty.
     pub models: Vec<ModelId>,
     /// What was left out, and why.
-    pub dropped: Vec<(ModelId, Dropped)>,
+    pub ineligible: Vec<(ModelId, Ineligible)>,
     /// The class of the request's data.
     pub data: DataClass,
     /// How the plan came about, for the audit record.
@@ -82,7 +49,7 @@ impl Plan {
                 counted = true;
                 kept.push(id);
             } else {
-                self.dropped.push((id, Dropped::Overloaded));
+                self.ineligible.push((id, Ineligible::Overloaded));
             }
         }
         self.models = kept;
@@ -111,40 +78,40 @@ pub struct Hints<'a> {
 ///
 /// # Errors
 /// The refusal that fits best where no model is left.
-pub fn plan(policy: &Policy, tenant: TenantId, request: &ChatRequest, hints: Hints) -> Result<Plan, Refusal> {
+pub fn plan(policy: &Policy, tenant: TenantId, request: &Facts, hints: Hints) -> Result<Plan, Refusal> {
     let tenant = policy.tenant(tenant);
     let tier = policy.tier(tenant.tier);
     let data = hints.data_class.map_or(tenant.data, |class| class.max(tenant.data));
     let (task, chain, reason) = target(policy, request, hints.task)?;
 
     let mut models = Vec::with_capacity(chain.len());
-    let mut dropped = Vec::new();
+    let mut ineligible = Vec::new();
     for &model in chain.iter() {
-        let verdict = if tier.allows(model) { fits(policy, model, request, data) } else { Err(Dropped::Tier) };
+        let verdict = if tier.allows(model) { fits(policy, model, request, data) } else { Err(Ineligible::Tier) };
         match verdict {
             Ok(()) => models.push(model),
-            Err(reason) => dropped.push((model, reason)),
+            Err(reason) => ineligible.push((model, reason)),
         }
     }
     if models.is_empty() {
-        return Err(refusal(request, &dropped));
+        return Err(refusal(request, &ineligible));
     }
-    Ok(Plan { task, models, dropped, data, reason })
+    Ok(Plan { task, models, ineligible, data, reason })
 }
 
 /// The plan by which another model serves, because a quota is used up; `None` where that model cannot or may not.
-pub fn degraded(policy: &Policy, plan: &Plan, request: &ChatRequest, to: ModelId) -> Option<Plan> {
+pub fn degraded(policy: &Policy, plan: &Plan, request: &Facts, to: ModelId) -> Option<Plan> {
     fits(policy, to, request, plan.data).ok()?;
-    let mut dropped = plan.dropped.clone();
-    dropped.extend(plan.models.iter().filter(|id| **id != to).map(|id| (*id, Dropped::Quota)));
-    Some(Plan { task: plan.task, models: vec![to], dropped, data: plan.data, reason: "degraded" })
+    let mut ineligible = plan.ineligible.clone();
+    ineligible.extend(plan.models.iter().filter(|id| **id != to).map(|id| (*id, Ineligible::Quota)));
+    Some(Plan { task: plan.task, models: vec![to], ineligible, data: plan.data, reason: "degraded" })
 }
 
 /// What a request asks for: its task, the chain of models, and how that was found.
 type Target<'p> = (Option<TaskId>, Cow<'p, [ModelId]>, &'static str);
 
 /// The chain that the request asks for.
-fn target<'p>(policy: &'p Policy, request: &ChatRequest, header: Option<&str>) -> Result<Target<'p>, Refusal> {
+fn target<'p>(policy: &'p Policy, request: &Facts, header: Option<&str>) -> Result<Target<'p>, Refusal> {
     let mut named = None;
     for (name, place) in [(header, "x-pointsman-task"), (request.task.as_deref(), "metadata.task")] {
         let Some(name) = name else { continue };
@@ -179,63 +146,11 @@ fn conflict<T>(one: &str, other: &str) -> Result<T, Refusal> {
     Err(Refusal::TaskConflict(one.to_owned(), other.to_owned()))
 }
 
-/// Whether the model can and may serve the request.
-fn fits(policy: &Policy, id: ModelId, request: &ChatRequest, data: DataClass) -> Result<(), Dropped> {
-    let model = policy.model(id);
-    if data > policy.provider_of(id).data {
-        return Err(Dropped::DataClass);
-    }
-    let needs = [
-        (request.has_tools, Capability::Tools),
-        (request.wants_json_schema, Capability::JsonSchema),
-        (request.has_image, Capability::Vision),
-    ];
-    if let Some((_, missing)) = needs.iter().find(|(needed, capability)| *needed && !model.can(*capability)) {
-        return Err(Dropped::Capability(*missing));
-    }
-    if !model.drop_params
-        && let Some(member) = request.members.iter().find(|m| !model.takes(&m.name))
-    {
-        return Err(Dropped::Param(member.name.to_string()));
-    }
-    if certainly_longer(request, model.context) {
-        return Err(Dropped::Context);
-    }
-    Ok(())
-}
-
-/// Whether the messages are certainly longer than `context` tokens.
-///
-/// No common tokenizer spends less than a token on 16 characters of running text, so this never refuses what would fit;
-/// what it lets through and is too long after all, the provider refuses. Images, sound and files are not counted: their bytes
-/// say little.
-fn certainly_longer(request: &ChatRequest, context: u64) -> bool {
-    let is_longer = |length: usize| length as u64 / 16 > context;
-    !request.has_image && is_longer(request.messages_bytes) && is_longer(request.message_characters())
-}
-
-/// The refusal for a chain of which nothing is left: what the caller can change comes first.
-fn refusal(request: &ChatRequest, dropped: &[(ModelId, Dropped)]) -> Refusal {
-    let pick = |wanted: fn(&Dropped) -> bool| dropped.iter().map(|(_, why)| why).find(|why| wanted(why));
-    let why = pick(|why| matches!(why, Dropped::Param(_)))
-        .or_else(|| pick(|why| matches!(why, Dropped::Capability(_))))
-        .or_else(|| pick(|why| *why == Dropped::Context))
-        .or_else(|| pick(|why| *why == Dropped::DataClass));
-    match why {
-        Some(Dropped::Param(param)) => Refusal::UnsupportedParam(param.clone()),
-        Some(Dropped::Capability(missing)) => Refusal::MissingCapability(*missing),
-        Some(Dropped::Context) => Refusal::ContextTooLong,
-        Some(Dropped::DataClass) => Refusal::DataClass,
-        Some(Dropped::Overloaded) => Refusal::Overloaded,
-        Some(Dropped::Tier | Dropped::Quota) | None => {
-            Refusal::ModelNotAllowed(request.model.as_deref().unwrap_or("auto").to_owned())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Capability;
+    use crate::dialect::client::ClientDialect;
     use crate::fixture;
 
     const M: &str = r#""messages":[{"role":"user","content":"x"}]"#;
@@ -243,8 +158,8 @@ mod tests {
     fn run(tenant: &str, rest: &str, hints: Hints) -> Result<(Vec<String>, &'static str), Refusal> {
         let policy = fixture::policy();
         let body = format!("{{{M}{rest}}}");
-        let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
-        let plan = plan(&policy, policy.find_tenant(tenant).unwrap(), &request, hints)?;
+        let request = ClientDialect::OpenAi.parse(body.as_bytes(), 16).unwrap();
+        let plan = plan(&policy, policy.find_tenant(tenant).unwrap(), request.facts(), hints)?;
         Ok((plan.models.iter().map(|id| policy.model(*id).name.to_string()).collect(), plan.reason))
     }
 
@@ -308,8 +223,8 @@ mod tests {
         let tenant = policy.find_tenant("acme").unwrap();
         let run = |bytes: usize| {
             let body = format!(r#"{{"messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(bytes));
-            let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
-            plan(&policy, tenant, &request, NO).map(|plan| (plan.models.len(), plan.dropped.len()))
+            let request = ClientDialect::OpenAi.parse(body.as_bytes(), 16).unwrap();
+            plan(&policy, tenant, request.facts(), NO).map(|plan| (plan.models.len(), plan.ineligible.len()))
         };
         assert_eq!(run(4_000), Ok((2, 0)));
         assert_eq!(run(20_000), Ok((1, 1)));
@@ -321,8 +236,8 @@ mod tests {
         let policy = fixture::policy();
         let fits = |messages: &str| {
             let body = format!(r#"{{"model":"small","messages":[{{"role":"user","content":{messages}}}]}}"#);
-            let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
-            plan(&policy, policy.find_tenant("acme").unwrap(), &request, NO).is_ok()
+            let request = ClientDialect::OpenAi.parse(body.as_bytes(), 16).unwrap();
+            plan(&policy, policy.find_tenant("acme").unwrap(), request.facts(), NO).is_ok()
         };
         let context = policy.model(policy.find_model("small").unwrap()).context as usize;
         let (long, room) = (context * 16 + 100, " ".repeat(context * 16 + 100));
@@ -358,9 +273,9 @@ mod tests {
         }
         let policy = crate::policy::parse::from_value(&document).unwrap().1;
         let body = format!("{{{M}}}");
-        let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
+        let request = ClientDialect::OpenAi.parse(body.as_bytes(), 16).unwrap();
         let run = |full: &[&str]| {
-            let mut plan = plan(&policy, policy.find_tenant("acme").unwrap(), &request, NO).unwrap();
+            let mut plan = plan(&policy, policy.find_tenant("acme").unwrap(), request.facts(), NO).unwrap();
             let mut load = Busy(full, Vec::new());
             let names =
                 |plan: &Plan| plan.models.iter().map(|id| policy.model(*id).name.to_string()).collect::<Vec<_>>();
@@ -389,7 +304,7 @@ mod tests {
         document["models"]["small"]["max_concurrent"] = serde_json::json!(1);
         let policy = crate::policy::parse::from_value(&document).unwrap().1;
         let small = policy.find_model("small").unwrap();
-        let plan = |models| Plan { task: None, models, dropped: vec![], data: DataClass::Public, reason: "task" };
+        let plan = |models| Plan { task: None, models, ineligible: vec![], data: DataClass::Public, reason: "task" };
         let mut twice = plan(vec![small, small]);
         assert_eq!((twice.spill_over(&policy, &mut One(0)), twice.models.len()), (Ok(()), 2));
         assert_eq!(plan(vec![small, small]).spill_over(&policy, &mut One(1)), Err(Refusal::Overloaded));

@@ -13,8 +13,9 @@
 use crate::cache::entry::Entry;
 use crate::cache::key::Key;
 use crate::cache::question::Question;
-use crate::dialect::openai::request::{ChatRequest, InvalidRequest};
+use crate::dialect::client::{ClientDialect, ClientRequest};
 use crate::request::endpoint::Endpoint;
+use crate::request::facts::InvalidRequest;
 use crate::store::quick_hash::QuickHash;
 use self_cell::self_cell;
 use std::collections::{HashMap, VecDeque};
@@ -54,7 +55,7 @@ self_cell!(
     struct Parsed {
         owner: Box<[u8]>,
         #[covariant]
-        dependent: ChatRequest,
+        dependent: ClientRequest,
     }
 );
 
@@ -108,7 +109,8 @@ pub struct Found {
 
 impl Body {
     fn new(slot: u64, question: &Question, max_nesting: u32) -> Result<Self, InvalidRequest> {
-        let parsed = Parsed::try_new(question.body.into(), |body| ChatRequest::parse(body, max_nesting))?;
+        let dialect = ClientDialect::of(question.endpoint);
+        let parsed = Parsed::try_new(question.body.into(), |body| dialect.parse(body, max_nesting))?;
         Ok(Self { slot, endpoint: question.endpoint, parsed })
     }
 
@@ -119,7 +121,7 @@ impl Body {
 
 impl BodyLookup {
     /// The body as it was parsed.
-    pub fn request(&self) -> Option<&ChatRequest<'_>> {
+    pub fn request(&self) -> Option<&ClientRequest<'_>> {
         self.body.as_ref().map(|body| body.parsed.borrow_dependent())
     }
 }

@@ -3,6 +3,8 @@
 //! Kept is what the model said, as JSON texts: each choice's message, and the same as a stream's delta where that differs.
 //! What belongs to one call (`id`, `created`) is not kept.
 
+use crate::dialect::answer::NotKept;
+use crate::wire::bytes::{Reader, put, put_optional};
 use serde_json::{Map, Value};
 
 /// The parts of one completion. All texts are JSON.
@@ -39,10 +41,6 @@ pub struct Choice {
 /// provider's own word.
 pub const ENDINGS: [&str; 2] = ["stop_reason", "native_finish_reason"];
 
-/// Why an answer is not kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotKept(pub &'static str);
-
 impl Completion {
     /// Takes a completion apart. `choices`: how many were asked for.
     ///
@@ -70,6 +68,52 @@ impl Completion {
         parts.choices.sort_by_key(|choice| choice.index);
         let is_whole = (0..choices).eq(parts.choices.iter().map(|choice| choice.index));
         if is_whole { Ok(parts) } else { Err(NotKept("choices")) }
+    }
+
+    /// About how many bytes it takes besides `Self`.
+    pub fn bytes(&self) -> usize {
+        let Self { common, extra, usage, choices } = self;
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let of_choice = |choice: &Choice| {
+            let Choice { index: _, message, delta, logprobs, finish_reason, ending } = choice;
+            size_of::<Choice>() + message.len() + length(delta) + length(logprobs) + finish_reason.len() + ending.len()
+        };
+        common.len() + extra.len() + length(usage) + choices.iter().map(of_choice).sum::<usize>()
+    }
+
+    /// Adds its bytes to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        // Every field by name: a new one does not compile until it is written.
+        let Self { common, extra, usage, choices } = self;
+        put(out, common);
+        put(out, extra);
+        put_optional(out, usage.as_deref());
+        out.extend((choices.len() as u32).to_le_bytes());
+        for Choice { index, message, delta, logprobs, finish_reason, ending } in choices {
+            out.extend(index.to_le_bytes());
+            put(out, message);
+            put_optional(out, delta.as_deref());
+            put_optional(out, logprobs.as_deref());
+            put(out, finish_reason);
+            put(out, ending);
+        }
+    }
+
+    /// Reads it back; `None` for anything else.
+    pub fn decode(reader: &mut Reader) -> Option<Self> {
+        let (common, extra, usage) = (reader.text()?, reader.text()?, reader.optional()?);
+        let mut choices = Vec::new();
+        for _ in 0..reader.count()? {
+            choices.push(Choice {
+                index: reader.number()?,
+                message: reader.text()?,
+                delta: reader.optional()?,
+                logprobs: reader.optional()?,
+                finish_reason: reader.text()?,
+                ending: reader.text()?,
+            });
+        }
+        Some(Self { common, extra, usage, choices })
     }
 }
 

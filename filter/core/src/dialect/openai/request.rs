@@ -2,86 +2,25 @@
 //!
 //! Nothing of the prompt is decoded or copied. Source of the fields: OpenAI's API reference, "Create chat completion".
 
-use crate::request::prompt::PromptFields;
-use crate::wire::json::{self, InvalidJson, Kind, Scanned, Scanner, Span, Why, unquote};
+use crate::request::facts::{AskedOutput, Facts, InvalidRequest, MAX_TOOL_NAMES, Member};
+use crate::wire::json::{InvalidJson, Kind, Scanned, Scanner, Why, unquote};
 use crate::wire::text::shorten;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::OnceLock;
-
-/// A top-level member of the request.
-#[derive(Debug, Clone)]
-pub struct Member<'a> {
-    /// Its name, escapes decoded.
-    pub name: Cow<'a, str>,
-    /// Where its key is, quotes included.
-    pub key: Span,
-    /// Its value.
-    pub value: Scanned,
-}
 
 /// What a scan found.
 #[derive(Debug)]
 pub struct ChatRequest<'a> {
-    /// The whole body.
-    pub body: &'a [u8],
-    /// The top-level members, in order.
-    pub members: Vec<Member<'a>>,
-    /// `model`
-    pub model: Option<Cow<'a, str>>,
-    /// `metadata.task`
-    pub task: Option<Cow<'a, str>>,
-    /// The prompt that `metadata` names.
-    pub prompt: PromptFields,
-    /// `user`, else `safety_identifier`
-    pub user: Option<Cow<'a, str>>,
-    /// `stream`
-    pub stream: bool,
-    /// `stream_options.include_usage`
-    pub include_usage: bool,
+    /// What decisions need.
+    pub facts: Facts<'a>,
     /// `max_tokens`
     pub max_tokens: Option<u64>,
     /// `max_completion_tokens`
     pub max_completion_tokens: Option<u64>,
-    /// `n`, the number of answers asked for.
-    pub choices: u64,
-    /// Names of the tools offered, at most [`MAX_TOOL_NAMES`].
-    pub tool_names: Vec<Cow<'a, str>>,
-    /// Whether any tool is offered.
-    pub has_tools: bool,
-    /// Whether the answer must follow a JSON Schema.
-    pub wants_json_schema: bool,
-    /// Whether a message has an image.
-    pub has_image: bool,
-    /// Where the images are: their addresses, or they themselves.
-    pub images: Vec<Span>,
-    /// Where sound, films and files are: they themselves, or their addresses.
-    pub files: Vec<Span>,
-    characters: OnceLock<usize>,
-    /// Bytes of the `messages` value.
-    pub messages_bytes: usize,
 }
 
 /// Top-level members that a request may have: many times as many as any API knows. Each costs memory and a comparison.
 pub const MAX_MEMBERS: usize = 1000;
-
-/// Tool names kept for the audit record.
-pub const MAX_TOOL_NAMES: usize = 32;
-
-/// Why a body is no chat request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum InvalidRequest {
-    /// It is no JSON.
-    Json(InvalidJson),
-    /// A field is wrong: its name as OpenAI's `param`, and a message.
-    Field(String, String),
-}
-
-impl From<InvalidJson> for InvalidRequest {
-    fn from(error: InvalidJson) -> Self {
-        Self::Json(error)
-    }
-}
 
 fn wrong(param: &str, message: impl Into<String>) -> InvalidRequest {
     InvalidRequest::Field(param.to_owned(), message.into())
@@ -93,27 +32,7 @@ impl<'a> ChatRequest<'a> {
     /// # Errors
     /// [`InvalidRequest`], for the first mistake in the order of the text.
     pub fn parse(body: &'a [u8], max_nesting: u32) -> Result<Self, InvalidRequest> {
-        let mut request = ChatRequest {
-            body,
-            members: Vec::with_capacity(16),
-            model: None,
-            task: None,
-            prompt: PromptFields::default(),
-            user: None,
-            stream: false,
-            include_usage: false,
-            max_tokens: None,
-            max_completion_tokens: None,
-            choices: 1,
-            tool_names: Vec::new(),
-            has_tools: false,
-            wants_json_schema: false,
-            has_image: false,
-            images: Vec::new(),
-            files: Vec::new(),
-            characters: OnceLock::new(),
-            messages_bytes: 0,
-        };
+        let mut request = ChatRequest { facts: Facts::new(body), max_tokens: None, max_completion_tokens: None };
         let mut scanner = Scanner::new(body, max_nesting);
         if body.trim_ascii_start().first() != Some(&b'{') {
             // Say what is wrong with it as JSON first: an empty or broken body is that.
@@ -125,11 +44,11 @@ impl<'a> ChatRequest<'a> {
         let mut names = BTreeSet::new();
         scanner.object(|s, key| {
             let name = unquote(s.bytes(&key)).ok_or(InvalidJson { at: key.start, why: Why::Utf8 })?;
-            if request.members.len() >= MAX_MEMBERS {
+            if request.facts.members.len() >= MAX_MEMBERS {
                 let name = shorten(&name);
                 return Err(wrong(name, format!("Too many fields: '{name}' is one more than {MAX_MEMBERS}.")));
             }
-            if is_duplicate(&request.members, &mut names, &name) {
+            if is_duplicate(&request.facts.members, &mut names, &name) {
                 let name = shorten(&name);
                 return Err(wrong(name, format!("Duplicate field '{name}'.")));
             }
@@ -147,78 +66,35 @@ impl<'a> ChatRequest<'a> {
             };
             let at = s.bytes(&value.span);
             match &*name {
-                "model" => request.model = Some(text("model", &value, at)?),
-                "user" => request.user = optional_text("user", &value, at)?,
+                "model" => request.facts.model = Some(text("model", &value, at)?),
+                "user" => request.facts.user = optional_text("user", &value, at)?,
                 "safety_identifier" => safety_identifier = optional_text("safety_identifier", &value, at)?,
-                "stream" => request.stream = boolean("stream", &value, at)?,
+                "stream" => request.facts.stream = boolean("stream", &value, at)?,
                 "max_tokens" => request.max_tokens = count("max_tokens", &value, at)?,
                 "max_completion_tokens" => request.max_completion_tokens = count("max_completion_tokens", &value, at)?,
-                "n" => request.choices = count("n", &value, at)?.unwrap_or(1),
-                "functions" => request.has_tools |= value.kind == Kind::Array && !is_empty_array(at),
+                "n" => request.facts.choices = count("n", &value, at)?.unwrap_or(1),
+                "temperature" if value.kind == Kind::Number => request.facts.temperature = Some(value.span.clone()),
+                "seed" if value.kind == Kind::Number => request.facts.seed = Some(value.span.clone()),
+                "functions" => request.facts.has_tools |= value.kind == Kind::Array && !is_empty_array(at),
                 _ => {}
             }
-            request.members.push(Member { name, key, value });
+            request.facts.members.push(Member { name, key, value });
             Ok(())
         })?;
         scanner.finish()?;
-        if request.user.is_none() {
-            request.user = safety_identifier;
+        let facts = &mut request.facts;
+        if facts.user.is_none() {
+            facts.user = safety_identifier;
         }
-        if request.member("messages").is_none() {
+        if facts.messages.is_empty() {
             return Err(wrong("messages", "Missing required parameter: 'messages'."));
         }
-        Ok(request)
-    }
-
-    /// About how many bytes what was found takes, besides the body.
-    pub fn bytes_found(&self) -> usize {
-        // With escapes a text is not as it stands in the body.
-        let owned = |text: &Cow<'_, str>| match text {
-            Cow::Owned(text) => text.len(),
-            Cow::Borrowed(_) => 0,
+        facts.output = AskedOutput {
+            least: [request.max_tokens, request.max_completion_tokens].into_iter().flatten().min(),
+            // A server may know `max_tokens` alone, and heeds either of two.
+            as_written: request.max_tokens.map(|one| request.max_completion_tokens.map_or(one, |other| one.max(other))),
         };
-        let names = self.members.iter().map(|member| &member.name).chain(&self.tool_names);
-        let texts = names.chain([&self.model, &self.task, &self.user].into_iter().flatten());
-        size_of::<Self>()
-            + self.members.capacity() * size_of::<Member<'_>>()
-            + self.tool_names.capacity() * size_of::<Cow<'_, str>>()
-            + (self.images.capacity() + self.files.capacity()) * size_of::<Span>()
-            + texts.map(owned).sum::<usize>()
-    }
-
-    /// The top-level member of this name.
-    pub fn member(&self, name: &str) -> Option<&Member<'a>> {
-        self.members.iter().find(|m| m.name == name)
-    }
-
-    /// Characters of the messages: white space around their members, and what escapes are longer than what they stand for, are
-    /// none; nor is what a part of a message has besides text.
-    pub fn message_characters(&self) -> usize {
-        let characters = |span: &Span| json::characters(self.bytes(span));
-        *self.characters.get_or_init(|| {
-            let all = self.member("messages").map_or(0, |messages| characters(&messages.value.span));
-            all.saturating_sub(self.files.iter().map(characters).sum())
-        })
-    }
-
-    /// The bytes of `span`.
-    pub fn bytes(&self, span: &Span) -> &'a [u8] {
-        self.body.get(span.clone()).unwrap_or_default()
-    }
-
-    /// The most output that a server may take the request to ask for; `None` where it may see no limit. `is_renamed`: whether
-    /// the limit goes to it under the one name that it knows. Otherwise it may know `max_tokens` alone, and heeds either of two.
-    pub fn most_output(&self, is_renamed: bool) -> Option<u64> {
-        match (self.max_tokens, self.max_completion_tokens) {
-            (one, other) if is_renamed => one.into_iter().chain(other).min(),
-            (Some(one), Some(other)) => Some(one.max(other)),
-            (one, _) => one,
-        }
-    }
-
-    /// The output limit that the caller asked for: the smaller one where it sent both.
-    pub fn asked_output(&self) -> Option<u64> {
-        [self.max_tokens, self.max_completion_tokens].into_iter().flatten().min()
+        Ok(request)
     }
 
     fn messages(&mut self, s: &mut Scanner<'a>) -> Result<Scanned, InvalidRequest> {
@@ -255,7 +131,7 @@ impl<'a> ChatRequest<'a> {
             return Err(wrong("messages", "Invalid 'messages': empty array. Expected at least one message."));
         }
         let span = start..s.position();
-        self.messages_bytes = span.len();
+        self.facts.messages = span.clone();
         Ok(Scanned { kind: Kind::Array, span })
     }
 
@@ -270,12 +146,12 @@ impl<'a> ChatRequest<'a> {
                 if value.kind == Kind::Null {
                     // As good as absent: some clients write all members that a part could have.
                 } else if is_text(key, "image_url") {
-                    self.images.push(value.span);
-                    self.has_image = true;
+                    self.facts.images.push(value.span);
+                    self.facts.has_image = true;
                 } else if ["input_audio", "file", "audio_url", "video_url"].iter().any(|other| is_text(key, other)) {
-                    self.files.push(value.span);
+                    self.facts.files.push(value.span);
                 } else if is_text(key, "type") {
-                    self.has_image |= is_text(s.bytes(&value.span), "image_url");
+                    self.facts.has_image |= is_text(s.bytes(&value.span), "image_url");
                 }
                 Ok::<_, InvalidRequest>(())
             })
@@ -292,12 +168,12 @@ impl<'a> ChatRequest<'a> {
             let value = s.value()?;
             match key.as_deref() {
                 Some("task") => {
-                    if self.task.is_some() {
+                    if self.facts.task.is_some() {
                         return Err(wrong("metadata.task", "Duplicate field 'metadata.task'."));
                     }
-                    self.task = optional_text("metadata.task", &value, s.bytes(&value.span))?;
+                    self.facts.task = optional_text("metadata.task", &value, s.bytes(&value.span))?;
                 }
-                Some(name) => self.prompt.note(name, &value),
+                Some(name) => self.facts.prompt.note(name, &value),
                 None => {}
             }
             Ok(())
@@ -323,7 +199,7 @@ impl<'a> ChatRequest<'a> {
                         "Duplicate field 'stream_options.include_usage'.",
                     ));
                 }
-                self.include_usage = boolean("stream_options.include_usage", &value, s.bytes(&value.span))?;
+                self.facts.wants_usage = boolean("stream_options.include_usage", &value, s.bytes(&value.span))?;
             }
             Ok(())
         })?;
@@ -338,7 +214,7 @@ impl<'a> ChatRequest<'a> {
         }
         let start = s.position();
         s.array(|s, _| {
-            self.has_tools = true;
+            self.facts.has_tools = true;
             if s.peek()? != Kind::Object {
                 return Ok::<_, InvalidRequest>(s.value().map(drop)?);
             }
@@ -349,8 +225,11 @@ impl<'a> ChatRequest<'a> {
                 s.object(|s, key| {
                     let key = s.bytes(&key);
                     let value = s.value()?;
-                    if value.kind == Kind::String && self.tool_names.len() < MAX_TOOL_NAMES && is_text(key, "name") {
-                        self.tool_names.extend(unquote(s.bytes(&value.span)));
+                    if value.kind == Kind::String
+                        && self.facts.tool_names.len() < MAX_TOOL_NAMES
+                        && is_text(key, "name")
+                    {
+                        self.facts.tool_names.extend(unquote(s.bytes(&value.span)));
                     }
                     Ok::<_, InvalidRequest>(())
                 })
@@ -367,7 +246,7 @@ impl<'a> ChatRequest<'a> {
         s.object(|s, key| {
             let key = s.bytes(&key);
             let value = s.value()?;
-            self.wants_json_schema |= is_text(key, "type") && is_text(s.bytes(&value.span), "json_schema");
+            self.facts.wants_json_schema |= is_text(key, "type") && is_text(s.bytes(&value.span), "json_schema");
             Ok::<_, InvalidRequest>(())
         })?;
         Ok(Scanned { kind: Kind::Object, span: start..s.position() })

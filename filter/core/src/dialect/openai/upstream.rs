@@ -5,62 +5,13 @@
 //! another's by replacing the head, and its cost does not grow with the prompt.
 
 use crate::config::OutputParam;
-use crate::dialect::openai::request::{ChatRequest, Member};
+use crate::dialect::openai::request::ChatRequest;
 use crate::ids::{ModelId, TaskId};
 use crate::policy::output_limit::OutputLimit;
 use crate::policy::{Model, Policy};
+use crate::request::facts::Member;
+use crate::request::splice::Splice;
 use crate::wire::json::{Kind, Span, quote_into};
-
-/// A request ready to go upstream.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Canonical {
-    /// The head of each attempt, in the plan's order: from `{` to the comma before the rest.
-    pub heads: Vec<Vec<u8>>,
-    /// The parts of the caller's body that follow the head, to be joined by commas.
-    pub rest: Vec<Span>,
-    /// What follows the last of them: the closing brace, if that part does not contain it.
-    pub closing: Span,
-}
-
-impl Canonical {
-    /// The length of what follows the head, in bytes.
-    pub fn rest_len(&self) -> usize {
-        self.rest.iter().map(ExactSizeIterator::len).sum::<usize>()
-            + self.rest.len().saturating_sub(1)
-            + self.closing.len()
-    }
-
-    /// If the rest is one piece that runs to the end of the body, where it starts: then only a prefix has to be replaced.
-    pub fn prefix_only(&self, body_len: usize) -> Option<usize> {
-        match self.rest.as_slice() {
-            [only] if only.end == body_len => Some(only.start),
-            _ => None,
-        }
-    }
-
-    /// The whole request of the first attempt.
-    pub fn assemble(&self, body: &[u8]) -> Vec<u8> {
-        let head = self.heads.first().map_or(&[][..], Vec::as_slice);
-        let mut out = Vec::with_capacity(head.len() + self.rest_len());
-        out.extend_from_slice(head);
-        for (i, span) in self.rest.iter().enumerate() {
-            if i > 0 {
-                out.push(b',');
-            }
-            out.extend_from_slice(body.get(span.clone()).unwrap_or_default());
-        }
-        out.extend_from_slice(body.get(self.closing.clone()).unwrap_or_default());
-        out
-    }
-}
-
-impl OutputLimit<'_> {
-    /// Most output tokens of this model.
-    pub fn of(&self, model: ModelId) -> Option<u64> {
-        let own = self.models.iter().find(|(id, _)| *id == model).map(|(_, most)| *most);
-        self.most.into_iter().chain(own).min()
-    }
-}
 
 /// Builds the request for the plan's `models`.
 pub fn build(
@@ -69,7 +20,7 @@ pub fn build(
     task: Option<TaskId>,
     models: &[ModelId],
     output: OutputLimit,
-) -> Canonical {
+) -> Splice {
     let task_limit = task.and_then(|task| policy.task(task).max_output_tokens);
     let always = policy.limits.set_output_limit || output.always;
     // Each with its limit, and whether it is set where the caller has none.
@@ -83,14 +34,15 @@ pub fn build(
         .collect();
 
     let limits_change = models.iter().any(|(model, limit, set)| output_changes(request, model, *limit, *set));
-    let ask_usage = request.stream && !request.include_usage;
+    let facts = &request.facts;
+    let ask_usage = facts.stream && !facts.wants_usage;
     let moves = |member: &Member| match &*member.name {
         "model" => true,
         "stream_options" => ask_usage,
         "max_tokens" | "max_completion_tokens" => limits_change,
         name => models.iter().any(|(model, ..)| !model.takes(name)),
     };
-    let moved: Vec<&Member> = request.members.iter().filter(|m| moves(m)).collect();
+    let moved: Vec<&Member> = facts.members.iter().filter(|m| moves(m)).collect();
 
     let heads = models
         .iter()
@@ -109,7 +61,7 @@ pub fn build(
                     matches!(&*member.name, "model" | "stream_options" | "max_tokens" | "max_completion_tokens");
                 if !rewritten && model.takes(&member.name) {
                     head.push(b',');
-                    head.extend_from_slice(request.bytes(&(member.key.start..member.value.span.end)));
+                    head.extend_from_slice(request.facts.bytes(&(member.key.start..member.value.span.end)));
                 }
             }
             head.push(b',');
@@ -117,7 +69,7 @@ pub fn build(
         })
         .collect();
     let (rest, closing) = rest(request, moves);
-    Canonical { heads, rest, closing }
+    Splice { heads, rest, closing }
 }
 
 /// The caller's bytes without the members that move: runs of kept members, commas and white space between them included.
@@ -126,8 +78,8 @@ pub fn build(
 fn rest(request: &ChatRequest, moves: impl Fn(&Member) -> bool) -> (Vec<Span>, Span) {
     let mut runs: Vec<Span> = Vec::with_capacity(2);
     let mut after_kept = false;
-    let mut end = request.body.iter().position(|b| *b == b'{').map_or(0, |brace| brace + 1);
-    for (i, member) in request.members.iter().enumerate() {
+    let mut end = request.facts.body.iter().position(|b| *b == b'{').map_or(0, |brace| brace + 1);
+    for (i, member) in request.facts.members.iter().enumerate() {
         let kept = !moves(member);
         match runs.last_mut() {
             Some(run) if kept && after_kept => run.end = member.value.span.end,
@@ -140,7 +92,7 @@ fn rest(request: &ChatRequest, moves: impl Fn(&Member) -> bool) -> (Vec<Span>, S
         after_kept = kept;
         end = member.value.span.end;
     }
-    let mut closing = end..request.body.len();
+    let mut closing = end..request.facts.body.len();
     if let Some(last) = runs.last_mut().filter(|last| last.end == end) {
         last.end = closing.end;
         closing = closing.end..closing.end;
@@ -149,7 +101,7 @@ fn rest(request: &ChatRequest, moves: impl Fn(&Member) -> bool) -> (Vec<Span>, S
 }
 
 fn after_comma(request: &ChatRequest, from: usize, to: usize) -> usize {
-    let between = request.bytes(&(from..to));
+    let between = request.facts.bytes(&(from..to));
     between.iter().position(|b| *b == b',').map_or(to, |comma| from + comma + 1)
 }
 
@@ -171,7 +123,7 @@ fn output_limits_into(head: &mut Vec<u8>, request: &ChatRequest, model: &Model, 
             head.extend_from_slice(part.as_bytes());
         }
     };
-    match (model.output_param, request.asked_output()) {
+    match (model.output_param, request.facts.output.least) {
         (_, None) if !set_where_absent => {}
         (Some(OutputParam::MaxCompletionTokens), asked) => {
             write("max_completion_tokens", asked.map_or(limit, |a| a.min(limit)))
@@ -192,8 +144,8 @@ fn output_limits_into(head: &mut Vec<u8>, request: &ChatRequest, model: &Model, 
 /// `"stream_options"` as the caller sent it, with `include_usage` made true.
 fn stream_options_into(head: &mut Vec<u8>, request: &ChatRequest) {
     head.extend_from_slice(b",\"stream_options\":{\"include_usage\":true");
-    if let Some(member) = request.member("stream_options").filter(|m| m.value.kind == Kind::Object) {
-        let mut scanner = crate::wire::json::Scanner::new(request.bytes(&member.value.span), u32::MAX);
+    if let Some(member) = request.facts.member("stream_options").filter(|m| m.value.kind == Kind::Object) {
+        let mut scanner = crate::wire::json::Scanner::new(request.facts.bytes(&member.value.span), u32::MAX);
         // Scanned once already, so it cannot fail; if it did, the caller's other options would be left out.
         let _ = scanner.object(|s, key| {
             let value = s.value()?;

@@ -10,7 +10,7 @@ const STREAM: &str = concat!(
 );
 
 fn run(chunks: &[&[u8]], hide_usage: bool) -> (Answer, Vec<u8>) {
-    let mut answer = Answer::stream(200, hide_usage, None);
+    let mut answer = Answer::stream(ClientDialect::OpenAi, 200, hide_usage, None);
     let mut out = Vec::new();
     for (i, chunk) in chunks.iter().enumerate() {
         let replaced = answer.stream_chunk(chunk, i + 1 == chunks.len(), || 5);
@@ -38,14 +38,14 @@ fn every_split_gives_the_same_usage_and_the_same_bytes() {
 
 #[test]
 fn a_whole_chunk_is_passed_without_a_copy() {
-    let mut answer = Answer::stream(200, false, None);
+    let mut answer = Answer::stream(ClientDialect::OpenAi, 200, false, None);
     assert_eq!(answer.stream_chunk(STREAM.as_bytes(), false, || 1), None);
     assert_eq!(answer.stream_chunk(b"", true, || 2), None);
 }
 
 #[test]
 fn an_aborted_stream_is_charged_for_what_was_seen() {
-    let mut answer = Answer::stream(200, true, None);
+    let mut answer = Answer::stream(ClientDialect::OpenAi, 200, true, None);
     answer.stream_chunk(STREAM.split_inclusive("\n\n").next().unwrap().as_bytes(), false, || 3);
     let (usage, estimated) = answer.usage(400).unwrap();
     assert!(estimated);
@@ -56,7 +56,7 @@ fn an_aborted_stream_is_charged_for_what_was_seen() {
 
 #[test]
 fn a_stream_is_whole_at_its_end_marker_and_no_sooner() {
-    let mut answer = Answer::stream(200, true, None);
+    let mut answer = Answer::stream(ClientDialect::OpenAi, 200, true, None);
     for (event, is_done) in STREAM.split_inclusive("\n\n").zip([false, false, false, true]) {
         answer.stream_chunk(event.as_bytes(), false, || 3);
         assert_eq!(
@@ -74,7 +74,7 @@ fn a_usage_that_came_before_the_text_does_not_count_it() {
         format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]{usage}}}\n\n")
     };
     let early = ",\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":1}";
-    let mut answer = Answer::stream(200, true, None);
+    let mut answer = Answer::stream(ClientDialect::OpenAi, 200, true, None);
     answer.stream_chunk(chunk("Ten", early).as_bytes(), false, || 1);
     assert_eq!(answer.usage(0), Some((Usage { input: 7, cached_input: 0, output: 1 }, false)));
     for _ in 0..20 {
@@ -90,7 +90,7 @@ fn a_usage_that_came_before_the_text_does_not_count_it() {
 #[test]
 fn what_was_seen_is_counted_by_its_language_however_it_was_cut_into_chunks() {
     let seen = |text: &str, size: usize| {
-        let mut answer = Answer::stream(200, false, None);
+        let mut answer = Answer::stream(ClientDialect::OpenAi, 200, false, None);
         for piece in text.chars().collect::<Vec<_>>().chunks(size) {
             let piece: String = piece.iter().collect();
             let event = serde_json::json!({"choices": [{"delta": {"content": piece}}]});
@@ -113,24 +113,26 @@ fn what_was_seen_is_counted_by_its_language_however_it_was_cut_into_chunks() {
 
 #[test]
 fn a_whole_answer_that_breaks_off_is_charged_for_what_had_passed_and_for_nothing_where_it_was_held() {
-    let mut passed = Answer::whole(200);
-    passed.whole_uncopied(600, false);
+    let mut passed = Answer::buffered(200);
+    passed.on_uninspected(600, false);
     passed.cut_off(Outcome::ClientDisconnected, 200);
     assert_eq!(passed.usage(400), Some((Usage { input: 100, cached_input: 0, output: 150 }, true)));
     assert_eq!((passed.status(), passed.error_code()), (Some(200), Some(Outcome::ClientDisconnected)));
-    let mut held = Answer::whole(200);
+    let mut held = Answer::buffered(200);
     held.cut_off(Outcome::ProviderUnreachable, 503);
     assert_eq!((held.usage(400), held.status()), (None, Some(503)));
 }
 
 #[test]
 fn text_that_a_provider_counts_as_nothing_is_estimated() {
-    let mut answer = Answer::whole(200);
+    let mut answer = Answer::buffered(200);
     let body = br#"{"choices":[{"message":{"role":"assistant","content":"eight by"}}],"usage":{"prompt_tokens":7,"completion_tokens":0}}"#;
-    answer.whole_body(body).unwrap();
+    answer.on_full_body(ClientDialect::OpenAi, body).unwrap();
     assert_eq!(answer.usage(0), Some((Usage { input: 7, cached_input: 0, output: 3 }, true)));
-    let mut answer = Answer::whole(200);
-    answer.whole_body(br#"{"choices":[{"message":{"content":"eight by"}}],"usage":{}}"#).unwrap();
+    let mut answer = Answer::buffered(200);
+    answer
+        .on_full_body(ClientDialect::OpenAi, br#"{"choices":[{"message":{"content":"eight by"}}],"usage":{}}"#)
+        .unwrap();
     assert_eq!(answer.usage(40), Some((Usage { input: 10, cached_input: 0, output: 3 }, true)));
 }
 
@@ -156,7 +158,7 @@ fn an_event_is_too_long_however_it_is_cut_into_chunks() {
 
 #[test]
 fn nothing_is_held_of_what_comes_after_the_end_marker() {
-    let mut answer = Answer::stream(200, false, None);
+    let mut answer = Answer::stream(ClientDialect::OpenAi, 200, false, None);
     answer.stream_chunk(STREAM.as_bytes(), false, || 1);
     for _ in 0..4 {
         assert_eq!(answer.stream_chunk(&[b'x'; 1 << 20], false, || 1), Some(Vec::new()));
@@ -179,7 +181,7 @@ fn a_usage_chunk_without_choices_is_hidden_too() {
 
 #[test]
 fn a_stream_whose_end_could_not_be_sent_is_no_success() {
-    let mut answer = Answer::stream(200, false, None);
+    let mut answer = Answer::stream(ClientDialect::OpenAi, 200, false, None);
     assert_eq!(answer.stream_chunk(STREAM.as_bytes(), true, || 1), None);
     assert_eq!(answer.error_code(), None);
     answer.truncated();
@@ -201,7 +203,7 @@ fn a_stream_without_its_end_or_with_an_error_is_no_success() {
             let (answer, out) = run(&[&text[..at], &text[at..], b""], false);
             assert_eq!(answer.error_code(), Some(code));
             assert_eq!(&out[..kept], &text[..kept]);
-            assert_eq!(out[kept..], error_event(code));
+            assert_eq!(out[kept..], ClientDialect::OpenAi.stream_reader(None).error_event(code));
         }
     }
     // What follows the end marker does not go on, and changes nothing.

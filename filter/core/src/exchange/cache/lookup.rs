@@ -5,7 +5,7 @@ use crate::cache::entry::Entry;
 use crate::cache::local::response_memo::BodyLookup;
 use crate::cache::redis::{self, UNREACHABLE};
 use crate::config::CacheStore;
-use crate::dialect::openai::request::ChatRequest;
+use crate::dialect::client::ClientRequest;
 use crate::exchange::cache::question::share_key;
 use crate::exchange::cache::{Cached, Hit, InLine, Pending};
 use crate::exchange::journal::{Pending as Unanswered, Purpose};
@@ -37,7 +37,7 @@ impl Exchange {
     pub(in crate::exchange) fn look_up<S: Store + SharedData>(
         &mut self,
         context: &mut Context,
-        (request, lookup): (&ChatRequest, &BodyLookup),
+        (request, lookup): (&ClientRequest, &BodyLookup),
         plan: &Plan,
         shared: &mut S,
     ) -> Result<Option<Reply>, NotSent> {
@@ -95,7 +95,7 @@ impl Exchange {
                     memory.keys.insert(fingerprint, pending.key);
                 }
                 if let Some(slot) = pending.slot.filter(|_| pending.is_known && !pending.is_hot)
-                    && let Ok(question) = self.question(policy, request, plan, task)
+                    && let Ok(question) = self.question(policy, request.facts(), plan, task)
                 {
                     memory.responses.insert(lookup, slot, &question, pending.key, policy.limits.max_nesting);
                 }
@@ -147,7 +147,7 @@ impl Exchange {
     fn answer_with(
         &mut self,
         context: &mut Context,
-        request: &ChatRequest,
+        request: &ClientRequest,
         plan: &Plan,
         store: &mut dyn Store,
         (entry, age_ms, waited): (Arc<Entry>, u64, bool),
@@ -257,7 +257,7 @@ impl Exchange {
     fn hit(
         &mut self,
         context: &mut Context,
-        request: &ChatRequest,
+        request: &ClientRequest,
         plan: &Plan,
         store: &mut dyn Store,
         (entry, age_ms, waited): (&Entry, u64, bool),
@@ -267,12 +267,15 @@ impl Exchange {
         };
         self.reserve_hit(context, model, store)?;
         let policy = context.policy;
-        let mut id = String::with_capacity(16 + self.trace_id.len());
-        id.push_str("chatcmpl-");
-        id.extend(self.trace_id.chars().filter(char::is_ascii_alphanumeric));
-        let (content_type, body) = match request.stream {
-            true => ("text/event-stream; charset=utf-8", entry.stream(&id, store.now_ms(), request.include_usage)),
-            false => ("application/json", entry.whole(&id, store.now_ms())),
+        let id = entry.answer.dialect().answer_id(&self.trace_id);
+        let facts = request.facts();
+        let now_ms = store.now_ms();
+        let (content_type, body) = match facts.stream {
+            true => {
+                let body = entry.answer.stream(&entry.usage, &id, now_ms, facts.wants_usage);
+                ("text/event-stream; charset=utf-8", body)
+            }
+            false => ("application/json", entry.answer.whole(&id, now_ms)),
         };
         let mut headers: Vec<HeaderLine> = vec![
             ("content-type", content_type.into()),
@@ -292,7 +295,7 @@ impl Exchange {
             cost: MicroUsd(entry.cost_micro_usd),
             routed: Routed {
                 served: Some(Served { model, attempts: 1, headers_already_sent: false }),
-                ..Routed::of(request, plan.clone())
+                ..Routed::of(facts, plan.clone())
             },
         }));
         Ok(Reply { status: 200, headers, body, code: None })

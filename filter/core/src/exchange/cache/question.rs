@@ -8,13 +8,13 @@ use crate::cache::local::table::Table;
 use crate::cache::normal_form::{self as meaning, Reading};
 use crate::cache::question::Question;
 use crate::config::Identity;
-use crate::dialect::openai::request::ChatRequest;
-use crate::dialect::openai::upstream;
+use crate::dialect::client::{ClientDialect, ClientRequest};
 use crate::exchange::cache::{Exchange, Pending};
 use crate::ids::TaskId;
 use crate::memory::Context;
 use crate::policy::Policy;
 use crate::policy::output_limit::OutputLimit;
+use crate::request::facts::Facts;
 use crate::request::prompt::PromptName;
 use crate::routing::plan::Plan;
 use crate::store::shared_data::SharedData;
@@ -24,15 +24,16 @@ impl Exchange {
     pub(super) fn pending(
         &self,
         context: &Context,
-        (request, lookup): (&ChatRequest, &BodyLookup),
+        (request, lookup): (&ClientRequest, &BodyLookup),
         plan: &Plan,
         task: TaskId,
         shared: &mut dyn SharedData,
         now_ms: u64,
     ) -> Result<Pending, Bypass> {
         let (policy, memory) = (context.policy, &context.memory.cache);
-        let question = self.question(policy, request, plan, task)?;
-        let prompt = request.prompt.exact(request).ok_or(Bypass::Ambiguous)?;
+        let facts = request.facts();
+        let question = self.question(policy, facts, plan, task)?;
+        let prompt = facts.prompt.exact(facts.body).ok_or(Bypass::Ambiguous)?;
         // Unicode writes some texts in several ways, and the policy calls them equal: the name of the raised one may be another.
         if policy.cache.nfc && !(prompt.id.is_ascii() && prompt.version.is_ascii() && prompt.schema.is_ascii()) {
             return Err(Bypass::Ambiguous);
@@ -56,9 +57,9 @@ impl Exchange {
             is_read: false,
             task,
             model: question.model,
-            choices: request.choices,
+            choices: facts.choices,
             prompt: if prompt.id.is_empty() { String::new() } else { format!("{}@{}", prompt.id, prompt.version) },
-            completion: None,
+            kept: None,
             held: None,
             ticket: None,
         })
@@ -67,7 +68,7 @@ impl Exchange {
     pub(super) fn question<'a>(
         &'a self,
         policy: &Policy,
-        request: &'a ChatRequest,
+        request: &'a Facts,
         plan: &Plan,
         task: TaskId,
     ) -> Result<Question<'a>, Bypass> {
@@ -97,12 +98,13 @@ pub(super) fn share_key(policy: &Policy, shared: &mut dyn SharedData, fingerprin
 }
 
 /// The key of a question: whatever goes into it must be in the question, in its body, or the policy's.
-fn key(policy: &Policy, request: &ChatRequest, question: &Question, prompt: &PromptName) -> Result<Key, Bypass> {
+fn key(policy: &Policy, request: &ClientRequest, question: &Question, prompt: &PromptName) -> Result<Key, Bypass> {
     let Question { endpoint, tenant, sharing, task, data, model, max_output, body } = *question;
     // The key is of the request as the model gets it, so what the policy changes in it changes the key as well.
     let output = OutputLimit { most: max_output, ..policy.output_limit_of(tenant, None) };
-    let sent = upstream::build(policy, request, Some(task), &[model], output).assemble(body);
-    let reading = Reading { max_depth: policy.limits.max_nesting, nfc: policy.cache.nfc };
+    let sent = request.upstream(policy, Some(task), &[model], output).assemble(body);
+    let delivery = ClientDialect::of(endpoint).delivery_members();
+    let reading = Reading { max_depth: policy.limits.max_nesting, nfc: policy.cache.nfc, delivery };
     let meaning = meaning::request(&sent, reading).map_err(|_| Bypass::Ambiguous)?;
     let (tenant, task) = (policy.tenant(tenant), policy.task(task));
     let fields = Fields {

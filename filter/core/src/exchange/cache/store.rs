@@ -2,12 +2,11 @@
 
 use crate::cache::coalesce::{self, Outcome};
 use crate::cache::entry::Entry;
-use crate::cache::local::recording::FULL;
+use crate::cache::local::recording::{BudgetGuard, FULL};
 use crate::cache::local::table::Table;
 use crate::cache::redis;
 use crate::config::CacheStore;
-use crate::dialect::openai::completion::{Completion, NotKept};
-use crate::dialect::openai::transcript::Transcript;
+use crate::dialect::answer::NotKept;
 use crate::exchange::answer::Answer;
 use crate::exchange::cache::question::share_key;
 use crate::exchange::cache::{Cached, Exchange};
@@ -25,22 +24,21 @@ impl Exchange {
         matches!(self.cache, Cached::Miss(..))
     }
 
-    /// A stream to record, if its answer is to be kept.
-    pub(in crate::exchange) fn transcript(&self, context: &Context) -> Option<Box<Transcript>> {
+    /// How much of a stream to record, if its answer is to be kept: bytes, and its part of what all streams may take.
+    pub(in crate::exchange) fn recording(&self, context: &Context) -> Option<(usize, BudgetGuard)> {
         let max = usize::try_from(context.policy.cache.max_entry_bytes).unwrap_or(usize::MAX);
-        let recordings = &context.memory.cache.recordings;
-        (self.keeps() && !self.is_fallback()).then(|| Box::new(Transcript::new(max, recordings)))
+        (self.keeps() && !self.is_fallback()).then(|| (max, context.memory.cache.recordings.guard()))
     }
 
     /// Takes a whole answer apart, if it is to be kept.
     pub(in crate::exchange) fn note_whole(&mut self, policy: &Policy, body: &[u8]) {
+        let dialect = self.dialect();
         if self.keeps()
             && !self.is_fallback()
             && body.len() as u64 <= policy.cache.max_entry_bytes
             && let Cached::Miss(_, pending) = &mut self.cache
         {
-            let read = serde_json::from_slice(body).ok();
-            pending.completion = read.and_then(|whole| Completion::from_whole(whole, pending.choices).ok());
+            pending.kept = dialect.keep(body, pending.choices).ok();
         }
     }
 
@@ -122,21 +120,16 @@ impl Exchange {
         let cost = self.served_price(policy).map_or(MicroUsd::default(), |price| price.cost(&usage));
         // An entry does not say its status, so it has but one: a 206 is a part, a 203 another's word.
         let is_good = self.state.outcome().is_none() && self.state.status() == Some(200);
-        let transcript = match self.state.upstream_mut().map(|upstream| &mut upstream.answer) {
-            Some(Answer::Stream(stream)) => stream.take_transcript(),
-            _ => None,
-        };
         let Cached::Miss(why, pending) = &mut self.cache else { return None };
         let rules = policy.task(pending.task).cache.as_ref()?;
-        let from_stream = || match transcript?.finish() {
-            Ok(whole) => Completion::from_whole(whole, pending.choices).ok(),
-            Err(NotKept(FULL)) => {
-                *why = FULL;
-                None
-            }
-            Err(_) => None,
+        let from_stream = match self.state.upstream_mut().map(|upstream| &mut upstream.answer) {
+            Some(Answer::Stream(stream)) => stream.take_kept(pending.choices),
+            _ => None,
         };
-        let completion = pending.completion.take().or_else(from_stream)?;
+        if let Some(Err(NotKept(FULL))) = from_stream {
+            *why = FULL;
+        }
+        let answer = pending.kept.take().or(from_stream.and_then(Result::ok))?;
         if !is_good || served != pending.model {
             return None;
         }
@@ -152,7 +145,7 @@ impl Exchange {
             model: policy.model(served).name.to_string(),
             prompt: pending.prompt.clone(),
             policy: policy.revision,
-            completion,
+            answer,
         };
         let bytes = entry.encode();
         (bytes.len() as u64 <= policy.cache.max_entry_bytes).then_some((entry, bytes))

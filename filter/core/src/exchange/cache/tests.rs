@@ -153,7 +153,7 @@ fn answered(policy: &Serving, world: &mut World, exchange: &mut Exchange, status
         ..ResponseHead::default()
     };
     policy.serve(|context| exchange.response_head(context, &head));
-    exchange.whole_body(policy, body);
+    exchange.on_full_body(policy, body);
     let now_ms = world.now_ms;
     policy.serve(|context| exchange.keep(context, world, now_ms));
 }

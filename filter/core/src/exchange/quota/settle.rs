@@ -58,7 +58,7 @@ impl Exchange {
     fn learn(&self, policy: &Policy, store: &mut dyn Store) {
         let served = self.routed().and_then(|routed| routed.served);
         if let (Some(input), Some(served), Some((usage, false))) = (self.quota.input, served, self.usage())
-            && self.quota.is_telling
+            && self.quota.is_estimate_comparable
             && self.saved().is_none()
             && usage.input > 0
         {

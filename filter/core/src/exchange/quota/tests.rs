@@ -57,7 +57,7 @@ pub(super) fn call(policy: &Policy, store: &mut Shared, request: &Value, usage: 
             let body = json!({"id": "x", "object": "chat.completion", "created": 1, "model": "gpt", "choices": [
                 {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "a"}}],
                 "usage": {"prompt_tokens": input, "completion_tokens": output}});
-            let whole = exchange.whole_body(policy, body.to_string().as_bytes());
+            let whole = exchange.on_full_body(policy, body.to_string().as_bytes());
             if exchange.keeps() {
                 let now_ms = store.now_ms;
                 exchange.keep(context!(policy), store, now_ms);

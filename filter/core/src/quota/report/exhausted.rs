@@ -1,11 +1,13 @@
 //! What a caller is told when a quota has no room.
 
+use crate::outcome::error_body::ErrorBody;
 use crate::outcome::outcome::Outcome;
-use crate::outcome::refusal::{Exhausted, Words};
+use crate::outcome::refusal::Exhausted;
 use crate::policy::Policy;
 use crate::policy::price::MicroUsd;
 use crate::quota::reservation::{Refused, Scope};
 use crate::quota::window::{Full, Window};
+use crate::wire::duration::go_duration;
 
 /// The longest that a client waits by itself; OpenAI's clients wait no longer.
 const PATIENCE_MS: u64 = 60_000;
@@ -23,7 +25,7 @@ pub fn reason(refused: &Refused) -> &'static str {
 /// The refusal. Codes are OpenAI's: `rate_limit_exceeded` for rates, `insufficient_quota` for budgets.
 pub fn exhausted(policy: &Policy, refused: &Refused) -> Exhausted {
     let mut headers = Vec::new();
-    let words = |status, kind, code, message| Words { status, kind, code, param: None, message };
+    let error = |status, kind, code, message| ErrorBody { status, kind, code, param: None, message };
     let (scope, full) = match refused {
         Refused::Full(scope, full) => (*scope, *full),
         // Another model was to serve, and could not: then the window is as good as full.
@@ -35,7 +37,7 @@ pub fn exhausted(policy: &Policy, refused: &Refused) -> Exhausted {
             headers.push(("retry-after", "60".into()));
             let message = "More users of this tenant are active than are counted apart. Try again later.";
             return Exhausted {
-                words: words(503, "server_error", Outcome::QuotaUsersFull, message.to_owned()),
+                error: error(503, "server_error", Outcome::QuotaUsersFull, message.to_owned()),
                 headers,
             };
         }
@@ -43,7 +45,7 @@ pub fn exhausted(policy: &Policy, refused: &Refused) -> Exhausted {
             headers.push(("retry-after", "1".into()));
             let message = "Quotas cannot be checked at the moment. Try again in a moment.";
             return Exhausted {
-                words: words(503, "server_error", Outcome::QuotaUnavailable, message.to_owned()),
+                error: error(503, "server_error", Outcome::QuotaUnavailable, message.to_owned()),
                 headers,
             };
         }
@@ -61,7 +63,7 @@ pub fn exhausted(policy: &Policy, refused: &Refused) -> Exhausted {
     if full.wait_ms.is_none_or(|wait| wait > PATIENCE_MS) {
         headers.push(("x-should-retry", "false".into()));
     }
-    Exhausted { words: words(429, kind, code, message(policy, scope, &full)), headers }
+    Exhausted { error: error(429, kind, code, message(policy, scope, &full)), headers }
 }
 
 fn message(policy: &Policy, scope: Scope, full: &Full) -> String {
@@ -86,7 +88,7 @@ fn message(policy: &Policy, scope: Scope, full: &Full) -> String {
         Some(_) if full.is_momentary => {
             "It is full for the moment only: try again when one of your requests has ended.".to_owned()
         }
-        Some(wait) => format!("Try again in {}.", super::usage::go_duration(wait)),
+        Some(wait) => format!("Try again in {}.", go_duration(wait)),
         None => "The request is larger than the limit: waiting will not help.".to_owned(),
     };
     if full.window == Window::Concurrent {

@@ -70,7 +70,7 @@ fn a_question_is_found_by_all_that_it_is_made_of_and_by_nothing_less() {
         assert_eq!(find(&memo, question, NOW).unwrap().key, Key([n as u8; 32]));
         let lookup = see(&memo, question.body);
         let request = lookup.request().unwrap();
-        assert_eq!((request.body, request.members.len()), (question.body, 1));
+        assert_eq!((request.facts().body, request.facts().members.len()), (question.body, 1));
     }
     assert_eq!((memo.bodies.len(), memo.questions.len()), (4, all.len()));
 }

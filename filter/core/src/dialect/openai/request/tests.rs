@@ -44,13 +44,13 @@ fn finds_what_the_decisions_need() {
         "stream":true,"stream_options":{"include_usage":true},"max_tokens":9,"n":2,"user":"u-1","metadata":{"task":"chat"},
         "tools":[{"type":"function","function":{"name":"look_up"}}],"response_format":{"type":"json_schema"}}"#;
     let request = parse(body).unwrap();
-    assert_eq!(request.model.as_deref(), Some("auto"));
-    assert_eq!(request.task.as_deref(), Some("chat"));
-    assert_eq!(request.user.as_deref(), Some("u-1"));
-    assert!(request.stream && request.include_usage && request.has_image && request.has_tools);
-    assert!(request.wants_json_schema);
-    assert_eq!((request.max_tokens, request.choices), (Some(9), 2));
-    assert_eq!(request.tool_names, ["look_up"]);
+    assert_eq!(request.facts.model.as_deref(), Some("auto"));
+    assert_eq!(request.facts.task.as_deref(), Some("chat"));
+    assert_eq!(request.facts.user.as_deref(), Some("u-1"));
+    assert!(request.facts.stream && request.facts.wants_usage && request.facts.has_image && request.facts.has_tools);
+    assert!(request.facts.wants_json_schema);
+    assert_eq!((request.max_tokens, request.facts.choices), (Some(9), 2));
+    assert_eq!(request.facts.tool_names, ["look_up"]);
 }
 
 /// What a provider would understand decides, however it is spelt.
@@ -59,14 +59,14 @@ fn escapes_hide_nothing_from_the_decisions() {
     let full = r#"{"messages":[{"\u0072ole":"user","c\u006fntent":[{"t\u0079pe":"image\u005furl"},{"image\u005furl":{"url":"x"}}]}],
         "tools":[{"f\u0075nction":{"n\u0061me":"look_up"}}],"response_format":{"typ\u0065":"json\u005fschema"}}"#;
     let request = parse(full).unwrap();
-    assert!(request.has_image && request.wants_json_schema);
-    assert_eq!((request.images.len(), &request.tool_names[..]), (1, &["look_up".into()][..]));
+    assert!(request.facts.has_image && request.facts.wants_json_schema);
+    assert_eq!((request.facts.images.len(), &request.facts.tool_names[..]), (1, &["look_up".into()][..]));
     let by_type = parse(r#"{"messages":[{"role":"user","content":[{"type":"\u0069mage_url","text":"a"}]}]}"#).unwrap();
-    assert!(by_type.has_image);
+    assert!(by_type.facts.has_image);
     let other = r#"{"messages":[{"role":"user","content":[{"type":"text","te\u0078t":"image_url","image\u005ffile":1}]}],
         "response_format":{"type":"\u006ason_object"}}"#;
     let request = parse(other).unwrap();
-    assert!(!request.has_image && !request.wants_json_schema && request.images.is_empty());
+    assert!(!request.facts.has_image && !request.facts.wants_json_schema && request.facts.images.is_empty());
     assert_eq!(refused(r#"{"messages":[{"r\u006fl":"user"}]}"#), "messages[0].role");
 }
 
@@ -108,7 +108,7 @@ fn a_part_that_has_null_for_an_image_has_none() {
             r#"{{"messages":[{{"role":"user","content":[{{"type":"text","text":"x","image_url":{url},"file":null}}]}}]}}"#
         );
         let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
-        (request.has_image, request.images.len(), request.files.len())
+        (request.facts.has_image, request.facts.images.len(), request.facts.files.len())
     };
     assert_eq!((part("null"), part(r#"{"url":"x"}"#)), ((false, 0, 0), (true, 1, 0)));
 }
@@ -121,4 +121,17 @@ fn invalid_utf8_and_depth() {
     );
     let deep = format!(r#"{{"x":{}1{}}}"#, "[".repeat(16), "]".repeat(16));
     assert!(refused(&deep).contains("nested too deeply"));
+}
+
+#[test]
+fn the_worst_case_is_what_a_server_may_take_the_request_to_ask_for() {
+    let asked = |rest: &str| {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":"x"}}],{rest}}}"#);
+        let AskedOutput { least, as_written } = parse(&body).unwrap().facts.output;
+        (as_written, least)
+    };
+    assert_eq!(asked(r#""max_tokens":1,"max_completion_tokens":10000"#), (Some(10_000), Some(1)));
+    assert_eq!(asked(r#""max_completion_tokens":1"#), (None, Some(1)));
+    assert_eq!(asked(r#""max_tokens":5"#), (Some(5), Some(5)));
+    assert_eq!(asked(r#""n":1"#), (None, None));
 }

@@ -8,7 +8,7 @@ use crate::wire::json::{self, Span};
 
 /// An event that has been read, without its text, and without the filler that OpenAI adds to hide how long that is.
 #[derive(Debug, Default)]
-pub struct Frame {
+pub struct ChunkTemplate {
     /// Up to the text, its opening quotation mark included; empty as long as no event has been learned.
     before: Vec<u8>,
     /// From the text's closing quotation mark to the filler's opening one; empty where there is no filler.
@@ -17,7 +17,7 @@ pub struct Frame {
     after: Vec<u8>,
 }
 
-impl Frame {
+impl ChunkTemplate {
     /// Learns an event whose `data` has its one text at `text`, and its filler, if it has one, at `filler`; quotation marks
     /// included. An event of several lines, or of other line ends than LF, is none that is expected again.
     pub fn learn(&mut self, event: &[u8], text: &Span, filler: Option<&Span>) {
@@ -70,65 +70,65 @@ mod tests {
 
     const EVENT: &str = "data: {\"id\":\"é\",\"choices\":[{\"delta\":{\"content\":\"Hello\"}}]}\n\n";
 
-    fn learned(event: &str) -> Frame {
-        let mut frame = Frame::default();
+    fn learned(event: &str) -> ChunkTemplate {
+        let mut template = ChunkTemplate::default();
         let start = event.find("\"Hello\"").unwrap() - if event.starts_with("data: ") { 6 } else { 5 };
-        frame.learn(event.as_bytes(), &(start..start + 7), None);
-        frame
+        template.learn(event.as_bytes(), &(start..start + 7), None);
+        template
     }
 
     #[test]
     fn a_filler_may_differ_as_well() {
         let event = EVENT.replace("}]}", "}],\"obfuscation\":\"abc\"}");
         let at = |part: &str| event.find(part).map(|at| at - 6..at - 6 + part.len()).unwrap();
-        let mut frame = Frame::default();
-        frame.learn(event.as_bytes(), &at("\"Hello\""), Some(&at("\"abc\"")));
+        let mut template = ChunkTemplate::default();
+        template.learn(event.as_bytes(), &at("\"Hello\""), Some(&at("\"abc\"")));
         for (text, filler) in [("Hello", "abc"), ("x", ""), ("", "defgh")] {
             let other = event.replace("Hello", text).replace("abc", filler);
-            assert_eq!(frame.text(other.as_bytes()), Some(text.as_bytes()));
+            assert_eq!(template.text(other.as_bytes()), Some(text.as_bytes()));
         }
         for other in [EVENT.to_owned(), event.replace("abc", "\""), event.replace("abc\"}", "abc\",\"usage\":{}}")] {
-            assert_eq!(frame.text(other.as_bytes()), None, "{other}");
+            assert_eq!(template.text(other.as_bytes()), None, "{other}");
         }
         // Before the text it is part of what has to be the same.
-        frame.learn(event.as_bytes(), &at("\"abc\""), Some(&at("\"Hello\"")));
-        assert_eq!(frame.text(event.as_bytes()), Some(&b"abc"[..]));
-        assert_eq!(frame.text(event.replace("Hello", "x").as_bytes()), None);
+        template.learn(event.as_bytes(), &at("\"abc\""), Some(&at("\"Hello\"")));
+        assert_eq!(template.text(event.as_bytes()), Some(&b"abc"[..]));
+        assert_eq!(template.text(event.replace("Hello", "x").as_bytes()), None);
     }
 
     #[test]
     fn another_text_is_known() {
         for event in [EVENT, &EVENT.replace("data: ", "data:")] {
-            let frame = learned(event);
+            let template = learned(event);
             for text in ["Hello", "", "é", "\\n", "\\\"", "\\u00e9 \\\\", &"long ".repeat(100)] {
-                assert_eq!(frame.text(event.replace("Hello", text).as_bytes()), Some(text.as_bytes()), "{text}");
+                assert_eq!(template.text(event.replace("Hello", text).as_bytes()), Some(text.as_bytes()), "{text}");
             }
         }
     }
 
     #[test]
     fn what_is_not_the_same_event_with_another_text_is_not() {
-        let frame = learned(EVENT);
+        let template = learned(EVENT);
         let no_text =
             ["\n", "\u{1f}", "\\", "\\x", "\\u12", "\"", "\",\"name\":\"x", "x\"}}]}\n\ndata: {\"a\":\"", "\\\\\""];
         for text in no_text {
-            assert_eq!(frame.text(EVENT.replace("Hello", text).as_bytes()), None, "{text:?}");
+            assert_eq!(template.text(EVENT.replace("Hello", text).as_bytes()), None, "{text:?}");
         }
         for other in
             [EVENT.replace("id", "ID"), EVENT.repeat(2), EVENT.replace("\n\n", "\n"), EVENT.replace("}}]", "}] ")]
         {
-            assert_eq!(frame.text(other.as_bytes()), None, "{other}");
+            assert_eq!(template.text(other.as_bytes()), None, "{other}");
         }
         let broken: Vec<u8> = EVENT.bytes().map(|b| if b == b'l' { 0xff } else { b }).collect();
-        assert_eq!(frame.text(&broken), None);
+        assert_eq!(template.text(&broken), None);
         for short in 0..EVENT.len() {
-            assert_eq!(frame.text(&EVENT.as_bytes()[..short]), None);
+            assert_eq!(template.text(&EVENT.as_bytes()[..short]), None);
         }
     }
 
     #[test]
     fn only_plain_events_are_learned() {
-        assert_eq!(Frame::default().text(EVENT.as_bytes()), None);
+        assert_eq!(ChunkTemplate::default().text(EVENT.as_bytes()), None);
         for event in [format!(": x\n{EVENT}"), EVENT.replace('\n', "\r\n"), EVENT.replace("\n\n", "\ndata: \n\n")] {
             assert_eq!(learned(&event).text(event.as_bytes()), None, "{event:?}");
         }

@@ -1,0 +1,330 @@
+//! The one reader of completions and of stream chunks: usage, the text by estimate, and the parts that a transcript is made of.
+
+use crate::tokens::TokenCounter;
+use crate::usage::Usage;
+use crate::wire::json::{InvalidJson, Kind, Scanner, Span};
+
+/// What one completion or one chunk of a stream says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadAnswer {
+    /// Its usage, if it carries one.
+    pub usage: Option<Usage>,
+    /// Whether `choices` is there and empty, as in the extra usage chunk of a stream.
+    pub choices_empty: bool,
+    /// Whether there is a `choices` array.
+    pub has_choices: bool,
+    /// Whether the object is an error, which some providers send inside a stream: `{"error": …}`, `{"object": "error", …}` as
+    /// vLLM once did, or a choice with an `error`.
+    pub is_error: bool,
+    /// Whether it has words in place of choices and usage, `{"message": …}` or `{"detail": …}`: what is said, and by many servers'
+    /// frameworks, of a failure.
+    pub has_words: bool,
+    /// The text that the choices carry, by estimate: content, reasoning, names and arguments of tool calls.
+    pub generated: TokenCounter,
+    /// Where the last such text is, its quotation marks included.
+    pub text: Span,
+    /// How many such texts there are.
+    pub texts: usize,
+    /// Where OpenAI's `obfuscation` is, its quotation marks included: a string of any length that says nothing.
+    pub filler: Option<Span>,
+}
+
+/// A part of a chunk: a member of one of its objects, or the start of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Which object it is of.
+    pub place: Place,
+    /// The member's name, quotation marks included.
+    pub name: Span,
+    /// What its value is.
+    pub kind: Kind,
+    /// The value.
+    pub value: Span,
+}
+
+/// Where in a chunk a part stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// In the chunk itself.
+    Chunk,
+    /// A choice starts, the members of which follow.
+    NewChoice,
+    /// In a choice.
+    Choice,
+    /// In a choice's `logprobs`.
+    Logprobs,
+    /// In a choice's `delta`.
+    Delta,
+    /// In a delta's `function_call`, which came before tool calls.
+    FunctionCall,
+    /// A tool call starts, the members of which follow.
+    NewCall,
+    /// In a tool call.
+    Call,
+    /// In a tool call's `function`.
+    CallFunction,
+    /// Something that is no object stands where a choice or a call is expected.
+    Strange,
+}
+
+/// Deepest nesting that an answer may have: more than any schema-bound output needs.
+const MAX_DEPTH: u32 = 256;
+
+/// Reads a chunk of a stream, whose parts are added to `parts`, if they are wanted.
+///
+/// # Errors
+/// If it is not a JSON object.
+pub fn chunk(text: &[u8], parts: Option<&mut Vec<Part>>) -> Result<ReadAnswer, InvalidJson> {
+    Walk { found: ReadAnswer::default(), estimates: true, parts }.read(text)
+}
+
+/// Reads a whole completion: its text is estimated only where its usage does not count it.
+///
+/// # Errors
+/// If it is not a JSON object.
+pub fn whole(text: &[u8]) -> Result<ReadAnswer, InvalidJson> {
+    let found = Walk { found: ReadAnswer::default(), estimates: false, parts: None }.read(text)?;
+    match found.usage {
+        Some(usage) if usage.output > 0 => Ok(found),
+        _ => chunk(text, None),
+    }
+}
+
+struct Walk<'p> {
+    found: ReadAnswer,
+    /// Whether texts are estimated.
+    estimates: bool,
+    parts: Option<&'p mut Vec<Part>>,
+}
+
+impl Walk<'_> {
+    fn read(mut self, text: &[u8]) -> Result<ReadAnswer, InvalidJson> {
+        let mut scanner = Scanner::new(text, MAX_DEPTH);
+        scanner.object(|s, key| {
+            let (kind, start) = next(s)?;
+            match (s.bytes(&key), kind) {
+                (b"\"choices\"", Kind::Array) => self.choices(s)?,
+                (b"\"usage\"", Kind::Object) => self.found.usage = read_usage(s)?,
+                (b"\"obfuscation\"", Kind::String) => self.found.filler = Some(s.value()?.span),
+                (b"\"object\"", _) => {
+                    let object = s.value()?.span;
+                    self.found.is_error |= s.bytes(&object) == b"\"error\"";
+                }
+                (name, kind) => {
+                    match name {
+                        b"\"error\"" => self.found.is_error |= kind != Kind::Null,
+                        b"\"message\"" | b"\"detail\"" => self.found.has_words |= kind != Kind::Null,
+                        _ => {}
+                    }
+                    s.value()?;
+                }
+            }
+            self.part(Place::Chunk, key, kind, start..s.position());
+            Ok::<_, InvalidJson>(())
+        })?;
+        scanner.finish()?;
+        let mut found = self.found;
+        found.has_words &= !found.has_choices && found.usage.is_none();
+        Ok(found)
+    }
+
+    fn part(&mut self, place: Place, name: Span, kind: Kind, value: Span) {
+        if let Some(parts) = &mut self.parts {
+            parts.push(Part { place, name, kind, value });
+        }
+    }
+
+    /// A part that is no member.
+    fn mark(&mut self, place: Place) {
+        self.part(place, 0..0, Kind::Null, 0..0);
+    }
+
+    fn choices(&mut self, s: &mut Scanner) -> Result<(), InvalidJson> {
+        (self.found.has_choices, self.found.choices_empty) = (true, true);
+        s.array(|s, _| {
+            self.found.choices_empty = false;
+            if s.peek()? != Kind::Object {
+                self.mark(Place::Strange);
+                return s.value().map(drop);
+            }
+            self.mark(Place::NewChoice);
+            s.object(|s, key| {
+                let (kind, start) = next(s)?;
+                match (s.bytes(&key), kind) {
+                    (b"\"delta\"", Kind::Object) if self.estimates => self.delta(s)?,
+                    (b"\"delta\"" | b"\"message\"", _) if self.estimates => self.texts(s)?,
+                    (b"\"logprobs\"", Kind::Object) if self.parts.is_some() => s.object(|s, key| {
+                        let value = s.value()?;
+                        self.part(Place::Logprobs, key, value.kind, value.span);
+                        Ok::<_, InvalidJson>(())
+                    })?,
+                    (name, kind) => {
+                        self.found.is_error |= name == b"\"error\"" && kind != Kind::Null;
+                        s.value()?;
+                    }
+                }
+                self.part(Place::Choice, key, kind, start..s.position());
+                Ok(())
+            })
+        })
+    }
+
+    fn delta(&mut self, s: &mut Scanner) -> Result<(), InvalidJson> {
+        s.object(|s, key| {
+            let (kind, start) = next(s)?;
+            match (s.bytes(&key), kind) {
+                (b"\"tool_calls\"", Kind::Array) => self.calls(s)?,
+                (b"\"function_call\"", Kind::Object) => self.members(s, Place::FunctionCall)?,
+                (name, _) => self.member_texts(s, name)?,
+            }
+            self.part(Place::Delta, key, kind, start..s.position());
+            Ok(())
+        })
+    }
+
+    fn calls(&mut self, s: &mut Scanner) -> Result<(), InvalidJson> {
+        s.array(|s, _| {
+            if s.peek()? != Kind::Object {
+                self.mark(Place::Strange);
+                return self.texts(s);
+            }
+            self.mark(Place::NewCall);
+            s.object(|s, key| {
+                let (kind, start) = next(s)?;
+                match (s.bytes(&key), kind) {
+                    (b"\"function\"", Kind::Object) => self.members(s, Place::CallFunction)?,
+                    (name, _) => self.member_texts(s, name)?,
+                }
+                self.part(Place::Call, key, kind, start..s.position());
+                Ok(())
+            })
+        })
+    }
+
+    fn members(&mut self, s: &mut Scanner, place: Place) -> Result<(), InvalidJson> {
+        s.object(|s, key| {
+            let (kind, start) = next(s)?;
+            let name = s.bytes(&key);
+            self.member_texts(s, name)?;
+            self.part(place, key, kind, start..s.position());
+            Ok(())
+        })
+    }
+
+    /// Adds up the strings of one value.
+    fn texts(&mut self, s: &mut Scanner) -> Result<(), InvalidJson> {
+        match s.peek()? {
+            Kind::Object => s.object(|s, key| {
+                let name = s.bytes(&key);
+                self.member_texts(s, name)
+            }),
+            Kind::Array => s.array(|s, _| self.texts(s)),
+            Kind::String => {
+                let found = &mut self.found;
+                found.text = s.value()?.span;
+                found.generated.push(s.bytes(&(found.text.start + 1..found.text.end.saturating_sub(1))));
+                found.texts += 1;
+                Ok(())
+            }
+            _ => s.value().map(drop),
+        }
+    }
+
+    /// Adds up the strings of a member, but for what is not generated.
+    fn member_texts(&mut self, s: &mut Scanner, name: &[u8]) -> Result<(), InvalidJson> {
+        match name {
+            b"\"role\"" | b"\"type\"" | b"\"id\"" => s.value().map(drop),
+            _ => self.texts(s),
+        }
+    }
+}
+
+/// What the next value is, and where it starts.
+fn next(s: &mut Scanner) -> Result<(Kind, usize), InvalidJson> {
+    let kind = s.peek()?;
+    Ok((kind, s.position()))
+}
+
+/// `None` where nothing is counted in it.
+fn read_usage(s: &mut Scanner) -> Result<Option<Usage>, InvalidJson> {
+    let (mut usage, mut counts) = (Usage::default(), false);
+    s.object(|s, key| match s.bytes(&key) {
+        b"\"prompt_tokens\"" => {
+            counts = true;
+            tokens(s, &mut usage.input)
+        }
+        b"\"completion_tokens\"" => {
+            counts = true;
+            tokens(s, &mut usage.output)
+        }
+        b"\"prompt_tokens_details\"" if s.peek()? == Kind::Object => s.object(|s, key| match s.bytes(&key) {
+            b"\"cached_tokens\"" => tokens(s, &mut usage.cached_input),
+            _ => s.value().map(drop),
+        }),
+        _ => s.value().map(drop),
+    })?;
+    usage.cached_input = usage.cached_input.min(usage.input);
+    Ok(counts.then_some(usage))
+}
+
+/// A count of tokens; what is no count (null, negative, a fraction, absurdly large) counts as the largest plausible
+/// amount if it is a large number and as 0 otherwise, so that nothing wraps and a broken provider cannot charge without bound.
+fn tokens(s: &mut Scanner, into: &mut u64) -> Result<(), InvalidJson> {
+    const MOST: u64 = 1_000_000_000;
+    let value = s.value()?;
+    if value.kind == Kind::Number {
+        let text = std::str::from_utf8(s.bytes(&value.span)).unwrap_or_default();
+        // `as` saturates: a negative number or NaN becomes 0.
+        *into = text.parse::<u64>().unwrap_or_else(|_| text.parse::<f64>().unwrap_or(0.0) as u64).min(MOST);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &[u8]) -> Result<ReadAnswer, InvalidJson> {
+        let mut parts = Vec::new();
+        let found = chunk(text, Some(&mut parts));
+        assert_eq!(found, chunk(text, None), "who listens changes nothing");
+        found
+    }
+
+    #[test]
+    fn reads_openai_usage() {
+        let text = br#"{"id":"x","choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":9}"}}],
+            "usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,"prompt_tokens_details":{"cached_tokens":4}}}"#;
+        let completion = read(text).unwrap();
+        assert_eq!(completion.usage, Some(Usage { input: 10, cached_input: 4, output: 5 }));
+        assert!(completion.has_choices && !completion.choices_empty && !completion.is_error);
+    }
+
+    #[test]
+    fn null_usage_is_none_and_the_extra_chunk_is_known() {
+        assert_eq!(read(br#"{"choices":[{}],"usage":null}"#).unwrap().usage, None);
+        let extra = read(br#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#).unwrap();
+        assert!(extra.choices_empty && extra.usage.is_some());
+        assert!(read(br#"{"error":{"message":"overloaded"}}"#).unwrap().is_error);
+        assert!(!read(br#"{"error":null,"choices":[{}]}"#).unwrap().is_error);
+    }
+
+    #[test]
+    fn absurd_counts_neither_wrap_nor_charge_without_bound() {
+        let usage =
+            |n: &str| read(format!(r#"{{"usage":{{"prompt_tokens":{n}}}}}"#).as_bytes()).unwrap().usage.unwrap().input;
+        assert_eq!(usage("-5"), 0);
+        assert_eq!(usage("1e30"), 1_000_000_000);
+        assert_eq!(usage("99999999999999999999999"), 1_000_000_000);
+        assert_eq!(usage("12.0"), 12);
+        assert_eq!(usage("\"7\""), 0);
+        assert_eq!(usage("null"), 0);
+    }
+
+    #[test]
+    fn broken_json_is_an_error() {
+        for text in [&b""[..], b"[]", b"{\"usage\":", b"{\"usage\":{\"prompt_tokens\":1}", b"{}x", b"oops"] {
+            assert!(read(text).is_err());
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Why a model that a request asks for may not serve it.
+
+use crate::config::{Capability, DataClass};
+use crate::ids::ModelId;
+use crate::outcome::refusal::Refusal;
+use crate::policy::Policy;
+use crate::request::facts::Facts;
+
+/// Why a model of the chain is not in the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ineligible {
+    /// The tenant's tier does not allow it.
+    Tier,
+    /// Its provider may not see data of the request's class.
+    DataClass,
+    /// It cannot do what the request needs.
+    Capability(Capability),
+    /// It does not take a field that the request has.
+    Param(String),
+    /// The prompt is longer than its context window.
+    Context,
+    /// It serves as many requests as it may.
+    Overloaded,
+    /// A quota has no room for it.
+    Quota,
+}
+
+impl Ineligible {
+    /// In one word, for `left_out` of the audit record.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Tier => "tier",
+            Self::DataClass => "data_class",
+            Self::Capability(_) => "capability",
+            Self::Param(_) => "parameter",
+            Self::Context => "context",
+            Self::Overloaded => "overloaded",
+            Self::Quota => "quota",
+        }
+    }
+}
+
+/// Whether the model can and may serve the request, whose data are of this class.
+///
+/// # Errors
+/// Why not.
+pub fn fits(policy: &Policy, id: ModelId, request: &Facts, data: DataClass) -> Result<(), Ineligible> {
+    let model = policy.model(id);
+    if data > policy.provider_of(id).data {
+        return Err(Ineligible::DataClass);
+    }
+    let needs = [
+        (request.has_tools, Capability::Tools),
+        (request.wants_json_schema, Capability::JsonSchema),
+        (request.has_image, Capability::Vision),
+    ];
+    if let Some((_, missing)) = needs.iter().find(|(needed, capability)| *needed && !model.can(*capability)) {
+        return Err(Ineligible::Capability(*missing));
+    }
+    if !model.drop_params
+        && let Some(member) = request.members.iter().find(|m| !model.takes(&m.name))
+    {
+        return Err(Ineligible::Param(member.name.to_string()));
+    }
+    if certainly_longer(request, model.context) {
+        return Err(Ineligible::Context);
+    }
+    Ok(())
+}
+
+/// Whether the messages are certainly longer than `context` tokens.
+///
+/// No common tokenizer spends less than a token on 16 characters of running text, so this never refuses what would fit;
+/// what it lets through and is too long after all, the provider refuses. Images, sound and files are not counted: their bytes
+/// say little.
+fn certainly_longer(request: &Facts, context: u64) -> bool {
+    let is_longer = |length: usize| length as u64 / 16 > context;
+    !request.has_image && is_longer(request.prompt_bytes()) && is_longer(request.prompt_characters())
+}
+
+/// The refusal for a chain of which nothing is left: what the caller can change comes first.
+pub fn refusal(request: &Facts, ineligible: &[(ModelId, Ineligible)]) -> Refusal {
+    let pick = |wanted: fn(&Ineligible) -> bool| ineligible.iter().map(|(_, why)| why).find(|why| wanted(why));
+    let why = pick(|why| matches!(why, Ineligible::Param(_)))
+        .or_else(|| pick(|why| matches!(why, Ineligible::Capability(_))))
+        .or_else(|| pick(|why| *why == Ineligible::Context))
+        .or_else(|| pick(|why| *why == Ineligible::DataClass));
+    match why {
+        Some(Ineligible::Param(param)) => Refusal::UnsupportedParam(param.clone()),
+        Some(Ineligible::Capability(missing)) => Refusal::MissingCapability(*missing),
+        Some(Ineligible::Context) => Refusal::ContextTooLong,
+        Some(Ineligible::DataClass) => Refusal::DataClass,
+        Some(Ineligible::Overloaded) => Refusal::Overloaded,
+        Some(Ineligible::Tier | Ineligible::Quota) | None => {
+            Refusal::ModelNotAllowed(request.model.as_deref().unwrap_or("auto").to_owned())
+        }
+    }
+}

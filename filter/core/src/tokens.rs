@@ -7,6 +7,7 @@
 //! thirty letters, are not promised: what a provider counts beyond the estimate is charged all the same, and
 //! the [`Correction`] of its model learns from it.
 
+use crate::wire::bytes::Reader;
 use std::hint::black_box;
 use wide::u8x16;
 
@@ -354,7 +355,7 @@ impl Correction {
 
     /// From its bytes in the store; nothing has been learned where there are none.
     pub fn decode(record: &[u8]) -> Self {
-        let known = record.first_chunk::<4>().map_or(Self::ONE, |bytes| u32::from_le_bytes(*bytes));
+        let known = Reader::new(record).u32().unwrap_or(Self::ONE);
         Self(known.clamp(Self::LEAST, Self::MOST))
     }
 

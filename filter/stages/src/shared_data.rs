@@ -39,7 +39,7 @@ impl<H: Host> SharedData for Records<'_, H> {
     }
 }
 
-/// Changes a record that all workers see: [`Written::update`](pointsman_core::store::versions::Written::update).
+/// Changes a record that all workers see: [`WriteCache::update`](pointsman_core::store::versions::WriteCache::update).
 fn update<H: Host, T>(
     worker: &Worker<H>,
     name: &str,

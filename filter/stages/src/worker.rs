@@ -5,7 +5,7 @@ use crate::parked::ParkedRequests;
 use crate::settlements::SettlementQueue;
 use crate::shared_data::Corrections;
 use pointsman_core::quota::report::gauges::Pace;
-use pointsman_core::store::versions::Written;
+use pointsman_core::store::versions::WriteCache;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -16,7 +16,7 @@ pub struct Worker<H: Host> {
     pub(crate) settlements: RefCell<SettlementQueue<H>>,
     pub(crate) parked: RefCell<ParkedRequests<H>>,
     /// Records that this worker has written.
-    pub(crate) written: RefCell<Written>,
+    pub(crate) written: RefCell<WriteCache>,
     pub(crate) corrections: RefCell<Corrections>,
     /// What an older policy has left to be set, the newer one sets.
     pub(crate) pace: RefCell<Pace>,

@@ -6,6 +6,7 @@
 
 use crate::cache::key::Key;
 use crate::store::shared_data::SharedData;
+use crate::wire::bytes::{Reader, Writer};
 
 /// How long and how many may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,36 +171,41 @@ fn change(data: &mut dyn SharedData, key: &Key, ticket: Ticket, next: impl Fn(Fl
 }
 
 impl Flight {
+    const FREE: Self = Self { key: Key([0; 32]), until_ms: 0, ticket: 0, waiting: 0, state: State::Free };
+
     fn decode(record: &[u8]) -> Self {
-        let read = || {
-            let (key, rest) = record.split_first_chunk::<32>()?;
-            let (until, rest) = rest.split_first_chunk::<8>()?;
-            let (ticket, rest) = rest.split_first_chunk::<4>()?;
-            let (waiting, rest) = rest.split_first_chunk::<4>()?;
-            let state = match rest {
-                [1] => State::UnderWay,
-                [2] => State::NotKept,
-                _ => State::Free,
-            };
-            Some(Self {
-                key: Key(*key),
-                until_ms: u64::from_le_bytes(*until),
-                ticket: u32::from_le_bytes(*ticket),
-                waiting: u32::from_le_bytes(*waiting),
-                state,
-            })
+        Self::read(Reader::new(record)).unwrap_or(Self::FREE)
+    }
+
+    fn read(mut reader: Reader) -> Option<Self> {
+        let flight = Self {
+            key: Key(*reader.array()?),
+            until_ms: reader.u64()?,
+            ticket: reader.u32()?,
+            waiting: reader.u32()?,
+            state: match reader.u8()? {
+                0 => State::Free,
+                1 => State::UnderWay,
+                2 => State::NotKept,
+                _ => return None,
+            },
         };
-        read().unwrap_or(Self { key: Key([0; 32]), until_ms: 0, ticket: 0, waiting: 0, state: State::Free })
+        reader.end().map(|()| flight)
     }
 
     fn encode(&self) -> Vec<u8> {
         let Self { key, until_ms, ticket, waiting, state } = self;
-        let state = match state {
+        let mut out = Writer::with_capacity(32 + 8 + 4 + 4 + 1);
+        out.raw(&key.0);
+        out.u64(*until_ms);
+        out.u32(*ticket);
+        out.u32(*waiting);
+        out.u8(match state {
             State::Free => 0,
             State::UnderWay => 1,
             State::NotKept => 2,
-        };
-        [&key.0[..], &until_ms.to_le_bytes(), &ticket.to_le_bytes(), &waiting.to_le_bytes(), &[state]].concat()
+        });
+        out.finish()
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::cache::key::Key;
 use crate::dialect::kept::KeptAnswer;
 use crate::usage::Usage;
-use crate::wire::bytes::{Reader, put};
+use crate::wire::bytes::{Reader, Writer};
 
 /// A kept answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,9 +34,8 @@ pub struct Entry {
     pub answer: KeptAnswer,
 }
 
+/// Key, `created_ms` and `expires_ms` follow it, so that a store can read them without the rest.
 const VERSION: u8 = 4;
-/// `created_ms` and `expires_ms` follow version and key, so that a store can read them without the rest.
-const TIMES: usize = 1 + 32;
 
 impl Entry {
     /// As bytes.
@@ -56,43 +55,41 @@ impl Entry {
             policy,
             answer,
         } = self;
-        let mut out = Vec::with_capacity(512 + answer.bytes());
-        out.push(VERSION);
-        out.extend_from_slice(&key.0);
-        for number in
-            [*created_ms, *expires_ms, usage.input, usage.cached_input, usage.output, *cost_micro_usd, *policy]
-        {
-            out.extend(number.to_le_bytes());
+        let mut out = Writer::with_capacity(512 + answer.bytes());
+        out.u8(VERSION);
+        out.raw(&key.0);
+        let Usage { input, cached_input, output } = *usage;
+        for number in [*created_ms, *expires_ms, input, cached_input, output, *cost_micro_usd, *policy] {
+            out.u64(number);
         }
-        out.push(u8::from(*usage_estimated));
-        for text in [tenant, provider, model, prompt] {
-            put(&mut out, text);
-        }
+        out.flag(*usage_estimated);
+        [tenant, provider, model, prompt].into_iter().for_each(|text| out.text(text));
         answer.encode(&mut out);
-        out
+        out.finish()
     }
 
     /// Reads the entry of `key` and `tenant`. `None` for anything else, whatever it is.
     pub fn decode(bytes: &[u8], key: &Key, tenant: &str) -> Option<Self> {
-        let mut reader = Reader(bytes);
-        if reader.take(1)? != [VERSION] || reader.take(32)? != key.0 {
+        let mut reader = Reader::new(bytes);
+        if reader.u8()? != VERSION || *reader.array()? != key.0 {
             return None;
         }
         let entry = Self {
             key: *key,
-            created_ms: reader.number()?,
-            expires_ms: reader.number()?,
-            usage: Usage { input: reader.number()?, cached_input: reader.number()?, output: reader.number()? },
-            cost_micro_usd: reader.number()?,
-            policy: reader.number()?,
+            created_ms: reader.u64()?,
+            expires_ms: reader.u64()?,
+            usage: Usage { input: reader.u64()?, cached_input: reader.u64()?, output: reader.u64()? },
+            cost_micro_usd: reader.u64()?,
+            policy: reader.u64()?,
             usage_estimated: reader.flag()?,
-            tenant: reader.text()?,
-            provider: reader.text()?,
-            model: reader.text()?,
-            prompt: reader.text()?,
+            tenant: reader.text()?.to_owned(),
+            provider: reader.text()?.to_owned(),
+            model: reader.text()?.to_owned(),
+            prompt: reader.text()?.to_owned(),
             answer: KeptAnswer::decode(&mut reader)?,
         };
-        (reader.0.is_empty() && entry.tenant == tenant).then_some(entry)
+        reader.end()?;
+        (entry.tenant == tenant).then_some(entry)
     }
 
     /// About how many bytes it takes: those of its texts, and of what holds them.
@@ -104,12 +101,9 @@ impl Entry {
 
     /// The key, and when it was made and ceases to be good, of an encoded entry.
     pub fn peek(bytes: &[u8]) -> Option<(Key, u64, u64)> {
-        let (version, mut rest) = bytes.split_first()?;
-        let key = rest.first_chunk::<32>().filter(|_| *version == VERSION)?;
-        rest = bytes.get(TIMES..)?;
-        let (created, rest) = rest.split_first_chunk::<8>()?;
-        let expires = rest.first_chunk::<8>()?;
-        Some((Key(*key), u64::from_le_bytes(*created), u64::from_le_bytes(*expires)))
+        let mut reader = Reader::new(bytes);
+        (reader.u8()? == VERSION).then_some(())?;
+        Some((Key(*reader.array()?), reader.u64()?, reader.u64()?))
     }
 
     /// How old it is in milliseconds, if it is good: not past its time, nor past the task's, which may have been shortened

@@ -4,6 +4,7 @@ use crate::cache::question::Sharing;
 use crate::config::DataClass;
 use crate::request::endpoint::Endpoint;
 use crate::request::prompt::PromptName;
+use crate::wire::bytes::{Sink, Writer};
 use sha2::{Digest, Sha256};
 
 /// A key. Only the same fields make the same one.
@@ -59,7 +60,7 @@ impl Fields<'_> {
             Sharing::Permissions(permissions) => (b"permission", permissions),
         };
         let (data, nfc) = ([*data as u8], [u8::from(*nfc)]);
-        let mut hash = Sha256::new();
+        let mut hash = Writer::to(Hash(Sha256::new()));
         for field in [
             VERSION,
             endpoint.word().as_bytes(),
@@ -76,13 +77,21 @@ impl Fields<'_> {
             &nfc,
             request,
         ] {
-            hash.update((field.len() as u64).to_le_bytes());
-            hash.update(field);
+            hash.bytes(field);
         }
         for revision in revisions {
-            hash.update(revision.to_le_bytes());
+            hash.u64(*revision);
         }
-        Key(hash.finalize().into())
+        Key(hash.finish().0.finalize().into())
+    }
+}
+
+/// A hash of a record, which need not be written down for it.
+struct Hash(Sha256);
+
+impl Sink for Hash {
+    fn put(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
     }
 }
 

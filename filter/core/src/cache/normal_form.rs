@@ -4,6 +4,7 @@
 //! string is its text. Every value says its kind and where it ends, so no text can pass for another's structure. What has no
 //! one meaning (a name given twice, half a surrogate pair) has no canonical form.
 
+use crate::wire::bytes;
 use crate::wire::json::{InvalidJson, Kind, Scanner, unquote};
 use std::borrow::Cow;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
@@ -101,8 +102,7 @@ impl Writer {
             false => Cow::Borrowed(text),
         };
         self.out.push(b'"');
-        self.out.extend((text.len() as u32).to_le_bytes());
-        self.out.extend_from_slice(text.as_bytes());
+        bytes::Writer::to(&mut self.out).text(&text);
     }
 
     fn object(&mut self, s: &mut Scanner, leave: Leave) -> Result<(), Ambiguous> {

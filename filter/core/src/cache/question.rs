@@ -3,6 +3,7 @@
 use crate::config::DataClass;
 use crate::ids::{ModelId, TaskId, TenantId};
 use crate::request::endpoint::Endpoint;
+use crate::wire::bytes::Writer;
 
 /// What a key is made of, under one policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,15 +53,16 @@ impl Question<'_> {
             Sharing::NamedUser(user) => (2, user),
             Sharing::Permissions(permissions) => (3, permissions),
         };
-        let mut bytes = Vec::with_capacity(32 + who.len());
-        bytes.extend_from_slice(&tenant.0.to_le_bytes());
-        bytes.extend_from_slice(&task.0.to_le_bytes());
-        bytes.extend_from_slice(&model.0.to_le_bytes());
-        bytes.extend_from_slice(&[endpoint as u8, data as u8, scope, u8::from(max_output.is_some())]);
-        bytes.extend_from_slice(&max_output.unwrap_or(0).to_le_bytes());
-        bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(who);
-        bytes
+        let mut out = Writer::with_capacity(32 + who.len());
+        out.u32(tenant.0);
+        out.u16(task.0);
+        out.u16(model.0);
+        out.raw(&[endpoint as u8, data as u8, scope]);
+        out.flag(max_output.is_some());
+        out.u64(max_output.unwrap_or(0));
+        out.u64(body.len() as u64);
+        out.raw(who);
+        out.finish()
     }
 }
 

@@ -5,7 +5,7 @@ use crate::dialect::client::ClientDialect;
 use crate::dialect::openai::completion::Completion;
 use crate::dialect::openai::replay;
 use crate::usage::Usage;
-use crate::wire::bytes::Reader;
+use crate::wire::bytes::{Reader, Writer};
 
 /// A kept answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +45,8 @@ impl KeptAnswer {
     }
 
     /// Adds its bytes to `out`.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(self.dialect().id());
+    pub fn encode(&self, out: &mut Writer) {
+        out.u8(self.dialect().id());
         match self {
             Self::OpenAi(completion) => completion.encode(out),
         }
@@ -54,7 +54,7 @@ impl KeptAnswer {
 
     /// Reads it back; `None` for anything else.
     pub fn decode(reader: &mut Reader) -> Option<Self> {
-        let [id] = *reader.take(1)?.first_chunk::<1>()?;
+        let id = reader.u8()?;
         match ClientDialect::ALL.into_iter().find(|dialect| dialect.id() == id)? {
             ClientDialect::OpenAi => Completion::decode(reader).map(Self::OpenAi),
         }

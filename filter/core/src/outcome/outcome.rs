@@ -1,4 +1,4 @@
-//! How an attempt, an answer or a request ended, where it did not end well: one enum, its code, its metric label and its bytes.
+//! How an attempt, an answer or a request ended, where it did not end well: one enum, its code, its metric label and its number.
 
 macro_rules! outcomes {
     ($($(#[$doc:meta])* $name:ident, $code:literal, $kind:ident;)*) => {
@@ -212,21 +212,20 @@ impl Kind {
 const FIRST_NAMED: u16 = 1000;
 
 impl Outcome {
-    /// The two bytes that stand for it in a record.
-    pub fn to_bytes(self) -> [u8; 2] {
-        let number = match self {
+    /// The number that stands for it in a record.
+    pub fn number(self) -> u16 {
+        match self {
             Self::Status(status) => status.min(FIRST_NAMED - 1),
             named => {
                 let place = Self::NAMED.iter().position(|other| *other == named).unwrap_or_default();
                 FIRST_NAMED.saturating_add(u16::try_from(place).unwrap_or(u16::MAX))
             }
-        };
-        number.to_le_bytes()
+        }
     }
 
-    /// Reads them back; `None` for bytes that stand for nothing.
-    pub fn from_bytes(bytes: [u8; 2]) -> Option<Self> {
-        match u16::from_le_bytes(bytes) {
+    /// What a number stands for, if anything.
+    pub fn from_number(number: u16) -> Option<Self> {
+        match number {
             status @ ..FIRST_NAMED => Some(Self::Status(status)),
             number => Self::NAMED.get(usize::from(number - FIRST_NAMED)).copied(),
         }
@@ -274,11 +273,11 @@ mod tests {
         let statuses = (0..FIRST_NAMED).map(Outcome::Status);
         let all: Vec<_> = statuses.chain(Outcome::NAMED.iter().copied()).collect();
         for outcome in &all {
-            assert_eq!(Outcome::from_bytes(outcome.to_bytes()), Some(*outcome));
+            assert_eq!(Outcome::from_number(outcome.number()), Some(*outcome));
         }
         let codes: BTreeSet<_> = all.iter().map(|outcome| outcome.code()).collect();
         assert_eq!(codes.len(), all.len());
-        assert_eq!(Outcome::from_bytes([0xff, 0xff]), None);
+        assert_eq!(Outcome::from_number(u16::MAX), None);
     }
 
     #[test]
@@ -286,7 +285,7 @@ mod tests {
         for status in [418, 425, 501, 505, 507, 520, 530, 599] {
             let outcome = Outcome::Status(status);
             assert_eq!(outcome.code(), format!("status_{status}"));
-            assert_eq!(Outcome::from_bytes(outcome.to_bytes()), Some(outcome));
+            assert_eq!(Outcome::from_number(outcome.number()), Some(outcome));
         }
     }
 

@@ -9,6 +9,7 @@ use crate::outcome::outcome::Outcome;
 use crate::policy::resilience::Retries;
 use crate::policy::{Policy, Provider};
 use crate::request::splice::Splice;
+use crate::wire::bytes::{Reader, Writer};
 
 const VERSION: u8 = 4;
 
@@ -24,27 +25,34 @@ pub const STATE_FAILED: &str = "pointsman_failed";
 pub const STATE_AUDIT: &str = "pointsman_audit";
 
 /// Writes which attempt of the plan (from 0) is under way, and how many Envoy has made.
-pub fn encode_served(index: usize, count: usize) -> [u8; 5] {
-    let [a, b, c, d] = u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes();
-    [u8::try_from(index).unwrap_or(u8::MAX), a, b, c, d]
+pub fn encode_served(index: usize, count: usize) -> Vec<u8> {
+    let mut out = Writer::with_capacity(5);
+    out.u8(u8::try_from(index).unwrap_or(u8::MAX));
+    out.count(count);
+    out.finish()
 }
 
 /// Reads it back.
 pub fn decode_served(state: &[u8]) -> Option<(usize, u32)> {
-    let (index, count) = state.split_first()?;
-    Some((usize::from(*index), u32::from_le_bytes(count.try_into().ok()?)))
+    let mut reader = Reader::new(state);
+    let served = (usize::from(reader.u8()?), reader.u32()?);
+    reader.end().map(|()| served)
 }
 
 /// Adds a failed attempt to the record of them: its place in the plan (from 0), and how it ended.
 pub fn push_failed(record: &mut Vec<u8>, index: usize, outcome: Outcome) {
-    record.push(u8::try_from(index).unwrap_or(u8::MAX));
-    record.extend(outcome.to_bytes());
+    let mut out = Writer::to(record);
+    out.u8(u8::try_from(index).unwrap_or(u8::MAX));
+    out.u16(outcome.number());
 }
 
 /// Reads the record of failed attempts.
 pub fn read_failed(record: &[u8]) -> Vec<(usize, Outcome)> {
-    let (all, _) = record.as_chunks::<3>();
-    all.iter().filter_map(|[index, a, b]| Some((usize::from(*index), Outcome::from_bytes([*a, *b])?))).collect()
+    let (mut all, mut reader) = (Vec::new(), Reader::new(record));
+    while let (Some(index), Some(number)) = (reader.u8(), reader.u16()) {
+        all.extend(Outcome::from_number(number).map(|outcome| (usize::from(index), outcome)));
+    }
+    all
 }
 
 /// The status with which the last attempt failed, if it was its provider's.
@@ -89,81 +97,49 @@ pub struct Dispatch<'a> {
 
 /// The record of a plan. `stream`: whether the caller wants a stream.
 pub fn encode(policy: &Policy, models: &[ModelId], splice: &Splice, retries: &Retries, stream: bool) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256);
-    out.extend([VERSION, models.len().min(255) as u8, u8::from(stream)]);
-    out.extend((splice.rest_len() as u32).to_le_bytes());
-    out.extend(retries.until_ms.to_le_bytes());
-    put(&mut out, &[retries.on_status.as_bytes()]);
+    let mut out = Writer::with_capacity(256);
+    out.u8(VERSION);
+    out.u8(u8::try_from(models.len()).unwrap_or(u8::MAX));
+    out.flag(stream);
+    out.count(splice.rest_len());
+    out.u64(retries.until_ms);
+    out.text(retries.on_status);
     for (id, head) in models.iter().zip(&splice.heads) {
         let (model, provider) = (policy.model(*id), policy.provider_of(*id));
-        put(&mut out, &[provider.name.as_bytes()]);
-        put(&mut out, &[model.name.as_bytes()]);
-        put(&mut out, &[provider.dialect.path(provider).as_bytes()]);
-        put(&mut out, &[provider.credential.as_ref().map_or("", |c| &c.header).as_bytes()]);
-        out.extend([u8::from(model.max_concurrent.is_some()), provider.dialect.id()]);
-        put(&mut out, &[head]);
+        out.text(&provider.name);
+        out.text(&model.name);
+        out.text(&provider.dialect.path(provider));
+        out.text(provider.credential.as_ref().map_or("", |c| &c.header));
+        out.flag(model.max_concurrent.is_some());
+        out.u8(provider.dialect.id());
+        out.bytes(head);
     }
-    out
-}
-
-fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
-    out.extend((parts.iter().map(|p| p.len()).sum::<usize>() as u32).to_le_bytes());
-    for part in parts {
-        out.extend_from_slice(part);
-    }
+    out.finish()
 }
 
 /// Reads a record. `None` if it is not one, which only another program that writes our filter state can cause.
 pub fn decode(bytes: &[u8]) -> Option<Dispatch<'_>> {
-    let (&[version, count], mut rest) = bytes.split_first_chunk::<2>()?;
+    let mut reader = Reader::new(bytes);
+    let (version, count) = (reader.u8()?, reader.u8()?);
     if version != VERSION || count == 0 {
         return None;
     }
-    let stream = take_flag(&mut rest)?;
-    let rest_len = take_u32(&mut rest)?;
-    let (until_ms, after) = rest.split_first_chunk::<8>()?;
-    rest = after;
-    let retries = Retries { until_ms: u64::from_le_bytes(*until_ms), on_status: take_text(&mut rest)? };
+    let (stream, rest_len) = (reader.flag()?, reader.count()?);
+    let retries = Retries { until_ms: reader.u64()?, on_status: reader.text()? };
     let mut attempts = Vec::with_capacity(usize::from(count));
     for _ in 0..count {
         attempts.push(Attempt {
-            provider: take_text(&mut rest)?,
-            model: take_text(&mut rest)?,
-            path: take_text(&mut rest)?,
-            credential_header: take_text(&mut rest)?,
-            is_counted: take_flag(&mut rest)?,
-            dialect: take_byte(&mut rest).and_then(Dialect::of_id)?,
-            head: take(&mut rest)?,
+            provider: reader.text()?,
+            model: reader.text()?,
+            path: reader.text()?,
+            credential_header: reader.text()?,
+            is_counted: reader.flag()?,
+            dialect: Dialect::of_id(reader.u8()?)?,
+            head: reader.bytes()?,
         });
     }
-    rest.is_empty().then_some(Dispatch { stream, rest_len, retries, attempts })
-}
-
-fn take_u32(rest: &mut &[u8]) -> Option<usize> {
-    let (number, after) = rest.split_first_chunk::<4>()?;
-    *rest = after;
-    usize::try_from(u32::from_le_bytes(*number)).ok()
-}
-
-fn take_byte(rest: &mut &[u8]) -> Option<u8> {
-    let (byte, after) = rest.split_first()?;
-    *rest = after;
-    Some(*byte)
-}
-
-fn take_flag(rest: &mut &[u8]) -> Option<bool> {
-    take_byte(rest).map(|flag| flag == 1)
-}
-
-fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let len = take_u32(rest)?;
-    let (field, after) = rest.split_at_checked(len)?;
-    *rest = after;
-    Some(field)
-}
-
-fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
-    take(rest).and_then(|field| std::str::from_utf8(field).ok())
+    reader.end()?;
+    Some(Dispatch { stream, rest_len, retries, attempts })
 }
 
 impl<'a> Dispatch<'a> {

@@ -4,6 +4,8 @@
 //! older than [`LEASE_MINUTES`] no longer counts, so what a crashed worker never gave back is forgotten by itself; so is
 //! a request that runs longer than that.
 
+use crate::wire::bytes::{Reader, Writer};
+
 /// Minutes for which a request is counted at the longest.
 pub const LEASE_MINUTES: u32 = 15;
 
@@ -57,17 +59,21 @@ fn total(slots: &Slots, minute: u32) -> u64 {
 }
 
 fn decode(record: &[u8]) -> Slots {
-    let mut slots = Slots::default();
-    let number = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_le_bytes);
-    for (slot, bytes) in slots.iter_mut().zip(record.chunks_exact(SLOT_BYTES)) {
-        let (epoch, count) = bytes.split_at(4);
-        *slot = (number(epoch), number(count));
+    let (mut slots, mut reader) = (Slots::default(), Reader::new(record));
+    for slot in &mut slots {
+        let (Some(epoch), Some(count)) = (reader.u32(), reader.u32()) else { break };
+        *slot = (epoch, count);
     }
     slots
 }
 
 fn encode(slots: &Slots) -> Vec<u8> {
-    slots.iter().flat_map(|(epoch, count)| epoch.to_le_bytes().into_iter().chain(count.to_le_bytes())).collect()
+    let mut out = Writer::with_capacity(SLOTS * SLOT_BYTES);
+    for (epoch, count) in slots {
+        out.u32(*epoch);
+        out.u32(*count);
+    }
+    out.finish()
 }
 
 #[cfg(test)]

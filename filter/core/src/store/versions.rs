@@ -12,20 +12,20 @@ use crate::store::quick_hash::QuickHash;
 use crate::store::shared_data::{NEW, SharedData};
 use std::collections::HashMap;
 
-/// Bytes that are remembered at the most.
-const MOST_BYTES: usize = 1 << 20;
+/// Bytes that are remembered at most.
+const MAX_BYTES: usize = 1 << 20;
 /// What a record takes besides its bytes, about.
 const RECORD_COST: usize = 128;
 /// How long a record is remembered, in milliseconds: the counter of versions, of 32 bits, cannot go round meanwhile.
 const KEPT_MS: u64 = 60_000;
-/// How often a record is read without a try at the most, where other workers were faster again and again.
-const MOST_PASSES: u32 = 63;
+/// How often a record is read without a try at most, where other workers were faster again and again.
+const MAX_PASSES: u32 = 63;
 /// Tries of one change. Each failure means that another worker succeeded, so with a few workers so many are never needed.
 const TRIES: usize = 1000;
 
 /// What one worker remembers.
 #[derive(Debug, Default)]
-pub struct Written {
+pub struct WriteCache {
     /// The latest version that is known to have been given; 0 if none is.
     latest: u32,
     records: HashMap<Box<str>, Record, QuickHash>,
@@ -45,7 +45,7 @@ struct Record {
     at_ms: u64,
 }
 
-impl Written {
+impl WriteCache {
     /// Changes a record in one atomic step: `change` gets it (empty at first) and returns the new one, or nothing to leave it
     /// as it is; what it returns counts for the record as it is now. It may be called again where another worker was faster,
     /// or may have been. `now_ms`: milliseconds since the Unix epoch.
@@ -68,7 +68,7 @@ impl Written {
                 return Some(value);
             }
             self.is_behind = true;
-            self.next_passes = (self.next_passes * 2 + 1).min(MOST_PASSES);
+            self.next_passes = (self.next_passes * 2 + 1).min(MAX_PASSES);
             self.passes = self.next_passes;
         }
         for _ in 0..TRIES {
@@ -127,7 +127,7 @@ impl Written {
             return;
         }
         self.bytes += bytes.len();
-        if self.bytes + (self.records.len() + 1) * RECORD_COST > MOST_BYTES {
+        if self.bytes + (self.records.len() + 1) * RECORD_COST > MAX_BYTES {
             self.records.clear();
             self.bytes = bytes.len();
         }
@@ -176,7 +176,7 @@ mod tests {
         record.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
 
-    fn add(worker: &mut Written, host: &mut Host, name: &str, now_ms: u64) -> Option<u64> {
+    fn add(worker: &mut WriteCache, host: &mut Host, name: &str, now_ms: u64) -> Option<u64> {
         worker.update(host, name, now_ms, |record| {
             let next = number(record) + 1;
             Some((next.to_le_bytes().to_vec(), next))
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn one_worker_reads_each_record_once() {
-        let (mut host, mut worker) = (Host { last: 100, ..Host::default() }, Written::default());
+        let (mut host, mut worker) = (Host { last: 100, ..Host::default() }, WriteCache::default());
         add(&mut worker, &mut host, "other", 0);
         let reads = host.reads;
         for round in 1..=50 {
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_another_worker_wrote_is_read() {
-        let (mut host, mut one, mut other) = (Host::default(), Written::default(), Written::default());
+        let (mut host, mut one, mut other) = (Host::default(), WriteCache::default(), WriteCache::default());
         assert_eq!(add(&mut one, &mut host, "a", 0), Some(1));
         assert_eq!(add(&mut other, &mut host, "a", 0), Some(2));
         assert_eq!(add(&mut one, &mut host, "a", 0), Some(3));
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_of_the_record_as_it_is_and_not_as_it_was_written() {
-        let (mut host, mut one, mut other) = (Host::default(), Written::default(), Written::default());
+        let (mut host, mut one, mut other) = (Host::default(), WriteCache::default(), WriteCache::default());
         let mut acquire = |host: &mut Host| one.update(host, "a", 0, |r| (number(r) < 1).then_some((vec![1; 8], ())));
         assert!(acquire(&mut host).is_some() && acquire(&mut host).is_none());
         other.update(&mut host, "a", 0, |_| Some((vec![0; 8], ())));
@@ -219,7 +219,7 @@ mod tests {
         let mut random = Random(7);
         for start in [0, 41, NEW - 300] {
             let mut host = Host { last: start, ..Host::default() };
-            let mut workers: [Written; 3] = Default::default();
+            let mut workers: [WriteCache; 3] = Default::default();
             let mut sums = [0; 4];
             for step in 0..40_000 {
                 let (who, which) = (random.below(3) as usize, random.below(4) as usize);
@@ -227,7 +227,7 @@ mod tests {
                 match random.below(20) {
                     // A write of somebody who remembers nothing, of another plugin, or of the cache.
                     0 => drop(host.set("x", b"", host.records.get("x").map_or(NEW, |r| r.1))),
-                    1 => workers[who] = Written::default(),
+                    1 => workers[who] = WriteCache::default(),
                     _ => {
                         sums[which] += 1;
                         assert_eq!(add(&mut workers[who], &mut host, name, step * 9), Some(sums[which]), "step {step}");
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn where_others_are_always_faster_few_tries_are_in_vain() {
-        let (mut host, mut one, mut other) = (Host::default(), Written::default(), Written::default());
+        let (mut host, mut one, mut other) = (Host::default(), WriteCache::default(), WriteCache::default());
         for _ in 0..1000 {
             add(&mut one, &mut host, "a", 0);
             add(&mut other, &mut host, "a", 0);
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn neither_time_nor_memory_is_without_bound() {
-        let (mut host, mut worker) = (Host::default(), Written::default());
+        let (mut host, mut worker) = (Host::default(), WriteCache::default());
         add(&mut worker, &mut host, "a", 0);
         add(&mut worker, &mut host, "a", KEPT_MS - 1);
         let reads = host.reads;
@@ -258,7 +258,7 @@ mod tests {
         for n in 0..20_000 {
             worker.update(&mut host, &n.to_string(), 0, |_| Some((vec![0; 300], ())));
             let held: usize = worker.records.values().map(|record| record.bytes.len()).sum();
-            assert!(held == worker.bytes && held + worker.records.len() * RECORD_COST <= MOST_BYTES, "{n}");
+            assert!(held == worker.bytes && held + worker.records.len() * RECORD_COST <= MAX_BYTES, "{n}");
         }
     }
 }

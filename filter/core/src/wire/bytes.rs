@@ -1,62 +1,246 @@
-//! Bytes of records: numbers in little-endian order, and texts with their lengths before them.
+//! One codec for every record that the gateway writes for itself: numbers in little-endian order, and bytes after their length.
+//!
+//! What is written by [`Writer`] is read back by [`Reader`] in the same order. A reader never panics: of bytes that end too early, or
+//! say what cannot be, it yields `None`.
 
-/// Adds a text, its length before it.
-pub fn put(out: &mut Vec<u8>, text: &str) {
-    out.extend((text.len() as u32).to_le_bytes());
-    out.extend_from_slice(text.as_bytes());
+/// Where a [`Writer`] writes to.
+pub trait Sink {
+    /// Takes these bytes after those before.
+    fn put(&mut self, bytes: &[u8]);
 }
 
-/// Adds a text or its absence.
-pub fn put_optional(out: &mut Vec<u8>, text: Option<&str>) {
-    out.push(u8::from(text.is_some()));
-    if let Some(text) = text {
-        put(out, text);
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
     }
 }
 
-/// Reads bytes from their start; `None` once they say something else.
-pub struct Reader<'a>(
-    /// What has not been read.
-    pub &'a [u8],
-);
+impl<S: Sink> Sink for &mut S {
+    fn put(&mut self, bytes: &[u8]) {
+        (**self).put(bytes);
+    }
+}
+
+/// Writes a record.
+#[derive(Debug)]
+pub struct Writer<S = Vec<u8>>(S);
+
+/// Reads a record.
+#[derive(Debug, Clone, Copy)]
+pub struct Reader<'a>(&'a [u8]);
+
+impl Writer {
+    /// An empty record, with room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+}
+
+impl<S: Sink> Writer<S> {
+    /// Writes on, after what the sink has already.
+    pub fn to(sink: S) -> Self {
+        Self(sink)
+    }
+
+    /// What was written.
+    pub fn finish(self) -> S {
+        self.0
+    }
+
+    /// Bytes whose number is known to the reader, or that are the record's last.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.0.put(bytes);
+    }
+
+    /// Bytes after their length, which is less than 4 GiB: a longer one cannot be read back.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.count(bytes.len());
+        self.raw(bytes);
+    }
+
+    /// How many items follow, likewise.
+    pub fn count(&mut self, count: usize) {
+        self.u32(u32::try_from(count).unwrap_or(u32::MAX));
+    }
+
+    /// Yes or no.
+    pub fn flag(&mut self, flag: bool) {
+        self.u8(u8::from(flag));
+    }
+
+    /// Text after its length.
+    pub fn text(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    /// Text that may be missing.
+    pub fn optional_text(&mut self, text: Option<&str>) {
+        self.flag(text.is_some());
+        if let Some(text) = text {
+            self.text(text);
+        }
+    }
+}
 
 impl<'a> Reader<'a> {
-    /// The next bytes, so many of them.
-    pub fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+    /// Of these bytes, from the first.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// What has not been read.
+    pub fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Something, if all has been read.
+    pub fn end(&self) -> Option<()> {
+        self.0.is_empty().then_some(())
+    }
+
+    /// So many bytes.
+    pub fn raw(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(taken)
     }
 
-    /// A number of eight bytes.
-    pub fn number(&mut self) -> Option<u64> {
-        self.take(8)?.try_into().ok().map(u64::from_le_bytes)
+    /// So many bytes, where their number is fixed.
+    pub fn array<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(taken)
     }
 
-    /// A count of four bytes.
+    /// Bytes after their length.
+    pub fn bytes(&mut self) -> Option<&'a [u8]> {
+        let count = self.count()?;
+        self.raw(count)
+    }
+
+    /// How many items follow. It is not known to be true: reserve no memory for more than can be.
     pub fn count(&mut self) -> Option<usize> {
-        let count = self.take(4)?.try_into().ok().map(u32::from_le_bytes)?;
-        usize::try_from(count).ok()
+        usize::try_from(self.u32()?).ok()
     }
 
-    /// A truth value.
+    /// Yes or no.
     pub fn flag(&mut self) -> Option<bool> {
-        match self.take(1)? {
-            [0] => Some(false),
-            [1] => Some(true),
+        match self.u8()? {
+            0 => Some(false),
+            1 => Some(true),
             _ => None,
         }
     }
 
-    /// A text.
-    pub fn text(&mut self) -> Option<String> {
-        let len = self.count()?;
-        // An answer may be long: this looks at sixteen bytes at a time.
-        simdutf8::basic::from_utf8(self.take(len)?).ok().map(str::to_owned)
+    /// Text after its length. It may be long: this looks at sixteen bytes at a time.
+    pub fn text(&mut self) -> Option<&'a str> {
+        simdutf8::basic::from_utf8(self.bytes()?).ok()
     }
 
-    /// A text or its absence.
-    pub fn optional(&mut self) -> Option<Option<String>> {
+    /// Text that may be missing.
+    pub fn optional_text(&mut self) -> Option<Option<&'a str>> {
         if self.flag()? { self.text().map(Some) } else { Some(None) }
+    }
+}
+
+macro_rules! numbers {
+    ($($number:ident)*) => {
+        impl<S: Sink> Writer<S> {$(
+            /// A number.
+            pub fn $number(&mut self, number: $number) {
+                self.raw(&number.to_le_bytes());
+            }
+        )*}
+
+        impl Reader<'_> {$(
+            /// A number.
+            pub fn $number(&mut self) -> Option<$number> {
+                self.array().map(|bytes| $number::from_le_bytes(*bytes))
+            }
+        )*}
+    };
+}
+
+numbers! { u8 u16 u32 u64 u128 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type All<'a> = (u8, u16, u32, u64, u128, bool, &'a [u8], &'a str, [Option<&'a str>; 2], [u8; 3], usize);
+
+    const ALL: All = (1, 0x203, 4, 5 << 40, 6 << 100, true, b"\xff", "é", [None, Some("")], [7; 3], 8);
+
+    fn write(all: All) -> Vec<u8> {
+        let (a, b, c, d, e, flag, bytes, text, optional, array, count) = all;
+        let mut out = Writer::with_capacity(0);
+        out.u8(a);
+        out.u16(b);
+        out.u32(c);
+        out.u64(d);
+        out.u128(e);
+        out.flag(flag);
+        out.bytes(bytes);
+        out.text(text);
+        optional.iter().for_each(|text| out.optional_text(*text));
+        out.raw(&array);
+        out.count(count);
+        out.finish()
+    }
+
+    fn read(record: &[u8]) -> Option<All<'_>> {
+        let mut reader = Reader::new(record);
+        let all = (
+            reader.u8()?,
+            reader.u16()?,
+            reader.u32()?,
+            reader.u64()?,
+            reader.u128()?,
+            reader.flag()?,
+            reader.bytes()?,
+            reader.text()?,
+            [reader.optional_text()?, reader.optional_text()?],
+            *reader.array()?,
+            reader.count()?,
+        );
+        reader.end().map(|()| all)
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let record = write(ALL);
+        assert_eq!(read(&record), Some(ALL));
+        assert_eq!(record.get(1..3), Some(&[3, 2][..]), "little-endian");
+    }
+
+    #[test]
+    fn a_record_that_ends_too_early_or_late_is_none_and_damage_does_not_panic() {
+        let record = write(ALL);
+        for cut in 0..record.len() {
+            assert_eq!(read(&record[..cut]), None, "{cut}");
+        }
+        assert_eq!(read(&[&record[..], &[0]].concat()), None);
+        for at in 0..record.len() {
+            for byte in 0..=255 {
+                let mut damaged = record.clone();
+                damaged[at] = byte;
+                // Another value, or none.
+                assert!(byte == record[at] || read(&damaged) != Some(ALL), "{at} {byte}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_that_cannot_be_and_a_flag_that_is_neither_are_none() {
+        assert_eq!(Reader::new(&[255; 40]).bytes(), None);
+        assert_eq!(Reader::new(&[2]).flag(), None);
+        assert_eq!(Reader::new(&[1, 0, 0, 0, 0xff]).text(), None);
+    }
+
+    #[test]
+    fn a_writer_goes_on_after_what_is_there() {
+        let mut record = vec![1];
+        Writer::to(&mut record).u16(2);
+        assert_eq!(record, [1, 2, 0]);
     }
 }

@@ -10,6 +10,7 @@
 use crate::cache::key::Key;
 use crate::cache::local::key_memo::Fingerprint;
 use crate::store::shared_data::{NEW, RECORD_COST, SharedData};
+use crate::wire::bytes::{Reader, Writer};
 
 /// The buckets under one policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,10 +64,12 @@ impl SharedKeyIndex {
         }
         let name = self.name(fingerprint);
         let (before, version) = data.get(&name);
-        let mut bucket = Vec::with_capacity(BUCKET);
-        for part in [&[len][..], &fingerprint.hash.to_le_bytes(), &key.0, &fingerprint.identity] {
-            bucket.extend_from_slice(part);
-        }
+        let mut first = Writer::with_capacity(BUCKET);
+        first.u8(len);
+        first.u128(fingerprint.hash);
+        first.raw(&key.0);
+        first.raw(&fingerprint.identity);
+        let mut bucket = first.finish();
         for known in Known::all(&before).filter(|known| !known.is(fingerprint)) {
             if bucket.len() + known.whole.len() > BUCKET {
                 break;
@@ -81,7 +84,7 @@ impl SharedKeyIndex {
 /// One question in a bucket.
 struct Known<'a> {
     whole: &'a [u8],
-    hash: &'a [u8; 16],
+    hash: u128,
     key: &'a [u8; 32],
     identity: &'a [u8],
 }
@@ -90,17 +93,17 @@ impl<'a> Known<'a> {
     /// All that a bucket has; nothing after what cannot be read.
     fn all(mut bucket: &'a [u8]) -> impl Iterator<Item = Self> {
         std::iter::from_fn(move || {
-            let len = 1 + FIXED + usize::from(*bucket.first()?);
-            let (whole, rest) = bucket.split_at_checked(len)?;
-            bucket = rest;
-            let (hash, rest) = whole.get(1..)?.split_first_chunk()?;
-            let (key, identity) = rest.split_first_chunk()?;
+            let mut reader = Reader::new(bucket);
+            let len = usize::from(reader.u8()?);
+            let (hash, key, identity) = (reader.u128()?, reader.array()?, reader.raw(len)?);
+            let whole = bucket.get(..1 + FIXED + len)?;
+            bucket = reader.rest();
             Some(Self { whole, hash, key, identity })
         })
     }
 
     fn is(&self, fingerprint: &Fingerprint) -> bool {
-        *self.hash == fingerprint.hash.to_le_bytes() && *self.identity == *fingerprint.identity
+        self.hash == fingerprint.hash && *self.identity == *fingerprint.identity
     }
 }
 

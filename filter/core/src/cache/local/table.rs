@@ -13,6 +13,7 @@ use crate::cache::entry::Entry;
 use crate::cache::key::Key;
 use crate::cache::local::key_index::BUCKET_COST;
 use crate::store::shared_data::{NEW, RECORD_COST, SharedData};
+use crate::wire::bytes::{Reader, Writer};
 
 /// The table under one policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,16 +218,18 @@ impl Occupancy {
     }
 
     fn decode(record: &[u8]) -> Self {
-        let number =
-            |at: usize| record.get(at..).and_then(|r| r.first_chunk::<4>()).map_or(0, |b| u32::from_le_bytes(*b));
-        let entries = record.first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
-        Self { entries, written: number(8), end: number(12), hand: number(16), buckets: number(20) }
+        let mut reader = Reader::new(record);
+        let entries = reader.u64().unwrap_or(0);
+        let mut number = || reader.u32().unwrap_or(0);
+        Self { entries, written: number(), end: number(), hand: number(), buckets: number() }
     }
 
     fn encode(self) -> Vec<u8> {
         let Self { entries, written, end, hand, buckets } = self;
-        let numbers = [written, end, hand, buckets].map(u32::to_le_bytes);
-        [&entries.to_le_bytes()[..], numbers.as_flattened()].concat()
+        let mut out = Writer::with_capacity(8 + 4 * 4);
+        out.u64(entries);
+        [written, end, hand, buckets].into_iter().for_each(|number| out.u32(number));
+        out.finish()
     }
 }
 

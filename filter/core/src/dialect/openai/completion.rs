@@ -4,7 +4,7 @@
 //! What belongs to one call (`id`, `created`) is not kept.
 
 use crate::dialect::answer::NotKept;
-use crate::wire::bytes::{Reader, put, put_optional};
+use crate::wire::bytes::{Reader, Writer};
 use serde_json::{Map, Value};
 
 /// The parts of one completion. All texts are JSON.
@@ -82,35 +82,36 @@ impl Completion {
     }
 
     /// Adds its bytes to `out`.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut Writer) {
         // Every field by name: a new one does not compile until it is written.
         let Self { common, extra, usage, choices } = self;
-        put(out, common);
-        put(out, extra);
-        put_optional(out, usage.as_deref());
-        out.extend((choices.len() as u32).to_le_bytes());
+        out.text(common);
+        out.text(extra);
+        out.optional_text(usage.as_deref());
+        out.count(choices.len());
         for Choice { index, message, delta, logprobs, finish_reason, ending } in choices {
-            out.extend(index.to_le_bytes());
-            put(out, message);
-            put_optional(out, delta.as_deref());
-            put_optional(out, logprobs.as_deref());
-            put(out, finish_reason);
-            put(out, ending);
+            out.u64(*index);
+            out.text(message);
+            out.optional_text(delta.as_deref());
+            out.optional_text(logprobs.as_deref());
+            out.text(finish_reason);
+            out.text(ending);
         }
     }
 
     /// Reads it back; `None` for anything else.
     pub fn decode(reader: &mut Reader) -> Option<Self> {
-        let (common, extra, usage) = (reader.text()?, reader.text()?, reader.optional()?);
+        let optional = |reader: &mut Reader| Some(reader.optional_text()?.map(str::to_owned));
+        let (common, extra, usage) = (reader.text()?.to_owned(), reader.text()?.to_owned(), optional(reader)?);
         let mut choices = Vec::new();
         for _ in 0..reader.count()? {
             choices.push(Choice {
-                index: reader.number()?,
-                message: reader.text()?,
-                delta: reader.optional()?,
-                logprobs: reader.optional()?,
-                finish_reason: reader.text()?,
-                ending: reader.text()?,
+                index: reader.u64()?,
+                message: reader.text()?.to_owned(),
+                delta: optional(reader)?,
+                logprobs: optional(reader)?,
+                finish_reason: reader.text()?.to_owned(),
+                ending: reader.text()?.to_owned(),
             });
         }
         Some(Self { common, extra, usage, choices })

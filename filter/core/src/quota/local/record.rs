@@ -3,6 +3,7 @@
 use crate::policy::limits::ScopeKey;
 use crate::quota::counters::{Counters, Lease};
 use crate::quota::window::Amount;
+use crate::wire::bytes::{Reader, Writer};
 
 const VERSION: u8 = 3;
 const SCOPE_BYTES: usize = 120;
@@ -14,8 +15,8 @@ const NO_RATE: u64 = u64::MAX;
 pub fn decode(record: &[u8]) -> Vec<(ScopeKey, Counters)> {
     let mut all = Vec::with_capacity(1);
     let Some((VERSION, rest)) = record.split_first().map(|(version, rest)| (*version, rest)) else { return all };
-    let mut reader = Reader(rest);
-    while let Some(scope) = reader.scope() {
+    let mut reader = Reader::new(rest);
+    while let Some(scope) = scope(&mut reader) {
         all.push(scope);
     }
     all
@@ -24,8 +25,8 @@ pub fn decode(record: &[u8]) -> Vec<(ScopeKey, Counters)> {
 /// The bytes of these scopes.
 pub fn encode(scopes: &[(ScopeKey, Counters)]) -> Vec<u8> {
     let leases: usize = scopes.iter().map(|(_, counters)| counters.leases.len()).sum();
-    let mut out = Vec::with_capacity(1 + scopes.len() * SCOPE_BYTES + leases * LEASE_BYTES);
-    out.push(VERSION);
+    let mut out = Writer::with_capacity(1 + scopes.len() * SCOPE_BYTES + leases * LEASE_BYTES);
+    out.u8(VERSION);
     for (key, counters) in scopes {
         let Counters {
             at_ms,
@@ -41,80 +42,58 @@ pub fn encode(scopes: &[(ScopeKey, Counters)]) -> Vec<u8> {
             told,
             leases,
         } = counters;
-        out.extend_from_slice(key);
+        out.raw(key);
         for number in [at_ms, requests, tokens, day_tokens, day_cost, month_cost] {
-            out.extend_from_slice(&number.to_le_bytes());
+            out.u64(*number);
         }
         for rate in rates {
-            out.extend_from_slice(&rate.unwrap_or(NO_RATE).to_le_bytes());
+            out.u64(rate.unwrap_or(NO_RATE));
         }
-        out.extend_from_slice(&day.to_le_bytes());
-        out.extend_from_slice(&month.to_le_bytes());
+        out.u32(*day);
+        out.u32(*month);
         for share in reported.iter().chain(told) {
-            out.extend_from_slice(&share.to_le_bytes());
+            out.u16(*share);
         }
-        out.extend_from_slice(&u32::try_from(leases.len()).unwrap_or(u32::MAX).to_le_bytes());
+        out.count(leases.len());
         for Lease { expires, count, held } in leases {
-            out.extend_from_slice(&expires.to_le_bytes());
-            out.extend_from_slice(&count.to_le_bytes());
+            out.u32(*expires);
+            out.u32(*count);
             for number in [held.tokens, held.day_tokens, held.cost] {
-                out.extend_from_slice(&number.to_le_bytes());
+                out.u64(number);
             }
         }
     }
-    out
+    out.finish()
 }
 
-struct Reader<'a>(&'a [u8]);
+fn rate(reader: &mut Reader) -> Option<Option<u64>> {
+    reader.u64().map(|rate| (rate != NO_RATE).then_some(rate))
+}
 
-impl Reader<'_> {
-    fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (bytes, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*bytes)
+fn scope(reader: &mut Reader) -> Option<(ScopeKey, Counters)> {
+    let key = *reader.array()?;
+    let mut counters = Counters {
+        at_ms: reader.u64()?,
+        requests: reader.u64()?,
+        tokens: reader.u64()?,
+        day_tokens: reader.u64()?,
+        day_cost: reader.u64()?,
+        month_cost: reader.u64()?,
+        rates: [rate(reader)?, rate(reader)?],
+        day: reader.u32()?,
+        month: reader.u32()?,
+        reported: [reader.u16()?, reader.u16()?, reader.u16()?],
+        told: [reader.u16()?, reader.u16()?, reader.u16()?],
+        leases: Vec::new(),
+    };
+    let leases = reader.count()?;
+    counters.leases.reserve_exact(leases.min(16));
+    for _ in 0..leases {
+        let (expires, count) = (reader.u32()?, reader.u32()?);
+        let held = Amount { tokens: reader.u64()?, day_tokens: reader.u64()?, cost: reader.u64()? };
+        counters.leases.push(Lease { expires, count, held });
     }
-
-    fn long(&mut self) -> Option<u64> {
-        self.bytes().map(u64::from_le_bytes)
-    }
-
-    fn int(&mut self) -> Option<u32> {
-        self.bytes().map(u32::from_le_bytes)
-    }
-
-    fn short(&mut self) -> Option<u16> {
-        self.bytes().map(u16::from_le_bytes)
-    }
-
-    fn rate(&mut self) -> Option<Option<u64>> {
-        self.long().map(|rate| (rate != NO_RATE).then_some(rate))
-    }
-
-    fn scope(&mut self) -> Option<(ScopeKey, Counters)> {
-        let key = self.bytes()?;
-        let mut counters = Counters {
-            at_ms: self.long()?,
-            requests: self.long()?,
-            tokens: self.long()?,
-            day_tokens: self.long()?,
-            day_cost: self.long()?,
-            month_cost: self.long()?,
-            rates: [self.rate()?, self.rate()?],
-            day: self.int()?,
-            month: self.int()?,
-            reported: [self.short()?, self.short()?, self.short()?],
-            told: [self.short()?, self.short()?, self.short()?],
-            leases: Vec::new(),
-        };
-        let leases = self.int()?;
-        counters.leases.reserve_exact(leases.min(16) as usize);
-        for _ in 0..leases {
-            let (expires, count) = (self.int()?, self.int()?);
-            let held = Amount { tokens: self.long()?, day_tokens: self.long()?, cost: self.long()? };
-            counters.leases.push(Lease { expires, count, held });
-        }
-        Some((key, counters))
-    }
+    Some((key, counters))
 }
 
 #[cfg(test)]

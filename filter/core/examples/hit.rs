@@ -7,8 +7,9 @@ use pointsman_core::cache::entry::Entry;
 use pointsman_core::cache::key::Key;
 use pointsman_core::cache::normal_form::{self, Reading};
 use pointsman_core::dialect::client::ClientDialect;
-use pointsman_core::exchange::{Exchange, OnRequestBody, ResponseHead};
+use pointsman_core::exchange::{BodyPart, Exchange, Observer, RequestStep, ResponseHead};
 use pointsman_core::memory::{Context, WorkerMemory};
+use pointsman_core::outcome::outcome::Outcome;
 use pointsman_core::policy::parse;
 use pointsman_core::quota::store::Store;
 use pointsman_core::request::head::RequestHead;
@@ -62,6 +63,24 @@ impl Store for Memory {
     }
 }
 
+/// Nothing failed, and Envoy answered nothing by itself.
+struct Quiet;
+
+impl Observer for Quiet {
+    fn code_details(&self) -> String {
+        String::new()
+    }
+    fn response_code(&self) -> u16 {
+        200
+    }
+    fn last_attempt(&self) -> Option<(usize, u32)> {
+        None
+    }
+    fn failed_attempts(&self) -> Vec<(usize, Outcome)> {
+        Vec::new()
+    }
+}
+
 const NOW: u64 = 1_769_731_200_000;
 const ROUNDS: u32 = 20_000;
 
@@ -84,11 +103,11 @@ const HEADERS: [(&str, &str); 16] = [
     ("content-length", "2300"),
 ];
 
-fn ask(context: &mut Context, memory: &mut Memory, body: &[u8]) -> (Exchange, OnRequestBody) {
+fn ask(context: &mut Context, memory: &mut Memory, body: &[u8]) -> (Exchange, RequestStep) {
     let mut exchange = Exchange::new(NOW);
     let head = RequestHead::read(context.policy, HEADERS.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-    black_box(exchange.request_head(context, &head));
-    let next = exchange.request_body(context, body, memory);
+    black_box(exchange.on_request_headers(context, &head, memory));
+    let next = exchange.on_request(context, body, memory);
     (exchange, next)
 }
 
@@ -124,23 +143,25 @@ fn main() {
         let (mut memory, mut remembered) = (Memory::default(), WorkerMemory::new(&policy));
         let mut context = remembered.under(&policy);
         let (mut first, next) = ask(&mut context, &mut memory, body);
-        assert!(matches!(next, OnRequestBody::Send(_)), "{next:?}");
+        assert!(matches!(next, RequestStep::Send(_)), "{next:?}");
         let answer = json!({"id": "x", "object": "chat.completion", "created": 1, "model": "m-1",
             "choices": [{"index": 0, "message": {"role": "assistant", "content": "x".repeat(text)}, "finish_reason": "stop"}],
             "usage": {"prompt_tokens": 500, "completion_tokens": 100, "total_tokens": 600}});
-        first.response_head(
-            &mut context,
-            &ResponseHead { status: 200, content_type: b"application/json", ..ResponseHead::default() },
-        );
-        first.whole_body(&policy, answer.to_string().as_bytes());
-        first.keep(&mut context, &mut memory, NOW);
-        let (hit, next) = ask(&mut context, &mut memory, body);
-        let OnRequestBody::Reply(reply) = &next else { panic!("{next:?}") };
+        let head = ResponseHead { status: 200, content_type: b"application/json", ..ResponseHead::default() };
+        first.on_response_headers(&mut context, &head, &Quiet);
+        let answer = answer.to_string();
+        let read = |_| answer.as_bytes().to_vec();
+        let part = BodyPart { size: answer.len(), end_of_stream: true, read: &read, now_ms: &|| NOW };
+        first.on_response_body(&mut context, &part, &mut memory);
+        let (_, next) = ask(&mut context, &mut memory, body);
+        let RequestStep::Reply(reply) = &next else { panic!("{next:?}") };
         assert_eq!(reply.status, 200);
         println!("a prompt of {} bytes, an answer of {}:", body.len(), reply.body.len());
         time("all but audit and metrics", || drop(black_box(ask(&mut context, &mut memory, black_box(body)))));
-        time("audit", || drop(black_box(hit.audit(&policy, &[], NOW))));
-        time("metrics", || drop(black_box(hit.metrics(&policy, &[], NOW))));
+        time("all of it", || {
+            let (hit, _) = ask(&mut context, &mut memory, black_box(body));
+            black_box(hit.finish(&mut context, &mut memory, &Quiet));
+        });
         time("read headers", || {
             black_box(RequestHead::read(&policy, HEADERS.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes()))));
         });

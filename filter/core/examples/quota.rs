@@ -3,8 +3,9 @@
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-use pointsman_core::exchange::{Exchange, OnRequestBody, ResponseHead};
+use pointsman_core::exchange::{BodyPart, Exchange, Observer, RequestStep, ResponseHead};
 use pointsman_core::memory::{Context, WorkerMemory};
+use pointsman_core::outcome::outcome::Outcome;
 use pointsman_core::policy::Policy;
 use pointsman_core::policy::calendar::{CalendarMemo, Zone};
 use pointsman_core::policy::parse;
@@ -64,6 +65,24 @@ impl Load for One {
     }
 }
 
+/// Nothing failed, and Envoy answered nothing by itself.
+struct Quiet;
+
+impl Observer for Quiet {
+    fn code_details(&self) -> String {
+        String::new()
+    }
+    fn response_code(&self) -> u16 {
+        200
+    }
+    fn last_attempt(&self) -> Option<(usize, u32)> {
+        None
+    }
+    fn failed_attempts(&self) -> Vec<(usize, Outcome)> {
+        Vec::new()
+    }
+}
+
 const NOW: u64 = 1_769_731_200_000;
 const ROUNDS: u64 = 20_000;
 
@@ -86,14 +105,15 @@ fn request(context: &mut Context, store: &mut One, body: &[u8], answer: &[u8]) {
     let mut exchange = Exchange::new(NOW);
     let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("x-jwt-tenant", "a")];
     let head = RequestHead::read(context.policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-    black_box(exchange.request_head(context, &head));
-    let next = exchange.request_body(context, body, store);
-    assert!(matches!(next, OnRequestBody::Send(_)), "{next:?}");
+    black_box(exchange.on_request_headers(context, &head, store));
+    let next = exchange.on_request(context, body, store);
+    assert!(matches!(next, RequestStep::Send(_)), "{next:?}");
     let head = ResponseHead { status: 200, content_type: b"application/json", ..ResponseHead::default() };
-    black_box(exchange.response_head(context, &head));
-    black_box(exchange.whole_body(context.policy, answer));
-    black_box(exchange.settle(context, store));
-    black_box(exchange.metrics(context.policy, &[], NOW));
+    black_box(exchange.on_response_headers(context, &head, &Quiet));
+    let read = |_| answer.to_vec();
+    let part = BodyPart { size: answer.len(), end_of_stream: true, read: &read, now_ms: &|| NOW };
+    black_box(exchange.on_response_body(context, &part, store));
+    black_box(exchange.finish(context, store, &Quiet));
 }
 
 /// Microseconds of one, by the best of five.

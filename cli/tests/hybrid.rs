@@ -16,7 +16,7 @@ fn hybrid() -> Policy {
 /// The models that serve a tenant's request of a task, in order.
 fn models<'p>(policy: &'p Policy, tenant: &str, task: &str) -> Vec<&'p str> {
     let body = format!(r#"{{"model":"{task}","messages":[{{"role":"user","content":"x"}}]}}"#);
-    let request = ClientDialect::OpenAi.parse(body.as_bytes(), policy.limits.max_nesting).unwrap();
+    let request = ClientDialect::OpenAi.parse(body.as_bytes(), policy.request.max_nesting).unwrap();
     let hints = Hints { task: None, data_class: None };
     let plan = plan(policy, policy.find_tenant(tenant).unwrap(), request.facts(), hints).unwrap();
     plan.models.iter().map(|id| &*policy.model(*id).name).collect()

@@ -18,7 +18,7 @@ const SLACK: u64 = 2 << 20;
 /// Bytes of a request that Envoy may hold. It never holds so many, because the module refuses what is longer than the
 /// policy says; but some versions count what a filter has held twice when they ask whether a retry is possible.
 pub fn buffer_limit(policy: &Policy) -> u64 {
-    2 * (policy.limits.max_body_bytes + SLACK)
+    2 * (policy.request.max_body_bytes + SLACK)
 }
 
 /// The route configuration.

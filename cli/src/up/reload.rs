@@ -116,7 +116,7 @@ impl Live {
             (rendering.files(), rendering.clusters())
         };
         if files.get("bootstrap.yaml") != self.files.get("bootstrap.yaml") {
-            let line = "limits.max_body_bytes: before Envoy 1.37 it belongs to the listener; restart to change it";
+            let line = "request.max_body_bytes: before Envoy 1.37 it belongs to the listener; restart to change it";
             return Err(NotApplied::Refused(vec![named(&line.to_owned())]));
         }
         let validated = self.validate(envoy, &inputs, stopped);

@@ -96,7 +96,7 @@ fn policy(limits: &[(&str, Value)]) -> Policy {
         "tenants": {"a": {"tier": "t"}},
     });
     for (name, limit) in limits {
-        document["tiers"]["t"][name] = limit.clone();
+        document["tiers"]["t"]["limits"][name] = limit.clone();
     }
     parse::from_value(&document).expect("is valid").1
 }

@@ -16,17 +16,18 @@ use schemars::JsonSchema;
 mod cache;
 mod data_class;
 mod identity;
-mod limit;
+mod limits;
 mod price;
 pub mod problem;
+mod quota;
 mod time;
 
 pub use cache::{Cache, CacheRequests, CacheScope, CacheStore, TaskCache};
 pub use data_class::DataClass;
 pub use identity::{Identity, Key};
-use limit::limited_section;
-pub use limit::{FailureMode, LimitSet, Limited, OnExhausted, Quota, StoreKind};
+pub use limits::{Limits, OnExhausted};
 pub use price::Price;
+pub use quota::{FailureMode, Quota, StoreKind};
 pub use time::Time;
 
 /// One policy document.
@@ -39,7 +40,7 @@ pub struct Config {
     pub identity: Identity,
     /// Bounds on what a request may look like.
     #[serde(default)]
-    pub limits: Limits,
+    pub request: RequestBounds,
     /// Timers, retries and backoff.
     #[serde(default)]
     pub resilience: Resilience,
@@ -72,7 +73,7 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
-pub struct Limits {
+pub struct RequestBounds {
     /// Largest request body, in bytes. A larger one is answered with 413.
     pub max_body_bytes: u64,
     /// Deepest nesting of arrays and objects in a request. A deeper one is answered with 400.
@@ -81,7 +82,7 @@ pub struct Limits {
     pub set_output_limit: bool,
 }
 
-impl Default for Limits {
+impl Default for RequestBounds {
     fn default() -> Self {
         Self { max_body_bytes: 32 << 20, max_nesting: 64, set_output_limit: false }
     }
@@ -388,38 +389,37 @@ pub struct TaskResilience {
     pub hedge: bool,
 }
 
-limited_section! {
-    /// A service level.
-    #[derive(Debug, Clone, Deserialize, Serialize)]
-    #[cfg_attr(feature = "schema", derive(JsonSchema))]
-    #[serde(deny_unknown_fields)]
-    pub struct Tier {
-        /// The models that its tenants may use.
-        pub models: Vec<String>,
-    }
+/// A service level.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Tier {
+    /// The models that its tenants may use.
+    pub models: Vec<String>,
+    /// What limits each of its tenants.
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
 }
 
-limited_section! {
-    /// A tenant. Its limits replace those of its tier, one by one.
-    #[derive(Debug, Clone, Deserialize, Serialize)]
-    #[cfg_attr(feature = "schema", derive(JsonSchema))]
-    #[serde(deny_unknown_fields)]
-    pub struct Tenant {
-        /// Its service level.
-        pub tier: String,
-        /// Its API keys, as SHA-256.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        pub keys: Vec<Key>,
-        /// The class of the data it sends, unless a request says that its data is more sensitive.
-        #[serde(default = "default_tenant_data")]
-        pub data: DataClass,
-        /// Raised to forget the answers that the cache keeps for the tenant.
-        #[serde(default)]
-        pub cache_revision: u64,
-        /// Limits of single users of the tenant, by the id that they are known by; each replaces that of `per_user`.
-        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        pub users: BTreeMap<String, LimitSet>,
-    }
+/// A tenant.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Tenant {
+    /// Its service level.
+    pub tier: String,
+    /// Its API keys, as SHA-256.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<Key>,
+    /// The class of the data it sends, unless a request says that its data is more sensitive.
+    #[serde(default = "default_tenant_data")]
+    pub data: DataClass,
+    /// Raised to forget the answers that the cache keeps for the tenant.
+    #[serde(default)]
+    pub cache_revision: u64,
+    /// What limits it: each field replaces that of its tier.
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
 }
 
 fn default_tenant_data() -> DataClass {

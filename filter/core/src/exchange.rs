@@ -172,7 +172,7 @@ impl Exchange {
             Some(request) => request,
             None => {
                 parsed =
-                    ClientDialect::of(self.endpoint).parse(body, policy.limits.max_nesting).map_err(
+                    ClientDialect::of(self.endpoint).parse(body, policy.request.max_nesting).map_err(
                         |why| match why {
                             InvalidRequest::Json(error) => Refusal::InvalidJson(error.message()),
                             InvalidRequest::Field(param, message) => Refusal::InvalidField(param, message),

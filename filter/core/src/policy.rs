@@ -1,6 +1,6 @@
 //! The policy as the program uses it: validated and indexed, with nothing left to check.
 
-use crate::config::{self, Capability, DataClass, Dialect, Identity, Limits, OutputParam};
+use crate::config::{self, Capability, DataClass, Dialect, Identity, OutputParam, RequestBounds};
 use crate::identity::keys::KeyTable;
 use crate::identity::keys::UserHash;
 use crate::ids::{ModelId, ProviderId, QuotaId, TaskId, TenantId, TierId};
@@ -27,7 +27,7 @@ pub struct Policy {
     /// How callers are identified.
     pub identity: Identity,
     /// Bounds on a request.
-    pub limits: Limits,
+    pub request: RequestBounds,
     /// Timers and retries of a request that is no task.
     pub resilience: Resilience,
     /// Waits between attempts.
@@ -238,8 +238,8 @@ impl Policy {
     /// The output limit that quotas put on the requests of a tenant's user.
     pub fn output_limit_of(&self, tenant: TenantId, user: Option<&UserHash>) -> OutputLimit<'_> {
         self.quota_of(tenant).filter(|limits| !limits.shadow).map_or(OutputLimit::default(), |limits| OutputLimit {
-            most: limits.max_output(user.map(|user| &user.0)),
-            models: &limits.model_output,
+            max: limits.max_output(user.map(|user| &user.0)),
+            limits: Some(limits),
             always: limits.bounds_output(),
         })
     }

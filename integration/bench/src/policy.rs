@@ -50,7 +50,7 @@ pub fn document(variant: Variant) -> Value {
         let told = |name: &str| name.starts_with("requests_per") || name.starts_with("tokens_per");
         for (name, value) in limits.as_object().into_iter().flatten() {
             if variant != Variant::Budgets || !told(name) {
-                document["tiers"]["pro"][name] = value.clone();
+                document["tiers"]["pro"]["limits"][name] = value.clone();
             }
         }
     }

@@ -197,8 +197,10 @@ fn tool_calls_and_several_choices_come_back_in_both_forms() {
 #[ignore = "needs a real Envoy: make test"]
 fn a_hit_is_a_request_of_the_quota_but_takes_no_tokens() {
     for store in [Store::Local, Store::Redis] {
-        let policy =
-            POLICY.replace("acme: {tier: pro,", "acme: {tier: pro, requests_per_minute: 3, tokens_per_day: 1000000,");
+        let policy = POLICY.replace(
+            "acme: {tier: pro,",
+            "acme: {tier: pro, limits: {requests_per_minute: 3, tokens_per_day: 1000000},",
+        );
         let gateway = start(&policy, store);
         let request = certain("hosted", "counted");
         let used = || {

@@ -21,10 +21,10 @@ pub fn policy(mode: &str, timeout: &str) -> String {
          providers: {{vllm: {{dialect: openai, local: true, data: regulated}}}}\n\
          models:\n  paid: {{provider: vllm, model: p, tier: local, context: 1000000, max_output_tokens: 10000, \
          price: {{input: 1, output: 1}}}}\n\
-         tiers:\n  t: {{models: [paid], tokens_per_day: 105000, budget_usd_per_month: 1000}}\n  \
-         requests: {{models: [paid], requests_per_minute: 1, burst: 10m}}\n  \
-         dollars: {{models: [paid], budget_usd_per_day: 0.105}}\n  \
-         short: {{models: [paid], concurrent: 1, tokens_per_day: 1000000}}\n  \
+         tiers:\n  t: {{models: [paid], limits: {{tokens_per_day: 105000, budget_usd_per_month: 1000}}}}\n  \
+         requests: {{models: [paid], limits: {{requests_per_minute: 1, burst: 10m}}}}\n  \
+         dollars: {{models: [paid], limits: {{budget_usd_per_day: 0.105}}}}\n  \
+         short: {{models: [paid], limits: {{concurrent: 1, tokens_per_day: 1000000}}}}\n  \
          tenants:\n{tenants}"
     )
     .replace("  tenants:", "tenants:")

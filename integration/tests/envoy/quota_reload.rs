@@ -15,7 +15,7 @@ fn policy(store: &str, limits: &str) -> String {
          providers: {{vllm: {{dialect: openai, local: true, data: regulated}}}}\n\
          models: {{m: {{provider: vllm, model: m, tier: local, context: 100000, max_output_tokens: 10, \
          price: {{input: 1, output: 1}}}}}}\n\
-         tiers: {{t: {{models: [m], {limits}}}}}\n\
+         tiers: {{t: {{models: [m], limits: {{{limits}}}}}}}\n\
          tenants: {{acme: {{tier: t, keys: [<sk-acme>]}}, other: {{tier: t, keys: [<sk-other>]}}}}\n"
     )
 }
@@ -100,9 +100,9 @@ fn a_tenant_that_loses_its_limits_keeps_no_others_from_being_charged() {
             assert_eq!(gateway.chat(key, &used).status, 200);
         }
     }
-    let tiers = "tiers: {t: {models: [m], tokens_per_day: 50000}, free: {models: [m]}}";
+    let tiers = "tiers: {t: {models: [m], limits: {tokens_per_day: 50000}}, free: {models: [m]}}";
     let without = both
-        .replace("tiers: {t: {models: [m], tokens_per_day: 50000}}", tiers)
+        .replace("tiers: {t: {models: [m], limits: {tokens_per_day: 50000}}}", tiers)
         .replace("acme: {tier: t,", "acme: {tier: free,");
     assert_ne!(without, both);
     gateway.replace_policy(&without);

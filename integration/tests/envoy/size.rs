@@ -13,7 +13,7 @@ fn small_limit() -> Shared {
     static GATEWAY: LazyLock<Gateway> = LazyLock::new(|| {
         Gateway::start(&format!(
             "
-limits: {{max_body_bytes: {LIMIT}}}
+request: {{max_body_bytes: {LIMIT}}}
 providers: {{vllm: {{dialect: openai, data: regulated}}}}
 models: {{small: {{provider: vllm, model: q, tier: local, context: 100000000, max_output_tokens: 512}}}}
 tiers: {{free: {{models: [small]}}}}

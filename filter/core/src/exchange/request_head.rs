@@ -63,7 +63,7 @@ impl Exchange {
                 if head.is_encoded {
                     return Err(Refusal::ContentEncoding);
                 }
-                let limit = context.policy.limits.max_body_bytes;
+                let limit = context.policy.request.max_body_bytes;
                 if head.content_length.is_some_and(|length| length > limit) {
                     return Err(Refusal::TooLarge(limit));
                 }
@@ -125,7 +125,7 @@ impl Exchange {
 
     /// So many bytes of the body have come; an answer if that is too much.
     pub fn on_request_size(&mut self, policy: &Policy, bytes: usize) -> Option<Reply> {
-        let limit = policy.limits.max_body_bytes;
+        let limit = policy.request.max_body_bytes;
         (bytes as u64 > limit).then(|| self.refuse(&Refusal::TooLarge(limit)))
     }
 }

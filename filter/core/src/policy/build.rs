@@ -1,7 +1,7 @@
 //! `Config` to `Policy`: every reference and every value is checked, and each mistake is named at its place.
 
 use crate::config::problem::{Problem, quoted};
-use crate::config::{self, Config, Identity, Limits};
+use crate::config::{self, Config, Identity, RequestBounds};
 use crate::identity::keys::KeyTable;
 use crate::ids::{ModelId, ProviderId, TaskId, TenantId, TierId};
 use crate::policy::build::names::Names;
@@ -21,7 +21,7 @@ impl TryFrom<Config> for Policy {
         // Every field by name: a new one does not compile until this function says what it means.
         let Config {
             identity,
-            limits,
+            request,
             resilience,
             cache,
             redis,
@@ -37,7 +37,7 @@ impl TryFrom<Config> for Policy {
         let p = &mut problems;
 
         check_identity(&identity, p);
-        check_limits(&limits, p);
+        check_request(&request, p);
         let built_resilience = Resilience::from_config(&resilience, p);
         let built_redis = redis.as_ref().map(|redis| build_redis(redis, &providers, p));
         let built_cache = Rules::from_config(&cache, redis.is_some(), p);
@@ -90,7 +90,7 @@ impl TryFrom<Config> for Policy {
         }
         Ok(Self {
             identity,
-            limits,
+            request,
             backoff: Backoff::from(&resilience),
             resilience: built_resilience,
             has_cache: tasks.values().any(|task| task.cache.is_some()),
@@ -122,15 +122,15 @@ fn check_identity(identity: &Identity, problems: &mut Vec<Problem>) {
     }
 }
 
-fn check_limits(limits: &Limits, problems: &mut Vec<Problem>) {
-    let Limits { max_body_bytes, max_nesting, set_output_limit: _ } = limits;
+fn check_request(bounds: &RequestBounds, problems: &mut Vec<Problem>) {
+    let RequestBounds { max_body_bytes, max_nesting, set_output_limit: _ } = bounds;
     // A VM may have 1 GiB, and holds a body and what becomes of it.
     if !(1024..=1 << 27).contains(max_body_bytes) {
         problems
-            .push(Problem::new("limits.max_body_bytes", format!("{max_body_bytes} is not within 1024 and 134217728")));
+            .push(Problem::new("request.max_body_bytes", format!("{max_body_bytes} is not within 1024 and 134217728")));
     }
     if !(4..=256).contains(max_nesting) {
-        problems.push(Problem::new("limits.max_nesting", format!("{max_nesting} is not within 4 and 256")));
+        problems.push(Problem::new("request.max_nesting", format!("{max_nesting} is not within 4 and 256")));
     }
 }
 
@@ -311,8 +311,7 @@ fn build_tier(
     quotas: &mut quotas::Quotas,
     problems: &mut Vec<Problem>,
 ) -> Tier {
-    // What it says of quotas is read by `Quotas`.
-    let config::Tier { models: listed, .. } = tier;
+    let config::Tier { models: listed, limits: _ } = tier;
     let place = format!("tiers.{name}");
     check_name(&place, name, "_-", problems);
     let mut allowed = vec![false; models.sorted.len()];
@@ -339,8 +338,7 @@ fn build_tenant(
     table: &mut KeyTable,
     problems: &mut Vec<Problem>,
 ) -> Tenant {
-    // What it says of quotas is read by `Quotas`.
-    let config::Tenant { tier, keys, data, cache_revision, .. } = tenant;
+    let config::Tenant { tier, keys, data, cache_revision, limits: _ } = tenant;
     if !is_name(name, "._:/@-") {
         check_name(&format!("tenants.{name}"), name, "._:/@-", problems);
     }

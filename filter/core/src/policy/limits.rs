@@ -1,11 +1,11 @@
 //! The limits of a tenant, validated: nothing left to check.
 
 use crate::config::problem::{Problem, quoted};
-use crate::config::{FailureMode, LimitSet, Limited, OnExhausted, Quota, StoreKind};
+use crate::config::{self, FailureMode, OnExhausted, Quota, StoreKind};
 use crate::identity::keys::UserHash;
 use crate::ids::ModelId;
 use crate::policy::calendar::Zone;
-use crate::quota::window::Windows;
+use crate::quota::window::{MINUTE_MS, Window, Windows};
 use sha2::{Digest, Sha256};
 
 /// How quotas are counted, for all tenants.
@@ -25,21 +25,13 @@ pub struct Counting {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Of the tenant as a whole.
-    pub tenant: Windows,
+    tenant: Bounds,
     /// Of each of its users, but for those that are named.
     each_user: Bounds,
     /// Of users that are named, by their key, in order.
     named_users: Vec<(ScopeKey, Bounds)>,
     /// Of its use of single models.
-    pub models: Vec<(ModelId, ScopeKey, Windows)>,
-    /// Most input tokens of a request to single models.
-    model_input: Vec<(ModelId, u64)>,
-    /// Most output tokens of a request to single models.
-    pub model_output: Vec<(ModelId, u64)>,
-    /// Most input tokens of a request.
-    max_input: Option<u64>,
-    /// Most output tokens of a request.
-    max_output: Option<u64>,
+    models: Vec<(ModelId, ScopeKey, Bounds)>,
     /// What happens when a day's or month's quota is used up.
     pub on_exhausted: Exhaustion,
     /// Thousandths of a day's or month's quota from which the degraded model serves.
@@ -53,11 +45,13 @@ pub struct Limits {
     bounds_output: bool,
 }
 
-/// What limits one user.
+/// What limits one scope: a tenant, a user, or a tenant's use of a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Bounds {
     windows: Windows,
+    /// Max input tokens of a request.
     max_input: Option<u64>,
+    /// Max output tokens of a request.
     max_output: Option<u64>,
 }
 
@@ -81,9 +75,9 @@ pub const ANONYMOUS: ScopeKey = [0xff; 32];
 /// The key of the tenant itself.
 pub const TENANT: ScopeKey = [0; 32];
 
-/// The most of any amount in a policy: what Lua's numbers hold exactly, scaled by the milliseconds of a minute.
-const MOST_COUNT: u64 = 100_000_000_000;
-const MOST_USD: f64 = 1_000_000_000.0;
+/// The largest limit in a policy: what Lua's numbers hold exactly, scaled by the milliseconds of a minute.
+const MAX_COUNT: u64 = 100_000_000_000;
+const MAX_USD: f64 = 1_000_000_000.0;
 
 /// The key of a model.
 pub fn model_key(name: &str) -> ScopeKey {
@@ -106,20 +100,22 @@ pub(crate) fn counting(quota: &Quota, has_redis: bool, problems: &mut Vec<Proble
     Counting { zone, users: *users, store: *store, failure_mode: *failure_mode }
 }
 
-/// Reports everything that is wrong in what a tier or a tenant says, at its place.
-pub(crate) fn check(said: &Limited, place: &str, problems: &mut Vec<Problem>) {
-    let Limited { own, per_user, users, per_model, on_exhausted, degrade_at, alert_at, shadow: _ } = said;
-    check_set(own, place, problems);
-    check_set(per_user, &format!("{place}.per_user"), problems);
-    for (user, set) in users {
-        let place = format!("{place}.users.{user}");
-        if user.is_empty() || user.len() > 256 {
-            problems.push(Problem::new(&*place, "a user's id has 1 to 256 bytes"));
-        }
-        check_set(set, &place, problems);
+/// Reports everything that is wrong in the limits of a tier or a tenant, at its place.
+pub(crate) fn check(limits: &config::Limits, is_tier: bool, place: &str, problems: &mut Vec<Problem>) {
+    let config::Limits { per_user, users, per_model, on_exhausted, degrade_at, alert_at, .. } = limits;
+    check_bounds(limits, place, problems);
+    let per_user = per_user.iter().map(|limits| (format!("{place}.per_user"), &**limits));
+    let named = users.iter().map(|(user, limits)| (format!("{place}.users.{user}"), limits));
+    let per_model = per_model.iter().map(|(model, limits)| (format!("{place}.per_model.{model}"), limits));
+    for (place, limits) in per_user.chain(named).chain(per_model) {
+        check_scope(limits, &place, problems);
     }
-    for (model, set) in per_model {
-        check_set(set, &format!("{place}.per_model.{model}"), problems);
+    if users.keys().any(|user| user.is_empty() || user.len() > 256) {
+        problems.push(Problem::new(format!("{place}.users"), "a user's id has 1 to 256 bytes"));
+    }
+    if is_tier && !users.is_empty() {
+        let message = "a user belongs to a tenant: write its limits under `tenants.NAME.limits.users`";
+        problems.push(Problem::new(format!("{place}.users"), message));
     }
     let share = |share: f64| (0.001..=1.0).contains(&share);
     if degrade_at.is_some_and(|at| !share(at)) {
@@ -137,73 +133,103 @@ pub(crate) fn check(said: &Limited, place: &str, problems: &mut Vec<Problem>) {
     }
 }
 
-fn check_set(set: &LimitSet, place: &str, problems: &mut Vec<Problem>) {
-    let LimitSet {
-        requests_per_minute,
-        tokens_per_minute,
-        burst,
-        tokens_per_day,
-        budget_usd_per_day,
-        budget_usd_per_month,
-        concurrent,
-        max_input_tokens,
-        max_output_tokens,
-    } = set;
-    let counts = [
-        ("requests_per_minute", *requests_per_minute),
-        ("tokens_per_minute", *tokens_per_minute),
-        ("tokens_per_day", *tokens_per_day),
-        ("concurrent", concurrent.map(u64::from)),
-        ("max_input_tokens", *max_input_tokens),
-        ("max_output_tokens", *max_output_tokens),
-    ];
-    for (field, count) in counts {
-        if count.is_some_and(|count| !(1..=MOST_COUNT).contains(&count)) {
-            problems.push(Problem::new(
-                format!("{place}.{field}"),
-                format!("{} is not within 1 and {MOST_COUNT}", count.unwrap_or(0)),
-            ));
+/// Of a user or a model: bounds, and nothing that only the limits around them can say.
+fn check_scope(limits: &config::Limits, place: &str, problems: &mut Vec<Problem>) {
+    check_bounds(limits, place, problems);
+    let config::Limits { per_user, users, per_model, on_exhausted, degrade_at, alert_at, shadow, .. } = limits;
+    for (field, is_set) in [
+        ("per_user", per_user.is_some()),
+        ("users", !users.is_empty()),
+        ("per_model", !per_model.is_empty()),
+        ("on_exhausted", on_exhausted.is_some()),
+        ("degrade_at", degrade_at.is_some()),
+        ("alert_at", alert_at.is_some()),
+        ("shadow", shadow.is_some()),
+    ] {
+        if is_set {
+            let message = "belongs to the limits of a tier or a tenant, not to those of a user or a model";
+            problems.push(Problem::new(format!("{place}.{field}"), message));
         }
     }
-    for (field, usd) in [("budget_usd_per_day", budget_usd_per_day), ("budget_usd_per_month", budget_usd_per_month)] {
-        if let Some(usd) = usd
-            && micro_usd(*usd).is_none()
-        {
-            problems.push(Problem::new(
-                format!("{place}.{field}"),
-                format!("{usd} is not an amount of US dollars from 0 to {MOST_USD} with at most six decimals"),
-            ));
+}
+
+fn check_bounds(limits: &config::Limits, place: &str, problems: &mut Vec<Problem>) {
+    let windows = Window::ALL.into_iter().filter_map(|window| Some((window.name(), written(limits, window)?)));
+    let sizes = [("max_input_tokens", limits.max_input_tokens), ("max_output_tokens", limits.max_output_tokens)];
+    let sizes = sizes.into_iter().filter_map(|(field, tokens)| Some((field, Written::Count(tokens?))));
+    for (field, limit) in windows.chain(sizes) {
+        if limit.amount().is_none() {
+            problems.push(Problem::new(format!("{place}.{field}"), limit.problem()));
         }
     }
-    if let Some(burst) = burst
+    if let Some(burst) = limits.burst
         && !(1..=3_600_000).contains(&burst.0)
     {
         problems.push(Problem::new(format!("{place}.burst"), format!("{}ms is not within 1ms and 1h", burst.0)));
     }
 }
 
+/// A limit as it is written.
+#[derive(Clone, Copy)]
+enum Written {
+    Count(u64),
+    Usd(f64),
+}
+
+/// The limit of a window, as it is written.
+fn written(limits: &config::Limits, window: Window) -> Option<Written> {
+    match window {
+        Window::RequestsPerMinute => limits.requests_per_minute.map(Written::Count),
+        Window::TokensPerMinute => limits.tokens_per_minute.map(Written::Count),
+        Window::TokensPerDay => limits.tokens_per_day.map(Written::Count),
+        Window::BudgetPerDay => limits.budget_usd_per_day.map(Written::Usd),
+        Window::BudgetPerMonth => limits.budget_usd_per_month.map(Written::Usd),
+        Window::Concurrent => limits.concurrent.map(|count| Written::Count(u64::from(count))),
+    }
+}
+
+impl Written {
+    /// In what is counted: requests, tokens or micro-USD. `None` where it is out of range.
+    fn amount(self) -> Option<u64> {
+        match self {
+            Self::Count(count) => (1..=MAX_COUNT).contains(&count).then_some(count),
+            Self::Usd(usd) => micro_usd(usd),
+        }
+    }
+
+    fn problem(self) -> String {
+        match self {
+            Self::Count(count) => format!("{count} is not within 1 and {MAX_COUNT}"),
+            Self::Usd(usd) => {
+                format!("{usd} is not an amount of US dollars from 0 to {MAX_USD} with at most six decimals")
+            }
+        }
+    }
+}
+
 fn micro_usd(usd: f64) -> Option<u64> {
-    if !(0.0..=MOST_USD).contains(&usd) {
+    if !(0.0..=MAX_USD).contains(&usd) {
         return None;
     }
     let exact = (usd * 1e6).round();
     ((exact / 1e6 - usd).abs() <= f64::EPSILON * usd.max(1.0)).then_some(exact as u64)
 }
 
-fn windows(set: &LimitSet) -> Windows {
-    Windows {
-        requests_per_minute: set.requests_per_minute,
-        tokens_per_minute: set.tokens_per_minute,
-        burst_ms: set.burst.map_or(60_000, |burst| burst.0),
-        tokens_per_day: set.tokens_per_day,
-        budget_per_day: set.budget_usd_per_day.and_then(micro_usd),
-        budget_per_month: set.budget_usd_per_month.and_then(micro_usd),
-        concurrent: set.concurrent.map(u64::from),
+impl Bounds {
+    fn is_empty(&self) -> bool {
+        self.windows.is_empty() && self.max_input.is_none() && self.max_output.is_none()
     }
 }
 
-fn bounds(set: &LimitSet) -> Bounds {
-    Bounds { windows: windows(set), max_input: set.max_input_tokens, max_output: set.max_output_tokens }
+impl From<&config::Limits> for Bounds {
+    fn from(limits: &config::Limits) -> Self {
+        let burst_ms = limits.burst.map_or(MINUTE_MS, |burst| burst.0);
+        Self {
+            windows: Windows::new(burst_ms, |window| written(limits, window)?.amount()),
+            max_input: limits.max_input_tokens,
+            max_output: limits.max_output_tokens,
+        }
+    }
 }
 
 /// Looks a model up by its name, and reports a name that is none's at its place.
@@ -214,7 +240,7 @@ type FindModel<'a> = dyn FnMut(&str, String, &mut Vec<Problem>) -> Option<ModelI
 ///
 /// `tenant`: its name; `None` for what all tenants of a tier have.
 pub(crate) fn build(
-    said: &Limited,
+    limits: &config::Limits,
     tenant: Option<&str>,
     place: &str,
     allowed: &dyn Fn(ModelId) -> bool,
@@ -222,17 +248,11 @@ pub(crate) fn build(
     unpriced: &[(ModelId, &str)],
     problems: &mut Vec<Problem>,
 ) -> Option<Limits> {
-    let Limited { own, per_user, users, per_model, on_exhausted, degrade_at, alert_at, shadow } = said;
-    let (mut models, mut model_input, mut model_output) = (Vec::new(), Vec::new(), Vec::new());
-    for (name, set) in per_model {
-        if let Some(id) = find(name, format!("{place}.per_model.{name}"), problems) {
-            let Bounds { windows, max_input, max_output } = bounds(set);
-            if !windows.is_empty() {
-                models.push((id, model_key(name), windows));
-            }
-            model_input.extend(max_input.map(|most| (id, most)));
-            model_output.extend(max_output.map(|most| (id, most)));
-        }
+    let config::Limits { per_user, users, per_model, on_exhausted, degrade_at, alert_at, shadow, .. } = limits;
+    let mut models = Vec::with_capacity(per_model.len());
+    for (name, limits) in per_model {
+        let id = find(name, format!("{place}.per_model.{name}"), problems);
+        models.extend(id.map(|id| (id, model_key(name), Bounds::from(limits))));
     }
     let on_exhausted = match on_exhausted {
         None | Some(OnExhausted::Reject) => Exhaustion::Reject,
@@ -252,32 +272,30 @@ pub(crate) fn build(
         let message = "needs `on_exhausted: {degrade: MODEL}`, which names the model that serves from there on";
         problems.push(Problem::new(format!("{place}.degrade_at"), message));
     }
-    let has_budget = |set: &LimitSet| set.budget_usd_per_day.is_some() || set.budget_usd_per_month.is_some();
-    for (_, name) in unpriced.iter().filter(|(model, _)| allowed(*model)) {
-        let own_budget = per_model.get(*name).is_some_and(has_budget);
-        if has_budget(own) || has_budget(per_user) || users.values().any(has_budget) || own_budget {
-            let message = format!(
-                "a budget applies to the model {}, which has no price; give it one, or set `quota.default_price`",
-                quoted(name)
-            );
-            problems.push(Problem::new(place, message));
-        }
+    let per_user = per_user.as_deref();
+    let has_budget = |model: &str| {
+        let all = [Some(limits), per_user, per_model.get(model)];
+        all.into_iter().flatten().chain(users.values()).any(config::Limits::has_budget)
+    };
+    for (_, name) in unpriced.iter().filter(|(model, name)| allowed(*model) && has_budget(name)) {
+        let message = format!(
+            "a budget applies to the model {}, which has no price; give it one, or set `quota.default_price`",
+            quoted(name)
+        );
+        problems.push(Problem::new(place, message));
     }
     let mut named_users = Vec::with_capacity(users.len());
-    for (user, set) in users {
+    for (user, limits) in users {
         let key = UserHash::new(tenant.unwrap_or_default(), user.as_bytes()).0;
-        named_users.push((key, bounds(&set.or(per_user))));
+        let bounds = per_user.map_or_else(|| Bounds::from(limits), |general| Bounds::from(&limits.or(general)));
+        named_users.push((key, bounds));
     }
     named_users.sort_unstable_by_key(|(key, _)| *key);
     let mut limits = Limits {
-        tenant: windows(own),
-        each_user: bounds(per_user),
+        tenant: Bounds::from(limits),
+        each_user: per_user.map(Bounds::from).unwrap_or_default(),
         named_users,
         models,
-        model_input,
-        model_output,
-        max_input: own.max_input_tokens,
-        max_output: own.max_output_tokens,
         on_exhausted,
         degrade_at: degrade_at.map(thousandths),
         alert_at: {
@@ -290,8 +308,9 @@ pub(crate) fn build(
         counts: false,
         bounds_output: false,
     };
-    let all = || limits.all_windows();
-    (limits.counts, limits.bounds_output) = (!all().all(Windows::is_empty), all().any(Windows::counts_tokens));
+    let counts = limits.all_bounds().any(|bounds| !bounds.windows.is_empty());
+    let bounds_output = limits.all_bounds().any(|bounds| bounds.windows.counts_tokens());
+    (limits.counts, limits.bounds_output) = (counts, bounds_output);
     limits.binds().then_some(limits)
 }
 
@@ -306,42 +325,57 @@ impl Limits {
         named.and_then(|at| self.named_users.get(at)).map_or(&self.each_user, |(_, bounds)| bounds)
     }
 
+    /// The windows of the tenant as a whole.
+    pub fn tenant(&self) -> &Windows {
+        &self.tenant.windows
+    }
+
     /// The windows of a user; `None` where it has none.
     pub fn user(&self, user: &ScopeKey) -> Option<&Windows> {
         Some(&self.bounds_of(user).windows).filter(|windows| !windows.is_empty())
     }
 
-    /// Most input tokens of a request: the tenant's, or its user's where those are fewer.
+    /// The windows of the tenant's use of single models, of those that have any.
+    pub fn models(&self) -> impl Iterator<Item = (ModelId, &ScopeKey, &Windows)> {
+        let all = self.models.iter().map(|(id, key, bounds)| (*id, key, &bounds.windows));
+        all.filter(|(.., windows)| !windows.is_empty())
+    }
+
+    /// The windows of the tenant's use of this model; `None` where it has none.
+    pub fn model(&self, model: ModelId) -> Option<(&ScopeKey, &Windows)> {
+        self.models().find(|(id, ..)| *id == model).map(|(_, key, windows)| (key, windows))
+    }
+
+    /// Max input tokens of a request: the tenant's, or its user's where those are fewer.
     pub fn max_input(&self, user: Option<&ScopeKey>) -> Option<u64> {
         let of_user = user.map_or(&self.each_user, |user| self.bounds_of(user)).max_input;
-        self.max_input.into_iter().chain(of_user).min()
+        self.tenant.max_input.into_iter().chain(of_user).min()
     }
 
-    /// Most output tokens of a request: the tenant's, or its user's where those are fewer.
+    /// Max output tokens of a request: the tenant's, or its user's where those are fewer.
     pub fn max_output(&self, user: Option<&ScopeKey>) -> Option<u64> {
         let of_user = user.map_or(&self.each_user, |user| self.bounds_of(user)).max_output;
-        self.max_output.into_iter().chain(of_user).min()
+        self.tenant.max_output.into_iter().chain(of_user).min()
     }
 
-    /// Most input tokens of a request to this model.
+    /// Max input tokens of a request to this model.
     pub fn max_input_of(&self, model: ModelId) -> Option<u64> {
-        self.model_input.iter().find(|(id, _)| *id == model).map(|(_, most)| *most)
+        self.models.iter().find(|(id, ..)| *id == model)?.2.max_input
     }
 
-    fn all_windows(&self) -> impl Iterator<Item = &Windows> {
-        let users = self.named_users.iter().map(|(_, bounds)| &bounds.windows).chain([&self.each_user.windows]);
-        std::iter::once(&self.tenant).chain(users).chain(self.models.iter().map(|(_, _, windows)| windows))
+    /// Max output tokens of a request to this model.
+    pub fn max_output_of(&self, model: ModelId) -> Option<u64> {
+        self.models.iter().find(|(id, ..)| *id == model)?.2.max_output
     }
 
-    /// Whether anything is limited.
+    fn all_bounds(&self) -> impl Iterator<Item = &Bounds> {
+        let users = self.named_users.iter().map(|(_, bounds)| bounds);
+        [&self.tenant, &self.each_user].into_iter().chain(users).chain(self.models.iter().map(|(.., bounds)| bounds))
+    }
+
+    /// Whether anything is limited. A user who is named may be free of the limits of all others.
     fn binds(&self) -> bool {
-        self.counts()
-            || !self.named_users.is_empty()
-            || !self.model_input.is_empty()
-            || !self.model_output.is_empty()
-            || [self.max_input, self.max_output, self.each_user.max_input, self.each_user.max_output]
-                .iter()
-                .any(Option::is_some)
+        !self.named_users.is_empty() || !self.all_bounds().all(Bounds::is_empty)
     }
 
     /// Whether anything is counted, beyond bounds of single requests.

@@ -6,7 +6,7 @@
 //!
 //! Time never runs backwards here: a clock that jumps back stands still until it has caught up.
 
-use crate::quota::window::{Amount, Full, MOMENT_MS, MOST, Moment, Standing, Want, Window, Windows};
+use crate::quota::window::{Amount, Full, MAX, MOMENT_MS, Moment, Span, Standing, Want, Window, Windows};
 
 /// A minute's buckets count in units × this, so that they drain by whole numbers every millisecond.
 const SCALE: u64 = 60_000;
@@ -52,7 +52,7 @@ pub struct Crossed {
 }
 
 fn add(to: &mut u64, amount: u64) {
-    *to = to.saturating_add(amount).min(MOST);
+    *to = to.saturating_add(amount).min(MAX);
 }
 
 impl Counters {
@@ -60,14 +60,16 @@ impl Counters {
     /// new periods, lets reservations expire.
     pub fn advance(&mut self, limits: &Windows, moment: &Moment) {
         let [requests, tokens] = self.rates;
-        self.rates = [limits.requests_per_minute.or(requests), limits.tokens_per_minute.or(tokens)];
+        self.rates =
+            [limits.limit(Window::RequestsPerMinute).or(requests), limits.limit(Window::TokensPerMinute).or(tokens)];
         self.catch_up(limits, moment);
     }
 
     /// The same for the end of a request, which may have begun under limits that hold no longer: a minute drains by those that do.
     pub fn catch_up(&mut self, limits: &Windows, moment: &Moment) {
         let [requests, tokens] = self.rates;
-        self.rates = [requests.or(limits.requests_per_minute), tokens.or(limits.tokens_per_minute)];
+        self.rates =
+            [requests.or(limits.limit(Window::RequestsPerMinute)), tokens.or(limits.limit(Window::TokensPerMinute))];
         let elapsed = match self.at_ms {
             0 => 0,
             at => moment.now_ms.saturating_sub(at),
@@ -122,63 +124,39 @@ impl Counters {
         self.leases.iter().map(|lease| u64::from(lease.count)).sum()
     }
 
+    /// What is used of a window (of a minute's, scaled), and what is reserved of it.
+    fn taken(&self, window: Window, held: &Amount) -> (u64, u64) {
+        match window {
+            Window::RequestsPerMinute => (self.requests, 0),
+            Window::TokensPerMinute => (self.tokens, held.of(window)),
+            Window::TokensPerDay => (self.day_tokens, held.of(window)),
+            Window::BudgetPerDay => (self.day_cost, held.of(window)),
+            Window::BudgetPerMonth => (self.month_cost, held.of(window)),
+            Window::Concurrent => (0, self.running()),
+        }
+    }
+
     /// The window that has no room for one more request of this amount; of several the one to wait for longest.
     pub fn full(&self, limits: &Windows, want: &Want, moment: &Moment) -> Option<Full> {
-        let Want { amount: want, runs } = want;
         let held = self.held();
         let mut worst: Option<Full> = None;
-        let mut see = |full: Full| {
+        for (window, limit) in limits.limited() {
+            let asked = match window {
+                Window::Concurrent if !want.runs => 0,
+                window => want.amount.of(window),
+            };
+            let (used, reserved) = self.taken(window, &held);
+            let full = match window.span() {
+                _ if asked == 0 => None,
+                Span::Minute => bucket(window, limit, limits.burst_ms, used, reserved, asked),
+                Span::Day | Span::Month | Span::Request => total(window, limit, used, reserved, asked, moment),
+            };
             let wait = |full: &Full| full.wait_ms.unwrap_or(u64::MAX);
-            if worst.as_ref().is_none_or(|worst| wait(&full) > wait(worst)) {
+            if let Some(full) = full
+                && worst.as_ref().is_none_or(|worst| wait(&full) > wait(worst))
+            {
                 worst = Some(full);
             }
-        };
-        if let Some(limit) = limits.requests_per_minute
-            && let Some(full) = bucket(Window::RequestsPerMinute, limit, limits.burst_ms, self.requests, 0, 1)
-        {
-            see(full);
-        }
-        if let Some(limit) = limits.tokens_per_minute
-            && want.tokens > 0
-            && let Some(full) =
-                bucket(Window::TokensPerMinute, limit, limits.burst_ms, self.tokens, held.tokens, want.tokens)
-        {
-            see(full);
-        }
-        for (window, limit, used, held, asked, ends_ms) in [
-            (
-                Window::TokensPerDay,
-                limits.tokens_per_day,
-                self.day_tokens,
-                held.day_tokens,
-                want.day_tokens,
-                moment.day.ends_ms,
-            ),
-            (Window::BudgetPerDay, limits.budget_per_day, self.day_cost, held.cost, want.cost, moment.day.ends_ms),
-            (
-                Window::BudgetPerMonth,
-                limits.budget_per_month,
-                self.month_cost,
-                held.cost,
-                want.cost,
-                moment.month.ends_ms,
-            ),
-        ] {
-            let taken = used.saturating_add(held);
-            if let Some(limit) = limit
-                && asked > 0
-                && taken.saturating_add(asked) > limit
-            {
-                let is_momentary = used.saturating_add(asked) <= limit;
-                let until_end = || ends_ms.saturating_sub(moment.now_ms).max(1);
-                let wait_ms = (asked <= limit).then(|| if is_momentary { MOMENT_MS } else { until_end() });
-                see(Full { window, limit, taken, asked, wait_ms, is_momentary });
-            }
-        }
-        let running = self.running();
-        if let Some(limit) = limits.concurrent.filter(|limit| *runs && running >= *limit) {
-            let (window, wait_ms) = (Window::Concurrent, Some(MOMENT_MS));
-            see(Full { window, limit, taken: running, asked: 1, wait_ms, is_momentary: false });
         }
         worst
     }
@@ -186,7 +164,7 @@ impl Counters {
     /// Reserves this amount for one request. Returns when the reservation expires, which [`Counters::settle`] wants back;
     /// `lease_ms`: the longest that the request may take. Without it nothing is held, and the request counts as one.
     pub fn reserve(&mut self, limits: &Windows, want: &Amount, lease_ms: Option<u64>) -> u32 {
-        if limits.requests_per_minute.is_some() {
+        if limits.limit(Window::RequestsPerMinute).is_some() {
             add(&mut self.requests, SCALE);
         }
         let Some(lease_ms) = lease_ms else { return 0 };
@@ -217,17 +195,15 @@ impl Counters {
             lease.held.cost = lease.held.cost.saturating_sub(held.cost);
         }
         self.leases.retain(|lease| lease.count > 0);
-        if limits.tokens_per_minute.is_some() {
-            add(&mut self.tokens, used.tokens.saturating_mul(SCALE));
-        }
-        if limits.tokens_per_day.is_some() {
-            add(&mut self.day_tokens, used.day_tokens);
-        }
-        if limits.budget_per_day.is_some() {
-            add(&mut self.day_cost, used.cost);
-        }
-        if limits.budget_per_month.is_some() {
-            add(&mut self.month_cost, used.cost);
+        for (window, level, scale) in [
+            (Window::TokensPerMinute, &mut self.tokens, SCALE),
+            (Window::TokensPerDay, &mut self.day_tokens, 1),
+            (Window::BudgetPerDay, &mut self.day_cost, 1),
+            (Window::BudgetPerMonth, &mut self.month_cost, 1),
+        ] {
+            if limits.limit(window).is_some() {
+                add(level, used.of(window).saturating_mul(scale));
+            }
         }
     }
 
@@ -236,7 +212,9 @@ impl Counters {
         let nothing = Amount::default();
         let expires = self.leases.first().map_or(0, |lease| lease.expires);
         self.settle(limits, if is_held { held } else { &nothing }, if is_held { expires } else { 0 }, &nothing);
-        self.requests = self.requests.saturating_sub(if limits.requests_per_minute.is_some() { SCALE } else { 0 });
+        if limits.limit(Window::RequestsPerMinute).is_some() {
+            self.requests = self.requests.saturating_sub(SCALE);
+        }
     }
 
     /// Takes a reservation back as if it had never been: another scope had no room.
@@ -245,30 +223,32 @@ impl Counters {
         self.requests = self.requests.saturating_sub(SCALE);
     }
 
-    /// The calendar windows: which, limit, used, held.
-    fn calendar(&self, limits: &Windows) -> [(Window, Option<u64>, u64, u64); 3] {
-        let held = self.held();
-        [
-            (Window::TokensPerDay, limits.tokens_per_day, self.day_tokens, held.day_tokens),
-            (Window::BudgetPerDay, limits.budget_per_day, self.day_cost, held.cost),
-            (Window::BudgetPerMonth, limits.budget_per_month, self.month_cost, held.cost),
-        ]
-    }
-
     /// The calendar window of which `share` thousandths are used or reserved.
     pub fn reached(&self, limits: &Windows, share: u64) -> Option<Window> {
-        self.calendar(limits)
-            .into_iter()
-            .find(|(_, limit, used, held)| {
-                limit.is_some_and(|limit| is_share(used.saturating_add(*held), share, limit))
-            })
-            .map(|(window, ..)| window)
+        let held = self.held();
+        let is_reached = |window: &Window| {
+            let (used, reserved) = self.taken(*window, &held);
+            limits.limit(*window).is_some_and(|limit| is_share(used.saturating_add(reserved), share, limit))
+        };
+        Window::CALENDAR.into_iter().find(is_reached)
     }
 
     /// Shares (thousandths, rising) of calendar windows that are used and have not been reported in this period.
     pub fn report(&mut self, limits: &Windows, shares: &[u64]) -> Vec<Crossed> {
-        let calendar = self.calendar(limits);
-        crossed(&calendar, shares, &mut self.reported)
+        let (nothing, mut all) = (Amount::default(), Vec::new());
+        let mut reported = self.reported;
+        for (window, seen) in Window::CALENDAR.into_iter().zip(&mut reported) {
+            let Some(limit) = limits.limit(window) else { continue };
+            let (used, _) = self.taken(window, &nothing);
+            for share in shares {
+                if *share > u64::from(*seen) && is_share(used, *share, limit) {
+                    *seen = u16::try_from(*share).unwrap_or(u16::MAX);
+                    all.push(Crossed { window, share: *share });
+                }
+            }
+        }
+        self.reported = reported;
+        all
     }
 
     /// What of that has been told to no caller yet.
@@ -277,9 +257,10 @@ impl Counters {
         if self.told == self.reported {
             return all;
         }
-        for (((window, limit, ..), reported), told) in self.calendar(limits).iter().zip(self.reported).zip(self.told) {
-            let is_new = |share: &&u64| limit.is_some() && (u64::from(told) + 1..=u64::from(reported)).contains(*share);
-            all.extend(shares.iter().filter(is_new).map(|share| Crossed { window: *window, share: *share }));
+        for ((window, reported), told) in Window::CALENDAR.into_iter().zip(self.reported).zip(self.told) {
+            let is_limited = limits.limit(window).is_some();
+            let is_new = |share: &&u64| is_limited && (u64::from(told) + 1..=u64::from(reported)).contains(*share);
+            all.extend(shares.iter().filter(is_new).map(|share| Crossed { window, share: *share }));
         }
         self.told = self.reported;
         all
@@ -300,53 +281,30 @@ impl Counters {
     /// Gives how every limited window stands, one by one.
     pub fn each_standing(&self, limits: &Windows, moment: &Moment, mut give: impl FnMut(Standing)) {
         let held = self.held();
-        for (window, limit, level, reserved) in [
-            (Window::RequestsPerMinute, limits.requests_per_minute, self.requests, 0),
-            (Window::TokensPerMinute, limits.tokens_per_minute, self.tokens, held.tokens),
-        ] {
-            if let Some(limit) = limit {
-                let capacity = capacity(limit, limits.burst_ms) / SCALE;
-                let reset_ms = level.div_ceil(limit.max(1));
-                give(Standing { window, limit: capacity, used: level.div_ceil(SCALE), reserved, reset_ms });
-            }
-        }
-        for (window, limit, used, reserved) in self.calendar(limits) {
-            if let Some(limit) = limit {
-                let period = if window == Window::BudgetPerMonth { moment.month } else { moment.day };
-                let reset_ms = period.ends_ms.saturating_sub(moment.now_ms);
-                give(Standing { window, limit, used, reserved, reset_ms });
-            }
-        }
-        if let Some(limit) = limits.concurrent {
-            let reserved = self.running();
-            give(Standing { window: Window::Concurrent, limit, used: 0, reserved, reset_ms: 0 });
+        for (window, limit) in limits.limited() {
+            let (used, reserved) = self.taken(window, &held);
+            give(match window.span() {
+                Span::Minute => {
+                    let (capacity, reset_ms) = (capacity(limit, limits.burst_ms), used.div_ceil(limit.max(1)));
+                    Standing { window, limit: capacity / SCALE, used: used.div_ceil(SCALE), reserved, reset_ms }
+                }
+                Span::Day | Span::Month | Span::Request => {
+                    Standing { window, limit, used, reserved, reset_ms: moment.left_ms(window) }
+                }
+            });
         }
     }
 }
 
-/// Whether `taken` is so many thousandths of `limit`. Two sums of [`MOST`] times a thousand are no more than 64 bits take, and what
+/// Whether `taken` is so many thousandths of `limit`. Two sums of [`MAX`] times a thousand are no more than 64 bits take, and what
 /// of a limit is more than that nobody reaches.
 fn is_share(taken: u64, share: u64, limit: u64) -> bool {
     limit.checked_mul(share).is_some_and(|due| taken.saturating_mul(1000) >= due)
 }
 
-fn crossed(calendar: &[(Window, Option<u64>, u64, u64)], shares: &[u64], seen: &mut [u16; 3]) -> Vec<Crossed> {
-    let mut all = Vec::new();
-    for ((window, limit, used, _), seen) in calendar.iter().zip(seen) {
-        let Some(limit) = limit else { continue };
-        for share in shares {
-            if *share > u64::from(*seen) && is_share(*used, *share, *limit) {
-                *seen = u16::try_from(*share).unwrap_or(u16::MAX);
-                all.push(Crossed { window: *window, share: *share });
-            }
-        }
-    }
-    all
-}
-
 /// What fits into a bucket at once, scaled: never less than one.
 pub(super) fn capacity(limit: u64, burst_ms: u64) -> u64 {
-    limit.saturating_mul(burst_ms).clamp(SCALE, MOST)
+    limit.saturating_mul(burst_ms).clamp(SCALE, MAX)
 }
 
 fn bucket(window: Window, limit: u64, burst_ms: u64, level: u64, held: u64, asked: u64) -> Option<Full> {
@@ -361,6 +319,21 @@ fn bucket(window: Window, limit: u64, burst_ms: u64, level: u64, held: u64, aske
     // What is reserved comes back when its request ends, at a time that nobody knows.
     let wait_ms = wait_ms.map(|ms| if held_scaled + asked_scaled > capacity { ms.max(MOMENT_MS) } else { ms.max(1) });
     Some(Full { window, limit: capacity / SCALE, taken, asked, wait_ms, is_momentary: false })
+}
+
+/// A window of a day or a month, or of requests at a time, that has no room.
+fn total(window: Window, limit: u64, used: u64, held: u64, asked: u64, moment: &Moment) -> Option<Full> {
+    let taken = used.saturating_add(held);
+    if taken.saturating_add(asked) <= limit {
+        return None;
+    }
+    let is_momentary = window.is_calendar() && used.saturating_add(asked) <= limit;
+    let wait_ms = match window.span() {
+        Span::Request => Some(MOMENT_MS),
+        _ if is_momentary => Some(MOMENT_MS),
+        _ => (asked <= limit).then(|| moment.left_ms(window).max(1)),
+    };
+    Some(Full { window, limit, taken, asked, wait_ms, is_momentary })
 }
 
 /// When a reservation of `now_ms` expires, in seconds: rounded up, so that there are few different times.

@@ -48,12 +48,10 @@ impl Store for Shared {
 /// 2026-01-30T00:00:00Z
 pub const START: u64 = 1_769_731_200_000;
 
-/// The policy of the fixtures, with these fields in the tier of the tenant acme, and room for so many users.
-pub fn policy(tier: &Value, users: u32) -> Policy {
+/// The policy of the fixtures, with these limits of the tier of the tenant acme, and room for so many users.
+pub fn policy(limits: &Value, users: u32) -> Policy {
     let mut document = fixture::document();
-    for (name, value) in tier.as_object().unwrap() {
-        document["tiers"]["pro"][name] = value.clone();
-    }
+    document["tiers"]["pro"]["limits"] = limits.clone();
     document["quota"] = json!({"users": users, "default_price": {"input": 1, "output": 1}});
     crate::policy::parse::from_value(&document).unwrap().1
 }

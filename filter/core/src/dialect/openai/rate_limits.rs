@@ -1,7 +1,7 @@
 //! How windows stand, in OpenAI's rate-limit headers.
 
 use crate::quota::reservation::Scope;
-use crate::quota::window::{Standing, Window};
+use crate::quota::window::{Standing, Unit, Window};
 use crate::wire::duration::go_duration;
 use crate::wire::header::HeaderLine;
 
@@ -15,7 +15,7 @@ pub fn headers(standings: &[(Scope, Standing)]) -> Vec<HeaderLine> {
         all.min_by_key(|standing| standing.remaining())
     };
     let requests = tightest(|window| window == Window::RequestsPerMinute);
-    let tokens = tightest(|window| matches!(window, Window::TokensPerMinute | Window::TokensPerDay));
+    let tokens = tightest(|window| window.unit() == Unit::Tokens);
     for (standing, [limit, remaining, reset]) in [
         (requests, ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"]),
         (tokens, ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"]),

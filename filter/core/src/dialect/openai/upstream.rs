@@ -22,7 +22,7 @@ pub fn build(
     output: OutputLimit,
 ) -> Splice {
     let task_limit = task.and_then(|task| policy.task(task).max_output_tokens);
-    let always = policy.limits.set_output_limit || output.always;
+    let always = policy.request.set_output_limit || output.always;
     // Each with its limit, and whether it is set where the caller has none.
     let models: Vec<(&Model, u64, bool)> = models
         .iter()

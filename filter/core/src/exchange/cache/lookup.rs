@@ -97,7 +97,7 @@ impl Exchange {
                 if let Some(slot) = pending.slot.filter(|_| pending.is_known && !pending.is_hot)
                     && let Ok(question) = self.question(policy, request.facts(), plan, task)
                 {
-                    memory.responses.insert(lookup, slot, &question, pending.key, policy.limits.max_nesting);
+                    memory.responses.insert(lookup, slot, &question, pending.key, policy.request.max_nesting);
                 }
                 if let Some(slot) = pending.slot.filter(|_| pending.is_read) {
                     memory.responses.insert_answer(slot, &entry, now_ms);

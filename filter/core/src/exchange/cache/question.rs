@@ -85,7 +85,7 @@ impl Exchange {
         let takes = |name: &str| policy.model(*model).takes(name);
         let sharing = sharing(&policy.cache, rules, request, plan.data, wishes.control, credentials, takes)?;
         let (tenant, data, model, body) = (caller.tenant, plan.data, *model, request.body);
-        let max_output = policy.output_limit_of(tenant, caller.user.as_ref()).most;
+        let max_output = policy.output_limit_of(tenant, caller.user.as_ref()).max;
         Ok(Question { endpoint: self.endpoint, tenant, sharing, task, data, model, max_output, body })
     }
 }
@@ -101,10 +101,10 @@ pub(super) fn share_key(policy: &Policy, shared: &mut dyn SharedData, fingerprin
 fn key(policy: &Policy, request: &ClientRequest, question: &Question, prompt: &PromptName) -> Result<Key, Bypass> {
     let Question { endpoint, tenant, sharing, task, data, model, max_output, body } = *question;
     // The key is of the request as the model gets it, so what the policy changes in it changes the key as well.
-    let output = OutputLimit { most: max_output, ..policy.output_limit_of(tenant, None) };
+    let output = OutputLimit { max: max_output, ..policy.output_limit_of(tenant, None) };
     let sent = request.upstream(policy, Some(task), &[model], output).assemble(body);
     let delivery = ClientDialect::of(endpoint).delivery_members();
-    let reading = Reading { max_depth: policy.limits.max_nesting, nfc: policy.cache.nfc, delivery };
+    let reading = Reading { max_depth: policy.request.max_nesting, nfc: policy.cache.nfc, delivery };
     let meaning = meaning::request(&sent, reading).map_err(|_| Bypass::Ambiguous)?;
     let (tenant, task) = (policy.tenant(tenant), policy.task(task));
     let fields = Fields {

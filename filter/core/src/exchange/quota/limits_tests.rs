@@ -196,7 +196,7 @@ fn a_tenant_that_has_no_limits_any_longer_is_not_asked_after() {
     let mut document = crate::fixture::document();
     document["redis"] = json!({"cluster": "webdis"});
     document["quota"] = json!({"store": "redis", "default_price": {"input": 1, "output": 1}});
-    document["tiers"]["free"]["tokens_per_day"] = json!(5);
+    document["tiers"]["free"]["limits"]["tokens_per_day"] = json!(5);
     let policy = crate::policy::parse::from_value(&document).unwrap().1;
     // What waits for Redis gives it up, and does not wait for it.
     let look = Unsettled::look(&policy, policy.find_tenant("acme").unwrap(), START);

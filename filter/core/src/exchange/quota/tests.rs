@@ -31,11 +31,9 @@ impl SharedData for Shared {
 }
 
 /// A policy whose tenant has these limits, and whose task keeps its answers.
-pub(super) fn policy(tier: Value) -> Policy {
+pub(super) fn policy(limits: Value) -> Policy {
     let mut document = fixture::document();
-    for (name, value) in tier.as_object().unwrap() {
-        document["tiers"]["pro"][name] = value.clone();
-    }
+    document["tiers"]["pro"]["limits"] = limits;
     document["tasks"]["code"]["cache"] = json!({"ttl": "1h", "requests": "any"});
     document["quota"] = json!({"default_price": {"input": 1, "output": 1}});
     crate::policy::parse::from_value(&document).unwrap().1

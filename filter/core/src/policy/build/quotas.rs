@@ -34,14 +34,13 @@ impl<'a> Quotas<'a> {
         built: &Tier,
         problems: &mut Vec<Problem>,
     ) -> Option<QuotaId> {
-        let said = tier.limited();
-        if said.is_empty() {
+        if tier.limits.is_empty() {
             return None;
         }
-        let place = format!("tiers.{name}");
+        let place = format!("tiers.{name}.limits");
         let before = problems.len();
-        limits::check(&said, &place, problems);
-        let id = self.build(&said, None, &place, built, problems);
+        limits::check(&tier.limits, true, &place, problems);
+        let id = self.build(&tier.limits, None, &place, built, problems);
         if problems.len() > before {
             self.broken.insert(name.to_owned());
         }
@@ -56,22 +55,21 @@ impl<'a> Quotas<'a> {
         built: Option<&Tier>,
         problems: &mut Vec<Problem>,
     ) -> Option<QuotaId> {
-        let said = config::Limited { users: tenant.users.clone(), ..tenant.limited() };
         let (Some(tier), Some(built)) = (tier, built) else { return None };
-        if said.is_empty() {
+        if tenant.limits.is_empty() {
             return built.limits;
         }
-        let place = format!("tenants.{name}");
-        limits::check(&said, &place, problems);
+        let place = format!("tenants.{name}.limits");
+        limits::check(&tenant.limits, false, &place, problems);
         if self.broken.contains(&*built.name) {
             return None;
         }
-        self.build(&said.or(&tier.limited()), Some(name), &place, built, problems)
+        self.build(&tenant.limits.or(&tier.limits), Some(name), &place, built, problems)
     }
 
     fn build(
         &mut self,
-        said: &config::Limited,
+        limits: &config::Limits,
         tenant: Option<&str>,
         place: &str,
         tier: &Tier,
@@ -81,7 +79,7 @@ impl<'a> Quotas<'a> {
         let mut find = |name: &str, place: String, problems: &mut Vec<Problem>| {
             models.find(name, || place, problems).map(|i| ModelId(i as u16))
         };
-        let limits = limits::build(said, tenant, place, &|id| tier.allows(id), &mut find, &self.unpriced, problems)?;
+        let limits = limits::build(limits, tenant, place, &|id| tier.allows(id), &mut find, &self.unpriced, problems)?;
         self.built.push(limits);
         Some(QuotaId(self.built.len() as u32 - 1))
     }

@@ -8,7 +8,7 @@ fn good() -> Value {
     let hash = |digit: &str| format!("sha256:{}", digit.repeat(64));
     json!({
         "identity": {"source": "api_key"},
-        "limits": {"max_body_bytes": 1024, "max_nesting": 4},
+        "request": {"max_body_bytes": 1024, "max_nesting": 4},
         "default_task": "chat",
         "providers": {
             "vllm": {"dialect": "openai", "data": "regulated", "base_path": "",
@@ -55,8 +55,8 @@ fn a_valid_policy_is_indexed_by_name() {
 #[test]
 fn values_at_the_edge_are_valid() {
     for (pointer, value) in [
-        ("/limits/max_body_bytes", json!(1 << 27)),
-        ("/limits/max_nesting", json!(256)),
+        ("/request/max_body_bytes", json!(1 << 27)),
+        ("/request/max_nesting", json!(256)),
         ("/models/big/context", json!(100_000_000)),
         ("/models/big/model", json!("x".repeat(256))),
         ("/tasks/chat/fallback", json!(vec!["big"; 7])),
@@ -75,10 +75,10 @@ fn values_at_the_edge_are_valid() {
 fn values_past_the_edge_are_one_problem_at_their_place() {
     let long = "x".repeat(65);
     for (pointer, value, place) in [
-        ("/limits/max_body_bytes", json!(1023), "limits.max_body_bytes"),
-        ("/limits/max_body_bytes", json!((1 << 27) + 1), "limits.max_body_bytes"),
-        ("/limits/max_nesting", json!(3), "limits.max_nesting"),
-        ("/limits/max_nesting", json!(257), "limits.max_nesting"),
+        ("/request/max_body_bytes", json!(1023), "request.max_body_bytes"),
+        ("/request/max_body_bytes", json!((1 << 27) + 1), "request.max_body_bytes"),
+        ("/request/max_nesting", json!(3), "request.max_nesting"),
+        ("/request/max_nesting", json!(257), "request.max_nesting"),
         ("/default_task", json!("code"), "default_task"),
         ("/models/big/context", json!(0), "models.big.context"),
         ("/models/big/context", json!(100_000_001), "models.big.context"),

@@ -5,8 +5,9 @@
 //!
 //! What serde says is never repeated as it is: it quotes values, and a value may be an API key in the wrong place.
 
-use crate::config::Config;
 use crate::config::problem::{Problem, quoted};
+use crate::config::{Config, Limits, RequestBounds, Time};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use serde_path_to_error::{Path, Segment};
 
@@ -31,12 +32,12 @@ pub(super) fn read(document: &Value) -> Result<Config, Vec<Problem>> {
         }
         next = repaired.flatten();
     }
-    Err(mistakes.iter().map(Mistake::problem).collect())
+    Err(mistakes.iter().map(|mistake| mistake.problem(Some(document))).collect())
 }
 
 /// The problem that a serde error stands for.
 pub(super) fn problem(error: &Error) -> Problem {
-    Mistake::of(error).problem()
+    Mistake::of(error).problem(None)
 }
 
 /// One mistake: where, and what serde says of it.
@@ -146,7 +147,11 @@ impl Mistake {
         }
     }
 
-    fn problem(&self) -> Problem {
+    /// `document`: where the mistake is, if it can be shown from there how to put it right.
+    fn problem(&self, document: Option<&Value>) -> Problem {
+        if let Some(problem) = self.moved(document) {
+            return problem;
+        }
         let (last, parents) = match self.place.split_last() {
             Some((Step::Name(name), parents)) => (name.as_str(), parents),
             _ => ("", &[][..]),
@@ -177,6 +182,68 @@ impl Mistake {
             }
             Kind::Other(message) => Problem::new(path(&self.place), message.as_str()),
         }
+    }
+}
+
+impl Mistake {
+    /// Says where a field belongs that older policies have elsewhere.
+    fn moved(&self, document: Option<&Value>) -> Option<Problem> {
+        let Kind::UnknownField(_) = &self.kind else { return None };
+        let names: Vec<_> = self.place.iter().map(Step::name).collect();
+        let value = document.and_then(|document| {
+            self.place.iter().try_fold(document, |node, step| node.as_object()?.get(step.name()?))
+        });
+        let message = match names.as_slice() {
+            [Some("limits")] if value.is_some_and(is_all_limits) => {
+                format!("limits belong to a tier or a tenant: `tiers: {{NAME: {{limits: {}}}}}`", shown(value))
+            }
+            [Some("limits")] => {
+                format!("bounds on a request are written under `request`: `request: {}`", shown(value))
+            }
+            [Some("tiers" | "tenants"), Some(_), Some(field)] if is_field::<Limits>(field) => {
+                format!("limits are written under `limits`: `limits: {{{field}: {}}}`", shown(value))
+            }
+            _ => return None,
+        };
+        Some(Problem::new(path(&self.place), message))
+    }
+}
+
+impl Step {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Name(name) => Some(name),
+            Self::Index(_) => None,
+        }
+    }
+}
+
+/// Whether a section has this field.
+fn is_field<Section: DeserializeOwned>(name: &str) -> bool {
+    let only = Value::Object([(name.to_owned(), Value::Null)].into_iter().collect());
+    serde_json::from_value::<Section>(only)
+        .map_or_else(|error| !error.to_string().starts_with("unknown field"), |_| true)
+}
+
+fn is_all_limits(value: &Value) -> bool {
+    value.as_object().is_some_and(|map| !map.is_empty() && map.keys().all(|name| is_field::<Limits>(name)))
+}
+
+/// A value of a policy, without anything in it that may be a key.
+fn shown(value: Option<&Value>) -> String {
+    let is_known = |name: &String| is_field::<Limits>(name) || is_field::<RequestBounds>(name);
+    match value {
+        Some(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string(),
+        Some(Value::String(text)) if serde_json::from_value::<Time>(json!(text)).is_ok() => text.clone(),
+        Some(Value::Array(list)) => {
+            format!("[{}]", list.iter().map(|value| shown(Some(value))).collect::<Vec<_>>().join(", "))
+        }
+        Some(Value::Object(map)) if map.keys().all(is_known) => {
+            let fields = map.iter().map(|(name, value)| format!("{name}: {}", shown(Some(value))));
+            format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+        }
+        Some(Value::Object(_)) => "{…}".to_owned(),
+        _ => "…".to_owned(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::policy::calendar::Zone;
+use crate::quota::window::MINUTE_MS;
 
 const DAY_MS: u64 = 86_400_000;
 /// 2026-01-30T00:00:00Z
@@ -12,8 +13,9 @@ fn at(now_ms: u64) -> Moment {
     Moment::new(&Zone::fixed(0), now_ms)
 }
 
-fn windows() -> Windows {
-    Windows { burst_ms: 60_000, ..Windows::default() }
+fn windows(limits: &[(Window, u64)]) -> Windows {
+    let find = |window| limits.iter().find(|(limited, _)| *limited == window).map(|(_, limit)| *limit);
+    Windows::new(MINUTE_MS, find)
 }
 
 /// Reserves if there is room; when the reservation expires.
@@ -32,9 +34,9 @@ fn settle(counters: &mut Counters, limits: &Windows, held: Amount, expires: u32,
 
 #[test]
 fn a_request_that_ends_under_older_limits_does_not_empty_the_buckets_of_newer_ones() {
-    let newer = Windows { requests_per_minute: Some(5), tokens_per_minute: Some(500), ..windows() };
-    let lavish = Windows { requests_per_minute: Some(60_000), tokens_per_minute: Some(1_000_000), ..windows() };
-    for older in [windows(), lavish, Windows { concurrent: Some(100), ..windows() }] {
+    let newer = windows(&[(Window::RequestsPerMinute, 5), (Window::TokensPerMinute, 500)]);
+    let lavish = windows(&[(Window::RequestsPerMinute, 60_000), (Window::TokensPerMinute, 1_000_000)]);
+    for older in [windows(&[]), lavish, windows(&[(Window::Concurrent, 100)])] {
         let mut counters = Counters::default();
         let (want, used) = (Amount::new(10, 0), Amount::new(100, 0));
         let begun: Vec<u32> = (0..20).map(|_| ask(&mut counters, &older, want, START).unwrap()).collect();
@@ -52,14 +54,14 @@ fn a_request_that_ends_under_older_limits_does_not_empty_the_buckets_of_newer_on
     // A limit that is gone drains what it has filled by itself, and is full of nothing when it comes back.
     let mut counters = Counters::default();
     while ask(&mut counters, &newer, Amount::default(), START).is_ok() {}
-    ask(&mut counters, &windows(), Amount::default(), START + 12_000).unwrap();
+    ask(&mut counters, &windows(&[]), Amount::default(), START + 12_000).unwrap();
     assert!(ask(&mut counters, &newer, Amount::default(), START + 12_000).is_ok());
     assert!(ask(&mut counters, &newer, Amount::default(), START + 12_000).is_err());
 }
 
 #[test]
 fn a_minute_refills_smoothly_and_says_exactly_when() {
-    let limits = Windows { requests_per_minute: Some(6), ..windows() };
+    let limits = windows(&[(Window::RequestsPerMinute, 6)]);
     let mut counters = Counters::default();
     for _ in 0..6 {
         ask(&mut counters, &limits, Amount::default(), START).unwrap();
@@ -74,7 +76,7 @@ fn a_minute_refills_smoothly_and_says_exactly_when() {
 #[test]
 fn burst_bounds_what_fits_at_once_but_never_below_one() {
     for (burst_ms, fits) in [(60_000, 60), (10_000, 10), (1, 1), (120_000, 120)] {
-        let limits = Windows { requests_per_minute: Some(60), burst_ms, ..Windows::default() };
+        let limits = Windows::new(burst_ms, |window| (window == Window::RequestsPerMinute).then_some(60));
         let mut counters = Counters::default();
         let passed = (0..200).filter(|_| ask(&mut counters, &limits, Amount::default(), START).is_ok()).count();
         assert_eq!(passed, fits);
@@ -83,7 +85,7 @@ fn burst_bounds_what_fits_at_once_but_never_below_one() {
 
 #[test]
 fn what_is_held_does_not_drain_and_what_was_used_does() {
-    let limits = Windows { tokens_per_minute: Some(600), ..windows() };
+    let limits = windows(&[(Window::TokensPerMinute, 600)]);
     let mut counters = Counters::default();
     let want = Amount::new(600, 0);
     let expires = ask(&mut counters, &limits, want, START).unwrap();
@@ -99,7 +101,7 @@ fn what_is_held_does_not_drain_and_what_was_used_does() {
 
 #[test]
 fn a_day_and_a_month_end_where_they_end_and_a_request_across_is_charged_where_it_ends() {
-    let limits = Windows { tokens_per_day: Some(100), budget_per_month: Some(50), ..windows() };
+    let limits = windows(&[(Window::TokensPerDay, 100), (Window::BudgetPerMonth, 50)]);
     let mut counters = Counters::default();
     // The last day of January, a second before midnight.
     let late = START + 2 * DAY_MS - 1000;
@@ -118,7 +120,7 @@ fn a_day_and_a_month_end_where_they_end_and_a_request_across_is_charged_where_it
 
 #[test]
 fn a_window_full_of_reservations_is_full_for_the_moment_and_one_that_is_used_up_until_it_ends() {
-    let limits = Windows { tokens_per_day: Some(100), budget_per_day: Some(50), ..windows() };
+    let limits = windows(&[(Window::TokensPerDay, 100), (Window::BudgetPerDay, 50)]);
     let mut counters = Counters::default();
     let (held, want) = (Amount::new(90, 40), Amount::new(20, 20));
     let expires = ask(&mut counters, &limits, held, START).unwrap();
@@ -138,15 +140,14 @@ fn a_window_full_of_reservations_is_full_for_the_moment_and_one_that_is_used_up_
 
 #[test]
 fn a_clock_that_jumps_back_frees_nothing_and_brings_no_old_window_back() {
-    let limits =
-        Windows { requests_per_minute: Some(1), tokens_per_day: Some(10), budget_per_month: Some(10), ..windows() };
+    let limits = windows(&[(Window::RequestsPerMinute, 1), (Window::TokensPerDay, 10), (Window::BudgetPerMonth, 10)]);
     let mut counters = Counters::default();
     let want = Amount::new(10, 10);
     let expires = ask(&mut counters, &limits, want, START + 40 * DAY_MS).unwrap();
     settle(&mut counters, &limits, want, expires, want, START + 40 * DAY_MS);
     for back in [1, 60_000, DAY_MS, 40 * DAY_MS] {
         assert!(ask(&mut counters, &limits, Amount::new(1, 0), START + 40 * DAY_MS - back).is_err(), "{back}");
-        let money = Windows { requests_per_minute: None, tokens_per_day: None, ..limits.clone() };
+        let money = windows(&[(Window::BudgetPerMonth, 10)]);
         assert!(ask(&mut counters.clone(), &money, Amount::new(0, 1), START + 40 * DAY_MS - back).is_err());
     }
     assert!(ask(&mut counters, &limits, Amount::new(1, 0), START + 41 * DAY_MS).is_ok());
@@ -154,7 +155,7 @@ fn a_clock_that_jumps_back_frees_nothing_and_brings_no_old_window_back() {
 
 #[test]
 fn a_reservation_that_nobody_settles_expires_and_is_charged_if_it_ends_after_all() {
-    let limits = Windows { budget_per_day: Some(10), concurrent: Some(1), ..windows() };
+    let limits = windows(&[(Window::BudgetPerDay, 10), (Window::Concurrent, 1)]);
     let mut counters = Counters::default();
     let want = Amount::new(1, 10);
     let expires = ask(&mut counters, &limits, want, START).unwrap();
@@ -170,13 +171,12 @@ fn a_reservation_that_nobody_settles_expires_and_is_charged_if_it_ends_after_all
 
 #[test]
 fn the_window_to_wait_for_longest_is_named_and_what_costs_nothing_needs_no_budget() {
-    let limits = Windows {
-        requests_per_minute: Some(1),
-        budget_per_day: Some(5),
-        budget_per_month: Some(5),
-        concurrent: Some(1),
-        ..windows()
-    };
+    let limits = windows(&[
+        (Window::RequestsPerMinute, 1),
+        (Window::BudgetPerDay, 5),
+        (Window::BudgetPerMonth, 5),
+        (Window::Concurrent, 1),
+    ]);
     let mut counters = Counters::default();
     let expires = ask(&mut counters, &limits, Amount::new(0, 5), START).unwrap();
     settle(&mut counters, &limits, Amount::new(0, 5), expires, Amount::new(0, 5), START);
@@ -187,7 +187,7 @@ fn the_window_to_wait_for_longest_is_named_and_what_costs_nothing_needs_no_budge
 
 #[test]
 fn shares_are_reported_once_in_each_window_and_told_once() {
-    let limits = Windows { budget_per_day: Some(100), budget_per_month: Some(1000), ..windows() };
+    let limits = windows(&[(Window::BudgetPerDay, 100), (Window::BudgetPerMonth, 1000)]);
     let shares = [500, 800];
     let mut counters = Counters::default();
     let spend = |counters: &mut Counters, cost, now| {
@@ -207,15 +207,7 @@ fn shares_are_reported_once_in_each_window_and_told_once() {
 
 #[test]
 fn absurd_amounts_and_times_neither_wrap_nor_panic() {
-    let limits = Windows {
-        requests_per_minute: Some(u64::MAX),
-        tokens_per_minute: Some(u64::MAX),
-        burst_ms: u64::MAX,
-        tokens_per_day: Some(MOST),
-        budget_per_day: Some(MOST),
-        budget_per_month: Some(MOST),
-        concurrent: Some(u64::MAX),
-    };
+    let limits = Windows::new(u64::MAX, |window| Some(if window.is_calendar() { MAX } else { u64::MAX }));
     let mut counters = Counters::default();
     let want = Amount::new(u64::MAX, u64::MAX);
     for now in [0, START, u64::MAX, 5] {
@@ -226,12 +218,12 @@ fn absurd_amounts_and_times_neither_wrap_nor_panic() {
         counters.settle(&limits, &want, expires, &Amount { tokens: u64::MAX, day_tokens: u64::MAX, cost: u64::MAX });
         let _ = counters.standings(&limits, &at(now));
     }
-    assert!(counters.day_cost <= MOST && counters.day_tokens <= MOST && counters.tokens <= MOST);
+    assert!(counters.day_cost <= MAX && counters.day_tokens <= MAX && counters.tokens <= MAX);
 }
 
 #[test]
 fn an_answer_of_the_cache_counts_as_a_request_and_needs_no_place_among_the_concurrent() {
-    let limits = Windows { requests_per_minute: Some(2), concurrent: Some(1), tokens_per_day: Some(1), ..windows() };
+    let limits = windows(&[(Window::RequestsPerMinute, 2), (Window::Concurrent, 1), (Window::TokensPerDay, 1)]);
     let mut counters = Counters::default();
     ask(&mut counters, &limits, Amount::new(1, 0), START).unwrap();
     let hit = Want { amount: Amount::default(), runs: false };

@@ -33,7 +33,7 @@ pub fn reserve(
         let of_tenant = tenant_is_full(&record::decode(&store.read(&record)), limits, ask, moment);
         return Err(why.or_longer(of_tenant));
     }
-    if limits.tenant.is_empty() && limits.models.is_empty() {
+    if limits.tenant().is_empty() && limits.models().next().is_none() {
         grant.reservation.record = record;
         return Ok(grant);
     }
@@ -70,8 +70,8 @@ pub fn reserve(
 /// The tenant's window that has no room, as the record has it.
 fn tenant_is_full(scopes: &[(ScopeKey, Counters)], limits: &Limits, ask: &Ask, moment: &Moment) -> Option<Refused> {
     let mut counters = scopes.iter().find(|(key, _)| *key == TENANT)?.1.clone();
-    counters.catch_up(&limits.tenant, moment);
-    counters.full(&limits.tenant, &ask.want(ask.worst(&[])), moment).map(|full| Refused::Full(Scope::Tenant, full))
+    counters.catch_up(limits.tenant(), moment);
+    counters.full(limits.tenant(), &ask.want(ask.worst(&[])), moment).map(|full| Refused::Full(Scope::Tenant, full))
 }
 
 /// Makes the grant what it was before the tenant's record was looked at, however often that has been done in vain.
@@ -121,7 +121,7 @@ fn reserve_tenant(
     // Models first: one whose own windows are full is left out of the plan, and the others may serve.
     let (mut first_full, mut soonest) = (None, None::<Refused>);
     for (id, amount) in ask.models {
-        let Some((_, key, windows)) = limits.models.iter().find(|(limited, ..)| limited == id) else { continue };
+        let Some((key, windows)) = limits.model(*id) else { continue };
         let Some(counters) = scope(scopes, key) else { continue };
         counters.advance(windows, moment);
         if let Some(full) = counters.full(windows, &ask.want(amount.of_model()), moment)
@@ -145,7 +145,7 @@ fn reserve_tenant(
     }
     let worst = ask.worst(&grant.full_models);
     if let Some(counters) = scope(scopes, &TENANT) {
-        let windows = &limits.tenant;
+        let windows = limits.tenant();
         counters.advance(windows, moment);
         let full = counters.full(windows, &ask.want(worst), moment);
         judge(limits, why(Scope::Tenant, counters, windows, limits, ask, full), grant)?;
@@ -156,7 +156,7 @@ fn reserve_tenant(
     }
     for (id, amount) in ask.models {
         let seen = grant.reservation.models.iter().any(|(reserved, ..)| reserved == id);
-        let Some((_, key, windows)) = limits.models.iter().find(|(limited, ..)| limited == id) else { continue };
+        let Some((key, windows)) = limits.model(*id) else { continue };
         if seen || grant.full_models.contains(id) {
             continue;
         }

@@ -33,13 +33,13 @@ pub fn settle(
         if let Some((held, expires)) = &reservation.all
             && let Some(counters) = scope(&mut scopes, &TENANT)
         {
-            counters.catch_up(&limits.tenant, moment);
-            counters.settle(&limits.tenant, held, *expires, &used);
-            settled.crossed = counters.report(&limits.tenant, &limits.alert_at);
-            settled.standings = counters.standings(&limits.tenant, moment);
+            counters.catch_up(limits.tenant(), moment);
+            counters.settle(limits.tenant(), held, *expires, &used);
+            settled.crossed = counters.report(limits.tenant(), &limits.alert_at);
+            settled.standings = counters.standings(limits.tenant(), moment);
         }
         for (id, held, expires) in &reservation.models {
-            let Some((_, key, windows)) = limits.models.iter().find(|(limited, ..)| limited == id) else { continue };
+            let Some((key, windows)) = limits.model(*id) else { continue };
             if let Some(counters) = scope(&mut scopes, key) {
                 counters.catch_up(windows, moment);
                 let is_charged = charge.is_some_and(|charge| charge.model == *id);

@@ -137,9 +137,9 @@ fn a_share_asks_for_another_model_and_can_be_disregarded() {
 fn a_user_who_is_named_is_held_to_limits_of_its_own_beside_others_in_its_record() {
     let mut document = crate::fixture::document();
     document["quota"] = json!({"users": 16, "default_price": {"input": 1, "output": 1}});
-    document["tiers"]["pro"]["per_user"] = json!({"requests_per_minute": 1, "tokens_per_day": 10});
-    document["tenants"]["acme"]["users"] = json!({"ann": {"tokens_per_day": 30, "requests_per_minute": 3}});
-    document["tenants"]["clinic"]["users"] = json!({"ann": {"requests_per_minute": 2}});
+    document["tiers"]["pro"]["limits"]["per_user"] = json!({"requests_per_minute": 1, "tokens_per_day": 10});
+    document["tenants"]["acme"]["limits"]["users"] = json!({"ann": {"tokens_per_day": 30, "requests_per_minute": 3}});
+    document["tenants"]["clinic"]["limits"]["users"] = json!({"ann": {"requests_per_minute": 2}});
     let policy = crate::policy::parse::from_value(&document).unwrap().1;
     let key = |tenant: &str| crate::identity::keys::UserHash::new(tenant, b"ann").0;
     let mut store = Shared { now_ms: START, ..Shared::default() };

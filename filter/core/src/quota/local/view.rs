@@ -18,9 +18,9 @@ pub fn look(store: &mut dyn Store, limits: &Limits, users: u32, ask: &Ask, momen
     };
     let record = tenant_record(ask.tenant);
     let scopes = record::decode(&store.read(&record));
-    see(&scopes, Scope::Tenant, &TENANT, &limits.tenant);
-    for (id, key, windows) in &limits.models {
-        see(&scopes, Scope::Model(*id), key, windows);
+    see(&scopes, Scope::Tenant, &TENANT, limits.tenant());
+    for (id, key, windows) in limits.models() {
+        see(&scopes, Scope::Model(id), key, windows);
     }
     if let Some(windows) = limits.user(ask.user) {
         let scopes = record::decode(&store.read(&user_record(&record, ask.user, users)));
@@ -44,8 +44,8 @@ pub fn view(store: &mut dyn Store, limits: &Limits, users: u32, ask: &Ask, momen
         store.update(&key, &mut |bytes| {
             let mut scopes = record::decode(bytes);
             let counters = scope(&mut scopes, &TENANT)?;
-            counters.catch_up(&limits.tenant, moment);
-            crossed = counters.tell(&limits.tenant, &limits.alert_at);
+            counters.catch_up(limits.tenant(), moment);
+            crossed = counters.tell(limits.tenant(), &limits.alert_at);
             Some(record::encode(&scopes))
         });
     }

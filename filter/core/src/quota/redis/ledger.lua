@@ -1,6 +1,6 @@
 -- One atomic step over all windows of a request: the arithmetic of counters.rs, in numbers that doubles hold exactly.
 -- KEYS: the reservation, then the scopes. ARGV: reserve, settle or look, and numbers in the order in which they are read.
-local MOST, SCALE = 9007199254740991, 60000
+local MAX, SCALE = 9007199254740991, 60000
 local op, at = ARGV[1], 1
 local function number()
   at = at + 1
@@ -9,7 +9,7 @@ end
 local function text(n) return string.format('%.0f', n) end
 local function add(a, b)
   local sum = a + b
-  if sum > MOST then return MOST end
+  if sum > MAX then return MAX end
   return sum
 end
 local function sub(a, b)
@@ -36,7 +36,7 @@ local day, month = period(), period()
 if not day or not month then return redis.error_reply('CLOCK the clocks of Redis and of this Envoy are more than a day apart') end
 local lease_ms, keep_s, shadow = number(), number(), number()
 
--- A scope: limits (negative for none), and what is used and reserved of them, brought up to now.
+-- A scope: limits (negative for none), in the order of `Window::ALL`, and what is used and reserved of them, brought up to now.
 local FIELDS = {'at', 'r', 't', 'd', 'dt', 'dc', 'm', 'mc'}
 local scopes = {}
 for i = 1, number() do

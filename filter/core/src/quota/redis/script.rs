@@ -8,14 +8,14 @@ use crate::policy::calendar::{Period, Zone};
 use crate::policy::limits::{Limits, ScopeKey};
 use crate::quota::counters::{Counters, Lease, capacity};
 use crate::quota::reservation::{Ask, Charge, Grant, Held, Refused, Reservation, Scope, Settled, View};
-use crate::quota::window::{Amount, Moment, Standing, Windows};
+use crate::quota::window::{Amount, Moment, Span, Standing, Window, Windows};
 use crate::wire::http_call::{HttpCall, HttpCallResult};
 use crate::wire::redis::{self, Bridge, Failure};
 
 /// The script.
 pub const SCRIPT: &str = include_str!("ledger.lua");
 /// SHA-1 of the script, by which Redis knows it once it has seen it. A test says what it must be.
-const SCRIPT_SHA1: &str = "881244192bc05beb3d4a9cafcbc4eed0805e199e";
+const SCRIPT_SHA1: &str = "9797b0bd8d9ba56f2bbedc39a0a7a540108aeea8";
 
 /// Seconds for which a settled reservation is remembered: how long a settlement may be asked again.
 pub const REMEMBERED_S: u64 = 3600;
@@ -95,12 +95,11 @@ fn scopes<'a>(
     if let Some(windows) = limits.user(user) {
         all.push((Scope::User, windows, format!("pointsman:quota:{{{tenant}}}:u:{}", hex(user))));
     }
-    if !limits.tenant.is_empty() {
-        all.push((Scope::Tenant, &limits.tenant, format!("pointsman:quota:{{{tenant}}}:t")));
+    if !limits.tenant().is_empty() {
+        all.push((Scope::Tenant, limits.tenant(), format!("pointsman:quota:{{{tenant}}}:t")));
     }
     for id in models {
-        let limited = limits.models.iter().find(|(limited, ..)| *limited == id);
-        if let Some((_, key, windows)) = limited
+        if let Some((key, windows)) = limits.model(id)
             && !all.iter().any(|(scope, ..)| *scope == Scope::Model(id))
         {
             all.push((Scope::Model(id), windows, format!("pointsman:quota:{{{tenant}}}:m:{}", hex(key))));
@@ -127,40 +126,30 @@ fn write_scopes(
     run.limit(lease_ms);
     run.numbers(&[lease_s + REMEMBERED_S, u64::from(limits.shadow), scopes.len() as u64]);
     for (scope, windows, key) in scopes {
-        let Windows {
-            requests_per_minute,
-            tokens_per_minute,
-            burst_ms,
-            tokens_per_day,
-            budget_per_day,
-            budget_per_month,
-            concurrent,
-        } = windows;
         run.keys.push(key);
         run.number(match scope {
             Scope::Tenant => 0,
             Scope::User => 1,
             Scope::Model(_) => 2,
         });
-        for limit in [requests_per_minute, tokens_per_minute] {
-            run.limit(*limit);
-            run.limit(limit.map(|limit| capacity(limit, *burst_ms)));
-        }
-        for limit in [tokens_per_day, budget_per_day, budget_per_month, concurrent] {
-            run.limit(*limit);
+        for window in Window::ALL {
+            let limit = windows.limit(window);
+            run.limit(limit);
+            if window.span() == Span::Minute {
+                run.limit(limit.map(|limit| capacity(limit, windows.burst_ms)));
+            }
         }
         // As long as anything of it counts.
-        let days = match (budget_per_month, tokens_per_day, budget_per_day) {
-            (Some(_), ..) => 32,
-            (None, None, None) => 0,
-            _ => 2,
-        };
-        run.number(days * 86_400 + 7200 + lease_s);
-        let calendar = [tokens_per_day, budget_per_day, budget_per_month];
-        let threshold =
-            |limit: &Option<u64>, share: Option<u64>| Some(limit.as_ref()?.saturating_mul(share?).div_ceil(1000));
+        let days = windows.limited().map(|(window, _)| match window.span() {
+            Span::Minute | Span::Request => 0,
+            Span::Day => 2,
+            Span::Month => 32,
+        });
+        run.number(days.max().unwrap_or(0) * 86_400 + 7200 + lease_s);
+        let calendar = Window::CALENDAR.map(|window| windows.limit(window));
+        let threshold = |limit: Option<u64>, share: Option<u64>| Some(limit?.saturating_mul(share?).div_ceil(1000));
         let heeded = share.filter(|_| !matches!(scope, Scope::Model(_)));
-        calendar.iter().for_each(|limit| run.limit(threshold(limit, heeded)));
+        calendar.iter().for_each(|limit| run.limit(threshold(*limit, heeded)));
         let alerts: &[u64] = if scope == Scope::Tenant { &limits.alert_at } else { &[] };
         run.number(alerts.len() as u64);
         run.numbers(alerts);
@@ -320,7 +309,7 @@ pub fn settled(
 /// The run that only looks. `id`: of the question, to know its answer by.
 pub fn look(limits: &Limits, id: &str, ask: &Ask, moment: &Moment) -> Run {
     let mut run = Run::new("look", ask.tenant, id);
-    let all = limits.models.iter().map(|(id, ..)| *id);
+    let all = limits.models().map(|(id, ..)| id);
     write_scopes(&mut run, limits, scopes(limits, ask.user, ask.tenant, all), moment, None, None);
     run
 }
@@ -339,7 +328,7 @@ pub fn looked(
     let mut reader = Reader::of("look", ask.tenant, id, answered)?;
     let moment = &reader.moment(zone)?;
     let mut all = Vec::new();
-    for (scope, windows, _) in scopes(limits, ask.user, ask.tenant, limits.models.iter().map(|(id, ..)| *id)) {
+    for (scope, windows, _) in scopes(limits, ask.user, ask.tenant, limits.models().map(|(id, ..)| id)) {
         let standings = reader.counters(moment)?.standings(windows, moment);
         all.extend(standings.into_iter().map(|standing| (scope, standing)));
     }

@@ -6,7 +6,7 @@ use crate::outcome::refusal::Exhausted;
 use crate::policy::Policy;
 use crate::policy::price::MicroUsd;
 use crate::quota::reservation::{Refused, Scope};
-use crate::quota::window::{Full, Window};
+use crate::quota::window::{Full, Unit, Window};
 use crate::wire::duration::go_duration;
 
 /// The longest that a client waits by itself; OpenAI's clients wait no longer.
@@ -53,7 +53,7 @@ pub fn exhausted(policy: &Policy, refused: &Refused) -> Exhausted {
     let (kind, code) = match full.window {
         // Money that others have only reserved is not spent.
         window if window.is_budget() && !full.is_momentary => ("insufficient_quota", Outcome::InsufficientQuota),
-        window if window.is_of_requests() => ("requests", Outcome::RateLimitExceeded),
+        window if window.unit() == Unit::Requests => ("requests", Outcome::RateLimitExceeded),
         _ => ("tokens", Outcome::RateLimitExceeded),
     };
     if let Some(wait) = full.wait_ms {

@@ -44,15 +44,13 @@ fn an_unknown_field_names_its_section_and_the_fields_there() {
     assert_eq!(
         problems(&[("/tenant", json!({}))]),
         [
-            "unknown field \"tenant\"; fields are identity, limits, resilience, cache, redis, quota, default_task, providers, models, tasks, tiers, tenants"
+            "unknown field \"tenant\"; fields are identity, request, resilience, cache, redis, quota, default_task, providers, models, tasks, tiers, tenants"
         ]
     );
     // A name that serde's own words would be confused by.
     assert_eq!(
         problems(&[("/tiers/free/a`, expected `b", json!(1))]),
-        [
-            "tiers.free: unknown field \"a`, expected `b\"; fields are models, requests_per_minute, tokens_per_minute, burst, tokens_per_day, budget_usd_per_day, budget_usd_per_month, concurrent, max_input_tokens, max_output_tokens, per_user, per_model, on_exhausted, degrade_at, alert_at, shadow"
-        ]
+        ["tiers.free: unknown field \"a`, expected `b\"; fields are models, limits"]
     );
 }
 
@@ -91,7 +89,7 @@ fn a_wrong_type_says_what_was_expected_and_causes_no_second_problem() {
         ("/models/fast/tier", json!("big"), "models.fast.tier: \"big\" is not one of local, mid, flagship"),
         ("/models/fast", json!([]), "models.fast: expected fields, found a list"),
         ("/models", json!(["fast"]), "models: expected names, each with its fields, found a list"),
-        ("/limits", json!(true), "limits: expected fields, found true or false"),
+        ("/request", json!(true), "request: expected fields, found true or false"),
         (
             "/tasks/chat/fallback/0",
             json!(7),
@@ -133,14 +131,12 @@ fn a_misspelt_field_is_not_missing_too_but_another_is() {
     let tenant = |tenant: Value| problems(&[("/tenants/acme", tenant)]);
     assert_eq!(
         tenant(json!({"tire": "free"})),
-        [
-            "tenants.acme: unknown field \"tire\"; fields are tier, keys, data, cache_revision, users, requests_per_minute, tokens_per_minute, burst, tokens_per_day, budget_usd_per_day, budget_usd_per_month, concurrent, max_input_tokens, max_output_tokens, per_user, per_model, on_exhausted, degrade_at, alert_at, shadow"
-        ]
+        ["tenants.acme: unknown field \"tire\"; fields are tier, keys, data, cache_revision, limits"]
     );
     assert_eq!(
         tenant(json!({"plan": "free"})),
         [
-            "tenants.acme: unknown field \"plan\"; fields are tier, keys, data, cache_revision, users, requests_per_minute, tokens_per_minute, burst, tokens_per_day, budget_usd_per_day, budget_usd_per_month, concurrent, max_input_tokens, max_output_tokens, per_user, per_model, on_exhausted, degrade_at, alert_at, shadow",
+            "tenants.acme: unknown field \"plan\"; fields are tier, keys, data, cache_revision, limits",
             "tenants.acme: missing field \"tier\"",
         ]
     );
@@ -193,7 +189,10 @@ fn no_message_repeats_what_may_be_a_key() {
     let mut tree = good();
     tree["providers"]["vllm"]["credential"] = json!({"header": "a", "prefix": "b", "env": "C"});
     tree["identity"] = json!({"source": "header", "tenant": "x-t", "user": "x-u"});
-    tree["limits"] = json!({"max_nesting": 64});
+    tree["request"] = json!({"max_nesting": 64});
+    tree["limits"] = json!({"max_nesting": 64, "burst": "x"});
+    tree["tiers"]["free"] =
+        json!({"models": ["fast"], "burst": "x", "per_user": {"burst": "x"}, "limits": {"burst": "1s"}});
     let mut all = Vec::new();
     pointers(&tree, "", &mut all);
     let wrong = [
@@ -224,11 +223,14 @@ fn no_message_repeats_what_may_be_a_key() {
 
 #[test]
 fn a_choice_that_needs_a_value_or_must_have_none_says_so() {
-    let said = |value: Value| problems(&[("/tiers/free/on_exhausted", value)]);
+    let said = |value: Value| problems(&[("/tiers/free/limits", json!({"on_exhausted": value}))]);
     assert_eq!(said(json!("reject")), [""; 0]);
     assert_eq!(
         said(json!("degrade")),
-        ["tiers.free.on_exhausted.degrade: expected a value of its own, found the name alone"]
+        ["tiers.free.limits.on_exhausted.degrade: expected a value of its own, found the name alone"]
     );
-    assert_eq!(said(json!({"reject": "x"})), ["tiers.free.on_exhausted.reject: expected the name alone, found text"]);
+    assert_eq!(
+        said(json!({"reject": "x"})),
+        ["tiers.free.limits.on_exhausted.reject: expected the name alone, found text"]
+    );
 }

@@ -1,0 +1,124 @@
+//! Limits as people write them: the same set for a tier, a tenant, a user and a model.
+
+use crate::config::time::Time;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+#[cfg(feature = "schema")]
+use schemars::JsonSchema;
+
+/// Limits of a tier or a tenant, of each of its users, or of its use of one model. The fields from `per_user` on belong to
+/// the limits of a tier or a tenant.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Requests per minute, by a bucket that refills smoothly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<u64>,
+    /// Input and output tokens per minute, by a bucket that refills smoothly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_minute: Option<u64>,
+    /// How much of the minute limits may be used at once, as the time in which it refills: `60s` is the whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: Option<Time>,
+    /// Input and output tokens per calendar day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_day: Option<u64>,
+    /// US dollars per calendar day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget_usd_per_day: Option<f64>,
+    /// US dollars per calendar month.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget_usd_per_month: Option<f64>,
+    /// Requests at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrent: Option<u32>,
+    /// Input tokens of one request, by estimate. A longer request is answered with 400.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_input_tokens: Option<u64>,
+    /// Output tokens of one request. A caller who asks for more is given this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_output_tokens: Option<u64>,
+    /// Limits of each user of a tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_user: Option<Box<Limits>>,
+    /// Limits of single users of a tenant, by the id that they are known by; each replaces that of `per_user`. A tenant's only.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub users: BTreeMap<String, Limits>,
+    /// Limits of a tenant's use of single models, by the model's name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub per_model: BTreeMap<String, Limits>,
+    /// What happens when a quota of a day or a month is used up. Limits of rates always refuse.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_exhausted: Option<OnExhausted>,
+    /// Share of a day's or month's quota from which the model of `degrade` serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub degrade_at: Option<f64>,
+    /// Shares of a day's or month's quota at which it is reported, once in each window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alert_at: Option<Vec<f64>>,
+    /// Whether nothing is refused: what would have been is counted and reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<bool>,
+}
+
+/// What happens to a request when a quota is used up.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum OnExhausted {
+    /// It is answered with 429.
+    #[default]
+    Reject,
+    /// This model serves it instead.
+    Degrade(String),
+    /// It is answered with this text.
+    Template(String),
+}
+
+impl Limits {
+    /// These limits, and those of `general` where these have none: a tenant's and its tier's, a user's and those of all users.
+    pub fn or(&self, general: &Self) -> Self {
+        let mut per_model = general.per_model.clone();
+        for (model, limits) in &self.per_model {
+            let merged = per_model.get(model).map_or_else(|| limits.clone(), |general| limits.or(general));
+            per_model.insert(model.clone(), merged);
+        }
+        Self {
+            requests_per_minute: self.requests_per_minute.or(general.requests_per_minute),
+            tokens_per_minute: self.tokens_per_minute.or(general.tokens_per_minute),
+            burst: self.burst.or(general.burst),
+            tokens_per_day: self.tokens_per_day.or(general.tokens_per_day),
+            budget_usd_per_day: self.budget_usd_per_day.or(general.budget_usd_per_day),
+            budget_usd_per_month: self.budget_usd_per_month.or(general.budget_usd_per_month),
+            concurrent: self.concurrent.or(general.concurrent),
+            max_input_tokens: self.max_input_tokens.or(general.max_input_tokens),
+            max_output_tokens: self.max_output_tokens.or(general.max_output_tokens),
+            per_user: match (&self.per_user, &general.per_user) {
+                (Some(own), Some(general)) => Some(Box::new(own.or(general))),
+                (own, general) => own.as_ref().or(general.as_ref()).cloned(),
+            },
+            users: self.users.clone(),
+            per_model,
+            on_exhausted: self.on_exhausted.clone().or_else(|| general.on_exhausted.clone()),
+            // It belongs to the model that takes over, and goes with it.
+            degrade_at: match &self.on_exhausted {
+                None | Some(OnExhausted::Degrade(_)) => self.degrade_at.or(general.degrade_at),
+                Some(OnExhausted::Reject | OnExhausted::Template(_)) => self.degrade_at,
+            },
+            alert_at: self.alert_at.clone().or_else(|| general.alert_at.clone()),
+            shadow: self.shadow.or(general.shadow),
+        }
+    }
+
+    /// Whether nothing is limited.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether money is limited.
+    pub fn has_budget(&self) -> bool {
+        self.budget_usd_per_day.is_some() || self.budget_usd_per_month.is_some()
+    }
+}

@@ -84,7 +84,7 @@ mod tests {
                 r#"{{"messages":[{{"role":"user","content":[{{"type":"text","text":"What is this?"}},{{"type":"image_url","image_url":{{"url":"{url}"}}}},{{"type":"image_url","image_url":{{"url":"{url}"}}}}]}}]}}"#
             )
         };
-        let tokens = |body: &str| input_tokens(&ClientDialect::OpenAi.parse(body.as_bytes(), 16).unwrap().facts());
+        let tokens = |body: &str| input_tokens(ClientDialect::OpenAi.parse(body.as_bytes(), 16).unwrap().facts());
         let small = tokens(&body("https://example.com/a.png"));
         assert_eq!(small, tokens(&body(&format!("data:image/png;base64,{}", "iVBORw0KGgo".repeat(10_000)))));
         assert!((2 * IMAGE_TOKENS..2 * IMAGE_TOKENS + 120).contains(&small), "{small}");

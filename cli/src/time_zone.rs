@@ -70,9 +70,9 @@ mod tests {
         for hour in 0..(3 * 366 * 24) {
             let ms = (start.as_second() + hour * 3600) as u64 * 1000;
             let local = of_jiff.to_datetime(Timestamp::from_millisecond(ms as i64).unwrap());
-            let tomorrow = local.date().tomorrow().unwrap().to_zoned(of_jiff.clone()).unwrap();
+            let tomorrow = local.date().tomorrow().unwrap().to_zoned_datetime(of_jiff.clone()).unwrap();
             assert_eq!(zone.day(ms).ends_ms, tomorrow.timestamp().as_millisecond() as u64, "{local}");
-            let next = local.date().last_of_month().tomorrow().unwrap().to_zoned(of_jiff.clone()).unwrap();
+            let next = local.date().last_of_month().tomorrow().unwrap().to_zoned_datetime(of_jiff.clone()).unwrap();
             assert_eq!(zone.month(ms).ends_ms, next.timestamp().as_millisecond() as u64, "{local}");
             *lengths.entry(zone.day(ms).number).or_insert(0) += 1;
         }

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)] // Raw pointers are the ABI. Each block hands over a slice that lives for the call, or takes one.
 
 use pointsman_core::outcome::reply::{REPLY_DETAILS, Reply};
+use pointsman_core::store::secret::Secret;
 use pointsman_core::store::shared_data::NEW;
 use pointsman_core::telemetry::metrics::MetricKind;
 use pointsman_core::wire::http_call::HttpCall;
@@ -12,7 +13,6 @@ use pointsman_stages::host::{Buffer, CallId, ContextId, HeaderMap, Host, LogLeve
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{self, BufferType, MapType, MetricType, StreamType};
 use std::cell::Cell;
-use std::hash::{BuildHasher as _, RandomState};
 use std::ptr::null_mut;
 use std::time::Duration;
 
@@ -150,12 +150,15 @@ pub fn configuration(size: usize) -> Vec<u8> {
 }
 
 /// Envoy, or another host of proxy-wasm.
-#[derive(Default)]
 pub struct ProxyWasmHost {
-    /// Differs from worker to worker, by the host's random numbers.
-    random: RandomState,
-    /// Differs from request to request.
-    next: Cell<u64>,
+    /// Differs from worker to worker, by the host's random numbers, and is counted up from request to request.
+    unique: Cell<u128>,
+}
+
+impl Default for ProxyWasmHost {
+    fn default() -> Self {
+        Self { unique: Cell::new(u128::from_be_bytes(Secret::default().to_bytes())) }
+    }
 }
 
 impl Host for ProxyWasmHost {
@@ -168,8 +171,8 @@ impl Host for ProxyWasmHost {
     }
 
     fn unique(&self) -> u128 {
-        self.next.set(self.next.get().wrapping_add(1));
-        u128::from(self.random.hash_one(0)) << 64 | u128::from(self.random.hash_one(1).wrapping_add(self.next.get()))
+        self.unique.set(self.unique.get().wrapping_add(1));
+        self.unique.get()
     }
 
     fn log(&self, level: LogLevel, line: &str) {

@@ -2,11 +2,9 @@
 
 use crate::environment;
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tempfile::NamedTempFile;
 
 /// The time of day. It goes on by itself from what it was set to.
 pub struct Clock(Ahead);
@@ -68,33 +66,22 @@ impl Stopwatch {
 /// The file from which a program reads by how much one of its clocks is ahead.
 struct Ahead {
     variable: &'static str,
-    path: PathBuf,
-    file: File,
+    file: NamedTempFile,
 }
 
 impl Ahead {
     fn new(variable: &'static str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("pointsman-clock-{}-{number}", std::process::id()));
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path).expect("makes a file");
-        let ahead = Self { variable, path, file };
+        let ahead = Self { variable, file: NamedTempFile::new().expect("makes a file") };
         ahead.set(0);
         ahead
     }
 
     fn set(&self, seconds: i64) {
-        self.file.write_all_at(&seconds.to_ne_bytes(), 0).expect("writes a file");
+        self.file.as_file().write_all_at(&seconds.to_ne_bytes(), 0).expect("writes a file");
     }
 
     fn variables(&self) -> [(&'static str, OsString); 2] {
         let library = environment::program("libpointsman_clock.so");
-        [("LD_PRELOAD", library.into()), (self.variable, self.path.clone().into())]
-    }
-}
-
-impl Drop for Ahead {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        [("LD_PRELOAD", library.into()), (self.variable, self.file.path().into())]
     }
 }

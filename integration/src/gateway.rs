@@ -5,7 +5,7 @@ use crate::call::Call;
 use crate::clock::{Clock, Stopwatch};
 use crate::environment;
 use crate::port::Port;
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::response::Response;
 use crate::simulator::{PROVIDERS, Seen, Simulator};
 use serde_json::Value;
@@ -16,7 +16,6 @@ use std::fs;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What OpenAI's cluster is given as its key.
 pub const OPENAI_SECRET: &str = "sk-secret-of-openai-0c5f";
@@ -115,9 +114,7 @@ impl Gateway {
         setup: &Setup,
         clusters: impl FnOnce(&Simulator) -> Vec<(&'static str, String)>,
     ) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let directory = std::env::temp_dir().join(format!("pointsman-test-{}-{number}", std::process::id()));
+        let directory = process::directory();
         let simulator = Simulator::start();
         let providers = directory.join("providers");
         fs::create_dir_all(&providers).expect("makes a directory");

@@ -3,7 +3,7 @@
 use crate::deadline::PATIENCE;
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
@@ -27,6 +27,14 @@ status=$?
 [ -z "$directory" ] || rm -rf "$directory"
 exit $status
 "#;
+
+/// A new directory for [`Process::start`], which has it removed even if this process crashes.
+///
+/// # Panics
+/// If none can be made.
+pub fn directory() -> PathBuf {
+    tempfile::Builder::new().prefix("pointsman-test-").tempdir().expect("makes a directory").keep()
+}
 
 /// A running program.
 pub struct Process {

@@ -4,12 +4,12 @@ use crate::call::Call;
 use crate::clock::Clock;
 use crate::deadline::await_true;
 use crate::port::Port;
-use crate::process::Process;
+use crate::process::{Process, directory};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A Redis and its bridge. Both end when dropped.
 pub struct Redis {
@@ -105,10 +105,7 @@ impl Redis {
     }
 
     fn call(&self, arguments: &[&str]) -> crate::response::Response {
-        let encode = |argument: &&str| -> String {
-            let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-            argument.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
-        };
+        let encode = |argument: &&str| utf8_percent_encode(argument, NON_ALPHANUMERIC).to_string();
         let body: Vec<String> = arguments.iter().map(encode).collect();
         Call::new("POST", "/").body(body.join("/")).send(self.bridge)
     }
@@ -156,12 +153,4 @@ fn installed(program: &str) -> PathBuf {
     found.unwrap_or_else(|| {
         panic!("{program} is not installed: run `make test`, or apt-get install redis-server webdis")
     })
-}
-
-fn directory() -> PathBuf {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let directory = std::env::temp_dir().join(format!("pointsman-redis-{}-{number}", std::process::id()));
-    std::fs::create_dir_all(&directory).expect("makes a directory");
-    directory
 }

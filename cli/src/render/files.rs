@@ -4,7 +4,8 @@ use super::yaml::to_yaml;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 /// Files by their path below the output directory.
@@ -91,7 +92,15 @@ pub fn replace(path: &Path, text: &str) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory).map_err(named)?;
     }
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, path)).map_err(named)
+    write_beside(path, text).map_err(named)
+}
+
+/// Writes a new file beside the old one and renames it; nothing is left of it if that fails.
+fn write_beside(path: &Path, text: &str) -> io::Result<()> {
+    // As any new file: the umask decides who may read it, since Envoy may run as another user.
+    let mode = std::fs::Permissions::from_mode(0o666);
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().permissions(mode).tempfile_in(directory)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path).map(drop).map_err(|e| e.error)
 }

@@ -17,10 +17,12 @@ use envoy::{NotReady, Program};
 use reload::{Live, NotApplied};
 use say::say;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use stop::Stop;
+use tempfile::TempDir;
 use watch::Watch;
 
 /// Run an Envoy on a policy, and follow the policy and its providers as they change, without a restart.
@@ -83,20 +85,20 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
     let wasm = module(args.wasm.as_deref())?;
     let stop = Stop::on_signals().map_err(|e| e.to_string())?;
     let stopped = || stop.is_told();
-    let directory = PrivateDirectory::new().map_err(|e| format!("no temporary directory: {e}"))?;
+    let directory = private_directory().map_err(|e| format!("no temporary directory: {e}"))?;
     let settings = Settings {
         command: "pointsman up".to_owned(),
         version: program.version,
-        prefix: directory.0.display().to_string(),
+        prefix: directory.path().display().to_string(),
         wasm,
         listen: args.gateway.listen,
         admin: args.gateway.admin,
         access_log: args.gateway.access_log.clone(),
     };
     let mut live =
-        Live::start(&directory.0, settings, inputs, args.allow_missing_credentials).map_err(|e| e.to_string())?;
+        Live::start(directory.path(), settings, inputs, args.allow_missing_credentials).map_err(|e| e.to_string())?;
 
-    let mut process = program.start(&directory.0, args.concurrency)?;
+    let mut process = program.start(directory.path(), args.concurrency)?;
     let (admin, address) = match process.ready(START_LIMIT, &stopped) {
         Ok(ready) => ready,
         Err(NotReady::Stopped) => {
@@ -173,25 +175,7 @@ fn module(chosen: Option<&Path>) -> Result<String, String> {
 }
 
 /// A directory that only this user can read, removed when it is dropped.
-struct PrivateDirectory(PathBuf);
-
-impl PrivateDirectory {
-    fn new() -> std::io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
-        let base = std::env::temp_dir();
-        for attempt in 0..100 {
-            let path = base.join(format!("pointsman-{}-{attempt}", std::process::id()));
-            match std::fs::DirBuilder::new().mode(0o700).create(&path) {
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-                result => return result.map(|()| Self(path)),
-            }
-        }
-        Err(std::io::Error::other("every name is taken"))
-    }
-}
-
-impl Drop for PrivateDirectory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+fn private_directory() -> std::io::Result<TempDir> {
+    let only_us = std::fs::Permissions::from_mode(0o700);
+    tempfile::Builder::new().prefix("pointsman-").permissions(only_us).tempdir()
 }

@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn a_change_is_seen_once_when_it_has_settled() {
-        let directory = std::env::temp_dir().join(format!("pointsman-watch-{}", std::process::id()));
+        let scratch = tempfile::tempdir().unwrap();
+        let directory = scratch.path();
         let providers = directory.join("providers");
         std::fs::create_dir_all(&providers).unwrap();
         let policy = directory.join("policy.yaml");
@@ -98,6 +99,5 @@ mod tests {
         assert_eq!(changes(&mut watch), 0, "the same content again");
         std::fs::remove_file(&policy).unwrap();
         assert_eq!(changes(&mut watch), 1);
-        std::fs::remove_dir_all(&directory).unwrap();
     }
 }

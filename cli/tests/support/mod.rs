@@ -19,18 +19,15 @@ pub fn text(output: &Output) -> String {
 }
 
 /// A directory of the test's own, removed at its end.
-pub struct Scratch(pub PathBuf);
+pub struct Scratch(tempfile::TempDir);
 
 impl Scratch {
     pub fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("pointsman-test-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
+        Self(tempfile::Builder::new().prefix(&format!("pointsman-{name}-")).tempdir().unwrap())
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.0.path().join(name)
     }
 
     pub fn write(&self, name: &str, content: &str) -> PathBuf {
@@ -42,13 +39,7 @@ impl Scratch {
 
     /// The same path in every message.
     pub fn hide(&self, message: &str) -> String {
-        message.replace(&self.0.display().to_string(), "HERE")
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        message.replace(&self.0.path().display().to_string(), "HERE")
     }
 }
 

@@ -8,14 +8,16 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// A directory for configurations and logs, removed at the end.
-pub struct Scratch(PathBuf);
+pub struct Scratch(TempDir);
 
 impl Scratch {
     /// A new one.
     pub fn new() -> Result<Self> {
-        let scratch = Self(std::env::temp_dir().join(format!("pointsman-bench-{}", std::process::id())));
+        let directory = tempfile::Builder::new().prefix("pointsman-bench-").tempdir();
+        let scratch = Self(directory.map_err(|e| format!("no temporary directory: {e}"))?);
         let providers = scratch.path("providers");
         fs::create_dir_all(&providers).map_err(|e| format!("{}: {e}", providers.display()))?;
         Ok(scratch)
@@ -23,7 +25,7 @@ impl Scratch {
 
     /// A file in it.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.0.path().join(name)
     }
 
     /// Writes a file in it.
@@ -35,7 +37,7 @@ impl Scratch {
 
     /// Prints the ends of the logs: of a failed run.
     pub fn print_logs(&self) {
-        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(self.0.path()).into_iter().flatten().flatten() {
             let path = entry.path();
             if path.extension().is_some_and(|e| e == "log") {
                 let text = fs::read_to_string(&path).unwrap_or_default();
@@ -45,12 +47,6 @@ impl Scratch {
                 }
             }
         }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

@@ -3,7 +3,7 @@
 use pointsman_integration::deadline::{await_some, await_true};
 use pointsman_integration::environment;
 use pointsman_integration::port::Port;
-use pointsman_integration::process::Process;
+use pointsman_integration::process::{self, Process};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::net::TcpStream;
@@ -44,7 +44,7 @@ fn paste(line: &str) -> String {
 fn the_demo_does_what_it_prints() {
     let reserved: Vec<_> = (0..5).map(|_| Port::reserve()).collect();
     let ports: Vec<u16> = reserved.iter().map(Port::number).collect();
-    let directory = std::env::temp_dir().join(format!("pointsman-demo-{}", std::process::id()));
+    let directory = process::directory();
     let log = directory.join("access.log");
     let mut demo = start(&ports, &log, Some(&directory));
     demo.await_line("the end of its greeting", |line| line.contains("Ctrl-C ends everything").then_some(()));

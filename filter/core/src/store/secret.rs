@@ -1,7 +1,5 @@
 //! A secret that is drawn where the program runs; neither it nor what is hashed under it leaves the process.
 
-use std::hash::{BuildHasher, RandomState};
-
 /// 128 bits of the host's random numbers, to hash under what others choose.
 #[derive(Clone)]
 pub struct Secret(u64, u64);
@@ -26,9 +24,13 @@ impl Secret {
 
 impl Default for Secret {
     fn default() -> Self {
-        // The standard library has its state of the host's random numbers: what it makes of two numbers is as secret.
-        let random = RandomState::new();
-        Self(random.hash_one(0_u8), random.hash_one(1_u8))
+        let mut bytes = [0; 16];
+        #[expect(
+            clippy::expect_used,
+            reason = "a host without random numbers must not serve with a secret that can be guessed"
+        )]
+        getrandom::fill(&mut bytes).expect("the host has random numbers");
+        Self::from_bytes(bytes)
     }
 }
 

@@ -7,42 +7,37 @@ pub type HeaderLine = (&'static str, Cow<'static, str>);
 
 /// Whether a provider's `retry-after` is one: seconds, or a date (RFC 9110, 10.2.3). Anything else could say anything.
 pub fn is_retry_after(value: &[u8]) -> bool {
-    let is_digits = |digits: &[u8]| digits.iter().all(u8::is_ascii_digit);
-    match value {
-        // Sun, 06 Nov 1994 08:49:37 GMT
-        [
-            day @ ..,
-            b',',
-            b' ',
-            d1,
-            d2,
-            b' ',
-            m1,
-            m2,
-            m3,
-            b' ',
-            y1,
-            y2,
-            y3,
-            y4,
-            b' ',
-            h1,
-            h2,
-            b':',
-            n1,
-            n2,
-            b':',
-            s1,
-            s2,
-            b' ',
-            b'G',
-            b'M',
-            b'T',
-        ] => {
-            day.len() == 3
-                && [day, &[*m1, *m2, *m3]].iter().all(|name| name.iter().all(u8::is_ascii_alphabetic))
-                && is_digits(&[*d1, *d2, *y1, *y2, *y3, *y4, *h1, *h2, *n1, *n2, *s1, *s2])
+    let is_seconds = (1..=10).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
+    let is_date = |text: &str| text.trim() == text && httpdate::parse_http_date(text).is_ok();
+    is_seconds || std::str::from_utf8(value).is_ok_and(is_date)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_seconds_or_a_date_and_nothing_else() {
+        let dates = ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"];
+        for wait in ["0", "30", "1000000000"].iter().chain(&dates) {
+            assert!(is_retry_after(wait.as_bytes()), "{wait}");
         }
-        seconds => (1..=10).contains(&seconds.len()) && is_digits(seconds),
+        for other in [
+            "",
+            "soon",
+            "-1",
+            "1.5",
+            "12345678901",
+            "Sun, 06 Nov 1994 08:49:37 GMT sk-secret",
+            " Sun, 06 Nov 1994 08:49:37 GMT",
+            "Xyz, 06 Nov 1994 08:49:37 GMT",
+            "Mon, 06 Nov 1994 08:49:37 GMT",
+            "Sun, 36 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 28:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:37 CET",
+        ] {
+            assert!(!is_retry_after(other.as_bytes()), "{other}");
+        }
+        assert!(!is_retry_after(b"Sun, 06 Nov 1994 08:49:37 GMT\xff"));
     }
 }

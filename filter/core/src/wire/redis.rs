@@ -10,6 +10,7 @@
 use crate::config;
 use crate::config::problem::Problem;
 use crate::wire::http_call::{HttpCall, HttpCallResult};
+use percent_encoding::percent_encode_byte;
 
 /// The bridge to Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +38,12 @@ impl Bridge {
             if i > 0 {
                 body.push(b'/');
             }
-            encode(argument, &mut body);
+            for byte in *argument {
+                match is_plain(*byte) {
+                    true => body.push(*byte),
+                    false => body.extend_from_slice(percent_encode_byte(*byte).as_bytes()),
+                }
+            }
         }
         body.extend_from_slice(b".raw");
         let headers = vec![
@@ -50,17 +56,11 @@ impl Bridge {
     }
 }
 
-/// Percent-encodes what is not certainly plain: webdis splits at `/`, takes what follows a `.` for the answer's form, and
-/// `+` for a space.
-fn encode(argument: &[u8], out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
-    for byte in argument {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => out.push(*byte),
-            _ => out.extend([b'%', digit(byte >> 4), digit(byte & 15)]),
-        }
-    }
+/// Whether a byte needs no percent-encoding. webdis splits at `/`, takes what follows a `.` for the answer's form, and `+`
+/// for a space.
+fn is_plain(byte: u8) -> bool {
+    // The crate's own iterator over a set of bytes takes twice the time for an entry of the cache.
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
 
 /// What Redis answered.

@@ -25,13 +25,12 @@ async fn ask(sim: &Simulator, tls: &TlsConnector, fault: &str) -> (String, bool)
 #[tokio::test]
 async fn one_port_takes_tls_and_plain_and_resets_both() {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["sim.test".to_owned()]).unwrap();
-    let directory = std::env::temp_dir().join(format!("simulator-tls-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let (certificate, key) = (directory.join("cert.pem"), directory.join("key.pem"));
+    let directory = tempfile::tempdir().unwrap();
+    let (certificate, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
     std::fs::write(&certificate, cert.pem()).unwrap();
     std::fs::write(&key, signing_key.serialize_pem()).unwrap();
     let sim = Simulator::with(1, &["--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()]);
-    std::fs::remove_dir_all(&directory).unwrap();
+    directory.close().unwrap();
 
     let mut roots = RootCertStore::empty();
     roots.add(cert.der().clone()).unwrap();

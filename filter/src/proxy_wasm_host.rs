@@ -177,6 +177,9 @@ impl Host for ProxyWasmHost {
 
     fn log(&self, level: LogLevel, line: &str) {
         let level = match level {
+            LogLevel::Trace => types::LogLevel::Trace,
+            LogLevel::Debug => types::LogLevel::Debug,
+            LogLevel::Info => types::LogLevel::Info,
             LogLevel::Warn => types::LogLevel::Warn,
             LogLevel::Error => types::LogLevel::Error,
         };

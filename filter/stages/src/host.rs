@@ -52,12 +52,7 @@ pub enum Property {
 }
 
 /// How bad a line of the log is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // The names say it.
-pub enum LogLevel {
-    Warn,
-    Error,
-}
+pub use log::Level as LogLevel;
 
 /// A stream's or a plugin's number, as the host gives it.
 pub type ContextId = u32;

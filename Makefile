@@ -9,9 +9,11 @@ WASM := $(CURDIR)/target/wasm32-wasip1/release/pointsman.wasm
 NOOP := $(CURDIR)/target/wasm32-wasip1/release/noop.wasm
 BIN := $(CURDIR)/target/native
 PYTHON := $(TOOLS)/python/bin/python
+MDBOOK_VERSION := 0.5.4
+MDBOOK := $(TOOLS)/mdbook-$(MDBOOK_VERSION)/bin/mdbook
 export ENVOY
 
-.PHONY: all demo test test-native test-envoy test-matrix test-long check house bench wasm native clean
+.PHONY: all demo test test-native test-envoy test-matrix test-long check house docs bench wasm native clean
 .DEFAULT_GOAL := all
 
 all: wasm native
@@ -61,6 +63,13 @@ $(TOOLS)/redis:
 	      "On Debian: apt-get install redis-server webdis." >&2; exit 1; }; fi
 	@touch $@
 
+# mdBook, which makes a site of the user's pages. Without optimization it is built in half of the time.
+$(MDBOOK):
+	@mkdir -p $(TOOLS)
+	@CARGO_PROFILE_RELEASE_OPT_LEVEL=0 cargo install -q mdbook --version $(MDBOOK_VERSION) --locked \
+	  --no-default-features --features search --root $(TOOLS)/mdbook-$(MDBOOK_VERSION) \
+	  || { echo "missing: mdBook $(MDBOOK_VERSION), and cargo could not install it." >&2; exit 1; }
+
 wasm: $(TOOLS)/wasm-target
 	@cargo build -q --release --locked --target wasm32-wasip1 -p pointsman-filter -p pointsman-noop
 	@echo "pointsman.wasm: $$(wc -c < $(WASM)) bytes"
@@ -72,6 +81,11 @@ native:
 
 demo: wasm native $(ENVOY)
 	@integration/demo.sh $(BIN) $(WASM)
+
+# The user's pages, as a site in target/book.
+docs: $(MDBOOK)
+	@$(MDBOOK) build docs
+	@echo "target/book/index.html"
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
@@ -96,7 +110,7 @@ test-matrix:
 test-long: export POINTSMAN_LONG = 1
 test-long: test-envoy
 
-check: wasm native $(ENVOY)
+check: wasm native $(ENVOY) docs
 	cargo fmt --check
 	cargo clippy -q --locked --all-targets --workspace --exclude pointsman-filter --exclude pointsman-noop -- -D warnings
 	cargo clippy -q --locked --release --target wasm32-wasip1 -p pointsman-filter -p pointsman-noop -- -D warnings

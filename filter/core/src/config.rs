@@ -1,8 +1,8 @@
 //! The policy as people write it: one serde type per section, nothing validated beyond its shape.
 //!
 //! `Config` becomes a [`Policy`](crate::policy::Policy) in one step, which checks every reference and value.
-//! Unknown fields are errors. `policies/README.md` documents every field for users; the JSON Schema for editors is
-//! generated from these types.
+//! Unknown fields are errors. Users read the doc comments: the JSON Schema for editors and the tables of
+//! `docs/src/reference/policy.md` are generated from these types.
 
 use crate::config::problem::quoted;
 use serde::de::{self, Deserializer};
@@ -35,35 +35,35 @@ pub use time::Time;
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// How a caller proves which tenant it is. API keys by default.
+    /// How a caller proves which tenant it is; API keys by default.
     #[serde(default)]
     pub identity: Identity,
-    /// Bounds on what a request may look like.
+    /// Bounds on a request.
     #[serde(default)]
     pub request: RequestBounds,
     /// Timers, retries and backoff.
     #[serde(default)]
     pub resilience: Resilience,
-    /// The cache of answers; which tasks use it is said there.
+    /// The cache of answers, for all tasks that use it.
     #[serde(default)]
     pub cache: Cache,
-    /// The bridge to Redis, where a store of the policy is `redis`.
+    /// The bridge to Redis; needed where a store is `redis`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redis: Option<Redis>,
     /// How quotas and budgets are counted.
     #[serde(default)]
     pub quota: Quota,
-    /// The task of a request that names none, or whose `model` is `auto`. Without it such a request must name a model.
+    /// The task of a request that names no model, or the model `auto`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_task: Option<String>,
-    /// Where models are served. Each name is also the name of an Envoy cluster that the operator owns.
+    /// Where models are served. Each name is also the name of an Envoy cluster that you own.
     pub providers: BTreeMap<String, Provider>,
-    /// The models that callers may be given, by the name that callers use.
+    /// The models that callers may get, by the name that callers use.
     pub models: BTreeMap<String, Model>,
     /// Kinds of work, each with its chain of models. A task is also a virtual model: `"model": "extract"`.
     #[serde(default)]
     pub tasks: BTreeMap<String, Task>,
-    /// Service levels: which models a tenant may use.
+    /// Service levels: models and limits.
     pub tiers: BTreeMap<String, Tier>,
     /// Who may call.
     pub tenants: BTreeMap<String, Tenant>,
@@ -74,9 +74,9 @@ pub struct Config {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct RequestBounds {
-    /// Largest request body, in bytes. A larger one is answered with 413.
+    /// Largest request body, 1024 to 134217728 bytes (128 MiB). A larger one gets 413.
     pub max_body_bytes: u64,
-    /// Deepest nesting of arrays and objects in a request. A deeper one is answered with 400.
+    /// Deepest nesting of arrays and objects, 4 to 256. A deeper body gets 400.
     pub max_nesting: u32,
     /// Whether a request without an output limit gets the model's or task's `max_output_tokens`.
     pub set_output_limit: bool,
@@ -93,8 +93,8 @@ impl Default for RequestBounds {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Resilience {
-    /// Statuses of a provider after which the next attempt is made. A connection that fails, a reset and a timeout of an
-    /// attempt always lead to it.
+    /// Provider statuses that lead to the next attempt; `5xx` means 500 to 599. If the list has any entry, a body
+    /// that is no answer leads to the next attempt too. 400, 401, 403, 404, 413 and 422 are not allowed.
     pub retry_on_status: Statuses,
     /// How long an attempt at a stream may take to its first event.
     pub first_token_timeout: Time,
@@ -102,13 +102,14 @@ pub struct Resilience {
     pub attempt_timeout: Time,
     /// How long a stream may be silent between two chunks.
     pub chunk_timeout: Time,
-    /// How long a request may take in all. A caller's `x-pointsman-deadline-ms` shortens it.
+    /// How long a request may take in all, its attempts and its stream included. A caller's `x-pointsman-deadline-ms`
+    /// shortens it.
     pub request_timeout: Time,
-    /// The wait before the second attempt; it grows with every attempt, with jitter.
+    /// The wait before the second attempt; it grows with each attempt, with jitter.
     pub backoff_base: Time,
     /// The longest wait between two attempts.
     pub backoff_max: Time,
-    /// The longest `retry-after` of a provider that is waited for, before the same provider is tried again.
+    /// The longest `retry-after` that Envoy waits for before it tries the same provider again.
     pub max_retry_after: Time,
 }
 
@@ -206,9 +207,9 @@ impl JsonSchema for Statuses {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Redis {
-    /// Name of the cluster.
+    /// Envoy cluster of the bridge: a file in the providers' folder.
     pub cluster: String,
-    /// How long a command may take; after it the store counts as away.
+    /// How long a command may take, 1ms to 10s; then Redis counts as away.
     pub timeout: Time,
 }
 
@@ -225,18 +226,18 @@ impl Default for Redis {
 pub struct Provider {
     /// Wire protocol of the provider.
     pub dialect: Dialect,
-    /// Whether the provider runs on the operator's own machines.
+    /// Whether it runs on your own machines.
     #[serde(default)]
     pub local: bool,
-    /// The most sensitive class of data that the provider may see.
+    /// The most sensitive class of data that it may see.
     pub data: DataClass,
-    /// Where the provider processes data, for people and for the audit record.
+    /// Where it processes data, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// Path before `/chat/completions`.
+    /// Path before `/chat/completions`. It starts with `/`, does not end with `/`, and may be empty.
     #[serde(default = "default_base_path")]
     pub base_path: String,
-    /// The provider's key: where Envoy finds it, never the key itself.
+    /// Where Envoy finds the provider's key; never the key itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<Credential>,
 }
@@ -250,7 +251,7 @@ fn default_base_path() -> String {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Dialect {
-    /// OpenAI chat completions, and the many servers that speak it (vLLM, Ollama's `/v1`, …).
+    /// OpenAI chat completions, which vLLM, Ollama and many other servers speak too.
     Openai,
 }
 
@@ -259,18 +260,18 @@ pub enum Dialect {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Credential {
-    /// Header that carries the key, for example `authorization` or `api-key`.
+    /// Header that carries the key: `authorization`, `api-key`, …
     pub header: String,
-    /// Text before the key, for example `"Bearer "`.
+    /// Text before the key: `"Bearer "` with its space. Printable ASCII without `%`.
     #[serde(default)]
     pub prefix: String,
-    /// Environment variable of the Envoy process.
+    /// Environment variable of the Envoy process that holds the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<String>,
-    /// File that holds the key alone.
+    /// Absolute path of a file that holds the key alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// Path of an Envoy SDS file with a generic secret named like the provider; replaced by rename, it rotates live.
+    /// Absolute path of an Envoy SDS file with a generic secret named like the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sds: Option<String>,
 }
@@ -282,30 +283,34 @@ pub struct Credential {
 pub struct Model {
     /// Name of the provider that serves it.
     pub provider: String,
-    /// The provider's own id of the model, for example `gpt-4.1`.
+    /// The provider's own id of the model, 1 to 256 characters, for example `gpt-4.1`. Callers need not know it.
     pub model: String,
     /// What kind of model it is.
     pub tier: ModelTier,
-    /// Context window, in tokens.
+    /// Context window, 1 to 100000000 tokens. Messages that are certainly longer leave the model out.
     pub context: u64,
-    /// Most output tokens a request may ask of it.
+    /// Most output tokens of a request, 1 to 100000000. A caller who asks for more gets this.
     pub max_output_tokens: u64,
-    /// Price; without it the model has none and its cost is unknown.
+    /// US dollars per million tokens; without it the cost of the model is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Price>,
-    /// Most requests that it serves at a time, over all workers of one Envoy; when it is full, the next model serves.
+    /// Most requests that it serves at a time, at least 1, over all workers of one Envoy. When it is full, the next
+    /// model serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrent: Option<u32>,
-    /// What it can do beyond text; all of it if the field is absent.
+    /// What it can do beyond text: all of it if the field is absent, nothing if the list is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<Capability>>,
-    /// The one field of an output limit that the model takes; either if the field is absent.
+    /// The one output limit that the model takes; the other is renamed. Without it the model takes both, and a quota
+    /// reserves the larger of two that a caller sends, or the model's own limit where the caller sends only
+    /// `max_completion_tokens`, which a server may not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_param: Option<OutputParam>,
-    /// Top-level request fields that the model does not take.
+    /// Top-level request fields that the model does not take. Not allowed: `model`, `messages`, `stream`,
+    /// `stream_options`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unsupported_params: Vec<String>,
-    /// Whether a field of `unsupported_params` is dropped; a request that has one is answered with 400 otherwise.
+    /// Whether the model serves a request with such a field, without the field. Otherwise the model leaves the plan.
     #[serde(default)]
     pub drop_params: bool,
 }
@@ -319,7 +324,7 @@ pub enum ModelTier {
     Local,
     /// Hosted, moderately priced.
     Mid,
-    /// The best and dearest.
+    /// The best and most expensive.
     Flagship,
 }
 
@@ -341,9 +346,9 @@ pub enum Capability {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OutputParam {
-    /// `max_tokens`
+    /// The older name, which most servers know.
     MaxTokens,
-    /// `max_completion_tokens`
+    /// OpenAI's newer name.
     MaxCompletionTokens,
 }
 
@@ -354,16 +359,16 @@ pub enum OutputParam {
 pub struct Task {
     /// The model that serves it first.
     pub primary: String,
-    /// The models that serve it when the ones before have failed, in order.
+    /// Up to 7 models that serve it, in order, when those before failed or may not be used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fallback: Vec<String>,
-    /// Most output tokens a request of this task may ask for.
+    /// Most output tokens of a request of this task, 1 to 100000000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output_tokens: Option<u64>,
-    /// Whether and how answers are kept; without it the task's requests pass the cache by.
+    /// Whether and how answers are kept; without it the task's requests bypass the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<TaskCache>,
-    /// What is different for this task; a field that is absent is that of `resilience`.
+    /// Timers and retries of this task.
     #[serde(default)]
     pub resilience: TaskResilience,
 }
@@ -373,19 +378,19 @@ pub struct Task {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct TaskResilience {
-    /// Statuses of a provider after which the next attempt is made.
+    /// Replaces that of `resilience`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_on_status: Option<Statuses>,
-    /// How long an attempt at a stream may take to its first event.
+    /// Replaces that of `resilience`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_token_timeout: Option<Time>,
-    /// How long an attempt at an answer that is not streamed may take.
+    /// Replaces that of `resilience`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt_timeout: Option<Time>,
-    /// How long a request may take in all.
+    /// Replaces that of `resilience`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_timeout: Option<Time>,
-    /// When an attempt times out, start the next one and keep waiting for both: the first answer is taken.
+    /// When an attempt times out, start the next one and wait for both; the first answer is taken.
     pub hedge: bool,
 }
 
@@ -394,9 +399,9 @@ pub struct TaskResilience {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Tier {
-    /// The models that its tenants may use.
+    /// The models that its tenants may use, at least one.
     pub models: Vec<String>,
-    /// What limits each of its tenants.
+    /// Limits of each of its tenants.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
 }
@@ -406,18 +411,18 @@ pub struct Tier {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Tenant {
-    /// Its service level.
+    /// Name of its tier.
     pub tier: String,
     /// Its API keys, as SHA-256.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<Key>,
-    /// The class of the data it sends, unless a request says that its data is more sensitive.
+    /// The class of the data that it sends, unless a request raises it.
     #[serde(default = "default_tenant_data")]
     pub data: DataClass,
-    /// Raised to forget the answers that the cache keeps for the tenant.
+    /// Raise it to forget the tenant's cached answers.
     #[serde(default)]
     pub cache_revision: u64,
-    /// What limits it: each field replaces that of its tier.
+    /// Its limits; each one given replaces that of its tier.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
 }

@@ -15,24 +15,26 @@ use schemars::JsonSchema;
 pub struct Cache {
     /// Where answers are kept.
     pub store: CacheStore,
-    /// Bytes that the local store may hold, its own administration included.
+    /// Bytes that the local store may hold over all workers, bookkeeping included: 1048576 to 17179869184. With
+    /// `redis`, what each Envoy keeps for requests that wait.
     pub memory_bytes: u64,
-    /// Bytes of the longest answer that is kept.
+    /// Bytes of the longest answer that is kept, 1024 to 524288.
     pub max_entry_bytes: u64,
-    /// The most sensitive class of data that is kept, unless a task says otherwise.
+    /// The most sensitive class of data whose answers are kept, unless a task says otherwise.
     pub max_data: DataClass,
-    /// What the keys of answers in Redis begin with: one for each gateway that is to keep its answers apart.
+    /// Start of the keys in Redis: 1 to 64 letters, digits and `:._-`. Gateways that share a Redis but not their
+    /// answers need different ones.
     pub key_prefix: String,
-    /// Raised to forget everything.
+    /// Raise it to forget everything.
     pub revision: u64,
-    /// By prompt and version, like `invoice@3`: raised to forget the answers to it.
+    /// By prompt and version (`invoice@3`): raise one to forget the answers to it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub prompt_revisions: BTreeMap<String, u64>,
-    /// Whether texts that Unicode calls equal (NFC) are the same request.
+    /// Whether texts that Unicode calls equal (NFC: é as one character or as two) are the same request.
     pub unicode_nfc: bool,
-    /// How long a request waits for another one with the same question.
+    /// How long a request waits for an identical one that is at the model, up to 10m.
     pub wait: Time,
-    /// Most requests that wait for one answer; what comes beyond asks by itself.
+    /// Most requests that wait for one answer; further ones ask the model themselves.
     pub max_waiting: u32,
 }
 
@@ -69,18 +71,18 @@ pub enum CacheStore {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TaskCache {
-    /// How long an answer is good.
+    /// How long an answer is good, 1s to 30 days.
     pub ttl: Time,
-    /// Who shares answers. Never more than one tenant.
+    /// Who shares answers; never more than one tenant.
     #[serde(default)]
     pub scope: CacheScope,
-    /// Which requests.
+    /// Which requests use the cache.
     #[serde(default)]
     pub requests: CacheRequests,
-    /// The most sensitive class of data that is kept.
+    /// The most sensitive class of data whose answers are kept; that of `cache` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_data: Option<DataClass>,
-    /// Raised to forget the task's answers.
+    /// Raise it to forget the task's answers.
     #[serde(default)]
     pub revision: u64,
 }
@@ -90,12 +92,12 @@ pub struct TaskCache {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CacheScope {
-    /// All callers of a tenant.
+    /// All callers of the tenant.
     #[default]
     Tenant,
-    /// An end user's own requests.
+    /// Each end user alone.
     User,
-    /// Callers of a tenant with the same permissions.
+    /// Callers of the tenant with the same permissions.
     Permission,
 }
 
@@ -104,9 +106,9 @@ pub enum CacheScope {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CacheRequests {
-    /// Those that ask for one certain answer: `temperature` 0, or a `seed`.
+    /// Requests that ask for one certain answer: `temperature` 0, or a `seed`.
     #[default]
     Deterministic,
-    /// All.
+    /// All requests of the task.
     Any,
 }

@@ -7,7 +7,7 @@ use std::fmt;
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
 
-/// The source of a caller's identity.
+/// Where the tenant's name comes from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(tag = "source", rename_all = "snake_case", deny_unknown_fields)]
@@ -18,13 +18,13 @@ pub enum Identity {
     /// Headers that a trusted filter before this one sets (jwt_authn, ext_authz). That filter must overwrite or remove
     /// what the client sent under these names.
     Header {
-        /// Header that carries the tenant's name, for example `x-jwt-tenant`.
+        /// Only with `header`, and required there: the header that carries the tenant's name.
         tenant: String,
-        /// Header that carries the end user's id; only a hash of it is ever logged.
+        /// Only with `header`: the header that carries the end user's id. Only a hash of it is ever logged.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user: Option<String>,
-        /// Header that carries what the caller may see, for example a hash of its permissions; the cache keeps answers
-        /// apart by it.
+        /// Only with `header`: the header that carries what the caller may see, such as a hash of its groups. The
+        /// cache keeps answers apart by it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         permissions: Option<String>,
     },
@@ -86,7 +86,7 @@ struct KeyWithExpiry {
     /// `sha256:` and 64 hexadecimal digits: the SHA-256 of the key's bytes.
     #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^sha256:[0-9a-fA-F]{64}$")))]
     hash: String,
-    /// RFC 3339 time (UTC, `Z`) from which the key is refused.
+    /// RFC 3339 time (UTC, `Z`) from which the key gets 401, for example `2027-01-31T00:00:00Z`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires: Option<String>,
 }

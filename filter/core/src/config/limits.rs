@@ -13,52 +13,53 @@ use schemars::JsonSchema;
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Requests per minute, by a bucket that refills smoothly.
+    /// Requests, 1 to 100000000000, by a bucket that refills smoothly: 6 a minute are one every 10 seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_per_minute: Option<u64>,
-    /// Input and output tokens per minute, by a bucket that refills smoothly.
+    /// Input and output tokens, likewise. Reserved tokens drain only once they are settled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_per_minute: Option<u64>,
-    /// How much of the minute limits may be used at once, as the time in which it refills: `60s` is the whole.
+    /// How much of the minute limits may be used at once, as the time in which it refills: 1ms to 1h, by default
+    /// `60s`, the whole minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<Time>,
-    /// Input and output tokens per calendar day.
+    /// Input and output tokens of a calendar day, 1 to 100000000000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_per_day: Option<u64>,
-    /// US dollars per calendar day.
+    /// US dollars of a calendar day, at most six decimals.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_usd_per_day: Option<f64>,
-    /// US dollars per calendar month.
+    /// US dollars of a calendar month, at most six decimals.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_usd_per_month: Option<f64>,
-    /// Requests at a time.
+    /// Requests at a time, 1 to 4294967295.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrent: Option<u32>,
-    /// Input tokens of one request, by estimate. A longer request is answered with 400.
+    /// Input tokens of one request, by estimate. A longer request gets 400 (`context_length_exceeded`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_input_tokens: Option<u64>,
-    /// Output tokens of one request. A caller who asks for more is given this.
+    /// Output tokens of one request. A caller who asks for more gets this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_output_tokens: Option<u64>,
-    /// Limits of each user of a tenant.
+    /// Limits of each user of a tenant, besides the tenant's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_user: Option<Box<Limits>>,
-    /// Limits of single users of a tenant, by the id that they are known by; each replaces that of `per_user`. A tenant's only.
+    /// Only of a tenant: limits of single users, by user id; each replaces that of `per_user`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub users: BTreeMap<String, Limits>,
-    /// Limits of a tenant's use of single models, by the model's name.
+    /// Limits of a tenant's use of single models, besides the tenant's own.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub per_model: BTreeMap<String, Limits>,
-    /// What happens when a quota of a day or a month is used up. Limits of rates always refuse.
+    /// What happens when a window of a day or a month is full; `reject` by default. Rates always refuse.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_exhausted: Option<OnExhausted>,
-    /// Share of a day's or month's quota from which the model of `degrade` serves.
+    /// Share of such a window, 0.001 to 1, from which the model of `degrade` serves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub degrade_at: Option<f64>,
-    /// Shares of a day's or month's quota at which it is reported, once in each window.
+    /// Up to 8 shares of such a window at which its use is reported, once per window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alert_at: Option<Vec<f64>>,
-    /// Whether nothing is refused: what would have been is counted and reported.
+    /// Refuse and shorten nothing: count and report what would have been.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shadow: Option<bool>,
 }
@@ -68,12 +69,12 @@ pub struct Limits {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnExhausted {
-    /// It is answered with 429.
+    /// The request gets 429.
     #[default]
     Reject,
-    /// This model serves it instead.
+    /// The model of this name serves the request.
     Degrade(String),
-    /// It is answered with this text.
+    /// The request gets this text as its answer.
     Template(String),
 }
 

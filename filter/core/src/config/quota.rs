@@ -11,19 +11,20 @@ use schemars::JsonSchema;
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Quota {
-    /// Where days and months begin: `UTC`, a fixed offset like `+07:00`, or an IANA name like `Europe/Berlin`.
+    /// Where days and months begin: `UTC`, an offset like `+07:00`, or an IANA name like `Europe/Berlin`.
     pub time_zone: String,
-    /// Changes of an IANA zone's offset, as `[seconds since 1970, offset in seconds]`; `pointsman` fills this in.
+    /// Changes of an IANA zone's offset, as `[seconds since 1970, offset in seconds]`. Leave it out: `pointsman`
+    /// fills it in for the module.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub time_zone_changes: Vec<(i64, i32)>,
     /// Where counters are kept.
     pub store: StoreKind,
     /// What happens to requests while Redis is away.
     pub failure_mode: FailureMode,
-    /// The price of models that have none. Without it, a model without a price is refused where a budget applies.
+    /// The price of models that have none. Without it, a budget over such a model is an error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_price: Option<Price>,
-    /// Users that are counted apart in each tenant whose users have limits.
+    /// Users that are counted apart in each tenant whose users have limits, 16 to 65536; only of the local store.
     pub users: u32,
 }
 
@@ -47,7 +48,7 @@ impl Default for Quota {
 pub enum StoreKind {
     /// In Envoy's shared data: for all workers of one Envoy, until it ends.
     Local,
-    /// In Redis: for many Envoys, and beyond their end.
+    /// In Redis: for many Envoys, and across restarts.
     Redis,
 }
 
@@ -56,10 +57,10 @@ pub enum StoreKind {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FailureMode {
-    /// They are answered with 503.
+    /// Requests of tenants with limits get 503.
     Deny,
-    /// They pass, and are charged when Redis is back.
+    /// Requests pass, and are charged when Redis is back.
     Allow,
-    /// They are counted in Envoy's shared data against the same limits, and charged when Redis is back.
+    /// Each Envoy applies the same limits by local counters, and charges Redis when it is back.
     Local,
 }

@@ -14,7 +14,7 @@ macro_rules! member {
 
 /// Everything the record says. Numbers are written as JSON numbers, what is unknown as `null`.
 #[derive(Debug, Default)]
-#[allow(missing_docs)] // The names are the record's own, and documented in envoy/audit.md.
+#[allow(missing_docs)] // The names are the record's own, and documented in docs/src/reference/audit.md.
 pub struct Record<'a> {
     pub started_ms: u64,
     pub trace_id: &'a str,
@@ -231,7 +231,7 @@ mod tests {
     /// The page has a row for every field, in the record's order, and for no other.
     #[test]
     fn every_field_is_documented() {
-        let page = include_str!("../../../../envoy/audit.md");
+        let page = include_str!("../../../../docs/src/reference/audit.md");
         let (page, _) = page.split_once("## Other lines").unwrap();
         let documented: Vec<_> = page
             .lines()

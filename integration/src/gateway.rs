@@ -215,6 +215,19 @@ impl Gateway {
         text.text().lines().filter_map(pair).collect()
     }
 
+    /// One of Envoy's counters and gauges; 0 while it has none of this name.
+    pub fn stat(&self, name: &str) -> u64 {
+        let filter = name.replace('.', "\\.");
+        let answer = Call::new("GET", &format!("/stats?filter=^{filter}$")).send(self.admin);
+        let text = answer.text();
+        text.trim().strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")?.parse().ok()).unwrap_or(0)
+    }
+
+    /// How many requests of callers are under way.
+    pub fn under_way(&self) -> u64 {
+        self.stat("http.gateway.downstream_rq_active")
+    }
+
     /// Metrics in Prometheus's text format, the module's only.
     pub fn metrics(&self) -> Vec<String> {
         let text = Call::new("GET", "/stats/prometheus").send(self.admin);

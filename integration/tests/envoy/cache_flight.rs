@@ -1,7 +1,7 @@
 //! Whoever asks what is being asked already waits for that answer; and a store that goes away costs misses, never
 //! errors.
 
-use crate::cache::{POLICY, Store, in_redis, start};
+use crate::cache::{POLICY, Store, certain, in_redis, start};
 use crate::standard::scripted;
 use crate::unsteady::at_once;
 use pointsman_integration::call::Call;
@@ -12,13 +12,32 @@ use pointsman_integration::redis::Redis;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-/// A request that asks for one certain answer, which takes a while.
-fn slow(mark: &str, ms: u64) -> Value {
-    let mut request = scripted("hosted", &json!({"content": mark, "delay_headers_ms": ms}));
+/// A request that asks for one certain answer, which comes once `mark` is released.
+fn held(mark: &str) -> Value {
+    let mut request = scripted("hosted", &json!({"content": mark, "hold": mark}));
     request["temperature"] = 0.into();
     request
+}
+
+/// Waits until this many requests of callers are under way.
+fn await_under_way(gateway: &Gateway, count: u64) {
+    await_true(&format!("{count} requests to be under way"), || gateway.under_way() == count);
+}
+
+/// The same as [`ask_at_once`] of a held request, which is released when all of its callers wait.
+fn ask_held_at_once(gateway: &Gateway, mark: &str, count: usize) -> BTreeMap<String, usize> {
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| ask_at_once(gateway, &held(mark), count));
+        await_under_way(gateway, count as u64);
+        gateway.simulator.release(mark);
+        asked.join().expect("ends well")
+    })
+}
+
+/// How often each kind of answer came to `count` callers of whom one asked the provider.
+fn all_but_one(count: usize) -> BTreeMap<String, usize> {
+    BTreeMap::from([("200 hit".to_owned(), count - 1), ("200 miss".to_owned(), 1)])
 }
 
 /// How many of each kind of answer came to `count` requests at once, every fourth a stream.
@@ -48,8 +67,7 @@ fn of_200_identical_requests_at_once_one_reaches_the_provider() {
         let gateway = start(POLICY, store);
         for round in 0..3 {
             let mark = format!("two-hundred-{store:?}-{round}");
-            let kinds = ask_at_once(&gateway, &slow(&mark, 400), 200);
-            assert_eq!(kinds, BTreeMap::from([("200 hit".to_owned(), 199), ("200 miss".to_owned(), 1)]), "{store:?}");
+            assert_eq!(ask_held_at_once(&gateway, &mark, 200), all_but_one(200), "{store:?}");
             assert_eq!(gateway.simulator.with(&mark).len(), 1, "{store:?}");
         }
     }
@@ -61,8 +79,7 @@ fn of_200_identical_requests_at_once_one_reaches_the_provider() {
 #[ignore = "needs a real Envoy: make test"]
 fn of_700_identical_requests_at_once_all_are_answered() {
     let gateway = start(POLICY, Store::Local);
-    let kinds = ask_at_once(&gateway, &slow("seven-hundred", 2000), 700);
-    assert_eq!(kinds, BTreeMap::from([("200 hit".to_owned(), 699), ("200 miss".to_owned(), 1)]));
+    assert_eq!(ask_held_at_once(&gateway, "seven-hundred", 700), all_but_one(700));
     assert_eq!(gateway.simulator.with("seven-hundred").len(), 1);
 }
 
@@ -75,39 +92,39 @@ fn when_the_first_fails_one_of_the_others_goes_on() {
 }
 
 fn one_goes_on(gateway: &Gateway) {
-    let mut request = slow("first-fails", 1);
-    let rule = |times: u64, respond: Value| {
-        json!({"when": {"body_contains": "first-fails"}, "times": times,
-        "respond": respond})
-    };
-    gateway.simulator.add_rule(&rule(1, json!({"status": 500, "delay_headers_ms": 300})));
-    gateway.simulator.add_rule(&rule(1, json!({"content": "fine", "delay_headers_ms": 300})));
-    let kinds = ask_at_once(gateway, &request, 40);
-    let counted = BTreeMap::from([("200 hit".to_owned(), 38), ("200 miss".to_owned(), 1)]);
-    assert_eq!(
-        kinds
-            .iter()
-            .filter(|(kind, _)| kind.starts_with("200"))
-            .map(|(k, n)| (k.clone(), *n))
-            .collect::<BTreeMap<_, _>>(),
-        counted,
-        "{kinds:?}"
-    );
+    for respond in [json!({"status": 500, "hold": "first-fails"}), json!({"content": "fine", "hold": "next"})] {
+        let when = json!({"body_contains": "first-fails"});
+        gateway.simulator.add_rule(&json!({"when": when, "times": 1, "respond": respond}));
+    }
+    let kinds = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| ask_at_once(gateway, &held("first-fails"), 40));
+        await_under_way(gateway, 40);
+        gateway.simulator.release("first-fails");
+        await_under_way(gateway, 39);
+        gateway.simulator.release("next");
+        asked.join().expect("ends well")
+    });
+    let served: BTreeMap<_, _> = kinds.clone().into_iter().filter(|(kind, _)| kind.starts_with("200")).collect();
+    assert_eq!(served, all_but_one(39), "{kinds:?}");
     assert_eq!(gateway.simulator.with("first-fails").len(), 2);
 
     // The first caller leaves; its request ends with it, and another one's takes its place.
-    request = slow("first-leaves", 700);
+    let request = held("first-leaves");
     let body = request.to_string();
     let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-api-key: sk-acme\r\ncontent-length: ";
     let mut first = Connection::to(gateway.address);
     first.send(format!("{head}{}\r\n\r\n{body}", body.len()));
-    await_true("the first to reach the provider", || gateway.simulator.with("first-leaves").len() == 1);
+    let asked = |times: usize| {
+        await_true("requests to reach the provider", || gateway.simulator.with("first-leaves").len() == times);
+    };
+    asked(1);
     std::thread::scope(|scope| {
         let others = scope.spawn(|| ask_at_once(gateway, &request, 20));
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        await_under_way(gateway, 21);
         drop(first);
-        let kinds = others.join().unwrap();
-        assert_eq!(kinds, BTreeMap::from([("200 hit".to_owned(), 19), ("200 miss".to_owned(), 1)]));
+        asked(2);
+        gateway.simulator.release("first-leaves");
+        assert_eq!(others.join().unwrap(), all_but_one(20));
     });
     assert_eq!(gateway.simulator.with("first-leaves").len(), 2);
 }
@@ -116,20 +133,28 @@ fn one_goes_on(gateway: &Gateway) {
 #[ignore = "needs a real Envoy: make test"]
 fn an_answer_that_cannot_be_kept_does_not_make_the_others_wait_one_after_the_other() {
     let gateway = start(POLICY, Store::Local);
-    let mut request =
-        scripted("hosted", &json!({"content": "x", "finish_reason": "content_filter", "delay_headers_ms": 300}));
-    request["temperature"] = 0.into();
-    let began = std::time::Instant::now();
-    let kinds = ask_at_once(&gateway, &request, 20);
-    assert_eq!(kinds, BTreeMap::from([("200 miss".to_owned(), 20)]));
-    assert!(began.elapsed().as_millis() < 3000, "{:?}", began.elapsed());
-    // A request that the provider will never take is such an answer too.
-    request = scripted("hosted", &json!({"status": 400, "delay_headers_ms": 300}));
-    request["temperature"] = 0.into();
-    let began = std::time::Instant::now();
-    let kinds = ask_at_once(&gateway, &request, 20);
-    assert_eq!(kinds, BTreeMap::from([("400 miss".to_owned(), 20)]));
-    assert!(began.elapsed().as_millis() < 3000, "{:?}", began.elapsed());
+    // A request that the provider will never take has such an answer too.
+    for (mark, kind, mut behavior) in [
+        ("is-filtered", "200 miss", json!({"content": "x", "finish_reason": "content_filter"})),
+        ("is-rejected", "400 miss", json!({"status": 400})),
+    ] {
+        let request = held(mark);
+        for (times, hold) in [(1, format!("{mark}, the first")), (19, format!("{mark}, the others"))] {
+            behavior["hold"] = hold.into();
+            let rule = json!({"when": {"body_contains": mark}, "times": times, "respond": behavior});
+            gateway.simulator.add_rule(&rule);
+        }
+        let kinds = std::thread::scope(|scope| {
+            let asked = scope.spawn(|| ask_at_once(&gateway, &request, 20));
+            await_under_way(&gateway, 20);
+            gateway.simulator.release(&format!("{mark}, the first"));
+            // None of these has been answered yet.
+            await_true("all the others to be asked for", || gateway.simulator.with(mark).len() == 20);
+            gateway.simulator.release(&format!("{mark}, the others"));
+            asked.join().expect("ends well")
+        });
+        assert_eq!(kinds, BTreeMap::from([(kind.to_owned(), 20)]));
+    }
 }
 
 #[test]
@@ -137,11 +162,20 @@ fn an_answer_that_cannot_be_kept_does_not_make_the_others_wait_one_after_the_oth
 fn callers_who_want_nothing_old_go_together() {
     for store in [Store::Local, Store::Redis] {
         let gateway = start(POLICY, store);
-        let request = slow("nothing-old", 400);
-        assert_eq!(gateway.chat("sk-acme", &request).header("x-pointsman-cache"), Some("miss"));
-        std::thread::sleep(Duration::from_millis(50));
-        let answers = at_once(20, |_| {
-            gateway.send(Call::chat_json(&request).key("sk-acme").header("cache-control", "max-age=0"))
+        let request = held("nothing-old");
+        let rule = json!({"when": {"body_contains": "nothing-old"}, "times": 1, "respond": {"content": "old"}});
+        gateway.simulator.add_rule(&rule);
+        let first = gateway.chat("sk-acme", &request);
+        assert_eq!(first.header("x-pointsman-cache"), Some("miss"));
+        // By the time of its record it is some milliseconds old.
+        gateway.audit(first.trace_id());
+        let (gateway, request) = (&gateway, &request);
+        let answers = std::thread::scope(|scope| {
+            let call = || Call::chat_json(request).key("sk-acme").header("cache-control", "max-age=0");
+            let asked = scope.spawn(move || at_once(20, |_| gateway.send(call())));
+            await_under_way(gateway, 20);
+            gateway.simulator.release("nothing-old");
+            asked.join().expect("ends well")
         });
         let hits = answers.iter().filter(|answer| answer.header("x-pointsman-cache") == Some("hit")).count();
         assert_eq!((hits, gateway.simulator.with("nothing-old").len()), (19, 2), "{store:?}");
@@ -150,34 +184,39 @@ fn callers_who_want_nothing_old_go_together() {
 
 #[test]
 #[ignore = "needs a real Envoy: make test"]
-fn without_a_wait_every_request_asks_for_itself() {
+fn without_a_wait_or_after_it_every_request_asks_for_itself() {
     let gateway = start(&POLICY.replacen("cache: {", "cache: {wait: 0s, ", 1), Store::Local);
-    let kinds = ask_at_once(&gateway, &slow("no-wait", 400), 6);
-    assert_eq!(kinds, BTreeMap::from([("200 miss".to_owned(), 6)]));
-    let again = gateway.chat("sk-acme", &slow("no-wait", 400));
+    let all_ask = |gateway: &Gateway, mark: &str| {
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| ask_at_once(gateway, &held(mark), 6));
+            await_true("each to reach the provider", || gateway.simulator.with(mark).len() == 6);
+            gateway.simulator.release(mark);
+            assert_eq!(asked.join().expect("ends well"), BTreeMap::from([("200 miss".to_owned(), 6)]));
+        });
+    };
+    all_ask(&gateway, "no-wait");
+    let again = gateway.chat("sk-acme", &held("no-wait"));
     assert_eq!(again.header("x-pointsman-cache"), Some("hit"));
-    let other = gateway.chat("sk-acme", &slow("no-wait either", 1));
+    gateway.simulator.release("no-wait either");
+    let other = gateway.chat("sk-acme", &held("no-wait either"));
     assert_eq!(gateway.audit(other.trace_id())["cache_reason"], "absent");
+    // The same once each has waited for as long as the policy says.
+    all_ask(&start(&POLICY.replacen("cache: {", "cache: {wait: 300ms, ", 1), Store::Local), "impatient");
 }
 
 #[test]
 #[ignore = "needs a real Envoy: make test"]
-fn nobody_waits_for_longer_than_the_policy_or_its_deadline_says() {
-    let policy = POLICY.replacen("cache: {", "cache: {wait: 300ms, ", 1);
-    let gateway = start(&policy, Store::Local);
-    let kinds = ask_at_once(&gateway, &slow("impatient", 1500), 6);
-    assert_eq!(kinds, BTreeMap::from([("200 miss".to_owned(), 6)]));
-    assert!(gateway.simulator.with("impatient").len() == 6);
-    let patient = start(POLICY, Store::Local);
-    let request = slow("deadline", 2500);
+fn nobody_waits_for_longer_than_its_deadline() {
+    let gateway = start(POLICY, Store::Local);
+    let request = held("deadline");
     std::thread::scope(|scope| {
-        let first = scope.spawn(|| patient.chat("sk-acme", &request));
-        await_true("the first to reach the provider", || patient.simulator.with("deadline").len() == 1);
-        let began = std::time::Instant::now();
+        let first = scope.spawn(|| gateway.chat("sk-acme", &request));
+        await_true("the first to reach the provider", || gateway.simulator.with("deadline").len() == 1);
         let hurried = Call::chat_json(&request).key("sk-acme").header("x-pointsman-deadline-ms", "200");
-        let answer = patient.send(hurried);
+        let answer = gateway.send(hurried);
         assert_eq!(answer.status, 504, "{}", answer.text());
-        assert!(began.elapsed().as_millis() < 2000, "{:?}", began.elapsed());
+        assert!(!first.is_finished());
+        gateway.simulator.release("deadline");
         assert_eq!(first.join().unwrap().status, 200);
     });
 }
@@ -230,13 +269,12 @@ fn redis_killed_and_hung_under_load_costs_misses_and_no_errors() {
     redis.thaw();
     assert!(hung.iter().all(|answer| answer.status == 200 && answer.header("x-pointsman-cache") == Some("miss")));
     await_true("answers to be found again", || ask(1).header("x-pointsman-cache") == Some("hit"));
-    // Something else under a key is no entry. (What an Envoy has just kept for those who wait is its own.)
-    std::thread::sleep(Duration::from_millis(300));
+    // Something else under a key is no entry. (For a moment an Envoy also has its own copy, for those who wait.)
     let keys = redis.command(&["KEYS", "pointsman:cache:*"]);
     for key in keys.as_array().unwrap() {
         redis.command(&["SET", key.as_str().unwrap(), "garbage"]);
     }
-    assert_eq!(ask(1).header("x-pointsman-cache"), Some("miss"));
+    await_true("the answer to be gone", || ask(1).header("x-pointsman-cache") == Some("miss"));
 }
 
 #[test]
@@ -246,7 +284,7 @@ fn two_envoys_share_one_redis() {
     let bridge = redis.bridge;
     let start = || Gateway::start_over(&in_redis(POLICY), &[], |_| vec![("redis", cluster("redis", bridge, ""))]);
     let (one, other) = (start(), start());
-    let request = slow("shared by two", 1);
+    let request = certain("hosted", "shared by two");
     assert_eq!(one.chat("sk-acme", &request).header("x-pointsman-cache"), Some("miss"));
     await_true("Redis to have it", || redis.keys() == 1);
     let answer = other.chat("sk-acme", &request);
@@ -265,42 +303,47 @@ fn gateways_of_other_prefixes_share_nothing_and_an_entry_is_nobody_elses_under_a
         Gateway::start_over(&policy, &[], |_| vec![("redis", cluster("redis", bridge, ""))])
     };
     let (blue, green) = (start("blue:"), start("green:"));
-    let request = slow("of one prefix", 1);
+    let request = certain("hosted", "of one prefix");
     let cache = |gateway: &Gateway, key: &str| {
-        let answer = gateway.chat(key, &request);
-        std::thread::sleep(Duration::from_millis(50));
-        answer.header("x-pointsman-cache").unwrap().to_owned()
+        gateway.chat(key, &request).header("x-pointsman-cache").unwrap_or("none").to_owned()
     };
+    let kept = |count: u64| await_true("the answer to be kept", || redis.keys() == count);
     assert_eq!(cache(&blue, "sk-acme"), "miss");
+    kept(1);
     let keys = redis.command(&["KEYS", "*"]);
     let of_acme = keys[0].as_str().unwrap().to_owned();
-    assert!(of_acme.starts_with("blue:") && redis.keys() == 1, "{keys}");
+    assert!(of_acme.starts_with("blue:"), "{keys}");
     assert_eq!(cache(&green, "sk-acme"), "miss");
+    kept(2);
     assert_eq!((cache(&blue, "sk-acme"), cache(&green, "sk-acme")), ("hit".to_owned(), "hit".to_owned()));
-    // Another tenant's key with this one's entry in it, as somebody who can write to Redis might put it there.
+    // Another tenant's key with this one's entry in it, as somebody who can write to Redis might put it there. (For a
+    // moment an Envoy also has its own copy, for those who wait.)
     assert_eq!(cache(&blue, "sk-other"), "miss");
+    kept(3);
     let keys = redis.command(&["KEYS", "blue:*"]);
     let of_other = keys.as_array().unwrap().iter().find(|key| **key != of_acme).unwrap().as_str().unwrap().to_owned();
-    std::thread::sleep(Duration::from_millis(300));
     redis.command(&["COPY", &of_acme, &of_other, "REPLACE"]);
-    assert_eq!(cache(&blue, "sk-other"), "miss");
+    await_true("it to be no answer", || cache(&blue, "sk-other") == "miss");
 }
 
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn those_who_wait_are_answered_across_a_reload() {
     let gateway = start(POLICY, Store::Local);
-    let all_but_one = |count: usize| BTreeMap::from([("200 hit".to_owned(), count - 1), ("200 miss".to_owned(), 1)]);
     std::thread::scope(|scope| {
-        let before = scope.spawn(|| ask_at_once(&gateway, &slow("waits-before", 1500), 20));
-        std::thread::sleep(Duration::from_millis(300));
+        let before = scope.spawn(|| ask_at_once(&gateway, &held("waits-before"), 20));
+        await_under_way(&gateway, 20);
         let seen = gateway.process.lines().len();
         gateway.replace_policy(&POLICY.replacen("acme: {tier: pro,", "acme: {tier: pro, cache_revision: 1,", 1));
         gateway
             .process
             .await_line_after(seen, "policy applied", |line| line.starts_with("policy applied").then_some(()));
         // These wait while the others still do, and longer than those and their policy are there.
-        assert_eq!(ask_at_once(&gateway, &slow("waits-after", 3500), 20), all_but_one(20));
+        let after = scope.spawn(|| ask_at_once(&gateway, &held("waits-after"), 20));
+        await_under_way(&gateway, 40);
+        gateway.simulator.release("waits-before");
         assert_eq!(before.join().expect("ends well"), all_but_one(20));
+        gateway.simulator.release("waits-after");
+        assert_eq!(after.join().expect("ends well"), all_but_one(20));
     });
 }

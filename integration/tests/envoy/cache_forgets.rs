@@ -1,20 +1,31 @@
 //! What is kept is forgotten: after its time, when an operator raises a revision, and where memory ends.
 
-use crate::cache::{POLICY, Store, assert_cache, certain, gateways, in_redis, start};
+use crate::cache::{POLICY, Store, assert_cache, certain, in_redis, start};
 use crate::metrics::value;
 use crate::standard::ask;
+use pointsman_integration::clock::Clock;
 use pointsman_integration::deadline::await_true;
+use pointsman_integration::gateway::{Gateway, Setup, cluster};
 use pointsman_integration::raw::Connection;
+use pointsman_integration::redis::Redis;
 use serde_json::json;
 
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn an_answer_is_good_for_its_time_and_no_longer() {
-    for (_, gateway) in gateways() {
-        let request = certain("brief", "for a second");
+    let clock = Clock::at("2027-07-01T12:00:00Z");
+    let setup = Setup { clock: Some(&clock), ..Setup::default() };
+    let redis = Redis::start_by(&clock);
+    let local = Gateway::start_as(POLICY, &setup, |_| Vec::new());
+    let shared = Gateway::start_as(&in_redis(POLICY), &setup, |_| vec![("redis", cluster("redis", redis.bridge, ""))]);
+    for gateway in [local, shared] {
+        clock.set("2027-07-01T12:00:00Z");
+        // For an hour.
+        let request = certain("hosted", "for its time");
         assert_cache(&gateway.chat("sk-acme", &request), "miss");
+        clock.set("2027-07-01T12:55:00Z");
         assert_cache(&gateway.chat("sk-acme", &request), "hit");
-        std::thread::sleep(std::time::Duration::from_millis(1100));
+        clock.set("2027-07-01T13:00:01Z");
         assert_cache(&gateway.chat("sk-acme", &request), "miss");
     }
 }

@@ -4,15 +4,12 @@ use crate::unsteady::{call, gateway, is_served, request, script};
 use pointsman_integration::environment::envoy_version;
 use pointsman_integration::response::Response;
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
 
 /// Words that no caller may see.
 const INTERNALS: &str = "key sk-proj-secret of org-AbC at gpu-7.cluster.local";
 
-fn ask(model: &str, behavior: &Value, stream: bool) -> (Response, Duration) {
-    let start = Instant::now();
-    let answer = gateway().send(call(&request(model, &script(behavior), stream)));
-    (answer, start.elapsed())
+fn ask(model: &str, behavior: &Value, stream: bool) -> Response {
+    gateway().send(call(&request(model, &script(behavior), stream)))
 }
 
 #[test]
@@ -44,14 +41,13 @@ fn an_error_too_long_to_hold_is_told_in_our_words_all_the_same() {
 #[ignore = "needs a real Envoy: make test"]
 fn an_error_whose_end_does_not_come_is_not_waited_for() {
     let error = json!({"error": {"message": INTERNALS, "code": 500}});
-    let (answer, took) =
-        ask("first", &json!({"fault": {"error_event": {"after_chunks": 0, "json": error}}, "chunk_ms": 60_000}), true);
+    let answer =
+        ask("first", &json!({"fault": {"error_event": {"after_chunks": 0, "json": error}}, "chunk_ms": 600_000}), true);
     answer.assert_refusal(502, "provider_error");
-    assert!(envoy_version() < (1, 38) || took < Duration::from_secs(5), "{took:?}");
     // One that breaks off is told as what it is.
     for (model, stream) in [("first", false), ("first", true), ("again", true)] {
         let broken = json!({"status": 500, "content": "x", "fault": {"reset_mid_stream": {"after_chunks": 0}}});
-        let (answer, _) = ask(model, &broken, stream);
+        let answer = ask(model, &broken, stream);
         assert!((500..=504).contains(&answer.status), "{answer:?}");
         let audit = gateway().audit(answer.trace_id());
         assert_eq!(audit["status"], answer.status, "{audit}");
@@ -73,17 +69,18 @@ fn what_was_not_asked_for_is_no_answer() {
         ("empty-object", event_stream("data: {}\n\ndata: [DONE]\n\n"), true, "not_a_chunk"),
         ("no-choice", document("{\"choices\":[]}"), false, "not_a_completion"),
     ] {
-        // What shows at the very end only does not fall back there.
-        if name == "no-choice" && envoy_version() < (1, 38) {
-            continue;
-        }
         let when = json!({"listener": 2, "body_contains": name});
         gateway().simulator.add_rule(&json!({"when": when, "respond": behavior}));
         let served = gateway().send(call(&request("failing", name, stream)));
-        assert!(is_served(&served, stream), "{name}: {served:?}");
-        assert_eq!(served.header("x-pointsman-model"), Some("local"));
-        let audit = gateway().audit(served.trace_id());
-        assert_eq!(audit["failed_attempts"], json!([{"model": "first", "reason": reason}]), "{audit}");
+        // What shows at the very end only is told there, and does not fall back.
+        if name == "no-choice" && envoy_version() < (1, 38) {
+            served.assert_refusal(502, "provider_error");
+        } else {
+            assert!(is_served(&served, stream), "{name}: {served:?}");
+            assert_eq!(served.header("x-pointsman-model"), Some("local"));
+            let audit = gateway().audit(served.trace_id());
+            assert_eq!(audit["failed_attempts"], json!([{"model": "first", "reason": reason}]), "{audit}");
+        }
         let alone = gateway().send(call(&request("first", name, stream)));
         alone.assert_refusal(502, "provider_error");
     }
@@ -164,7 +161,7 @@ fn a_retry_after_that_is_none_is_not_passed_on() {
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn trailers_are_no_end_of_a_stream_that_lacks_one() {
-    let ask = |behavior: Value| ask("modern", &behavior, true).0;
+    let ask = |behavior: Value| ask("modern", &behavior, true);
     let whole = ask(json!({"content": "a b c", "trailers": true}));
     assert!(is_served(&whole, true), "{whole:?}");
     assert_eq!(gateway().audit(whole.trace_id())["error_code"], Value::Null);

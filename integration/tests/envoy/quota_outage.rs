@@ -4,21 +4,27 @@ use crate::quota_redis::{open, policy, start, tokens, with_usage};
 use crate::unsteady::at_once;
 use pointsman_integration::call::Call;
 use pointsman_integration::clock::Clock;
-use pointsman_integration::deadline::{await_some, await_true};
+use pointsman_integration::deadline::await_true;
 use pointsman_integration::gateway::{Gateway, Setup, cluster};
 use pointsman_integration::redis::Redis;
 use pointsman_integration::response::Open;
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
 
-/// Calls for a while, as a caller does; how many were served of each status.
-fn load(gateway: &Gateway, key: &str, time: Duration) -> std::collections::BTreeMap<u16, u64> {
-    let end = Instant::now() + time;
-    let mut all = std::collections::BTreeMap::new();
-    while Instant::now() < end {
+/// Calls this often, one call after the other; how many were served of each status.
+fn load(gateway: &Gateway, key: &str, count: usize) -> BTreeMap<u16, u64> {
+    let mut all = BTreeMap::new();
+    for _ in 0..count {
         *all.entry(gateway.chat(key, &with_usage(100)).status).or_insert(0) += 1;
-        std::thread::sleep(Duration::from_millis(10));
     }
     all
+}
+
+/// Asserts that nothing is charged beyond `used`: what comes twice comes before what is charged later.
+fn assert_nothing_comes_twice(gateway: &Gateway, key: &str, used: u64) {
+    let after = load(gateway, key, 10);
+    assert_eq!(after, BTreeMap::from([(200, 10)]));
+    let wanted = used + 1000;
+    await_true(&format!("{wanted} tokens to be charged"), || tokens(gateway, key) == Some((wanted, 0)));
 }
 
 #[test]
@@ -28,14 +34,21 @@ fn redis_is_killed_and_restarted_under_load_and_everything_is_charged_once() {
         let mut redis = Redis::start();
         let gateway = start(&redis, mode, "200ms");
         let key = "sk-t0";
-        let before = load(&gateway, key, Duration::from_millis(300));
+        let before = load(&gateway, key, 20);
         assert_eq!(before.keys().collect::<Vec<_>>(), [&200], "{mode}: {before:?}");
-        let served = before[&200];
+        let mut served = before[&200];
         await_true("the charges", || tokens(&gateway, key) == Some((served * 100, 0)));
         // A settlement whose answer came too late is asked again, which the Redis that is to come could not know.
-        std::thread::sleep(Duration::from_millis(500));
+        let missed = || gateway.stat("cluster.redis.upstream_rq_timeout");
+        await_true("a moment without one", || {
+            let before = missed();
+            let more = load(&gateway, key, 10);
+            served += more[&200];
+            await_true("the charges", || tokens(&gateway, key) == Some((served * 100, 0)));
+            missed() == before
+        });
         redis.kill();
-        let during = load(&gateway, key, Duration::from_millis(1500));
+        let during = load(&gateway, key, 20);
         match mode {
             "deny" => assert_eq!(during.keys().collect::<Vec<_>>(), [&503], "{mode}: {during:?}"),
             _ => assert_eq!(during.keys().collect::<Vec<_>>(), [&200], "{mode}: {during:?}"),
@@ -46,12 +59,11 @@ fn redis_is_killed_and_restarted_under_load_and_everything_is_charged_once() {
         // It has lost what it knew, as it keeps nothing here; what was served while it was away is charged to it, once.
         let charged = || tokens(&gateway, key).map(|(used, _)| used);
         await_true(&format!("{mode}: {served} requests to be charged"), || charged() == Some(served * 100));
-        let after = load(&gateway, key, Duration::from_millis(300));
+        let after = load(&gateway, key, 20);
         assert_eq!(after.keys().collect::<Vec<_>>(), [&200], "{mode}: {after:?}");
         let wanted = (served + after[&200]) * 100;
         await_true(&format!("{mode}: everything to be settled"), || tokens(&gateway, key) == Some((wanted, 0)));
-        std::thread::sleep(Duration::from_millis(500));
-        assert_eq!(tokens(&gateway, key), Some((wanted, 0)), "{mode}: nothing comes twice");
+        assert_nothing_comes_twice(&gateway, key, wanted);
     }
 }
 
@@ -67,11 +79,11 @@ fn a_redis_that_hangs_and_goes_on_charges_nothing_twice() {
     // What it is asked now it will do when it goes on, though nobody waits for that.
     let answers = at_once(8, |_| gateway.chat(key, &with_usage(100)));
     assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
-    std::thread::sleep(Duration::from_millis(700));
+    // Each of the eight, and their charges by each of the two workers, more than once.
+    await_true("charges to be tried again", || gateway.stat("cluster.redis.upstream_rq_timeout") >= 8 + 4);
     redis.thaw();
-    await_some("all charges", || tokens(&gateway, key).filter(|all| *all == (900, 0)));
-    std::thread::sleep(Duration::from_secs(1));
-    assert_eq!(tokens(&gateway, key), Some((900, 0)));
+    await_true("all charges", || tokens(&gateway, key) == Some((900, 0)));
+    assert_nothing_comes_twice(&gateway, key, 900);
 }
 
 #[test]
@@ -117,15 +129,15 @@ fn requests_under_way_when_redis_dies_are_charged_once_when_it_is_back() {
         let served = gateway.chat(key, &with_usage(100)).status == 200;
         assert_eq!(served, mode != "deny", "{mode}");
         wanted += if served { 100 } else { 0 };
-        std::thread::sleep(Duration::from_millis(500));
+        let failed = gateway.stat("cluster.redis.upstream_rq_5xx");
+        await_true("charges to be tried", || gateway.stat("cluster.redis.upstream_rq_5xx") >= failed + 2);
         redis.restart();
         await_true(&format!("{mode}: what ended meanwhile to be charged"), || {
             tokens(&gateway, key).is_some_and(|(used, held)| used == wanted && held == reserved / 2)
         });
         wanted += streams.drain(..).map(end).sum::<u64>();
         await_true(&format!("{mode}: everything to be charged"), || tokens(&gateway, key) == Some((wanted, 0)));
-        std::thread::sleep(Duration::from_millis(500));
-        assert_eq!(tokens(&gateway, key), Some((wanted, 0)), "{mode}: nothing comes twice");
+        assert_nothing_comes_twice(&gateway, key, wanted);
     }
 }
 
@@ -143,7 +155,7 @@ fn an_envoy_that_is_drained_delivers_what_waits_for_redis() {
     let trace_id = stream.trace_id();
     drop(stream);
     let wanted = charged(&leaving, &trace_id);
-    std::thread::sleep(Duration::from_millis(500));
+    await_true("it to have been tried in vain", || leaving.stat("cluster.redis.upstream_rq_timeout") >= 2);
     redis.thaw();
     await_true("the charge", || tokens(&other, key) == Some((wanted, 0)));
 }

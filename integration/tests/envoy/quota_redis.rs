@@ -105,20 +105,25 @@ fn a_caller_who_leaves_before_redis_answers_leaves_nothing_reserved() {
     assert_eq!(gateway.chat(key, &with_usage(10)).status, 200);
     await_true("the charge", || tokens(&gateway, key) == Some((10, 0)));
     redis.freeze();
+    let asked = || gateway.stat("cluster.redis.upstream_rq_total");
     let body = with_usage(10).to_string();
     let head = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
     for _ in 0..5 {
+        let before = asked();
         let mut socket = std::net::TcpStream::connect(gateway.address).expect("connects");
         socket.write_all(head.as_bytes()).expect("writes");
-        std::thread::sleep(Duration::from_millis(50));
+        await_true("Redis to be asked", || asked() > before);
     }
     redis.thaw();
     await_true("everything to be given back", || tokens(&gateway, key) == Some((10, 0)));
-    std::thread::sleep(Duration::from_millis(500));
-    assert_eq!(tokens(&gateway, key), Some((10, 0)));
+    // Nor comes a charge after all, which would come before these.
+    for _ in 0..10 {
+        assert_eq!(gateway.chat(key, &with_usage(10)).status, 200);
+    }
+    await_true("nothing else to be charged", || tokens(&gateway, key) == Some((110, 0)));
 }
 
 /// Nothing of a request goes upstream before it has been decided, not even where its method should have no body.
@@ -154,8 +159,12 @@ fn a_deadline_that_passes_while_redis_is_asked_leaves_nothing_reserved() {
     redis.freeze();
     let late = std::thread::scope(|scope| {
         let call = Call::chat_json(&with_usage(10)).key("sk-t0").header("x-pointsman-deadline-ms", "100");
+        let asked = || gateway.stat("cluster.redis.upstream_rq_total");
+        let before = asked();
         let late = scope.spawn(|| gateway.send(call));
-        std::thread::sleep(Duration::from_millis(400));
+        await_true("Redis to be asked", || asked() > before);
+        // The deadline has begun before.
+        std::thread::sleep(Duration::from_millis(100));
         redis.thaw();
         late.join().expect("ends well")
     });

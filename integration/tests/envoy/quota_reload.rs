@@ -2,11 +2,11 @@
 
 use crate::standard::ask;
 use pointsman_integration::call::Call;
+use pointsman_integration::clock::Clock;
 use pointsman_integration::deadline::await_true;
-use pointsman_integration::gateway::{Gateway, cluster};
+use pointsman_integration::gateway::{Gateway, Setup, cluster};
 use pointsman_integration::redis::Redis;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 fn policy(store: &str, limits: &str) -> String {
     let redis = if store == "redis" { "redis: {timeout: 5s}\n" } else { "" };
@@ -41,7 +41,7 @@ fn requests_that_began_under_other_limits_give_nobody_back_what_the_new_ones_hol
         let passed = std::thread::scope(|scope| {
             let slow: Vec<_> = (0..12_u64)
                 .map(|n| {
-                    let slow = request(&json!({"content": "x", "ttft_ms": 4000 + 250 * n}));
+                    let slow = request(&json!({"content": "x", "hold": format!("{store}-{n}")}));
                     let gateway = &gateway;
                     scope.spawn(move || assert_eq!(gateway.chat("sk-acme", &slow).status, 200))
                 })
@@ -56,9 +56,12 @@ fn requests_that_began_under_other_limits_give_nobody_back_what_the_new_ones_hol
             });
             assert!(!slow.iter().any(|slow| slow.is_finished()));
             let mut passed = 0;
-            while !slow.iter().all(|slow| slow.is_finished()) {
-                passed += u32::from(gateway.chat("sk-acme", &quick).status == 200);
-                std::thread::sleep(Duration::from_millis(50));
+            for (n, slow) in slow.into_iter().enumerate() {
+                gateway.simulator.release(&format!("{store}-{n}"));
+                slow.join().expect("ends well");
+                for _ in 0..5 {
+                    passed += u32::from(gateway.chat("sk-acme", &quick).status == 200);
+                }
             }
             passed
         });
@@ -90,10 +93,11 @@ fn gauges_are_right_after_the_policy_has_changed_too() {
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_tenant_that_loses_its_limits_keeps_no_others_from_being_charged() {
-    let redis = Redis::start();
+    let clock = Clock::at("2027-07-01T12:00:00Z");
+    let redis = Redis::start_by(&clock);
     let bridge = |_: &_| vec![("redis", cluster("redis", redis.bridge, ""))];
     let both = policy("redis", "tokens_per_day: 50000");
-    let gateway = Gateway::start_over(&both, &[], bridge);
+    let gateway = Gateway::start_as(&both, &Setup { clock: Some(&clock), ..Setup::default() }, bridge);
     let used = request(&json!({"content": "x", "usage": {"prompt_tokens": 90, "completion_tokens": 10}}));
     for _ in 0..10 {
         for key in ["sk-acme", "sk-other"] {
@@ -111,7 +115,7 @@ fn a_tenant_that_loses_its_limits_keeps_no_others_from_being_charged() {
         (0..10).all(|_| windows("sk-acme").as_array().is_some_and(Vec::is_empty))
     });
     // The gauges of both are due now, and one of them has none.
-    std::thread::sleep(Duration::from_millis(1500));
+    clock.set("2027-07-01T12:10:00Z");
     for _ in 0..10 {
         assert_eq!(gateway.chat("sk-other", &used).status, 200);
     }

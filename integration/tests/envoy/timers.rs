@@ -12,10 +12,16 @@ fn rule(gateway: &Gateway, provider: &str, mark: &str, respond: Value) {
     gateway.simulator.rule(provider, mark, &respond);
 }
 
-fn timed(make: impl FnOnce() -> Response) -> (Response, Duration) {
+/// What `make` gives, which must not come sooner than this. It may always come later, because machines that run tests
+/// are slow now and then; so what must not be waited for lasts longer than a test has patience.
+#[track_caller]
+fn no_sooner(limit_ms: u64, make: impl FnOnce() -> Response) -> Response {
     let start = Instant::now();
     let answer = make();
-    (answer, start.elapsed())
+    let took = start.elapsed();
+    // Envoy rounds the time at which a timer begins.
+    assert!(took + Duration::from_millis(20) >= Duration::from_millis(limit_ms), "{took:?}: {answer:?}");
+    answer
 }
 
 #[test]
@@ -30,8 +36,8 @@ fn a_provider_that_stalls_before_its_first_token_is_left_for_the_next() {
     ] {
         let mark = format!("stalls-{fault}-{stream}");
         rule(&gateway, "openai", &mark, json!({"fault": fault}));
-        let (answer, took) = timed(|| gateway.send(call(&request("hasty", &mark, stream))));
-        assert!(is_served(&answer, stream) && took >= Duration::from_millis(500), "{mark}: {took:?} {answer:?}");
+        let answer = no_sooner(500, || gateway.send(call(&request("hasty", &mark, stream))));
+        assert!(is_served(&answer, stream), "{mark}: {answer:?}");
         let said = ["x-pointsman-model", "x-pointsman-attempts"].map(|name| answer.header(name));
         assert_eq!(said, [Some("second"), Some("2")]);
         let first = gateway.simulator.of(answer.trace_id()).remove(0);
@@ -71,9 +77,7 @@ fn a_stream_that_falls_silent_is_cut_and_charged_for_what_came() {
         json!({"content": "one two three", "fault": {"hang_mid_stream": {"after_chunks": 2}}}),
     );
     for task in ["hasty-alone", "hasty"] {
-        let (answer, took) = timed(|| gateway.send(call(&request(task, mark, true))));
-        // With a fallback the timer allows for the first events of both attempts.
-        assert!((980..20_000).contains(&took.as_millis()), "{task}: {took:?}");
+        let answer = no_sooner(1000, || gateway.send(call(&request(task, mark, true))));
         check_cut(&gateway, &answer, "chunk_timeout");
     }
     gateway.simulator.await_request(mark, "the silent stream to be cancelled", |seen| seen.aborted);
@@ -88,11 +92,11 @@ fn a_whole_request_has_a_deadline_that_a_caller_can_only_shorten() {
     let gateway = gateway();
     let mark = "too-late";
     rule(&gateway, "openai", mark, json!({"fault": "hang_before_headers"}));
-    // The policy's own is a second for `brief`, a minute for `failing`.
+    // The policy's own is a second for `brief`; `failing` has a fallback that serves once the first attempt times out.
     for (task, deadline, limit) in [
         ("brief", None, 1000),
         ("brief", Some("300"), 300),
-        ("brief", Some("30000"), 1000),
+        ("brief", Some("600000"), 1000),
         ("brief", Some("18446744073709551615"), 1000),
         ("failing", Some("400"), 400),
     ] {
@@ -101,11 +105,9 @@ fn a_whole_request_has_a_deadline_that_a_caller_can_only_shorten() {
             if let Some(ms) = deadline {
                 call = call.header("x-pointsman-deadline-ms", ms);
             }
-            let (answer, took) = timed(|| gateway.send(call));
+            let answer = no_sooner(limit, || gateway.send(call));
             answer.assert_refusal(504, "deadline_exceeded");
             assert_eq!(answer.header("x-should-retry"), Some("false"));
-            let took = took.as_millis();
-            assert!(took + 20 >= limit && took < limit + 900, "{task}, {deadline:?}: {took} ms");
             assert_eq!(gateway.audit(answer.trace_id())["error_code"], "deadline_exceeded");
         }
     }
@@ -169,8 +171,7 @@ fn a_deadline_ends_a_stream_that_has_begun() {
         mark,
         json!({"content": "one two three four five six seven eight nine ten", "chunk_ms": 300}),
     );
-    let (answer, took) = timed(|| gateway.send(call(&request("brief", mark, true))));
-    assert!((950..3000).contains(&took.as_millis()), "{took:?}");
+    let answer = no_sooner(1000, || gateway.send(call(&request("brief", mark, true))));
     check_cut(&gateway, &answer, "deadline_exceeded");
     let call = call(&request("failing", mark, true)).header("x-pointsman-deadline-ms", "1000");
     check_cut(&gateway, &gateway.send(call), "deadline_exceeded");
@@ -187,9 +188,7 @@ fn a_caller_that_leaves_cancels_the_provider_and_is_charged_for_what_it_saw() {
         stream.read_until("choices");
         let trace_id = stream.trace_id();
         drop(stream);
-        let left = Instant::now();
         gateway.simulator.await_request(&mark, "the provider's request to be cancelled", |seen| seen.aborted);
-        assert!(left.elapsed() < Duration::from_secs(2));
         let audit = gateway.audit(&trace_id);
         assert_eq!(
             (&audit["error_code"], &audit["usage_estimated"]),
@@ -207,15 +206,15 @@ fn a_hedged_attempt_gives_one_answer_and_the_record_says_whose() {
     let gateway = gateway();
     for stream in [false, true] {
         for (name, first_ms, second_ms, winner, attempts) in [
-            ("second-wins", 3000, 0, "second", "2"),
-            ("first-wins", 600, 3000, "first", "2"),
+            ("second-wins", 600_000, 0, "second", "2"),
+            ("first-wins", 600, 600_000, "first", "2"),
             ("no-need", 0, 0, "first", "1"),
         ] {
             let mark = format!("hedge-{name}-{stream}");
             rule(&gateway, "openai", &mark, json!({"ttft_ms": first_ms, "content": "of the first"}));
             rule(&gateway, "azure", &mark, json!({"ttft_ms": second_ms, "content": "of the second one"}));
-            let (answer, took) = timed(|| gateway.send(call(&request("hedged", &mark, stream))));
-            assert!(is_served(&answer, stream) && took < Duration::from_millis(2500), "{mark}: {took:?} {answer:?}");
+            let answer = gateway.send(call(&request("hedged", &mark, stream)));
+            assert!(is_served(&answer, stream), "{mark}: {answer:?}");
             let text = if stream { answer.streamed_text() } else { answer.content() };
             assert!(text == format!("of the {winner}") || text == format!("of the {winner} one"), "{mark}: {text}");
             assert_eq!(answer.header("x-pointsman-model"), Some(winner), "{mark}");

@@ -8,12 +8,13 @@ ENVOY ?= $(TOOLS)/envoy-$(ENVOY_VERSION)/bin/envoy
 WASM := $(CURDIR)/target/wasm32-wasip1/release/pointsman.wasm
 NOOP := $(CURDIR)/target/wasm32-wasip1/release/noop.wasm
 BIN := $(CURDIR)/target/native
+DEV := $(CURDIR)/target/debug
 PYTHON := $(TOOLS)/python/bin/python
 MDBOOK_VERSION := 0.5.4
 MDBOOK := $(TOOLS)/mdbook-$(MDBOOK_VERSION)/bin/mdbook
 export ENVOY
 
-.PHONY: all demo test test-native test-envoy test-matrix test-long check house docs bench wasm native clean
+.PHONY: all demo test test-native test-envoy test-matrix test-long check house docs bench wasm native programs clean
 .DEFAULT_GOAL := all
 
 all: wasm native
@@ -77,6 +78,13 @@ wasm: $(TOOLS)/wasm-target
 native:
 	@cargo build -q --profile native --locked -p pointsman -p pointsman-simulator
 
+# What the tests are of and run: one list, so that nothing is compiled twice. The programs are those that `cargo test`
+# builds too.
+TESTED := $(addprefix -p pointsman,-core -stages -simulator -estimate -clock -integration) -p pointsman
+
+programs:
+	@cargo build -q --locked $(TESTED)
+
 # --- for people ------------------------------------------------------------------------------------------------------
 
 demo: wasm native $(ENVOY)
@@ -89,28 +97,33 @@ docs: $(MDBOOK)
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
-test: test-native test-envoy
+# The tests wait for timers and for Envoys to start more than they compute: more threads than cores.
+test test-envoy: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
+test test-envoy: export POINTSMAN_BIN = $(DEV)
+test test-envoy: export POINTSMAN_WASM = $(WASM)
+test test-envoy: export POINTSMAN_PYTHON = $(PYTHON)
+test test-envoy: wasm programs $(ENVOY) $(PYTHON) $(TOOLS)/redis integration/clients/node_modules
+
+test:
+	cargo test -q --locked $(TESTED) -- --include-ignored
 
 test-native:
 	cargo test -q --locked
 
-# The tests wait for timers more than they compute: three at once keep two cores busy.
-test-envoy: export RUST_TEST_THREADS ?= 3
-test-envoy: wasm native $(ENVOY) $(PYTHON) $(TOOLS)/redis integration/clients/node_modules
-	@cargo build -q --profile native --locked -p pointsman-clock
-	POINTSMAN_BIN=$(BIN) POINTSMAN_WASM=$(WASM) POINTSMAN_PYTHON=$(PYTHON) \
-	  cargo test -q --locked -p pointsman -p pointsman-core -p pointsman-integration -- --include-ignored
+# Of these, only those that run an Envoy.
+test-envoy:
+	cargo test -q --locked $(TESTED) --test envoy --test up --test render -- --include-ignored
 
-# The real-Envoy tests on every version that the design supports.
+# The same on every version that the design supports.
 test-matrix:
 	@for version in $(MATRIX); do echo "=== Envoy $$version"; \
 	  $(MAKE) --no-print-directory test-envoy ENVOY=$(TOOLS)/envoy-$$version/bin/envoy || exit 1; done
 
-# The same tests; those that keep up a load for a while keep it up for longer.
+# All tests; those that keep up a load for a while keep it up for longer.
 test-long: export POINTSMAN_LONG = 1
-test-long: test-envoy
+test-long: test
 
-check: wasm native $(ENVOY) docs
+check: wasm programs $(ENVOY) docs
 	cargo fmt --check
 	cargo clippy -q --locked --all-targets --workspace --exclude pointsman-filter --exclude pointsman-noop -- -D warnings
 	cargo clippy -q --locked --release --target wasm32-wasip1 -p pointsman-filter -p pointsman-noop -- -D warnings
@@ -118,7 +131,7 @@ check: wasm native $(ENVOY) docs
 	  cargo doc -q --locked --no-deps --document-private-items -p pointsman-core -p pointsman-stages -p pointsman
 	python3 integration/house/test_house.py
 	python3 integration/house links
-	integration/validate.sh $(BIN) $(WASM)
+	integration/validate.sh $(DEV) $(WASM)
 
 # Circles of imports, long files and lines, links that lead nowhere: what `make check` asks of the files, as a list.
 house:

@@ -42,6 +42,7 @@ use crate::wire::http_call::{HttpCall, HttpCallResult};
 
 pub mod answer;
 mod cache;
+mod caller;
 mod events;
 mod hedge;
 mod journal;
@@ -54,12 +55,14 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use cache::state::Cached;
+use caller::Caller;
 pub use events::{
     BodyEdit, BodyPart, BodyStep, Finished, Observer, OnResponseBody, OnResponseHead, Outgoing, RequestStep,
     ResponseHead, ResponseStep, Whole,
 };
 use journal::{Journal, Pending};
-use request_head::Caller;
+use quota::state::Quota;
 use state::{Deciding, Reception, Routed, State, Upstream};
 
 /// The state of one exchange.
@@ -73,8 +76,8 @@ pub struct Exchange {
     caller: Option<Caller>,
     /// The prompt that the request names, as far as the record may repeat it.
     prompt: prompt::Logged,
-    quota: quota::Quota,
-    cache: cache::Cached,
+    quota: Quota,
+    cache: Cached,
     journal: Journal,
     state: State,
 }
@@ -113,8 +116,8 @@ impl Exchange {
             is_json: false,
             caller: None,
             prompt: prompt::Logged::default(),
-            quota: quota::Quota::default(),
-            cache: cache::Cached::default(),
+            quota: Quota::default(),
+            cache: Cached::default(),
             journal: Journal::default(),
             state: State::default(),
         }

@@ -2,6 +2,7 @@
 
 use crate::config::{FailureMode, StoreKind};
 use crate::exchange::journal::{Journal, Pending, Purpose};
+use crate::exchange::quota::state::Verdict;
 use crate::exchange::{Exchange, NotSent, RequestStep};
 use crate::ids::ModelId;
 use crate::memory::Context;
@@ -14,83 +15,15 @@ use crate::quota::counters::Crossed;
 use crate::quota::redis::script::{self, Run};
 use crate::quota::report::exhausted::{exhausted, reason};
 use crate::quota::report::usage;
-use crate::quota::reservation::{Ask, Grant, Held, Refused, Reservation, Scope, Settled, View};
+use crate::quota::reservation::{Ask, Grant, Refused, Reservation, Scope};
 use crate::quota::store::Store;
 use crate::quota::window::{Amount, Moment, Standing};
 use crate::quota::{demand, local};
 use crate::request::facts::Facts;
 use crate::routing::eligibility::Ineligible;
 use crate::routing::plan::{self, Plan};
-use crate::tokens::Correction;
-use crate::wire::header::HeaderLine;
 use crate::wire::http_call::HttpCallResult;
 use crate::wire::redis::Bridge;
-
-/// What quotas did to a request.
-#[derive(Debug, Default)]
-pub(super) struct Quota {
-    /// What is reserved, until it is settled.
-    pub(super) reserved: Option<Reservation>,
-    /// The worst case of each model of the plan, where tokens matter: no answer can have taken more, unless its provider counts it.
-    pub(super) worst: Vec<(ModelId, Amount)>,
-    /// Whether a degraded model serves, outside the day's tokens.
-    pub(super) spares_day_tokens: bool,
-    /// Input tokens by estimate, uncorrected.
-    pub(super) input: Option<u64>,
-    /// Whether a correction can be learned from that estimate.
-    pub(super) is_estimate_comparable: bool,
-    /// What had been learned when it was first asked: however often the request is worked out anew, it asks for the same.
-    corrections: Vec<(ModelId, Correction)>,
-    /// What decided, and the window.
-    pub(super) verdict: Option<(Verdict, &'static str)>,
-    /// Headers for the caller.
-    pub(super) headers: Vec<HeaderLine>,
-    pub(super) settled: Settled,
-    /// The reservation's id in Redis, and the moment when the request was first looked at.
-    began: Option<(String, Moment)>,
-    /// What may be reserved in Redis.
-    pub(super) held: Option<Held>,
-    /// Whether Redis did not answer a question, so that what it did is unknown.
-    pub(super) is_away: bool,
-    /// How the windows of a request that was refused stand, and the shares that were reached.
-    view: View,
-}
-
-impl Quota {
-    /// The request is worked out anew, with one answer more.
-    pub(super) fn restart(&mut self) {
-        self.is_away = false;
-        self.view = View::default();
-    }
-
-    /// What the questions of this request are told apart by.
-    fn id(&mut self, moment: &Moment, store: &mut dyn Store) -> String {
-        self.began.get_or_insert_with(|| (format!("{:032x}", store.unique()), *moment)).0.clone()
-    }
-
-    /// Input tokens by estimate, which are counted once.
-    fn input(&mut self, request: &Facts) -> u64 {
-        *self.input.get_or_insert_with(|| demand::input_tokens(request))
-    }
-
-    fn correction(&mut self, policy: &Policy, store: &mut dyn Store, id: ModelId) -> Correction {
-        if let Some((_, known)) = self.corrections.iter().find(|(known, _)| *known == id) {
-            return *known;
-        }
-        let correction = store.correction(&policy.model(id).name);
-        self.corrections.push((id, correction));
-        correction
-    }
-}
-
-/// What a quota that is used up led to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Rejected,
-    Degraded,
-    Template,
-    Shadowed,
-}
 
 impl Exchange {
     /// Reserves the plan's worst case. The plan may lose models, or become another.
@@ -382,6 +315,7 @@ impl Exchange {
 }
 
 mod settle;
+pub(super) mod state;
 
 /// The result of a step in Redis, which may not know the script yet.
 fn run<'j>(journal: &'j mut Journal, bridge: &Bridge, run: &Run) -> Result<HttpCallResult<'j>, Pending> {

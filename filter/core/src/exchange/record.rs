@@ -1,7 +1,7 @@
 //! What is left of an exchange when it is over: its audit record and what it counts.
 
 use crate::exchange::answer::Answer;
-use crate::exchange::quota::Verdict;
+use crate::exchange::quota::state::Verdict;
 use crate::exchange::state::{Routed, Served, State, Upstream};
 use crate::exchange::{Exchange, Finished, Observer, hedge};
 use crate::identity::keys::UserHash;

@@ -1,7 +1,9 @@
 //! A request's headers: where it wants to go, who sends it, and what it wishes.
 
-use crate::config::{DataClass, Identity};
-use crate::exchange::{Exchange, RequestStep, cache};
+use crate::config::Identity;
+use crate::exchange::cache::state::Wishes;
+use crate::exchange::caller::Caller;
+use crate::exchange::{Exchange, RequestStep};
 use crate::identity::keys::{InvalidIdentity, UserHash};
 use crate::ids::TenantId;
 use crate::memory::Context;
@@ -11,17 +13,6 @@ use crate::policy::Policy;
 use crate::quota::store::Store;
 use crate::request::endpoint::Endpoint;
 use crate::request::head::RequestHead;
-
-/// Who sends the request, and what its headers wish.
-#[derive(Debug)]
-pub(super) struct Caller {
-    pub(super) tenant: TenantId,
-    pub(super) user: Option<UserHash>,
-    pub(super) task: Option<String>,
-    pub(super) data_class: Option<DataClass>,
-    pub(super) deadline_ms: Option<u64>,
-    pub(super) wishes: cache::Wishes,
-}
 
 impl Exchange {
     /// The request's headers have come.
@@ -89,7 +80,7 @@ impl Exchange {
             task: None,
             data_class: None,
             deadline_ms: None,
-            wishes: cache::Wishes::of(policy, head),
+            wishes: Wishes::of(policy, head),
         });
         let text = |name: &str, value: &[u8]| match std::str::from_utf8(value) {
             Ok(text) => Ok(text.to_owned()),

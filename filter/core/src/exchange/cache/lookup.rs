@@ -7,7 +7,7 @@ use crate::cache::redis::{self, UNREACHABLE};
 use crate::config::CacheStore;
 use crate::dialect::client::ClientRequest;
 use crate::exchange::cache::question::share_key;
-use crate::exchange::cache::{Cached, Hit, InLine, Pending};
+use crate::exchange::cache::state::{Cached, Hit, InLine, Pending};
 use crate::exchange::journal::{Pending as Unanswered, Purpose};
 use crate::exchange::state::{Routed, Served, State};
 use crate::exchange::{Exchange, NotSent};

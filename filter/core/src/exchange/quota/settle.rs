@@ -2,7 +2,7 @@
 
 use crate::exchange::Exchange;
 use crate::exchange::journal::Purpose;
-use crate::exchange::quota::Verdict;
+use crate::exchange::quota::state::Verdict;
 use crate::ids::TenantId;
 use crate::memory::Context;
 use crate::policy::Policy;

@@ -1,0 +1,17 @@
+//! Who sends a request, and what its headers wish.
+
+use crate::config::DataClass;
+use crate::exchange::cache::state::Wishes;
+use crate::identity::keys::UserHash;
+use crate::ids::TenantId;
+
+/// Who sends the request, and what its headers wish.
+#[derive(Debug)]
+pub(in crate::exchange) struct Caller {
+    pub(in crate::exchange) tenant: TenantId,
+    pub(in crate::exchange) user: Option<UserHash>,
+    pub(in crate::exchange) task: Option<String>,
+    pub(in crate::exchange) data_class: Option<DataClass>,
+    pub(in crate::exchange) deadline_ms: Option<u64>,
+    pub(in crate::exchange) wishes: Wishes,
+}

@@ -32,7 +32,7 @@ use crate::policy::Policy;
 use crate::policy::output_limit::OutputLimit;
 use crate::quota::store::Store;
 use crate::request::endpoint::Endpoint;
-use crate::request::facts::{Facts, InvalidRequest};
+use crate::request::facts::Facts;
 use crate::request::prompt;
 use crate::request::splice::Splice;
 use crate::routing::dispatch;
@@ -174,13 +174,8 @@ impl Exchange {
         let request = match lookup.request() {
             Some(request) => request,
             None => {
-                parsed =
-                    ClientDialect::of(self.endpoint).parse(body, policy.request.max_nesting).map_err(
-                        |why| match why {
-                            InvalidRequest::Json(error) => Refusal::InvalidJson(error.message()),
-                            InvalidRequest::Field(param, message) => Refusal::InvalidField(param, message),
-                        },
-                    )?;
+                let dialect = ClientDialect::of(self.endpoint);
+                parsed = dialect.parse(body, policy.request.max_nesting).map_err(Refusal::from)?;
                 &parsed
             }
         };

@@ -3,6 +3,7 @@
 use crate::config::Capability;
 use crate::outcome::error_body::ErrorBody;
 use crate::outcome::outcome::Outcome;
+use crate::request::facts::InvalidRequest;
 use crate::wire::header::HeaderLine;
 use crate::wire::text::shorten;
 
@@ -66,6 +67,15 @@ pub struct Exhausted {
     pub error: ErrorBody,
     /// `retry-after` and its kin.
     pub headers: Vec<HeaderLine>,
+}
+
+impl From<InvalidRequest> for Refusal {
+    fn from(why: InvalidRequest) -> Self {
+        match why {
+            InvalidRequest::Json(error) => Self::InvalidJson(error.message()),
+            InvalidRequest::Field(param, message) => Self::InvalidField(param, message),
+        }
+    }
 }
 
 impl Refusal {

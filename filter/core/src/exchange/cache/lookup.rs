@@ -243,7 +243,7 @@ impl Exchange {
         Ok((pending, look))
     }
 
-    /// Whether the request that waits for another one need not wait any longer: then call [`Exchange::request_body`] again.
+    /// Whether the request that waits for another one need not wait any longer: then call [`Exchange::on_request`] again.
     pub fn is_awake(&self, policy: &Policy, shared: &mut dyn SharedData, now_ms: u64) -> bool {
         match &self.cache {
             Cached::InLine(pending, line) => {

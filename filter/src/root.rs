@@ -7,10 +7,9 @@ use pointsman_stages::stage::Stage;
 use pointsman_stages::worker::Worker;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{self, ContextType};
-use std::rc::Rc;
 
 thread_local! {
-    static WORKER: Rc<Worker<ProxyWasmHost>> = Worker::new(ProxyWasmHost::default());
+    static WORKER: Worker<ProxyWasmHost> = Worker::new(ProxyWasmHost::default());
 }
 
 /// The context of one plugin configuration.
@@ -19,7 +18,7 @@ pub struct Root(Plugin<ProxyWasmHost>);
 impl Root {
     /// The context of this id.
     pub fn new(id: u32) -> Self {
-        Self(Plugin::new(id, WORKER.with(Rc::clone)))
+        Self(Plugin::new(id, WORKER.with(Worker::clone)))
     }
 }
 

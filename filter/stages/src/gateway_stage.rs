@@ -4,9 +4,9 @@ use crate::generation::PolicyGeneration;
 use crate::host::{Action, Buffer, CallId, HeaderMap as _, Host, LogLevel, Map, Property, status_of};
 use crate::request_body;
 use crate::response_headers::ResponseHeaders;
+use crate::settlements::SettlementQueue;
 use crate::shared_data::{HostStore, InFlightGuard};
 use crate::stage::Stage;
-use crate::worker::Worker;
 use pointsman_core::exchange::{
     BodyEdit, BodyPart, BodyStep, Exchange, Observer, OnResponseBody, OnResponseHead, Outgoing, RequestStep,
     ResponseHead, ResponseStep,
@@ -27,6 +27,7 @@ use std::rc::Rc;
 /// One request.
 pub struct GatewayStage<H: Host> {
     generation: Rc<PolicyGeneration<H>>,
+    settlements: Rc<SettlementQueue<H>>,
     exchange: Exchange,
     phase: Phase,
     /// The request as it counts against the plan's first model.
@@ -78,10 +79,11 @@ impl<H: Host> Observer for Observed<'_, H> {
 
 impl<H: Host> GatewayStage<H> {
     /// A new request.
-    pub fn new(generation: Rc<PolicyGeneration<H>>) -> Self {
+    pub fn new(generation: Rc<PolicyGeneration<H>>, settlements: Rc<SettlementQueue<H>>) -> Self {
         Self {
             exchange: Exchange::new(generation.host().now_ms()),
             generation,
+            settlements,
             phase: Phase::Request,
             in_flight: None,
             call: None,
@@ -91,17 +93,13 @@ impl<H: Host> GatewayStage<H> {
         }
     }
 
-    fn host(&self) -> &H {
+    /// Its host.
+    pub(crate) fn host(&self) -> &H {
         self.generation.host()
     }
 
-    /// The worker that serves it.
-    pub(crate) fn worker(&self) -> &Rc<Worker<H>> {
-        self.generation.worker()
-    }
-
     fn store(&self) -> HostStore<H> {
-        HostStore::new(self.generation.worker())
+        HostStore::new(self.generation.worker_host())
     }
 
     fn answer(&mut self, reply: &Reply) -> Action {
@@ -222,7 +220,7 @@ impl<H: Host> GatewayStage<H> {
 
     fn release(&mut self) {
         if let Some(held) = self.in_flight.take() {
-            held.release(self.generation.worker());
+            held.release(self.generation.worker_host());
         }
     }
 
@@ -395,14 +393,14 @@ impl<H: Host> Stage for GatewayStage<H> {
         let exchange = std::mem::replace(&mut self.exchange, Exchange::new(0));
         let generation = &self.generation;
         let mut store = match self.answered_ms {
-            Some(ms) => HostStore::at(generation.worker(), ms),
+            Some(ms) => HostStore::at(generation.worker_host(), ms),
             None => self.store(),
         };
         let observed = Observed(self.host());
         let finished = generation.serve(|context| exchange.finish(context, &mut store, &observed));
         finished.log_lines.iter().for_each(|line| self.host().log(LogLevel::Warn, line));
         if let Some(settlement) = finished.settlement {
-            generation.keep_settlement(settlement);
+            self.settlements.push(generation, settlement);
         }
         self.host().set_state(STATE_AUDIT, &finished.audit);
         generation.count_request(finished.metrics, finished.ended_ms);

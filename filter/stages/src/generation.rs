@@ -4,40 +4,40 @@
 use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::shared_data::HostStore;
-use crate::worker::Worker;
+use crate::worker_host::WorkerHost;
 use pointsman_core::config::StoreKind;
 use pointsman_core::ids::TenantId;
 use pointsman_core::memory::{Context, WorkerMemory};
 use pointsman_core::policy::Policy;
 use pointsman_core::quota::redis::settlement::Unsettled;
-use pointsman_core::quota::report::gauges::{self, Days};
+use pointsman_core::quota::report::gauges::{self, DayRollover};
 use pointsman_core::telemetry::metrics::Metric;
 use std::cell::RefCell;
 use std::rc::Rc;
 
 /// What all requests under one policy share.
 pub struct PolicyGeneration<H: Host> {
-    worker: Rc<Worker<H>>,
+    host: Rc<WorkerHost<H>>,
     policy: Policy,
     memory: RefCell<WorkerMemory>,
     metrics: Metrics,
-    days: RefCell<Days>,
+    day: RefCell<DayRollover>,
 }
 
 impl<H: Host> PolicyGeneration<H> {
     /// For one policy.
-    pub fn new(worker: &Rc<Worker<H>>, policy: Policy) -> Self {
+    pub fn new(host: &Rc<WorkerHost<H>>, policy: Policy) -> Self {
         let mut memory = WorkerMemory::new(&policy);
         if policy.has_cache {
-            memory.cache.keys.agree(&mut HostStore::new(worker), policy.revision);
+            memory.cache.keys.agree(&mut HostStore::new(host), policy.revision);
         }
-        worker.pace.borrow_mut().set_all();
+        host.throttle.borrow_mut().set_all();
         Self {
-            worker: Rc::clone(worker),
+            host: Rc::clone(host),
             policy,
             memory: RefCell::new(memory),
             metrics: Metrics::default(),
-            days: RefCell::default(),
+            day: RefCell::default(),
         }
     }
 
@@ -46,14 +46,14 @@ impl<H: Host> PolicyGeneration<H> {
         &self.policy
     }
 
-    /// The worker.
-    pub fn worker(&self) -> &Rc<Worker<H>> {
-        &self.worker
+    /// The worker's host, with what is remembered of it.
+    pub fn worker_host(&self) -> &Rc<WorkerHost<H>> {
+        &self.host
     }
 
     /// The worker's host.
     pub fn host(&self) -> &H {
-        self.worker.host()
+        self.host.host()
     }
 
     /// Lets the exchange work with the policy and what this worker remembers under it. `act` must not call anything of the host
@@ -62,38 +62,36 @@ impl<H: Host> PolicyGeneration<H> {
         act(&mut self.memory.borrow_mut().under(&self.policy))
     }
 
-    /// Brings the gauges of what is left up to date that are due; all of them, if another day has begun.
-    pub fn refresh_gauges(self: &Rc<Self>) {
+    /// Brings the gauges of what is left up to date that are due; all of them, if another day has begun. Returns the looks
+    /// that Redis has to be asked for.
+    pub fn refresh_gauges(&self) -> Vec<Unsettled> {
         let (policy, now) = (&self.policy, self.host().now_ms());
-        let is_new_day = self.days.borrow_mut().has_changed(&policy.counting.zone, now);
+        let is_new_day = self.day.borrow_mut().has_changed(&policy.counting.zone, now);
         let due = {
-            let mut pace = self.worker.pace.borrow_mut();
+            let mut throttle = self.host.throttle.borrow_mut();
             if is_new_day {
-                pace.set_all();
+                throttle.set_all();
             }
-            pace.due(now)
+            throttle.due(now)
         };
         // Under this policy a tenant may have no limits any longer.
+        let mut looks = Vec::new();
         let has_limits = |tenant: &TenantId| policy.quota_of(*tenant).is_some();
         for tenant in due.iter().filter_map(|tenant| policy.find_tenant(tenant)).filter(has_limits) {
             match policy.counting.store {
-                StoreKind::Local => self.count(gauges::look(policy, tenant, &mut HostStore::new(&self.worker))),
-                StoreKind::Redis => self.keep_settlement(Unsettled::look(policy, tenant, now)),
+                StoreKind::Local => self.count(gauges::look(policy, tenant, &mut HostStore::new(&self.host))),
+                StoreKind::Redis => looks.push(Unsettled::look(policy, tenant, now)),
             }
         }
-    }
-
-    /// Keeps a settlement, or a look, until Redis has answered it.
-    pub fn keep_settlement(self: &Rc<Self>, unsettled: Unsettled) {
-        self.worker.settlements.borrow_mut().push(Rc::clone(self), unsettled);
+        looks
     }
 
     /// Counts what one request leads to. What the local store has left to its tenant is not told with each.
     pub fn count_request(&self, mut metrics: Vec<(Metric, u64)>, now_ms: u64) {
         if self.policy.counting.store == StoreKind::Local {
-            let mut pace = self.worker.pace.borrow_mut();
+            let mut throttle = self.host.throttle.borrow_mut();
             metrics.retain(|(metric, _)| match metric {
-                Metric::QuotaRemaining { tenant, .. } => pace.is_now(&self.policy.tenant(*tenant).name, now_ms),
+                Metric::QuotaRemaining { tenant, .. } => throttle.should_set(&self.policy.tenant(*tenant).name, now_ms),
                 _ => true,
             });
         }
@@ -102,13 +100,13 @@ impl<H: Host> PolicyGeneration<H> {
 
     /// Counts what Redis has said of a tenant.
     pub fn count_report(&self, metrics: Vec<(Metric, u64)>, now_ms: u64) {
-        let mut pace = self.worker.pace.borrow_mut();
+        let mut throttle = self.host.throttle.borrow_mut();
         for (metric, _) in &metrics {
             if let Metric::QuotaRemaining { tenant, .. } = metric {
-                pace.note(&self.policy.tenant(*tenant).name, now_ms);
+                throttle.note(&self.policy.tenant(*tenant).name, now_ms);
             }
         }
-        drop(pace);
+        drop(throttle);
         self.count(metrics);
     }
 

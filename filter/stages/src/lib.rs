@@ -20,3 +20,4 @@ pub mod settlements;
 pub mod shared_data;
 pub mod stage;
 pub mod worker;
+pub mod worker_host;

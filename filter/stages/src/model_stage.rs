@@ -6,7 +6,7 @@
 use crate::host::{Action, Buffer, HeaderMap as _, Host, LogLevel, Map, Property, status_of};
 use crate::shared_data::InFlightGuard;
 use crate::stage::Stage;
-use crate::worker::Worker;
+use crate::worker_host::WorkerHost;
 use pointsman_core::config::Dialect;
 use pointsman_core::dialect::client::ClientDialect;
 use pointsman_core::outcome::outcome::Outcome;
@@ -18,7 +18,7 @@ use std::rc::Rc;
 
 /// One attempt.
 pub struct ModelStage<H: Host> {
-    worker: Rc<Worker<H>>,
+    host: Rc<WorkerHost<H>>,
     fails_at_end: bool,
     /// Whether the caller wants a stream.
     stream: bool,
@@ -68,9 +68,9 @@ enum ResponseBody {
 
 impl<H: Host> ModelStage<H> {
     /// A new attempt; `fails_at_end`: whether it may be failed at the very end of its answer.
-    pub fn new(worker: Rc<Worker<H>>, fails_at_end: bool) -> Self {
+    pub fn new(host: Rc<WorkerHost<H>>, fails_at_end: bool) -> Self {
         Self {
-            worker,
+            host,
             fails_at_end,
             stream: false,
             dialect: Dialect::Openai,
@@ -83,7 +83,7 @@ impl<H: Host> ModelStage<H> {
     }
 
     fn host(&self) -> &H {
-        self.worker.host()
+        self.host.host()
     }
 
     fn refuse(&mut self, why: &str) -> Action {
@@ -178,7 +178,7 @@ impl Next {
 impl<H: Host> Stage for ModelStage<H> {
     fn on_done(&mut self) {
         if let Some(in_flight) = self.in_flight.take() {
-            in_flight.release(&self.worker);
+            in_flight.release(&self.host);
         }
     }
 
@@ -199,7 +199,7 @@ impl<H: Host> Stage for ModelStage<H> {
         }
         if attempt.is_counted && !plan.is_of_first_model(attempt) {
             // Chosen by Envoy already, so it counts even where the model is full.
-            self.in_flight = InFlightGuard::acquire(&self.worker, attempt.model, u32::MAX, self.host().now_ms());
+            self.in_flight = InFlightGuard::acquire(&self.host, attempt.model, u32::MAX, self.host().now_ms());
         }
         self.next = plan.attempts.get(index + 1).map(|next| Next {
             on_status: plan.retries.on_status.to_owned(),

@@ -7,7 +7,6 @@
 use crate::gateway_stage::GatewayStage;
 use crate::host::{Action, CallId, ContextId, Host};
 use crate::stage::Stage;
-use crate::worker::Worker;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
@@ -29,6 +28,7 @@ pub type Ticking = Rc<Cell<bool>>;
 pub struct ParkableRequest<H: Host> {
     id: ContextId,
     plugin: Ticking,
+    queue: Rc<RefCell<ParkedRequests<H>>>,
     gateway: Rc<RefCell<GatewayStage<H>>>,
 }
 
@@ -52,8 +52,13 @@ impl<H: Host> Default for ParkedRequests<H> {
 
 impl<H: Host> ParkableRequest<H> {
     /// The request of the stream `id`, which belongs to `plugin`.
-    pub fn new(id: ContextId, plugin: Ticking, gateway: GatewayStage<H>) -> Self {
-        Self { id, plugin, gateway: Rc::new(RefCell::new(gateway)) }
+    pub fn new(
+        id: ContextId,
+        plugin: Ticking,
+        queue: Rc<RefCell<ParkedRequests<H>>>,
+        gateway: GatewayStage<H>,
+    ) -> Self {
+        Self { id, plugin, queue, gateway: Rc::new(RefCell::new(gateway)) }
     }
 
     /// After anything that may have made it wait.
@@ -61,8 +66,7 @@ impl<H: Host> ParkableRequest<H> {
         let gateway = self.gateway.borrow();
         if gateway.is_coalesced() {
             let parked = Parked { id: self.id, plugin: Rc::clone(&self.plugin), gateway: Rc::downgrade(&self.gateway) };
-            let worker = gateway.worker();
-            worker.parked.borrow_mut().park(worker.host(), parked);
+            self.queue.borrow_mut().park(gateway.host(), parked);
         }
         action
     }
@@ -80,20 +84,20 @@ impl<H: Host> ParkedRequests<H> {
 
 impl<H: Host> Parked<H> {
     /// Lets the request do something in its own context, and then whatever that made it wait for. Whether it went on.
-    fn act(self, worker: &Worker<H>, act: impl FnOnce(&mut GatewayStage<H>)) -> bool {
+    fn act(self, host: &H, queue: &RefCell<ParkedRequests<H>>, act: impl FnOnce(&mut GatewayStage<H>)) -> bool {
         let Some(gateway) = self.gateway.upgrade() else { return false };
-        if !worker.host().enter(self.id) {
+        if !host.enter(self.id) {
             return false;
         }
         let mut gateway = gateway.borrow_mut();
         act(&mut gateway);
         let call = gateway.take_call();
         let goes_on = call.is_none() && !gateway.is_coalesced();
-        let mut queue = worker.parked.borrow_mut();
+        let mut queue = queue.borrow_mut();
         if let Some(call) = call {
             queue.calls.insert(call, self);
         } else if !goes_on {
-            queue.park(worker.host(), self);
+            queue.park(host, self);
         }
         goes_on
     }
@@ -101,24 +105,29 @@ impl<H: Host> Parked<H> {
 
 /// Looks at the requests of a plugin that wait, in their order. `plugin`: its context, which is called; `tick_ms`: how
 /// often it is called when none waits, 0 for never.
-pub(crate) fn look<H: Host>(worker: &Worker<H>, plugin: ContextId, ticking: &Ticking, tick_ms: u64) {
+pub(crate) fn look<H: Host>(
+    host: &H,
+    queue: &RefCell<ParkedRequests<H>>,
+    plugin: ContextId,
+    ticking: &Ticking,
+    tick_ms: u64,
+) {
     if !ticking.get() {
         return;
     }
     let is_own = |parked: &mut Parked<H>| Rc::ptr_eq(&parked.plugin, ticking);
-    let own: Vec<_> = worker.parked.borrow_mut().waiting.extract_if(.., is_own).collect();
+    let own: Vec<_> = queue.borrow_mut().waiting.extract_if(.., is_own).collect();
     let (mut gone, mut later) = (0, Vec::new());
     for parked in own {
         if gone < MAX_AT_ONCE {
-            gone += usize::from(parked.act(worker, GatewayStage::look));
+            gone += usize::from(parked.act(host, queue, GatewayStage::look));
         } else {
             later.push(parked);
         }
     }
-    let host = worker.host();
     host.enter(plugin);
     let is_more = !later.is_empty();
-    let mut queue = worker.parked.borrow_mut();
+    let mut queue = queue.borrow_mut();
     drop(queue.waiting.splice(0..0, later));
     ticking.set(queue.waiting.iter().any(|parked| Rc::ptr_eq(&parked.plugin, ticking)));
     host.set_tick(match ticking.get() {
@@ -129,11 +138,17 @@ pub(crate) fn look<H: Host>(worker: &Worker<H>, plugin: ContextId, ticking: &Tic
 }
 
 /// A call of the plugin has ended: whether it was one of a request that had waited.
-pub(crate) fn on_call_end<H: Host>(worker: &Worker<H>, plugin: ContextId, call: CallId, size: usize) -> bool {
-    let Some(parked) = worker.parked.borrow_mut().calls.remove(&call) else { return false };
-    parked.act(worker, |gateway| gateway.on_call_end(call, size));
-    worker.host().enter(plugin);
-    worker.parked.borrow_mut().calls.retain(|_, parked| parked.gateway.strong_count() > 0);
+pub(crate) fn on_call_end<H: Host>(
+    host: &H,
+    queue: &RefCell<ParkedRequests<H>>,
+    plugin: ContextId,
+    call: CallId,
+    size: usize,
+) -> bool {
+    let Some(parked) = queue.borrow_mut().calls.remove(&call) else { return false };
+    parked.act(host, queue, |gateway| gateway.on_call_end(call, size));
+    host.enter(plugin);
+    queue.borrow_mut().calls.retain(|_, parked| parked.gateway.strong_count() > 0);
     true
 }
 

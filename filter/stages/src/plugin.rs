@@ -9,7 +9,7 @@ use crate::settlements;
 use crate::worker::Worker;
 use pointsman_core::config::StoreKind;
 use pointsman_core::policy::parse::{PluginConfig, plugin_config};
-use pointsman_core::quota::report::gauges::PACE_MS;
+use pointsman_core::quota::report::gauges::THROTTLE_MS;
 use std::rc::Rc;
 
 /// Problems of a configuration that are logged.
@@ -18,7 +18,7 @@ const MAX_PROBLEMS: usize = 20;
 /// One plugin configuration.
 pub struct Plugin<H: Host> {
     id: ContextId,
-    worker: Rc<Worker<H>>,
+    worker: Worker<H>,
     /// How often it is called when no request waits, in milliseconds; 0 for never.
     tick_ms: u64,
     /// Whether requests wait.
@@ -45,24 +45,24 @@ pub enum Stream<H: Host> {
 
 impl<H: Host> Plugin<H> {
     /// The plugin of the context `id`, not configured yet.
-    pub fn new(id: ContextId, worker: Rc<Worker<H>>) -> Self {
+    pub fn new(id: ContextId, worker: Worker<H>) -> Self {
         Self { id, worker, tick_ms: 0, ticking: Ticking::default(), role: Role::Unconfigured }
     }
 
     /// Its configuration has come. Whether it is valid; what is wrong with it is logged.
     pub fn on_configure(&mut self, text: &[u8]) -> bool {
-        let host = self.worker.host();
+        let host = self.worker.host.host();
         match plugin_config(text) {
             Ok(PluginConfig::Gateway(policy)) => {
                 self.tick_ms = match policy.counting.store {
                     StoreKind::Redis => settlements::TICK_MS,
-                    StoreKind::Local if policy.has_quotas() => PACE_MS,
+                    StoreKind::Local if policy.has_quotas() => THROTTLE_MS,
                     StoreKind::Local => 0,
                 };
                 if self.tick_ms > 0 {
                     host.set_tick(self.tick_ms);
                 }
-                self.role = Role::Gateway(Rc::new(PolicyGeneration::new(&self.worker, *policy)));
+                self.role = Role::Gateway(Rc::new(PolicyGeneration::new(&self.worker.host, *policy)));
             }
             Ok(PluginConfig::Model { fails_at_end }) => self.role = Role::Model { fails_at_end },
             Err(problems) => {
@@ -77,38 +77,42 @@ impl<H: Host> Plugin<H> {
 
     /// The time that [`Host::set_tick`] asked for has passed.
     pub fn on_tick(&mut self) {
-        parked::look(&self.worker, self.id, &self.ticking, self.tick_ms);
+        parked::look(self.worker.host.host(), &self.worker.parked, self.id, &self.ticking, self.tick_ms);
         if let Role::Gateway(generation) = &self.role {
-            generation.refresh_gauges();
+            for look in generation.refresh_gauges() {
+                self.worker.settlements.push(generation, look);
+            }
         }
-        self.send_settlements();
+        self.worker.settlements.send(self.worker.host.host());
     }
 
     /// A call that was made in its context has ended, with `size` bytes of body.
     pub fn on_call_end(&mut self, call: CallId, size: usize) {
-        if !parked::on_call_end(&self.worker, self.id, call, size) {
-            settlements::on_call_end(&self.worker, call, size);
-            self.send_settlements();
+        let Worker { host, settlements, parked } = &self.worker;
+        if !parked::on_call_end(host.host(), parked, self.id, call, size) {
+            settlements.on_call_end(host.host(), call, size);
+            settlements.send(host.host());
         }
-    }
-
-    fn send_settlements(&self) {
-        self.worker.settlements.borrow_mut().send(self.worker.host());
     }
 
     /// A stream has begun, whose context is `id`.
     pub fn create_stream(&self, id: ContextId) -> Stream<H> {
         match &self.role {
             Role::Gateway(generation) => {
-                let gateway = GatewayStage::new(Rc::clone(generation));
+                let gateway = GatewayStage::new(Rc::clone(generation), Rc::clone(&self.worker.settlements));
                 match generation.policy().has_cache {
-                    true => Stream::Parkable(ParkableRequest::new(id, Rc::clone(&self.ticking), gateway)),
+                    true => Stream::Parkable(ParkableRequest::new(
+                        id,
+                        Rc::clone(&self.ticking),
+                        Rc::clone(&self.worker.parked),
+                        gateway,
+                    )),
                     false => Stream::Gateway(gateway),
                 }
             }
-            Role::Model { fails_at_end } => Stream::Model(ModelStage::new(Rc::clone(&self.worker), *fails_at_end)),
+            Role::Model { fails_at_end } => Stream::Model(ModelStage::new(Rc::clone(&self.worker.host), *fails_at_end)),
             // Never configured, so never asked; a request that came all the same would be refused.
-            Role::Unconfigured => Stream::Model(ModelStage::new(Rc::clone(&self.worker), true)),
+            Role::Unconfigured => Stream::Model(ModelStage::new(Rc::clone(&self.worker.host), true)),
         }
     }
 }

@@ -5,10 +5,10 @@
 
 use crate::generation::PolicyGeneration;
 use crate::host::{Buffer, CallId, HeaderMap as _, Host, LogLevel, Map};
-use crate::worker::Worker;
 use pointsman_core::quota::redis::script;
 use pointsman_core::quota::redis::settlement::Unsettled;
 use pointsman_core::wire::http_call::HttpCallResult;
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
@@ -31,7 +31,9 @@ struct Pending<H: Host> {
 }
 
 /// The settlements of a worker that Redis has not confirmed.
-pub struct SettlementQueue<H: Host> {
+pub struct SettlementQueue<H: Host>(RefCell<Queue<H>>);
+
+struct Queue<H: Host> {
     waiting: VecDeque<Pending<H>>,
     sent: HashMap<CallId, Pending<H>>,
     paused_until_ms: u64,
@@ -40,27 +42,62 @@ pub struct SettlementQueue<H: Host> {
 
 impl<H: Host> Default for SettlementQueue<H> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), sent: HashMap::new(), paused_until_ms: 0, is_away: false }
+        let (waiting, sent) = (VecDeque::new(), HashMap::new());
+        Self(RefCell::new(Queue { waiting, sent, paused_until_ms: 0, is_away: false }))
     }
 }
 
 impl<H: Host> SettlementQueue<H> {
-    /// Keeps a settlement until Redis has it.
-    pub(crate) fn push(&mut self, generation: Rc<PolicyGeneration<H>>, unsettled: Unsettled) {
+    /// Keeps a settlement, or a look, until Redis has answered it.
+    pub fn push(&self, generation: &Rc<PolicyGeneration<H>>, unsettled: Unsettled) {
+        let waiting = &mut self.0.borrow_mut().waiting;
         // What charges nothing only gives back sooner what expires by itself, and gives way to what charges.
         let max = if unsettled.charges() { MAX_KEPT } else { MAX_KEPT / 2 };
-        if self.waiting.len() >= max {
+        if waiting.len() >= max {
             if unsettled.charges() {
                 let line = "pointsman: too many settlements wait for Redis: one is lost";
                 generation.host().log(LogLevel::Error, line);
             }
             return;
         }
-        self.waiting.push_back(Pending { generation, unsettled, with_script: false, sent_ms: 0 });
+        let generation = Rc::clone(generation);
+        waiting.push_back(Pending { generation, unsettled, with_script: false, sent_ms: 0 });
     }
 
     /// Sends what waits.
-    pub(crate) fn send(&mut self, host: &H) {
+    pub fn send(&self, host: &H) {
+        self.0.borrow_mut().send(host);
+    }
+
+    /// A call has ended, with `size` bytes of body.
+    pub fn on_call_end(&self, host: &H, call: CallId, size: usize) {
+        let mut queue = self.0.borrow_mut();
+        let Some(mut pending) = queue.sent.remove(&call) else { return };
+        let status = host.headers(Map::CallHeaders).status();
+        let body = host.buffer(Buffer::CallBody, size);
+        let result = HttpCallResult { status, body: &body };
+        if !pending.with_script && script::is_unknown(&result) {
+            pending.with_script = true;
+            queue.waiting.push_front(pending);
+            return;
+        }
+        match pending.unsettled.answered(pending.generation.policy(), &result) {
+            Ok(report) => {
+                queue.is_away = false;
+                pending.generation.count_report(report.metrics, host.now_ms());
+                report.lines.iter().for_each(|line| host.log(LogLevel::Warn, line));
+            }
+            Err(_) => {
+                queue.is_away = true;
+                queue.paused_until_ms = host.now_ms() + PAUSE_MS;
+                queue.waiting.push_back(pending);
+            }
+        }
+    }
+}
+
+impl<H: Host> Queue<H> {
+    fn send(&mut self, host: &H) {
         if self.waiting.is_empty() && self.sent.is_empty() {
             return;
         }
@@ -98,34 +135,6 @@ impl<H: Host> SettlementQueue<H> {
         }
         if self.sent.is_empty() && !self.waiting.is_empty() {
             self.paused_until_ms = now + PAUSE_MS;
-        }
-    }
-}
-
-/// A call has ended, with so many bytes of body.
-pub(crate) fn on_call_end<H: Host>(worker: &Worker<H>, id: CallId, body_size: usize) {
-    let queue = &worker.settlements;
-    let Some(mut pending) = queue.borrow_mut().sent.remove(&id) else { return };
-    let host = worker.host();
-    let status = host.headers(Map::CallHeaders).status();
-    let body = host.buffer(Buffer::CallBody, body_size);
-    let answered = HttpCallResult { status, body: &body };
-    if !pending.with_script && script::is_unknown(&answered) {
-        pending.with_script = true;
-        queue.borrow_mut().waiting.push_front(pending);
-        return;
-    }
-    match pending.unsettled.answered(pending.generation.policy(), &answered) {
-        Ok(report) => {
-            queue.borrow_mut().is_away = false;
-            pending.generation.count_report(report.metrics, host.now_ms());
-            report.lines.iter().for_each(|line| host.log(LogLevel::Warn, line));
-        }
-        Err(_) => {
-            let mut queue = queue.borrow_mut();
-            queue.is_away = true;
-            queue.paused_until_ms = host.now_ms() + PAUSE_MS;
-            queue.waiting.push_back(pending);
         }
     }
 }

@@ -2,21 +2,16 @@
 //! tokenizers.
 
 use crate::host::Host;
-use crate::worker::Worker;
+use crate::worker_host::WorkerHost;
 use pointsman_core::quota::store::Store;
 use pointsman_core::routing::in_flight::{self, Slot};
 use pointsman_core::routing::plan::Load;
-use pointsman_core::store::quick_hash::QuickHash;
 use pointsman_core::store::shared_data::SharedData;
 use pointsman_core::tokens::Correction;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 /// How long a worker uses what it has read of a model's tokenizer, in milliseconds.
 const CORRECTION_MS: u64 = 1000;
-
-/// What has been learned of models' tokenizers, and when that was read.
-pub type Corrections = HashMap<String, (Correction, u64), QuickHash>;
 
 fn correction_key(model: &str) -> String {
     format!("pointsman.estimate.{model}")
@@ -41,12 +36,12 @@ impl<H: Host> SharedData for Records<'_, H> {
 
 /// Changes a record that all workers see: [`WriteCache::update`](pointsman_core::store::versions::WriteCache::update).
 fn update<H: Host, T>(
-    worker: &Worker<H>,
+    host: &WorkerHost<H>,
     name: &str,
     now_ms: u64,
     change: impl FnMut(&[u8]) -> Option<(Vec<u8>, T)>,
 ) -> Option<T> {
-    worker.written.borrow_mut().update(&mut Records(worker.host()), name, now_ms, change)
+    host.written.borrow_mut().update(&mut Records(host.host()), name, now_ms, change)
 }
 
 /// One request that counts against a model. Give it back with [`InFlightGuard::release`].
@@ -57,15 +52,15 @@ pub struct InFlightGuard {
 
 impl InFlightGuard {
     /// Counts one more request of `model`, unless `limit` are being served.
-    pub fn acquire<H: Host>(worker: &Worker<H>, model: &str, limit: u32, now_ms: u64) -> Option<Self> {
+    pub fn acquire<H: Host>(host: &WorkerHost<H>, model: &str, limit: u32, now_ms: u64) -> Option<Self> {
         let key = in_flight_key(model);
-        let slot = update(worker, &key, now_ms, |record| in_flight::acquire(record, now_ms, limit))?;
+        let slot = update(host, &key, now_ms, |record| in_flight::acquire(record, now_ms, limit))?;
         Some(Self { key, slot })
     }
 
     /// Takes the request out of the count.
-    pub fn release<H: Host>(self, worker: &Worker<H>) {
-        update(worker, &self.key, worker.host().now_ms(), |record| Some((in_flight::release(record, self.slot), ())));
+    pub fn release<H: Host>(self, host: &WorkerHost<H>) {
+        update(host, &self.key, host.host().now_ms(), |record| Some((in_flight::release(record, self.slot), ())));
     }
 }
 
@@ -73,19 +68,19 @@ impl InFlightGuard {
 pub struct HostStore<H: Host> {
     /// The request that was counted.
     pub in_flight: Option<InFlightGuard>,
-    worker: Rc<Worker<H>>,
+    host: Rc<WorkerHost<H>>,
     now_ms: Option<u64>,
 }
 
 impl<H: Host> HostStore<H> {
     /// For a callback that may need the time.
-    pub fn new(worker: &Rc<Worker<H>>) -> Self {
-        Self { in_flight: None, worker: Rc::clone(worker), now_ms: None }
+    pub fn new(host: &Rc<WorkerHost<H>>) -> Self {
+        Self { in_flight: None, host: Rc::clone(host), now_ms: None }
     }
 
     /// For a callback that knows the time already.
-    pub fn at(worker: &Rc<Worker<H>>, now_ms: u64) -> Self {
-        Self { now_ms: Some(now_ms), ..Self::new(worker) }
+    pub fn at(host: &Rc<WorkerHost<H>>, now_ms: u64) -> Self {
+        Self { now_ms: Some(now_ms), ..Self::new(host) }
     }
 
     /// The time, if it has been asked for.
@@ -97,24 +92,24 @@ impl<H: Host> HostStore<H> {
 impl<H: Host> Store for HostStore<H> {
     fn update(&mut self, key: &str, change: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bool {
         let now = self.now_ms();
-        update(&self.worker, key, now, |record| Some((change(record)?, ()))).is_some()
+        update(&self.host, key, now, |record| Some((change(record)?, ()))).is_some()
     }
 
     fn read(&mut self, key: &str) -> Vec<u8> {
-        self.worker.host().read_shared(key)
+        self.host.host().read_shared(key)
     }
 
     fn now_ms(&mut self) -> u64 {
-        *self.now_ms.get_or_insert_with(|| self.worker.host().now_ms())
+        *self.now_ms.get_or_insert_with(|| self.host.host().now_ms())
     }
 
     fn correction(&mut self, model: &str) -> Correction {
         let now = self.now_ms();
-        let mut known = self.worker.corrections.borrow_mut();
+        let mut known = self.host.corrections.borrow_mut();
         match known.get(model) {
             Some((correction, read_ms)) if now.saturating_sub(*read_ms) < CORRECTION_MS => *correction,
             _ => {
-                let correction = Correction::decode(&self.worker.host().read_shared(&correction_key(model)));
+                let correction = Correction::decode(&self.host.host().read_shared(&correction_key(model)));
                 known.insert(model.to_owned(), (correction, now));
                 correction
             }
@@ -127,31 +122,31 @@ impl<H: Host> Store for HostStore<H> {
             return;
         }
         let now = self.now_ms();
-        let learned = update(&self.worker, &correction_key(model), now, |record| {
+        let learned = update(&self.host, &correction_key(model), now, |record| {
             let learned = Correction::decode(record).learn(estimate, counted);
             Some((learned.encode().to_vec(), learned))
         });
         if let Some(learned) = learned {
-            self.worker.corrections.borrow_mut().insert(model.to_owned(), (learned, now));
+            self.host.corrections.borrow_mut().insert(model.to_owned(), (learned, now));
         }
     }
 
     fn unique(&mut self) -> u128 {
-        self.worker.host().unique()
+        self.host.host().unique()
     }
 }
 
 impl<H: Host> SharedData for HostStore<H> {
     fn get(&mut self, name: &str) -> (Vec<u8>, u32) {
-        let (record, version) = self.worker.host().shared(name);
-        self.worker.written.borrow_mut().observe_version(version);
+        let (record, version) = self.host.host().shared(name);
+        self.host.written.borrow_mut().observe_version(version);
         (record, version)
     }
 
     fn set(&mut self, name: &str, record: &[u8], version: u32) -> bool {
-        let is_set = self.worker.host().set_shared(name, record, version);
+        let is_set = self.host.host().set_shared(name, record, version);
         if is_set {
-            self.worker.written.borrow_mut().count();
+            self.host.written.borrow_mut().count();
         }
         is_set
     }
@@ -160,12 +155,12 @@ impl<H: Host> SharedData for HostStore<H> {
 impl<H: Host> Load for HostStore<H> {
     fn acquire(&mut self, model: &str, limit: u32) -> bool {
         let now = self.now_ms();
-        self.in_flight = InFlightGuard::acquire(&self.worker, model, limit, now);
+        self.in_flight = InFlightGuard::acquire(&self.host, model, limit, now);
         self.in_flight.is_some()
     }
 
     fn is_full(&mut self, model: &str, limit: u32) -> bool {
-        let record = self.worker.host().read_shared(&in_flight_key(model));
+        let record = self.host.host().read_shared(&in_flight_key(model));
         in_flight::is_full(&record, self.now_ms(), limit)
     }
 }

@@ -17,11 +17,11 @@ const LATE_MS: u64 = 10_000;
 
 /// Which day the gauges are of.
 #[derive(Debug, Default)]
-pub struct Days {
+pub struct DayRollover {
     until_ms: u64,
 }
 
-impl Days {
+impl DayRollover {
     /// Whether another day has begun since this was last asked. Not when it is asked for the first time.
     pub fn has_changed(&mut self, zone: &Zone, now_ms: u64) -> bool {
         if now_ms < self.until_ms {
@@ -37,7 +37,7 @@ impl Days {
 /// When one worker sets the gauges of a tenant: at once where that was not lately, so that a busy tenant's requests need not
 /// each pay for it, and else a little later. Tenants are known by their names, because gauges outlive a policy.
 #[derive(Debug, Default)]
-pub struct Pace(HashMap<Box<str>, Set>);
+pub struct GaugeThrottle(HashMap<Box<str>, Set>);
 
 #[derive(Debug, Clone, Copy)]
 struct Set {
@@ -46,16 +46,16 @@ struct Set {
 }
 
 /// How long gauges are left as they are, in milliseconds.
-pub const PACE_MS: u64 = 1000;
+pub const THROTTLE_MS: u64 = 1000;
 
 /// Tenants whose gauges are set at a time: each is a look at its record, and requests wait meanwhile.
-const MOST_AT_ONCE: usize = 2000;
+const MAX_AT_ONCE: usize = 2000;
 
-impl Pace {
+impl GaugeThrottle {
     /// Whether a gauge of the tenant, whose windows have changed, is to be set now. All gauges of one time are.
-    pub fn is_now(&mut self, tenant: &str, now_ms: u64) -> bool {
+    pub fn should_set(&mut self, tenant: &str, now_ms: u64) -> bool {
         match self.0.get_mut(tenant) {
-            Some(set) if set.at_ms != now_ms && now_ms.abs_diff(set.at_ms) < PACE_MS => {
+            Some(set) if set.at_ms != now_ms && now_ms.abs_diff(set.at_ms) < THROTTLE_MS => {
                 set.is_due = true;
                 false
             }
@@ -84,7 +84,7 @@ impl Pace {
 
     /// The tenants whose gauges are to be set yet, each once; of very many some, and the others when this is asked again.
     pub fn due(&mut self, now_ms: u64) -> BTreeSet<Box<str>> {
-        let due = self.0.iter_mut().filter(|(_, set)| set.is_due).take(MOST_AT_ONCE);
+        let due = self.0.iter_mut().filter(|(_, set)| set.is_due).take(MAX_AT_ONCE);
         due.map(|(tenant, set)| {
             *set = Set { at_ms: now_ms, is_due: false };
             tenant.clone()
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_day_is_new_once_a_little_after_its_midnight() {
-        let (zone, mut days, day) = (Zone::fixed(0), Days::default(), 86_400_000);
+        let (zone, mut days, day) = (Zone::fixed(0), DayRollover::default(), 86_400_000);
         assert!(!days.has_changed(&zone, START + 5));
         for n in 1..4 {
             assert!(!days.has_changed(&zone, START + n * day + LATE_MS - 1), "{n}");
@@ -156,28 +156,34 @@ mod tests {
 
     #[test]
     fn gauges_are_set_at_once_and_then_once_in_a_while() {
-        let (mut pace, one, two) = (Pace::default(), "one", "two");
-        let due = |pace: &mut Pace, now_ms| pace.due(now_ms).into_iter().map(String::from).collect::<Vec<_>>();
-        assert!(pace.is_now(one, START) && pace.is_now(one, START), "each of its gauges");
-        assert!(due(&mut pace, START).is_empty());
-        assert!(!pace.is_now(one, START + 1) && !pace.is_now(one, START + 999) && pace.is_now(two, START + 999));
-        assert_eq!(due(&mut pace, START + 999), [one]);
-        assert!(due(&mut pace, START + 999).is_empty());
-        assert!(!pace.is_now(one, START + 1998) && pace.is_now(two, START + 1999));
+        let (mut throttle, one, two) = (GaugeThrottle::default(), "one", "two");
+        let due = |throttle: &mut GaugeThrottle, now_ms| {
+            throttle.due(now_ms).into_iter().map(String::from).collect::<Vec<_>>()
+        };
+        assert!(throttle.should_set(one, START) && throttle.should_set(one, START), "each of its gauges");
+        assert!(due(&mut throttle, START).is_empty());
+        assert!(
+            !throttle.should_set(one, START + 1)
+                && !throttle.should_set(one, START + 999)
+                && throttle.should_set(two, START + 999)
+        );
+        assert_eq!(due(&mut throttle, START + 999), [one]);
+        assert!(due(&mut throttle, START + 999).is_empty());
+        assert!(!throttle.should_set(one, START + 1998) && throttle.should_set(two, START + 1999));
         // What is set meanwhile is not to be set again; and a clock that went back holds nothing up.
-        assert!(pace.is_now(one, START + 1999));
-        assert!(due(&mut pace, START + 1999).is_empty());
-        assert!(pace.is_now(one, START - 5000));
-        pace.set_all();
-        pace.note("three", START);
-        assert_eq!(due(&mut pace, START), [one, two]);
-        pace.set_all();
-        assert_eq!(due(&mut pace, START), [one, "three", two]);
-        let many = 2 * MOST_AT_ONCE + 1;
-        (0..many).for_each(|n| pace.note(&n.to_string(), START));
-        pace.set_all();
-        let of_each: Vec<usize> = (0..4).map(|_| due(&mut pace, START).len()).collect();
-        assert_eq!(of_each, [MOST_AT_ONCE, MOST_AT_ONCE, 4, 0]);
+        assert!(throttle.should_set(one, START + 1999));
+        assert!(due(&mut throttle, START + 1999).is_empty());
+        assert!(throttle.should_set(one, START - 5000));
+        throttle.set_all();
+        throttle.note("three", START);
+        assert_eq!(due(&mut throttle, START), [one, two]);
+        throttle.set_all();
+        assert_eq!(due(&mut throttle, START), [one, "three", two]);
+        let many = 2 * MAX_AT_ONCE + 1;
+        (0..many).for_each(|n| throttle.note(&n.to_string(), START));
+        throttle.set_all();
+        let of_each: Vec<usize> = (0..4).map(|_| due(&mut throttle, START).len()).collect();
+        assert_eq!(of_each, [MAX_AT_ONCE, MAX_AT_ONCE, 4, 0]);
     }
 
     #[test]

@@ -389,7 +389,8 @@ impl<H: Host> Stage for GatewayStage<H> {
 
     fn on_log(&mut self) {
         self.release();
-        // An exchange is finished by value, once. This is the last callback, so nothing asks the one that is put in its place.
+        // An exchange is finished by value, once. This is the last callback, so nothing asks the one that is put in its
+        // place.
         let exchange = std::mem::replace(&mut self.exchange, Exchange::new(0));
         let generation = &self.generation;
         let mut store = match self.answered_ms {

@@ -1,5 +1,5 @@
-//! What all requests of a worker under one policy share: the policy, what the worker remembers under it, its metrics, and the
-//! day that their gauges are of.
+//! What all requests of a worker under one policy share: the policy, what the worker remembers under it, its metrics,
+//! and the day that their gauges are of.
 
 use crate::host::Host;
 use crate::metrics::Metrics;
@@ -56,14 +56,14 @@ impl<H: Host> PolicyGeneration<H> {
         self.host.host()
     }
 
-    /// Lets the exchange work with the policy and what this worker remembers under it. `act` must not call anything of the host
-    /// that calls back for another request.
+    /// Lets the exchange work with the policy and what this worker remembers under it. `act` must not call anything of
+    /// the host that calls back for another request.
     pub fn serve<T>(&self, act: impl FnOnce(&mut Context) -> T) -> T {
         act(&mut self.memory.borrow_mut().under(&self.policy))
     }
 
-    /// Brings the gauges of what is left up to date that are due; all of them, if another day has begun. Returns the looks
-    /// that Redis has to be asked for.
+    /// Brings the gauges of what is left up to date that are due; all of them, if another day has begun. Returns the
+    /// looks that Redis has to be asked for.
     pub fn refresh_gauges(&self) -> Vec<Unsettled> {
         let (policy, now) = (&self.policy, self.host().now_ms());
         let is_new_day = self.day.borrow_mut().has_changed(&policy.counting.zone, now);

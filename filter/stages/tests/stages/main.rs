@@ -1,0 +1,17 @@
+//! The two stages and their queues under a host whose clock, answers and silences the test chooses: no Envoy, no
+//! waiting.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod clock;
+mod coalescing;
+mod cut_streams;
+mod envoy;
+mod fake_host;
+mod fallback;
+mod policy;
+mod redis;
+mod request;
+mod settlements;
+mod unanswered_calls;
+mod whole_request;

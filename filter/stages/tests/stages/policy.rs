@@ -1,0 +1,61 @@
+//! The policies of the tests.
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+fn hash(key: &str) -> String {
+    format!("sha256:{}", Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+/// Two providers; a plan of two models, whose first takes one request at a time; a tenant with quotas, which has room
+/// for one request at a time, and one without.
+pub fn document() -> Value {
+    json!({
+        "default_task": "chat",
+        "providers": {
+            "vllm": {"dialect": "openai", "local": true, "data": "regulated",
+                     "credential": {"header": "x-vllm-key", "env": "VLLM_KEY"}},
+            "openai": {"dialect": "openai", "data": "internal", "base_path": "/hosted/v1",
+                       "credential": {"header": "authorization", "prefix": "Bearer ", "env": "OPENAI_KEY"}},
+        },
+        "models": {
+            "small": {"provider": "vllm", "model": "qwen", "tier": "local", "context": 100_000,
+                      "max_output_tokens": 100, "price": {"input": 1, "output": 1}, "max_concurrent": 1},
+            "big": {"provider": "openai", "model": "gpt-4.1-long-name", "tier": "flagship", "context": 100_000,
+                    "max_output_tokens": 100, "price": {"input": 2, "output": 8}, "max_concurrent": 1},
+        },
+        "tasks": {
+            "chat": {"primary": "small", "fallback": ["big"]},
+            "alone": {"primary": "small"},
+        },
+        "tiers": {
+            "free": {"models": ["small", "big"]},
+            "metered": {"models": ["small", "big"], "limits": {"tokens_per_day": 100_000_000, "concurrent": 1}},
+        },
+        "tenants": {
+            "acme": {"tier": "metered", "keys": [hash("sk-acme")]},
+            "other": {"tier": "free", "keys": [hash("sk-other")]},
+        },
+    })
+}
+
+/// The same with Redis behind a bridge for quotas.
+pub fn with_redis_quota() -> Value {
+    let mut document = document();
+    document["redis"] = json!({"cluster": "webdis", "timeout": "250ms"});
+    document["quota"] = json!({"store": "redis"});
+    document
+}
+
+/// The same with a cache for every task, which `store` keeps.
+pub fn with_cache(store: &str) -> Value {
+    let mut document = document();
+    if store == "redis" {
+        document["redis"] = json!({"cluster": "webdis", "timeout": "250ms"});
+    }
+    document["cache"] = json!({"store": store, "max_entry_bytes": 65_536, "memory_bytes": 1 << 20});
+    for task in ["chat", "alone"] {
+        document["tasks"][task]["cache"] = json!({"ttl": "1h", "requests": "any"});
+    }
+    document
+}

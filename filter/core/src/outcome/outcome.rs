@@ -281,6 +281,17 @@ mod tests {
     }
 
     #[test]
+    fn every_code_is_documented() {
+        let pages = ["api.md", "audit.md"].map(|page| {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/src/reference/");
+            std::fs::read_to_string(format!("{folder}{page}")).unwrap()
+        });
+        for code in Outcome::NAMED.iter().map(|outcome| outcome.code()) {
+            assert!(pages.iter().any(|page| page.contains(&format!("`{code}`"))), "no page documents {code}");
+        }
+    }
+
+    #[test]
     fn a_status_without_a_name_of_its_own_keeps_its_number() {
         for status in [418, 425, 501, 505, 507, 520, 530, 599] {
             let outcome = Outcome::Status(status);

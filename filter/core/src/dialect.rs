@@ -1,7 +1,7 @@
 //! The table of dialects: what differs from one wire format of chat APIs to another, one arm for each of them.
 //!
-//! Each dialect is a folder, both as a caller's and as a provider's. The rooms of decisions know none of them: they read the
-//! facts of a request ([`crate::request::facts`]), and all else goes through this table.
+//! Each dialect is a folder, both as a caller's and as a provider's. The rooms of decisions know none of them: they
+//! read the facts of a request ([`crate::request::facts`]), and all else goes through this table.
 
 pub mod answer;
 pub mod client;
@@ -84,8 +84,8 @@ impl ClientDialect {
 
 /// How an answer in a caller's dialect is read.
 impl ClientDialect {
-    /// Reads a stream. `recording`: the longest answer that is kept, in bytes, and what the stream takes of all that are recorded;
-    /// `None` where this one is not.
+    /// Reads a stream. `recording`: the longest answer that is kept, in bytes, and what the stream takes of all that
+    /// are recorded; `None` where this one is not.
     pub fn stream_reader(self, recording: Option<(usize, BudgetGuard)>) -> StreamReader {
         match self {
             Self::OpenAi => StreamReader::OpenAi(openai::stream::StreamReader::new(recording)),
@@ -158,8 +158,8 @@ impl StreamReader {
         }
     }
 
-    /// The answer as it is kept, once the stream has ended as it should; `None` if it was not recorded. `choices`: how many
-    /// were asked for.
+    /// The answer as it is kept, once the stream has ended as it should; `None` if it was not recorded. `choices`: how
+    /// many were asked for.
     pub fn take_kept(&mut self, choices: u64) -> Option<Result<KeptAnswer, NotKept>> {
         match self {
             Self::OpenAi(reader) => reader.take_kept(choices).map(|kept| kept.map(KeptAnswer::OpenAi)),

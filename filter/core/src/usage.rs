@@ -14,7 +14,8 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// What is charged where no usage came. The input counts four bytes a token, unless the caller of this knows it better.
+    /// What is charged where no usage came. The input counts four bytes a token, unless the caller of this knows it
+    /// better.
     pub fn estimate(input_bytes: usize, output: TokenCounter) -> Self {
         Self { input: (input_bytes as u64).div_ceil(4), cached_input: 0, output: output.tokens() }
     }

@@ -20,7 +20,8 @@ pub struct Entry {
     pub usage_estimated: bool,
     /// What it cost, in millionths of a dollar; what is not known counts as nothing.
     pub cost_micro_usd: u64,
-    /// The tenant's name. It is part of the key, and said once more: an entry is read for no other tenant, whatever its key is.
+    /// The tenant's name. It is part of the key, and said once more: an entry is read for no other tenant, whatever its
+    /// key is.
     pub tenant: String,
     /// The provider's name.
     pub provider: String,
@@ -106,9 +107,9 @@ impl Entry {
         Some((Key(*reader.array()?), reader.u64()?, reader.u64()?))
     }
 
-    /// How old it is in milliseconds, if it is good: not past its time, nor past the task's, which may have been shortened
-    /// since, nor older than the caller wants (what was made since it `asked_ms` is not), nor from a future that a clock has
-    /// jumped back from.
+    /// How old it is in milliseconds, if it is good: not past its time, nor past the task's, which may have been
+    /// shortened since, nor older than the caller wants (what was made since it `asked_ms` is not), nor from a future
+    /// that a clock has jumped back from.
     pub fn age_ms(&self, now_ms: u64, ttl_ms: u64, max_age_s: Option<u64>, asked_ms: u64) -> Option<u64> {
         const CLOCKS_DIFFER_MS: u64 = 60_000;
         if self.created_ms > now_ms.saturating_add(CLOCKS_DIFFER_MS) {

@@ -1,8 +1,8 @@
 //! A JSON text as its meaning: the same bytes for every way to write it, other bytes for every other meaning.
 //!
-//! White space goes, members stand in the order of their names, a number is its shortest decimal digits and an exponent, a
-//! string is its text. Every value says its kind and where it ends, so no text can pass for another's structure. What has no
-//! one meaning (a name given twice, half a surrogate pair) has no canonical form.
+//! White space goes, members stand in the order of their names, a number is its shortest decimal digits and an
+//! exponent, a string is its text. Every value says its kind and where it ends, so no text can pass for another's
+//! structure. What has no one meaning (a name given twice, half a surrogate pair) has no canonical form.
 
 use crate::wire::bytes;
 use crate::wire::json::{InvalidJson, Kind, Scanner, unquote};
@@ -26,8 +26,8 @@ pub struct Reading {
     pub max_depth: u32,
     /// Whether texts that Unicode calls equal (NFC) are.
     pub nfc: bool,
-    /// Members that are left out, because they say how the answer is to be sent and not what it is to be: top-level ones, or
-    /// a member of one.
+    /// Members that are left out, because they say how the answer is to be sent and not what it is to be: top-level
+    /// ones, or a member of one.
     pub delivery: &'static [(&'static str, Option<&'static str>)],
 }
 

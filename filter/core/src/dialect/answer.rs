@@ -25,7 +25,8 @@ pub struct Chunk {
     pub has_text: bool,
     /// The usage of the answer so far.
     pub usage: Option<Usage>,
-    /// Whether it has nothing of the answer itself, so that a caller who did not ask for the usage lacks nothing without it.
+    /// Whether it has nothing of the answer itself, so that a caller who did not ask for the usage lacks nothing
+    /// without it.
     pub is_usage_alone: bool,
 }
 

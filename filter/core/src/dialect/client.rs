@@ -49,7 +49,8 @@ impl ClientDialect {
         }
     }
 
-    /// What a request says of how its answer is to be sent, and not of what it is to be: members, and members of members.
+    /// What a request says of how its answer is to be sent, and not of what it is to be: members, and members of
+    /// members.
     pub fn delivery_members(self) -> &'static [(&'static str, Option<&'static str>)] {
         match self {
             Self::OpenAi => &[("stream", None), ("stream_options", Some("include_usage"))],

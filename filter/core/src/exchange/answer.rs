@@ -95,8 +95,8 @@ impl Answer {
         Self::Whole { status, usage: None, text: TokenCounter::default(), complete: false, error: None }
     }
 
-    /// A stream, all of it still to come. `hide_usage`: the caller did not ask for the usage chunk. `recording`: records it, up
-    /// to so many bytes.
+    /// A stream, all of it still to come. `hide_usage`: the caller did not ask for the usage chunk. `recording`:
+    /// records it, up to so many bytes.
     pub fn stream(
         dialect: ClientDialect,
         status: u16,
@@ -216,8 +216,8 @@ impl Answer {
         }
     }
 
-    /// A chunk of the stream has come; `Some` replaces it. `elapsed_ms`: milliseconds from the start of the exchange, asked
-    /// for only where it matters.
+    /// A chunk of the stream has come; `Some` replaces it. `elapsed_ms`: milliseconds from the start of the exchange,
+    /// asked for only where it matters.
     pub fn stream_chunk(&mut self, chunk: &[u8], end_of_stream: bool, elapsed_ms: impl Fn() -> u64) -> Option<Vec<u8>> {
         let Self::Stream(stream) = self else { return None };
         stream.ended |= end_of_stream;

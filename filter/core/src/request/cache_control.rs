@@ -12,8 +12,8 @@ pub struct CacheControl {
 }
 
 impl CacheControl {
-    /// With the directives of one more header line. Of two ages the smaller counts; an age that is no number is 0, so that
-    /// what is not understood is never answered with something old.
+    /// With the directives of one more header line. Of two ages the smaller counts; an age that is no number is 0, so
+    /// that what is not understood is never answered with something old.
     pub fn and(mut self, line: &[u8]) -> Self {
         for directive in line.split(|b| *b == b',') {
             let mut parts = directive.splitn(2, |b| *b == b'=');

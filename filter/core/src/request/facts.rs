@@ -69,8 +69,8 @@ pub struct Facts<'a> {
 pub struct AskedOutput {
     /// What the caller asked for: the smaller one where it sent two.
     pub least: Option<u64>,
-    /// The most that a server may take the request to ask for which gets the limits under the names that the caller used; `None`
-    /// where it may see no limit.
+    /// The most that a server may take the request to ask for which gets the limits under the names that the caller
+    /// used; `None` where it may see no limit.
     pub as_written: Option<u64>,
 }
 
@@ -150,8 +150,8 @@ impl<'a> Facts<'a> {
         self.system.len() + self.messages.len()
     }
 
-    /// Characters of the prompt: white space around its members, and what escapes are longer than what they stand for, are
-    /// none; nor is what a part of a message has besides text.
+    /// Characters of the prompt: white space around its members, and what escapes are longer than what they stand for,
+    /// are none; nor is what a part of a message has besides text.
     pub fn prompt_characters(&self) -> usize {
         let characters = |span: &Span| json::characters(self.bytes(span));
         *self.characters.get_or_init(|| {

@@ -1,7 +1,7 @@
 //! The prompt that a request says it is made of: `prompt_id`, `prompt_version` and `schema_version` of its `metadata`.
 //!
-//! Applications number their prompts; the names are no part of what the model reads. The cache keeps answers apart by them, and
-//! the audit record repeats them where they are plain names and nothing else.
+//! Applications number their prompts; the names are no part of what the model reads. The cache keeps answers apart by
+//! them, and the audit record repeats them where they are plain names and nothing else.
 
 use crate::wire::json::{Kind, Scanned, unquote};
 use std::borrow::Cow;
@@ -52,8 +52,9 @@ impl PromptFields {
         self.is_twice |= field.replace(value.clone()).is_some();
     }
 
-    /// The names in `body`, the empty text for one that is not there. `None` where one could be written in another way and mean the same,
-    /// so that it would not be found under the one name: a number with a point or an exponent, an object, a name given twice.
+    /// The names in `body`, the empty text for one that is not there. `None` where one could be written in another way
+    /// and mean the same, so that it would not be found under the one name: a number with a point or an exponent, an
+    /// object, a name given twice.
     pub fn exact<'a>(&self, body: &'a [u8]) -> Option<PromptName<'a>> {
         let text = |field: &Option<Scanned>| field.as_ref().map_or(Some(Cow::Borrowed("")), |field| text(field, body));
         match self.is_twice {
@@ -64,7 +65,8 @@ impl PromptFields {
         }
     }
 
-    /// The names in `body` that are plain: up to 64 letters of ASCII, digits and `-._:/`. Anything else might be part of a prompt.
+    /// The names in `body` that are plain: up to 64 letters of ASCII, digits and `-._:/`. Anything else might be part
+    /// of a prompt.
     pub fn logged(&self, body: &[u8]) -> Logged {
         let plain = |field: &Option<Scanned>| {
             let text = text(field.as_ref()?, body)?;

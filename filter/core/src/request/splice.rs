@@ -21,7 +21,8 @@ impl Splice {
             + self.closing.len()
     }
 
-    /// If the rest is one piece that runs to the end of the body, where it starts: then only a prefix has to be replaced.
+    /// If the rest is one piece that runs to the end of the body, where it starts: then only a prefix has to be
+    /// replaced.
     pub fn prefix_only(&self, body_len: usize) -> Option<usize> {
         match self.rest.as_slice() {
             [only] if only.end == body_len => Some(only.start),

@@ -1,8 +1,8 @@
 //! One attempt's answer at the model stage: may the caller see it, or is it one more failed attempt?
 //!
-//! A server sends a stream's headers long before its first token, and a 200 says nothing of the body. So the headers are
-//! held until the first event of a stream, or the whole body of anything else, has come. Envoy's retry logic sees the
-//! status that is set here; nothing was sent downstream yet, so the next model can still serve.
+//! A server sends a stream's headers long before its first token, and a 200 says nothing of the body. So the headers
+//! are held until the first event of a stream, or the whole body of anything else, has come. Envoy's retry logic sees
+//! the status that is set here; nothing was sent downstream yet, so the next model can still serve.
 
 use crate::outcome::outcome::Outcome;
 

@@ -155,14 +155,14 @@ impl<'a> Dispatch<'a> {
         all.clone().skip(from).find(serves).or_else(|| all.rfind(serves))
     }
 
-    /// Whether the number of the attempt is needed: a plan of one has one. In any other even a provider that stands in it once and first
-    /// may be asked again, where Envoy has found nobody else.
+    /// Whether the number of the attempt is needed: a plan of one has one. In any other even a provider that stands in
+    /// it once and first may be asked again, where Envoy has found nobody else.
     pub fn needs_count(&self) -> bool {
         self.attempts.len() > 1
     }
 
-    /// Whether the attempt is one at the plan's first model, which the gateway stage counts until the answer has ended. With
-    /// that one skipped as unhealthy, even attempt number 1 is not.
+    /// Whether the attempt is one at the plan's first model, which the gateway stage counts until the answer has ended.
+    /// With that one skipped as unhealthy, even attempt number 1 is not.
     pub fn is_of_first_model(&self, attempt: &Attempt) -> bool {
         self.attempts.first().is_some_and(|first| first.model == attempt.model)
     }
@@ -178,8 +178,8 @@ impl<'a> Dispatch<'a> {
     }
 }
 
-/// Name of the Envoy cluster for requests with one attempt and no stream: nothing is left to decide upstream, so it has no
-/// model stage. It is the provider's own, unless Envoy has a key to add.
+/// Name of the Envoy cluster for requests with one attempt and no stream: nothing is left to decide upstream, so it has
+/// no model stage. It is the provider's own, unless Envoy has a key to add.
 pub fn direct_cluster(provider: &Provider) -> String {
     match provider.credential {
         Some(_) => ["direct.", &*provider.name].concat(),

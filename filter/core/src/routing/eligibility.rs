@@ -71,8 +71,8 @@ pub fn fits(policy: &Policy, id: ModelId, request: &Facts, data: DataClass) -> R
 /// Whether the messages are certainly longer than `context` tokens.
 ///
 /// No common tokenizer spends less than a token on 16 characters of running text, so this never refuses what would fit;
-/// what it lets through and is too long after all, the provider refuses. Images, sound and files are not counted: their bytes
-/// say little.
+/// what it lets through and is too long after all, the provider refuses. Images, sound and files are not counted: their
+/// bytes say little.
 fn certainly_longer(request: &Facts, context: u64) -> bool {
     let is_longer = |length: usize| length as u64 / 16 > context;
     !request.has_image && is_longer(request.prompt_bytes()) && is_longer(request.prompt_characters())

@@ -1,8 +1,8 @@
 //! How many requests a model is serving, over all workers: a small record in shared data that heals itself.
 //!
 //! A request counts in the slot of the minute in which it began and leaves that same slot when it ends. A slot that is
-//! older than [`LEASE_MINUTES`] no longer counts, so what a crashed worker never gave back is forgotten by itself; so is
-//! a request that runs longer than that.
+//! older than [`LEASE_MINUTES`] no longer counts, so what a crashed worker never gave back is forgotten by itself; so
+//! is a request that runs longer than that.
 
 use crate::wire::bytes::{Reader, Writer};
 

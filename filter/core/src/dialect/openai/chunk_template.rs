@@ -18,8 +18,8 @@ pub struct ChunkTemplate {
 }
 
 impl ChunkTemplate {
-    /// Learns an event whose `data` has its one text at `text`, and its filler, if it has one, at `filler`; quotation marks
-    /// included. An event of several lines, or of other line ends than LF, is none that is expected again.
+    /// Learns an event whose `data` has its one text at `text`, and its filler, if it has one, at `filler`; quotation
+    /// marks included. An event of several lines, or of other line ends than LF, is none that is expected again.
     pub fn learn(&mut self, event: &[u8], text: &Span, filler: Option<&Span>) {
         for part in [&mut self.before, &mut self.between, &mut self.after] {
             part.clear();
@@ -44,8 +44,8 @@ impl ChunkTemplate {
         }
     }
 
-    /// The text, as JSON has it, if `chunk` is the event that was learned with perhaps another text and filler, and nothing
-    /// else.
+    /// The text, as JSON has it, if `chunk` is the event that was learned with perhaps another text and filler, and
+    /// nothing else.
     pub fn text<'a>(&self, chunk: &'a [u8]) -> Option<&'a [u8]> {
         let (text, mut rest) = string_after(chunk, &self.before)?;
         if !self.between.is_empty() {
@@ -55,8 +55,8 @@ impl ChunkTemplate {
     }
 }
 
-/// The inside of the string whose opening quotation mark ends `before`, which `chunk` begins with; and what follows, from
-/// the closing mark on.
+/// The inside of the string whose opening quotation mark ends `before`, which `chunk` begins with; and what follows,
+/// from the closing mark on.
 fn string_after<'a>(chunk: &'a [u8], before: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     let quote = before.len().checked_sub(1)?;
     let string = chunk.starts_with(before).then(|| chunk.get(quote..))??;

@@ -1,7 +1,7 @@
 //! A whole completion, taken apart into what an answer from the cache is put together from.
 //!
-//! Kept is what the model said, as JSON texts: each choice's message, and the same as a stream's delta where that differs.
-//! What belongs to one call (`id`, `created`) is not kept.
+//! Kept is what the model said, as JSON texts: each choice's message, and the same as a stream's delta where that
+//! differs. What belongs to one call (`id`, `created`) is not kept.
 
 use crate::dialect::answer::NotKept;
 use crate::wire::bytes::{Reader, Writer};
@@ -37,16 +37,16 @@ pub struct Choice {
     pub ending: String,
 }
 
-/// What vLLM and OpenRouter say of a choice's end besides `finish_reason`: the text or token that it stopped at, and the reason in its
-/// provider's own word.
+/// What vLLM and OpenRouter say of a choice's end besides `finish_reason`: the text or token that it stopped at, and
+/// the reason in its provider's own word.
 pub const ENDINGS: [&str; 2] = ["stop_reason", "native_finish_reason"];
 
 impl Completion {
     /// Takes a completion apart. `choices`: how many were asked for.
     ///
     /// # Errors
-    /// [`NotKept`] for what is not a whole, willing answer: a choice is missing or did not finish, was filtered or refused,
-    /// or is of a shape that could not be given back as a stream.
+    /// [`NotKept`] for what is not a whole, willing answer: a choice is missing or did not finish, was filtered or
+    /// refused, or is of a shape that could not be given back as a stream.
     pub fn from_whole(completion: Value, choices: u64) -> Result<Self, NotKept> {
         let Value::Object(members) = completion else { return Err(NotKept("shape")) };
         let mut parts = Self::default();
@@ -184,7 +184,8 @@ mod tests {
     use serde_json::json;
 
     fn whole() -> Value {
-        json!({"id": "x", "object": "chat.completion", "created": 1, "model": "gpt", "system_fingerprint": "fp", "vendor": [1],
+        json!({"id": "x", "object": "chat.completion", "created": 1, "model": "gpt", "system_fingerprint": "fp",
+            "vendor": [1],
             "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi", "refusal": null},
                          "logprobs": null, "finish_reason": "stop"}],
             "usage": {"prompt_tokens": 1, "completion_tokens": 2}})

@@ -1,4 +1,4 @@
-//! The one reader of completions and of stream chunks: usage, the text by estimate, and the parts that a transcript is made of.
+//! The one reader of completions and chunks: usage, text by estimate, and the parts that a transcript is made of.
 
 use crate::tokens::TokenCounter;
 use crate::usage::Usage;
@@ -13,11 +13,11 @@ pub struct ReadAnswer {
     pub choices_empty: bool,
     /// Whether there is a `choices` array.
     pub has_choices: bool,
-    /// Whether the object is an error, which some providers send inside a stream: `{"error": …}`, `{"object": "error", …}` as
-    /// vLLM once did, or a choice with an `error`.
+    /// Whether the object is an error, which some providers send inside a stream: `{"error": …}`, `{"object": "error",
+    /// …}` as vLLM once did, or a choice with an `error`.
     pub is_error: bool,
-    /// Whether it has words in place of choices and usage, `{"message": …}` or `{"detail": …}`: what is said, and by many servers'
-    /// frameworks, of a failure.
+    /// Whether it has words in place of choices and usage, `{"message": …}` or `{"detail": …}`: what is said, and by
+    /// many servers' frameworks, of a failure.
     pub has_words: bool,
     /// The text that the choices carry, by estimate: content, reasoning, names and arguments of tool calls.
     pub generated: TokenCounter,
@@ -268,7 +268,8 @@ fn read_usage(s: &mut Scanner) -> Result<Option<Usage>, InvalidJson> {
 }
 
 /// A count of tokens; what is no count (null, negative, a fraction, absurdly large) counts as the largest plausible
-/// amount if it is a large number and as 0 otherwise, so that nothing wraps and a broken provider cannot charge without bound.
+/// amount if it is a large number and as 0 otherwise, so that nothing wraps and a broken provider cannot charge without
+/// bound.
 fn tokens(s: &mut Scanner, into: &mut u64) -> Result<(), InvalidJson> {
     const MOST: u64 = 1_000_000_000;
     let value = s.value()?;

@@ -35,7 +35,8 @@ pub fn whole(kept: &Completion, id: &str, now_ms: u64) -> Vec<u8> {
     out.0
 }
 
-/// The answer to a caller that wants a stream: server-sent events to the last one. `counted`: its usage, as it was charged.
+/// The answer to a caller that wants a stream: server-sent events to the last one. `counted`: its usage, as it was
+/// charged.
 pub fn stream(kept: &Completion, counted: &Usage, id: &str, now_ms: u64, include_usage: bool) -> Vec<u8> {
     let Completion { common, extra: _, usage, choices } = kept;
     let created = (now_ms / 1000).to_string();
@@ -107,8 +108,10 @@ mod tests {
     fn kept() -> Completion {
         let call = json!([{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]);
         let whole = json!({"id": "old", "created": 1, "model": "gpt", "vendor": true,
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": "é\n"}, "finish_reason": "stop", "stop_reason": "#"},
-                        {"index": 1, "message": {"role": "assistant", "tool_calls": call}, "finish_reason": "tool_calls"}],
+            "choices": [
+                {"index": 0, "message": {"role": "assistant", "content": "é\n"}, "finish_reason": "stop",
+                 "stop_reason": "#"},
+                {"index": 1, "message": {"role": "assistant", "tool_calls": call}, "finish_reason": "tool_calls"}],
             "usage": {"prompt_tokens": 3, "completion_tokens": 4}});
         Completion::from_whole(whole, 2).unwrap()
     }

@@ -28,7 +28,8 @@ pub fn template(text: &str, stream: bool, window: &str, now_ms: u64) -> Reply {
     Reply { status: 200, headers, body: body.into_bytes(), code: None }
 }
 
-/// `GET /v1/models`: the models that the tenant may send its data to, and the tasks that have one, in the shape of OpenAI's list.
+/// `GET /v1/models`: the models that the tenant may send its data to, and the tasks that have one, in the shape of
+/// OpenAI's list.
 pub fn models(policy: &Policy, tenant: TenantId) -> Reply {
     let tenant = policy.tenant(tenant);
     let tier = policy.tier(tenant.tier);

@@ -253,16 +253,17 @@ impl<'a> ChatRequest<'a> {
     }
 }
 
-/// Whether a scanned value is this text, a string without anything to escape. A provider decodes what is written with escapes,
-/// so that says the same; it is always longer, and only then looked at twice.
+/// Whether a scanned value is this text, a string without anything to escape. A provider decodes what is written with
+/// escapes, so that says the same; it is always longer, and only then looked at twice.
 fn is_text(quoted: &[u8], text: &str) -> bool {
     let [b'"', inner @ .., b'"'] = quoted else { return false };
     inner == text.as_bytes()
         || inner.len() > text.len() && inner.contains(&b'\\') && unquote(quoted).is_some_and(|said| said == text)
 }
 
-/// The name that the gateway reads, of one that differs from it in case only: some servers, those written in Go among them, take
-/// the one for the other, and the last one of both (Go, `encoding/json`, "Unmarshal"; it folds two letters outside ASCII too).
+/// The name that the gateway reads, of one that differs from it in case only: some servers, those written in Go among
+/// them, take the one for the other, and the last one of both (Go, `encoding/json`, "Unmarshal"; it folds two letters
+/// outside ASCII too).
 fn differs_in_case(name: &str) -> Option<&'static str> {
     const KNOWN: [&str; 13] = [
         "model",

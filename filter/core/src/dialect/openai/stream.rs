@@ -65,16 +65,16 @@ impl StreamReader {
         }))
     }
 
-    /// The answer as it is kept, once the stream has ended as it should; `None` if it was not recorded. `choices`: how many
-    /// were asked for.
+    /// The answer as it is kept, once the stream has ended as it should; `None` if it was not recorded. `choices`: how
+    /// many were asked for.
     pub fn take_kept(&mut self, choices: u64) -> Option<Result<Completion, NotKept>> {
         let transcript = self.transcript.take()?;
         Some(transcript.finish().and_then(|whole| Completion::from_whole(whole, choices)))
     }
 }
 
-/// Whether an event is the end marker. An event that is not closed by an empty line is not to be dispatched (WHATWG HTML), but
-/// this one is as good without it.
+/// Whether an event is the end marker. An event that is not closed by an empty line is not to be dispatched (WHATWG
+/// HTML), but this one is as good without it.
 pub fn is_end_event(event: &[u8]) -> bool {
     is_end(&sse::data(event))
 }

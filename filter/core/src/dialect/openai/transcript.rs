@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 /// The completion so far. What cannot be put together with certainty makes it unfit to be kept, for good.
 ///
-/// It takes as much memory as the completion's text, and no more than an entry may have, nor than all streams of the worker may
-/// have together: what is longer is not recorded further.
+/// It takes as much memory as the completion's text, and no more than an entry may have, nor than all streams of the
+/// worker may have together: what is longer is not recorded further.
 #[derive(Debug)]
 pub struct Transcript {
     /// Members of the completion, as JSON texts.

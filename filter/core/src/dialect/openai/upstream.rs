@@ -72,7 +72,8 @@ pub fn build(
     Splice { heads, rest, closing }
 }
 
-/// The caller's bytes without the members that move: runs of kept members, commas and white space between them included.
+/// The caller's bytes without the members that move: runs of kept members, commas and white space between them
+/// included.
 ///
 /// Also returns what follows the last run, unless the run contains it.
 fn rest(request: &ChatRequest, moves: impl Fn(&Member) -> bool) -> (Vec<Span>, Span) {

@@ -80,7 +80,10 @@ fn tool_calls_are_put_together_by_their_index() {
 
 #[test]
 fn choices_and_log_probabilities_are_kept_apart() {
-    let piece = |index: u64, text: &str| json!({"choices": [{"index": index, "delta": {"content": text}, "logprobs": {"content": [{"token": text}]}}]});
+    let piece = |index: u64, text: &str| {
+        let logprobs = json!({"content": [{"token": text}]});
+        json!({"choices": [{"index": index, "delta": {"content": text}, "logprobs": logprobs}]})
+    };
     let whole = run(&[piece(1, "b"), piece(0, "a"), piece(1, "c")]).unwrap();
     assert_eq!(whole["choices"][0]["message"]["content"], "bc");
     assert_eq!(whole["choices"][0]["logprobs"]["content"], json!([{"token": "b"}, {"token": "c"}]));

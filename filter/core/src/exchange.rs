@@ -4,9 +4,9 @@
 //!
 //! # Calls while the request waits
 //!
-//! A decision may need what only a call can tell: an entry of a cache in Redis, a reservation there. No decision waits for it
-//! in the middle. It stops with the call that it needs, and once that has ended the request is **worked out anew from its
-//! start**, with the results so far in a [`journal`]:
+//! A decision may need something only a call can provide: a cache entry or a reservation in Redis. No decision blocks
+//! on it. It stops and returns the call it needs. When the call has ended, the exchange **evaluates the request again
+//! from the start**, with the results so far in a [`journal`]:
 //!
 //! ```text
 //!  whole body ──► plan ──► cache entry? ── no result yet ──► call ─┐ the request is held
@@ -16,10 +16,10 @@
 //!             └─► plan ──► cache entry: none ──► reserve: granted ──► upstream
 //! ```
 //!
-//! Each decision is written as if results were there at once, in one function from top to bottom, and any later one that
-//! needs a call (an embedding, a judge, a guardrail service) asks the same journal. It comes out the same each time because it
-//! depends on nothing but the request, the policy and the journal: the moment, the request's id and what was learned of
-//! tokenizers are taken down at the first pass.
+//! Each decision reads as if its results were at hand: one function, top to bottom. A later decision that needs a call
+//! (an embedding, a judge, a guardrail service) asks the same journal. Every pass decides the same, because a decision
+//! depends only on the request, the policy and the journal; the first pass fixes the time, the request id and the
+//! learned token corrections.
 
 use crate::cache::local::response_memo::BodyLookup;
 use crate::dialect::client::{ClientDialect, ClientRequest};
@@ -71,10 +71,10 @@ pub struct Exchange {
     started_ms: u64,
     trace_id: String,
     endpoint: Endpoint,
-    /// Whether the request says already what its body is.
+    /// Whether the request already declares its content type.
     is_json: bool,
     caller: Option<Caller>,
-    /// The prompt that the request names, as far as the record may repeat it.
+    /// The prompt the request names, as far as the audit record may repeat it.
     prompt: prompt::Logged,
     quota: Quota,
     cache: Cached,
@@ -84,13 +84,13 @@ pub struct Exchange {
 
 /// Why a request does not go upstream, or not yet.
 enum NotSent {
-    /// It is refused.
+    /// Refuse it.
     Refuse(Refusal),
-    /// It is answered here.
+    /// Answer it here.
     Reply(Reply),
-    /// This call has to be made first.
+    /// Make this call first.
     Call(HttpCall),
-    /// Another request is asking the same.
+    /// Wait: another request is asking the same.
     Wait,
 }
 
@@ -123,7 +123,7 @@ impl Exchange {
         }
     }
 
-    /// The whole request has come, or need not wait any longer.
+    /// Call this when the whole request has arrived, or when it need not wait any longer.
     pub fn on_request<S: Load + Store + SharedData>(
         &mut self,
         context: &mut Context,
@@ -139,7 +139,7 @@ impl Exchange {
         }
     }
 
-    /// The call that the request waited for has ended. `body` is the request's own, as it was.
+    /// The call the request waited for has ended. `body` is the request's body, unchanged.
     pub fn on_call_result<S: Load + Store + SharedData>(
         &mut self,
         context: &mut Context,
@@ -148,7 +148,7 @@ impl Exchange {
         result: &HttpCallResult,
     ) -> RequestStep {
         if !self.journal.record(result) {
-            // Nothing waits.
+            // No call is pending.
             return RequestStep::Reply(self.refuse(&Refusal::Internal));
         }
         self.quota.restart();
@@ -185,14 +185,14 @@ impl Exchange {
             let tenant = &policy.tenant(caller.tenant).name;
             caller.user = facts.user.as_ref().map(|user| UserHash::new(tenant, user.as_bytes()));
         }
-        // The time that the request took to arrive is part of its deadline.
+        // The deadline includes the time the request took to arrive.
         let (started_ms, own_ms) = (self.started_ms, caller.deadline_ms);
         let left = |ms: u64, now_ms: u64| ms.saturating_sub(now_ms.saturating_sub(started_ms));
         let mut deadline_ms = own_ms.map(|ms| left(ms, shared.now_ms()));
         let hints = Hints { task: caller.task.as_deref(), data_class: caller.data_class };
         let mut plan = plan::plan(policy, caller.tenant, facts, hints)?;
         if matches!(self.state, State::Deciding(Deciding { has_waited: true, .. })) {
-            // So is what it has waited of its timeout, which otherwise begins when it goes upstream.
+            // Envoy starts the timeout when the request goes upstream, so subtract the time already waited.
             let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
             let left = left(resilience.request_ms(), shared.now_ms());
             deadline_ms = Some(deadline_ms.map_or(left, |ms| ms.min(left)));
@@ -208,7 +208,7 @@ impl Exchange {
         }
     }
 
-    /// Whether a request that has a plan may go upstream now: with this limit on its output.
+    /// Whether a planned request may go upstream now, and with which output limit.
     fn permit<'p, S: Load + Store + SharedData>(
         &mut self,
         context: &mut Context<'p>,
@@ -230,7 +230,7 @@ impl Exchange {
         Ok(output)
     }
 
-    /// The request as it goes upstream, by its plan.
+    /// Builds the upstream request from its plan.
     fn outgoing(
         &mut self,
         policy: &Policy,
@@ -280,7 +280,7 @@ impl Exchange {
         outgoing
     }
 
-    /// The request's way to its model, if it went to one or was answered in its place.
+    /// The request's route to its model, if it went to one or something answered in the model's place.
     fn routed(&self) -> Option<&Routed> {
         match &self.state {
             State::Upstream(upstream) => Some(&upstream.routed),
@@ -288,26 +288,26 @@ impl Exchange {
         }
     }
 
-    /// The plan that it has come to.
+    /// The plan chosen for the request.
     fn plan(&self) -> Option<&Plan> {
         self.routed().map(|routed| &routed.plan).or(self.state.plan())
     }
 
-    /// What the caller speaks.
+    /// The dialect the caller speaks.
     pub fn dialect(&self) -> ClientDialect {
         ClientDialect::of(self.endpoint)
     }
 
     fn refuse(&mut self, refusal: &Refusal) -> Reply {
         let mut reply = self.dialect().refusal(refusal);
-        // How the quota stands, which is also of interest to a caller who is refused for something else.
+        // Quota headers also help a caller refused for another reason.
         reply.headers.append(&mut self.quota.headers);
         self.reply(reply)
     }
 
     fn reply(&mut self, mut reply: Reply) -> Reply {
         self.state = std::mem::take(&mut self.state).answered(reply.status, reply.code);
-        // What a model answers has it from Envoy alone, and so has what it once answered.
+        // Envoy sets these headers on a model's answer, and so also on a cached one.
         if self.saved().is_none() {
             reply.headers.push(("x-request-id", self.trace_id.clone().into()));
         }

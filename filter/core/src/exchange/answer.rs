@@ -1,4 +1,4 @@
-//! The answer as it passes the gateway stage: what it is, how far it came, and what it took.
+//! The answer as it passes the gateway stage: its kind, its progress and its usage.
 
 use crate::cache::local::recording::BudgetGuard;
 use crate::dialect::StreamReader;
@@ -14,11 +14,11 @@ use crate::wire::sse::{self, EventCutter};
 /// The answer of one exchange.
 #[derive(Debug)]
 pub enum Answer {
-    /// None yet.
+    /// No answer yet.
     Awaited,
-    /// A provider's failure, or Envoy's.
+    /// A failure, from a provider or from Envoy.
     Failed {
-        /// The status that the caller gets.
+        /// Status the caller gets.
         status: u16,
         /// What failed.
         code: Option<Outcome>,
@@ -27,13 +27,13 @@ pub enum Answer {
     Whole {
         /// HTTP status.
         status: u16,
-        /// Its usage, if it has one.
+        /// The reported usage, if any.
         usage: Option<Usage>,
-        /// Generated text, by estimate.
+        /// Estimate of the generated text.
         text: TokenCounter,
-        /// Whether the whole body came and was a completion.
+        /// Whether the whole body arrived and was a completion.
         complete: bool,
-        /// Why it broke off after the caller had some of it.
+        /// Why it broke off after the caller had received part of it.
         error: Option<Outcome>,
     },
     /// A stream.
@@ -49,26 +49,26 @@ pub struct Stream {
     reader: StreamReader,
     usage: Option<Usage>,
     text: TokenCounter,
-    /// Whether text came after the usage, which then cannot count it.
+    /// Whether text came after the usage, so the usage does not cover it.
     is_usage_old: bool,
     first_token_ms: Option<u64>,
     done: bool,
     ended: bool,
-    /// Whether the caller was told of the error.
+    /// Whether the caller has been told of the error.
     told: bool,
     error: Option<Outcome>,
 }
 
 impl Answer {
-    /// A failure with this status; `cause` is Envoy's, where it answered itself.
+    /// A failure with this status; `cause` is set where Envoy answered.
     pub fn failed(status: u16, cause: Option<Outcome>) -> Self {
         Self::Failed { status, code: cause }
     }
 
-    /// Whether the answer broke off, so that only Envoy knows why.
+    /// Whether the answer broke off and only Envoy knows why.
     pub fn is_cut_off(&self) -> bool {
         match self {
-            // A failure has its code once the caller has been told of it.
+            // A failure gets its code once the caller has been told of it.
             Self::Awaited | Self::Failed { code: None, .. } => true,
             Self::Failed { .. } => false,
             Self::Whole { complete, .. } => !complete,
@@ -76,12 +76,12 @@ impl Answer {
         }
     }
 
-    /// Takes over why the answer broke off, and the status that the caller got of Envoy.
+    /// Records why the answer broke off, and the status Envoy sent the caller.
     pub fn cut_off(&mut self, why: Outcome, status: u16) {
         match self {
             Self::Stream(stream) => stream.error = Some(why),
             Self::Whole { text, error, .. } if !text.is_empty() => *error = Some(why),
-            // It was held, so the caller has Envoy's own reply instead, which knows no answer that had begun.
+            // The answer was held, so the caller gets Envoy's own reply, which does not know an answer had begun.
             Self::Whole { .. } | Self::Awaited | Self::Failed { code: None, .. } => {
                 let why = if why == Outcome::StreamReset && status > 0 { Outcome::ProviderUnreachable } else { why };
                 *self = Self::Failed { status, code: Some(why) };
@@ -90,13 +90,13 @@ impl Answer {
         }
     }
 
-    /// A whole completion, its body still to come.
+    /// A completion whose body is still to come.
     pub fn buffered(status: u16) -> Self {
         Self::Whole { status, usage: None, text: TokenCounter::default(), complete: false, error: None }
     }
 
-    /// A stream, all of it still to come. `hide_usage`: the caller did not ask for the usage chunk. `recording`:
-    /// records it, up to so many bytes.
+    /// A stream that is still to come. `hide_usage`: the caller did not ask for the usage chunk. `recording`: records
+    /// it, up to this many bytes.
     pub fn stream(
         dialect: ClientDialect,
         status: u16,
@@ -119,7 +119,7 @@ impl Answer {
         }))
     }
 
-    /// The status that the caller gets.
+    /// Status the caller gets.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Awaited => None,
@@ -136,7 +136,7 @@ impl Answer {
             Self::Whole { complete, error, .. } => error.or((!complete).then_some(Outcome::InvalidResponse)),
             Self::Stream(stream) => match stream.error {
                 Some(error) => Some(error),
-                // Whatever becomes of the connection after the end marker.
+                // After the end marker, the connection's fate does not matter.
                 None if stream.done => None,
                 None if !stream.ended => Some(Outcome::StreamAborted),
                 None => Some(Outcome::StreamTruncated),
@@ -144,7 +144,7 @@ impl Answer {
         }
     }
 
-    /// Whether a stream has come to its end marker.
+    /// Whether the stream has reached its end marker.
     pub fn is_done(&self) -> bool {
         matches!(self, Self::Stream(stream) if stream.done && stream.error.is_none())
     }
@@ -157,7 +157,7 @@ impl Answer {
         }
     }
 
-    /// What the answer took, and whether that is an estimate; `input_bytes` are those of the prompt.
+    /// The answer's usage, and whether it is an estimate. `input_bytes`: size of the prompt.
     pub fn usage(&self, input_bytes: usize) -> Option<(Usage, bool)> {
         let (usage, text, any) = match self {
             Self::Awaited | Self::Failed { .. } => return None,
@@ -169,7 +169,7 @@ impl Answer {
             Some(usage) if is_old && text.tokens() > usage.output => {
                 Some((Usage { output: text.tokens(), ..*usage }, true))
             }
-            // What was seen cannot have taken nothing.
+            // Visible text cannot have used zero tokens.
             Some(usage) if usage.output == 0 && !text.is_empty() => {
                 Some((Usage { output: text.tokens(), ..*usage }, true))
             }
@@ -178,10 +178,10 @@ impl Answer {
         }
     }
 
-    /// The whole body of a completion has come.
+    /// The whole body of a completion has arrived.
     ///
     /// # Errors
-    /// Why it is none.
+    /// Why the body is not a completion.
     pub fn on_full_body(&mut self, dialect: ClientDialect, body: &[u8]) -> Result<(), Failure> {
         if let Self::Whole { usage, text, complete, .. } = self {
             let answer = dialect.read_whole(body)?;
@@ -192,7 +192,7 @@ impl Answer {
         Ok(())
     }
 
-    /// A completion that the caller had begun to receive has broken off, after this part of its body.
+    /// A completion broke off after this part of its body, when the caller had already received some.
     pub fn on_truncated(&mut self, body: &[u8]) {
         if let Self::Whole { text, complete: false, .. } = self {
             *text = TokenCounter::default();
@@ -200,7 +200,7 @@ impl Answer {
         }
     }
 
-    /// So many bytes of the body of a completion have passed unread; `is_whole`: that was all of it.
+    /// This many bytes of a completion's body have passed unread; `is_whole`: that was all of it.
     pub fn on_uninspected(&mut self, bytes: usize, is_whole: bool) {
         if let Self::Whole { text, complete, .. } = self {
             *text = TokenCounter::default();
@@ -216,8 +216,8 @@ impl Answer {
         }
     }
 
-    /// A chunk of the stream has come; `Some` replaces it. `elapsed_ms`: milliseconds from the start of the exchange,
-    /// asked for only where it matters.
+    /// A chunk of the stream has arrived; `Some` replaces it. `elapsed_ms`: milliseconds since the exchange began,
+    /// called only when needed.
     pub fn stream_chunk(&mut self, chunk: &[u8], end_of_stream: bool, elapsed_ms: impl Fn() -> u64) -> Option<Vec<u8>> {
         let Self::Stream(stream) = self else { return None };
         stream.ended |= end_of_stream;
@@ -226,7 +226,7 @@ impl Answer {
 }
 
 impl Stream {
-    /// Takes what was recorded, as it is kept. `choices`: how many were asked for.
+    /// Takes the recorded answer in its stored form. `choices`: how many were requested.
     pub fn take_kept(&mut self, choices: u64) -> Option<Result<KeptAnswer, NotKept>> {
         self.reader.take_kept(choices)
     }
@@ -253,7 +253,7 @@ impl Stream {
             self.error.get_or_insert(Outcome::StreamMalformed);
         }
         if end_of_stream || self.error.is_some() {
-            // An event that is not closed by an empty line was cut off, unless it is the end marker.
+            // An event without a closing empty line was cut off, unless it is the end marker.
             let rest = cutter.take_rest();
             if self.reader.is_end(&rest) && self.event(&rest, &elapsed_ms) {
                 pass.keep(&rest);
@@ -262,7 +262,7 @@ impl Stream {
             }
         }
         if self.done {
-            // Nothing after the end marker is of any use.
+            // Ignore everything after the end marker.
             drop(cutter.take_rest());
         }
         if end_of_stream && !self.done {
@@ -276,17 +276,17 @@ impl Stream {
         pass.finish()
     }
 
-    /// Whether all that a chunk of one more event of text changes is how much of it there was.
+    /// Whether a chunk holding one more text event changes only the amount of text.
     fn has_nothing_to_do(&self, end_of_stream: bool) -> bool {
         !end_of_stream && self.cutter.is_empty() && self.error.is_none() && !self.done
     }
 
-    /// One event has come; whether it goes on to the caller. After an error, and after the end marker, nothing does.
+    /// Handles one event and says whether to forward it. Nothing is forwarded after an error or the end marker.
     fn event(&mut self, event: &[u8], elapsed_ms: &impl Fn() -> u64) -> bool {
         if self.error.is_some() || self.done {
             return false;
         }
-        // However it comes: what would be refused in pieces is refused at once too.
+        // The limit is the same whether the event arrives in pieces or at once.
         if sse::is_too_long(event) {
             self.error = Some(Outcome::StreamMalformed);
             return false;
@@ -324,7 +324,7 @@ impl Stream {
     }
 }
 
-/// What of a chunk goes on: the chunk itself as long as nothing of it is left out or added.
+/// The part of a chunk to forward: the chunk itself while nothing is removed or added.
 struct Passthrough<'a> {
     chunk: &'a [u8],
     whole: usize,

@@ -1,4 +1,5 @@
-//! What the cache was to one exchange: it looks an answer up before anything is reserved, and keeps the one that comes.
+//! The cache's part in one exchange: it looks for an answer before anything is reserved, and stores the one that
+//! arrives.
 
 use crate::config::CacheStore;
 use crate::exchange::Exchange;
@@ -16,7 +17,7 @@ mod store;
 mod tests;
 
 impl Exchange {
-    /// What the response's header says.
+    /// Value of the response's cache header.
     pub(super) fn cache_header(&self) -> &'static str {
         match self.cache {
             Cached::Miss(..) => "miss",
@@ -25,24 +26,24 @@ impl Exchange {
         }
     }
 
-    /// What the audit record says: `hit`, `miss` or `bypass`, and why.
+    /// The audit record's fields: `hit`, `miss` or `bypass`, and why.
     pub(super) fn cache_record(&self) -> (Option<&'static str>, Option<&'static str>) {
         match &self.cache {
             Cached::Bypass(why) => (Some("bypass"), Some(why.word())),
             Cached::Miss(why, _) => (Some("miss"), Some(why)),
             Cached::Hit(hit) => (Some("hit"), hit.waited.then_some("waited")),
-            // It never came so far.
+            // The request ended before its lookup was decided.
             Cached::InLine(..) => (Some("miss"), Some("waited")),
             _ => (None, None),
         }
     }
 
-    /// What an answer of the cache saved, if it is one.
+    /// What a cached answer saved, if the answer is one.
     pub(super) fn saved(&self) -> Option<(Usage, MicroUsd)> {
         self.cache.hit().map(|hit| (hit.usage, hit.cost))
     }
 
-    /// What the cache adds to the metrics.
+    /// Adds the cache's metrics.
     pub(super) fn cache_metrics(&self, task: Option<TaskId>, all: &mut Vec<(Metric, u64)>) {
         match &self.cache {
             Cached::Bypass(why) => all.push((Metric::CacheBypasses { task, reason: why.word() }, 1)),

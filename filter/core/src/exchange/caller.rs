@@ -1,11 +1,11 @@
-//! Who sends a request, and what its headers wish.
+//! Who sends a request, and what its headers ask for.
 
 use crate::config::DataClass;
 use crate::exchange::cache::state::Wishes;
 use crate::identity::keys::UserHash;
 use crate::ids::TenantId;
 
-/// Who sends the request, and what its headers wish.
+/// The sender, and what its headers ask for.
 #[derive(Debug)]
 pub(in crate::exchange) struct Caller {
     pub(in crate::exchange) tenant: TenantId,

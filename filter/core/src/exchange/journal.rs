@@ -1,16 +1,16 @@
-//! The calls that a held request makes, and their results, in the order in which they were asked for.
+//! The calls that a held request makes, and their results, in the order in which the request asked.
 //!
-//! [`super`] explains why a request is worked out anew with each result. The journal is what makes that come out the same: the
-//! question that was answered before is answered again from here, and the first one that was not becomes a call.
+//! [`super`] explains why each result starts a new pass. The journal makes every pass decide the same: it replays the
+//! answers to earlier questions, and turns the first unanswered question into a call.
 
 use crate::wire::http_call::{HttpCall, HttpCallResult};
 
-/// What a call is made for. Each purpose asks its questions in the same order, however often the request is worked out anew.
+/// The purpose of a call. Every pass asks the questions of one purpose in the same order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// An entry of the cache.
+    /// A cache entry.
     CacheEntry,
-    /// A step of quotas: a reservation, or a look.
+    /// A quota step: a reservation or a read.
     Quota,
 }
 
@@ -18,7 +18,7 @@ pub(super) enum Purpose {
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     entries: Vec<Entry>,
-    /// The call that has not been answered yet.
+    /// The call that has no answer yet.
     pending: Option<(Purpose, Form)>,
 }
 
@@ -28,29 +28,29 @@ struct Entry {
     form: Form,
     status: u16,
     body: Vec<u8>,
-    /// Whether it has been given since the request was last worked out anew.
+    /// Whether the current pass has used it.
     is_replayed: bool,
 }
 
-/// How a question is put.
+/// How a question is phrased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Short,
-    /// Once more, because the other side did not understand the short form.
+    /// Again in full, because the other side did not understand the short form.
     Full,
 }
 
-/// A question without an answer: this call has to be made first.
+/// A question without an answer: make this call first.
 #[derive(Debug)]
 pub(super) struct Pending(pub(super) HttpCall);
 
 impl Journal {
     /// The next answer for `purpose`, or the call that asks for it.
     ///
-    /// `call` makes the call. An answer that `is_not_understood` is asked for once more, by the call that `call` makes of `true`.
+    /// `call` builds the call. If an answer `is_not_understood`, the journal asks again with the full form.
     ///
     /// # Errors
-    /// [`Pending`]: hold the request, make the call, and give its result to [`Journal::record`].
+    /// [`Pending`]: hold the request, make the call, and pass its result to [`Journal::record`].
     pub(super) fn ask(
         &mut self,
         purpose: Purpose,
@@ -81,7 +81,7 @@ impl Journal {
         }
     }
 
-    /// The pending call has ended: the request is to be worked out anew. `false` if no call is pending.
+    /// Records the pending call's result; evaluate the request again. Returns `false` if no call is pending.
     pub(super) fn record(&mut self, result: &HttpCallResult) -> bool {
         let Some((purpose, form)) = self.pending.take() else { return false };
         self.entries.iter_mut().for_each(|entry| entry.is_replayed = false);
@@ -90,8 +90,8 @@ impl Journal {
         true
     }
 
-    /// Whether the other side may have acted without anybody here knowing: a question of this purpose has no answer, or its answer
-    /// came too late to be looked at.
+    /// Whether the other side may have acted without our knowledge: a question of this purpose has no answer, or its
+    /// answer came too late to be read.
     pub(super) fn is_uncertain(&self, purpose: Purpose) -> bool {
         self.pending.is_some_and(|(pending, _)| pending == purpose)
             || self.entries.iter().any(|entry| entry.purpose == purpose && !entry.is_replayed)
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(ask(&mut journal, Purpose::CacheEntry, "entry"), Ok("none".into()));
         assert_eq!(ask(&mut journal, Purpose::Quota, "one"), Err("one".into()));
         assert!(record(&mut journal, "1"));
-        // The cache remembers its entry and asks for it no more.
+        // The cache step already has its entry and does not ask again.
         assert_eq!(ask(&mut journal, Purpose::Quota, "one"), Ok("1".into()));
         assert_eq!(ask(&mut journal, Purpose::Quota, "two"), Err("two".into()));
         assert!(record(&mut journal, "2"));

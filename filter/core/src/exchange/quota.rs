@@ -1,4 +1,4 @@
-//! The exchange's dealings with quotas before the request goes out: it reserves the worst case, or says what there is instead.
+//! Quotas before the request goes out: reserves the worst case, or chooses what to do instead.
 
 use crate::config::{FailureMode, StoreKind};
 use crate::exchange::journal::{Journal, Pending, Purpose};
@@ -26,7 +26,7 @@ use crate::wire::http_call::HttpCallResult;
 use crate::wire::redis::Bridge;
 
 impl Exchange {
-    /// Reserves the plan's worst case. The plan may lose models, or become another.
+    /// Reserves the plan's worst case. This may drop models from the plan or replace it.
     pub(super) fn reserve<'p>(
         &mut self,
         context: &mut Context<'p>,
@@ -42,7 +42,7 @@ impl Exchange {
             return Ok(output);
         }
         let (tenant, user) = (caller.tenant, caller.user.as_ref().map_or(ANONYMOUS, |user| user.0));
-        // Where tokens do not matter, they are not counted.
+        // Where tokens do not matter, skip counting them.
         let matters = limits.bounds_output();
         let input = if matters { self.quota.input(request) } else { 0 };
         self.quota.is_estimate_comparable = matters && demand::is_estimate_comparable(request);
@@ -79,17 +79,17 @@ impl Exchange {
                                 self.quota.headers.push(("x-pointsman-degraded", window.into()));
                                 return Ok(output);
                             }
-                            // The day's tokens are used up as well, to which the other model is not charged.
+                            // The day's tokens are also used up, but the other model is not charged to them.
                             Err(why) if why.is_of_days_tokens() && !spared => spared = true,
                             Err(why) => break (why, ask),
                         }
                     };
-                    // That is what the caller has to wait for: the other model would serve then.
+                    // The caller waits for this window, because then the other model could serve.
                     if let (Refused::Full(..), (why, ask)) = (&refused, why) {
                         return Err(self.rejected(policy, limits, store, &ask, &moment, &why));
                     }
                 }
-                // The other model cannot serve this request. Before the wall that is no reason to refuse it.
+                // The other model cannot serve this request. Below the hard limit that is no reason to refuse it.
                 if matches!(refused, Refused::Share(..)) {
                     let ask = Ask { heed_share: false, ..ask };
                     match self.ask(policy, limits, &ask, &moment, store)? {
@@ -101,7 +101,7 @@ impl Exchange {
                     }
                 }
             }
-            // The policy's words are about a window that is used up: they would be wrong of one that is only full.
+            // The policy's text describes a used-up window; it would be wrong for one that is full only for a moment.
             Exhaustion::Template(text) if refused.is_of_calendar() && !refused.is_momentary() => {
                 self.quota.verdict = Some((Verdict::Template, window));
                 self.tell_standings(policy, limits, store, &ask, &moment);
@@ -114,7 +114,7 @@ impl Exchange {
         Err(self.rejected(policy, limits, store, &ask, &moment, &refused))
     }
 
-    /// The worst case of each model of a plan.
+    /// The worst case of each model in a plan.
     fn worst_cases(
         &mut self,
         policy: &Policy,
@@ -132,8 +132,8 @@ impl Exchange {
         all
     }
 
-    /// Whether the prompt has more input tokens than the tenant and its user may send; models that may not be sent as much
-    /// are left out of the plan.
+    /// Whether the prompt exceeds the input tokens that the tenant and its user may send. Models with a lower limit are
+    /// dropped from the plan.
     pub(super) fn check_input(&mut self, policy: &Policy, request: &Facts, plan: &mut Plan) -> Result<(), NotSent> {
         let Some(caller) = &self.caller else { return Err(Refusal::Internal.into()) };
         let Some(limits) = policy.quota_of(caller.tenant) else { return Ok(()) };
@@ -145,7 +145,7 @@ impl Exchange {
         let input = self.quota.input(request);
         let is_too_long = |id: &ModelId| limits.max_input_of(*id).is_some_and(|most| input > most);
         let exceeded = match most.filter(|most| input > *most) {
-            // What the least strict of them takes.
+            // The limit of the least strict model.
             None if plan.models.iter().all(is_too_long) => of_plan().max(),
             exceeded => exceeded,
         };
@@ -161,13 +161,13 @@ impl Exchange {
         Ok(())
     }
 
-    /// When the request was first looked at: the same, however often it is worked out anew.
+    /// When the request was first evaluated: the same in every pass.
     fn moment(&mut self, context: &mut Context, store: &mut dyn Store) -> Moment {
         let known = self.quota.began.as_ref().map(|(_, moment)| *moment);
         known.unwrap_or_else(|| context.moment(store.now_ms()))
     }
 
-    /// Asks the store of the policy to reserve.
+    /// Asks the policy's store to reserve.
     fn ask(
         &mut self,
         policy: &Policy,
@@ -202,7 +202,7 @@ impl Exchange {
         })
     }
 
-    /// Counts an answer of the cache: a request like any other, but without tokens or cost.
+    /// Counts a cached answer: one request without tokens or cost.
     pub(super) fn reserve_hit(
         &mut self,
         context: &mut Context,
@@ -241,7 +241,7 @@ impl Exchange {
         Refusal::Quota(Box::new(exhausted(policy, refused))).into()
     }
 
-    /// Puts into the headers how the windows of a request stand that is not let through.
+    /// Sets the headers that show the windows of a refused request.
     fn tell_standings(&mut self, policy: &Policy, limits: &Limits, store: &mut dyn Store, ask: &Ask, moment: &Moment) {
         let is_local = match policy.counting.store {
             StoreKind::Local => true,
@@ -254,7 +254,7 @@ impl Exchange {
         self.tell(&view.standings, &view.crossed);
     }
 
-    /// Puts into the headers how these windows stand, and which shares of budgets were reached.
+    /// Sets the headers that show these windows, and the budget shares that were reached.
     fn tell(&mut self, standings: &[(Scope, Standing)], crossed: &[(Scope, Crossed)]) {
         self.quota.headers = self.dialect().rate_limits(standings);
         self.quota.headers.extend(usage::alert_header(crossed));
@@ -268,7 +268,7 @@ impl Exchange {
     }
 
     fn take(&mut self, grant: Grant) {
-        // What an earlier question was told is told to nobody again.
+        // What an earlier question reported is not reported again.
         let mut crossed = std::mem::take(&mut self.quota.view).crossed;
         crossed.extend(grant.crossed);
         self.tell(&grant.standings, &crossed);
@@ -278,12 +278,12 @@ impl Exchange {
         self.quota.reserved = Some(grant.reservation);
     }
 
-    /// The input of a request whose provider did not count it.
+    /// Estimated input of a request whose provider did not count it.
     pub(super) fn estimated_input(&self) -> Option<u64> {
         self.quota.input
     }
 
-    /// `GET /v1/usage`: how the tenant's windows stand.
+    /// `GET /v1/usage`: the tenant's windows.
     pub(super) fn usage_reply(&mut self, context: &mut Context, store: &mut dyn Store) -> RequestStep {
         let policy = context.policy;
         let Some(caller) = &self.caller else { return RequestStep::Reply(self.refuse(&Refusal::Internal)) };

@@ -1,4 +1,4 @@
-//! A response as it arrives at the gateway stage: passed on, held, copied or counted, and kept when it has ended.
+//! A response as it arrives at the gateway stage: passed, held, copied or counted, and stored at its end.
 
 use crate::exchange::state::{Reception, State};
 use crate::exchange::{
@@ -9,11 +9,11 @@ use crate::routing::attempt::HOLD_LIMIT;
 use crate::store::shared_data::SharedData;
 use crate::wire::http_call::HttpCall;
 
-/// Bytes of a response of which a copy is kept; the usage of a longer one is estimated.
+/// Max bytes of a response to copy; the usage of a longer one is estimated.
 const COPY_LIMIT: usize = 8 << 20;
 
 impl Exchange {
-    /// The response's headers have come.
+    /// The response's headers have arrived.
     pub fn on_response_headers(
         &mut self,
         context: &mut Context,
@@ -34,7 +34,7 @@ impl Exchange {
         let details;
         if !(200..300).contains(&head.status) {
             details = host.code_details();
-            // No model that is left is healthy: what the last attempt failed with says more.
+            // No remaining model is healthy: the last attempt's failure says more.
             match details.starts_with("no_healthy_upstream").then(|| host.last_failed_status()).flatten() {
                 Some(status) => head.status = status,
                 None => head.details = &details,
@@ -56,7 +56,7 @@ impl Exchange {
         ResponseStep { next, attempts, leaves_first_model: self.is_fallback(), is_direct: self.is_direct() }
     }
 
-    /// A part of the response's body has come.
+    /// A part of the response's body has arrived.
     pub fn on_response_body(
         &mut self,
         context: &mut Context,
@@ -72,7 +72,7 @@ impl Exchange {
                     Some(replacement) => OnResponseBody::Replace(replacement),
                     None => OnResponseBody::Pass,
                 };
-                // Many callers leave as soon as they have the end marker, before the body's end has come.
+                // Many callers leave once they have the end marker, before the body has ended.
                 let is_over = end_of_stream || self.is_done();
                 let call = if is_over { self.keep_if_wanted(context, shared, now_ms) } else { None };
                 BodyStep { next, call }
@@ -117,7 +117,7 @@ impl Exchange {
         }
     }
 
-    /// The response's trailers have come, and end it. `part`: its size is not known.
+    /// The response's trailers have arrived and end it. `part`: its size is unknown.
     pub fn on_response_trailers(
         &mut self,
         context: &mut Context,
@@ -128,7 +128,7 @@ impl Exchange {
         match upstream.reception {
             Reception::Held => self.complete(context, part, shared),
             Reception::Copied(_) | Reception::Counted(_) => self.end(context, part, shared),
-            // Its last chunk has gone. What it lacks to be whole, or to say that it is not, cannot be sent any more.
+            // Its last chunk has gone, so nothing can be sent any more, neither a missing part nor an error.
             Reception::Stream => {
                 let next = match self.ends_short(part.now_ms) {
                     true => OnResponseBody::Reset,
@@ -142,7 +142,7 @@ impl Exchange {
         }
     }
 
-    /// The response broke off, or has ended long ago: what has passed of one that was not held is known.
+    /// The response broke off, or ended long ago: what has passed of an unheld one is known.
     pub(super) fn end_reception(&mut self) {
         match self.receive(Reception::Over) {
             Some(Reception::Copied(copy)) => self.on_truncated(&copy),
@@ -160,7 +160,7 @@ impl Exchange {
         BodyStep { next: OnResponseBody::Complete(whole, body.len()), call }
     }
 
-    /// A response that passed without being held is whole.
+    /// A response that was not held is whole.
     fn end(&mut self, context: &mut Context, part: &BodyPart, shared: &mut dyn SharedData) -> BodyStep {
         match self.receive(Reception::Over) {
             Some(Reception::Copied(copy)) => self.on_passed_through(&copy),

@@ -1,4 +1,4 @@
-//! What is left of an exchange when it is over: its audit record and what it counts.
+//! What remains when an exchange is over: its audit record and its metrics.
 
 use crate::exchange::answer::Answer;
 use crate::exchange::quota::state::Verdict;
@@ -44,7 +44,7 @@ impl Exchange {
         Finished { audit, metrics, log_lines, settlement, ended_ms }
     }
 
-    /// Whether an attempt failed, so that the model stage has left a record of it.
+    /// Whether an attempt failed, so the model stage has left a record of it.
     pub(super) fn has_failed_attempts(&self) -> bool {
         let retried = |routed: &Routed| routed.served.is_none_or(|served| served.attempts > 1);
         let has_failed = |answer: &Answer| matches!(answer, Answer::Failed { .. });
@@ -54,7 +54,7 @@ impl Exchange {
         }
     }
 
-    /// Whether the exchange broke off, so that only Envoy knows why.
+    /// Whether the exchange broke off and only Envoy knows why.
     pub(super) fn is_cut_off(&self) -> bool {
         match &self.state {
             State::Deciding(_) => true,
@@ -63,7 +63,7 @@ impl Exchange {
         }
     }
 
-    /// Takes over why the exchange broke off, by Envoy's `response.code_details`, and the last attempt by the model
+    /// Records why the exchange broke off, from Envoy's `response.code_details`, and the last attempt, from the model
     /// stage's record.
     ///
     /// `status`: what Envoy answered, if it could.
@@ -81,7 +81,7 @@ impl Exchange {
                 }
             }
             State::Deciding(_) => {
-                // The caller was told so by Envoy, before there was anything to decide.
+                // Envoy told the caller before anything was decided.
                 let envoys = (status > 0).then(|| envoy_reply::outcome(status));
                 if let Some(why) = envoys.or(cause) {
                     self.state = std::mem::take(&mut self.state).ended(status, why);
@@ -91,7 +91,8 @@ impl Exchange {
         }
     }
 
-    /// The failed attempts: those that the model stage recorded, and the last one if it never answered; not if its caller left.
+    /// The failed attempts: those the model stage recorded, and the last one if it never answered, unless its caller
+    /// left.
     fn failed(&self, policy: &Policy, recorded: &[(usize, Outcome)]) -> Vec<(ModelId, Outcome)> {
         let Some(Upstream { routed, answer, .. }) = self.state.upstream() else { return Vec::new() };
         let model = |index: usize| routed.plan.models.get(index).copied();
@@ -112,8 +113,8 @@ impl Exchange {
         self.state.upstream().and_then(|upstream| upstream.answer.time_to_first_token_ms())
     }
 
-    /// The exchange is over, at `now_ms`: its audit record, as a line of JSON. `failed`: the failed
-    /// attempts by their place in the plan, each with its reason.
+    /// The audit record of an exchange that ended at `now_ms`, as a line of JSON. `failed`: the failed attempts by
+    /// place in the plan, each with its reason.
     pub(super) fn audit(&self, policy: &Policy, failed: &[(usize, Outcome)], now_ms: u64) -> Vec<u8> {
         let routed = self.routed();
         let failed: Vec<_> =
@@ -173,7 +174,7 @@ impl Exchange {
                 Some((Verdict::Degraded, _)) => "degrade",
                 Some((Verdict::Template, _)) => "template",
                 Some((Verdict::Shadowed, _)) => "shadow_deny",
-                // Nothing was: it ended before.
+                // The request ended before anything was looked at.
                 None if routed.is_none() && answered.is_none() => "none",
                 Some((Verdict::Rejected, _)) | None => "allow",
             },
@@ -183,7 +184,7 @@ impl Exchange {
         .line()
     }
 
-    /// The exchange is over: what to count.
+    /// The metrics of an exchange that is over.
     pub(super) fn metrics(&self, policy: &Policy, failed: &[(usize, Outcome)], now_ms: u64) -> Vec<(Metric, u64)> {
         let mut all = Vec::with_capacity(8);
         if self.endpoint == Endpoint::Health {

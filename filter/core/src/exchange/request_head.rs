@@ -1,4 +1,4 @@
-//! A request's headers: where it wants to go, who sends it, and what it wishes.
+//! A request's headers: its target, its sender, and its options.
 
 use crate::config::Identity;
 use crate::exchange::cache::state::Wishes;
@@ -15,7 +15,7 @@ use crate::request::endpoint::Endpoint;
 use crate::request::head::RequestHead;
 
 impl Exchange {
-    /// The request's headers have come.
+    /// The request's headers have arrived.
     pub fn on_request_headers(
         &mut self,
         context: &mut Context,
@@ -114,7 +114,7 @@ impl Exchange {
         Ok(tenant)
     }
 
-    /// So many bytes of the body have come; an answer if that is too much.
+    /// This many bytes of the body have arrived; returns a reply if that is too much.
     pub fn on_request_size(&mut self, policy: &Policy, bytes: usize) -> Option<Reply> {
         let limit = policy.request.max_body_bytes;
         (bytes as u64 > limit).then(|| self.refuse(&Refusal::TooLarge(limit)))

@@ -1,4 +1,4 @@
-//! The answer as it comes: judged, counted, told to the caller with its headers, or replaced by an honest error.
+//! The answer as it arrives: judged, counted, passed to the caller with its headers, or replaced by an accurate error.
 
 use crate::exchange::answer::Answer;
 use crate::exchange::state::{Routed, Served, State, Upstream};
@@ -14,13 +14,13 @@ use crate::usage::Usage;
 use crate::wire::header::HeaderLine;
 
 impl Exchange {
-    /// The response's headers have come.
+    /// The response's headers have arrived.
     pub(super) fn response_head(&mut self, context: &mut Context, head: &ResponseHead) -> OnResponseHead {
         let policy = context.policy;
         let State::Upstream(upstream) = &mut self.state else { return OnResponseHead::Own };
         let routed = &mut upstream.routed;
         routed.served = match (routed.plan.find(policy, head.model), parse(head.attempts)) {
-            // Nobody has overwritten what the provider may have sent under these names.
+            // Nothing has overwritten what the provider may have sent under these names.
             _ if routed.is_direct && provider_error::is_unasked(head.details) => None,
             _ if routed.is_direct => routed.last_attempt(Some((0, 1))),
             (Some(model), Some(attempts)) => Some(Served { model, attempts, headers_already_sent: true }),
@@ -48,7 +48,7 @@ impl Exchange {
             _ => Some(Outcome::Status(head.status)),
         };
         upstream.answer = Answer::failed(status, cause);
-        // Envoy's own answer is whole at once; of a provider's nothing is waited for that need not be.
+        // Envoy's own answer is already whole; a provider's is awaited only where it must be.
         let is_envoys = !matches!(head.details, "" | "via_upstream");
         let is_short = head.content_length.is_some_and(|length| (1..=HOLD_LIMIT as u64).contains(&length));
         let must_wait = is_envoys || is_short || provider_error::is_quoted(status) && head.content_length != Some(0);
@@ -63,9 +63,9 @@ impl Exchange {
         OnResponseHead::Replace(reply)
     }
 
-    /// What is answered in place of a failed answer whose body is not waited for.
+    /// The reply in place of a failed answer whose body is not awaited.
     fn failed_reply(&mut self, policy: &Policy) -> Reply {
-        // It has none of the headers of the one it replaces.
+        // The reply has none of the headers of the answer it replaces.
         if let Some(served) = self.state.upstream_mut().and_then(|upstream| upstream.routed.served.as_mut()) {
             served.headers_already_sent = false;
         }
@@ -74,22 +74,22 @@ impl Exchange {
         Reply { status, headers, body, code: None }
     }
 
-    /// Whether the request went without a model stage, which would have left word of its attempts.
+    /// Whether the request bypassed the model stage, which would have recorded its attempts.
     pub(super) fn is_direct(&self) -> bool {
         self.routed().is_some_and(|routed| routed.is_direct)
     }
 
-    /// Whether another model than the plan's first one serves.
+    /// Whether a model other than the plan's first serves.
     pub(super) fn is_fallback(&self) -> bool {
         self.routed().is_some_and(Routed::is_fallback)
     }
 
-    /// Whether a stream has come to its end marker.
+    /// Whether the stream has reached its end marker.
     pub(super) fn is_done(&self) -> bool {
         self.state.upstream().is_some_and(|upstream| upstream.answer.is_done())
     }
 
-    /// A chunk of a stream has come. `Some` replaces it. `now_ms`: milliseconds since the Unix epoch.
+    /// A chunk of a stream has arrived. `Some` replaces it. `now_ms`: milliseconds since the Unix epoch.
     pub(super) fn stream_chunk(
         &mut self,
         chunk: &[u8],
@@ -101,8 +101,8 @@ impl Exchange {
         answer.stream_chunk(chunk, end_of_stream, || now_ms().saturating_sub(started_ms))
     }
 
-    /// A stream has ended after its last chunk had gone on; whether the caller lacks something: the rest of an event, or
-    /// word of an error.
+    /// A stream ended after its last chunk was forwarded. Whether the caller lacks something: the rest of an event, or
+    /// notice of an error.
     pub(super) fn ends_short(&mut self, now_ms: impl Fn() -> u64) -> bool {
         let is_short = self.stream_chunk(&[], true, now_ms).is_some_and(|unsent| !unsent.is_empty());
         if is_short && let Some(upstream) = self.state.upstream_mut() {
@@ -111,7 +111,7 @@ impl Exchange {
         is_short
     }
 
-    /// The whole body of a held response has come.
+    /// The whole body of a held response has arrived.
     pub(super) fn on_full_body(&mut self, policy: &Policy, body: &[u8]) -> Whole {
         let mut replace = None;
         let dialect = self.dialect();
@@ -147,7 +147,7 @@ impl Exchange {
 
     /// The whole body of a response that was too long to hold has passed.
     pub(super) fn on_passed_through(&mut self, body: &[u8]) {
-        // What is no completion is known by the record alone: the caller has it already, and is charged for it.
+        // Only the record can say that it was not a completion: the caller already has it, and is charged for it.
         let dialect = self.dialect();
         if let Some(upstream) = self.state.upstream_mut()
             && upstream.answer.on_full_body(dialect, body).is_err()
@@ -156,22 +156,23 @@ impl Exchange {
         }
     }
 
-    /// A response that was too long to hold has broken off, after this part of its body.
+    /// A response too long to hold broke off after this part of its body.
     pub(super) fn on_truncated(&mut self, body: &[u8]) {
         if let Some(upstream) = self.state.upstream_mut() {
             upstream.answer.on_truncated(body);
         }
     }
 
-    /// So many bytes of a response have passed, too many to be read: its usage is estimated. `is_whole`: that was all of it.
+    /// This many bytes of a response have passed, too many to read: its usage is estimated. `is_whole`: that was all of
+    /// it.
     pub(super) fn on_uninspected(&mut self, bytes: usize, is_whole: bool) {
         if let Some(upstream) = self.state.upstream_mut() {
             upstream.answer.on_uninspected(bytes, is_whole);
         }
     }
 
-    /// A held response has become too long to hold. `Ok`: its headers get these lines, and it passes. `Err`: this is answered
-    /// instead, since nothing of a failed one goes to the caller as it came. `held`: the body so far.
+    /// A held response has become too long to hold. `Ok`: set these headers and pass it. `Err`: answer this instead,
+    /// because a failed response never reaches the caller as it came. `held`: the body so far.
     pub(super) fn release(&mut self, policy: &Policy, held: &[u8]) -> Result<Vec<HeaderLine>, Reply> {
         if let Some(Upstream { answer: Answer::Whole { .. }, .. }) = self.state.upstream()
             && let Err(failure) = self.dialect().beginning(held)
@@ -184,7 +185,7 @@ impl Exchange {
         }
     }
 
-    /// What claimed to be an answer is none.
+    /// The response claimed to be an answer but is not one.
     fn fail(&mut self, failure: Failure) {
         if let Some(upstream) = self.state.upstream_mut() {
             upstream.answer = Answer::failed(failure.status, None);
@@ -203,9 +204,9 @@ impl Exchange {
         policy.model(served.model).price.as_ref()
     }
 
-    /// What is charged, and whether it is an estimate; `None` where nothing is.
+    /// The usage to charge, and whether it is an estimate; `None` if nothing is charged.
     pub(super) fn usage(&self) -> Option<(Usage, bool)> {
-        // An answer of the cache takes no tokens.
+        // A cached answer uses no tokens.
         if self.saved().is_some() {
             return Some((Usage::default(), false));
         }
@@ -215,7 +216,8 @@ impl Exchange {
         let (mut usage, estimated) = answer.usage(routed.prompt_bytes).or_else(prompt_alone)?;
         if estimated {
             usage.input = self.estimated_input().unwrap_or(usage.input);
-            // Our own estimate is no reason to exceed what was reserved: that is the most which the provider was let use.
+            // An estimate of ours must not exceed the reservation, which is the most that the provider was allowed to
+            // use.
             if let Some(worst) = self.worst_case() {
                 usage.input = usage.input.min(worst.tokens);
                 usage.output = usage.output.min(worst.tokens - usage.input);
@@ -224,7 +226,7 @@ impl Exchange {
         Some((usage, estimated))
     }
 
-    /// Whether it was the caller who did not wait for an answer: its provider has read the prompt all the same.
+    /// Whether the caller left before an answer; the provider has read the prompt all the same.
     fn was_abandoned(&self) -> bool {
         match self.state.outcome() {
             Some(Outcome::ClientDisconnected) => true,
@@ -233,7 +235,7 @@ impl Exchange {
         }
     }
 
-    /// The gateway's own headers, which an answer gets once.
+    /// The gateway's own headers, set once per answer.
     fn response_headers(&mut self, policy: &Policy) -> Vec<HeaderLine> {
         let mut headers = Vec::with_capacity(8 + self.quota.headers.len());
         headers.push(("x-pointsman-cache", self.cache_header().into()));

@@ -1,4 +1,4 @@
-//! How far an exchange is, and what it has by then.
+//! How far an exchange is, and the data of each step.
 
 use crate::exchange::answer::Answer;
 use crate::ids::ModelId;
@@ -10,50 +10,50 @@ use crate::routing::plan::Plan;
 pub(super) enum State {
     /// The request is being read, decided on, or held.
     Deciding(Deciding),
-    /// It was answered here: refused, or given a document, the policy's own words or an answer of the cache.
+    /// Answered here: refused, or given a document, the policy's own text or a cached answer.
     Answered(Answered),
-    /// It went upstream.
+    /// Sent upstream.
     Upstream(Box<Upstream>),
-    /// The caller left, or Envoy answered, before anything was decided.
+    /// The caller left, or Envoy answered, before any decision.
     Ended {
-        /// The plan that it had come to.
+        /// The plan chosen by then.
         plan: Option<Plan>,
-        /// What Envoy answered; 0 where it could not.
+        /// Status that Envoy answered; 0 if it could not.
         status: u16,
         outcome: Outcome,
     },
 }
 
-/// A request that is not decided yet.
+/// A request without a decision yet.
 #[derive(Debug, Default)]
 pub(super) struct Deciding {
-    /// The plan that it has come to, while it is held.
+    /// The plan chosen, while the request is held.
     pub(super) plan: Option<Plan>,
     /// Whether it has waited for another request's answer.
     pub(super) has_waited: bool,
 }
 
-/// A request that was answered here.
+/// A request answered here.
 #[derive(Debug)]
 pub(super) struct Answered {
-    /// The plan that it had come to.
+    /// The plan chosen by then.
     plan: Option<Plan>,
     pub(super) status: u16,
     /// Why it was refused, if it was.
     pub(super) refusal: Option<Outcome>,
 }
 
-/// A request that went upstream.
+/// A request sent upstream.
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) routed: Routed,
     pub(super) answer: Answer,
     pub(super) reception: Reception,
-    /// The model of an attempt that was under way when another one answered.
+    /// The model of an attempt still running when another one answered.
     pub(super) cancelled: Option<ModelId>,
 }
 
-/// What is remembered of a request's way to its model.
+/// A request's route to its model.
 #[derive(Debug)]
 pub(super) struct Routed {
     pub(super) plan: Plan,
@@ -62,9 +62,9 @@ pub(super) struct Routed {
     pub(super) prompt_bytes: usize,
     pub(super) tool_names: Vec<String>,
     pub(super) served: Option<Served>,
-    /// What the last attempt failed with, where the gateway stage judged it.
+    /// The last attempt's failure, where the gateway stage judged it.
     pub(super) failed_as: Option<Outcome>,
-    /// Whether it went without a model stage.
+    /// Whether it bypassed the model stage.
     pub(super) is_direct: bool,
 }
 
@@ -73,24 +73,24 @@ pub(super) struct Routed {
 pub(super) struct Served {
     pub(super) model: ModelId,
     pub(super) attempts: u32,
-    /// Whether the model stage has put them into headers already.
+    /// Whether the model stage has already set the headers.
     pub(super) headers_already_sent: bool,
 }
 
 /// How the body of a response is received.
 #[derive(Debug)]
 pub(super) enum Reception {
-    /// Its headers have not come.
+    /// Its headers have not arrived.
     Awaited,
     /// A stream, event by event.
     Stream,
-    /// It is held until it is whole.
+    /// Held until it is whole.
     Held,
-    /// It was too long to hold: it passes, and this copy is kept to read the usage from.
+    /// Too long to hold: it passes, and this copy is kept to read the usage.
     Copied(Vec<u8>),
-    /// It is too long even for a copy; so many bytes of it have passed.
+    /// Too long even to copy; this many bytes have passed.
     Counted(usize),
-    /// Nothing of it is looked at any more.
+    /// Nothing more of it is read.
     Over,
 }
 
@@ -101,7 +101,7 @@ impl Default for State {
 }
 
 impl State {
-    /// The state of a request that is answered here.
+    /// The state of a request answered here.
     pub(super) fn answered(self, status: u16, refusal: Option<Outcome>) -> Self {
         Self::Answered(Answered { plan: self.into_plan(), status, refusal })
     }
@@ -120,7 +120,7 @@ impl State {
         }
     }
 
-    /// The plan that it has come to.
+    /// The plan chosen for it.
     pub(super) fn plan(&self) -> Option<&Plan> {
         match self {
             Self::Deciding(Deciding { plan, .. })
@@ -130,7 +130,7 @@ impl State {
         }
     }
 
-    /// The request that went upstream, if it did.
+    /// The upstream request, if any.
     pub(super) fn upstream(&self) -> Option<&Upstream> {
         match self {
             Self::Upstream(upstream) => Some(upstream),
@@ -138,7 +138,7 @@ impl State {
         }
     }
 
-    /// The same, to be changed.
+    /// The same, mutable.
     pub(super) fn upstream_mut(&mut self) -> Option<&mut Upstream> {
         match self {
             Self::Upstream(upstream) => Some(upstream),
@@ -146,7 +146,7 @@ impl State {
         }
     }
 
-    /// The status that the caller gets; `None` where nothing has been answered.
+    /// Status the caller gets; `None` if there was no answer.
     pub(super) fn status(&self) -> Option<u16> {
         match self {
             Self::Deciding(_) => None,
@@ -168,24 +168,24 @@ impl State {
 }
 
 impl Routed {
-    /// The model that what was used is charged to: who answered, or was to be asked first.
+    /// The model charged for the usage: the one that answered, or the first in the plan.
     pub(super) fn charged_model(&self) -> Option<ModelId> {
         self.served.map(|served| served.model).or_else(|| self.plan.models.first().copied())
     }
 
-    /// Whether another model than the plan's first one serves.
+    /// Whether a model other than the plan's first serves.
     pub(super) fn is_fallback(&self) -> bool {
         self.served.is_some_and(|served| self.plan.models.first() != Some(&served.model))
     }
 
-    /// Who serves by the model stage's record: the attempt's place in the plan, and its number.
+    /// Who serves, from the model stage's record: the attempt's place in the plan, and its number.
     pub(super) fn last_attempt(&self, recorded: Option<(usize, u32)>) -> Option<Served> {
         let (index, attempts) = recorded?;
         let model = *self.plan.models.get(index)?;
         Some(Served { model, attempts: attempts.max(1), headers_already_sent: false })
     }
 
-    /// Which of its timers ran out, where Envoy knows only that one did.
+    /// Which timeout fired; Envoy only knows that one did.
     pub(super) fn which_timer(&self, why: Outcome) -> Outcome {
         match why {
             Outcome::DeadlineExceeded if self.is_direct => Outcome::AttemptTimeout,

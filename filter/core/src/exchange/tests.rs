@@ -192,12 +192,12 @@ fn a_caller_that_does_not_wait_is_charged_for_its_prompt_and_no_provider_is_blam
     let line = audit(&left, &policy, &[]);
     prompt_alone(&line);
     assert_eq!((&line["error_code"], &line["failed_attempts"]), (&"client_disconnected".into(), &Value::Array(vec![])));
-    // A deadline of the caller's own ends it in the same way, and one of the policy's does not.
+    // A caller's own deadline ends it in the same way; the policy's does not.
     for (own, extra) in [(true, &[("x-pointsman-deadline-ms", "500")][..]), (false, &[])] {
         let headers: Vec<_> = CHAT.iter().chain(extra).copied().collect();
         let (mut late, _) = open(&policy, &headers);
         assert!(matches!(late.on_request(context!(&policy), body.as_bytes(), &mut Idle), RequestStep::Send(_)));
-        // One with a deadline of its own goes by way of a model stage, which has left word.
+        // A request with its own deadline goes through a model stage, which records the attempt.
         let last_attempt = own.then_some((0, 1));
         let head = ResponseHead { status: 504, details: "response_timeout", last_attempt, ..Default::default() };
         late.response_head(context!(&policy), &head);
@@ -214,7 +214,7 @@ fn a_caller_that_does_not_wait_is_charged_for_its_prompt_and_no_provider_is_blam
 fn a_failure_costs_nothing_and_tells_nothing_of_the_provider() {
     let policy = fixture::policy();
     let (mut exchange, _) = sent(&policy, r#"{"messages":[{"role":"user","content":"x"}]}"#);
-    // Of one whose body is short the end is waited for, so that the connection to the provider can be used again.
+    // With a short body, the end is awaited so the provider's connection can be reused.
     let known = ResponseHead {
         status: 401,
         model: b"big",
@@ -262,7 +262,7 @@ fn of_a_failure_no_more_is_waited_for_than_its_words_need() {
     }
     let OnResponseHead::Replace(reply) = judged(429, None, b"7").1 else { panic!("is answered at once") };
     assert!(reply.status == 429 && reply.headers.contains(&("retry-after", "7".into())), "{reply:?}");
-    // What the caller can mend is quoted, if it comes, and if it is no longer than it may be.
+    // Errors the caller can fix are quoted, if they arrive and are not too long.
     for (bytes, status) in [(1, 400), (1 << 30, 400), (1 << 30, 413)] {
         let (mut exchange, verdict) = judged(status, Some(bytes).filter(|n| *n > 1), b"");
         assert!(matches!(verdict, OnResponseHead::Hold), "{verdict:?}");
@@ -272,7 +272,7 @@ fn of_a_failure_no_more_is_waited_for_than_its_words_need() {
             (status, Some(u64::from(status)))
         );
     }
-    // One that breaks off before the caller has been told of it is what the caller is told instead.
+    // If it breaks off before the caller has been told, the caller is told that instead.
     let (mut broken, _) = judged(500, Some(500), b"");
     assert!(broken.is_cut_off());
     broken.cut_off("upstream_reset_after_response_started{connection_termination}", 503, None);

@@ -1,4 +1,4 @@
-//! Streams and whole answers, however they are cut, and what is charged for them.
+//! Streams and whole answers under every split, and what they cost.
 
 use super::*;
 
@@ -99,7 +99,7 @@ fn what_was_seen_is_counted_by_its_language_however_it_was_cut_into_chunks() {
         answer.usage(0).unwrap().0.output
     };
     let (chinese, english) = ("春天来了，河边的柳树发芽了。".repeat(20), "The gate is open. ".repeat(20));
-    // By characters, not by bytes: 280 of the one are 840 bytes, 360 of the other are 360.
+    // Characters count, not bytes: 280 of the former are 840 bytes, 360 of the latter are 360.
     assert!((280..=400).contains(&seen(&chinese, 1000)), "{}", seen(&chinese, 1000));
     assert!((80..=140).contains(&seen(&english, 1000)), "{}", seen(&english, 1000));
     for text in [&chinese, &english] {
@@ -145,7 +145,7 @@ fn an_event_is_too_long_however_it_is_cut_into_chunks() {
     let (longest, longer) = (event(sse::MAX_EVENT), event(sse::MAX_EVENT + 1));
     for size in [longer.len(), 1 << 19, 300_000] {
         for (text, code) in [(&longest, None), (&longer, Some(Outcome::StreamMalformed))] {
-            // After one like it too, which then is known by its frame.
+            // Also after a similar event, which is then recognized by its frame.
             for before in ["", &event(100)] {
                 let mut chunks = vec![before.as_bytes()];
                 chunks.extend(text.as_bytes().chunks(size));
@@ -206,7 +206,7 @@ fn a_stream_without_its_end_or_with_an_error_is_no_success() {
             assert_eq!(out[kept..], ClientDialect::OpenAi.stream_reader(None).error_event(code));
         }
     }
-    // What follows the end marker does not go on, and changes nothing.
+    // Nothing after the end marker is forwarded or changes the answer.
     let more = format!("{STREAM}data: {{oops\n\ndata: {{\"error\":{{\"message\":\"org-x\"}}}}\n\n\n");
     for at in 0..=more.len() {
         let (answer, out) = run(&[&more.as_bytes()[..at], &more.as_bytes()[at..], b""], false);

@@ -1,4 +1,4 @@
-//! The look into the cache: an answer, a wait for somebody who asks the same, or the way to the model.
+//! The cache lookup: an answer, a wait for an identical request, or the way to the model.
 
 use crate::cache::coalesce::{self, Join, Outcome};
 use crate::cache::entry::Entry;
@@ -24,16 +24,16 @@ use crate::wire::header::HeaderLine;
 use crate::wire::redis::Bridge;
 use std::sync::Arc;
 
-/// What a look found.
+/// The result of a lookup.
 enum Look {
     /// An answer, and its age in milliseconds.
     Answer(Arc<Entry>, u64),
-    /// None; the reason, in a word.
+    /// No answer, with a one-word reason.
     Nothing(&'static str),
 }
 
 impl Exchange {
-    /// Looks for an answer. `None`: there is none, and the request goes its way.
+    /// Looks for an answer. `None`: the cache has none, and the request proceeds.
     pub(in crate::exchange) fn look_up<S: Store + SharedData>(
         &mut self,
         context: &mut Context,
@@ -70,7 +70,7 @@ impl Exchange {
                 let (pending, look) = self.ask_redis(policy, bridge, pending, now_ms)?;
                 (pending, look, None)
             }
-            // Whoever was waited for has left the answer here, whichever store it is kept in.
+            // The request we waited for left its answer here, whichever store is configured.
             Cached::InLine(pending, line) => {
                 let look = self.look(policy, shared, &pending, now_ms);
                 (pending, look, Some(line))
@@ -85,7 +85,7 @@ impl Exchange {
         };
         let found = match look {
             Look::Answer(entry, age) => {
-                // It has an answer, so it is worth to know its key.
+                // The key has an answer, so it is worth remembering.
                 let memory = &mut context.memory.cache;
                 let (fingerprint, is_shared) = (pending.fingerprint.take(), pending.is_shared);
                 if let Some(fingerprint) = fingerprint {
@@ -113,7 +113,7 @@ impl Exchange {
         }
     }
 
-    /// Looks at what this worker has read lately, and then into the table.
+    /// Looks in this worker's recent entries, then in the table.
     fn look_first(&self, policy: &Policy, shared: &mut dyn SharedData, pending: &mut Pending, now_ms: u64) -> Look {
         if let Some(entry) = pending.answer.take()
             && let answer @ Look::Answer(..) = self.judge(policy, pending, Ok(entry), now_ms)
@@ -124,17 +124,17 @@ impl Exchange {
         self.look(policy, shared, pending, now_ms)
     }
 
-    /// Looks into the table that all workers of this Envoy share.
+    /// Looks in the table that all workers of this Envoy share.
     fn look(&self, policy: &Policy, shared: &mut dyn SharedData, pending: &Pending, now_ms: u64) -> Look {
         let found = policy.cache.table.lookup(shared, &pending.key, self.tenant_name(policy)).map(Arc::new);
         self.judge(policy, pending, found.ok_or("absent"), now_ms)
     }
 
-    /// Whether what was found is good enough for the caller.
+    /// Whether the entry found is fresh enough for the caller.
     fn judge(&self, policy: &Policy, pending: &Pending, found: Result<Arc<Entry>, &'static str>, now_ms: u64) -> Look {
         let ttl_ms = policy.task(pending.task).cache.as_ref().map_or(0, |rules| rules.ttl_ms);
         match found {
-            // What was made since the caller asked is as new as what the model would say now.
+            // An entry stored after the caller asked is as new as anything the model would say now.
             Ok(entry) => match entry.age_ms(now_ms, ttl_ms, self.control().max_age, self.started_ms) {
                 Some(age) => Look::Answer(entry, age),
                 None => Look::Nothing("too_old"),
@@ -143,7 +143,7 @@ impl Exchange {
         }
     }
 
-    /// Answers with an entry: the same one, however often the request is worked out anew before the quota has counted it.
+    /// Answers with an entry. Every pass uses the same entry until the quota has counted it.
     fn answer_with(
         &mut self,
         context: &mut Context,
@@ -159,7 +159,8 @@ impl Exchange {
         answer.map(Some)
     }
 
-    /// There is no answer: asks the model (`Err(None)`), or waits for who asks it the same; unless one has come meanwhile.
+    /// Handles a miss: asks the model (`Err(None)`) or waits for an identical request, unless an answer has arrived
+    /// meanwhile.
     fn missed(
         &mut self,
         policy: &Policy,
@@ -172,7 +173,7 @@ impl Exchange {
             self.cache = Cached::Miss("waited_in_vain", pending);
             return Err(None);
         }
-        // Who cannot be told what came of it must not be kept waiting.
+        // A request that cannot be told the outcome must not be kept waiting.
         let join = match why {
             UNREACHABLE => Join::Alone,
             _ if policy.cache.coalescer.wait_ms == 0 => Join::Alone,
@@ -188,7 +189,8 @@ impl Exchange {
                 return Err(Some(NotSent::Wait));
             }
             Join::Leader { ticket, again } => {
-                // Between this one's look and its lead the one before may have kept its answer.
+                // The previous leader may have stored its answer after this lookup and before this request took the
+                // lead.
                 if again && let Look::Answer(entry, age) = self.look(policy, shared, &pending, now_ms) {
                     let is_new = entry.created_ms.saturating_add(NEW_MS) >= self.started_ms;
                     if is_new {
@@ -212,8 +214,8 @@ impl Exchange {
         self.caller.as_ref().map_or(CacheControl::default(), |caller| caller.wishes.control)
     }
 
-    /// When a wait ends at the latest, in milliseconds since the Unix epoch: with what the policy says of waits, or with all the time
-    /// that the request has, which began with its first byte.
+    /// Latest end of the wait, in milliseconds since the Unix epoch: the policy's wait limit, or all the time the
+    /// request has, counted from its first byte.
     fn waits_until_ms(&self, policy: &Policy, pending: &Pending, line: &InLine) -> u64 {
         let deadline_ms = self.caller.as_ref().and_then(|caller| caller.deadline_ms);
         let request_ms = policy.task(pending.task).resilience.request_ms();
@@ -222,7 +224,7 @@ impl Exchange {
         wait.min(self.started_ms.saturating_add(own_ms))
     }
 
-    /// Asks Redis for the entry of a question.
+    /// Asks Redis for the question's entry.
     fn ask_redis(
         &mut self,
         policy: &Policy,
@@ -243,7 +245,7 @@ impl Exchange {
         Ok((pending, look))
     }
 
-    /// Whether the request that waits for another one need not wait any longer: then call [`Exchange::on_request`] again.
+    /// Whether a request waiting for another need not wait any longer; then call [`Exchange::on_request`] again.
     pub fn is_awake(&self, policy: &Policy, shared: &mut dyn SharedData, now_ms: u64) -> bool {
         match &self.cache {
             Cached::InLine(pending, line) => {
@@ -253,7 +255,7 @@ impl Exchange {
         }
     }
 
-    /// Answers from the cache, if the tenant may ask at all.
+    /// Answers from the cache, if the tenant's quota allows the request.
     fn hit(
         &mut self,
         context: &mut Context,
@@ -302,5 +304,6 @@ impl Exchange {
     }
 }
 
-/// What an Envoy keeps beside Redis is for those who asked at about the same time only: Redis has the word on anything older.
+/// With Redis configured, local entries serve only requests made at about the same time; Redis decides about older
+/// ones.
 const NEW_MS: u64 = 250;

@@ -21,7 +21,7 @@ use crate::routing::plan::Plan;
 use crate::store::shared_data::SharedData;
 
 impl Exchange {
-    /// The key of the request, and what else its answer is kept with.
+    /// The request's key, and what else is stored with its answer.
     pub(super) fn pending(
         &self,
         context: &Context,
@@ -35,7 +35,8 @@ impl Exchange {
         let facts = request.facts();
         let question = self.question(policy, facts, plan, task)?;
         let prompt = facts.prompt.exact(facts.body).ok_or(Bypass::Ambiguous)?;
-        // Unicode writes some texts in several ways, and the policy calls them equal: the name of the raised one may be another.
+        // Unicode can encode the same text in several ways, and the policy treats them as equal, so the prompt's name
+        // may differ.
         if policy.cache.nfc && !(prompt.id.is_ascii() && prompt.version.is_ascii() && prompt.schema.is_ascii()) {
             return Err(Bypass::Ambiguous);
         }
@@ -91,17 +92,17 @@ impl Exchange {
     }
 }
 
-/// Leaves the key of a question that has an answer to the other workers.
+/// Shares the key of an answered question with the other workers.
 pub(super) fn share_key(policy: &Policy, shared: &mut dyn SharedData, fingerprint: &Fingerprint, key: &Key) {
     if policy.cache.keys.insert(shared, fingerprint, key) {
         Table::count_bucket(shared);
     }
 }
 
-/// The key of a question: whatever goes into it must be in the question, in its body, or the policy's.
+/// The key of a question. Every input must come from the question, its body or the policy.
 fn key(policy: &Policy, request: &ClientRequest, question: &Question, prompt: &PromptName) -> Result<Key, Bypass> {
     let Question { endpoint, tenant, sharing, task, data, model, max_output, body } = *question;
-    // The key is of the request as the model gets it, so what the policy changes in it changes the key as well.
+    // The key covers the request as the model gets it, so any change the policy makes also changes the key.
     let output = OutputLimit { max: max_output, ..policy.output_limit_of(tenant, None) };
     let sent = request.upstream(policy, Some(task), &[model], output).assemble(body);
     let delivery = ClientDialect::of(endpoint).delivery_members();

@@ -1,4 +1,4 @@
-//! What an exchange remembers of the cache: what it was to the request, and what is kept of the answer that comes.
+//! The cache state of an exchange: how the lookup went, and what to store of the answer.
 
 use crate::cache::coalesce::Ticket;
 use crate::cache::eligibility::Bypass;
@@ -17,65 +17,66 @@ use crate::request::head::RequestHead;
 use crate::usage::Usage;
 use std::sync::Arc;
 
-/// What the cache was to the request.
+/// How the lookup went.
 #[derive(Debug, Default)]
 pub(in crate::exchange) enum Cached {
-    /// Nothing: its task has none.
+    /// No lookup: the task has no cache.
     #[default]
     Off,
-    /// The request passes it by.
+    /// The request bypasses the cache.
     Bypass(Bypass),
     /// Redis is being asked, or has answered.
     Asked(Box<Pending>),
-    /// It waits for another request with the same question.
+    /// The request waits for another with the same question.
     InLine(Box<Pending>, InLine),
-    /// It has an answer, so many milliseconds old, perhaps after a wait; it is given once the quota has counted it.
+    /// An answer of this age in milliseconds, and whether the request waited for it; returned once the quota has
+    /// counted it.
     Found(Arc<Entry>, u64, bool),
-    /// No answer, for this reason; the one that comes is kept.
+    /// No answer, for this reason; the one that arrives is stored.
     Miss(&'static str, Box<Pending>),
-    /// It answered.
+    /// The cache answered.
     Hit(Box<Hit>),
 }
 
-/// An answer that is to be kept.
+/// An answer to store.
 #[derive(Debug)]
 pub(in crate::exchange) struct Pending {
     pub(super) key: Key,
-    /// To remember the key by, if it is not known and can be.
+    /// Lets this worker remember the key, if it is not known and can be.
     pub(super) fingerprint: Option<Fingerprint>,
-    /// All workers know that fingerprint.
+    /// All workers know the fingerprint.
     pub(super) is_shared: bool,
     /// Where this worker remembers the question, if it can.
     pub(super) slot: Option<Slot>,
-    /// This worker has seen it hit before.
+    /// This worker has already seen it hit.
     pub(super) is_known: bool,
-    /// It remembers it word for word.
+    /// This worker remembers the question verbatim.
     pub(super) is_hot: bool,
-    /// And the answer.
+    /// The remembered answer.
     pub(super) answer: Option<Arc<Entry>>,
-    /// The table was read for it, so that this worker may remember what was found.
+    /// The lookup read the table, so this worker may remember what it found.
     pub(super) is_read: bool,
     pub(super) task: TaskId,
-    /// The plan's first model: no other one's answer is kept.
+    /// The plan's first model; only its answers are stored.
     pub(super) model: ModelId,
     pub(super) choices: u64,
     pub(super) prompt: String,
     pub(super) kept: Option<KeptAnswer>,
-    /// Bytes that the local store holds after it.
+    /// Bytes the local store holds afterwards.
     pub(super) held: Option<u64>,
-    /// Others wait for it.
+    /// Other requests wait for this one.
     pub(super) ticket: Option<Ticket>,
 }
 
 /// A wait for another request.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::exchange) struct InLine {
-    /// When it began, however many were waited for one after the other.
+    /// When the wait began, even if it has since moved on to another request.
     pub(super) since_ms: u64,
     pub(super) ticket: Ticket,
 }
 
-/// An answer of the cache.
+/// An answer from the cache.
 #[derive(Debug)]
 pub(in crate::exchange) struct Hit {
     pub(super) store: CacheStore,
@@ -86,7 +87,7 @@ pub(in crate::exchange) struct Hit {
     pub(in crate::exchange) routed: Routed,
 }
 
-/// What the cache needs to know of the caller.
+/// What the cache needs to know about the caller.
 #[derive(Debug, Default)]
 pub(in crate::exchange) struct Wishes {
     pub(super) control: CacheControl,
@@ -95,7 +96,7 @@ pub(in crate::exchange) struct Wishes {
 }
 
 impl Wishes {
-    /// Of a request's headers.
+    /// Reads it from a request's headers.
     pub(in crate::exchange) fn of(policy: &Policy, head: &RequestHead) -> Self {
         if !policy.has_cache {
             return Self::default();
@@ -109,7 +110,7 @@ impl Wishes {
 }
 
 impl Cached {
-    /// The answer that was given, if it was one of the cache.
+    /// The cached answer that was returned, if any.
     pub(in crate::exchange) fn hit(&self) -> Option<&Hit> {
         match self {
             Self::Hit(hit) => Some(hit),

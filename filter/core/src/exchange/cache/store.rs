@@ -1,4 +1,4 @@
-//! The answer as it is kept, and what becomes of those who wait for it.
+//! Storing the answer, and releasing the requests that wait for it.
 
 use crate::cache::coalesce::{self, Outcome};
 use crate::cache::entry::Entry;
@@ -20,18 +20,19 @@ use crate::store::shared_data::SharedData;
 use crate::wire::http_call::HttpCall;
 
 impl Exchange {
-    /// Whether the answer is to be kept, so that [`Exchange::keep`] must hear of its end.
+    /// Whether to store the answer; then [`Exchange::keep`] must learn of its end.
     pub(in crate::exchange) fn keeps(&self) -> bool {
         matches!(self.cache, Cached::Miss(..))
     }
 
-    /// How much of a stream to record, if its answer is to be kept: bytes, and its part of what all streams may take.
+    /// How much of a stream to record if its answer is to be stored: bytes, and its share of the memory for all
+    /// recordings.
     pub(in crate::exchange) fn recording(&self, context: &Context) -> Option<(usize, BudgetGuard)> {
         let max = usize::try_from(context.policy.cache.max_entry_bytes).unwrap_or(usize::MAX);
         (self.keeps() && !self.is_fallback()).then(|| (max, context.memory.cache.recordings.guard()))
     }
 
-    /// Takes a whole answer apart, if it is to be kept.
+    /// Parses a whole answer, if it is to be stored.
     pub(in crate::exchange) fn note_whole(&mut self, policy: &Policy, body: &[u8]) {
         let dialect = self.dialect();
         if self.keeps()
@@ -43,8 +44,8 @@ impl Exchange {
         }
     }
 
-    /// The answer has ended: keeps it if it is whole, and the plan's first model's, and lets those go on who wait for it. A
-    /// store that is elsewhere is told by the call that is returned, whose end nobody waits for.
+    /// The answer has ended. Stores it if it is whole and from the plan's first model, and releases the requests
+    /// waiting for it. The returned call tells a remote store; nothing waits for its end.
     pub(in crate::exchange) fn keep(
         &mut self,
         context: &mut Context,
@@ -58,7 +59,8 @@ impl Exchange {
         if let Some((entry, bytes)) = &entry {
             let bridge = policy.redis.as_ref().filter(|_| policy.cache.store == CacheStore::Redis);
             call = bridge.map(|bridge| redis::set(bridge, &policy.cache.key_prefix, entry, bytes));
-            // Those who wait find it here, whichever store it is kept in, and those who have asked that store too early.
+            // Waiting requests, and those that asked the remote store too early, find the answer here, whichever store
+            // is configured.
             let is_local = call.is_none() || pending.ticket.is_some();
             is_kept = is_local && policy.cache.table.insert(shared, &pending.key, bytes, now_ms);
             if let Some(slot) = pending.slot {
@@ -74,7 +76,7 @@ impl Exchange {
         call
     }
 
-    /// Whether others may wait for this request, or it waits for another one, so that [`Exchange::leave`] has something to do.
+    /// Whether others may wait for this request, or it waits for another; then [`Exchange::leave`] has work to do.
     pub(in crate::exchange) fn is_in_flight(&self) -> bool {
         match &self.cache {
             Cached::Miss(_, pending) => pending.ticket.is_some(),
@@ -83,7 +85,7 @@ impl Exchange {
         }
     }
 
-    /// The exchange is over: those who wait for it, or in its place, go on.
+    /// The exchange is over: releases the requests that wait for it, or lets the next in its place proceed.
     pub(in crate::exchange) fn leave(&mut self, shared: &mut dyn SharedData, now_ms: u64) {
         match &self.cache {
             Cached::InLine(pending, line) => coalesce::withdraw(shared, &pending.key, line.ticket),
@@ -91,11 +93,11 @@ impl Exchange {
         }
     }
 
-    /// Ends the flight that it leads, if it leads one.
+    /// Ends the flight it leads, if any.
     fn finish_leading(&mut self, shared: &mut dyn SharedData, is_kept: bool, now_ms: u64) {
         let outcome = match self.state.outcome() {
             _ if is_kept => Outcome::Over,
-            // The policy's own words are for this caller, whose quota is used up, and say nothing of the others'.
+            // The policy's own text is for this caller, whose quota is used up, and says nothing about the others.
             _ if matches!(&self.state, State::Answered(answered) if answered.refusal.is_none()) => Outcome::Over,
             Some(_) if !self.fails_everybody() => Outcome::Over,
             _ => Outcome::NotKept,
@@ -107,19 +109,19 @@ impl Exchange {
         }
     }
 
-    /// Whether the answer is a failure that the same request would meet again.
+    /// Whether the same request would fail again in the same way.
     fn fails_everybody(&self) -> bool {
         let answer = self.state.upstream().map(|upstream| &upstream.answer);
         matches!(answer, Some(Answer::Failed { status, code: Some(code) }) if provider_error::is_final(*status, *code))
     }
 
-    /// The answer as it is kept, with its bytes; `None` if it is not.
+    /// The answer in stored form, with its bytes; `None` if it is not to be stored.
     fn entry(&mut self, policy: &Policy, now_ms: u64) -> Option<(Entry, Vec<u8>)> {
         let served = self.routed()?.served?.model;
         let tenant = self.caller.as_ref()?.tenant;
         let (usage, usage_estimated) = self.usage()?;
         let cost = self.served_price(policy).map_or(MicroUsd::default(), |price| price.cost(&usage));
-        // An entry does not say its status, so it has but one: a 206 is a part, a 203 another's word.
+        // An entry stores no status, so only 200 qualifies: a 206 is partial, and a 203 was altered by a proxy.
         let is_good = self.state.outcome().is_none() && self.state.status() == Some(200);
         let Cached::Miss(why, pending) = &mut self.cache else { return None };
         let rules = policy.task(pending.task).cache.as_ref()?;

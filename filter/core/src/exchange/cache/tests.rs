@@ -1,4 +1,4 @@
-//! Requests that ask the same, one beside the other, as workers interleave them.
+//! Identical concurrent requests, interleaved as workers interleave them.
 
 use crate::cache::local::recording::RecordingBudget;
 use crate::exchange::{Exchange, RequestStep, ResponseHead};
@@ -21,9 +21,9 @@ use std::ops::Deref;
 struct World {
     now_ms: u64,
     records: HashMap<String, (Vec<u8>, u32)>,
-    /// Whether the table takes nothing.
+    /// Whether the table rejects every insert.
     is_full: bool,
-    /// So many slots of the table are read as they were before anything was kept.
+    /// This many slots of the table are still read in their empty state.
     late: u32,
 }
 
@@ -117,7 +117,7 @@ fn ask(policy: &Serving, world: &mut World, control: &str) -> (Exchange, &'stati
     ask_with(policy, world, ("cache-control", control), 0)
 }
 
-/// The same with another header, and a body that took so many milliseconds to come.
+/// The same with another header, and a body that took this many milliseconds to arrive.
 fn ask_with(policy: &Serving, world: &mut World, header: (&str, &str), took_ms: u64) -> (Exchange, &'static str) {
     let mut exchange = Exchange::new(world.now_ms);
     world.now_ms += took_ms;
@@ -141,7 +141,7 @@ fn go_on(policy: &Serving, world: &mut World, exchange: &mut Exchange) -> &'stat
     }
 }
 
-/// The model, or who stands in for it, answers.
+/// The model, or its stand-in, answers.
 fn answered(policy: &Serving, world: &mut World, exchange: &mut Exchange, status: u16, body: &[u8]) {
     world.now_ms += 5;
     let head = ResponseHead {
@@ -163,7 +163,7 @@ fn reason(policy: &Serving, exchange: &Exchange) -> Value {
     record["cache_reason"].clone()
 }
 
-/// What those do who waited for a leader whose question ended like this.
+/// What the waiting requests do after their leader ended like this.
 fn after(status: u16, body: &[u8], world: &mut World) -> [&'static str; 3] {
     let policy = policy(json!({}));
     let (mut leader, led) = ask(&policy, world, "");
@@ -184,11 +184,12 @@ fn after(status: u16, body: &[u8], world: &mut World) -> [&'static str; 3] {
 #[test]
 fn those_who_wait_share_an_answer_ask_one_after_the_other_or_all_at_once() {
     assert_eq!(after(200, ANSWER, &mut world()), ["hit"; 3]);
-    // One more try may help.
+    // Another attempt may help.
     for status in [500, 503, 429] {
         assert_eq!(after(status, b"{}", &mut world()), ["asks", "waits", "waits"], "{status}");
     }
-    // No try helps: everybody hears it of the provider, not one after the other. The same for an answer that is not kept.
+    // No attempt helps: all waiting requests ask the provider at once, not one after the other. The same goes for an
+    // answer that is not stored.
     for status in [400, 404, 422, 401] {
         assert_eq!(after(status, b"{}", &mut world()), ["asks"; 3], "{status}");
     }
@@ -196,7 +197,7 @@ fn those_who_wait_share_an_answer_ask_one_after_the_other_or_all_at_once() {
     let filtered = String::from_utf8_lossy(ANSWER).replace("stop", "content_filter");
     assert_eq!(after(200, filtered.as_bytes(), &mut world()), ["asks"; 3]);
     assert_eq!(after(200, ANSWER, &mut World { is_full: true, ..world() }), ["asks"; 3], "there is no room");
-    // An entry has no status of its own.
+    // An entry stores no status.
     assert_eq!(after(203, ANSWER, &mut world()), ["asks"; 3]);
 }
 
@@ -205,12 +206,12 @@ fn an_answer_that_came_between_the_look_and_the_lead_is_taken() {
     let (policy, mut world) = (policy(json!({})), world());
     let (mut leader, _) = ask(&policy, &mut world, "");
     answered(&policy, &mut world, &mut leader, 200, ANSWER);
-    // This one looks before, and would lead after it.
+    // This one looks before the insert, and would take the lead after it.
     world.late = 4;
     let (exchange, led_to) = ask(&policy, &mut world, "");
     assert_eq!((led_to, world.late), ("hit", 0));
     assert!(!exchange.is_in_flight());
-    // Nobody was made to wait for one that leads no more.
+    // No request waits for one that no longer leads.
     world.late = 4;
     assert_eq!(ask(&policy, &mut world, "").1, "hit");
 }
@@ -230,9 +231,9 @@ fn a_worker_takes_the_key_that_another_one_has_made() {
     answered(&one, &mut world, &mut leader, 200, ANSWER);
     assert_eq!(marks(&world), 1);
     assert_eq!(ask(&two, &mut world, "").1, "hit");
-    // A worker that does not know the secret finds the answer all the same, by a key that it makes itself.
+    // A worker that does not know the secret still finds the answer, by computing the key itself.
     assert_eq!(ask(&policy(json!({})), &mut world, "").1, "hit");
-    // That the others make none is seen where the bucket has a wrong one: it leads to no answer, and not to another's.
+    // Corrupting the bucket shows that the others compute no key: it leads to no answer, and not to another question's.
     for (name, (bucket, _)) in &mut world.records {
         if name.starts_with("pointsman.known.") {
             bucket[17..49].fill(0);
@@ -263,7 +264,7 @@ fn who_asks_again_is_answered_without_the_store_for_a_moment() {
     };
     let (mut first, _) = ask(&policy, &mut world, "");
     answered(&policy, &mut world, &mut first, 200, ANSWER);
-    // The first hit makes it known, the second is remembered with its answer.
+    // The first hit makes it known; the second remembers it with its answer.
     for _ in 0..2 {
         assert_eq!(ask(&policy, &mut world, "").1, "hit");
     }
@@ -279,7 +280,7 @@ fn who_asks_again_is_answered_without_the_store_for_a_moment() {
     world.records = records;
     assert_eq!(ask(&policy, &mut world, "").1, "hit");
 
-    // A newer one that this worker keeps is given at once, by this worker; by others within that moment.
+    // This worker serves a newer entry at once, since it stored it; other workers do so within that moment.
     ask(&other_worker, &mut world, "");
     ask(&other_worker, &mut world, "");
     let (mut newer, _) = ask(&policy, &mut world, "no-cache");
@@ -290,7 +291,7 @@ fn who_asks_again_is_answered_without_the_store_for_a_moment() {
     world.now_ms += 2000;
     assert!(says(&other_worker, &mut world).contains("newer"));
 
-    // Another policy remembers nothing of this one's.
+    // Another policy does not see what this one remembers.
     let mut document = fixture::document();
     document["tasks"]["code"]["cache"] = json!({"ttl": "1h"});
     document["cache"] = json!({"revision": 7});
@@ -342,7 +343,7 @@ fn who_waits_no_longer_leaves_its_place_to_another() {
     world.now_ms += 1000;
     assert_eq!(go_on(&policy, &mut world, &mut impatient), "asks");
     assert_eq!(reason(&policy, &impatient), "waited_in_vain");
-    // It has what nobody waits for any more, and keeps it all the same.
+    // Nothing waits for its answer any more, but it is still stored.
     answered(&policy, &mut world, &mut leader, 200, ANSWER);
     assert_eq!(ask(&policy, &mut world, "").1, "hit");
 }
@@ -355,7 +356,7 @@ fn a_wait_is_part_of_the_time_that_a_request_has() {
     document["tasks"]["code"]["resilience"] = json!({"request_timeout": "8s"});
     let hasty = Serving::new(from_value(&document).unwrap().1);
     let deadline = ("x-pointsman-deadline-ms", "10000");
-    // Of a deadline nine seconds went by before the wait began; of the task's own time only the wait itself has.
+    // Of the deadline, nine seconds passed before the wait began; of the task's timeout, only the wait counts.
     for (policy, header, took_ms, waits_ms) in
         [(&patient, deadline, 9000, 1000), (&hasty, ("accept", "*/*"), 0, 8000), (&hasty, deadline, 5000, 3000)]
     {
@@ -372,7 +373,7 @@ fn a_wait_is_part_of_the_time_that_a_request_has() {
         let now_ms = world.now_ms;
         waiting.leave(&mut world, now_ms);
     }
-    // What is left is the time that the request has at the model.
+    // The model gets the time that is left.
     let mut world = world();
     let (mut leader, _) = ask(&hasty, &mut world, "");
     let (mut waiting, _) = ask(&hasty, &mut world, "");
@@ -417,7 +418,7 @@ fn a_stream_for_whose_record_there_is_no_room_passes_and_is_not_kept() {
         policy.serve(|context| exchange.keep(context, &mut world, 1_700_000_000_000));
         assert_eq!(reason(&policy, &exchange), was);
         assert_eq!(ask(&policy, &mut world, "").1, next);
-        // What it took is free again.
+        // The memory it used is free again.
         assert!(policy.memory.borrow().cache.recordings.guard().set(most));
     }
 }

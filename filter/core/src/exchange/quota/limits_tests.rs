@@ -1,5 +1,5 @@
-//! Limits at their edges: what is reserved where a server may not know a limit, what is charged of an estimate, who is to wait how
-//! long where several windows are full.
+//! Limits at their edges: reservations for servers that may ignore a limit, charges based on estimates, and who waits
+//! how long when several windows are full.
 
 use super::*;
 use crate::exchange::quota::tests::{call, policy, store};
@@ -32,7 +32,7 @@ fn standing(policy: &Policy, store: &mut Shared) -> Standing {
     local::look(store, limits, policy.counting.users, &ask, &moment)[0].1
 }
 
-/// Uses so many tokens of a model, for a user, at a time.
+/// Uses this many tokens of a model, for a user, at a time.
 fn take(policy: &Policy, store: &mut Shared, model: &str, (user, now_ms): ([u8; 32], u64), tokens: u64) -> bool {
     let limits = policy.quota_of(policy.find_tenant("acme").unwrap()).unwrap();
     let moment = Moment::new(&policy.counting.zone, now_ms);
@@ -78,7 +78,7 @@ fn an_estimate_is_never_charged_beyond_what_was_reserved_but_a_providers_count_i
             ..Default::default()
         };
         assert!(matches!(exchange.response_head(context!(&policy), &head), OnResponseHead::Stream(_)));
-        // Each about a token to a tokenizer, and more to an estimate that knows no words of signs.
+        // A tokenizer counts about one token each; an estimate that does not know words of symbols counts more.
         for _ in 0..10 {
             let text = "================";
             let chunk = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]{usage}}}\n\n");
@@ -157,7 +157,7 @@ fn the_policys_own_words_for_one_caller_say_nothing_to_those_who_ask_the_same() 
         }
     };
     assert_eq!(ask(&used_up), "template");
-    // One goes on, and the others wait for that one.
+    // One proceeds, and the others wait for it.
     assert_eq!([ask(&roomy), ask(&roomy), ask(&roomy)], ["asks", "waits", "waits"]);
 }
 
@@ -171,7 +171,7 @@ fn a_clock_that_jumps_back_over_midnight_gives_no_user_a_day_again() {
     // Another user of the same record, twice in the new day.
     assert!(take(&policy, &mut store, "big", (other, midnight + 1000), 5));
     assert!(take(&policy, &mut store, "big", (other, midnight + 1500), 5));
-    // The clock is set back: what is used now is used of the day that had begun.
+    // The clock goes back: usage now counts towards the day that had begun.
     assert!(take(&policy, &mut store, "big", (one, midnight - 1000), 10));
     assert!(!take(&policy, &mut store, "big", (one, midnight - 500), 10));
     assert!(!take(&policy, &mut store, "big", (one, midnight + 2000), 10));
@@ -181,7 +181,7 @@ fn a_clock_that_jumps_back_over_midnight_gives_no_user_a_day_again() {
 fn users_who_use_nothing_any_longer_keep_no_place_from_others() {
     let policy = policy(json!({"per_user": {"tokens_per_day": 10}}));
     let mut store = store();
-    // One record takes sixteen.
+    // One record holds sixteen.
     for day in 0..3 {
         for n in 0..16 {
             let user = [day * 16 + n + 1; 32];
@@ -198,7 +198,7 @@ fn a_tenant_that_has_no_limits_any_longer_is_not_asked_after() {
     document["quota"] = json!({"store": "redis", "default_price": {"input": 1, "output": 1}});
     document["tiers"]["free"]["limits"]["tokens_per_day"] = json!(5);
     let policy = crate::policy::parse::from_value(&document).unwrap().1;
-    // What waits for Redis gives it up, and does not wait for it.
+    // A request pending on Redis gives up instead of waiting for it.
     let look = Unsettled::look(&policy, policy.find_tenant("acme").unwrap(), START);
     assert!(look.call(&policy, true).is_none() && !look.charges());
 }
@@ -207,7 +207,7 @@ fn a_tenant_that_has_no_limits_any_longer_is_not_asked_after() {
 fn a_change_of_the_shares_that_are_reported_loses_none_and_repeats_none() {
     let of = |shares: &[f64]| policy(json!({"budget_usd_per_day": 1, "alert_at": shares}));
     let mut store = store();
-    // Of the dear model's output 125,000 tokens are a dollar.
+    // 125,000 output tokens of the dear model cost a dollar.
     let mut use_up = |policy: &Policy, output: u64| {
         let request =
             |text: &str| json!({"model": "big", "max_tokens": 5, "messages": [{"role": "user", "content": text}]});

@@ -1,4 +1,4 @@
-//! The end of an exchange, as its quota sees it: what is charged, what is learned, and what is counted.
+//! The end of an exchange for its quota: what it charges, learns and counts.
 
 use crate::exchange::Exchange;
 use crate::exchange::journal::Purpose;
@@ -16,13 +16,13 @@ use crate::quota::window::Amount;
 use crate::telemetry::metrics::Metric;
 
 impl Exchange {
-    /// Whether something is reserved, or may be, so that [`Exchange::settle`] has something to do.
+    /// Whether something is, or may be, reserved, so [`Exchange::settle`] has work to do.
     pub(in crate::exchange) fn has_reserved(&self) -> bool {
         self.quota.reserved.is_some() || self.is_reservation_uncertain()
     }
 
-    /// The exchange is over: replaces what is reserved by what was used. Returns what is to be logged, and what Redis has
-    /// to be told.
+    /// The exchange is over: replaces the reservation with the actual usage. Returns what to log and what Redis must be
+    /// told.
     pub(in crate::exchange) fn settle(
         &mut self,
         context: &mut Context,
@@ -34,7 +34,7 @@ impl Exchange {
             return (Vec::new(), None);
         };
         let mut reserved = self.quota.reserved.take();
-        // What was asked and not answered may have been done.
+        // A question without an answer may still have taken effect.
         let uncertain = if self.is_reservation_uncertain() { self.quota.held.take() } else { None };
         let held = reserved.as_mut().and_then(|reserved| reserved.remote.take()).or(uncertain);
         let charge = self.charge(policy).filter(|_| reserved.is_some());
@@ -53,8 +53,8 @@ impl Exchange {
         self.quota.is_away || self.journal.is_uncertain(Purpose::Quota)
     }
 
-    /// Compares the estimate with what the provider counted. An answer of the cache says nothing of this estimate, and a
-    /// provider that counted nothing nothing at all.
+    /// Compares the estimate with the provider's count. A cached answer says nothing about this estimate, nor does a
+    /// provider that counted nothing.
     fn learn(&self, policy: &Policy, store: &mut dyn Store) {
         let served = self.routed().and_then(|routed| routed.served);
         if let (Some(input), Some(served), Some((usage, false))) = (self.quota.input, served, self.usage())
@@ -77,13 +77,13 @@ impl Exchange {
         Some(Charge { model, used: if self.quota.spares_day_tokens { used.degraded() } else { used } })
     }
 
-    /// What was reserved for the model that is charged, where tokens matter.
+    /// What was reserved for the charged model, where tokens matter.
     pub(in crate::exchange) fn worst_case(&self) -> Option<Amount> {
         let model = self.routed()?.charged_model()?;
         self.quota.worst.iter().find(|(id, _)| *id == model).map(|(_, worst)| *worst)
     }
 
-    /// What quotas add to the metrics.
+    /// Adds the quota metrics.
     pub(in crate::exchange) fn quota_metrics(&self, tenant: TenantId, all: &mut Vec<(Metric, u64)>) {
         if let Some((verdict, reason)) = self.quota.verdict {
             all.push((

@@ -1,4 +1,4 @@
-//! Quotas event by event: what callers are told, and what is learned from whom.
+//! Quotas event by event: what callers are told, and what estimates learn.
 
 use super::*;
 use crate::exchange::{OnResponseHead, RequestStep, ResponseHead};
@@ -30,7 +30,7 @@ impl SharedData for Shared {
     }
 }
 
-/// A policy whose tenant has these limits, and whose task keeps its answers.
+/// A policy whose tenant has these limits and whose task caches its answers.
 pub(super) fn policy(limits: Value) -> Policy {
     let mut document = fixture::document();
     document["tiers"]["pro"]["limits"] = limits;
@@ -39,7 +39,7 @@ pub(super) fn policy(limits: Value) -> Policy {
     crate::policy::parse::from_value(&document).unwrap().1
 }
 
-/// A request for the dear model, and its answer with this usage if it goes out; its status and headers.
+/// A request for the dear model, answered with this usage if it goes out; its status and headers.
 pub(super) fn call(policy: &Policy, store: &mut Shared, request: &Value, usage: [u64; 2]) -> (u16, Vec<HeaderLine>) {
     let mut exchange = Exchange::new(store.now_ms);
     let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("api-key", "sk-acme")];
@@ -86,7 +86,7 @@ pub(super) fn store() -> Shared {
 fn a_share_is_told_once_whether_the_next_answer_is_let_through_refused_or_the_caches() {
     let told = Some("budget_usd_per_day=50%");
     let policy_of = |budget: f64| policy(json!({"budget_usd_per_day": budget, "alert_at": [0.5]}));
-    // 1,000 output tokens of the dear model are 8,000 millionths of a dollar.
+    // 1,000 output tokens of the dear model cost 8,000 micro-dollars.
     let (roomy, tight) = (policy_of(0.015), policy_of(0.0082));
     for (policy, status) in [(&roomy, 200), (&tight, 429)] {
         let mut store = store();
@@ -118,7 +118,7 @@ fn what_others_have_only_reserved_is_no_reason_to_say_that_it_is_used_up() {
     assert_eq!(status, 429);
     assert!(headers.contains(&("retry-after", "1".into())), "{headers:?}");
     assert!(!headers.iter().any(|(name, _)| *name == "x-should-retry"), "{headers:?}");
-    // It ends without having used anything, and the next one uses all of it.
+    // It ends without using anything, so the next one can use all of it.
     open.settle(context!(&policy), &mut store);
     assert_eq!(call(&policy, &mut store, &ask("three"), [30, 100]).0, 200);
     let (status, headers) = call(&policy, &mut store, &ask("four"), [0, 0]);
@@ -133,7 +133,7 @@ fn only_what_a_provider_counted_of_messages_is_learned_from() {
     let learned = |request: &Value, usage| {
         let mut store = store();
         call(&policy, &mut store, request, usage);
-        // Once more: what comes from the cache says nothing.
+        // Once more: a cached answer teaches nothing.
         call(&policy, &mut store, request, usage);
         store.learned
     };
@@ -141,7 +141,7 @@ fn only_what_a_provider_counted_of_messages_is_learned_from() {
     let one = learned(&long, [200, 5]);
     assert!(matches!(one.as_slice(), [(model, _, 200)] if model == "big"), "{one:?}");
     assert_eq!(learned(&long, [0, 5]), [], "it counted nothing");
-    // A body that is mostly something else than messages; and one with an image, for which a round number stands.
+    // A body that is mostly not messages; and one with an image, for which a fixed number stands.
     let mut padded = long.clone();
     padded["metadata"] = json!({"note": "x".repeat(500)});
     assert_eq!(learned(&padded, [200, 5]), []);

@@ -22,7 +22,8 @@ pub fn document() -> Value {
         "models": {
             "small": {"provider": "local", "model": "qwen", "tier": "local", "context": 1000, "max_output_tokens": 100,
                       "price": {"input": 0, "output": 0}, "capabilities": ["tools"]},
-            "big": {"provider": "hosted", "model": "gpt", "tier": "flagship", "context": 100000, "max_output_tokens": 1000,
+            "big": {"provider": "hosted", "model": "gpt", "tier": "flagship", "context": 100000,
+            "max_output_tokens": 1000,
                     "price": {"input": 2, "cached_input": 0.5, "output": 8}},
             "strict": {"provider": "hosted", "model": "o", "tier": "mid", "context": 100000, "max_output_tokens": 1000,
                        "unsupported_params": ["seed"]},

@@ -1,7 +1,7 @@
 //! What an exchange works with: the policy, and what its worker remembers between requests under that policy.
 //!
-//! Nothing is decided by what is remembered; it saves working out again what the policy and the stores would say. A new policy
-//! begins with an empty memory, so whatever it revokes or purges holds at once.
+//! Nothing is decided by what is remembered; it saves working out again what the policy and the stores would say. A new
+//! policy begins with an empty memory, so whatever it revokes or purges holds at once.
 
 use crate::cache::worker::CacheMemory;
 use crate::identity::keys::ApiKeyMemo;

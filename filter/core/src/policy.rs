@@ -222,8 +222,8 @@ impl Policy {
         !self.quotas.is_empty()
     }
 
-    /// The longest that a request can last once it has been read, in milliseconds: its wait for another one's answer, then
-    /// its own time.
+    /// The longest that a request can last once it has been read, in milliseconds: its wait for another one's answer,
+    /// then its own time.
     pub fn longest_request_ms(&self) -> u64 {
         let tasks = self.tasks.iter().map(|task| task.resilience.lease_ms());
         let own = tasks.chain([self.resilience.lease_ms()]).max().unwrap_or(0);

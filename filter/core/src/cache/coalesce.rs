@@ -1,8 +1,8 @@
 //! One request asks for many: who comes while the same question is at the model waits for its answer.
 //!
-//! The questions that are under way stand in data that all workers share, in a fixed number of slots, each in one of two that are its
-//! own to choose from. A question that finds both taken by others goes alone: nothing is ever waited for that is not the same. A leader
-//! that died is forgotten after the time for which anybody would wait for it.
+//! The questions that are under way stand in data that all workers share, in a fixed number of slots, each in one of
+//! two that are its own to choose from. A question that finds both taken by others goes alone: nothing is ever waited
+//! for that is not the same. A leader that died is forgotten after the time for which anybody would wait for it.
 
 use crate::cache::key::Key;
 use crate::store::shared_data::SharedData;
@@ -24,7 +24,8 @@ pub enum Join {
     Leader {
         /// To finish with.
         ticket: Ticket,
-        /// Whether another one has led the same question before, so that its answer may have come since this one looked.
+        /// Whether another one has led the same question before, so that its answer may have come since this one
+        /// looked.
         again: bool,
     },
     /// It waits; if it does so no longer before the question is over, it must [`withdraw`].
@@ -45,8 +46,8 @@ pub struct Ticket {
 pub enum Outcome {
     /// With an answer that is kept, or with a failure: those who wait find the one, or one of them asks again.
     Over,
-    /// With an answer that cannot be kept, or with a failure that everybody would get: those who wait ask by themselves, not one
-    /// after the other.
+    /// With an answer that cannot be kept, or with a failure that everybody would get: those who wait ask by
+    /// themselves, not one after the other.
     NotKept,
 }
 
@@ -155,7 +156,8 @@ pub fn withdraw(data: &mut dyn SharedData, key: &Key, ticket: Ticket) {
     change(data, key, ticket, |flight| Flight { waiting: flight.waiting.saturating_sub(1), ..flight });
 }
 
-/// Changes the question in one atomic step, if it is under way: it may have taken too long, and another one lead by now.
+/// Changes the question in one atomic step, if it is under way: it may have taken too long, and another one lead by
+/// now.
 fn change(data: &mut dyn SharedData, key: &Key, ticket: Ticket, next: impl Fn(Flight) -> Flight) {
     let name = name(ticket.slot);
     for _ in 0..TRIES {

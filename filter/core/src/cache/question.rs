@@ -43,8 +43,8 @@ pub enum Sharing<'a> {
 pub(super) const IDENTITY_VERSION: u8 = 2;
 
 impl Question<'_> {
-    /// All but the body, whose length is told: two questions that differ in anything else, or whose bodies differ in length, never
-    /// have the same bytes.
+    /// All but the body, whose length is told: two questions that differ in anything else, or whose bodies differ in
+    /// length, never have the same bytes.
     pub(super) fn identity_bytes(&self) -> Vec<u8> {
         let Self { endpoint, tenant, sharing, task, data, model, max_output, body } = *self;
         let (scope, who): (u8, &[u8]) = match sharing {

@@ -16,11 +16,11 @@ pub struct KeyTable {
     sorted: Vec<Entry>,
 }
 
-/// API keys that a worker has looked up lately in one table: it need not hash them by SHA-256 again, which is most of what a
-/// lookup costs.
+/// API keys that a worker has looked up lately in one table: it need not hash them by SHA-256 again, which is most of
+/// what a lookup costs.
 ///
-/// A key is known by SipHash-2-4 of 128 bits under a secret, so none is kept, and who does not know the secret finds another
-/// key of the same hash with a chance of 2^-128 for each that is known.
+/// A key is known by SipHash-2-4 of 128 bits under a secret, so none is kept, and who does not know the secret finds
+/// another key of the same hash with a chance of 2^-128 for each that is known.
 #[derive(Debug, Default)]
 pub struct ApiKeyMemo {
     secret: Secret,

@@ -1,4 +1,5 @@
-//! How an attempt, an answer or a request ended, where it did not end well: one enum, its code, its metric label and its number.
+//! How an attempt, an answer or a request ended, where it did not end well: one enum, its code, its metric label and
+//! its number.
 
 macro_rules! outcomes {
     ($($(#[$doc:meta])* $name:ident, $code:literal, $kind:ident;)*) => {

@@ -132,7 +132,8 @@ impl TaskRules {
         }
         let has_permissions = matches!(identity, config::Identity::Header { permissions: Some(_), .. });
         if *scope == CacheScope::Permission && !has_permissions {
-            let message = "permission needs `identity.permissions`: a header in which a trusted filter says what the caller may see";
+            let message = "permission needs `identity.permissions`: a header in which a trusted filter says what the \
+                caller may see";
             problems.push(Problem::new(format!("{place}.scope"), message));
         }
         Self { ttl_ms: ttl.0, scope: *scope, requests: *requests, max_data: *max_data, revision: *revision }

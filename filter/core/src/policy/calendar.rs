@@ -5,11 +5,13 @@
 /// A time zone: changes of its offset from UTC, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Zone {
-    /// Seconds since the Unix epoch from which the offset (in seconds, east is positive) holds; the first is `i64::MIN`.
+    /// Seconds since the Unix epoch from which the offset (in seconds, east is positive) holds; the first is
+    /// `i64::MIN`.
     changes: Vec<(i64, i32)>,
 }
 
-/// The day and the month that one zone gave last, which are those of the next request too. Each zone needs its own memo.
+/// The day and the month that one zone gave last, which are those of the next request too. Each zone needs its own
+/// memo.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CalendarMemo(Option<(Period, Period)>);
 

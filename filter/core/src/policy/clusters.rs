@@ -29,7 +29,8 @@ impl ProviderSequence {
 }
 
 /// All plans, each once: every model alone, because callers may name it, and every task's chain with any of its models
-/// left out, because routing drops models that a request may not use. No more than [`MOST_CLUSTERS`]: `check` has been asked.
+/// left out, because routing drops models that a request may not use. No more than [`MOST_CLUSTERS`]: `check` has been
+/// asked.
 pub fn plans(policy: &Policy) -> BTreeSet<ProviderSequence> {
     let mut plans = Plans::of_models(&policy.models);
     for task in &policy.tasks {
@@ -46,7 +47,8 @@ pub(crate) fn check(models: &[Model], tasks: &[Task], problems: &mut Vec<Problem
         plans.add(models, task);
         if plans.all.len() > MOST_CLUSTERS {
             let message = format!(
-                "its chain of {} models takes the policy past {MOST_CLUSTERS} sequences of providers, each of which is an \
+                "its chain of {} models takes the policy past {MOST_CLUSTERS} sequences of providers, \
+                 each of which is an \
                  Envoy cluster; shorten the chains",
                 task.chain.len()
             );
@@ -107,7 +109,10 @@ mod tests {
             .iter()
             .map(|provider| ((*provider).to_owned(), json!({"dialect": "openai", "data": "regulated"})))
             .collect();
-        let model = |provider: &str| json!({"provider": provider, "model": "x", "tier": "mid", "context": 1000, "max_output_tokens": 10});
+        let model = |provider: &str| {
+            json!({"provider": provider, "model": "x", "tier": "mid", "context": 1000,
+            "max_output_tokens": 10})
+        };
         let models: serde_json::Map<_, _> =
             providers_of_models.iter().enumerate().map(|(i, provider)| (name(i), model(provider))).collect();
         let tasks: serde_json::Map<_, _> = chains
@@ -163,10 +168,9 @@ mod tests {
         // By name: t0, t1, t10, t11, t2, …
         assert_eq!(
             problems,
-            [
-                "tasks.t5: its chain of 8 models takes the policy past 2000 sequences of providers, each of which is an Envoy \
-             cluster; shorten the chains"
-            ]
+            ["tasks.t5: its chain of 8 models takes the policy past 2000 sequences of providers, \
+                 each of which is an Envoy \
+             cluster; shorten the chains"]
         );
         // It is one of all the mistakes, and a chain that is too long by itself is not taken apart.
         let mut document = document(&names, &chains);

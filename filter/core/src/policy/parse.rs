@@ -21,8 +21,8 @@ pub fn from_json(text: &[u8]) -> Result<Policy, Vec<Problem>> {
     Ok(policy)
 }
 
-/// Reads a policy that is already a tree, and names every problem: of shape first, and of meaning once the shape is right,
-/// because what hangs on a misspelt field would be reported wrongly.
+/// Reads a policy that is already a tree, and names every problem: of shape first, and of meaning once the shape is
+/// right, because what hangs on a misspelt field would be reported wrongly.
 ///
 /// # Errors
 /// The problems found, never empty.

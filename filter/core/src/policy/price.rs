@@ -63,7 +63,8 @@ impl Price {
     /// The cost of `usage`, rounded up to a whole micro-dollar; saturates at the largest amount instead of wrapping.
     pub fn cost(&self, usage: &Usage) -> MicroUsd {
         let cached = usage.cached_input.min(usage.input);
-        // As most are: no price has more than 40 bits ([`MOST_USD`]), so no sum has more than 63. Wasm has no product of 128 bits.
+        // As most are: no price has more than 40 bits ([`MOST_USD`]), so no sum has more than 63. Wasm has no product
+        // of 128 bits.
         if usage.input.max(usage.output) < 1 << 22 {
             let pico = (usage.input - cached) * self.input + cached * self.cached_input + usage.output * self.output;
             return MicroUsd(pico.div_ceil(1_000_000));

@@ -31,7 +31,8 @@ pub struct Resilience {
     chunk_ms: u64,
     /// The longest between two attempts.
     wait_ms: u64,
-    /// Statuses that lead to the next attempt, with commas between them: those that are named, as the header's value, and all.
+    /// Statuses that lead to the next attempt, with commas between them: those that are named, as the header's value,
+    /// and all.
     listed: String,
     retry_on_status: String,
     all_5xx: bool,
@@ -57,8 +58,8 @@ impl Retries<'_> {
         })
     }
 
-    /// The status by which another attempt follows a failure that no status of its provider's tells, as of an answer that is none: its own,
-    /// or the nearest to it that the policy has. One that no model would mend stays what it is.
+    /// The status by which another attempt follows a failure that no status of its provider's tells, as of an answer
+    /// that is none: its own, or the nearest to it that the policy has. One that no model would mend stays what it is.
     pub fn leading_to_next(&self, status: u16) -> u16 {
         if self.follow(status) || !may_retry(status) {
             return status;
@@ -67,8 +68,8 @@ impl Retries<'_> {
         listed.min_by_key(|one| one.abs_diff(status)).unwrap_or(status)
     }
 
-    /// Whether there is time to wait for what a provider wrote into `retry-after` (seconds; RFC 9110, 10.2.3), to which Envoy adds up
-    /// to a half. A date is not waited for by Envoy.
+    /// Whether there is time to wait for what a provider wrote into `retry-after` (seconds; RFC 9110, 10.2.3), to which
+    /// Envoy adds up to a half. A date is not waited for by Envoy.
     pub fn can_wait(&self, retry_after: &[u8], now_ms: u64) -> bool {
         let seconds = std::str::from_utf8(retry_after).ok().and_then(|text| text.trim().parse::<u64>().ok());
         seconds.is_some_and(|seconds| now_ms.saturating_add(seconds.saturating_mul(1500)) < self.until_ms)
@@ -94,8 +95,8 @@ impl From<&config::Resilience> for Backoff {
 }
 
 impl Backoff {
-    /// The longest wait between two attempts: Envoy adds up to a half to a `retry-after`, so that not all come back at once
-    /// (its `JitteredLowerBoundBackOffStrategy`), and takes away from its own backoff.
+    /// The longest wait between two attempts: Envoy adds up to a half to a `retry-after`, so that not all come back at
+    /// once (its `JitteredLowerBoundBackOffStrategy`), and takes away from its own backoff.
     fn longest_ms(self) -> u64 {
         self.max_ms.max(self.max_retry_after_ms.saturating_add(self.max_retry_after_ms / 2))
     }
@@ -140,7 +141,8 @@ impl Resilience {
         if place.is_empty() || retry_on_status.is_some() {
             for status in statuses.listed.iter().filter(|status| !may_retry(**status)) {
                 let message = format!(
-                    "{status} is not retried: another model would refuse the request too; possible are 408, 409, 425, 429 and 500 to 599"
+                    "{status} is not retried: another model would refuse the request too; possible are 408, 409, 425, \
+                     429 and 500 to 599"
                 );
                 problems.push(Problem::new(format!("{section}.retry_on_status"), message));
             }
@@ -163,18 +165,19 @@ impl Resilience {
         }
     }
 
-    /// The silence after which Envoy cuts a stream of `attempts` attempts, in milliseconds: there is a route for each value.
+    /// The silence after which Envoy cuts a stream of `attempts` attempts, in milliseconds: there is a route for each
+    /// value.
     ///
-    /// Envoy's timer for it runs before the first event too, so it must not be shorter than all attempts may take to theirs,
-    /// each with a second to connect, and the waits between them.
+    /// Envoy's timer for it runs before the first event too, so it must not be shorter than all attempts may take to
+    /// theirs, each with a second to connect, and the waits between them.
     pub fn idle_ms(&self, attempts: usize) -> u64 {
         let attempts = attempts.max(1) as u64;
         let first_tokens = self.first_token_ms.saturating_add(1000).saturating_mul(attempts);
         self.chunk_ms.max(first_tokens.saturating_add(self.wait_ms.saturating_mul(attempts - 1)))
     }
 
-    /// The timer that the route has for requests which bring none, in milliseconds: that of a request without a model stage,
-    /// where neither its task nor its caller says otherwise.
+    /// The timer that the route has for requests which bring none, in milliseconds: that of a request without a model
+    /// stage, where neither its task nor its caller says otherwise.
     pub fn route_ms(&self) -> u64 {
         self.route_ms
     }
@@ -184,7 +187,8 @@ impl Resilience {
         self.request_ms
     }
 
-    /// The longest for which a request counts as running, in milliseconds: its timeout, and what Envoy may take to end it.
+    /// The longest for which a request counts as running, in milliseconds: its timeout, and what Envoy may take to end
+    /// it.
     pub fn lease_ms(&self) -> u64 {
         self.request_ms.saturating_add(60_000)
     }
@@ -193,8 +197,8 @@ impl Resilience {
     pub fn headers(&self, attempts: usize, stream: bool, deadline_ms: Option<u64>) -> Vec<HeaderLine> {
         let request_ms = deadline_ms.map_or(self.request_ms, |ms| ms.min(self.request_ms));
         let attempt_ms = if stream { self.first_token_ms } else { self.attempt_ms };
-        // Envoy's timer of an attempt runs to its headers, which nothing holds back where there is no model stage: there the
-        // timer of the request is the attempt's, too.
+        // Envoy's timer of an attempt runs to its headers, which nothing holds back where there is no model stage:
+        // there the timer of the request is the attempt's, too.
         let is_direct = self.is_direct(attempts, stream, deadline_ms);
         let request_ms = if is_direct { request_ms.min(attempt_ms) } else { request_ms };
         let mut headers: Vec<HeaderLine> = Vec::with_capacity(6);
@@ -222,14 +226,15 @@ impl Resilience {
         headers
     }
 
-    /// What the model stage has to know of retries, of a request that goes out at `now_ms` (milliseconds since the Unix epoch).
+    /// What the model stage has to know of retries, of a request that goes out at `now_ms` (milliseconds since the Unix
+    /// epoch).
     pub fn retries(&self, deadline_ms: Option<u64>, now_ms: u64) -> Retries<'_> {
         let request_ms = deadline_ms.map_or(self.request_ms, |ms| ms.min(self.request_ms));
         Retries { on_status: &self.retry_on_status, until_ms: now_ms.saturating_add(request_ms) }
     }
 
-    /// Whether a request needs no model stage: it has one attempt, is no stream, and has one timer, the policy's. What is told of a timer
-    /// that runs out while an answer is held is Envoy's to say there, which knows but one.
+    /// Whether a request needs no model stage: it has one attempt, is no stream, and has one timer, the policy's. What
+    /// is told of a timer that runs out while an answer is held is Envoy's to say there, which knows but one.
     pub fn is_direct(&self, attempts: usize, stream: bool, deadline_ms: Option<u64>) -> bool {
         attempts == 1 && !stream && deadline_ms.is_none_or(|ms| self.attempt_ms.min(self.request_ms) <= ms)
     }

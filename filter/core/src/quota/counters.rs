@@ -1,8 +1,9 @@
 //! What one scope has used and reserved: the arithmetic of every window, in integers.
 //!
 //! A reservation is held in every window until it is settled. What is held does not drain from the minute's bucket and
-//! moves into the next day and month with its request: a request is charged to the period in which it ends. Reservations
-//! are kept as sums by the time at which they expire, so the record does not grow with the number of requests.
+//! moves into the next day and month with its request: a request is charged to the period in which it ends.
+//! Reservations are kept as sums by the time at which they expire, so the record does not grow with the number of
+//! requests.
 //!
 //! Time never runs backwards here: a clock that jumps back stands still until it has caught up.
 
@@ -26,8 +27,8 @@ pub struct Counters {
     pub(super) day_cost: u64,
     pub(super) month: u32,
     pub(super) month_cost: u64,
-    /// The highest shares, in thousandths, that have been reported, and that have been told to a caller: of day's tokens, day's and
-    /// month's cost. What is used only grows, so all lower ones have been too.
+    /// The highest shares, in thousandths, that have been reported, and that have been told to a caller: of day's
+    /// tokens, day's and month's cost. What is used only grows, so all lower ones have been too.
     pub(super) reported: [u16; 3],
     pub(super) told: [u16; 3],
     pub(super) leases: Vec<Lease>,
@@ -56,8 +57,8 @@ fn add(to: &mut u64, amount: u64) {
 }
 
 impl Counters {
-    /// Brings everything up to `moment` for a request under these limits, which are those that hold from now on: drains, begins
-    /// new periods, lets reservations expire.
+    /// Brings everything up to `moment` for a request under these limits, which are those that hold from now on:
+    /// drains, begins new periods, lets reservations expire.
     pub fn advance(&mut self, limits: &Windows, moment: &Moment) {
         let [requests, tokens] = self.rates;
         self.rates =
@@ -65,7 +66,8 @@ impl Counters {
         self.catch_up(limits, moment);
     }
 
-    /// The same for the end of a request, which may have begun under limits that hold no longer: a minute drains by those that do.
+    /// The same for the end of a request, which may have begun under limits that hold no longer: a minute drains by
+    /// those that do.
     pub fn catch_up(&mut self, limits: &Windows, moment: &Moment) {
         let [requests, tokens] = self.rates;
         self.rates =
@@ -161,8 +163,9 @@ impl Counters {
         worst
     }
 
-    /// Reserves this amount for one request. Returns when the reservation expires, which [`Counters::settle`] wants back;
-    /// `lease_ms`: the longest that the request may take. Without it nothing is held, and the request counts as one.
+    /// Reserves this amount for one request. Returns when the reservation expires, which [`Counters::settle`] wants
+    /// back; `lease_ms`: the longest that the request may take. Without it nothing is held, and the request counts as
+    /// one.
     pub fn reserve(&mut self, limits: &Windows, want: &Amount, lease_ms: Option<u64>) -> u32 {
         if limits.limit(Window::RequestsPerMinute).is_some() {
             add(&mut self.requests, SCALE);
@@ -186,7 +189,8 @@ impl Counters {
         expires
     }
 
-    /// Replaces a reservation by what was used. One that has expired has been given back already; its use counts all the same.
+    /// Replaces a reservation by what was used. One that has expired has been given back already; its use counts all
+    /// the same.
     pub fn settle(&mut self, limits: &Windows, held: &Amount, expires: u32, used: &Amount) {
         if let Some(lease) = self.leases.iter_mut().find(|lease| lease.expires == expires) {
             lease.count = lease.count.saturating_sub(1);
@@ -296,8 +300,8 @@ impl Counters {
     }
 }
 
-/// Whether `taken` is so many thousandths of `limit`. Two sums of [`MAX`] times a thousand are no more than 64 bits take, and what
-/// of a limit is more than that nobody reaches.
+/// Whether `taken` is so many thousandths of `limit`. Two sums of [`MAX`] times a thousand are no more than 64 bits
+/// take, and what of a limit is more than that nobody reaches.
 fn is_share(taken: u64, share: u64, limit: u64) -> bool {
     limit.checked_mul(share).is_some_and(|due| taken.saturating_mul(1000) >= due)
 }

@@ -4,8 +4,8 @@ use crate::tokens::Correction;
 
 /// Where the counters of all workers are.
 pub trait Store {
-    /// Changes a record (empty at first) in one atomic step; `change` may be called again where another worker was faster.
-    /// Returns whether it was changed: not where `change` returned nothing.
+    /// Changes a record (empty at first) in one atomic step; `change` may be called again where another worker was
+    /// faster. Returns whether it was changed: not where `change` returned nothing.
     fn update(&mut self, key: &str, change: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bool;
     /// The record; empty if there is none.
     fn read(&mut self, key: &str) -> Vec<u8>;

@@ -263,8 +263,8 @@ pub struct Full {
     pub taken: u64,
     /// What was asked.
     pub asked: u64,
-    /// Milliseconds until there is room, as far as is known; `None`: there never will be. What is reserved comes back when
-    /// its request ends, at a time that nobody knows: a second stands for it.
+    /// Milliseconds until there is room, as far as is known; `None`: there never will be. What is reserved comes back
+    /// when its request ends, at a time that nobody knows: a second stands for it.
     pub wait_ms: Option<u64>,
     /// Whether there is room once the requests under way have ended, however much they have reserved: of a day's or
     /// month's window that is full of reservations, but not used up.

@@ -48,7 +48,9 @@ fn plainly(text: &[u8]) -> u64 {
 
 #[test]
 fn sixteen_bytes_at_a_time_count_as_one_by_one() {
-    let text = "Hello \\n World, çé 123 đường 中文 😀 {\"a\":[1,2]}\n\t ÀB aGVsbG8gd29ybGQ+aGVsbG8gd29ybGQ/aGVsbG8gd29ybGQ abcdefghijklmnopqrstuvwxyzabcdefghijkl".repeat(300);
+    let text = "Hello \\n World, çé 123 đường 中文 😀 {\"a\":[1,2]}\n\
+        \t ÀB aGVsbG8gd29ybGQ+aGVsbG8gd29ybGQ/aGVsbG8gd29ybGQ abcdefghijklmnopqrstuvwxyzabcdefghijkl"
+        .repeat(300);
     let bytes = text.as_bytes();
     for start in 0..40 {
         for len in (0..120).chain([4079, 4080, 4081, 8160, 9000]) {

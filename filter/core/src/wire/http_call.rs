@@ -1,4 +1,5 @@
-//! A request of the gateway's own: to a cluster that the operator owns, while a caller's request waits, or after its end.
+//! A request of the gateway's own: to a cluster that the operator owns, while a caller's request waits, or after its
+//! end.
 
 use crate::wire::header::HeaderLine;
 

@@ -337,8 +337,8 @@ pub fn characters(text: &[u8]) -> usize {
     count
 }
 
-/// Length in bytes of the JSON string that `text` begins with, quotes included; `None` where it begins with none, or with one
-/// that is not UTF-8.
+/// Length in bytes of the JSON string that `text` begins with, quotes included; `None` where it begins with none, or
+/// with one that is not UTF-8.
 pub fn string_len(text: &[u8]) -> Option<usize> {
     let mut scanner = Scanner::new(text, 0);
     let span = scanner.string().ok()?;
@@ -346,7 +346,8 @@ pub fn string_len(text: &[u8]) -> Option<usize> {
     (is_ascii || simdutf8::basic::from_utf8(scanner.bytes(&span)).is_ok()).then_some(span.end)
 }
 
-/// Whether none of eight bytes is one that [`quote_into`] does not write as it is; `false` for some that are plain all the same.
+/// Whether none of eight bytes is one that [`quote_into`] does not write as it is; `false` for some that are plain all
+/// the same.
 fn is_plain(word: u64) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     // The top bit of a byte of `word` that is less than `n`, which is at most 128 (Bit Twiddling Hacks, hasless).

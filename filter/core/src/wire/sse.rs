@@ -78,8 +78,8 @@ fn event_end(text: &[u8], from: usize) -> Option<usize> {
     None
 }
 
-/// The place after the line break at `at`. A CR at the very end may yet become CRLF, so it ends nothing before more comes,
-/// unless the bytes before show that the stream does not use CRLF.
+/// The place after the line break at `at`. A CR at the very end may yet become CRLF, so it ends nothing before more
+/// comes, unless the bytes before show that the stream does not use CRLF.
 fn after_line_break(text: &[u8], at: usize) -> Option<usize> {
     match (text.get(at)?, text.get(at + 1)) {
         (b'\r', Some(b'\n')) => Some(at + 2),

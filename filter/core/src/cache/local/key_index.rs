@@ -1,11 +1,11 @@
 //! The keys of questions that any worker of this Envoy has answered, in data that all of them share: the first hit of a
 //! question on a worker need not hash it by SHA-256 either.
 //!
-//! As in [`crate::cache::local::key_memo`], nothing is decided by it. A worker that has kept an answer, or has made the key of one, leaves
-//! fingerprint and key in the bucket of the fingerprint; a bucket is full with some five of them, and the oldest give way. A bucket is read as it is:
-//! what another worker writes over it, or what cannot be read, is a question that is not known, and its key is made.
-//! The host's store has no delete, so buckets are a fixed number; what they may take is a share of the cache's memory that the table
-//! of answers does not get.
+//! As in [`crate::cache::local::key_memo`], nothing is decided by it. A worker that has kept an answer, or has made the
+//! key of one, leaves fingerprint and key in the bucket of the fingerprint; a bucket is full with some five of them,
+//! and the oldest give way. A bucket is read as it is: what another worker writes over it, or what cannot be read, is a
+//! question that is not known, and its key is made. The host's store has no delete, so buckets are a fixed number; what
+//! they may take is a share of the cache's memory that the table of answers does not get.
 
 use crate::cache::key::Key;
 use crate::cache::local::key_memo::Fingerprint;

@@ -1,14 +1,14 @@
 //! The keys of questions that were answered lately: who asks one again, byte for byte, need not have it hashed again.
 //!
-//! Nothing is decided by it. A key is found only by everything that it was made of; the policy, which decides the rest of what
-//! goes into a key, has a memo of its own, which ends with it. Who asks, for whom, for what and with how long a body is compared in
-//! full, so that whatever becomes of the rest, nobody is given what is another's. The body itself, which may be long, is not
-//! kept: it is told by SipHash-1-3 of 128 bits under a secret that the workers of one Envoy draw for each policy from the
-//! host's random numbers ([`KeyMemo::agree`]) and that does not leave the process
-//! (<https://www.aumasson.jp/siphash/siphash.pdf>; the rounds are those of hash tables,
-//! because two bodies of one hash would give whoever sent both an answer of his own). Without the secret nobody can look
-//! for two bodies of one hash, and an answer tells nothing of a hash but whether it was known; for whoever tries, each body
-//! is one of another's hash with a chance of 2^-128 for each of the thousands that are remembered.
+//! Nothing is decided by it. A key is found only by everything that it was made of; the policy, which decides the rest
+//! of what goes into a key, has a memo of its own, which ends with it. Who asks, for whom, for what and with how long a
+//! body is compared in full, so that whatever becomes of the rest, nobody is given what is another's. The body itself,
+//! which may be long, is not kept: it is told by SipHash-1-3 of 128 bits under a secret that the workers of one Envoy
+//! draw for each policy from the host's random numbers ([`KeyMemo::agree`]) and that does not leave the process
+//! (<https://www.aumasson.jp/siphash/siphash.pdf>; the rounds are those of hash tables, because two bodies of one hash
+//! would give whoever sent both an answer of his own). Without the secret nobody can look for two bodies of one hash,
+//! and an answer tells nothing of a hash but whether it was known; for whoever tries, each body is one of another's
+//! hash with a chance of 2^-128 for each of the thousands that are remembered.
 //!
 //! A worker remembers what hit, here; what all workers know is in [`crate::cache::local::key_index`].
 
@@ -53,12 +53,14 @@ const MAX_IDENTITY: usize = 1 << 10;
 /// What one takes at most, in both collections, besides its identity.
 const FRAME: usize = 320;
 
-/// The secret that the workers have agreed on, after the revision of its policy and the versions of keys and of identities.
+/// The secret that the workers have agreed on, after the revision of its policy and the versions of keys and of
+/// identities.
 const AGREED: &str = "pointsman.known";
 
 impl KeyMemo {
-    /// Takes the secret that another worker of this Envoy has drawn for the policy of this revision, or offers its own: then
-    /// all know a question by the same fingerprint. Another policy's secret gives way, because its fingerprints mean something else.
+    /// Takes the secret that another worker of this Envoy has drawn for the policy of this revision, or offers its own:
+    /// then all know a question by the same fingerprint. Another policy's secret gives way, because its fingerprints
+    /// mean something else.
     pub fn agree(&mut self, data: &mut dyn SharedData, revision: u64) {
         let (record, version) = data.get(AGREED);
         // Shared data outlives the module too.

@@ -1,13 +1,14 @@
 //! The local store: a bounded, set-associative table in data that all workers of one Envoy share.
 //!
-//! The host's store has no delete and a key costs memory for ever, so keys are slots, a fixed number of them. An entry may
-//! stand in the four slots of its set. A slot changes in one atomic step, and the bytes held are counted with it: space is
-//! reserved before a slot is written and given back after, so that what is held is never more than what is counted, nor
-//! more than the limit. Where there is no room a hand goes round the slots, a stretch at a time, and frees of those that it comes by
-//! what has expired, and then, where that is not enough, whatever it finds.
+//! The host's store has no delete and a key costs memory for ever, so keys are slots, a fixed number of them. An entry
+//! may stand in the four slots of its set. A slot changes in one atomic step, and the bytes held are counted with it:
+//! space is reserved before a slot is written and given back after, so that what is held is never more than what is
+//! counted, nor more than the limit. Where there is no room a hand goes round the slots, a stretch at a time, and frees
+//! of those that it comes by what has expired, and then, where that is not enough, whatever it finds.
 //!
-//! Under a lowered limit there are fewer slots. The entries of the others are freed like any; what the host needs for the
-//! slots themselves stays until it restarts, and counts against no later limit, so that the smaller table has its room.
+//! Under a lowered limit there are fewer slots. The entries of the others are freed like any; what the host needs for
+//! the slots themselves stays until it restarts, and counts against no later limit, so that the smaller table has its
+//! room.
 
 use crate::cache::entry::Entry;
 use crate::cache::key::Key;
@@ -41,8 +42,8 @@ const WAYS: u32 = 4;
 /// An entry is about this long at the least, with what its slot costs: no more slots than such entries are of use.
 const MIN_ENTRY: u64 = 1024;
 const MAX_SLOTS: u64 = 1 << 18;
-/// Slots that the hand looks at for one entry, so that no request pays for much of the table: so many, and for a long entry twice as many
-/// as short ones have its length.
+/// Slots that the hand looks at for one entry, so that no request pays for much of the table: so many, and for a long
+/// entry twice as many as short ones have its length.
 const MAX_STEPS: usize = 64;
 /// The hand takes as many slots at a time, and up to so many where much is missing.
 const STRETCH: u32 = 8;
@@ -186,8 +187,8 @@ impl Table {
         freed
     }
 
-    /// Counts a bucket of [`crate::cache::local::key_index`] that was written for the first time. It has its own part of the cache's memory, and
-    /// none of the table's.
+    /// Counts a bucket of [`crate::cache::local::key_index`] that was written for the first time. It has its own part
+    /// of the cache's memory, and none of the table's.
     pub fn count_bucket(data: &mut dyn SharedData) {
         count(data, |held| held.buckets = held.buckets.saturating_add(1));
     }

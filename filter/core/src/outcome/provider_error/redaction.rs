@@ -103,7 +103,8 @@ fn is_file(part: &str) -> bool {
     rooted && part.split('/').filter(|name| !name.is_empty()).count() > 1 && !part.starts_with("/v1/")
 }
 
-/// A long run of letters and digits, or of a key's or an id's characters: no name of a model, which has no capitals in it.
+/// A long run of letters and digits, or of a key's or an id's characters: no name of a model, which has no capitals in
+/// it.
 fn is_secret(part: &str) -> bool {
     let has = |test: fn(&u8) -> bool| part.as_bytes().iter().any(test);
     let is_word = part.bytes().all(|b| b.is_ascii_alphanumeric());

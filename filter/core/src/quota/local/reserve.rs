@@ -192,8 +192,8 @@ fn reserve_user(
             counters.advance(limits.user(key).unwrap_or(&unlimited), moment);
         }
         let known = scopes.iter().any(|(key, _)| key == ask.user);
-        // Whoever uses nothing needs no place; but for a while it is remembered of which day that is, because the clock may jump
-        // back over its beginning.
+        // Whoever uses nothing needs no place; but for a while it is remembered of which day that is, because the clock
+        // may jump back over its beginning.
         let is_needed = !known && scopes.len() >= USERS_PER_RECORD as usize;
         let is_old = |counters: &Counters| moment.now_ms.saturating_sub(counters.at_ms()) >= IDLE_MS;
         scopes.retain(|(key, counters)| key == ask.user || !counters.is_idle() || !is_needed && !is_old(counters));

@@ -149,7 +149,8 @@ fn a_user_who_is_named_is_held_to_limits_of_its_own_beside_others_in_its_record(
         let ask = Ask { tenant, ..ask(user, &eight) };
         (0..9).take_while(|_| reserve(&mut store, limits, 16, &ask, &moment(START)).is_ok()).count()
     };
-    // What is said of her replaces what holds for each user, and nothing else: not for others, and not in another tenant.
+    // What is said of her replaces what holds for each user, and nothing else: not for others, and not in another
+    // tenant.
     assert_eq!((passes("acme", &key("acme")), passes("acme", &ANY), passes("acme", &key("clinic"))), (3, 1, 1));
     assert_eq!((passes("clinic", &key("clinic")), passes("clinic", &key("acme"))), (1, 1), "ten tokens, as each has");
     let limits = limits(&policy);
@@ -158,8 +159,8 @@ fn a_user_who_is_named_is_held_to_limits_of_its_own_beside_others_in_its_record(
     assert_eq!((of_day.limit, of_day.reserved), (30, 24));
 }
 
-/// The law: on every interleaving of reserve, settle, abort, expiry and clock steps, no window exceeds its limit, nothing is
-/// charged twice, nothing is lost.
+/// The law: on every interleaving of reserve, settle, abort, expiry and clock steps, no window exceeds its limit,
+/// nothing is charged twice, nothing is lost.
 #[test]
 fn no_interleaving_exceeds_a_limit_charges_twice_or_loses_a_charge() {
     let policy = policy(json!({

@@ -1,5 +1,6 @@
 -- One atomic step over all windows of a request: the arithmetic of counters.rs, in numbers that doubles hold exactly.
--- KEYS: the reservation, then the scopes. ARGV: reserve, settle or look, and numbers in the order in which they are read.
+-- KEYS: the reservation, then the scopes. ARGV: reserve, settle or look, and numbers in the order in which they are
+-- read.
 local MAX, SCALE = 9007199254740991, 60000
 local op, at = ARGV[1], 1
 local function number()
@@ -17,9 +18,10 @@ local function sub(a, b)
   return a - b
 end
 
--- The time is Redis's own, so that Envoys whose clocks differ agree; a test gives another. Days and months are told by the
--- Envoy, which knows the time zone: number, begin and end of those that its own clock is in. Where that clock is before or
--- past a midnight and Redis's is not, Redis's counts. A clock that is more than a day off cannot be believed at all.
+-- The time is Redis's own, so that Envoys whose clocks differ agree; a test gives another. Days and months are told by
+-- the Envoy, which knows the time zone: number, begin and end of those that its own clock is in. Where that clock is
+-- before or past a midnight and Redis's is not, Redis's counts. A clock that is more than a day off cannot be believed
+-- at all.
 local now = number()
 if now == 0 then
   local time = redis.call('TIME')
@@ -33,10 +35,13 @@ local function period()
   return n
 end
 local day, month = period(), period()
-if not day or not month then return redis.error_reply('CLOCK the clocks of Redis and of this Envoy are more than a day apart') end
+if not day or not month then
+  return redis.error_reply('CLOCK the clocks of Redis and of this Envoy are more than a day apart')
+end
 local lease_ms, keep_s, shadow = number(), number(), number()
 
--- A scope: limits (negative for none), in the order of `Window::ALL`, and what is used and reserved of them, brought up to now.
+-- A scope: limits (negative for none), in the order of `Window::ALL`, and what is used and reserved of them, brought up
+-- to now.
 local FIELDS = {'at', 'r', 't', 'd', 'dt', 'dc', 'm', 'mc'}
 local scopes = {}
 for i = 1, number() do
@@ -129,8 +134,8 @@ local function settle(s, h, used)
   if s.bpm >= 0 then s.mc = add(s.mc, used[3]) end
 end
 
--- The highest share of each window that is used, if it is higher than before; what crossed is read off by the caller, who is told the
--- shares as they were.
+-- The highest share of each window that is used, if it is higher than before; what crossed is read off by the caller,
+-- who is told the shares as they were.
 local function mark(s, before)
   local used, new = {s.dt, s.dc, s.mc}, {}
   for w = 1, 3 do
@@ -204,7 +209,8 @@ if op == 'settle' then
   return answer({1})
 end
 
--- reserve: verdict (1 let through), scope and whether it is a share (for a refusal), models that are full, their number first.
+-- reserve: verdict (1 let through), scope and whether it is a share (for a refusal), models that are full, their number
+-- first.
 local models = {}
 for i = 1, number() do models[i] = {number(), number(), number(), number()} end
 if kept then return answer({1, 0, 0, 0}) end

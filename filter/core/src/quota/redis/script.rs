@@ -1,7 +1,7 @@
 //! The same steps in Redis, for many Envoys and for budgets that survive a restart: one script over all scopes.
 //!
-//! Every reservation has an id, under which Redis keeps what it holds until it is settled, and then that it is: a step that
-//! is asked twice is done once, so that whatever got lost on the way can be asked again.
+//! Every reservation has an id, under which Redis keeps what it holds until it is settled, and then that it is: a step
+//! that is asked twice is done once, so that whatever got lost on the way can be asked again.
 
 use crate::ids::ModelId;
 use crate::policy::calendar::{Period, Zone};
@@ -15,7 +15,7 @@ use crate::wire::redis::{self, Bridge, Failure};
 /// The script.
 pub const SCRIPT: &str = include_str!("ledger.lua");
 /// SHA-1 of the script, by which Redis knows it once it has seen it. A test says what it must be.
-const SCRIPT_SHA1: &str = "9797b0bd8d9ba56f2bbedc39a0a7a540108aeea8";
+const SCRIPT_SHA1: &str = "64c70cc8d90adc79317920f8d1a05921dde52d36";
 
 /// Seconds for which a settled reservation is remembered: how long a settlement may be asked again.
 pub const REMEMBERED_S: u64 = 3600;
@@ -339,8 +339,8 @@ pub fn looked(
 struct Reader(std::vec::IntoIter<u64>);
 
 impl Reader {
-    /// Reads the answer to one question, and to no other: webdis before 0.1.20 sends what Redis answers to somebody who has
-    /// gone to whoever has connected since.
+    /// Reads the answer to one question, and to no other: webdis before 0.1.20 sends what Redis answers to somebody who
+    /// has gone to whoever has connected since.
     fn of(operation: &str, tenant: &str, id: &str, answered: &HttpCallResult) -> Result<Self, Failure> {
         let redis::Value::Array(all) = redis::answer(answered)? else { return Err(Failure::Malformed) };
         let mut all = all.into_iter();

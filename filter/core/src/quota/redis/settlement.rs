@@ -1,5 +1,5 @@
-//! What Redis is asked when no request waits for it: a settlement, from the end of its request until Redis has said that it
-//! has it; and how a tenant's windows stand.
+//! What Redis is asked when no request waits for it: a settlement, from the end of its request until Redis has said
+//! that it has it; and how a tenant's windows stand.
 
 use crate::ids::TenantId;
 use crate::policy::Policy;

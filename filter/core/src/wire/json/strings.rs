@@ -60,8 +60,8 @@ impl Scanner<'_> {
         }
     }
 
-    /// Reads over text and the escapes in it, sixty-four bytes at a time. It stops at a byte that is not part of an escape:
-    /// at a quotation mark, at what no string may have, or where fewer than sixty-four bytes are left.
+    /// Reads over text and the escapes in it, sixty-four bytes at a time. It stops at a byte that is not part of an
+    /// escape: at a quotation mark, at what no string may have, or where fewer than sixty-four bytes are left.
     fn skip_text(&mut self, patterns: Special) {
         let (mut at, mut seen) = (self.at, self.seen);
         while let Some(window) = self.text.get(at..).and_then(|rest| rest.first_chunk::<64>()) {
@@ -106,8 +106,8 @@ impl Scanner<'_> {
     }
 }
 
-/// Reads over escapes. `special`: the bytes of `window` that are not plain text, as bits. `Ok`: how many bytes are read, up to
-/// an escape that is not all in the window. `Err`: how many are before a byte that is for somebody else.
+/// Reads over escapes. `special`: the bytes of `window` that are not plain text, as bits. `Ok`: how many bytes are
+/// read, up to an escape that is not all in the window. `Err`: how many are before a byte that is for somebody else.
 #[inline]
 fn skip_escapes(window: &[u8; 64], mut special: u64) -> Result<usize, usize> {
     let byte = |at: usize| window.get(at).copied();

@@ -43,9 +43,8 @@ fn an_unknown_field_names_its_section_and_the_fields_there() {
     );
     assert_eq!(
         problems(&[("/tenant", json!({}))]),
-        [
-            "unknown field \"tenant\"; fields are identity, request, resilience, cache, redis, quota, default_task, providers, models, tasks, tiers, tenants"
-        ]
+        ["unknown field \"tenant\"; fields are identity, request, resilience, cache, redis, quota, default_task, \
+             providers, models, tasks, tiers, tenants"]
     );
     // A name that serde's own words would be confused by.
     assert_eq!(

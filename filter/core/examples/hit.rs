@@ -1,5 +1,6 @@
 //! What a hit of the cache costs by itself, without the host's calls, by its parts: natively with
-//! `cargo run --release -p pointsman-core --example hit`, or built for wasm32-wasip1 and run by a V8 (Node's `node:wasi`).
+//! `cargo run --release -p pointsman-core --example hit`, or built for wasm32-wasip1 and run by a V8 (Node's
+//! `node:wasi`).
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 

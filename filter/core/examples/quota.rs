@@ -1,5 +1,6 @@
-//! What limits cost a request by themselves, without the host's calls: `cargo run --release -p pointsman-core --example quota`.
-//! With a name (`none`, `concurrent`, `all`) it goes through the requests of one kind, to be counted by an instrument.
+//! What limits cost a request by themselves, without the host's calls: `cargo run --release -p pointsman-core --example
+//! quota`. With a name (`none`, `concurrent`, `all`) it goes through the requests of one kind, to be counted by an
+//! instrument.
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 

@@ -1,11 +1,11 @@
 //! How many tokens a prompt has, without a tokenizer: an upper bound from counts of kinds of characters.
 //!
-//! The weights are those of the tokenizers `cl100k_base` and `o200k_base`, whichever takes more, with a little to spare.
-//! On running text in English, Vietnamese and Chinese, on code, JSON, hex, base64 and long runs of random letters, the estimate
-//! of 300 characters or more, corrected or not, is at most [`MARGIN_PERCENT`] below what they count;
-//! `integration/estimate/README.md` has the table, and a test proves it. Other scripts, and made-up words of less than some
-//! thirty letters, are not promised: what a provider counts beyond the estimate is charged all the same, and
-//! the [`Correction`] of its model learns from it.
+//! The weights are those of the tokenizers `cl100k_base` and `o200k_base`, whichever takes more, with a little to
+//! spare. On running text in English, Vietnamese and Chinese, on code, JSON, hex, base64 and long runs of random
+//! letters, the estimate of 300 characters or more, corrected or not, is at most [`MARGIN_PERCENT`] below what they
+//! count; `integration/estimate/README.md` has the table, and a test proves it. Other scripts, and made-up words of
+//! less than some thirty letters, are not promised: what a provider counts beyond the estimate is charged all the same,
+//! and the [`Correction`] of its model learns from it.
 
 use crate::wire::bytes::Reader;
 use std::hint::black_box;
@@ -86,8 +86,8 @@ impl Patterns {
 impl Sums {
     const NONE: Self = Self { letters: u8x16::ZERO, spaces: u8x16::ZERO, escapes: u8x16::ZERO };
 
-    /// Adds a block. `inside`: whether the byte before it is of a word. Returns how many words begin, how many letters are of
-    /// an unbroken run, and whether the last byte is of a word. A mask is 255, which is minus one.
+    /// Adds a block. `inside`: whether the byte before it is of a word. Returns how many words begin, how many letters
+    /// are of an unbroken run, and whether the last byte is of a word. A mask is 255, which is minus one.
     #[inline]
     fn add(&mut self, sums: &mut HighSums, is: Patterns, block: u8x16, inside: bool) -> (u32, u32, bool) {
         let letters = is.letters(block);
@@ -329,9 +329,9 @@ pub fn tokens(text: &[u8]) -> u64 {
 
 /// What a model's provider counts, as a share of the estimate: learned from its own usage.
 ///
-/// One answer moves it by at most 1/32 up and 1/128 down, whatever it says, so it comes to rest where one answer in five
-/// counts more than it corrects for: fewer odd prompts than that cannot carry it along. It never falls so low that the
-/// corrected estimate could be more than [`MARGIN_PERCENT`] below the truth, and never rises above double.
+/// One answer moves it by at most 1/32 up and 1/128 down, whatever it says, so it comes to rest where one answer in
+/// five counts more than it corrects for: fewer odd prompts than that cannot carry it along. It never falls so low that
+/// the corrected estimate could be more than [`MARGIN_PERCENT`] below the truth, and never rises above double.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Correction(u32);
 

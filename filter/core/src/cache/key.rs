@@ -42,7 +42,8 @@ pub struct Fields<'a> {
     pub prompt: &'a PromptName<'a>,
     /// Whether the canonical form takes texts for equal that Unicode calls equal.
     pub nfc: bool,
-    /// The request as the model gets it, in its canonical form: prompt, tools, formats, parameters, and the model's own id.
+    /// The request as the model gets it, in its canonical form: prompt, tools, formats, parameters, and the model's own
+    /// id.
     pub request: &'a [u8],
     /// Revisions that an operator raises to forget answers: of all, of the tenant, of the task, of the prompt.
     pub revisions: [u64; 4],
@@ -288,7 +289,8 @@ mod tests {
         let mut documents: HashSet<String> = HashSet::new();
         let mut keys = HashSet::from([original]);
         for changed in changes(&request).into_iter().filter(Value::is_object) {
-            // Told apart as serde_json tells them apart, which knows -0 from 0 and 1.0 from 1: none of these is made above.
+            // Told apart as serde_json tells them apart, which knows -0 from 0 and 1.0 from 1: none of these is made
+            // above.
             let text = changed.to_string();
             // Without these an empty `stream_options` is one that is not there.
             let options = &changed["stream_options"];

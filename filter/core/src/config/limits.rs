@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
 
-/// Limits of a tier or a tenant, of each of its users, or of its use of one model. The fields from `per_user` on belong to
-/// the limits of a tier or a tenant.
+/// Limits of a tier or a tenant, of each of its users, or of its use of one model. The fields from `per_user` on belong
+/// to the limits of a tier or a tenant.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -79,7 +79,8 @@ pub enum OnExhausted {
 }
 
 impl Limits {
-    /// These limits, and those of `general` where these have none: a tenant's and its tier's, a user's and those of all users.
+    /// These limits, and those of `general` where these have none: a tenant's and its tier's, a user's and those of all
+    /// users.
     pub fn or(&self, general: &Self) -> Self {
         let mut per_model = general.per_model.clone();
         for (model, limits) in &self.per_model {

@@ -54,13 +54,14 @@ pub fn is_final(status: u16, code: Outcome) -> bool {
     !matches!(status, 408 | 409 | 429 | 500..=599) || code == Outcome::ProviderRefusedGateway
 }
 
-/// `retry-after`, where it is the gateway that knows: a circuit breaker refuses in the same words as the policy's limit.
+/// `retry-after`, where it is the gateway that knows: a circuit breaker refuses in the same words as the policy's
+/// limit.
 pub fn retry_after(error: &ErrorBody) -> Option<HeaderLine> {
     (error.code == Outcome::ModelOverloaded).then(|| ("retry-after", OVERLOADED_RETRY_AFTER.into()))
 }
 
-/// What the caller is told when a provider answered `status`, or Envoy did for want of an answer; then with its [`cause`].
-/// `message`: reads what the provider says, where that is quoted.
+/// What the caller is told when a provider answered `status`, or Envoy did for want of an answer; then with its
+/// [`cause`]. `message`: reads what the provider says, where that is quoted.
 pub fn error_body(status: u16, cause: Option<Outcome>, message: impl FnOnce() -> ProviderMessage) -> ErrorBody {
     let told = |status, message: &str| {
         let code = cause.unwrap_or(Outcome::ProviderError);

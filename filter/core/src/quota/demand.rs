@@ -8,8 +8,8 @@ use crate::request::facts::Facts;
 use crate::tokens::{self, Correction};
 use crate::usage::Usage;
 
-/// Tokens of an image, whose size nothing in the request tells: more than the usual hosted models take for a large one. As many
-/// are reserved for a sound, a film or a file, besides the bytes that the request has of it.
+/// Tokens of an image, whose size nothing in the request tells: more than the usual hosted models take for a large one.
+/// As many are reserved for a sound, a film or a file, besides the bytes that the request has of it.
 const IMAGE_TOKENS: u64 = 3000;
 
 /// Input tokens by estimate. Everything in the body counts but the bytes of images.
@@ -23,16 +23,16 @@ pub fn input_tokens(request: &Facts) -> u64 {
     scaled.div_ceil(64).saturating_add(IMAGE_TOKENS.saturating_mul((request.images.len() + request.files.len()) as u64))
 }
 
-/// Whether the input's estimate can be held against what the provider counts: it rests on the messages, and not on what the
-/// request has besides them, of which a provider may count nothing, nor on images.
+/// Whether the input's estimate can be held against what the provider counts: it rests on the messages, and not on what
+/// the request has besides them, of which a provider may count nothing, nor on images.
 pub fn is_estimate_comparable(request: &Facts) -> bool {
     request.images.is_empty()
         && request.files.is_empty()
         && request.prompt_bytes().saturating_mul(4) >= request.body.len().saturating_mul(3)
 }
 
-/// The most output of one answer of `model`, in tokens: the limit that is sent to the provider, or the model's own where the provider may
-/// not know it by the name that it has.
+/// The most output of one answer of `model`, in tokens: the limit that is sent to the provider, or the model's own
+/// where the provider may not know it by the name that it has.
 fn output_limit(policy: &Policy, request: &Facts, task: Option<TaskId>, id: ModelId, most: Option<u64>) -> u64 {
     let model = policy.model(id);
     let task = task.and_then(|task| policy.task(task).max_output_tokens);

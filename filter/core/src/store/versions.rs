@@ -1,12 +1,12 @@
-//! Records of shared data as this worker wrote them last, so that it need not read one again before it changes it: a read
-//! costs ten times a write, because the host has to call the module for the memory.
+//! Records of shared data as this worker wrote them last, so that it need not read one again before it changes it: a
+//! read costs ten times a write, because the host has to call the module for the memory.
 //!
-//! A write is refused where the record's version is not the one that is given with it, but the host tells a version when a
-//! record is read only. Versions come from one counter, which every write of any record in the process raises by one
-//! (proxy-wasm-cpp-host, `SharedData::nextCas`). So a write gets a version of one more than the latest version known before
-//! it, or a higher one. It is remembered with exactly one more: if the record has that version, nobody else can have written it,
-//! because whoever wrote after it got a higher one. If it has not, the host refuses, and the record is read. A worker that
-//! writes alone knows the latest version always, once it has seen one.
+//! A write is refused where the record's version is not the one that is given with it, but the host tells a version
+//! when a record is read only. Versions come from one counter, which every write of any record in the process raises by
+//! one (proxy-wasm-cpp-host, `SharedData::nextCas`). So a write gets a version of one more than the latest version
+//! known before it, or a higher one. It is remembered with exactly one more: if the record has that version, nobody
+//! else can have written it, because whoever wrote after it got a higher one. If it has not, the host refuses, and the
+//! record is read. A worker that writes alone knows the latest version always, once it has seen one.
 
 use crate::store::quick_hash::QuickHash;
 use crate::store::shared_data::{NEW, SharedData};
@@ -20,7 +20,8 @@ const RECORD_COST: usize = 128;
 const KEPT_MS: u64 = 60_000;
 /// How often a record is read without a try at most, where other workers were faster again and again.
 const MAX_PASSES: u32 = 63;
-/// Tries of one change. Each failure means that another worker succeeded, so with a few workers so many are never needed.
+/// Tries of one change. Each failure means that another worker succeeded, so with a few workers so many are never
+/// needed.
 const TRIES: usize = 1000;
 
 /// What one worker remembers.
@@ -46,9 +47,9 @@ struct Record {
 }
 
 impl WriteCache {
-    /// Changes a record in one atomic step: `change` gets it (empty at first) and returns the new one, or nothing to leave it
-    /// as it is; what it returns counts for the record as it is now. It may be called again where another worker was faster,
-    /// or may have been. `now_ms`: milliseconds since the Unix epoch.
+    /// Changes a record in one atomic step: `change` gets it (empty at first) and returns the new one, or nothing to
+    /// leave it as it is; what it returns counts for the record as it is now. It may be called again where another
+    /// worker was faster, or may have been. `now_ms`: milliseconds since the Unix epoch.
     ///
     /// `None` where `change` returned nothing, or where others were faster all the time.
     pub fn update<T>(

@@ -155,8 +155,8 @@ const MOST_MS: u64 = 253_402_300_799_999;
 struct Members(Vec<u8>);
 
 impl Members {
-    /// Inlined with those that call it, so that the compiler knows each name's length: Wasm takes long to begin a copy whose length it
-    /// does not know.
+    /// Inlined with those that call it, so that the compiler knows each name's length: Wasm takes long to begin a copy
+    /// whose length it does not know.
     #[inline(always)]
     fn raw(&mut self, text: &'static str) {
         self.0.extend_from_slice(text.as_bytes());

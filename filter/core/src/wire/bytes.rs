@@ -1,7 +1,8 @@
-//! One codec for every record that the gateway writes for itself: numbers in little-endian order, and bytes after their length.
+//! One codec for every record that the gateway writes for itself: numbers in little-endian order, and bytes after their
+//! length.
 //!
-//! What is written by [`Writer`] is read back by [`Reader`] in the same order. A reader never panics: of bytes that end too early, or
-//! say what cannot be, it yields `None`.
+//! What is written by [`Writer`] is read back by [`Reader`] in the same order. A reader never panics: of bytes that end
+//! too early, or say what cannot be, it yields `None`.
 
 /// Where a [`Writer`] writes to.
 pub trait Sink {

@@ -1,8 +1,8 @@
 //! Commands to Redis over an HTTP bridge (webdis), and what it answers.
 //!
 //! webdis takes a command as the body of a POST: the arguments percent-encoded and joined by `/`, then the form of the
-//! answer, `.raw`: Redis's own protocol, RESP2 (<https://redis.io/docs/latest/develop/reference/protocol-spec/>). webdis's
-//! JSON would end a value at its first NUL byte.
+//! answer, `.raw`: Redis's own protocol, RESP2 (<https://redis.io/docs/latest/develop/reference/protocol-spec/>).
+//! webdis's JSON would end a value at its first NUL byte.
 //!
 //! One thing is lost on the way: of an array webdis sends every integer as text and leaves out every nil. A script that
 //! returns several values returns a flat array without nil; [`Value::integer`] reads numbers in either form.
@@ -56,8 +56,8 @@ impl Bridge {
     }
 }
 
-/// Whether a byte needs no percent-encoding. webdis splits at `/`, takes what follows a `.` for the answer's form, and `+`
-/// for a space.
+/// Whether a byte needs no percent-encoding. webdis splits at `/`, takes what follows a `.` for the answer's form, and
+/// `+` for a space.
 fn is_plain(byte: u8) -> bool {
     // The crate's own iterator over a set of bytes takes twice the time for an entry of the cache.
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')

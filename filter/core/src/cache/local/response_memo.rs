@@ -1,14 +1,15 @@
-//! The questions that hit lately on this worker, word for word, and for a moment their answers too: who asks one of them again
-//! need have it neither parsed nor hashed by SHA-256 or SipHash, nor its answer read from the store.
+//! The questions that hit lately on this worker, word for word, and for a moment their answers too: who asks one of
+//! them again need have it neither parsed nor hashed by SHA-256 or SipHash, nor its answer read from the store.
 //!
-//! A body is found by comparing it, and a question by comparing all that its key is made of besides; hashes, which are quick and no
-//! secret, only say where to look. So whatever somebody sends, nobody is given what is another's: two of one hash drive each
-//! other out, no more. What a body says on one endpoint is the same for everybody, so who asks does not matter there. A policy has a memo of
-//! its own, which ends with it, and so with every revision that the policy raises.
+//! A body is found by comparing it, and a question by comparing all that its key is made of besides; hashes, which are
+//! quick and no secret, only say where to look. So whatever somebody sends, nobody is given what is another's: two of
+//! one hash drive each other out, no more. What a body says on one endpoint is the same for everybody, so who asks does
+//! not matter there. A policy has a memo of its own, which ends with it, and so with every revision that the policy
+//! raises.
 //!
-//! An answer is good for [`ANSWER_MS`] after it was read from the store of this Envoy. Within that time another worker may have kept a
-//! newer one, for a caller who wanted no answer of the cache: who asks here is given the one before. What this worker keeps is
-//! asked of the store at once.
+//! An answer is good for [`ANSWER_MS`] after it was read from the store of this Envoy. Within that time another worker
+//! may have kept a newer one, for a caller who wanted no answer of the cache: who asks here is given the one before.
+//! What this worker keeps is asked of the store at once.
 
 use crate::cache::entry::Entry;
 use crate::cache::key::Key;
@@ -32,8 +33,8 @@ const MAX_BYTES: u64 = 8 << 20;
 const SHARE: u64 = 8;
 /// What a question takes at most besides its bytes and its body's; a body and an answer likewise.
 const FRAME: usize = 256;
-/// Where there is no room one question in so many takes the place of the oldest: more than there is room for, asked in turn, would drive
-/// each other out before any of them comes again.
+/// Where there is no room one question in so many takes the place of the oldest: more than there is room for, asked in
+/// turn, would drive each other out before any of them comes again.
 const TURNS: u32 = 64;
 
 /// The questions of one worker under one policy.

@@ -12,7 +12,8 @@ use crate::quota::window::{Moment, Standing};
 use crate::telemetry::metrics::Metric;
 use std::collections::{BTreeSet, HashMap};
 
-/// How long after its beginning a day is taken for begun, in milliseconds: the clocks of Redis and of this Envoy may differ.
+/// How long after its beginning a day is taken for begun, in milliseconds: the clocks of Redis and of this Envoy may
+/// differ.
 const LATE_MS: u64 = 10_000;
 
 /// Which day the gauges are of.
@@ -34,8 +35,9 @@ impl DayRollover {
     }
 }
 
-/// When one worker sets the gauges of a tenant: at once where that was not lately, so that a busy tenant's requests need not
-/// each pay for it, and else a little later. Tenants are known by their names, because gauges outlive a policy.
+/// When one worker sets the gauges of a tenant: at once where that was not lately, so that a busy tenant's requests
+/// need not each pay for it, and else a little later. Tenants are known by their names, because gauges outlive a
+/// policy.
 #[derive(Debug, Default)]
 pub struct GaugeThrottle(HashMap<Box<str>, Set>);
 
@@ -82,7 +84,8 @@ impl GaugeThrottle {
         self.0.values_mut().for_each(|set| set.is_due = true);
     }
 
-    /// The tenants whose gauges are to be set yet, each once; of very many some, and the others when this is asked again.
+    /// The tenants whose gauges are to be set yet, each once; of very many some, and the others when this is asked
+    /// again.
     pub fn due(&mut self, now_ms: u64) -> BTreeSet<Box<str>> {
         let due = self.0.iter_mut().filter(|(_, set)| set.is_due).take(MAX_AT_ONCE);
         due.map(|(tenant, set)| {

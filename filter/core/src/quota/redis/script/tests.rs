@@ -1,4 +1,5 @@
-//! The script that Redis runs does to the number what the module does in shared data: both are asked the same, step by step.
+//! The script that Redis runs does to the number what the module does in shared data: both are asked the same, step by
+//! step.
 
 use super::*;
 use crate::policy::Policy;
@@ -172,8 +173,8 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
             8 => now += random.below(20_000),
             _ => match random.below(4) {
                 0 => now += random.below(50_000_000),
-                // A user's reservation that is given back leaves the module's clock for that user where it was asked, and
-                // the script's where it last reserved: after a jump back one of them stands still for longer.
+                // A user's reservation that is given back leaves the module's clock for that user where it was asked,
+                // and the script's where it last reserved: after a jump back one of them stands still for longer.
                 1 if limits.user(&user).is_none() => now -= random.below(100_000),
                 _ => {}
             },

@@ -14,7 +14,8 @@ MDBOOK_VERSION := 0.5.4
 MDBOOK := $(TOOLS)/mdbook-$(MDBOOK_VERSION)/bin/mdbook
 export ENVOY
 
-.PHONY: all demo test test-native test-envoy test-matrix test-long check house docs bench wasm native programs clean
+.PHONY: all demo test test-native test-envoy test-matrix test-long
+.PHONY: check house docs fuzz bench wasm native programs clean
 .DEFAULT_GOAL := all
 
 all: wasm native
@@ -130,12 +131,31 @@ check: wasm programs $(ENVOY) docs
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" \
 	  cargo doc -q --locked --no-deps --document-private-items -p pointsman-core -p pointsman-stages -p pointsman
 	python3 integration/house/test_house.py
-	python3 integration/house links
+	python3 integration/house
 	integration/validate.sh $(DEV) $(WASM)
 
 # Circles of imports, long files and lines, links that lead nowhere: what `make check` asks of the files, as a list.
 house:
 	@python3 integration/house --report
+
+# cargo-fuzz brings libFuzzer. Without a sanitizer it needs no nightly compiler; the core has no unsafe code to watch.
+FUZZ := entry policy records redis request stream
+FUZZ_SECONDS ?= 60
+
+$(TOOLS)/cargo-fuzz/bin/cargo-fuzz:
+	@command -v c++ >/dev/null || \
+	  { echo "missing: a C++ compiler, for libFuzzer. On Debian: apt-get install g++." >&2; exit 1; }
+	@cargo install -q --locked --root $(TOOLS)/cargo-fuzz cargo-fuzz@0.13.2 \
+	  || { rm -rf $(TOOLS)/cargo-fuzz; echo "missing: cargo-fuzz; cargo could not install it from crates.io." >&2; exit 1; }
+
+# Each law for a minute. New inputs go to target/fuzz-corpus, those that break one to integration/fuzz/artifacts.
+fuzz: $(TOOLS)/cargo-fuzz/bin/cargo-fuzz
+	@for law in $(FUZZ); do mkdir -p target/fuzz-corpus/$$law; log=target/fuzz-corpus/$$law.log; \
+	  $< run --fuzz-dir integration/fuzz --target-dir target/fuzz --sanitizer none $$law \
+	    target/fuzz-corpus/$$law integration/fuzz/corpus/$$law -- \
+	    -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
+	    > $$log 2>&1 || { tail -n 40 $$log; echo "$$law is broken" >&2; exit 1; }; \
+	  echo "$$law: $$(grep -o 'number_of_executed_units: .*' $$log)"; done
 
 bench: wasm native $(ENVOY)
 	@cargo run -q --locked --profile native -p pointsman-bench -- \

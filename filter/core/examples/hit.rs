@@ -146,7 +146,8 @@ fn main() {
         let (mut first, next) = ask(&mut context, &mut memory, body);
         assert!(matches!(next, RequestStep::Send(_)), "{next:?}");
         let answer = json!({"id": "x", "object": "chat.completion", "created": 1, "model": "m-1",
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": "x".repeat(text)}, "finish_reason": "stop"}],
+            "choices": [{"index": 0, "finish_reason": "stop",
+                "message": {"role": "assistant", "content": "x".repeat(text)}}],
             "usage": {"prompt_tokens": 500, "completion_tokens": 100, "total_tokens": 600}});
         let head = ResponseHead { status: 200, content_type: b"application/json", ..ResponseHead::default() };
         first.on_response_headers(&mut context, &head, &Quiet);

@@ -130,8 +130,10 @@ mod tests {
     fn entry() -> Entry {
         let call = json!([{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]);
         let whole = json!({"id": "old", "created": 1, "model": "gpt", "vendor": true,
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": "é\n"}, "finish_reason": "stop", "stop_reason": "#"},
-                        {"index": 1, "message": {"role": "assistant", "tool_calls": call}, "finish_reason": "tool_calls"}],
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "é\n"},
+                         "finish_reason": "stop", "stop_reason": "#"},
+                        {"index": 1, "message": {"role": "assistant", "tool_calls": call},
+                         "finish_reason": "tool_calls"}],
             "usage": {"prompt_tokens": 3, "completion_tokens": 4}});
         Entry {
             key: Key([7; 32]),

@@ -4,6 +4,7 @@ use super::*;
 use crate::fixture::{self, context};
 use crate::outcome::outcome::Outcome;
 use crate::request::head::RequestHead;
+use crate::telemetry::metrics::Metric;
 use crate::tokens::Correction;
 use serde_json::Value;
 
@@ -376,9 +377,12 @@ fn what_envoy_answers_before_anything_was_decided_is_recorded_as_that() {
         let record = record(&exchange);
         assert_eq!((&record["status"], &record["error_code"]), (&status.into(), &code.into()), "{details}");
         assert_eq!(record["policy_decision"], "none", "{record}");
-        assert!(exchange.metrics(&policy, &[], 1500).iter().any(
-            |(metric, _)| matches!(metric, crate::telemetry::metrics::Metric::Requests { status: counted, .. } if *counted == status)
-        ));
+        assert!(
+            exchange
+                .metrics(&policy, &[], 1500)
+                .iter()
+                .any(|(metric, _)| matches!(metric, Metric::Requests { status: counted, .. } if *counted == status))
+        );
     }
     // What was answered here was decided here.
     let (exchange, _) = open(&policy, &[(":method", "GET"), (":path", "/v1/models"), CHAT[2]]);

@@ -91,7 +91,8 @@ impl Refusal {
         };
         match self {
             Self::UnknownPath => {
-                let message = "Unknown request URL. This gateway serves POST /v1/chat/completions, GET /v1/models and GET /v1/usage.";
+                let message = "Unknown request URL. This gateway serves POST /v1/chat/completions, GET /v1/models and \
+                    GET /v1/usage.";
                 row(404, INVALID, Outcome::UnknownUrl, None, message.into())
             }
             Self::WrongMethod(allowed) => row(

@@ -46,7 +46,7 @@ impl Zone {
             return Ok(Self::fixed(offset));
         }
         let ordered = changes.windows(2).all(|pair| matches!(pair, [a, b] if a.0 < b.0));
-        let sane = changes.iter().all(|(_, offset)| offset.abs() < DAY as i32);
+        let sane = changes.iter().all(|(_, offset)| offset.unsigned_abs() < DAY as u32);
         match changes.first() {
             None => Err("is not UTC, a fixed offset like +07:00, or an IANA name like Europe/Berlin".to_owned()),
             Some(_) if !ordered || !sane => Err("has changes that are not in order, or of more than a day".to_owned()),

@@ -321,7 +321,8 @@ fn bucket(window: Window, limit: u64, burst_ms: u64, level: u64, held: u64, aske
     let wait_ms = (asked_scaled <= capacity).then(|| (needed - capacity).min(level.max(1)).div_ceil(limit.max(1)));
     let taken = level.div_ceil(SCALE).saturating_add(held);
     // What is reserved comes back when its request ends, at a time that nobody knows.
-    let wait_ms = wait_ms.map(|ms| if held_scaled + asked_scaled > capacity { ms.max(MOMENT_MS) } else { ms.max(1) });
+    let wait_ms = wait_ms
+        .map(|ms| if held_scaled.saturating_add(asked_scaled) > capacity { ms.max(MOMENT_MS) } else { ms.max(1) });
     Some(Full { window, limit: capacity / SCALE, taken, asked, wait_ms, is_momentary: false })
 }
 

@@ -296,9 +296,8 @@ fn envoys_whose_clocks_differ_agree_on_buckets_leases_and_midnight() {
     }
     for ahead in [0, 5 * HOUR] {
         let refused = all.reserve(1, 600_000, noon + ahead, noon).unwrap_err().unwrap();
-        assert!(
-            matches!(refused, Refused::Full(_, full) if full.window == Window::RequestsPerMinute && full.wait_ms == Some(30_000))
-        );
+        assert!(matches!(refused, Refused::Full(_, full)
+                if full.window == Window::RequestsPerMinute && full.wait_ms == Some(30_000)));
     }
     // Midnight is when Redis's clock says so: for who is past it already, and for who is not yet.
     let midnight = START + 24 * HOUR;

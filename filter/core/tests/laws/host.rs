@@ -1,0 +1,77 @@
+//! A host all of whose records are the same bytes, and a policy under which every reader of records is asked.
+
+use super::policy::NOW;
+use pointsman_core::policy::{Policy, parse};
+use pointsman_core::quota::store::Store;
+use pointsman_core::routing::in_flight;
+use pointsman_core::routing::plan::Load;
+use pointsman_core::store::shared_data::SharedData;
+use pointsman_core::tokens::Correction;
+use serde_json::{Value, json};
+
+/// Every record, and its version. What is written goes nowhere.
+pub struct Host<'a>(pub &'a [u8]);
+
+impl SharedData for Host<'_> {
+    fn get(&mut self, _: &str) -> (Vec<u8>, u32) {
+        (self.0.to_vec(), 7)
+    }
+    fn set(&mut self, _: &str, _: &[u8], _: u32) -> bool {
+        true
+    }
+}
+
+impl Load for Host<'_> {
+    fn acquire(&mut self, _: &str, limit: u32) -> bool {
+        in_flight::acquire(self.0, NOW, limit).is_some()
+    }
+    fn is_full(&mut self, _: &str, limit: u32) -> bool {
+        in_flight::is_full(self.0, NOW, limit)
+    }
+}
+
+impl Store for Host<'_> {
+    fn update(&mut self, _: &str, change: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bool {
+        change(self.0).is_some()
+    }
+    fn read(&mut self, _: &str) -> Vec<u8> {
+        self.0.to_vec()
+    }
+    fn now_ms(&mut self) -> u64 {
+        NOW
+    }
+    fn correction(&mut self, _: &str) -> Correction {
+        Correction::decode(self.0)
+    }
+    fn learn(&mut self, _: &str, _: u64, _: u64) {}
+    fn unique(&mut self) -> u128 {
+        0
+    }
+}
+
+/// A policy with quotas and a cache, kept in `store`.
+pub fn policy(store: &str) -> Policy {
+    let windows = json!({
+        "requests_per_minute": 60, "tokens_per_minute": 100_000, "tokens_per_day": 1_000_000,
+        "budget_usd_per_day": 10, "budget_usd_per_month": 100, "concurrent": 8,
+    });
+    let mut limits = windows.clone();
+    limits["per_user"] = windows.clone();
+    limits["per_model"] = json!({"m": windows});
+    limits["alert_at"] = json!([0.5, 0.9]);
+    let mut document: Value = json!({
+        "identity": {"source": "header", "tenant": "x-jwt-tenant"},
+        "providers": {"p": {"dialect": "openai", "data": "internal"}},
+        "models": {"m": {"provider": "p", "model": "m", "tier": "local", "context": 32768, "max_output_tokens": 100,
+            "max_concurrent": 4, "price": {"input": 1, "output": 1}}},
+        "tiers": {"t": {"models": ["m"], "limits": limits}},
+        "tenants": {"t": {"tier": "t"}},
+        "tasks": {"k": {"primary": "m", "cache": {"ttl": "60s"}}},
+        "quota": {"store": store},
+        "cache": {"store": store},
+    });
+    if store == "redis" {
+        document["redis"] = json!({"cluster": "redis"});
+    }
+    parse::from_value(&document).unwrap_or_else(|problems| panic!("{problems:?}")).1
+}

@@ -1,0 +1,50 @@
+//! A caller's request: what our scanner takes is JSON, says the same to another reader, and has one normal form.
+
+use pointsman_core::cache::normal_form::{self, Reading};
+use pointsman_core::dialect::client::ClientDialect;
+use serde_json::{Map, Value};
+
+const NESTING: u32 = 64;
+
+pub fn request(text: &[u8]) {
+    for dialect in ClientDialect::ALL {
+        of_dialect(dialect, text);
+    }
+}
+
+fn of_dialect(dialect: ClientDialect, text: &[u8]) {
+    let reading = |nfc| Reading { max_depth: NESTING, nfc, delivery: dialect.delivery_members() };
+    let form = normal_form::request(text, reading(false));
+    let _ = normal_form::request(text, reading(true));
+    let Ok(request) = dialect.parse(text, NESTING) else { return };
+    let facts = request.facts();
+    let _ = (facts.prompt_characters(), facts.prompt_bytes(), request.bytes_found());
+    let tree: Map<String, Value> = match serde_json::from_slice(text) {
+        Ok(tree) => tree,
+        // The grammar allows half a surrogate pair; only a decoder refuses it.
+        Err(e) if ["surrogate", "end of hex escape"].iter().any(|half| e.to_string().contains(half)) => return,
+        Err(e) if e.to_string().contains("number out of range") => return,
+        Err(e) => panic!("{e}: {}", String::from_utf8_lossy(text)),
+    };
+    assert_eq!(tree.len(), facts.members.len(), "a name was taken twice");
+    for member in &facts.members {
+        let value: Value = serde_json::from_slice(facts.bytes(&member.value.span)).unwrap();
+        assert_eq!(tree.get(&*member.name), Some(&value), "{}", member.name);
+    }
+    assert_eq!(facts.model.as_deref(), tree.get("model").and_then(Value::as_str));
+    assert_eq!(facts.stream, tree.get("stream").and_then(Value::as_bool).unwrap_or(false));
+    if let Ok(form) = form
+        && !has_hard_number(text)
+    {
+        // Written anew by another program, in another order and with other spaces, it is the same question.
+        let anew = serde_json::to_vec_pretty(&tree).unwrap();
+        assert_eq!(normal_form::request(&anew, reading(false)), Ok(form), "{}", String::from_utf8_lossy(&anew));
+    }
+}
+
+/// Whether there may be a number that the other program does not keep: of too many digits, or too near to nothing.
+fn has_hard_number(text: &[u8]) -> bool {
+    let is_of_number = |byte: &u8| b"0123456789.eE+-".contains(byte);
+    let is_hard = |run: &[u8]| run.len() > 15 || run.windows(2).any(|pair| matches!(pair, b"e-" | b"E-"));
+    text.split(|byte| !is_of_number(byte)).any(is_hard)
+}

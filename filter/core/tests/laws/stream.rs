@@ -1,0 +1,65 @@
+//! A provider's stream: however it is split the caller gets the same, and the same is counted and recorded.
+//!
+//! The first byte says what the caller asked for, the next two where the stream is split.
+
+use pointsman_core::cache::local::recording::RecordingBudget;
+use pointsman_core::config::Dialect;
+use pointsman_core::dialect::client::ClientDialect;
+use pointsman_core::exchange::answer::Answer;
+use pointsman_core::outcome::provider_error;
+
+pub fn stream(input: &[u8]) {
+    let Some(([flags, a, b], text)) = input.split_first_chunk() else { return };
+    let at = |part: &u8| text.len() * usize::from(*part) / 256;
+    let (first, last) = (at(a).min(at(b)), at(a).max(at(b)));
+    for dialect in ClientDialect::ALL {
+        let run = |chunks: &mut dyn Iterator<Item = &[u8]>| run(dialect, *flags, chunks);
+        let whole = run(&mut [text].into_iter());
+        assert_eq!(run(&mut [&text[..first], &text[first..last], &text[last..]].into_iter()), whole, "in three");
+        assert_eq!(run(&mut text.chunks(1)), whole, "byte by byte");
+        assert_eq!(run(&mut by_event(text).into_iter()), whole, "by event");
+        let _ = (dialect.read_whole(text).is_ok(), dialect.beginning(text).is_ok());
+        let _ = provider_error::error_body(400, None, || dialect.read_error(text));
+    }
+    // What is judged before anything of it has gone to the caller: more of a stream takes nothing back.
+    let dialect = Dialect::Openai;
+    let is_taken = dialect.first_event(text, true).map(|judged| judged.is_ok());
+    for end in [first, last] {
+        if let Some(early) = dialect.first_event(&text[..end], false) {
+            assert_eq!(Some(early.is_ok()), is_taken, "after {end} bytes");
+        }
+    }
+    let _ = (dialect.whole(text).is_ok(), dialect.beginning(text).is_ok());
+}
+
+/// What the caller gets of a stream, and what is known of it in the end.
+fn run(
+    dialect: ClientDialect,
+    flags: u8,
+    chunks: &mut dyn Iterator<Item = &[u8]>,
+) -> impl PartialEq + std::fmt::Debug + use<> {
+    let (hide_usage, is_recorded) = (flags & 1 == 1, flags & 2 == 2);
+    let recording = is_recorded.then(|| (10_000, RecordingBudget::default().guard()));
+    let mut answer = Answer::stream(dialect, 200, hide_usage, recording);
+    let mut out = Vec::new();
+    for chunk in chunks {
+        out.extend(answer.stream_chunk(chunk, false, || 1).unwrap_or_else(|| chunk.to_vec()));
+    }
+    out.extend(answer.stream_chunk(b"", true, || 1).unwrap_or_default());
+    let (usage, error, is_done) = (answer.usage(10), answer.error_code(), answer.is_done());
+    let Answer::Stream(mut stream) = answer else { panic!("it was one") };
+    (String::from_utf8_lossy(&out).into_owned(), usage, error, is_done, stream.take_kept(1))
+}
+
+/// The text in pieces that end where events do, as they come in practice.
+fn by_event(text: &[u8]) -> Vec<&[u8]> {
+    let (mut all, mut start) = (Vec::new(), 0);
+    for at in 1..text.len() {
+        if text[at - 1..=at] == *b"\n\n" {
+            all.push(&text[start..=at]);
+            start = at + 1;
+        }
+    }
+    all.push(&text[start..]);
+    all
+}

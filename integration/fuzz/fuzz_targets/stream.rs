@@ -1,0 +1,4 @@
+//! The law of `tests/laws/stream.rs` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| pointsman_fuzz::laws::law("stream")(bytes));

@@ -146,7 +146,7 @@ $(TOOLS)/cargo-fuzz/bin/cargo-fuzz:
 	@command -v c++ >/dev/null || \
 	  { echo "missing: a C++ compiler, for libFuzzer. On Debian: apt-get install g++." >&2; exit 1; }
 	@cargo install -q --locked --root $(TOOLS)/cargo-fuzz cargo-fuzz@0.13.2 \
-	  || { rm -rf $(TOOLS)/cargo-fuzz; echo "missing: cargo-fuzz; cargo could not install it from crates.io." >&2; exit 1; }
+	  || { rm -rf $(TOOLS)/cargo-fuzz; echo "missing: cargo-fuzz; crates.io refused it." >&2; exit 1; }
 
 # Each law for a minute. New inputs go to target/fuzz-corpus, those that break one to integration/fuzz/artifacts.
 fuzz: $(TOOLS)/cargo-fuzz/bin/cargo-fuzz

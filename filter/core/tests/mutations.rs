@@ -3,7 +3,7 @@
 //! Deterministic, so that a failure can be run again; `MUTATIONS=1000000` looks longer. `make fuzz` looks where a
 //! mutation of the corpus does not come by chance.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod laws;
 

@@ -71,3 +71,22 @@ impl<'a> ClientRequest<'a> {
         size_of::<Self>() + self.facts().bytes_found()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::kept::KeptAnswer;
+    use crate::wire::bytes::Reader;
+    use std::collections::HashSet;
+
+    /// The compiler names a missing arm, but not what is missing in a list.
+    #[test]
+    fn every_dialect_that_is_spoken_somewhere_is_listed_under_a_byte_of_its_own() {
+        for endpoint in Endpoint::ALL {
+            assert!(ClientDialect::ALL.contains(&ClientDialect::of(endpoint)), "{endpoint:?}");
+        }
+        let ids: HashSet<u8> = ClientDialect::ALL.iter().map(|dialect| dialect.id()).collect();
+        assert_eq!(ids.len(), ClientDialect::ALL.len());
+        assert!(KeptAnswer::decode(&mut Reader::new(&[u8::MAX])).is_none());
+    }
+}

@@ -14,7 +14,7 @@ use crate::render::gateway_args::GatewayArgs;
 use crate::render::inputs::Inputs;
 use crate::render::settings::Settings;
 use envoy::{NotReady, Program};
-use reload::{Live, NotApplied};
+use reload::{NotApplied, RunningConfig};
 use say::say;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt as _;
@@ -95,8 +95,8 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
         admin: args.gateway.admin,
         access_log: args.gateway.access_log.clone(),
     };
-    let mut live =
-        Live::start(directory.path(), settings, inputs, args.allow_missing_credentials).map_err(|e| e.to_string())?;
+    let mut live = RunningConfig::start(directory.path(), settings, inputs, args.allow_missing_credentials)
+        .map_err(|e| e.to_string())?;
 
     let mut process = program.start(directory.path(), args.concurrency)?;
     let (admin, address) = match process.ready(START_LIMIT, &stopped) {

@@ -3,7 +3,7 @@
 use super::admin::Admin;
 use super::credentials;
 use super::envoy::Program;
-use super::retired::Retired;
+use super::retired::DrainingClusters;
 use super::say::say;
 use crate::render::files::{Files, cds, replace};
 use crate::render::gateway_args::GatewayArgs;
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const NEXT_TRY: Duration = Duration::from_secs(60);
 
 /// What Envoy runs on now.
-pub struct Live {
+pub struct RunningConfig {
     directory: PathBuf,
     settings: Settings,
     files: Files,
@@ -37,7 +37,7 @@ pub struct Live {
     /// How long a request under the policy that serves can last.
     longest: Duration,
     /// What only earlier policies need.
-    retired: Retired,
+    retired: DrainingClusters,
     /// Whether keys may be missing.
     allow_missing: bool,
 }
@@ -72,7 +72,7 @@ fn longest(policy: &Policy) -> Duration {
     UPLOAD + Duration::from_millis(policy.longest_request_ms())
 }
 
-impl Live {
+impl RunningConfig {
     /// Writes the files of the first policy to `directory`.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl Live {
             needed: clusters.keys().cloned().collect(),
             clusters,
             longest: longest(&inputs.policy),
-            retired: Retired::default(),
+            retired: DrainingClusters::default(),
             allow_missing,
         })
     }

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 /// What earlier policies had.
 #[derive(Default)]
-pub struct Retired {
+pub struct DrainingClusters {
     /// By a cluster's name, the time from which no request of an earlier policy can need it.
     until: BTreeMap<String, Instant>,
 }
 
-impl Retired {
+impl DrainingClusters {
     /// A policy that had these clusters has been replaced at `now`; its last request ends within `longest`. Also of a
     /// cluster that the next policy has too: the one after it may not, and may come before this one's requests have
     /// ended.
@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn a_cluster_is_kept_for_the_longest_request_of_its_policy_and_no_longer() {
         let start = Instant::now();
-        let mut retired = Retired::default();
+        let mut retired = DrainingClusters::default();
         retired.replaced(names(&["plan.a", "plan.b"]).iter(), seconds(40), start);
         assert!(retired.may_be_needed("plan.a", start + seconds(39)));
         assert!(!retired.may_be_needed("plan.a", start + seconds(40)));
@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn the_longest_of_all_policies_that_had_it_counts() {
         let start = Instant::now();
-        let mut retired = Retired::default();
+        let mut retired = DrainingClusters::default();
         // The first policy's requests are long, the second's, which takes the cluster away, are short.
         retired.replaced(names(&["plan.a"]).iter(), seconds(600), start);
         retired.replaced(names(&["plan.a", "plan.b"]).iter(), seconds(5), start + seconds(10));

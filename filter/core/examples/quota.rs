@@ -165,7 +165,8 @@ fn main() {
     let limits = policy.quota_of(policy.find_tenant("a").expect("is there")).expect("has limits");
     let (zone, mut memo, mut store) = (Zone::fixed(3600), CalendarMemo::default(), One::default());
     let models = [(policy.find_model("m").expect("is there"), Amount::new(500, 500))];
-    let ask = Ask { tenant: "a", user: &[0; 32], models: &models, lease_ms: Some(660_000), heed_share: true };
+    let ask =
+        Ask { tenant: "a", user: &[0; 32], models: &models, lease_ms: Some(660_000), stop_at_degrade_threshold: true };
     let charge = Some(Charge { model: models[0].0, used: Amount::new(300, 300) });
     let took = each(|| {
         let moment = Moment::remembered(&zone, store.now_ms(), &mut memo);

@@ -21,7 +21,7 @@ use crate::outcome::reply::Reply;
 use crate::policy::output_limit::OutputLimit;
 use crate::policy::{Policy, Provider};
 use crate::quota::reservation::Scope;
-use crate::quota::window::Standing;
+use crate::quota::window::WindowStatus;
 use crate::request::splice::Splice;
 use crate::routing::attempt::Failure;
 use crate::wire::header::HeaderLine;
@@ -64,9 +64,9 @@ impl ClientDialect {
     }
 
     /// The headers that say how windows stand.
-    pub fn rate_limits(self, standings: &[(Scope, Standing)]) -> Vec<HeaderLine> {
+    pub fn rate_limits(self, statuses: &[(Scope, WindowStatus)]) -> Vec<HeaderLine> {
         match self {
-            Self::OpenAi => openai::rate_limits::headers(standings),
+            Self::OpenAi => openai::rate_limits::headers(statuses),
         }
     }
 

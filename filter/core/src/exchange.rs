@@ -243,8 +243,8 @@ impl Exchange {
         let facts = request.facts();
         let splice = request.upstream(policy, plan.task, &plan.models, output);
         let mut headers = resilience.headers(plan.models.len(), facts.stream, deadline_ms);
-        let is_direct = resilience.is_direct(plan.models.len(), facts.stream, deadline_ms);
-        let direct = plan.models.first().filter(|_| is_direct).map(|only| policy.provider_of(*only));
+        let skips_model_stage = resilience.skips_model_stage(plan.models.len(), facts.stream, deadline_ms);
+        let direct = plan.models.first().filter(|_| skips_model_stage).map(|only| policy.provider_of(*only));
         let (cluster, dispatch) = match direct {
             Some(provider) => {
                 headers.push((":path", provider.dialect.path(provider).into()));
@@ -272,7 +272,7 @@ impl Exchange {
             edit: edit(splice, facts.body),
         };
         self.state = State::Upstream(Box::new(Upstream {
-            routed: Routed { is_direct, ..Routed::of(facts, plan) },
+            routed: Routed { skips_model_stage, ..Routed::of(facts, plan) },
             answer: Answer::Awaited,
             reception: Reception::Awaited,
             cancelled: None,
@@ -324,7 +324,7 @@ impl Routed {
             tool_names: request.tool_names.iter().map(|n| n.chars().take(64).collect()).collect(),
             served: None,
             failed_as: None,
-            is_direct: false,
+            skips_model_stage: false,
             plan,
         }
     }

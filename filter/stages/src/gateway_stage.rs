@@ -348,7 +348,7 @@ impl<H: Host> Stage for GatewayStage<H> {
                 _ => {}
             }
         }
-        let ResponseStep { next, attempts, leaves_first_model, is_direct } = self
+        let ResponseStep { next, attempts, leaves_first_model, skips_model_stage } = self
             .generation
             .serve(|context| self.exchange.on_response_headers(context, &head, &Observed(self.generation.host())));
         if leaves_first_model {
@@ -357,7 +357,7 @@ impl<H: Host> Stage for GatewayStage<H> {
         if matches!(next, OnResponseHead::Own) {
             return Action::Continue;
         }
-        let mut headers = ResponseHeaders::new(headers, is_direct);
+        let mut headers = ResponseHeaders::new(headers, skips_model_stage);
         headers.remove_foreign(self.host());
         if let Some((name, value)) = &attempts {
             headers.change(self.host(), name, value);

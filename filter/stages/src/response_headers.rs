@@ -13,15 +13,15 @@ const MANY: usize = 10;
 /// The headers as they came.
 pub struct ResponseHeaders<M> {
     came: M,
-    is_direct: bool,
+    skips_model_stage: bool,
     /// Whether one of them has been changed since.
     is_changed: bool,
 }
 
 impl<M: HeaderMap> ResponseHeaders<M> {
-    /// `is_direct`: whether the request went without a model stage.
-    pub fn new(came: M, is_direct: bool) -> Self {
-        Self { came, is_direct, is_changed: false }
+    /// `skips_model_stage`: whether the request went without a model stage.
+    pub fn new(came: M, skips_model_stage: bool) -> Self {
+        Self { came, skips_model_stage, is_changed: false }
     }
 
     /// Takes away what does not go on to the caller.
@@ -58,6 +58,6 @@ impl<M: HeaderMap> ResponseHeaders<M> {
     }
 
     fn passes(&self, name: &[u8]) -> bool {
-        response_header_passes(name, self.is_direct)
+        response_header_passes(name, self.skips_model_stage)
     }
 }

@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use crate::listen::Peer;
 
 /// The most requests kept.
-const MOST_REQUESTS: usize = 4096;
+const MAX_REQUESTS: usize = 4096;
 /// The most bytes of bodies kept.
-const MOST_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;
 
 /// The log.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl Kept {
     fn push(&mut self, entry: Arc<Entry>) {
         self.bytes += entry.body.len();
         self.entries.push_back(entry);
-        while self.entries.len() > MOST_REQUESTS || self.bytes > MOST_BYTES {
+        while self.entries.len() > MAX_REQUESTS || self.bytes > MAX_BYTES {
             let Some(oldest) = self.entries.pop_front() else { break };
             self.bytes -= oldest.body.len();
         }
@@ -231,15 +231,15 @@ mod tests {
     #[test]
     fn the_log_is_bounded_by_number_and_by_bytes() {
         let record = Arc::new(Record::new(true));
-        for _ in 0..MOST_REQUESTS + 5 {
+        for _ in 0..MAX_REQUESTS + 5 {
             kept(&record, Bytes::new()).finish();
         }
-        assert_eq!(record.list(0).as_array().unwrap().len(), MOST_REQUESTS);
-        let half = Bytes::from(vec![0; MOST_BYTES / 2]);
+        assert_eq!(record.list(0).as_array().unwrap().len(), MAX_REQUESTS);
+        let half = Bytes::from(vec![0; MAX_BYTES / 2]);
         for _ in 0..3 {
             kept(&record, half.clone()).finish();
         }
-        assert_eq!(locked(record.kept.as_ref().unwrap()).bytes, MOST_BYTES);
+        assert_eq!(locked(record.kept.as_ref().unwrap()).bytes, MAX_BYTES);
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl Exchange {
             Cached::Miss(why, _) => (Some("miss"), Some(why)),
             Cached::Hit(hit) => (Some("hit"), hit.waited.then_some("waited")),
             // The request ended before its lookup was decided.
-            Cached::InLine(..) => (Some("miss"), Some("waited")),
+            Cached::Coalesced(..) => (Some("miss"), Some("waited")),
             _ => (None, None),
         }
     }

@@ -1,7 +1,7 @@
 //! Who sends a request, and what its headers ask for.
 
 use crate::config::DataClass;
-use crate::exchange::cache::state::Wishes;
+use crate::exchange::cache::state::CacheRequest;
 use crate::identity::keys::UserHash;
 use crate::ids::TenantId;
 
@@ -13,5 +13,5 @@ pub(in crate::exchange) struct Caller {
     pub(in crate::exchange) task: Option<String>,
     pub(in crate::exchange) data_class: Option<DataClass>,
     pub(in crate::exchange) deadline_ms: Option<u64>,
-    pub(in crate::exchange) wishes: Wishes,
+    pub(in crate::exchange) cache_request: CacheRequest,
 }

@@ -105,7 +105,7 @@ pub struct ResponseStep {
     /// Whether another model serves, so the request no longer counts against the plan's first one.
     pub leaves_first_model: bool,
     /// Whether the request bypassed the model stage.
-    pub is_direct: bool,
+    pub skips_model_stage: bool,
 }
 
 /// A part of a response's body.

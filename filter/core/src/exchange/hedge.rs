@@ -8,9 +8,9 @@ use crate::policy::Policy;
 use crate::wire::header::HeaderLine;
 
 /// What the model stage records for an attempt that has not answered when the next one begins.
-const SILENT: Outcome = Outcome::NoResponse;
+const NO_RESPONSE: Outcome = Outcome::NoResponse;
 /// The attempt did not answer in time, so another one started beside it and answered first.
-const OVERTAKEN: Outcome = Outcome::Hedged;
+const HEDGED: Outcome = Outcome::Hedged;
 /// The attempt started beside another one that answered first. It has not failed.
 pub(super) const CANCELLED: Outcome = Outcome::Cancelled;
 
@@ -23,7 +23,7 @@ impl Exchange {
 
     /// An answer to a hedged request has begun. `last`: the last attempt to start (place in the plan, number), from the
     /// model stage's record. If an earlier one answers, returns the header with the number of attempts made.
-    pub(super) fn overtaken(&mut self, last: Option<(usize, u32)>) -> Option<HeaderLine> {
+    pub(super) fn hedge_won_by_other(&mut self, last: Option<(usize, u32)>) -> Option<HeaderLine> {
         let Upstream { routed: Routed { plan, served, .. }, cancelled, .. } = self.state.upstream_mut()?;
         let (index, made) = last?;
         let served = served.as_mut().filter(|served| served.attempts < made)?;
@@ -44,10 +44,10 @@ impl Exchange {
             let Some(id) = model(*index) else { continue };
             // Silent at first, it then answered after all, with success or with its own error.
             let answered = served.is_some_and(|served| served.model == id)
-                || recorded.iter().any(|(other, why)| other == index && *why != SILENT);
+                || recorded.iter().any(|(other, why)| other == index && *why != NO_RESPONSE);
             match *why {
-                SILENT if answered => {}
-                SILENT => all.push((id, OVERTAKEN)),
+                NO_RESPONSE if answered => {}
+                NO_RESPONSE => all.push((id, HEDGED)),
                 why => all.push((id, why)),
             }
         }

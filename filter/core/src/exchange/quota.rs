@@ -17,7 +17,7 @@ use crate::quota::report::exhausted::{exhausted, reason};
 use crate::quota::report::usage;
 use crate::quota::reservation::{Ask, Grant, Refused, Reservation, Scope};
 use crate::quota::store::Store;
-use crate::quota::window::{Amount, Moment, Standing};
+use crate::quota::window::{Amount, Moment, WindowStatus};
 use crate::quota::{demand, local};
 use crate::request::facts::Facts;
 use crate::routing::eligibility::Ineligible;
@@ -51,7 +51,7 @@ impl Exchange {
         let demands = self.worst_cases(policy, output, request, plan, input, store);
         let lease_ms = Some(resilience.lease_ms());
         let name = &*policy.tenant(tenant).name;
-        let ask = Ask { tenant: name, user: &user, models: &demands, lease_ms, heed_share: true };
+        let ask = Ask { tenant: name, user: &user, models: &demands, lease_ms, stop_at_degrade_threshold: true };
         let refused = match self.ask(policy, limits, &ask, &moment, store)? {
             Ok(grant) => {
                 self.granted(grant, plan);
@@ -69,12 +69,13 @@ impl Exchange {
                     let spare: Vec<_> = all.iter().map(|(id, amount)| (*id, amount.degraded())).collect();
                     let mut spared = refused.is_of_days_tokens();
                     let why = loop {
-                        let ask = Ask { models: if spared { &spare } else { &all }, heed_share: false, ..ask };
+                        let ask =
+                            Ask { models: if spared { &spare } else { &all }, stop_at_degrade_threshold: false, ..ask };
                         match self.ask(policy, limits, &ask, &moment, store)? {
                             Ok(grant) => {
                                 *plan = degraded;
                                 self.granted(grant, plan);
-                                self.quota.spares_day_tokens = spared;
+                                self.quota.exempt_from_daily_tokens = spared;
                                 self.quota.verdict = Some((Verdict::Degraded, window));
                                 self.quota.headers.push(("x-pointsman-degraded", window.into()));
                                 return Ok(output);
@@ -91,7 +92,7 @@ impl Exchange {
                 }
                 // The other model cannot serve this request. Below the hard limit that is no reason to refuse it.
                 if matches!(refused, Refused::Share(..)) {
-                    let ask = Ask { heed_share: false, ..ask };
+                    let ask = Ask { stop_at_degrade_threshold: false, ..ask };
                     match self.ask(policy, limits, &ask, &moment, store)? {
                         Ok(grant) => {
                             self.granted(grant, plan);
@@ -217,7 +218,7 @@ impl Exchange {
         let name = &*policy.tenant(tenant).name;
         let moment = self.moment(context, store);
         let demands = [(model, Amount::new(0, 0))];
-        let ask = Ask { tenant: name, user: &user, models: &demands, lease_ms: None, heed_share: false };
+        let ask = Ask { tenant: name, user: &user, models: &demands, lease_ms: None, stop_at_degrade_threshold: false };
         match self.ask(policy, limits, &ask, &moment, store)? {
             Ok(grant) => {
                 self.take(grant);
@@ -251,12 +252,12 @@ impl Exchange {
         if is_local {
             view.add(local::view(store, limits, policy.counting.users, ask, moment));
         }
-        self.tell(&view.standings, &view.crossed);
+        self.tell(&view.statuses, &view.crossed);
     }
 
     /// Sets the headers that show these windows, and the budget shares that were reached.
-    fn tell(&mut self, standings: &[(Scope, Standing)], crossed: &[(Scope, Crossed)]) {
-        self.quota.headers = self.dialect().rate_limits(standings);
+    fn tell(&mut self, statuses: &[(Scope, WindowStatus)], crossed: &[(Scope, Crossed)]) {
+        self.quota.headers = self.dialect().rate_limits(statuses);
         self.quota.headers.extend(usage::alert_header(crossed));
     }
 
@@ -271,7 +272,7 @@ impl Exchange {
         // What an earlier question reported is not reported again.
         let mut crossed = std::mem::take(&mut self.quota.view).crossed;
         crossed.extend(grant.crossed);
-        self.tell(&grant.standings, &crossed);
+        self.tell(&grant.statuses, &crossed);
         if let Some(refused) = grant.shadowed {
             self.quota.verdict = Some((Verdict::Shadowed, reason(&refused)));
         }
@@ -290,8 +291,8 @@ impl Exchange {
         let (tenant, user) = (&*policy.tenant(caller.tenant).name, caller.user.as_ref().map_or(ANONYMOUS, |u| u.0));
         let limits = policy.quota_of(caller.tenant).filter(|limits| limits.counts());
         let moment = self.moment(context, store);
-        let ask = Ask { tenant, user: &user, models: &[], lease_ms: None, heed_share: false };
-        let (standings, now_ms) = match (limits, policy.counting.store, &policy.redis) {
+        let ask = Ask { tenant, user: &user, models: &[], lease_ms: None, stop_at_degrade_threshold: false };
+        let (statuses, now_ms) = match (limits, policy.counting.store, &policy.redis) {
             (None, ..) => (Vec::new(), moment.now_ms),
             (Some(limits), StoreKind::Redis, Some(bridge)) => {
                 let id = self.quota.id(&moment, store);
@@ -309,7 +310,7 @@ impl Exchange {
             }
             (Some(limits), ..) => (local::look(store, limits, policy.counting.users, &ask, &moment), moment.now_ms),
         };
-        let body = usage::usage(policy, tenant, &standings, now_ms);
+        let body = usage::usage(policy, tenant, &statuses, now_ms);
         RequestStep::Reply(self.reply(Reply::json(body)))
     }
 }

@@ -27,7 +27,7 @@ impl Exchange {
                 next: OnResponseHead::Own,
                 attempts: None,
                 leaves_first_model: false,
-                is_direct: false,
+                skips_model_stage: false,
             };
         }
         let mut head = *head;
@@ -40,12 +40,12 @@ impl Exchange {
                 None => head.details = &details,
             }
         }
-        if head.model.is_empty() && !self.is_direct() {
+        if head.model.is_empty() && !self.skips_model_stage() {
             head.last_attempt = host.last_attempt();
         }
         let next = self.response_head(context, &head);
         let attempts = match self.is_hedged(context.policy) {
-            true => self.overtaken(host.last_attempt()),
+            true => self.hedge_won_by_other(host.last_attempt()),
             false => None,
         };
         self.receive(match next {
@@ -53,7 +53,12 @@ impl Exchange {
             OnResponseHead::Stream(_) => Reception::Stream,
             OnResponseHead::Hold => Reception::Held,
         });
-        ResponseStep { next, attempts, leaves_first_model: self.is_fallback(), is_direct: self.is_direct() }
+        ResponseStep {
+            next,
+            attempts,
+            leaves_first_model: self.is_fallback(),
+            skips_model_stage: self.skips_model_stage(),
+        }
     }
 
     /// A part of the response's body has arrived.

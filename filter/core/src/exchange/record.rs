@@ -73,7 +73,7 @@ impl Exchange {
             State::Upstream(upstream) => {
                 let Upstream { routed, answer, .. } = &mut **upstream;
                 if routed.served.is_none() {
-                    let only = (routed.is_direct && !provider_error::is_unasked(details)).then_some((0, 1));
+                    let only = (routed.skips_model_stage && !provider_error::is_unasked(details)).then_some((0, 1));
                     routed.served = routed.last_attempt(last_attempt.or(only));
                 }
                 if let Some(why) = cause {

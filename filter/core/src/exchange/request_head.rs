@@ -1,7 +1,7 @@
 //! A request's headers: its target, its sender, and its options.
 
 use crate::config::Identity;
-use crate::exchange::cache::state::Wishes;
+use crate::exchange::cache::state::CacheRequest;
 use crate::exchange::caller::Caller;
 use crate::exchange::{Exchange, RequestStep};
 use crate::identity::keys::{InvalidIdentity, UserHash};
@@ -80,7 +80,7 @@ impl Exchange {
             task: None,
             data_class: None,
             deadline_ms: None,
-            wishes: Wishes::of(policy, head),
+            cache_request: CacheRequest::of(policy, head),
         });
         let text = |name: &str, value: &[u8]| match std::str::from_utf8(value) {
             Ok(text) => Ok(text.to_owned()),

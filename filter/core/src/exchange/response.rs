@@ -21,8 +21,8 @@ impl Exchange {
         let routed = &mut upstream.routed;
         routed.served = match (routed.plan.find(policy, head.model), parse(head.attempts)) {
             // Nothing has overwritten what the provider may have sent under these names.
-            _ if routed.is_direct && provider_error::is_unasked(head.details) => None,
-            _ if routed.is_direct => routed.last_attempt(Some((0, 1))),
+            _ if routed.skips_model_stage && provider_error::is_unasked(head.details) => None,
+            _ if routed.skips_model_stage => routed.last_attempt(Some((0, 1))),
             (Some(model), Some(attempts)) => Some(Served { model, attempts, headers_already_sent: true }),
             _ => routed.last_attempt(head.last_attempt),
         };
@@ -75,8 +75,8 @@ impl Exchange {
     }
 
     /// Whether the request bypassed the model stage, which would have recorded its attempts.
-    pub(super) fn is_direct(&self) -> bool {
-        self.routed().is_some_and(|routed| routed.is_direct)
+    pub(super) fn skips_model_stage(&self) -> bool {
+        self.routed().is_some_and(|routed| routed.skips_model_stage)
     }
 
     /// Whether a model other than the plan's first serves.

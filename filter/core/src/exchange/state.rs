@@ -65,7 +65,7 @@ pub(super) struct Routed {
     /// The last attempt's failure, where the gateway stage judged it.
     pub(super) failed_as: Option<Outcome>,
     /// Whether it bypassed the model stage.
-    pub(super) is_direct: bool,
+    pub(super) skips_model_stage: bool,
 }
 
 /// Who answered in the end.
@@ -188,7 +188,7 @@ impl Routed {
     /// Which timeout fired; Envoy only knows that one did.
     pub(super) fn which_timer(&self, why: Outcome) -> Outcome {
         match why {
-            Outcome::DeadlineExceeded if self.is_direct => Outcome::AttemptTimeout,
+            Outcome::DeadlineExceeded if self.skips_model_stage => Outcome::AttemptTimeout,
             Outcome::FirstTokenTimeout if !self.stream => Outcome::AttemptTimeout,
             other => other,
         }

@@ -338,7 +338,7 @@ fn hedged(model: &str, count: &str, failed: &[(usize, Outcome)]) -> Value {
         ..ResponseHead::default()
     };
     assert!(matches!(exchange.response_head(context!(&policy), &head), OnResponseHead::Hold));
-    let made = exchange.overtaken(Some((1, 2)));
+    let made = exchange.hedge_won_by_other(Some((1, 2)));
     assert_eq!(made, (count == "1").then(|| ("x-pointsman-attempts", "2".into())));
     exchange.on_full_body(&policy, br#"{"choices":[{"message":{"content":"a"}}]}"#);
     let errors = exchange.metrics(&policy, failed, 1500).into_iter();

@@ -6,7 +6,7 @@ use crate::identity::keys::KeyTable;
 use crate::ids::{ModelId, ProviderId, TaskId, TenantId, TierId};
 use crate::policy::build::names::Names;
 use crate::policy::cache::{Rules, TaskRules};
-use crate::policy::clusters::{self, MOST_ATTEMPTS};
+use crate::policy::clusters::{self, MAX_ATTEMPTS};
 use crate::policy::limits;
 use crate::policy::price::Price;
 use crate::policy::resilience::{Backoff, Resilience};
@@ -288,8 +288,8 @@ fn build_task(
     if let Some(limit) = max_output_tokens {
         check_range(&place, "max_output_tokens", *limit, 1..=100_000_000, problems);
     }
-    if fallback.len() >= MOST_ATTEMPTS {
-        let message = format!("at most {} fallbacks are supported", MOST_ATTEMPTS - 1);
+    if fallback.len() >= MAX_ATTEMPTS {
+        let message = format!("at most {} fallbacks are supported", MAX_ATTEMPTS - 1);
         problems.push(Problem::new(format!("{place}.fallback"), message));
     }
     let mut chain = Vec::with_capacity(1 + fallback.len());

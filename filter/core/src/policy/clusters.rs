@@ -7,10 +7,10 @@ use crate::routing::dispatch::plan_cluster;
 use std::collections::BTreeSet;
 
 /// Most plan clusters of one policy. Each costs Envoy memory in every worker; a chain of eight models can need 255.
-pub const MOST_CLUSTERS: usize = 2000;
+pub const MAX_CLUSTERS: usize = 2000;
 
 /// Most models of a task's chain.
-pub const MOST_ATTEMPTS: usize = 8;
+pub const MAX_ATTEMPTS: usize = 8;
 
 /// The providers of a plan: attempt 1, attempt 2, …
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +29,7 @@ impl ProviderSequence {
 }
 
 /// All plans, each once: every model alone, because callers may name it, and every task's chain with any of its models
-/// left out, because routing drops models that a request may not use. No more than [`MOST_CLUSTERS`]: `check` has been
+/// left out, because routing drops models that a request may not use. No more than [`MAX_CLUSTERS`]: `check` has been
 /// asked.
 pub fn plans(policy: &Policy) -> BTreeSet<ProviderSequence> {
     let mut plans = Plans::of_models(&policy.models);
@@ -39,15 +39,15 @@ pub fn plans(policy: &Policy) -> BTreeSet<ProviderSequence> {
     plans.all
 }
 
-/// Refuses the task whose chain takes a policy past [`MOST_CLUSTERS`].
+/// Refuses the task whose chain takes a policy past [`MAX_CLUSTERS`].
 pub(crate) fn check(models: &[Model], tasks: &[Task], problems: &mut Vec<Problem>) {
     let mut plans = Plans::of_models(models);
     // A chain that is too long has been refused by itself, and would take for ever here.
-    for task in tasks.iter().filter(|task| task.chain.len() <= MOST_ATTEMPTS) {
+    for task in tasks.iter().filter(|task| task.chain.len() <= MAX_ATTEMPTS) {
         plans.add(models, task);
-        if plans.all.len() > MOST_CLUSTERS {
+        if plans.all.len() > MAX_CLUSTERS {
             let message = format!(
-                "its chain of {} models takes the policy past {MOST_CLUSTERS} sequences of providers, \
+                "its chain of {} models takes the policy past {MAX_CLUSTERS} sequences of providers, \
                  each of which is an \
                  Envoy cluster; shorten the chains",
                 task.chain.len()

@@ -156,7 +156,7 @@ fn check_scope(limits: &config::Limits, place: &str, problems: &mut Vec<Problem>
 fn check_bounds(limits: &config::Limits, place: &str, problems: &mut Vec<Problem>) {
     let windows = Window::ALL.into_iter().filter_map(|window| Some((window.name(), written(limits, window)?)));
     let sizes = [("max_input_tokens", limits.max_input_tokens), ("max_output_tokens", limits.max_output_tokens)];
-    let sizes = sizes.into_iter().filter_map(|(field, tokens)| Some((field, Written::Count(tokens?))));
+    let sizes = sizes.into_iter().filter_map(|(field, tokens)| Some((field, LimitValue::Count(tokens?))));
     for (field, limit) in windows.chain(sizes) {
         if limit.amount().is_none() {
             problems.push(Problem::new(format!("{place}.{field}"), limit.problem()));
@@ -171,24 +171,24 @@ fn check_bounds(limits: &config::Limits, place: &str, problems: &mut Vec<Problem
 
 /// A limit as it is written.
 #[derive(Clone, Copy)]
-enum Written {
+enum LimitValue {
     Count(u64),
     Usd(f64),
 }
 
 /// The limit of a window, as it is written.
-fn written(limits: &config::Limits, window: Window) -> Option<Written> {
+fn written(limits: &config::Limits, window: Window) -> Option<LimitValue> {
     match window {
-        Window::RequestsPerMinute => limits.requests_per_minute.map(Written::Count),
-        Window::TokensPerMinute => limits.tokens_per_minute.map(Written::Count),
-        Window::TokensPerDay => limits.tokens_per_day.map(Written::Count),
-        Window::BudgetPerDay => limits.budget_usd_per_day.map(Written::Usd),
-        Window::BudgetPerMonth => limits.budget_usd_per_month.map(Written::Usd),
-        Window::Concurrent => limits.concurrent.map(|count| Written::Count(u64::from(count))),
+        Window::RequestsPerMinute => limits.requests_per_minute.map(LimitValue::Count),
+        Window::TokensPerMinute => limits.tokens_per_minute.map(LimitValue::Count),
+        Window::TokensPerDay => limits.tokens_per_day.map(LimitValue::Count),
+        Window::BudgetPerDay => limits.budget_usd_per_day.map(LimitValue::Usd),
+        Window::BudgetPerMonth => limits.budget_usd_per_month.map(LimitValue::Usd),
+        Window::Concurrent => limits.concurrent.map(|count| LimitValue::Count(u64::from(count))),
     }
 }
 
-impl Written {
+impl LimitValue {
     /// In what is counted: requests, tokens or micro-USD. `None` where it is out of range.
     fn amount(self) -> Option<u64> {
         match self {

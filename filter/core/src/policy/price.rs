@@ -28,7 +28,7 @@ impl MicroUsd {
 }
 
 /// The highest price, in USD per million tokens: 10¹² × 10⁻¹² USD per token.
-const MOST_USD: f64 = 1_000_000.0;
+const MAX_USD: f64 = 1_000_000.0;
 
 /// A model's price in 10⁻¹² USD per token, so that USD per million tokens with six decimals is exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Price {
     /// The cost of `usage`, rounded up to a whole micro-dollar; saturates at the largest amount instead of wrapping.
     pub fn cost(&self, usage: &Usage) -> MicroUsd {
         let cached = usage.cached_input.min(usage.input);
-        // As most are: no price has more than 40 bits ([`MOST_USD`]), so no sum has more than 63. Wasm has no product
+        // As most are: no price has more than 40 bits ([`MAX_USD`]), so no sum has more than 63. Wasm has no product
         // of 128 bits.
         if usage.input.max(usage.output) < 1 << 22 {
             let pico = (usage.input - cached) * self.input + cached * self.cached_input + usage.output * self.output;
@@ -77,7 +77,7 @@ impl Price {
 }
 
 fn picousd_per_token(usd_per_million: f64) -> Option<u64> {
-    if !(0.0..=MOST_USD).contains(&usd_per_million) {
+    if !(0.0..=MAX_USD).contains(&usd_per_million) {
         return None;
     }
     let exact = (usd_per_million * 1e6).round();

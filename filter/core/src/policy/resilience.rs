@@ -199,10 +199,10 @@ impl Resilience {
         let attempt_ms = if stream { self.first_token_ms } else { self.attempt_ms };
         // Envoy's timer of an attempt runs to its headers, which nothing holds back where there is no model stage:
         // there the timer of the request is the attempt's, too.
-        let is_direct = self.is_direct(attempts, stream, deadline_ms);
-        let request_ms = if is_direct { request_ms.min(attempt_ms) } else { request_ms };
+        let skips_model_stage = self.skips_model_stage(attempts, stream, deadline_ms);
+        let request_ms = if skips_model_stage { request_ms.min(attempt_ms) } else { request_ms };
         let mut headers: Vec<HeaderLine> = Vec::with_capacity(6);
-        if !(is_direct && request_ms == self.route_ms) {
+        if !(skips_model_stage && request_ms == self.route_ms) {
             headers.push(("x-envoy-upstream-rq-timeout-ms", request_ms.to_string().into()));
         }
         // Envoy ignores one that is not shorter than the whole.
@@ -235,7 +235,7 @@ impl Resilience {
 
     /// Whether a request needs no model stage: it has one attempt, is no stream, and has one timer, the policy's. What
     /// is told of a timer that runs out while an answer is held is Envoy's to say there, which knows but one.
-    pub fn is_direct(&self, attempts: usize, stream: bool, deadline_ms: Option<u64>) -> bool {
+    pub fn skips_model_stage(&self, attempts: usize, stream: bool, deadline_ms: Option<u64>) -> bool {
         attempts == 1 && !stream && deadline_ms.is_none_or(|ms| self.attempt_ms.min(self.request_ms) <= ms)
     }
 
@@ -305,7 +305,7 @@ mod tests {
         let timers = |attempt, deadline| {
             let resilience = resilience(attempt);
             let headers: Vec<_> = resilience.headers(1, false, deadline).into_iter().map(|(_, value)| value).collect();
-            (headers.join(","), resilience.is_direct(1, false, deadline))
+            (headers.join(","), resilience.skips_model_stage(1, false, deadline))
         };
         assert_eq!(timers(5000, None), ("5000".to_owned(), true));
         assert_eq!(timers(5000, Some(900)), ("900".to_owned(), false));

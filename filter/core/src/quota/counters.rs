@@ -7,7 +7,7 @@
 //!
 //! Time never runs backwards here: a clock that jumps back stands still until it has caught up.
 
-use crate::quota::window::{Amount, Full, MAX, MOMENT_MS, Moment, Span, Standing, Want, Window, Windows};
+use crate::quota::window::{Amount, Full, MAX, MOMENT_MS, Moment, Span, Want, Window, WindowStatus, Windows};
 
 /// A minute's buckets count in units × this, so that they drain by whole numbers every millisecond.
 const SCALE: u64 = 60_000;
@@ -276,24 +276,24 @@ impl Counters {
     }
 
     /// How every limited window stands.
-    pub fn standings(&self, limits: &Windows, moment: &Moment) -> Vec<Standing> {
+    pub fn statuses(&self, limits: &Windows, moment: &Moment) -> Vec<WindowStatus> {
         let mut all = Vec::with_capacity(6);
-        self.each_standing(limits, moment, |standing| all.push(standing));
+        self.each_status(limits, moment, |status| all.push(status));
         all
     }
 
     /// Gives how every limited window stands, one by one.
-    pub fn each_standing(&self, limits: &Windows, moment: &Moment, mut give: impl FnMut(Standing)) {
+    pub fn each_status(&self, limits: &Windows, moment: &Moment, mut give: impl FnMut(WindowStatus)) {
         let held = self.held();
         for (window, limit) in limits.limited() {
             let (used, reserved) = self.taken(window, &held);
             give(match window.span() {
                 Span::Minute => {
                     let (capacity, reset_ms) = (capacity(limit, limits.burst_ms), used.div_ceil(limit.max(1)));
-                    Standing { window, limit: capacity / SCALE, used: used.div_ceil(SCALE), reserved, reset_ms }
+                    WindowStatus { window, limit: capacity / SCALE, used: used.div_ceil(SCALE), reserved, reset_ms }
                 }
                 Span::Day | Span::Month | Span::Request => {
-                    Standing { window, limit, used, reserved, reset_ms: moment.left_ms(window) }
+                    WindowStatus { window, limit, used, reserved, reset_ms: moment.left_ms(window) }
                 }
             });
         }

@@ -6,7 +6,7 @@
 use crate::ids::ModelId;
 use crate::policy::limits::ScopeKey;
 use crate::quota::counters::{Counters, Crossed};
-use crate::quota::window::{Amount, Full, Standing, Want, Window};
+use crate::quota::window::{Amount, Full, Want, Window, WindowStatus};
 
 /// Users of one record.
 pub(super) const USERS_PER_RECORD: u32 = 16;
@@ -23,7 +23,7 @@ pub struct Ask<'a> {
     /// The longest that the request may take; `None` where nothing is held, as for an answer from the cache.
     pub lease_ms: Option<u64>,
     /// Whether reaching the share from which another model serves is a reason to refuse.
-    pub heed_share: bool,
+    pub stop_at_degrade_threshold: bool,
 }
 
 /// Whose window it is.
@@ -54,7 +54,7 @@ pub enum Refused {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
     /// The tenant's, the user's and the models' windows.
-    pub standings: Vec<(Scope, Standing)>,
+    pub statuses: Vec<(Scope, WindowStatus)>,
     /// Shares of budgets that were reached and that no caller had been told of.
     pub crossed: Vec<(Scope, Crossed)>,
 }
@@ -62,7 +62,7 @@ pub struct View {
 impl View {
     /// Takes over a newer one: how windows stand is replaced, what is to be told adds up.
     pub fn add(&mut self, newer: Self) {
-        self.standings = newer.standings;
+        self.statuses = newer.statuses;
         self.crossed.extend(newer.crossed);
     }
 }
@@ -111,7 +111,7 @@ impl Refused {
 
 /// What is known of a reservation in Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct RemoteReservation {
     pub(super) id: String,
     pub(super) user: ScopeKey,
     pub(super) models: Vec<ModelId>,
@@ -126,7 +126,7 @@ pub struct Reservation {
     pub(super) all: Option<(Amount, u32)>,
     pub(super) models: Vec<(ModelId, Amount, u32)>,
     /// What is reserved in Redis, or may be.
-    pub(crate) remote: Option<Held>,
+    pub(crate) remote: Option<RemoteReservation>,
 }
 
 impl Reservation {
@@ -134,7 +134,7 @@ impl Reservation {
     pub(crate) fn remote(ask: &Ask, id: &str) -> Self {
         let models = ask.models.iter().map(|(id, _)| *id).collect();
         // Where nothing is held, nothing is settled.
-        let remote = ask.lease_ms.map(|_| Held { id: id.to_owned(), user: *ask.user, models });
+        let remote = ask.lease_ms.map(|_| RemoteReservation { id: id.to_owned(), user: *ask.user, models });
         Self { remote, ..Self::none() }
     }
 
@@ -143,7 +143,7 @@ impl Reservation {
     }
 
     /// What is reserved in Redis, or may be.
-    pub fn held(&self) -> Option<&Held> {
+    pub fn held(&self) -> Option<&RemoteReservation> {
         self.remote.as_ref()
     }
 }
@@ -156,7 +156,7 @@ pub struct Grant {
     /// Models whose own windows have no room.
     pub full_models: Vec<ModelId>,
     /// How the tenant's, the user's and the models' windows stand after it.
-    pub standings: Vec<(Scope, Standing)>,
+    pub statuses: Vec<(Scope, WindowStatus)>,
     /// Shares of budgets that were reached and that no caller has been told of.
     pub crossed: Vec<(Scope, Crossed)>,
     /// What would have been refused, if it were not for `shadow`.
@@ -166,8 +166,8 @@ pub struct Grant {
 impl Grant {
     /// Of a request for which no window holds anything.
     pub(crate) fn unheld(reservation: Reservation) -> Self {
-        let (full_models, standings, crossed) = (Vec::new(), Vec::new(), Vec::new());
-        Self { reservation, full_models, standings, crossed, shadowed: None }
+        let (full_models, statuses, crossed) = (Vec::new(), Vec::new(), Vec::new());
+        Self { reservation, full_models, statuses, crossed, shadowed: None }
     }
 }
 
@@ -186,7 +186,7 @@ pub struct Settled {
     /// Shares of the tenant's budgets that were reached by it.
     pub crossed: Vec<Crossed>,
     /// How the tenant's windows stand.
-    pub standings: Vec<Standing>,
+    pub statuses: Vec<WindowStatus>,
 }
 
 pub(super) fn tenant_record(tenant: &str) -> String {

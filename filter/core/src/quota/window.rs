@@ -276,7 +276,7 @@ pub const MOMENT_MS: u64 = 1000;
 
 /// How a window stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct WindowStatus {
     /// Which one.
     pub window: Window,
     /// Its limit, in requests, tokens or micro-USD; of a minute's limit what fits at once.
@@ -289,7 +289,7 @@ pub struct Standing {
     pub reset_ms: u64,
 }
 
-impl Standing {
+impl WindowStatus {
     /// What is left.
     pub fn remaining(&self) -> u64 {
         self.limit.saturating_sub(self.used).saturating_sub(self.reserved)

@@ -137,10 +137,10 @@ impl<'a> RequestHead<'a> {
 /// Whether a provider's response header goes on to the caller. Again a list of what may pass: organisation ids, account
 /// limits, cookies and server names stay here.
 ///
-/// The model stage has set the first two itself, over whatever the provider sent. Where there is none (`is_direct`),
+/// The model stage has set the first two itself, over whatever the provider sent. Where there is none (`skips_model_stage`),
 /// what comes by these names is the provider's own.
-pub fn response_header_passes(name: &[u8], is_direct: bool) -> bool {
-    !is_direct && matches!(name, b"x-pointsman-model" | b"x-pointsman-attempts")
+pub fn response_header_passes(name: &[u8], skips_model_stage: bool) -> bool {
+    !skips_model_stage && matches!(name, b"x-pointsman-model" | b"x-pointsman-attempts")
         || name.first() == Some(&b':')
         || matches!(name, b"content-type" | b"content-length" | b"cache-control" | b"date" | b"retry-after")
 }

@@ -38,7 +38,7 @@ pub struct Logged {
 }
 
 /// A name is so long at the most, in bytes.
-const MOST_LOGGED: usize = 64;
+const MAX_LOGGED: usize = 64;
 
 impl PromptFields {
     /// A member of `metadata` has come.
@@ -71,7 +71,7 @@ impl PromptFields {
         let plain = |field: &Option<Scanned>| {
             let text = text(field.as_ref()?, body)?;
             let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':' | b'/');
-            let is_name = (1..=MOST_LOGGED).contains(&text.len()) && text.bytes().all(is_plain);
+            let is_name = (1..=MAX_LOGGED).contains(&text.len()) && text.bytes().all(is_plain);
             is_name.then(|| text.into())
         };
         match self.is_twice {

@@ -94,7 +94,7 @@ impl Record<'_> {
             error_code,
         } = self;
         let mut out = Members(Vec::with_capacity(1024));
-        let started = std::time::UNIX_EPOCH + std::time::Duration::from_millis((*started_ms).min(MOST_MS));
+        let started = std::time::UNIX_EPOCH + std::time::Duration::from_millis((*started_ms).min(MAX_MS));
         out.raw("{\"start_time\":\"");
         // Nothing that is written to memory fails.
         let _ = write!(out.0, "{}", humantime::format_rfc3339_millis(started));
@@ -149,7 +149,7 @@ impl Record<'_> {
 }
 
 /// The last millisecond that RFC 3339 can write: the end of the year 9999.
-const MOST_MS: u64 = 253_402_300_799_999;
+const MAX_MS: u64 = 253_402_300_799_999;
 
 /// A JSON object as it is written; each member is given with what comes before its value.
 struct Members(Vec<u8>);

@@ -116,7 +116,7 @@ pub fn answer<'a>(answered: &HttpCallResult<'a>) -> Result<Value<'a>, Failure> {
 }
 
 /// Arrays in arrays, and elements of one: more than any command of ours answers.
-const MOST_NESTING: u32 = 4;
+const MAX_NESTING: u32 = 4;
 
 fn value<'a>(rest: &mut &'a [u8], depth: u32) -> Result<Value<'a>, Failure> {
     let line = take_line(rest)?;
@@ -136,7 +136,7 @@ fn value<'a>(rest: &mut &'a [u8], depth: u32) -> Result<Value<'a>, Failure> {
                 Ok(Value::Bytes(bytes))
             }
         },
-        b'*' if depth < MOST_NESTING => match usize::try_from(number()?) {
+        b'*' if depth < MAX_NESTING => match usize::try_from(number()?) {
             Err(_) => Ok(Value::Nil),
             Ok(count) => {
                 let mut all = Vec::new();

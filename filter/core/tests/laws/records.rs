@@ -85,12 +85,12 @@ fn quotas(bytes: &[u8]) {
     // A user that the record has, if it has any.
     let user = scopes.first().map_or([1; 32], |(key, _)| *key);
     for lease_ms in [Some(60_000), None] {
-        let ask = Ask { tenant: "t", user: &user, models: &models, lease_ms, heed_share: true };
+        let ask = Ask { tenant: "t", user: &user, models: &models, lease_ms, stop_at_degrade_threshold: true };
         let mut host = Host(bytes);
         let _ = local::view(&mut host, limits, users, &ask, &moment);
-        let standings = local::look(&mut host, limits, users, &ask, &moment);
-        let _ = ClientDialect::OpenAi.rate_limits(&standings);
-        let _ = report::usage::usage(&POLICY, "t", &standings, NOW);
+        let statuses = local::look(&mut host, limits, users, &ask, &moment);
+        let _ = ClientDialect::OpenAi.rate_limits(&statuses);
+        let _ = report::usage::usage(&POLICY, "t", &statuses, NOW);
         let _ = report::gauges::look(&POLICY, tenant, &mut host);
         if let Ok(grant) = local::reserve(&mut host, limits, users, &ask, &moment) {
             let charge = Charge { model, used: amount };

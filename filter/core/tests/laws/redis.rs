@@ -9,7 +9,7 @@ use pointsman_core::policy::Policy;
 use pointsman_core::quota::redis::script;
 use pointsman_core::quota::redis::settlement::Unsettled;
 use pointsman_core::quota::report;
-use pointsman_core::quota::reservation::{Ask, Held};
+use pointsman_core::quota::reservation::{Ask, RemoteReservation};
 use pointsman_core::quota::window::Amount;
 use pointsman_core::wire::http_call::HttpCallResult;
 use pointsman_core::wire::redis::{self, Failure, Value};
@@ -34,13 +34,13 @@ pub fn redis(body: &[u8]) {
     let models = [(model, Amount::new(10, 20))];
     let user = [1; 32];
     for lease_ms in [Some(60_000), None] {
-        let ask = Ask { tenant: "t", user: &user, models: &models, lease_ms, heed_share: true };
+        let ask = Ask { tenant: "t", user: &user, models: &models, lease_ms, stop_at_degrade_threshold: true };
         if let Ok((Ok(grant), _)) = script::reserved(limits, zone, "1", &ask, &answered) {
             assert!(grant.full_models.iter().all(|id| *id == model));
-            let _ = (ClientDialect::OpenAi.rate_limits(&grant.standings), report::usage::alert_header(&grant.crossed));
+            let _ = (ClientDialect::OpenAi.rate_limits(&grant.statuses), report::usage::alert_header(&grant.crossed));
         }
-        if let Ok((standings, now_ms)) = script::looked(limits, zone, "1", &ask, &answered) {
-            let _ = report::usage::usage(&POLICY, "t", &standings, now_ms);
+        if let Ok((statuses, now_ms)) = script::looked(limits, zone, "1", &ask, &answered) {
+            let _ = report::usage::usage(&POLICY, "t", &statuses, now_ms);
         }
     }
     let _ = script::settled(limits, zone, "t", &HELD, &answered);
@@ -48,10 +48,11 @@ pub fn redis(body: &[u8]) {
 }
 
 /// What Redis would hold of a request.
-static HELD: LazyLock<Held> = LazyLock::new(|| {
+static HELD: LazyLock<RemoteReservation> = LazyLock::new(|| {
     let tenant = POLICY.find_tenant("t").unwrap();
     let models = [(POLICY.find_model("m").unwrap(), Amount::new(10, 20))];
-    let ask = Ask { tenant: "t", user: &[1; 32], models: &models, lease_ms: Some(60_000), heed_share: true };
+    let ask =
+        Ask { tenant: "t", user: &[1; 32], models: &models, lease_ms: Some(60_000), stop_at_degrade_threshold: true };
     let body = include_bytes!("../../../../integration/fuzz/corpus/redis/reserved");
     let answered = HttpCallResult { status: 200, body };
     let answer = script::reserved(POLICY.quota_of(tenant).unwrap(), &POLICY.counting.zone, "1", &ask, &answered);
@@ -80,7 +81,8 @@ pub fn is_read(name: &str, body: &[u8]) -> Option<bool> {
     let tenant = POLICY.find_tenant("t").unwrap();
     let (limits, zone) = (POLICY.quota_of(tenant).unwrap(), &POLICY.counting.zone);
     let models = [(POLICY.find_model("m").unwrap(), Amount::new(10, 20))];
-    let ask = Ask { tenant: "t", user: &[1; 32], models: &models, lease_ms: Some(60_000), heed_share: true };
+    let ask =
+        Ask { tenant: "t", user: &[1; 32], models: &models, lease_ms: Some(60_000), stop_at_degrade_threshold: true };
     let reserved = || script::reserved(limits, zone, "1", &ask, &answered);
     Some(match name {
         "reserved" => matches!(reserved(), Ok((Ok(_), _))),

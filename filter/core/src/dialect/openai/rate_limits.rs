@@ -1,30 +1,30 @@
 //! How windows stand, in OpenAI's rate-limit headers.
 
 use crate::quota::reservation::Scope;
-use crate::quota::window::{Standing, Unit, Window};
+use crate::quota::window::{Unit, Window, WindowStatus};
 use crate::wire::duration::go_duration;
 use crate::wire::header::HeaderLine;
 
 /// `x-ratelimit-*` for requests and for tokens, each of the window with the least left.
 ///
 /// Form: OpenAI, "Rate limits", "Rate limits in headers": `limit` and `remaining` are numbers, `reset` is like `6m0s`.
-pub fn headers(standings: &[(Scope, Standing)]) -> Vec<HeaderLine> {
+pub fn headers(statuses: &[(Scope, WindowStatus)]) -> Vec<HeaderLine> {
     let mut headers = Vec::with_capacity(7);
     let tightest = |wanted: fn(Window) -> bool| {
-        let all = standings.iter().map(|(_, standing)| standing).filter(|standing| wanted(standing.window));
-        all.min_by_key(|standing| standing.remaining())
+        let all = statuses.iter().map(|(_, status)| status).filter(|status| wanted(status.window));
+        all.min_by_key(|status| status.remaining())
     };
     let requests = tightest(|window| window == Window::RequestsPerMinute);
     let tokens = tightest(|window| window.unit() == Unit::Tokens);
-    for (standing, [limit, remaining, reset]) in [
+    for (status, [limit, remaining, reset]) in [
         (requests, ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"]),
         (tokens, ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"]),
     ] {
-        if let Some(standing) = standing {
+        if let Some(status) = status {
             let decimal = |number: u64| itoa::Buffer::new().format(number).to_owned().into();
-            headers.push((limit, decimal(standing.limit)));
-            headers.push((remaining, decimal(standing.remaining())));
-            headers.push((reset, go_duration(standing.reset_ms).into()));
+            headers.push((limit, decimal(status.limit)));
+            headers.push((remaining, decimal(status.remaining())));
+            headers.push((reset, go_duration(status.reset_ms).into()));
         }
     }
     headers
@@ -36,12 +36,12 @@ mod tests {
 
     #[test]
     fn headers_are_of_the_window_with_the_least_left() {
-        let standing = |window, limit, used, reset_ms| Standing { window, limit, used, reserved: 1, reset_ms };
+        let status = |window, limit, used, reset_ms| WindowStatus { window, limit, used, reserved: 1, reset_ms };
         let all = [
-            (Scope::Tenant, standing(Window::RequestsPerMinute, 60, 9, 1000)),
-            (Scope::User, standing(Window::RequestsPerMinute, 10, 9, 500)),
-            (Scope::Tenant, standing(Window::TokensPerDay, 1000, 0, 3_600_000)),
-            (Scope::Tenant, standing(Window::BudgetPerDay, 5, 0, 1)),
+            (Scope::Tenant, status(Window::RequestsPerMinute, 60, 9, 1000)),
+            (Scope::User, status(Window::RequestsPerMinute, 10, 9, 500)),
+            (Scope::Tenant, status(Window::TokensPerDay, 1000, 0, 3_600_000)),
+            (Scope::Tenant, status(Window::BudgetPerDay, 5, 0, 1)),
         ];
         let headers = headers(&all);
         let get = |name| headers.iter().find(|(n, _)| *n == name).map(|(_, value)| &**value);

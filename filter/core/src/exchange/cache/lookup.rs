@@ -7,7 +7,7 @@ use crate::cache::redis::{self, UNREACHABLE};
 use crate::config::CacheStore;
 use crate::dialect::client::ClientRequest;
 use crate::exchange::cache::question::share_key;
-use crate::exchange::cache::state::{Cached, Hit, InLine, Pending};
+use crate::exchange::cache::state::{Cached, Coalesced, Hit, Pending};
 use crate::exchange::journal::{Pending as Unanswered, Purpose};
 use crate::exchange::state::{Routed, Served, State};
 use crate::exchange::{Exchange, NotSent};
@@ -71,7 +71,7 @@ impl Exchange {
                 (pending, look, None)
             }
             // The request we waited for left its answer here, whichever store is configured.
-            Cached::InLine(pending, line) => {
+            Cached::Coalesced(pending, line) => {
                 let look = self.look(policy, shared, &pending, now_ms);
                 (pending, look, Some(line))
             }
@@ -166,7 +166,7 @@ impl Exchange {
         policy: &Policy,
         shared: &mut dyn SharedData,
         mut pending: Box<Pending>,
-        (why, line, now_ms): (&'static str, Option<InLine>, u64),
+        (why, line, now_ms): (&'static str, Option<Coalesced>, u64),
     ) -> Result<(Arc<Entry>, u64), Option<NotSent>> {
         if let Some(line) = line.filter(|line| now_ms >= self.waits_until_ms(policy, &pending, line)) {
             coalesce::withdraw(shared, &pending.key, line.ticket);
@@ -185,7 +185,7 @@ impl Exchange {
                 if let State::Deciding(deciding) = &mut self.state {
                     deciding.has_waited = true;
                 }
-                self.cache = Cached::InLine(pending, InLine { since_ms, ticket });
+                self.cache = Cached::Coalesced(pending, Coalesced { since_ms, ticket });
                 return Err(Some(NotSent::Wait));
             }
             Join::Leader { ticket, again } => {
@@ -211,12 +211,12 @@ impl Exchange {
     }
 
     fn control(&self) -> CacheControl {
-        self.caller.as_ref().map_or(CacheControl::default(), |caller| caller.wishes.control)
+        self.caller.as_ref().map_or(CacheControl::default(), |caller| caller.cache_request.control)
     }
 
     /// Latest end of the wait, in milliseconds since the Unix epoch: the policy's wait limit, or all the time the
     /// request has, counted from its first byte.
-    fn waits_until_ms(&self, policy: &Policy, pending: &Pending, line: &InLine) -> u64 {
+    fn waits_until_ms(&self, policy: &Policy, pending: &Pending, line: &Coalesced) -> u64 {
         let deadline_ms = self.caller.as_ref().and_then(|caller| caller.deadline_ms);
         let request_ms = policy.task(pending.task).resilience.request_ms();
         let own_ms = deadline_ms.map_or(request_ms, |ms| ms.min(request_ms));
@@ -248,7 +248,7 @@ impl Exchange {
     /// Whether a request waiting for another need not wait any longer; then call [`Exchange::on_request`] again.
     pub fn is_awake(&self, policy: &Policy, shared: &mut dyn SharedData, now_ms: u64) -> bool {
         match &self.cache {
-            Cached::InLine(pending, line) => {
+            Cached::Coalesced(pending, line) => {
                 now_ms >= self.waits_until_ms(policy, pending, line) || coalesce::is_over(shared, &pending.key, now_ms)
             }
             _ => true,

@@ -78,14 +78,14 @@ impl Exchange {
         else {
             return Err(Bypass::Ambiguous);
         };
-        let wishes = &caller.wishes;
+        let cache_request = &caller.cache_request;
         let credentials = Credentials {
-            user: wishes.user.as_deref(),
+            user: cache_request.user.as_deref(),
             names_users: matches!(&policy.identity, Identity::Header { user: Some(_), .. }),
-            permissions: wishes.permissions.as_deref(),
+            permissions: cache_request.permissions.as_deref(),
         };
         let takes = |name: &str| policy.model(*model).takes(name);
-        let sharing = sharing(&policy.cache, rules, request, plan.data, wishes.control, credentials, takes)?;
+        let sharing = sharing(&policy.cache, rules, request, plan.data, cache_request.control, credentials, takes)?;
         let (tenant, data, model, body) = (caller.tenant, plan.data, *model, request.body);
         let max_output = policy.output_limit_of(tenant, caller.user.as_ref()).max;
         Ok(Question { endpoint: self.endpoint, tenant, sharing, task, data, model, max_output, body })

@@ -28,7 +28,7 @@ pub(in crate::exchange) enum Cached {
     /// Redis is being asked, or has answered.
     Asked(Box<Pending>),
     /// The request waits for another with the same question.
-    InLine(Box<Pending>, InLine),
+    Coalesced(Box<Pending>, Coalesced),
     /// An answer of this age in milliseconds, and whether the request waited for it; returned once the quota has
     /// counted it.
     Found(Arc<Entry>, u64, bool),
@@ -70,7 +70,7 @@ pub(in crate::exchange) struct Pending {
 
 /// A wait for another request.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::exchange) struct InLine {
+pub(in crate::exchange) struct Coalesced {
     /// When the wait began, even if it has since moved on to another request.
     pub(super) since_ms: u64,
     pub(super) ticket: Ticket,
@@ -89,13 +89,13 @@ pub(in crate::exchange) struct Hit {
 
 /// What the cache needs to know about the caller.
 #[derive(Debug, Default)]
-pub(in crate::exchange) struct Wishes {
+pub(in crate::exchange) struct CacheRequest {
     pub(super) control: CacheControl,
     pub(super) user: Option<Box<[u8]>>,
     pub(super) permissions: Option<Box<[u8]>>,
 }
 
-impl Wishes {
+impl CacheRequest {
     /// Reads it from a request's headers.
     pub(in crate::exchange) fn of(policy: &Policy, head: &RequestHead) -> Self {
         if !policy.has_cache {

@@ -80,7 +80,7 @@ impl Exchange {
     pub(in crate::exchange) fn is_in_flight(&self) -> bool {
         match &self.cache {
             Cached::Miss(_, pending) => pending.ticket.is_some(),
-            Cached::InLine(..) => true,
+            Cached::Coalesced(..) => true,
             _ => false,
         }
     }
@@ -88,7 +88,7 @@ impl Exchange {
     /// The exchange is over: releases the requests that wait for it, or lets the next in its place proceed.
     pub(in crate::exchange) fn leave(&mut self, shared: &mut dyn SharedData, now_ms: u64) {
         match &self.cache {
-            Cached::InLine(pending, line) => coalesce::withdraw(shared, &pending.key, line.ticket),
+            Cached::Coalesced(pending, line) => coalesce::withdraw(shared, &pending.key, line.ticket),
             _ => self.finish_leading(shared, false, now_ms),
         }
     }

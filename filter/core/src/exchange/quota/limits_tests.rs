@@ -8,7 +8,7 @@ use crate::fixture::context;
 use crate::quota::fixture::{START, Shared};
 use crate::quota::redis::settlement::Unsettled;
 use crate::quota::reservation::Charge;
-use crate::quota::window::Standing;
+use crate::quota::window::WindowStatus;
 use crate::request::head::RequestHead;
 use crate::wire::header::HeaderLine;
 use serde_json::{Value, json};
@@ -25,10 +25,10 @@ fn sent(policy: &Policy, store: &mut Shared, request: &Value) -> Exchange {
 }
 
 /// The tenant's first window.
-fn standing(policy: &Policy, store: &mut Shared) -> Standing {
+fn status(policy: &Policy, store: &mut Shared) -> WindowStatus {
     let limits = policy.quota_of(policy.find_tenant("acme").unwrap()).unwrap();
     let moment = Moment::new(&policy.counting.zone, START);
-    let ask = Ask { tenant: "acme", user: &ANONYMOUS, models: &[], lease_ms: None, heed_share: false };
+    let ask = Ask { tenant: "acme", user: &ANONYMOUS, models: &[], lease_ms: None, stop_at_degrade_threshold: false };
     local::look(store, limits, policy.counting.users, &ask, &moment)[0].1
 }
 
@@ -38,7 +38,8 @@ fn take(policy: &Policy, store: &mut Shared, model: &str, (user, now_ms): ([u8; 
     let moment = Moment::new(&policy.counting.zone, now_ms);
     let (model, used) = (policy.find_model(model).unwrap(), Amount::new(tokens, 0));
     let models = [(model, used)];
-    let ask = Ask { tenant: "acme", user: &user, models: &models, lease_ms: Some(1000), heed_share: false };
+    let ask =
+        Ask { tenant: "acme", user: &user, models: &models, lease_ms: Some(1000), stop_at_degrade_threshold: false };
     let Ok(grant) = local::reserve(store, limits, 16, &ask, &moment) else { return false };
     local::settle(store, limits, 16, &grant.reservation, Some(Charge { model, used }), &moment);
     true
@@ -54,7 +55,7 @@ fn a_limit_that_a_server_may_not_know_bounds_nothing_that_is_reserved() {
     let reserved = |limit: &str| {
         let mut store = store();
         sent(&policy, &mut store, &json!({"model": "big", limit: 5, "messages": [{"role": "user", "content": "x"}]}));
-        standing(&policy, &mut store).reserved
+        status(&policy, &mut store).reserved
     };
     let own = policy.model(policy.find_model("big").unwrap()).max_output_tokens;
     assert!(reserved("max_completion_tokens") >= own, "{}", reserved("max_completion_tokens"));
@@ -69,7 +70,7 @@ fn an_estimate_is_never_charged_beyond_what_was_reserved_but_a_providers_count_i
     let used = |usage: &str| {
         let mut store = store();
         let mut exchange = sent(&policy, &mut store, &request);
-        let reserved = standing(&policy, &mut store).reserved;
+        let reserved = status(&policy, &mut store).reserved;
         let head = ResponseHead {
             status: 200,
             content_type: b"text/event-stream",
@@ -86,7 +87,7 @@ fn an_estimate_is_never_charged_beyond_what_was_reserved_but_a_providers_count_i
         }
         exchange.cut_off("downstream_remote_disconnect", 0, None);
         exchange.settle(context!(&policy), &mut store);
-        (reserved, standing(&policy, &mut store).used)
+        (reserved, status(&policy, &mut store).used)
     };
     let (reserved, estimated) = used("");
     assert!(estimated > 10 && estimated <= reserved, "{estimated} of {reserved}");

@@ -74,7 +74,7 @@ impl Exchange {
         if estimated && let Some(worst) = self.worst_case() {
             used = used.min(worst);
         }
-        Some(Charge { model, used: if self.quota.spares_day_tokens { used.degraded() } else { used } })
+        Some(Charge { model, used: if self.quota.exempt_from_daily_tokens { used.degraded() } else { used } })
     }
 
     /// What was reserved for the charged model, where tokens matter.

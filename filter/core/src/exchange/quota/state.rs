@@ -3,7 +3,7 @@
 use crate::ids::ModelId;
 use crate::policy::Policy;
 use crate::quota::demand;
-use crate::quota::reservation::{Held, Reservation, Settled, View};
+use crate::quota::reservation::{RemoteReservation, Reservation, Settled, View};
 use crate::quota::store::Store;
 use crate::quota::window::{Amount, Moment};
 use crate::request::facts::Facts;
@@ -19,7 +19,7 @@ pub(in crate::exchange) struct Quota {
     /// counted the tokens.
     pub(in crate::exchange) worst: Vec<(ModelId, Amount)>,
     /// Whether a degraded model serves, outside the day's tokens.
-    pub(in crate::exchange) spares_day_tokens: bool,
+    pub(in crate::exchange) exempt_from_daily_tokens: bool,
     /// Estimated input tokens, uncorrected.
     pub(in crate::exchange) input: Option<u64>,
     /// Whether that estimate can teach a correction.
@@ -34,7 +34,7 @@ pub(in crate::exchange) struct Quota {
     /// The reservation's id in Redis, and when the request was first evaluated.
     pub(super) began: Option<(String, Moment)>,
     /// What may be reserved in Redis.
-    pub(in crate::exchange) held: Option<Held>,
+    pub(in crate::exchange) held: Option<RemoteReservation>,
     /// Whether Redis left a question unanswered, so its effect is unknown.
     pub(in crate::exchange) is_away: bool,
     /// The windows of a refused request, and the shares that were reached.

@@ -112,10 +112,10 @@ fn a_day_and_a_month_end_where_they_end_and_a_request_across_is_charged_where_it
     // In February it still holds its share, and is charged there.
     assert!(ask(&mut counters, &limits, Amount::new(41, 1), late + 2000).is_err());
     settle(&mut counters, &limits, first, expires, Amount::new(30, 20), late + 2000);
-    let standings = counters.standings(&limits, &at(late + 2000));
-    let used: Vec<_> = standings.iter().map(|s| (s.used, s.reserved)).collect();
+    let statuses = counters.statuses(&limits, &at(late + 2000));
+    let used: Vec<_> = statuses.iter().map(|s| (s.used, s.reserved)).collect();
     assert_eq!(used, [(30, 0), (20, 0)]);
-    assert_eq!(standings[1].reset_ms, 28 * DAY_MS - 1000);
+    assert_eq!(statuses[1].reset_ms, 28 * DAY_MS - 1000);
 }
 
 #[test]
@@ -163,10 +163,10 @@ fn a_reservation_that_nobody_settles_expires_and_is_charged_if_it_ends_after_all
     let again = ask(&mut counters, &limits, want, START + 660_001).unwrap();
     // The first one ends late: what it used counts, and the second one's reservation stays.
     settle(&mut counters, &limits, want, expires, Amount::new(1, 7), START + 660_001);
-    let standings = counters.standings(&limits, &at(START + 660_001));
-    assert_eq!((standings[0].used, standings[0].reserved, standings[1].reserved), (7, 10, 1));
+    let statuses = counters.statuses(&limits, &at(START + 660_001));
+    assert_eq!((statuses[0].used, statuses[0].reserved, statuses[1].reserved), (7, 10, 1));
     settle(&mut counters, &limits, want, again, Amount::default(), START + 660_001);
-    assert_eq!(counters.standings(&limits, &at(START + 660_001))[1].reserved, 0);
+    assert_eq!(counters.statuses(&limits, &at(START + 660_001))[1].reserved, 0);
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn absurd_amounts_and_times_neither_wrap_nor_panic() {
         let expires = counters.reserve(&limits, &want, Some(u64::MAX));
         counters.settle(&limits, &Amount::default(), expires, &want);
         counters.settle(&limits, &want, expires, &Amount { tokens: u64::MAX, day_tokens: u64::MAX, cost: u64::MAX });
-        let _ = counters.standings(&limits, &at(now));
+        let _ = counters.statuses(&limits, &at(now));
     }
     assert!(counters.day_cost <= MAX && counters.day_tokens <= MAX && counters.tokens <= MAX);
 }
@@ -231,5 +231,5 @@ fn an_answer_of_the_cache_counts_as_a_request_and_needs_no_place_among_the_concu
     counters.reserve(&limits, &hit.amount, None);
     let full = counters.full(&limits, &hit, &at(START)).unwrap();
     assert_eq!(full.window, Window::RequestsPerMinute);
-    assert_eq!(counters.standings(&limits, &at(START)).last().unwrap().reserved, 1, "only the first one runs");
+    assert_eq!(counters.statuses(&limits, &at(START)).last().unwrap().reserved, 1, "only the first one runs");
 }

@@ -37,7 +37,7 @@ pub fn reserve(
         grant.reservation.record = record;
         return Ok(grant);
     }
-    let before = (grant.standings.len(), grant.shadowed);
+    let before = (grant.statuses.len(), grant.shadowed);
     let mut outcome = Err(Refused::Unavailable);
     let is_stored = store.update(&record, &mut |bytes| {
         begin(&mut grant, before);
@@ -75,8 +75,8 @@ fn tenant_is_full(scopes: &[(ScopeKey, Counters)], limits: &Limits, ask: &Ask, m
 }
 
 /// Makes the grant what it was before the tenant's record was looked at, however often that has been done in vain.
-fn begin(grant: &mut Grant, (standings, shadowed): (usize, Option<Refused>)) {
-    grant.standings.truncate(standings);
+fn begin(grant: &mut Grant, (statuses, shadowed): (usize, Option<Refused>)) {
+    grant.statuses.truncate(statuses);
     grant.shadowed = shadowed;
     grant.full_models.clear();
     grant.crossed.clear();
@@ -105,7 +105,7 @@ fn why(
     full: Option<Full>,
 ) -> Option<Refused> {
     let share = || {
-        let at = limits.degrade_at.filter(|_| ask.heed_share)?;
+        let at = limits.degrade_at.filter(|_| ask.stop_at_degrade_threshold)?;
         counters.reached(windows, at).map(|window| Refused::Share(whose, window))
     };
     full.map(|full| Refused::Full(whose, full)).or_else(share)
@@ -151,7 +151,7 @@ fn reserve_tenant(
         judge(limits, why(Scope::Tenant, counters, windows, limits, ask, full), grant)?;
         let expires = counters.reserve(windows, &worst, ask.lease_ms);
         grant.reservation.all = ask.lease_ms.map(|_| (worst, expires));
-        counters.each_standing(windows, moment, |standing| grant.standings.push((Scope::Tenant, standing)));
+        counters.each_status(windows, moment, |status| grant.statuses.push((Scope::Tenant, status)));
         grant.crossed.extend(counters.tell(windows, &limits.alert_at).into_iter().map(|c| (Scope::Tenant, c)));
     }
     for (id, amount) in ask.models {
@@ -166,7 +166,7 @@ fn reserve_tenant(
         if ask.lease_ms.is_some() {
             grant.reservation.models.push((*id, amount, expires));
         }
-        counters.each_standing(windows, moment, |standing| grant.standings.push((Scope::Model(*id), standing)));
+        counters.each_status(windows, moment, |status| grant.statuses.push((Scope::Model(*id), status)));
     }
     Ok(())
 }
@@ -213,7 +213,7 @@ fn reserve_user(
         outcome.ok()?;
         let expires = counters.reserve(windows, &worst, ask.lease_ms);
         grant.reservation.user = Some((*ask.user, worst, expires));
-        counters.each_standing(windows, moment, |standing| grant.standings.push((Scope::User, standing)));
+        counters.each_status(windows, moment, |status| grant.statuses.push((Scope::User, status)));
         Some(record::encode(&scopes))
     });
     let nothing_to_store = limits.shadow && grant.reservation.user.is_none();

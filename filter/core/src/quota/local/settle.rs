@@ -36,7 +36,7 @@ pub fn settle(
             counters.catch_up(limits.tenant(), moment);
             counters.settle(limits.tenant(), held, *expires, &used);
             settled.crossed = counters.report(limits.tenant(), &limits.alert_at);
-            settled.standings = counters.standings(limits.tenant(), moment);
+            settled.statuses = counters.statuses(limits.tenant(), moment);
         }
         for (id, held, expires) in &reservation.models {
             let Some((key, windows)) = limits.model(*id) else { continue };

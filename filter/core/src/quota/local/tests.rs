@@ -9,7 +9,7 @@ use crate::policy::limits::ScopeKey;
 use crate::quota::fixture::{Random, START, Shared};
 use crate::quota::reservation::*;
 use crate::quota::window::Moment;
-use crate::quota::window::{Amount, Full, Standing, Window};
+use crate::quota::window::{Amount, Full, Window, WindowStatus};
 use serde_json::json;
 
 const ANY: ScopeKey = [0xff; 32];
@@ -31,14 +31,14 @@ fn moment(now_ms: u64) -> Moment {
 }
 
 fn ask<'a>(user: &'a ScopeKey, models: &'a [(ModelId, Amount)]) -> Ask<'a> {
-    Ask { tenant: "acme", user, models, lease_ms: Some(600_000), heed_share: true }
+    Ask { tenant: "acme", user, models, lease_ms: Some(600_000), stop_at_degrade_threshold: true }
 }
 
 fn used(store: &mut Shared, limits: &Limits, whose: Scope, window: Window) -> (u64, u64) {
     let now = moment(store.now_ms);
     let all = look(store, limits, 16, &ask(&ANY, &[]), &now);
-    let found = all.iter().find(|(scope, standing)| *scope == whose && standing.window == window);
-    found.map_or((0, 0), |(_, standing)| (standing.used, standing.reserved))
+    let found = all.iter().find(|(scope, status)| *scope == whose && status.window == window);
+    found.map_or((0, 0), |(_, status)| (status.used, status.reserved))
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_users_reservation_is_given_back_where_the_tenant_has_no_room() {
     // The other user has lost neither tokens nor requests by that.
     let two = [(small, Amount::new(2, 0))];
     let grant = reserve(&mut store, limits, 16, &ask(&other, &two), &moment(START)).unwrap();
-    let own = |window| grant.standings.iter().find(|(s, st)| *s == Scope::User && st.window == window).unwrap().1;
+    let own = |window| grant.statuses.iter().find(|(s, st)| *s == Scope::User && st.window == window).unwrap().1;
     assert_eq!(own(Window::TokensPerDay).reserved, 2);
     assert_eq!(own(Window::RequestsPerMinute).used, 1);
     let refused = reserve(&mut store, limits, 16, &ask(&ANY, &two), &moment(START)).unwrap_err();
@@ -129,7 +129,7 @@ fn a_share_asks_for_another_model_and_can_be_disregarded() {
     reserve(&mut store, limits, 16, &ask(&ANY, &eight), &moment(START)).unwrap();
     let refused = reserve(&mut store, limits, 16, &ask(&ANY, &one), &moment(START)).unwrap_err();
     assert_eq!(refused, Refused::Share(Scope::Tenant, Window::TokensPerDay));
-    let heedless = Ask { heed_share: false, ..ask(&ANY, &one) };
+    let heedless = Ask { stop_at_degrade_threshold: false, ..ask(&ANY, &one) };
     assert!(reserve(&mut store, limits, 16, &heedless, &moment(START)).is_ok());
 }
 
@@ -154,8 +154,8 @@ fn a_user_who_is_named_is_held_to_limits_of_its_own_beside_others_in_its_record(
     assert_eq!((passes("acme", &key("acme")), passes("acme", &ANY), passes("acme", &key("clinic"))), (3, 1, 1));
     assert_eq!((passes("clinic", &key("clinic")), passes("clinic", &key("acme"))), (1, 1), "ten tokens, as each has");
     let limits = limits(&policy);
-    let standings = look(&mut store, limits, 16, &ask(&key("acme"), &[]), &moment(START));
-    let of_day = standings.iter().find(|(_, standing)| standing.window == Window::TokensPerDay).unwrap().1;
+    let statuses = look(&mut store, limits, 16, &ask(&key("acme"), &[]), &moment(START));
+    let of_day = statuses.iter().find(|(_, status)| status.window == Window::TokensPerDay).unwrap().1;
     assert_eq!((of_day.limit, of_day.reserved), (30, 24));
 }
 
@@ -226,8 +226,8 @@ fn no_interleaving_exceeds_a_limit_charges_twice_or_loses_a_charge() {
             let latest = moment(high_water);
             let on_time = expired == 0;
             let counted = look(&mut store, limits, 16, &ask(&[0; 32], &[]), &moment(high_water));
-            for (scope, standing) in &counted {
-                let Standing { window, limit, used, reserved, .. } = standing;
+            for (scope, status) in &counted {
+                let WindowStatus { window, limit, used, reserved, .. } = status;
                 assert!(
                     !on_time || used + reserved <= *limit,
                     "seed {seed}: {scope:?} {window:?}: {used} + {reserved} of {limit}"
@@ -246,8 +246,8 @@ fn no_interleaving_exceeds_a_limit_charges_twice_or_loses_a_charge() {
         // In the end everything that is still open is settled or expires: nothing stays reserved.
         store.now_ms = high_water + 720_001;
         let last = moment(store.now_ms);
-        for (_, standing) in look(&mut store, limits, 16, &ask(&[0; 32], &[]), &last) {
-            assert_eq!(standing.reserved, 0);
+        for (_, status) in look(&mut store, limits, 16, &ask(&[0; 32], &[]), &last) {
+            assert_eq!(status.reserved, 0);
         }
     }
     assert!(granted > 10_000 && refused > 10_000, "{granted} granted, {refused} refused");

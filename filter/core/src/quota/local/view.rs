@@ -5,16 +5,22 @@ use crate::quota::counters::Counters;
 use crate::quota::local::record;
 use crate::quota::reservation::{Ask, Scope, View, scope, tenant_record, user_record};
 use crate::quota::store::Store;
-use crate::quota::window::{Moment, Standing, Windows};
+use crate::quota::window::{Moment, WindowStatus, Windows};
 
 /// How all windows of a tenant, and of one of its users, stand.
-pub fn look(store: &mut dyn Store, limits: &Limits, users: u32, ask: &Ask, moment: &Moment) -> Vec<(Scope, Standing)> {
+pub fn look(
+    store: &mut dyn Store,
+    limits: &Limits,
+    users: u32,
+    ask: &Ask,
+    moment: &Moment,
+) -> Vec<(Scope, WindowStatus)> {
     let mut all = Vec::new();
     let mut see = |scopes: &[(ScopeKey, Counters)], whose: Scope, key: &ScopeKey, windows: &Windows| {
         let known = scopes.iter().find(|(known, _)| known == key).map(|(_, counters)| counters.clone());
         let mut counters = known.unwrap_or_default();
         counters.catch_up(windows, moment);
-        counters.each_standing(windows, moment, |standing| all.push((whose, standing)));
+        counters.each_status(windows, moment, |status| all.push((whose, status)));
     };
     let record = tenant_record(ask.tenant);
     let scopes = record::decode(&store.read(&record));
@@ -31,9 +37,9 @@ pub fn look(store: &mut dyn Store, limits: &Limits, users: u32, ask: &Ask, momen
 
 /// How the windows stand for a request that was refused, and what its caller is to be told, once.
 pub fn view(store: &mut dyn Store, limits: &Limits, users: u32, ask: &Ask, moment: &Moment) -> View {
-    let mut standings = look(store, limits, users, ask, moment);
+    let mut statuses = look(store, limits, users, ask, moment);
     // Other models' windows are none of this request's business.
-    standings.retain(|(scope, _)| match scope {
+    statuses.retain(|(scope, _)| match scope {
         Scope::Model(id) => ask.models.iter().any(|(asked, _)| asked == id),
         Scope::Tenant | Scope::User => true,
     });
@@ -49,5 +55,5 @@ pub fn view(store: &mut dyn Store, limits: &Limits, users: u32, ask: &Ask, momen
             Some(record::encode(&scopes))
         });
     }
-    View { standings, crossed: crossed.into_iter().map(|crossed| (Scope::Tenant, crossed)).collect() }
+    View { statuses, crossed: crossed.into_iter().map(|crossed| (Scope::Tenant, crossed)).collect() }
 }

@@ -7,8 +7,8 @@ use crate::ids::ModelId;
 use crate::policy::calendar::{Period, Zone};
 use crate::policy::limits::{Limits, ScopeKey};
 use crate::quota::counters::{Counters, Lease, capacity};
-use crate::quota::reservation::{Ask, Charge, Grant, Held, Refused, Reservation, Scope, Settled, View};
-use crate::quota::window::{Amount, Moment, Span, Standing, Window, Windows};
+use crate::quota::reservation::{Ask, Charge, Grant, Refused, RemoteReservation, Reservation, Scope, Settled, View};
+use crate::quota::window::{Amount, Moment, Span, Window, WindowStatus, Windows};
 use crate::wire::http_call::{HttpCall, HttpCallResult};
 use crate::wire::redis::{self, Bridge, Failure};
 
@@ -168,7 +168,14 @@ pub fn reserve(limits: &Limits, id: &str, ask: &Ask, moment: &Moment) -> Run {
     let mut run = Run::new("reserve", ask.tenant, id);
     let scopes = scopes(limits, ask.user, ask.tenant, models_of(ask).into_iter());
     let places: Vec<_> = scopes.iter().map(|(scope, ..)| *scope).collect();
-    write_scopes(&mut run, limits, scopes, moment, ask.lease_ms, limits.degrade_at.filter(|_| ask.heed_share));
+    write_scopes(
+        &mut run,
+        limits,
+        scopes,
+        moment,
+        ask.lease_ms,
+        limits.degrade_at.filter(|_| ask.stop_at_degrade_threshold),
+    );
     run.number(ask.models.len() as u64);
     for (id, amount) in ask.models {
         let place = places.iter().position(|scope| *scope == Scope::Model(*id)).map_or(0, |at| at as u64 + 1);
@@ -245,8 +252,8 @@ pub fn reserved(
         }
         let mut view = View::default();
         for ((scope, windows, _), mut counters) in scopes.into_iter().zip(counters) {
-            let standings = counters.standings(windows, moment);
-            view.standings.extend(standings.into_iter().map(|standing| (scope, standing)));
+            let statuses = counters.statuses(windows, moment);
+            view.statuses.extend(statuses.into_iter().map(|status| (scope, status)));
             if scope == Scope::Tenant {
                 let crossed = counters.tell(windows, &limits.alert_at);
                 view.crossed.extend(crossed.into_iter().map(|crossed| (scope, crossed)));
@@ -260,8 +267,8 @@ pub fn reserved(
         if matches!(scope, Scope::Model(id) if grant.full_models.contains(&id)) {
             continue;
         }
-        let standings = counters.standings(windows, moment);
-        grant.standings.extend(standings.into_iter().map(|standing| (scope, standing)));
+        let statuses = counters.statuses(windows, moment);
+        grant.statuses.extend(statuses.into_iter().map(|status| (scope, status)));
         if scope == Scope::Tenant {
             grant.crossed = counters.tell(windows, &limits.alert_at).into_iter().map(|c| (scope, c)).collect();
         }
@@ -270,7 +277,7 @@ pub fn reserved(
 }
 
 /// The run that settles: by nothing, where no model answered.
-pub fn settle(limits: &Limits, tenant: &str, held: &Held, charge: Option<Charge>, moment: &Moment) -> Run {
+pub fn settle(limits: &Limits, tenant: &str, held: &RemoteReservation, charge: Option<Charge>, moment: &Moment) -> Run {
     let mut run = Run::new("settle", tenant, &held.id);
     let scopes = scopes(limits, &held.user, tenant, held.models.iter().copied());
     let charged = |charge: Charge| scopes.iter().position(|(scope, ..)| *scope == Scope::Model(charge.model));
@@ -289,7 +296,7 @@ pub fn settled(
     limits: &Limits,
     zone: &Zone,
     tenant: &str,
-    held: &Held,
+    held: &RemoteReservation,
     answered: &HttpCallResult,
 ) -> Result<Settled, Failure> {
     let mut reader = Reader::of("settle", tenant, &held.id, answered)?;
@@ -300,7 +307,7 @@ pub fn settled(
         let mut counters = reader.counters(moment)?;
         if scope == Scope::Tenant && is_first {
             settled.crossed = counters.report(windows, &limits.alert_at);
-            settled.standings = counters.standings(windows, moment);
+            settled.statuses = counters.statuses(windows, moment);
         }
     }
     Ok(settled)
@@ -324,13 +331,13 @@ pub fn looked(
     id: &str,
     ask: &Ask,
     answered: &HttpCallResult,
-) -> Result<(Vec<(Scope, Standing)>, u64), Failure> {
+) -> Result<(Vec<(Scope, WindowStatus)>, u64), Failure> {
     let mut reader = Reader::of("look", ask.tenant, id, answered)?;
     let moment = &reader.moment(zone)?;
     let mut all = Vec::new();
     for (scope, windows, _) in scopes(limits, ask.user, ask.tenant, limits.models().map(|(id, ..)| id)) {
-        let standings = reader.counters(moment)?.standings(windows, moment);
-        all.extend(standings.into_iter().map(|standing| (scope, standing)));
+        let statuses = reader.counters(moment)?.statuses(windows, moment);
+        all.extend(statuses.into_iter().map(|status| (scope, status)));
     }
     Ok((all, moment.now_ms))
 }

@@ -6,7 +6,7 @@ use crate::policy::Policy;
 use crate::policy::limits::ANONYMOUS;
 use crate::quota::redis::script;
 use crate::quota::report::gauges;
-use crate::quota::reservation::{Ask, Charge, Held};
+use crate::quota::reservation::{Ask, Charge, RemoteReservation};
 use crate::quota::window::Moment;
 use crate::telemetry::metrics::Metric;
 use crate::wire::http_call::{HttpCall, HttpCallResult};
@@ -17,7 +17,7 @@ use crate::wire::redis::Failure;
 pub struct Unsettled {
     pub(crate) tenant: TenantId,
     /// What is settled; nothing where it is only a look.
-    pub(crate) held: Option<Held>,
+    pub(crate) held: Option<RemoteReservation>,
     pub(crate) charge: Option<Charge>,
     pub(crate) moment: Moment,
 }
@@ -59,8 +59,8 @@ impl Unsettled {
         let name = &policy.tenant(self.tenant).name;
         let zone = &policy.counting.zone;
         let Some(held) = &self.held else {
-            let (standings, _) = script::looked(limits, zone, &self.look_id(), &nobody(name), answered)?;
-            return Ok(Report { lines: Vec::new(), metrics: gauges::gauges(self.tenant, &standings) });
+            let (statuses, _) = script::looked(limits, zone, &self.look_id(), &nobody(name), answered)?;
+            return Ok(Report { lines: Vec::new(), metrics: gauges::gauges(self.tenant, &statuses) });
         };
         let settled = script::settled(limits, zone, name, held, answered)?;
         let mut metrics = Vec::new();
@@ -86,5 +86,5 @@ impl Unsettled {
 
 /// Asks of the tenant only.
 fn nobody(tenant: &str) -> Ask<'_> {
-    Ask { tenant, user: &ANONYMOUS, models: &[], lease_ms: None, heed_share: false }
+    Ask { tenant, user: &ANONYMOUS, models: &[], lease_ms: None, stop_at_degrade_threshold: false }
 }

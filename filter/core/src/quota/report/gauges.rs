@@ -8,7 +8,7 @@ use crate::quota::counters::Crossed;
 use crate::quota::local;
 use crate::quota::reservation::{Ask, Scope, Settled};
 use crate::quota::store::Store;
-use crate::quota::window::{Moment, Standing};
+use crate::quota::window::{Moment, WindowStatus};
 use crate::telemetry::metrics::Metric;
 use std::collections::{BTreeSet, HashMap};
 
@@ -101,14 +101,14 @@ pub fn look(policy: &Policy, tenant: TenantId, store: &mut dyn Store) -> Vec<(Me
     let Some(limits) = policy.quota_of(tenant) else { return Vec::new() };
     let moment = Moment::new(&policy.counting.zone, store.now_ms());
     let name = &*policy.tenant(tenant).name;
-    let ask = Ask { tenant: name, user: &ANONYMOUS, models: &[], lease_ms: None, heed_share: false };
+    let ask = Ask { tenant: name, user: &ANONYMOUS, models: &[], lease_ms: None, stop_at_degrade_threshold: false };
     gauges(tenant, &local::look(store, limits, policy.counting.users, &ask, &moment))
 }
 
 /// The gauges of a tenant, by how its windows stand.
-pub(crate) fn gauges(tenant: TenantId, standings: &[(Scope, Standing)]) -> Vec<(Metric, u64)> {
-    let own = standings.iter().filter(|(scope, _)| *scope == Scope::Tenant);
-    remaining(tenant, own.map(|(_, standing)| standing)).collect()
+pub(crate) fn gauges(tenant: TenantId, statuses: &[(Scope, WindowStatus)]) -> Vec<(Metric, u64)> {
+    let own = statuses.iter().filter(|(scope, _)| *scope == Scope::Tenant);
+    remaining(tenant, own.map(|(_, status)| status)).collect()
 }
 
 /// What is logged of shares that have been used.
@@ -124,17 +124,16 @@ pub(crate) fn count(tenant: TenantId, settled: &Settled, all: &mut Vec<(Metric, 
     for crossed in &settled.crossed {
         all.push((Metric::QuotaAlerts { tenant, window: crossed.window.name(), share: crossed.share }, 1));
     }
-    all.extend(remaining(tenant, settled.standings.iter()));
+    all.extend(remaining(tenant, settled.statuses.iter()));
 }
 
 /// The gauges of a tenant's windows.
 pub(crate) fn remaining<'a>(
     tenant: TenantId,
-    standings: impl Iterator<Item = &'a Standing>,
+    statuses: impl Iterator<Item = &'a WindowStatus>,
 ) -> impl Iterator<Item = (Metric, u64)> {
-    let of_calendar = standings.filter(|standing| standing.window.is_calendar());
-    of_calendar
-        .map(move |standing| (Metric::QuotaRemaining { tenant, window: standing.window.name() }, standing.remaining()))
+    let of_calendar = statuses.filter(|status| status.window.is_calendar());
+    of_calendar.map(move |status| (Metric::QuotaRemaining { tenant, window: status.window.name() }, status.remaining()))
 }
 
 #[cfg(test)]
@@ -198,7 +197,13 @@ mod tests {
         let model = policy.find_model("small").unwrap();
         let amount = crate::quota::window::Amount::new(60, 400_000);
         let models = [(model, amount)];
-        let ask = Ask { tenant: "acme", user: &ANONYMOUS, models: &models, lease_ms: Some(1), heed_share: false };
+        let ask = Ask {
+            tenant: "acme",
+            user: &ANONYMOUS,
+            models: &models,
+            lease_ms: Some(1),
+            stop_at_degrade_threshold: false,
+        };
         let moment = Moment::new(&policy.counting.zone, START);
         let grant = local::reserve(&mut store, limits, 16, &ask, &moment).unwrap();
         let charge = Some(crate::quota::reservation::Charge { model, used: amount });

@@ -4,7 +4,7 @@ use crate::policy::Policy;
 use crate::policy::price::MicroUsd;
 use crate::quota::counters::Crossed;
 use crate::quota::reservation::Scope;
-use crate::quota::window::Standing;
+use crate::quota::window::WindowStatus;
 use crate::wire::header::HeaderLine;
 use serde_json::{Value, json};
 
@@ -23,26 +23,26 @@ fn alerts(crossed: &[(Scope, Crossed)]) -> Option<String> {
 }
 
 /// The body of `GET /v1/usage`. Amounts are requests, tokens, or US dollars; a tenant sees its own only.
-pub fn usage(policy: &Policy, tenant: &str, standings: &[(Scope, Standing)], now_ms: u64) -> Vec<u8> {
-    let windows: Vec<Value> = standings.iter().map(|(scope, standing)| one(policy, *scope, standing, now_ms)).collect();
+pub fn usage(policy: &Policy, tenant: &str, statuses: &[(Scope, WindowStatus)], now_ms: u64) -> Vec<u8> {
+    let windows: Vec<Value> = statuses.iter().map(|(scope, status)| one(policy, *scope, status, now_ms)).collect();
     json!({"object": "usage", "tenant": tenant, "windows": windows}).to_string().into_bytes()
 }
 
-fn one(policy: &Policy, scope: Scope, standing: &Standing, now_ms: u64) -> Value {
-    let amount = |amount: u64| match standing.window.is_budget() {
+fn one(policy: &Policy, scope: Scope, status: &WindowStatus, now_ms: u64) -> Value {
+    let amount = |amount: u64| match status.window.is_budget() {
         // Six decimals, exactly.
         true => serde_json::from_str(&MicroUsd(amount).to_decimal()).unwrap_or(Value::Null),
         false => Value::from(amount),
     };
     let resets = std::time::UNIX_EPOCH
-        + std::time::Duration::from_millis(now_ms.saturating_add(standing.reset_ms).min(253_402_300_799_999));
+        + std::time::Duration::from_millis(now_ms.saturating_add(status.reset_ms).min(253_402_300_799_999));
     let mut value = json!({
-        "window": standing.window.name(),
+        "window": status.window.name(),
         "scope": match scope { Scope::Tenant => "tenant", Scope::User => "user", Scope::Model(_) => "model" },
-        "limit": amount(standing.limit),
-        "used": amount(standing.used),
-        "reserved": amount(standing.reserved),
-        "remaining": amount(standing.remaining()),
+        "limit": amount(status.limit),
+        "used": amount(status.used),
+        "reserved": amount(status.reserved),
+        "remaining": amount(status.remaining()),
         "resets_at": humantime::format_rfc3339_seconds(resets).to_string(),
     });
     if let (Scope::Model(id), Some(map)) = (scope, value.as_object_mut()) {

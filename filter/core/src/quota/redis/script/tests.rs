@@ -96,10 +96,10 @@ impl Drop for Redis {
 fn plain(verdict: &Result<Grant, Refused>) -> String {
     match verdict {
         Ok(grant) => {
-            let mut standings: Vec<_> = grant.standings.iter().map(|standing| format!("{standing:?}")).collect();
-            standings.sort();
+            let mut statuses: Vec<_> = grant.statuses.iter().map(|status| format!("{status:?}")).collect();
+            statuses.sort();
             let Grant { full_models, crossed, shadowed, .. } = grant;
-            format!("granted {full_models:?} {standings:#?} {crossed:?} {shadowed:?}")
+            format!("granted {full_models:?} {statuses:#?} {crossed:?} {shadowed:?}")
         }
         Err(refused) => format!("{refused:?}"),
     }
@@ -122,7 +122,13 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
         let tokens = 1 + random.below(300);
         let plan = [(models[0], Amount::new(tokens, 0)), (models[1], Amount::new(tokens, tokens * 3))];
         let lease_ms = (random.below(10) > 0).then_some(600_000 + random.below(3) * 1_000_000);
-        let ask = Ask { tenant: &tenant, user: &user, models: &plan, lease_ms, heed_share: random.below(2) == 0 };
+        let ask = Ask {
+            tenant: &tenant,
+            user: &user,
+            models: &plan,
+            lease_ms,
+            stop_at_degrade_threshold: random.below(2) == 0,
+        };
         match random.below(10) {
             0..5 => {
                 let id = format!("{seed}-{step}");
@@ -180,11 +186,11 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
             },
         }
         let moment = Moment::new(&zone, now);
-        let ask = Ask { tenant: &tenant, user: &user, models: &[], lease_ms: None, heed_share: false };
+        let ask = Ask { tenant: &tenant, user: &user, models: &[], lease_ms: None, stop_at_degrade_threshold: false };
         let body = redis.run(&look(limits, "l", &ask, &moment).at(now));
         let (theirs, _) = looked(limits, &zone, "l", &ask, &HttpCallResult { status: 200, body: &body }).unwrap();
         let sorted = |all: Vec<_>| {
-            let mut all: Vec<_> = all.into_iter().map(|standing| format!("{standing:?}")).collect();
+            let mut all: Vec<_> = all.into_iter().map(|status| format!("{status:?}")).collect();
             all.sort();
             all
         };
@@ -249,10 +255,16 @@ impl Tenant {
     }
 
     /// Reserves at the time of an Envoy (`envoy`) and of Redis (`now`, 0 for its own).
-    fn reserve(&mut self, tokens: u64, lease_ms: u64, envoy: u64, now: u64) -> Result<Held, Option<Refused>> {
+    fn reserve(
+        &mut self,
+        tokens: u64,
+        lease_ms: u64,
+        envoy: u64,
+        now: u64,
+    ) -> Result<RemoteReservation, Option<Refused>> {
         let models = [(self.policy.find_model("small").unwrap(), Amount::new(tokens, tokens))];
         let lease_ms = Some(lease_ms);
-        let ask = Ask { tenant: "acme", user: &USER, models: &models, lease_ms, heed_share: false };
+        let ask = Ask { tenant: "acme", user: &USER, models: &models, lease_ms, stop_at_degrade_threshold: false };
         self.asked += 1;
         let id = self.asked.to_string();
         let run = super::reserve(self.limits(), &id, &ask, &Moment::new(&self.zone, envoy)).at(now);
@@ -264,7 +276,7 @@ impl Tenant {
         }
     }
 
-    fn settle(&mut self, held: &Held, tokens: u64, envoy: u64, now: u64) {
+    fn settle(&mut self, held: &RemoteReservation, tokens: u64, envoy: u64, now: u64) {
         let charge = Charge { model: self.policy.find_model("small").unwrap(), used: Amount::new(tokens, tokens) };
         let moment = Moment::new(&self.zone, envoy);
         let body = self.redis.run(&super::settle(self.limits(), "acme", held, Some(charge), &moment).at(now));
@@ -272,10 +284,10 @@ impl Tenant {
     }
 
     fn used(&mut self, envoy: u64, now: u64) -> Vec<(u64, u64)> {
-        let ask = Ask { tenant: "acme", user: &USER, models: &[], lease_ms: None, heed_share: false };
+        let ask = Ask { tenant: "acme", user: &USER, models: &[], lease_ms: None, stop_at_degrade_threshold: false };
         let body = self.redis.run(&look(self.limits(), "l", &ask, &Moment::new(&self.zone, envoy)).at(now));
         let all = looked(self.limits(), &self.zone, "l", &ask, &HttpCallResult { status: 200, body: &body }).unwrap().0;
-        all.into_iter().map(|(_, standing)| (standing.used, standing.reserved)).collect()
+        all.into_iter().map(|(_, status)| (status.used, status.reserved)).collect()
     }
 
     fn ttl(&mut self) -> u64 {
@@ -330,7 +342,7 @@ fn the_answer_to_another_question_is_no_answer() {
         user: &USER,
         models: &models,
         lease_ms: Some(600_000),
-        heed_share: false,
+        stop_at_degrade_threshold: false,
     });
     let moment = Moment::new(&all.zone, START);
     let mut run = |run: Run| all.redis.run(&run.at(START));
@@ -344,7 +356,7 @@ fn the_answer_to_another_question_is_no_answer() {
     for (id, body) in [("2", &granted), ("1", &refused), ("1", &looks), ("1", &elsewhere)] {
         assert_eq!(read(id, body).map(|_| ()), Err(Failure::Malformed), "{}", String::from_utf8_lossy(body));
     }
-    let held = Held { id: "1".into(), user: USER, models: vec![models[0].0] };
+    let held = RemoteReservation { id: "1".into(), user: USER, models: vec![models[0].0] };
     for body in [&granted, &looks] {
         let settled = settled(limits, &all.zone, "acme", &held, &HttpCallResult { status: 200, body });
         assert_eq!(settled.map(|_| ()), Err(Failure::Malformed));

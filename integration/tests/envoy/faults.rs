@@ -40,6 +40,8 @@ fn early() -> Vec<Fault> {
         fault("502", json!({"status": 502}), "status_502", 502, "provider_error"),
         fault("503", json!({"status": 503}), "status_503", 503, "provider_unavailable"),
         fault("529", json!({"status": 529}), "status_529", 503, "provider_unavailable"),
+        // A status without a name of its own, as proxies before a provider send it.
+        fault("520", json!({"status": 520}), "status_520", 502, "provider_error"),
         fault(
             "500-html",
             json!({"status": 500, "body": "<html>", "content_type": "text/html"}),

@@ -1,7 +1,7 @@
-//! The table of dialects: what differs from one wire format of chat APIs to another, one arm for each of them.
+//! The table of dialects: everything that differs between the wire formats of chat APIs, with one arm per format.
 //!
-//! Each dialect is a folder, both as a caller's and as a provider's. The rooms of decisions know none of them: they
-//! read the facts of a request ([`crate::request::facts`]), and all else goes through this table.
+//! Each dialect has one folder, for its client side and its provider side. The deciding modules are independent of
+//! dialects: they read the facts of a request ([`crate::request::facts`]). Everything else goes through this table.
 
 pub mod answer;
 pub mod client;
@@ -27,7 +27,7 @@ use crate::routing::attempt::Failure;
 use crate::wire::header::HeaderLine;
 
 impl ClientRequest<'_> {
-    /// The request as it goes upstream to each of the plan's `models`, in their order.
+    /// Builds the request as it goes upstream to each of the plan's `models`, in their order.
     pub fn upstream(&self, policy: &Policy, task: Option<TaskId>, models: &[ModelId], output: OutputLimit) -> Splice {
         match self {
             Self::OpenAi(request) => openai::upstream::build(policy, request, task, models, output),
@@ -35,42 +35,42 @@ impl ClientRequest<'_> {
     }
 }
 
-/// What a caller is answered.
+/// Answers to the caller.
 impl ClientDialect {
-    /// The body of an error.
+    /// Returns the body of an error.
     pub fn error_body(self, error: &ErrorBody) -> Vec<u8> {
         match self {
             Self::OpenAi => openai::error::body(error),
         }
     }
 
-    /// The answer to a request that is refused.
+    /// Returns the answer to a refused request.
     pub fn refusal(self, refusal: &Refusal) -> Reply {
         Reply::refusal(refusal, |error| self.error_body(error))
     }
 
-    /// The policy's own answer in place of a model's, because this `window` is used up.
+    /// Returns the policy's own answer, in place of a model's, because this `window` is used up.
     pub fn template(self, text: &str, stream: bool, window: &str, now_ms: u64) -> Reply {
         match self {
             Self::OpenAi => openai::reply::template(text, stream, window, now_ms),
         }
     }
 
-    /// The models and tasks that the tenant may use.
+    /// Returns the list of models and tasks that the tenant may use.
     pub fn models(self, policy: &Policy, tenant: TenantId) -> Reply {
         match self {
             Self::OpenAi => openai::reply::models(policy, tenant),
         }
     }
 
-    /// The headers that say how windows stand.
+    /// Returns the rate-limit headers for these windows.
     pub fn rate_limits(self, statuses: &[(Scope, WindowStatus)]) -> Vec<HeaderLine> {
         match self {
             Self::OpenAi => openai::rate_limits::headers(statuses),
         }
     }
 
-    /// The id of an answer of the cache, to the request of this trace.
+    /// Returns the id of a cached answer, derived from the trace id of the request.
     pub fn answer_id(self, trace_id: &str) -> String {
         let prefix = match self {
             Self::OpenAi => "chatcmpl-",
@@ -82,10 +82,10 @@ impl ClientDialect {
     }
 }
 
-/// How an answer in a caller's dialect is read.
+/// Readers of answers in the caller's dialect.
 impl ClientDialect {
-    /// Reads a stream. `recording`: the longest answer that is kept, in bytes, and what the stream takes of all that
-    /// are recorded; `None` where this one is not.
+    /// Returns a reader for a stream. `recording`: the longest answer that is kept, in bytes, and the stream's share of
+    /// the recording budget; `None` if the stream is not recorded.
     pub fn stream_reader(self, recording: Option<(usize, BudgetGuard)>) -> StreamReader {
         match self {
             Self::OpenAi => StreamReader::OpenAi(openai::stream::StreamReader::new(recording)),
@@ -95,7 +95,7 @@ impl ClientDialect {
     /// Reads a whole answer.
     ///
     /// # Errors
-    /// Why it is none.
+    /// Why the body is not an answer.
     pub fn read_whole(self, body: &[u8]) -> Result<WholeAnswer, Failure> {
         match self {
             Self::OpenAi => {
@@ -104,17 +104,17 @@ impl ClientDialect {
         }
     }
 
-    /// Judges the beginning of an answer that is too long to hold.
+    /// Checks the beginning of an answer that is too long to hold.
     ///
     /// # Errors
-    /// If the first that it says is an error.
+    /// If its first member is an error.
     pub fn beginning(self, body: &[u8]) -> Result<(), Failure> {
         match self {
             Self::OpenAi => openai::proof::beginning(body),
         }
     }
 
-    /// Reads what is said of a failure.
+    /// Reads the provider's message from the body of a failure.
     pub fn read_error(self, body: &[u8]) -> ProviderMessage {
         match self {
             Self::OpenAi => openai::error::read(body),
@@ -130,36 +130,37 @@ pub enum StreamReader {
 }
 
 impl StreamReader {
-    /// The text, as JSON has it, of a chunk that is one event and differs from one before in its text only.
+    /// Returns the text, JSON-escaped, of a chunk that is a single event and differs from the last learned event in its
+    /// text only. Returns `None` for any other chunk.
     pub fn known_text<'a>(&self, chunk: &'a [u8]) -> Option<&'a [u8]> {
         match self {
             Self::OpenAi(reader) => reader.known_text(chunk),
         }
     }
 
-    /// One event has come.
+    /// Reads the next event.
     pub fn event(&mut self, event: &[u8]) -> StreamEvent {
         match self {
             Self::OpenAi(reader) => reader.event(event),
         }
     }
 
-    /// Whether an event is the end marker, and good as that though no empty line follows.
+    /// Returns whether an event is the end marker, which is valid even without a closing empty line.
     pub fn is_end(&self, event: &[u8]) -> bool {
         match self {
             Self::OpenAi(_) => openai::stream::is_end_event(event),
         }
     }
 
-    /// The event that tells the caller that the stream broke.
+    /// Returns the event that reports a broken stream to the caller.
     pub fn error_event(&self, code: Outcome) -> Vec<u8> {
         match self {
             Self::OpenAi(_) => openai::error::event(code),
         }
     }
 
-    /// The answer as it is kept, once the stream has ended as it should; `None` if it was not recorded. `choices`: how
-    /// many were asked for.
+    /// Returns the answer to keep, once the stream has ended properly; `None` if it was not recorded. `choices`: the
+    /// number of choices requested.
     pub fn take_kept(&mut self, choices: u64) -> Option<Result<KeptAnswer, NotKept>> {
         match self {
             Self::OpenAi(reader) => reader.take_kept(choices).map(|kept| kept.map(KeptAnswer::OpenAi)),
@@ -167,48 +168,49 @@ impl StreamReader {
     }
 }
 
-/// What a provider speaks.
+/// The provider's side of a dialect.
 impl Dialect {
-    /// A byte for records, never to be given to another one.
+    /// Returns the dialect's byte in records. It must never be reused for another dialect.
     pub fn id(self) -> u8 {
         match self {
             Self::Openai => 1,
         }
     }
 
-    /// The dialect of a byte.
+    /// Returns the dialect with this byte.
     pub fn of_id(id: u8) -> Option<Self> {
         [Self::Openai].into_iter().find(|dialect| dialect.id() == id)
     }
 
-    /// `:path` of a request to `provider`.
+    /// Returns the `:path` of a request to `provider`.
     pub fn path(self, provider: &Provider) -> String {
         match self {
             Self::Openai => [&*provider.base_path, "/chat/completions"].concat(),
         }
     }
 
-    /// Judges the start of a stream, all of it that has come. `None`: the first event is not complete.
+    /// Checks the start of a stream. `so_far`: everything that has arrived. Returns `None` while no event with data is
+    /// complete.
     pub fn first_event(self, so_far: &[u8], end_of_stream: bool) -> Option<Result<(), Failure>> {
         match self {
             Self::Openai => openai::proof::first_event(so_far, end_of_stream),
         }
     }
 
-    /// Judges a whole body.
+    /// Checks a whole body.
     ///
     /// # Errors
-    /// Why it is no answer.
+    /// Why the body is not an answer.
     pub fn whole(self, body: &[u8]) -> Result<(), Failure> {
         match self {
             Self::Openai => openai::proof::completion(body).map(drop),
         }
     }
 
-    /// Judges the beginning of a body that is too long to hold: an error is one, however long.
+    /// Checks the beginning of a body that is too long to hold: it may be a long error.
     ///
     /// # Errors
-    /// If the first that it says is an error.
+    /// If its first member is an error.
     pub fn beginning(self, body: &[u8]) -> Result<(), Failure> {
         match self {
             Self::Openai => openai::proof::beginning(body),

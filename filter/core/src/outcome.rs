@@ -1,4 +1,4 @@
-//! How a request ends: what it is refused for, what a provider's failure becomes, and what the caller is told.
+//! How a request ends: the reasons to refuse it, the translation of a provider's failure, and the reply to the caller.
 
 pub mod envoy_reply;
 pub mod error_body;

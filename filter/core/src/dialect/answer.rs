@@ -1,32 +1,32 @@
-//! What the readers of dialects say of an answer, in no dialect.
+//! What the dialects' readers report about an answer, independent of the dialect.
 
 use crate::tokens::TokenCounter;
 use crate::usage::Usage;
 
-/// What one event of a stream is.
+/// The kind of a stream event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamEvent {
-    /// It says nothing of the answer: a comment, a ping.
+    /// Carries no part of the answer: a comment or a ping.
     Silent,
     /// The end marker.
     End,
-    /// It says by its type that it is an error.
+    /// Its event type is `error`.
     Error,
-    /// A part of the answer, or what came in place of one.
+    /// A part of the answer, or what came in its place.
     Chunk(Result<Chunk, Fault>),
 }
 
 /// A part of a streamed answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Chunk {
-    /// What it has of the answer's text, by estimate.
+    /// The text that it adds to the answer, counted for the token estimate.
     pub text: TokenCounter,
-    /// Whether it has any text, be it empty.
+    /// Whether it has text, even an empty one.
     pub has_text: bool,
     /// The usage of the answer so far.
     pub usage: Option<Usage>,
-    /// Whether it has nothing of the answer itself, so that a caller who did not ask for the usage lacks nothing
-    /// without it.
+    /// Whether it carries usage and no part of the answer, so that it can be withheld from a caller that did not ask
+    /// for the usage.
     pub is_usage_alone: bool,
 }
 
@@ -39,15 +39,15 @@ pub enum Fault {
     Malformed,
 }
 
-/// What a whole answer says of itself.
+/// What a whole answer reports about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WholeAnswer {
-    /// Its usage, if it has one.
+    /// Its usage, if present.
     pub usage: Option<Usage>,
-    /// Its text, by estimate; nothing where the usage counts it.
+    /// Its text, counted for the token estimate; empty if the usage has output tokens.
     pub text: TokenCounter,
 }
 
-/// Why an answer is not kept.
+/// Why an answer is not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotKept(pub &'static str);

@@ -1,18 +1,18 @@
-//! The dialects that callers speak, and a request as it was read in one of them.
+//! The dialects that callers speak, and a request parsed in one of them.
 
 use crate::dialect::openai::request::ChatRequest;
 use crate::request::endpoint::Endpoint;
 use crate::request::facts::{Facts, InvalidRequest};
 
-/// The dialect of a caller: it asks in it, and is answered in it.
+/// The dialect of a caller's request and of the answer to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ClientDialect {
-    /// OpenAI chat completions. Callers whose dialect is not known are answered in it.
+    /// OpenAI chat completions. Also used to answer callers whose dialect is unknown.
     #[default]
     OpenAi,
 }
 
-/// A request as it was read.
+/// A parsed request.
 #[derive(Debug)]
 pub enum ClientRequest<'a> {
     /// OpenAI chat completions.
@@ -20,26 +20,26 @@ pub enum ClientRequest<'a> {
 }
 
 impl ClientDialect {
-    /// All of them.
+    /// Every dialect.
     pub const ALL: [Self; 1] = [Self::OpenAi];
 
-    /// What is spoken at an endpoint.
+    /// Returns the dialect of an endpoint.
     pub fn of(endpoint: Endpoint) -> Self {
         match endpoint {
             Endpoint::Chat => Self::OpenAi,
-            // All callers ask the same there, and are answered in the same way.
+            // These endpoints have the same requests and answers in every dialect.
             Endpoint::Unknown | Endpoint::Health | Endpoint::Models | Endpoint::Usage => Self::default(),
         }
     }
 
-    /// A byte for keys and records, never to be given to another one.
+    /// Returns the dialect's byte in keys and records. It must never be reused for another dialect.
     pub fn id(self) -> u8 {
         match self {
             Self::OpenAi => 1,
         }
     }
 
-    /// Reads a request of this dialect.
+    /// Parses a request in this dialect.
     ///
     /// # Errors
     /// [`InvalidRequest`], for the first mistake in the order of the text.
@@ -49,8 +49,8 @@ impl ClientDialect {
         }
     }
 
-    /// What a request says of how its answer is to be sent, and not of what it is to be: members, and members of
-    /// members.
+    /// Returns the members that affect only how the answer is delivered, not its content: top-level members, or members
+    /// of one.
     pub fn delivery_members(self) -> &'static [(&'static str, Option<&'static str>)] {
         match self {
             Self::OpenAi => &[("stream", None), ("stream_options", Some("include_usage"))],
@@ -59,14 +59,14 @@ impl ClientDialect {
 }
 
 impl<'a> ClientRequest<'a> {
-    /// What decisions need to know of it.
+    /// Returns the facts that decisions are based on.
     pub fn facts(&self) -> &Facts<'a> {
         match self {
             Self::OpenAi(request) => &request.facts,
         }
     }
 
-    /// About how many bytes what was found takes, besides the body.
+    /// Returns the approximate memory of the parsed request in bytes, without the body.
     pub fn bytes_found(&self) -> usize {
         size_of::<Self>() + self.facts().bytes_found()
     }
@@ -79,7 +79,7 @@ mod tests {
     use crate::wire::bytes::Reader;
     use std::collections::HashSet;
 
-    /// The compiler names a missing arm, but not what is missing in a list.
+    /// The compiler reports a missing match arm, but not a missing entry in `ALL`.
     #[test]
     fn every_dialect_that_is_spoken_somewhere_is_listed_under_a_byte_of_its_own() {
         for endpoint in Endpoint::ALL {

@@ -1,4 +1,4 @@
-//! An answer as the cache keeps it, in the dialect of the caller who asked first.
+//! An answer as the cache stores it, in the dialect of the caller that first asked for it.
 
 use crate::dialect::answer::NotKept;
 use crate::dialect::client::ClientDialect;
@@ -7,7 +7,7 @@ use crate::dialect::openai::replay;
 use crate::usage::Usage;
 use crate::wire::bytes::{Reader, Writer};
 
-/// A kept answer.
+/// A stored answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeptAnswer {
     /// An OpenAI chat completion.
@@ -15,10 +15,10 @@ pub enum KeptAnswer {
 }
 
 impl ClientDialect {
-    /// Takes a whole answer apart. `choices`: how many were asked for.
+    /// Parses a whole answer for storage. `choices`: the number of choices requested.
     ///
     /// # Errors
-    /// [`NotKept`] for what is not a whole, willing answer.
+    /// [`NotKept`] if the answer is incomplete, filtered, refused or of an unknown shape.
     pub fn keep(self, body: &[u8], choices: u64) -> Result<KeptAnswer, NotKept> {
         match self {
             Self::OpenAi => {
@@ -30,21 +30,21 @@ impl ClientDialect {
 }
 
 impl KeptAnswer {
-    /// Its dialect.
+    /// Returns its dialect.
     pub fn dialect(&self) -> ClientDialect {
         match self {
             Self::OpenAi(_) => ClientDialect::OpenAi,
         }
     }
 
-    /// About how many bytes it takes besides `Self`.
+    /// Returns its approximate memory in bytes, besides `Self`.
     pub fn bytes(&self) -> usize {
         match self {
             Self::OpenAi(completion) => completion.bytes(),
         }
     }
 
-    /// Adds its bytes to `out`.
+    /// Appends its encoding to `out`.
     pub fn encode(&self, out: &mut Writer) {
         out.u8(self.dialect().id());
         match self {
@@ -52,7 +52,7 @@ impl KeptAnswer {
         }
     }
 
-    /// Reads it back; `None` for anything else.
+    /// Decodes it; `None` if the bytes are not a stored answer.
     pub fn decode(reader: &mut Reader) -> Option<Self> {
         let id = reader.u8()?;
         match ClientDialect::ALL.into_iter().find(|dialect| dialect.id() == id)? {
@@ -60,14 +60,14 @@ impl KeptAnswer {
         }
     }
 
-    /// The answer to a caller that wants no stream, under this id.
+    /// Returns the answer under this id, for a caller that does not stream.
     pub fn whole(&self, id: &str, now_ms: u64) -> Vec<u8> {
         match self {
             Self::OpenAi(completion) => replay::whole(completion, id, now_ms),
         }
     }
 
-    /// The answer to a caller that wants a stream, to its last event. `counted`: its usage, as it was charged.
+    /// Returns the answer as a complete stream. `counted`: its usage as it was charged.
     pub fn stream(&self, counted: &Usage, id: &str, now_ms: u64, wants_usage: bool) -> Vec<u8> {
         match self {
             Self::OpenAi(completion) => replay::stream(completion, counted, id, now_ms, wants_usage),
@@ -77,7 +77,7 @@ impl KeptAnswer {
 
 #[cfg(test)]
 impl KeptAnswer {
-    /// One whose message has so many bytes.
+    /// Returns an answer whose message has `len` bytes.
     pub fn of_length(len: usize) -> Self {
         let choice = crate::dialect::openai::completion::Choice { message: "x".repeat(len), ..Default::default() };
         Self::OpenAi(Completion { choices: vec![choice], ..Completion::default() })

@@ -1,8 +1,9 @@
-//! What Envoy answers before the module was asked, or without it: the codes that caller, record and metric have for it.
+//! The codes of replies that Envoy sends before or without the module, for caller, record and metric.
 
 use crate::outcome::outcome::Outcome;
 
-/// `code` of an error that Envoy answers by itself with this status. `pointsman render` writes it into the answer.
+/// Returns the `code` of an error reply that Envoy itself sends with this status. `pointsman render` writes it into
+/// that reply.
 pub fn outcome(status: u16) -> Outcome {
     match status {
         408 => Outcome::RequestTimeout,

@@ -1,26 +1,26 @@
-//! An error as a caller is told it, before it is written in the caller's dialect.
+//! An error for a caller, before it is written in the caller's dialect.
 
 use crate::outcome::outcome::Outcome;
 
-/// What the caller is told.
+/// The contents of an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorBody {
     /// HTTP status.
     pub status: u16,
-    /// Its kind, by OpenAI's word: `type` of its error object.
+    /// Its kind in OpenAI's terms: `type` of the error object.
     pub kind: &'static str,
-    /// The code, which is the metric's and the audit record's reason too.
+    /// The code, which is also the reason in the metric and in the audit record.
     pub code: Outcome,
     /// The member of the request that is at fault.
     pub param: Option<String>,
-    /// For people.
+    /// A message for people.
     pub message: String,
 }
 
-/// What a provider says of its failure, as it says it.
+/// A provider's own description of its failure.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProviderMessage {
-    /// For people.
+    /// A message for people.
     pub message: Option<String>,
     /// The member of the request that is at fault.
     pub param: Option<String>,

@@ -1,9 +1,8 @@
-//! How an attempt, an answer or a request ended, where it did not end well: one enum, its code, its metric label and
-//! its number.
+//! How an attempt, an answer or a request failed: one enum with its code, its metric label and its number.
 
 macro_rules! outcomes {
     ($($(#[$doc:meta])* $name:ident, $code:literal, $kind:ident;)*) => {
-        /// How an attempt, an answer or a request ended, where it did not end well.
+        /// How an attempt, an answer or a request failed.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Outcome {
             /// The provider answered this status.
@@ -12,10 +11,10 @@ macro_rules! outcomes {
         }
 
         impl Outcome {
-            /// All that are no status.
+            /// All except `Status`.
             const NAMED: &[Self] = &[$(Self::$name),*];
 
-            /// The word of the audit record and of the caller's error object: `status_503`, `stream_reset`, ….
+            /// Returns the code in the audit record and in the caller's error object: `status_503`, `stream_reset`, ….
             pub fn code(self) -> &'static str {
                 match self {
                     Self::Status(status) => status_code(status),
@@ -23,7 +22,7 @@ macro_rules! outcomes {
                 }
             }
 
-            /// What kind of failure it is, for a metric's label.
+            /// Returns the kind of failure, for a metric's label.
             pub fn kind(self) -> Kind {
                 match self {
                     Self::Status(429) => Kind::RateLimited,
@@ -42,9 +41,9 @@ macro_rules! outcomes {
 outcomes! {
     /// A successful answer has no body.
     EmptyBody, "empty_body", InvalidResponse;
-    /// A successful answer is compressed, which nobody asked for.
+    /// A successful answer is compressed although no compression was requested.
     EncodedBody, "encoded_body", InvalidResponse;
-    /// A successful answer is of another type than was asked for.
+    /// A successful answer has a content type other than the requested one.
     WrongContentType, "wrong_content_type", InvalidResponse;
     /// A stream ended, or grew too long, before its first event was complete.
     NoFirstEvent, "no_first_event", InvalidResponse;
@@ -52,53 +51,53 @@ outcomes! {
     EmptyStream, "empty_stream", InvalidResponse;
     /// The first event of a stream cannot be read.
     MalformedEvent, "malformed_event", InvalidResponse;
-    /// The first event of a stream is no part of a completion.
+    /// The first event of a stream is not part of a completion.
     NotAChunk, "not_a_chunk", InvalidResponse;
     /// A whole answer cannot be read.
     MalformedBody, "malformed_body", InvalidResponse;
-    /// A whole answer is no completion.
+    /// A whole answer is not a completion.
     NotACompletion, "not_a_completion", InvalidResponse;
     /// The first event of a stream is an error.
     ErrorEvent, "error_event", ErrorEvent;
     /// A successful status came with an error as its body.
     ErrorBody, "error_body", ErrorEvent;
-    /// Nothing came: no answer, no reason.
+    /// Neither an answer nor a reason arrived.
     NoResponse, "no_response", Unreachable;
-    /// The attempt did not answer in its time, so another one was begun beside it, and answered first.
+    /// The attempt exceeded its time limit, so another was started in parallel and answered first.
     Hedged, "hedged", Timeout;
-    /// The attempt was begun beside another one that answered first. It has not failed.
+    /// The attempt was started in parallel with another one, which answered first. It did not fail.
     Cancelled, "cancelled", NotTheProvider;
-    /// No attempt at a stream began in time.
+    /// No attempt started its stream in time.
     FirstTokenTimeout, "first_token_timeout", Timeout;
-    /// No attempt at an answer that is not streamed was done in time.
+    /// No attempt at an answer that is not streamed finished in time.
     AttemptTimeout, "attempt_timeout", Timeout;
-    /// A stream fell silent.
+    /// A stream sent no data for too long.
     ChunkTimeout, "chunk_timeout", Timeout;
-    /// The whole request was not done in time.
+    /// The request exceeded its deadline.
     DeadlineExceeded, "deadline_exceeded", Timeout;
-    /// The caller left.
+    /// The caller disconnected.
     ClientDisconnected, "client_disconnected", NotTheProvider;
-    /// Every model that could serve is full.
+    /// Every model that could serve is at its limit.
     ModelOverloaded, "model_overloaded", Overloaded;
-    /// The provider reset a response that had begun.
+    /// The provider reset a response after it had begun.
     StreamReset, "stream_reset", Unreachable;
-    /// The provider reset the request, or could not be connected to.
+    /// The provider reset the request or refused the connection.
     ProviderUnreachable, "provider_unreachable", Unreachable;
-    /// No provider of the plan is healthy.
+    /// No provider of the plan is available.
     NoHealthyProvider, "no_healthy_provider", Unreachable;
     /// Envoy does not know the plan: its configuration is being replaced.
     NoSuchPlan, "no_such_plan", NotTheProvider;
-    /// The response is larger than Envoy takes.
+    /// The response's headers or body exceed Envoy's limits.
     ResponseTooLarge, "response_too_large", InvalidResponse;
     /// The provider reported an error in the middle of a stream.
     StreamError, "stream_error", ErrorEvent;
-    /// An event of a stream cannot be read.
+    /// A stream event cannot be read.
     StreamMalformed, "stream_malformed", InvalidResponse;
     /// A stream ended before its end marker.
     StreamTruncated, "stream_truncated", InvalidResponse;
-    /// A stream broke off.
+    /// A stream was cut off.
     StreamAborted, "stream_aborted", InvalidResponse;
-    /// A whole answer broke off, or is none.
+    /// A whole answer was cut off.
     InvalidResponse, "invalid_response", InvalidResponse;
     /// The provider failed.
     ProviderError, "provider_error", InvalidResponse;
@@ -106,35 +105,35 @@ outcomes! {
     ProviderRejectedRequest, "provider_rejected_request", InvalidResponse;
     /// The provider refused the gateway's credential.
     ProviderRefusedGateway, "provider_refused_gateway", InvalidResponse;
-    /// The provider said that it did not answer in time.
+    /// The provider reported a timeout.
     ProviderTimeout, "provider_timeout", InvalidResponse;
     /// The provider limits the gateway's rate.
     ProviderRateLimited, "provider_rate_limited", RateLimited;
-    /// The provider is not available.
+    /// The provider is unavailable.
     ProviderUnavailable, "provider_unavailable", InvalidResponse;
-    /// The provider answered a status that has no place here.
+    /// The provider answered with a status that is unexpected here.
     ProviderUnexpectedStatus, "provider_unexpected_status", InvalidResponse;
-    /// No path of the gateway.
+    /// The path is not one of the gateway's.
     UnknownUrl, "unknown_url", NotTheProvider;
-    /// A path of the gateway, with a method that it does not take.
+    /// The path exists, but does not allow this method.
     MethodNotAllowed, "method_not_allowed", NotTheProvider;
-    /// The caller is not known.
+    /// The caller is unknown.
     InvalidApiKey, "invalid_api_key", NotTheProvider;
-    /// The request's body is compressed.
+    /// The request body is compressed.
     UnsupportedContentEncoding, "unsupported_content_encoding", NotTheProvider;
-    /// The request's body is too large.
+    /// The request body is too large.
     RequestTooLarge, "request_too_large", NotTheProvider;
-    /// The request's body cannot be read.
+    /// The request body cannot be read.
     InvalidJson, "invalid_json", NotTheProvider;
-    /// A field of the request has a wrong value.
+    /// A field of the request has an invalid value.
     InvalidValue, "invalid_value", NotTheProvider;
-    /// No model or task of this name.
+    /// There is no model or task with this name.
     ModelNotFound, "model_not_found", NotTheProvider;
     /// The request names no model, and the policy has no default task.
     MissingModel, "missing_model", NotTheProvider;
-    /// No task of this name.
+    /// There is no task with this name.
     TaskNotFound, "task_not_found", NotTheProvider;
-    /// The request names two tasks.
+    /// The request names two different tasks.
     TaskConflict, "task_conflict", NotTheProvider;
     /// The tenant's tier does not allow the model.
     ModelNotAllowed, "model_not_allowed", NotTheProvider;
@@ -142,23 +141,23 @@ outcomes! {
     DataClassNotAllowed, "data_class_not_allowed", NotTheProvider;
     /// No model can do what the request needs.
     UnsupportedCapability, "unsupported_capability", NotTheProvider;
-    /// No model takes a field of the request.
+    /// No model accepts a field of the request.
     UnsupportedParameter, "unsupported_parameter", NotTheProvider;
     /// The prompt is too long.
     ContextLengthExceeded, "context_length_exceeded", NotTheProvider;
-    /// A rate of the tenant or its user is used up.
+    /// A rate limit of the tenant or its user is used up.
     RateLimitExceeded, "rate_limit_exceeded", NotTheProvider;
     /// A budget of the tenant or its user is used up.
     InsufficientQuota, "insufficient_quota", NotTheProvider;
-    /// More users are active than are counted apart.
+    /// More users are active than the gateway counts separately.
     QuotaUsersFull, "quota_users_full", NotTheProvider;
-    /// The store of quotas cannot be reached.
+    /// The quota store is unreachable.
     QuotaUnavailable, "quota_unavailable", NotTheProvider;
     /// The gateway failed.
     InternalError, "internal_error", NotTheProvider;
     /// The request did not arrive in time.
     RequestTimeout, "request_timeout", NotTheProvider;
-    /// The request's headers are too large.
+    /// The request headers are too large.
     RequestHeadersTooLarge, "request_headers_too_large", NotTheProvider;
     /// Envoy could not read the request.
     BadRequest, "bad_request", NotTheProvider;
@@ -166,12 +165,12 @@ outcomes! {
     GatewayError, "gateway_error", NotTheProvider;
 }
 
-/// A kind of failure, as metrics count it.
+/// A kind of failure, as counted in metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The provider limits the gateway's rate.
     RateLimited,
-    /// A timer ran out.
+    /// A timeout expired.
     Timeout,
     /// The provider refused the gateway's credential.
     RefusedGateway,
@@ -181,18 +180,18 @@ pub enum Kind {
     ServerError,
     /// The provider could not be reached.
     Unreachable,
-    /// Every model is full.
+    /// Every model is at its limit.
     Overloaded,
     /// The provider sent an error in place of an answer.
     ErrorEvent,
-    /// The provider sent something that is no answer.
+    /// The provider sent something other than an answer.
     InvalidResponse,
-    /// The caller or the gateway itself brought it about, so no metric of providers counts it.
+    /// The caller or the gateway caused it, so no provider metric counts it.
     NotTheProvider,
 }
 
 impl Kind {
-    /// The value of the label `error_type`.
+    /// Returns the value of the label `error_type`.
     pub fn label(self) -> &'static str {
         match self {
             Self::RateLimited => "rate_limited",
@@ -209,11 +208,11 @@ impl Kind {
     }
 }
 
-/// The first number that stands for an outcome without a status.
+/// The first number of an outcome that is not a status.
 const FIRST_NAMED: u16 = 1000;
 
 impl Outcome {
-    /// The number that stands for it in a record.
+    /// Returns its number in a record.
     pub fn number(self) -> u16 {
         match self {
             Self::Status(status) => status.min(FIRST_NAMED - 1),
@@ -224,7 +223,7 @@ impl Outcome {
         }
     }
 
-    /// What a number stands for, if anything.
+    /// Returns the outcome with this number, if any.
     pub fn from_number(number: u16) -> Option<Self> {
         match number {
             status @ ..FIRST_NAMED => Some(Self::Status(status)),
@@ -236,7 +235,7 @@ impl Outcome {
 const STATUSES: usize = FIRST_NAMED as usize;
 const CODE_LEN: usize = "status_000".len();
 
-/// `status_000` to `status_999`, one after the other.
+/// `status_000` to `status_999`, concatenated.
 static STATUS_CODES: [u8; STATUSES * CODE_LEN] = status_codes();
 
 #[allow(clippy::indexing_slicing)] // Evaluated by the compiler, which would refuse an index out of bounds.

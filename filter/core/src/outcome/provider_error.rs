@@ -1,7 +1,7 @@
-//! A provider's failure in the caller's words: the right status, and nothing of the provider's internals.
+//! Translates a provider's failure for the caller: the right status, without the provider's internals.
 //!
-//! Only what the caller itself can mend (a bad request) quotes the provider's message, with whatever looks like a key,
-//! an organisation, a project, a host or an address taken out. Everything else gets words of our own.
+//! Only an error that the caller can fix (a bad request) quotes the provider's message, with anything redacted that
+//! looks like a key, an organisation, a project, a host or an address. Every other error has the gateway's own message.
 
 use crate::outcome::error_body::{ErrorBody, ProviderMessage};
 use crate::outcome::outcome::Outcome;
@@ -11,7 +11,7 @@ use crate::wire::header::HeaderLine;
 mod redaction;
 use redaction::{is_field_path, redact};
 
-/// Why Envoy answered itself or cut an answer off, by its `response.code_details`; `None` where it did neither.
+/// Returns why Envoy answered itself or cut off an answer, from its `response.code_details`; `None` if it did neither.
 pub fn cause(details: &str) -> Option<Outcome> {
     let starts = |prefix: &str| details.starts_with(prefix);
     if starts("upstream_per_try_timeout") {
@@ -39,29 +39,29 @@ pub fn cause(details: &str) -> Option<Outcome> {
     }
 }
 
-/// Whether Envoy answered before it had asked any provider, by its `response.code_details`.
+/// Returns whether Envoy answered before it sent the request to any provider, from its `response.code_details`.
 pub fn is_unasked(details: &str) -> bool {
     matches!(cause(details), Some(Outcome::NoHealthyProvider | Outcome::NoSuchPlan | Outcome::ModelOverloaded))
 }
 
-/// Whether the caller may try again: not where the same request would be refused again.
+/// Returns whether the caller may retry: not if the same request would be refused again.
 pub fn may_retry(error: &ErrorBody) -> bool {
     !is_final(error.status, error.code) && error.code != Outcome::DeadlineExceeded
 }
 
-/// Whether anybody's same request would be refused again.
+/// Returns whether the same request would be refused again, whoever sent it.
 pub fn is_final(status: u16, code: Outcome) -> bool {
     !matches!(status, 408 | 409 | 429 | 500..=599) || code == Outcome::ProviderRefusedGateway
 }
 
-/// `retry-after`, where it is the gateway that knows: a circuit breaker refuses in the same words as the policy's
-/// limit.
+/// Returns `retry-after` if the models are overloaded. A full circuit breaker and the policy's own limit have the same
+/// error.
 pub fn retry_after(error: &ErrorBody) -> Option<HeaderLine> {
     (error.code == Outcome::ModelOverloaded).then(|| ("retry-after", OVERLOADED_RETRY_AFTER.into()))
 }
 
-/// What the caller is told when a provider answered `status`, or Envoy did for want of an answer; then with its
-/// [`cause`]. `message`: reads what the provider says, where that is quoted.
+/// Returns the error to send to the caller when a provider answered `status`, or Envoy did in place of a missing
+/// answer, with its [`cause`]. `message` reads the provider's message; it is called only if that is quoted.
 pub fn error_body(status: u16, cause: Option<Outcome>, message: impl FnOnce() -> ProviderMessage) -> ErrorBody {
     let told = |status, message: &str| {
         let code = cause.unwrap_or(Outcome::ProviderError);
@@ -82,7 +82,7 @@ pub fn error_body(status: u16, cause: Option<Outcome>, message: impl FnOnce() ->
     }
 }
 
-/// Whether the caller is told what the provider says of a failure, because it can mend it.
+/// Returns whether the caller gets the provider's message, because it can fix the request.
 pub fn is_quoted(status: u16) -> bool {
     matches!(status, 400 | 404 | 405 | 413 | 415 | 422)
 }

@@ -1,4 +1,4 @@
-//! Every way to refuse a request: one table from reason to status, type, code and words.
+//! Every way to refuse a request: one table from reason to status, type, code and message.
 
 use crate::config::Capability;
 use crate::outcome::error_body::ErrorBody;
@@ -10,33 +10,33 @@ use crate::wire::text::shorten;
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// No path of the gateway.
+    /// The path is not one of the gateway's.
     UnknownPath,
-    /// A path of the gateway, with another method; the allowed one.
+    /// The path exists, but with another method, which is given here.
     WrongMethod(&'static str),
     /// No credential was sent.
     MissingKey,
-    /// The credential is not known.
+    /// The credential is unknown.
     UnknownKey,
     /// The credential has expired.
     ExpiredKey,
     /// The trusted identity header names no tenant of the policy.
     UnknownTenant,
-    /// The body is encoded in a way that the gateway does not read.
+    /// The body has a content encoding that the gateway does not read.
     ContentEncoding,
     /// The body is larger than the limit, in bytes.
     TooLarge(u64),
     /// The body is no JSON, or none that is allowed.
     InvalidJson(String),
-    /// A field is wrong: `param`, message.
+    /// A field is invalid: `param`, message.
     InvalidField(String, String),
-    /// The named model is neither a model nor a task.
+    /// The name is neither a model nor a task.
     UnknownModel(String),
     /// No model was named and the policy has no default task.
     NoModel,
-    /// The task named in a header or in metadata does not exist: its name, and where it is.
+    /// The task named in a header or in metadata does not exist: its name, and where it was named.
     UnknownTask(String, &'static str),
-    /// Two places of the request name different tasks.
+    /// The request names two different tasks in two places.
     TaskConflict(String, String),
     /// The tenant's tier does not allow the model.
     ModelNotAllowed(String),
@@ -44,19 +44,19 @@ pub enum Refusal {
     DataClass,
     /// No model can do what the request needs.
     MissingCapability(Capability),
-    /// No model takes this field.
+    /// No model accepts this field.
     UnsupportedParam(String),
     /// The prompt is longer than every model's context window.
     ContextTooLong,
-    /// Every model that could serve the request serves as many as it may.
+    /// Every model that could serve the request is at its limit of concurrent requests.
     Overloaded,
-    /// The prompt has more input tokens, by estimate, than the tenant may send: how many, and the limit.
+    /// The prompt has more input tokens, by estimate, than the tenant may send: the estimate, and the limit.
     TooManyInputTokens(u64, u64),
     /// A quota has no room.
     Quota(Box<Exhausted>),
-    /// The caller's deadline was over before its request had arrived.
+    /// The caller's deadline passed before its request had arrived.
     DeadlinePassed,
-    /// The gateway could not work out a route; a defect, never expected.
+    /// The gateway found no route. This is a defect and should never happen.
     Internal,
 }
 
@@ -79,7 +79,7 @@ impl From<InvalidRequest> for Refusal {
 }
 
 impl Refusal {
-    /// The row of the table. Types and codes are those of OpenAI's API wherever it has one.
+    /// Returns the row of the table. Types and codes are those of OpenAI's API wherever it has one.
     pub fn response(&self) -> ErrorBody {
         const INVALID: &str = "invalid_request_error";
         let row = |status, kind, code, param: Option<&str>, message: String| ErrorBody {
@@ -216,5 +216,5 @@ impl Refusal {
     }
 }
 
-/// `retry-after` where every model is busy, in seconds: answers end all the time.
+/// `retry-after` if every model is busy, in seconds: short, because answers end all the time.
 pub const OVERLOADED_RETRY_AFTER: &str = "1";

@@ -1,14 +1,14 @@
-//! Answers that the gateway gives itself.
+//! The gateway's own replies.
 
 use crate::outcome::error_body::ErrorBody;
 use crate::outcome::outcome::Outcome;
 use crate::outcome::refusal::{OVERLOADED_RETRY_AFTER, Refusal};
 use crate::wire::header::HeaderLine;
 
-/// Envoy's `response.code_details` of the module's own replies.
+/// Envoy's `response.code_details` for the module's own replies.
 pub const REPLY_DETAILS: &str = "pointsman";
 
-/// A whole response. Once given it is final.
+/// A whole response, which is final.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// HTTP status.
@@ -17,12 +17,12 @@ pub struct Reply {
     pub headers: Vec<HeaderLine>,
     /// Body.
     pub body: Vec<u8>,
-    /// The refusal's code; `None` for an answer that is no refusal.
+    /// The refusal's code; `None` if the reply is not a refusal.
     pub code: Option<Outcome>,
 }
 
 impl Reply {
-    /// A refusal, its error written as `body` writes it.
+    /// Returns a refusal, with its error serialized by `body`.
     pub fn refusal(refusal: &Refusal, body: impl FnOnce(&ErrorBody) -> Vec<u8>) -> Self {
         let error = refusal.response();
         let mut headers: Vec<HeaderLine> = vec![("content-type", "application/json".into())];
@@ -38,13 +38,13 @@ impl Reply {
         Self { status: error.status, headers, body: body(&error), code: Some(error.code) }
     }
 
-    /// `GET /healthz`
+    /// Returns the answer to `GET /healthz`.
     pub fn healthy() -> Self {
         let headers = vec![("content-type", "application/json".into())];
         Self { status: 200, headers, body: b"{\"status\":\"ok\"}".to_vec(), code: None }
     }
 
-    /// A document.
+    /// Returns a JSON document with status 200.
     pub fn json(body: Vec<u8>) -> Self {
         Self { status: 200, headers: vec![("content-type", "application/json".into())], body, code: None }
     }

@@ -1,25 +1,25 @@
-//! What most events of a stream have in common, so that not each of them is read from its first byte to its last.
+//! A template of a stream's events, which saves parsing most of them in full.
 //!
-//! Providers send the same object over and over with another piece of text in it. An event that is, byte for byte, one
-//! that has been read but for the inside of one JSON string is as valid and has the same members: RFC 8259 allows any
-//! string where it allows one.
+//! Providers send the same object repeatedly with a different piece of text in it. If an event equals a parsed one in
+//! every byte except inside one JSON string, it is just as valid and has the same members: RFC 8259 allows any string
+//! where it allows one.
 
 use crate::wire::json::{self, Span};
 
-/// An event that has been read, without its text, and without the filler that OpenAI adds to hide how long that is.
+/// A parsed event without its text, and without the filler that OpenAI adds to hide the text's length.
 #[derive(Debug, Default)]
 pub struct ChunkTemplate {
-    /// Up to the text, its opening quotation mark included; empty as long as no event has been learned.
+    /// Up to and including the text's opening quotation mark; empty until an event is learned.
     before: Vec<u8>,
-    /// From the text's closing quotation mark to the filler's opening one; empty where there is no filler.
+    /// From the text's closing quotation mark to the filler's opening one; empty if there is no filler.
     between: Vec<u8>,
-    /// The rest, from a closing quotation mark on.
+    /// The rest, from the last closing quotation mark on.
     after: Vec<u8>,
 }
 
 impl ChunkTemplate {
-    /// Learns an event whose `data` has its one text at `text`, and its filler, if it has one, at `filler`; quotation
-    /// marks included. An event of several lines, or of other line ends than LF, is none that is expected again.
+    /// Learns an event. `text`: the span within its data of its only text; `filler`: that of its filler, if any;
+    /// quotation marks included. Events of several lines, or with line ends other than LF, are not learned.
     pub fn learn(&mut self, event: &[u8], text: &Span, filler: Option<&Span>) {
         for part in [&mut self.before, &mut self.between, &mut self.after] {
             part.clear();
@@ -44,8 +44,7 @@ impl ChunkTemplate {
         }
     }
 
-    /// The text, as JSON has it, if `chunk` is the event that was learned with perhaps another text and filler, and
-    /// nothing else.
+    /// Returns the text, JSON-escaped, if `chunk` is exactly the learned event, apart from its text and filler.
     pub fn text<'a>(&self, chunk: &'a [u8]) -> Option<&'a [u8]> {
         let (text, mut rest) = string_after(chunk, &self.before)?;
         if !self.between.is_empty() {
@@ -55,8 +54,8 @@ impl ChunkTemplate {
     }
 }
 
-/// The inside of the string whose opening quotation mark ends `before`, which `chunk` begins with; and what follows,
-/// from the closing mark on.
+/// If `chunk` starts with `before`, which ends with an opening quotation mark, returns the inside of that string and
+/// the rest from the closing quotation mark on.
 fn string_after<'a>(chunk: &'a [u8], before: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     let quote = before.len().checked_sub(1)?;
     let string = chunk.starts_with(before).then(|| chunk.get(quote..))??;
@@ -90,7 +89,7 @@ mod tests {
         for other in [EVENT.to_owned(), event.replace("abc", "\""), event.replace("abc\"}", "abc\",\"usage\":{}}")] {
             assert_eq!(template.text(other.as_bytes()), None, "{other}");
         }
-        // Before the text it is part of what has to be the same.
+        // A filler in front of the text must be the same.
         template.learn(event.as_bytes(), &at("\"abc\""), Some(&at("\"Hello\"")));
         assert_eq!(template.text(event.as_bytes()), Some(&b"abc"[..]));
         assert_eq!(template.text(event.replace("Hello", "x").as_bytes()), None);

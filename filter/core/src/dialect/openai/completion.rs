@@ -1,7 +1,7 @@
-//! A whole completion, taken apart into what an answer from the cache is put together from.
+//! A completion, broken down into the parts from which cached answers are built.
 //!
-//! Kept is what the model said, as JSON texts: each choice's message, and the same as a stream's delta where that
-//! differs. What belongs to one call (`id`, `created`) is not kept.
+//! It holds the model's output as JSON texts: each choice's message, and its form as a stream delta if that differs.
+//! Members of a single call (`id`, `created`) are dropped.
 
 use crate::dialect::answer::NotKept;
 use crate::wire::bytes::{Reader, Writer};
@@ -10,13 +10,13 @@ use serde_json::{Map, Value};
 /// The parts of one completion. All texts are JSON.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Completion {
-    /// Members that completion and chunks both have, each with a comma before it: `,"model":"gpt"`.
+    /// Members that completions and chunks share, each with a leading comma: `,"model":"gpt"`.
     pub common: String,
-    /// Members that only the completion has, likewise.
+    /// Members of the completion only, in the same form.
     pub extra: String,
     /// The usage object, as the provider sent it.
     pub usage: Option<String>,
-    /// The choices, in order of their index.
+    /// The choices, ordered by index.
     pub choices: Vec<Choice>,
 }
 
@@ -27,26 +27,26 @@ pub struct Choice {
     pub index: u64,
     /// `message`
     pub message: String,
-    /// The message as a delta, where it differs: its tool calls have an `index` there.
+    /// The message as a delta if it differs: tool calls have an `index` there.
     pub delta: Option<String>,
     /// `logprobs`, if there are any.
     pub logprobs: Option<String>,
     /// `finish_reason`
     pub finish_reason: String,
-    /// What servers say of that besides ([`ENDINGS`]), each with a comma before it.
+    /// Other members about its end ([`ENDINGS`]), each with a leading comma.
     pub ending: String,
 }
 
-/// What vLLM and OpenRouter say of a choice's end besides `finish_reason`: the text or token that it stopped at, and
-/// the reason in its provider's own word.
+/// Members of a choice in which vLLM and OpenRouter describe its end besides `finish_reason`: the text or token that it
+/// stopped at, and the provider's own name for the reason.
 pub const ENDINGS: [&str; 2] = ["stop_reason", "native_finish_reason"];
 
 impl Completion {
-    /// Takes a completion apart. `choices`: how many were asked for.
+    /// Breaks a completion down. `choices`: the number of choices requested.
     ///
     /// # Errors
-    /// [`NotKept`] for what is not a whole, willing answer: a choice is missing or did not finish, was filtered or
-    /// refused, or is of a shape that could not be given back as a stream.
+    /// [`NotKept`] if a choice is missing, unfinished, filtered or refused, or has a shape that cannot be replayed as a
+    /// stream.
     pub fn from_whole(completion: Value, choices: u64) -> Result<Self, NotKept> {
         let Value::Object(members) = completion else { return Err(NotKept("shape")) };
         let mut parts = Self::default();
@@ -70,7 +70,7 @@ impl Completion {
         if is_whole { Ok(parts) } else { Err(NotKept("choices")) }
     }
 
-    /// About how many bytes it takes besides `Self`.
+    /// Returns its approximate memory in bytes, besides `Self`.
     pub fn bytes(&self) -> usize {
         let Self { common, extra, usage, choices } = self;
         let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
@@ -81,9 +81,9 @@ impl Completion {
         common.len() + extra.len() + length(usage) + choices.iter().map(of_choice).sum::<usize>()
     }
 
-    /// Adds its bytes to `out`.
+    /// Appends its encoding to `out`.
     pub fn encode(&self, out: &mut Writer) {
-        // Every field by name: a new one does not compile until it is written.
+        // List every field, so that a new one does not compile until it is encoded.
         let Self { common, extra, usage, choices } = self;
         out.text(common);
         out.text(extra);
@@ -99,7 +99,7 @@ impl Completion {
         }
     }
 
-    /// Reads it back; `None` for anything else.
+    /// Decodes it; `None` if the bytes are not a stored completion.
     pub fn decode(reader: &mut Reader) -> Option<Self> {
         let optional = |reader: &mut Reader| Some(reader.optional_text()?.map(str::to_owned));
         let (common, extra, usage) = (reader.text()?.to_owned(), reader.text()?.to_owned(), optional(reader)?);
@@ -134,7 +134,8 @@ impl Choice {
         }
         let index = choice.remove("index").map_or(Some(0), |index| index.as_u64()).ok_or(NotKept("shape"))?;
         let logprobs = choice.remove("logprobs").filter(|logprobs| !logprobs.is_null()).map(|l| l.to_string());
-        // Azure says of each choice what its filter found; what was not filtered is of no use to a caller.
+        // Azure adds its content filter's findings to each choice; for an unfiltered choice they are useless to a
+        // caller.
         choice.remove("content_filter_results");
         let mut ending = String::new();
         for name in ENDINGS {
@@ -152,7 +153,7 @@ impl Choice {
     }
 }
 
-/// The message as a delta, where that is another text.
+/// Returns the message as a delta, if it differs from the message.
 fn delta(message: &Map<String, Value>) -> Result<Option<String>, NotKept> {
     let calls = match message.get("tool_calls") {
         None | Some(Value::Null) => return Ok(None),

@@ -5,14 +5,14 @@ use crate::outcome::outcome::Outcome;
 use crate::wire::json::{InvalidJson, Kind, Scanner, Span, unquote};
 use serde_json::json;
 
-/// The body of an error response.
+/// Returns the body of an error response.
 pub fn body(error: &ErrorBody) -> Vec<u8> {
     let ErrorBody { status: _, kind, code, param, message } = error;
     let error = json!({"error": {"message": message, "type": kind, "param": param, "code": code.code()}});
     error.to_string().into_bytes()
 }
 
-/// The event that ends a stream which broke: the error object, and no `[DONE]`.
+/// Returns the last event of a broken stream: the error object, without `[DONE]`.
 pub fn event(code: Outcome) -> Vec<u8> {
     let message = match code {
         Outcome::StreamError => "The model's provider reported an error in the middle of the stream.",

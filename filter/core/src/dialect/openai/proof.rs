@@ -1,4 +1,4 @@
-//! What proves that an answer of OpenAI's format is one, before the caller sees any of it.
+//! Checks that an upstream answer really is an answer in OpenAI's format, before the caller sees any of it.
 
 use crate::dialect::openai::read::{self, ReadAnswer};
 use crate::outcome::outcome::Outcome;
@@ -6,7 +6,8 @@ use crate::routing::attempt::{Failure, HOLD_LIMIT};
 use crate::wire::json::{InvalidJson, Kind, Scanner};
 use crate::wire::sse::{self, EventCutter};
 
-/// Judges the start of a stream, all of it that has come. `None`: the first event is not complete.
+/// Checks the start of a stream. `so_far`: everything that has arrived. Returns `None` while no event with data is
+/// complete, unless the stream has ended or exceeds `HOLD_LIMIT`: then it fails.
 pub fn first_event(so_far: &[u8], end_of_stream: bool) -> Option<Result<(), Failure>> {
     let mut verdict = None;
     let mut cutter = EventCutter::default();
@@ -38,10 +39,10 @@ fn judge(data: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// Judges the beginning of a body that is too long to hold: an error is one, however long.
+/// Checks the beginning of a body that is too long to hold: it may be a long error.
 ///
 /// # Errors
-/// If the first that it says is an error.
+/// If its first member is a non-null `error`.
 pub fn beginning(body: &[u8]) -> Result<(), Failure> {
     let body = body.trim_ascii_start();
     let value =
@@ -56,7 +57,7 @@ pub fn beginning(body: &[u8]) -> Result<(), Failure> {
 /// Reads a whole body.
 ///
 /// # Errors
-/// Why it is no completion.
+/// Why the body is not a completion.
 pub fn completion(body: &[u8]) -> Result<ReadAnswer, Failure> {
     match read::whole(body) {
         Ok(completion) if completion.is_error => {
@@ -68,7 +69,7 @@ pub fn completion(body: &[u8]) -> Result<ReadAnswer, Failure> {
     }
 }
 
-/// The status that an error object names in `error.code` or `error.status`, as vLLM and others do.
+/// Returns the status in `error.code` or `error.status`, which vLLM and others set, if it is 400 to 599.
 fn error_status(text: &[u8]) -> Option<u16> {
     let mut status = None;
     let mut scanner = Scanner::new(text, 64);
@@ -114,7 +115,7 @@ mod tests {
         for no_chunk in [&b"data: {}\n\n"[..], b"data: {\"detail\":\"dead\"}\n\n"] {
             assert_eq!(first_event(no_chunk, false), Some(Err(Failure::bad_gateway(Outcome::NotAChunk))));
         }
-        // Azure's first chunk says only what its filter made of the prompt.
+        // Azure's first chunk reports only its filter's results for the prompt.
         assert_eq!(first_event(b"data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n", false), Some(Ok(())));
         let error = |status| Some(Err(Failure { status, code: Outcome::ErrorEvent }));
         assert_eq!(first_event(b"data: {\"error\":{\"message\":\"x\"}}\n\n", false), error(502));

@@ -1,13 +1,14 @@
-//! How windows stand, in OpenAI's rate-limit headers.
+//! OpenAI's rate-limit headers for the state of the windows.
 
 use crate::quota::reservation::Scope;
 use crate::quota::window::{Unit, Window, WindowStatus};
 use crate::wire::duration::go_duration;
 use crate::wire::header::HeaderLine;
 
-/// `x-ratelimit-*` for requests and for tokens, each of the window with the least left.
+/// Returns `x-ratelimit-*` for requests and for tokens, each for the window with the least left.
 ///
-/// Form: OpenAI, "Rate limits", "Rate limits in headers": `limit` and `remaining` are numbers, `reset` is like `6m0s`.
+/// Format: OpenAI, "Rate limits", "Rate limits in headers": `limit` and `remaining` are numbers, `reset` is like
+/// `6m0s`.
 pub fn headers(statuses: &[(Scope, WindowStatus)]) -> Vec<HeaderLine> {
     let mut headers = Vec::with_capacity(7);
     let tightest = |wanted: fn(Window) -> bool| {

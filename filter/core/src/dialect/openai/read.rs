@@ -1,76 +1,76 @@
-//! The one reader of completions and chunks: usage, text by estimate, and the parts that a transcript is made of.
+//! The one reader of completions and chunks: usage, text for the token estimate, and the parts of a transcript.
 
 use crate::tokens::TokenCounter;
 use crate::usage::Usage;
 use crate::wire::json::{InvalidJson, Kind, Scanner, Span};
 
-/// What one completion or one chunk of a stream says.
+/// The contents of one completion or of one stream chunk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadAnswer {
-    /// Its usage, if it carries one.
+    /// Its usage, if present.
     pub usage: Option<Usage>,
-    /// Whether `choices` is there and empty, as in the extra usage chunk of a stream.
+    /// Whether `choices` is present and empty, as in the extra usage chunk of a stream.
     pub choices_empty: bool,
     /// Whether there is a `choices` array.
     pub has_choices: bool,
     /// Whether the object is an error, which some providers send inside a stream: `{"error": …}`, `{"object": "error",
     /// …}` as vLLM once did, or a choice with an `error`.
     pub is_error: bool,
-    /// Whether it has words in place of choices and usage, `{"message": …}` or `{"detail": …}`: what is said, and by
-    /// many servers' frameworks, of a failure.
+    /// Whether it has `message` or `detail` in place of choices and usage. Many server frameworks report failures that
+    /// way.
     pub has_words: bool,
-    /// The text that the choices carry, by estimate: content, reasoning, names and arguments of tool calls.
+    /// The text in the choices, counted for the token estimate: content, reasoning, names and arguments of tool calls.
     pub generated: TokenCounter,
-    /// Where the last such text is, its quotation marks included.
+    /// Span of the last such text, quotation marks included.
     pub text: Span,
-    /// How many such texts there are.
+    /// The number of such texts.
     pub texts: usize,
-    /// Where OpenAI's `obfuscation` is, its quotation marks included: a string of any length that says nothing.
+    /// Span of OpenAI's `obfuscation`, quotation marks included: padding of any length without meaning.
     pub filler: Option<Span>,
 }
 
-/// A part of a chunk: a member of one of its objects, or the start of one.
+/// A part of a chunk: a member of one of its objects, or the start of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// Which object it is of.
+    /// The object it belongs to.
     pub place: Place,
     /// The member's name, quotation marks included.
     pub name: Span,
-    /// What its value is.
+    /// The kind of its value.
     pub kind: Kind,
-    /// The value.
+    /// Span of the value.
     pub value: Span,
 }
 
-/// Where in a chunk a part stands.
+/// The place of a part within a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    /// In the chunk itself.
+    /// A member of the chunk itself.
     Chunk,
-    /// A choice starts, the members of which follow.
+    /// The start of a choice; its members follow.
     NewChoice,
-    /// In a choice.
+    /// A member of a choice.
     Choice,
-    /// In a choice's `logprobs`.
+    /// A member of a choice's `logprobs`.
     Logprobs,
-    /// In a choice's `delta`.
+    /// A member of a choice's `delta`.
     Delta,
-    /// In a delta's `function_call`, which came before tool calls.
+    /// A member of a delta's `function_call`, the predecessor of tool calls.
     FunctionCall,
-    /// A tool call starts, the members of which follow.
+    /// The start of a tool call; its members follow.
     NewCall,
-    /// In a tool call.
+    /// A member of a tool call.
     Call,
-    /// In a tool call's `function`.
+    /// A member of a tool call's `function`.
     CallFunction,
-    /// Something that is no object stands where a choice or a call is expected.
+    /// A value other than an object where a choice or a tool call is expected.
     Strange,
 }
 
-/// Deepest nesting that an answer may have: more than any schema-bound output needs.
+/// Deepest nesting of an answer: more than any schema-bound output needs.
 const MAX_DEPTH: u32 = 256;
 
-/// Reads a chunk of a stream, whose parts are added to `parts`, if they are wanted.
+/// Reads a stream chunk and appends its parts to `parts`, if given.
 ///
 /// # Errors
 /// If it is not a JSON object.
@@ -78,7 +78,7 @@ pub fn chunk(text: &[u8], parts: Option<&mut Vec<Part>>) -> Result<ReadAnswer, I
     Walk { found: ReadAnswer::default(), estimates: true, parts }.read(text)
 }
 
-/// Reads a whole completion: its text is estimated only where its usage does not count it.
+/// Reads a whole completion. Counts its text only if its usage has no output tokens.
 ///
 /// # Errors
 /// If it is not a JSON object.
@@ -92,7 +92,7 @@ pub fn whole(text: &[u8]) -> Result<ReadAnswer, InvalidJson> {
 
 struct Walk<'p> {
     found: ReadAnswer,
-    /// Whether texts are estimated.
+    /// Whether texts are counted.
     estimates: bool,
     parts: Option<&'p mut Vec<Part>>,
 }
@@ -134,7 +134,7 @@ impl Walk<'_> {
         }
     }
 
-    /// A part that is no member.
+    /// Adds a part that is not a member.
     fn mark(&mut self, place: Place) {
         self.part(place, 0..0, Kind::Null, 0..0);
     }
@@ -211,7 +211,7 @@ impl Walk<'_> {
         })
     }
 
-    /// Adds up the strings of one value.
+    /// Counts every string in one value.
     fn texts(&mut self, s: &mut Scanner) -> Result<(), InvalidJson> {
         match s.peek()? {
             Kind::Object => s.object(|s, key| {
@@ -230,7 +230,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Adds up the strings of a member, but for what is not generated.
+    /// Counts every string in a member, unless the member is not generated text.
     fn member_texts(&mut self, s: &mut Scanner, name: &[u8]) -> Result<(), InvalidJson> {
         match name {
             b"\"role\"" | b"\"type\"" | b"\"id\"" => s.value().map(drop),
@@ -239,13 +239,13 @@ impl Walk<'_> {
     }
 }
 
-/// What the next value is, and where it starts.
+/// Returns the kind and the start of the next value.
 fn next(s: &mut Scanner) -> Result<(Kind, usize), InvalidJson> {
     let kind = s.peek()?;
     Ok((kind, s.position()))
 }
 
-/// `None` where nothing is counted in it.
+/// Reads a usage object. Returns `None` if it has neither `prompt_tokens` nor `completion_tokens`.
 fn read_usage(s: &mut Scanner) -> Result<Option<Usage>, InvalidJson> {
     let (mut usage, mut counts) = (Usage::default(), false);
     s.object(|s, key| match s.bytes(&key) {
@@ -267,9 +267,8 @@ fn read_usage(s: &mut Scanner) -> Result<Option<Usage>, InvalidJson> {
     Ok(counts.then_some(usage))
 }
 
-/// A count of tokens; what is no count (null, negative, a fraction, absurdly large) counts as the largest plausible
-/// amount if it is a large number and as 0 otherwise, so that nothing wraps and a broken provider cannot charge without
-/// bound.
+/// Reads a token count. Truncates fractions, and clamps the count to between 0 and one billion, so that nothing wraps
+/// and a broken provider cannot charge without bound. A value that is not a number leaves `into` unchanged.
 fn tokens(s: &mut Scanner, into: &mut u64) -> Result<(), InvalidJson> {
     const MOST: u64 = 1_000_000_000;
     let value = s.value()?;

@@ -1,9 +1,9 @@
-//! A kept answer, given to a caller again: whole or as a stream.
+//! Replays a stored answer to a caller, whole or as a stream.
 
 use crate::dialect::openai::completion::{Choice, Completion};
 use crate::usage::Usage;
 
-/// The answer to a caller that wants no stream.
+/// Returns the answer for a caller that does not stream.
 pub fn whole(kept: &Completion, id: &str, now_ms: u64) -> Vec<u8> {
     let Completion { common, extra, usage, choices } = kept;
     let mut out = Out(Vec::with_capacity(room(kept, id)));
@@ -35,13 +35,12 @@ pub fn whole(kept: &Completion, id: &str, now_ms: u64) -> Vec<u8> {
     out.0
 }
 
-/// The answer to a caller that wants a stream: server-sent events to the last one. `counted`: its usage, as it was
-/// charged.
+/// Returns the answer as a complete stream of server-sent events. `counted`: its usage as it was charged.
 pub fn stream(kept: &Completion, counted: &Usage, id: &str, now_ms: u64, include_usage: bool) -> Vec<u8> {
     let Completion { common, extra: _, usage, choices } = kept;
     let created = (now_ms / 1000).to_string();
     let head = ["data: {\"id\":\"", id, "\",\"object\":\"chat.completion.chunk\",\"created\":", &created, common];
-    // With usage asked for, every other chunk says that it has none.
+    // If usage is requested, every other chunk has `"usage":null`.
     let tail = if include_usage { ",\"usage\":null}\n\n" } else { "}\n\n" };
     let mut out = Out(Vec::with_capacity(room(kept, id)));
     for choice in choices {
@@ -79,7 +78,7 @@ fn own_usage(usage: &Usage) -> String {
     format!("{{\"prompt_tokens\":{input},\"completion_tokens\":{output},\"total_tokens\":{total}}}")
 }
 
-/// As many bytes as the answer has at the most, so that a long one is not copied while it is written.
+/// Returns an upper bound of the answer's length in bytes, so that the buffer never grows while it is written.
 fn room(kept: &Completion, id: &str) -> usize {
     const AROUND: usize = 256;
     let Completion { common, extra, usage, choices } = kept;

@@ -1,10 +1,10 @@
-//! Answers that the gateway gives itself, in OpenAI's format: the policy's own words, and the list of models.
+//! The gateway's own answers in OpenAI's format: the policy's text, and the list of models.
 
 use crate::ids::TenantId;
 use crate::outcome::reply::Reply;
 use crate::policy::Policy;
 
-/// The policy's own answer in place of a model's, marked as that: a completion, or the stream of one.
+/// Returns the policy's own answer in place of a model's, marked as such: a completion or a stream.
 pub fn template(text: &str, stream: bool, window: &str, now_ms: u64) -> Reply {
     let object = if stream { "chat.completion.chunk" } else { "chat.completion" };
     let document = |choice: serde_json::Value| {
@@ -28,8 +28,8 @@ pub fn template(text: &str, stream: bool, window: &str, now_ms: u64) -> Reply {
     Reply { status: 200, headers, body: body.into_bytes(), code: None }
 }
 
-/// `GET /v1/models`: the models that the tenant may send its data to, and the tasks that have one, in the shape of
-/// OpenAI's list.
+/// `GET /v1/models`: returns the models that the tenant may send its data to, and the tasks that include one of them,
+/// in the format of OpenAI's list.
 pub fn models(policy: &Policy, tenant: TenantId) -> Reply {
     let tenant = policy.tenant(tenant);
     let tier = policy.tier(tenant.tier);

@@ -1,6 +1,6 @@
-//! An OpenAI chat request as it arrives: one scan finds what the decisions need and where it stands.
+//! An OpenAI chat request: one scan finds what decisions need, and where it is in the body.
 //!
-//! Nothing of the prompt is decoded or copied. Source of the fields: OpenAI's API reference, "Create chat completion".
+//! The prompt is neither decoded nor copied. Source of the fields: OpenAI's API reference, "Create chat completion".
 
 use crate::request::facts::{AskedOutput, Facts, InvalidRequest, MAX_TOOL_NAMES, Member};
 use crate::wire::json::{InvalidJson, Kind, Scanned, Scanner, Why, unquote};
@@ -8,10 +8,10 @@ use crate::wire::text::shorten;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-/// What a scan found.
+/// The result of a scan.
 #[derive(Debug)]
 pub struct ChatRequest<'a> {
-    /// What decisions need.
+    /// The facts that decisions are based on.
     pub facts: Facts<'a>,
     /// `max_tokens`
     pub max_tokens: Option<u64>,
@@ -19,7 +19,7 @@ pub struct ChatRequest<'a> {
     pub max_completion_tokens: Option<u64>,
 }
 
-/// Top-level members that a request may have: many times as many as any API knows. Each costs memory and a comparison.
+/// Most top-level members of a request: many times as many as any API has. Each one costs memory and a comparison.
 pub const MAX_MEMBERS: usize = 1000;
 
 fn wrong(param: &str, message: impl Into<String>) -> InvalidRequest {
@@ -27,7 +27,7 @@ fn wrong(param: &str, message: impl Into<String>) -> InvalidRequest {
 }
 
 impl<'a> ChatRequest<'a> {
-    /// Scans `body`.
+    /// Parses `body`.
     ///
     /// # Errors
     /// [`InvalidRequest`], for the first mistake in the order of the text.
@@ -35,7 +35,7 @@ impl<'a> ChatRequest<'a> {
         let mut request = ChatRequest { facts: Facts::new(body), max_tokens: None, max_completion_tokens: None };
         let mut scanner = Scanner::new(body, max_nesting);
         if body.trim_ascii_start().first() != Some(&b'{') {
-            // Say what is wrong with it as JSON first: an empty or broken body is that.
+            // Report JSON errors first: an empty or broken body is invalid JSON.
             scanner.value()?;
             scanner.finish()?;
             return Err(InvalidRequest::Json(InvalidJson { at: 0, why: Why::Unexpected }));
@@ -91,7 +91,7 @@ impl<'a> ChatRequest<'a> {
         }
         facts.output = AskedOutput {
             least: [request.max_tokens, request.max_completion_tokens].into_iter().flatten().min(),
-            // A server may know `max_tokens` alone, and heeds either of two.
+            // A server may know only `max_tokens`. If both are sent, it may apply either of them.
             as_written: request.max_tokens.map(|one| request.max_completion_tokens.map_or(one, |other| one.max(other))),
         };
         Ok(request)
@@ -144,7 +144,7 @@ impl<'a> ChatRequest<'a> {
                 let key = s.bytes(&key);
                 let value = s.value()?;
                 if value.kind == Kind::Null {
-                    // As good as absent: some clients write all members that a part could have.
+                    // Treat null as absent: some clients write every member that a part can have.
                 } else if is_text(key, "image_url") {
                     self.facts.images.push(value.span);
                     self.facts.has_image = true;
@@ -253,17 +253,17 @@ impl<'a> ChatRequest<'a> {
     }
 }
 
-/// Whether a scanned value is this text, a string without anything to escape. A provider decodes what is written with
-/// escapes, so that says the same; it is always longer, and only then looked at twice.
+/// Returns whether a scanned value is this string, which contains nothing to escape. Providers decode escapes, so an
+/// escaped spelling is equal. It is always longer, so only longer values are decoded.
 fn is_text(quoted: &[u8], text: &str) -> bool {
     let [b'"', inner @ .., b'"'] = quoted else { return false };
     inner == text.as_bytes()
         || inner.len() > text.len() && inner.contains(&b'\\') && unquote(quoted).is_some_and(|said| said == text)
 }
 
-/// The name that the gateway reads, of one that differs from it in case only: some servers, those written in Go among
-/// them, take the one for the other, and the last one of both (Go, `encoding/json`, "Unmarshal"; it folds two letters
-/// outside ASCII too).
+/// Returns the field that the gateway reads if `name` differs from it only in case. Some servers, such as those written
+/// in Go, treat the two as one field and use the last value (Go, `encoding/json`, "Unmarshal"). Go also folds two
+/// letters outside ASCII.
 fn differs_in_case(name: &str) -> Option<&'static str> {
     const KNOWN: [&str; 13] = [
         "model",
@@ -291,7 +291,7 @@ fn differs_in_case(name: &str) -> Option<&'static str> {
     KNOWN.into_iter().find(|known| name.chars().map(folded).eq(known.chars()))
 }
 
-/// Few members are compared one by one; many, which only a hostile body has, by a set.
+/// Compares a few members one by one. Many members, which only a hostile body has, go through a set.
 fn is_duplicate<'a>(members: &[Member<'a>], names: &mut BTreeSet<Cow<'a, str>>, name: &str) -> bool {
     const FEW: usize = 32;
     if members.len() < FEW {
@@ -322,7 +322,7 @@ fn boolean(param: &str, value: &Scanned, bytes: &[u8]) -> Result<bool, InvalidRe
     }
 }
 
-/// A positive whole number, or null.
+/// Parses a positive integer or null.
 fn count(param: &str, value: &Scanned, bytes: &[u8]) -> Result<Option<u64>, InvalidRequest> {
     if value.kind == Kind::Null {
         return Ok(None);
@@ -334,7 +334,7 @@ fn count(param: &str, value: &Scanned, bytes: &[u8]) -> Result<Option<u64>, Inva
     }
 }
 
-/// Whether a scanned array has nothing in it.
+/// Returns whether a scanned array is empty.
 fn is_empty_array(bytes: &[u8]) -> bool {
     matches!(bytes, [b'[', inner @ .., b']'] if inner.trim_ascii().is_empty())
 }

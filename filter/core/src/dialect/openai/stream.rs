@@ -1,4 +1,4 @@
-//! A stream of OpenAI's format, read event by event.
+//! Reads a stream in OpenAI's format, event by event.
 
 use crate::cache::local::recording::BudgetGuard;
 use crate::dialect::answer::{Chunk, Fault, NotKept, StreamEvent};
@@ -8,24 +8,26 @@ use crate::dialect::openai::read::{self, Part};
 use crate::dialect::openai::transcript::Transcript;
 use crate::wire::sse;
 
-/// Reads a stream: each event once, for usage, text and transcript alike.
+/// Reads each event once, for usage, text and transcript.
 #[derive(Debug, Default)]
 pub struct StreamReader {
     template: ChunkTemplate,
-    /// What has come, where the answer is to be kept.
+    /// The answer so far, if it is to be kept.
     transcript: Option<Box<Transcript>>,
-    /// The parts of the event that is being read, where it is recorded.
+    /// The parts of the current event, if it is recorded.
     parts: Vec<Part>,
 }
 
 impl StreamReader {
-    /// `recording`: the longest answer that is kept, in bytes, and what the stream takes of all that are recorded.
+    /// Creates a reader. `recording`: the longest answer that is kept, in bytes, and the stream's share of the
+    /// recording budget; `None` if the stream is not recorded.
     pub fn new(recording: Option<(usize, BudgetGuard)>) -> Self {
         let transcript = recording.map(|(max_bytes, budget)| Box::new(Transcript::new(max_bytes, budget)));
         Self { transcript, ..Self::default() }
     }
 
-    /// The text, as JSON has it, of a chunk that is one event, which differs from one before in its text only.
+    /// Returns the text, JSON-escaped, of a chunk that is a single event and differs from the last learned event in its
+    /// text only. Returns `None` for any other chunk, and always if the stream is recorded.
     pub fn known_text<'a>(&self, chunk: &'a [u8]) -> Option<&'a [u8]> {
         match self.transcript {
             None => self.template.text(chunk),
@@ -33,7 +35,7 @@ impl StreamReader {
         }
     }
 
-    /// One event has come.
+    /// Reads the next event.
     pub fn event(&mut self, event: &[u8]) -> StreamEvent {
         let data = sse::data(event);
         if data.is_empty() {
@@ -65,16 +67,16 @@ impl StreamReader {
         }))
     }
 
-    /// The answer as it is kept, once the stream has ended as it should; `None` if it was not recorded. `choices`: how
-    /// many were asked for.
+    /// Returns the answer to keep, once the stream has ended properly; `None` if it was not recorded. `choices`: the
+    /// number of choices requested.
     pub fn take_kept(&mut self, choices: u64) -> Option<Result<Completion, NotKept>> {
         let transcript = self.transcript.take()?;
         Some(transcript.finish().and_then(|whole| Completion::from_whole(whole, choices)))
     }
 }
 
-/// Whether an event is the end marker. An event that is not closed by an empty line is not to be dispatched (WHATWG
-/// HTML), but this one is as good without it.
+/// Returns whether an event is the end marker. The WHATWG HTML standard discards an event without a closing empty line,
+/// but the end marker is valid without one.
 pub fn is_end_event(event: &[u8]) -> bool {
     is_end(&sse::data(event))
 }

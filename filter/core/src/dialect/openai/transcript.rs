@@ -1,4 +1,4 @@
-//! A stream put together again into the completion that it was.
+//! Reassembles a stream into a completion.
 
 use crate::cache::local::recording::{BudgetGuard, FULL};
 use crate::dialect::answer::NotKept;
@@ -9,19 +9,19 @@ use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// The completion so far. What cannot be put together with certainty makes it unfit to be kept, for good.
+/// The completion so far. Anything ambiguous makes it unfit to be kept, permanently.
 ///
-/// It takes as much memory as the completion's text, and no more than an entry may have, nor than all streams of the
-/// worker may have together: what is longer is not recorded further.
+/// It holds the completion's text and little else. It is bounded by the longest answer that is kept, and all streams of
+/// a worker share one budget. Recording stops at either limit.
 #[derive(Debug)]
 pub struct Transcript {
     /// Members of the completion, as JSON texts.
     members: BTreeMap<String, String>,
     choices: Vec<Choice>,
-    /// Bytes of all texts.
+    /// Bytes of all texts, names and frames.
     bytes: usize,
     max_bytes: usize,
-    /// Its part of what all may take.
+    /// Its share of the recording budget.
     budget: BudgetGuard,
     unfit: Option<NotKept>,
 }
@@ -30,14 +30,14 @@ pub struct Transcript {
 struct Choice {
     index: u64,
     finish_reason: Option<String>,
-    /// What else is said of its end.
+    /// The other members about its end.
     ending: Map<String, Value>,
-    /// The message's members that are texts.
+    /// The message's string members.
     texts: BTreeMap<String, String>,
     calls: Vec<ToolCall>,
-    /// `function_call`, which came before tool calls.
+    /// `function_call`, the predecessor of tool calls.
     function: Option<BTreeMap<String, String>>,
-    /// The lists of `logprobs`: their elements as JSON, with commas between them.
+    /// The lists in `logprobs`: their elements as JSON, separated by commas.
     logprobs: BTreeMap<String, String>,
 }
 
@@ -48,16 +48,16 @@ struct ToolCall {
     function: Option<BTreeMap<String, String>>,
 }
 
-/// A choice or a tool call has about this much around its texts, in an entry and in memory.
+/// Approximate overhead of a choice or a tool call besides its texts, in an entry and in memory, in bytes.
 const FRAME: usize = 64;
 
 impl Transcript {
-    /// An empty one, of a completion of at most so many bytes. `budget`: its part of what all streams may take.
+    /// Creates an empty transcript of a completion of up to `max_bytes`. `budget`: its share of the recording budget.
     pub fn new(max_bytes: usize, budget: BudgetGuard) -> Self {
         Self { members: BTreeMap::new(), choices: Vec::new(), bytes: 0, max_bytes, budget, unfit: None }
     }
 
-    /// The data of one event has come, and was read as these parts.
+    /// Adds one event, given its data and the parts read from it.
     pub fn event(&mut self, data: &[u8], parts: &[Part]) {
         if self.unfit.is_some() {
             return;
@@ -74,10 +74,10 @@ impl Transcript {
         }
     }
 
-    /// The completion, once the stream has ended as it should.
+    /// Returns the completion, once the stream has ended properly.
     ///
     /// # Errors
-    /// [`NotKept`] where it could not be put together.
+    /// [`NotKept`] if it could not be reassembled.
     pub fn finish(self) -> Result<Value, NotKept> {
         if let Some(why) = self.unfit {
             return Err(why);
@@ -96,9 +96,9 @@ impl Transcript {
         for part in chunk.of(Place::Chunk) {
             match (chunk.name(part)?, part.kind) {
                 (_, Kind::Null) | ("choices", Kind::Array) => {}
-                // Of one call, and noise against listeners on the line.
+                // These belong to one call; `obfuscation` is padding against eavesdroppers.
                 ("id" | "object" | "created" | "obfuscation", _) => {}
-                // The last word counts: some providers count usage up from chunk to chunk.
+                // The last value wins: some providers send a running usage count in every chunk.
                 (name, _) => {
                     let text = chunk.json(part)?;
                     self.bytes += name.len() + text.len();
@@ -131,7 +131,7 @@ impl Transcript {
                 ("function_call", Kind::Object) => {
                     parts.append_all(Place::FunctionCall, choice.function.get_or_insert_default(), bytes)?;
                 }
-                // Content, refusal, and what reasoning models call their thoughts.
+                // Content, refusal, and the various members for reasoning.
                 (name, Kind::String) => append(&mut choice.texts, name, &parts.text(part)?, bytes),
                 _ => return Err(NotKept("shape")),
             }
@@ -141,13 +141,13 @@ impl Transcript {
 }
 
 impl Choice {
-    /// What is said of its end, and its log probabilities.
+    /// Reads the members about its end, and its log probabilities.
     fn end(&mut self, parts: Parts, bytes: &mut usize) -> Result<(), NotKept> {
         for part in parts.of(Place::Choice) {
             match (parts.name(part)?, part.kind) {
                 ("index" | "content_filter_results", _) | (_, Kind::Null) => {}
                 ("delta" | "logprobs", Kind::Object) => {}
-                // A choice finishes once: of two reasons one is wrong, and a filter's may be the other.
+                // A choice finishes once. Of two different reasons one is wrong, and one may be the content filter's.
                 ("finish_reason", Kind::String) => {
                     let reason = parts.text(part)?;
                     *bytes += reason.len();
@@ -165,7 +165,7 @@ impl Choice {
                 _ => return Err(NotKept("shape")),
             }
         }
-        // Lists of tokens follow one another.
+        // Append the lists of tokens.
         for part in parts.of(Place::Logprobs) {
             match part.kind {
                 Kind::Null => {}
@@ -193,7 +193,7 @@ impl Choice {
             self.calls.push(ToolCall::default());
             *bytes += FRAME;
         }
-        // In their order, so that a place is never made up.
+        // Tool calls must start in order of their index; a gap is an error.
         let whole = self.calls.get_mut(index).ok_or(NotKept("shape"))?;
         for part in parts.of(Place::Call) {
             match (parts.name(part)?, part.kind) {
@@ -208,7 +208,7 @@ impl Choice {
         Ok(())
     }
 
-    /// The choice of a whole completion.
+    /// Returns the choice as in a whole completion.
     fn finish(self) -> Result<Value, NotKept> {
         let mut message =
             Map::from_iter([("role".to_owned(), "assistant".into()), ("content".to_owned(), Value::Null)]);
@@ -261,7 +261,7 @@ fn append(into: &mut BTreeMap<String, String>, name: &str, text: &str, bytes: &m
     *bytes += text.len();
 }
 
-/// The parts of a chunk, of a choice or of a call, and the data that they are of.
+/// The parts of a chunk, a choice or a tool call, and the data that they refer to.
 #[derive(Clone, Copy)]
 struct Parts<'a> {
     data: &'a [u8],
@@ -269,7 +269,8 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// Refuses what can be read in two ways: a name given twice, and what stands where something else is expected.
+    /// Rejects ambiguous input: a duplicate member, or a value other than an object where a choice or a tool call is
+    /// expected.
     fn check(self) -> Result<(), NotKept> {
         let (mut choice, mut call) = (0usize, 0usize);
         let mut names = Vec::with_capacity(self.parts.len());
@@ -278,7 +279,7 @@ impl<'a> Parts<'a> {
                 Place::Strange => return Err(NotKept("shape")),
                 Place::NewChoice => choice += 1,
                 Place::NewCall => call += 1,
-                // What follows a choice or a call may be of what it stands in.
+                // A member that follows a choice or a call may belong to an enclosing object.
                 Place::Chunk => names.push((0, 0, part.place, self.name(part)?)),
                 Place::Call | Place::CallFunction => names.push((choice, call, part.place, self.name(part)?)),
                 _ => names.push((choice, 0, part.place, self.name(part)?)),
@@ -295,23 +296,23 @@ impl<'a> Parts<'a> {
         self.parts.iter().filter(move |part| part.place == place)
     }
 
-    /// The parts after each start of a choice or a call, up to the next one.
+    /// Returns the parts after each start of a choice or a call, up to the next start.
     fn split(self, start: Place) -> impl Iterator<Item = Parts<'a>> {
         self.parts.split(move |part| part.place == start).skip(1).map(move |parts| Parts { parts, ..self })
     }
 
-    /// A member's name. One that is written with escapes is no name that the reader has compared with others.
+    /// Returns a member's name. Rejects a name with escapes, because the reader compares names without decoding them.
     fn name(self, part: &Part) -> Result<&'a str, NotKept> {
         let name = self.at(&part.name).strip_prefix('"').and_then(|name| name.strip_suffix('"'));
         name.filter(|name| !name.contains('\\')).ok_or(NotKept("shape"))
     }
 
-    /// A member's value, as it came.
+    /// Returns a member's value as raw JSON.
     fn json(self, part: &Part) -> Result<&'a str, NotKept> {
         Some(self.at(&part.value)).filter(|text| !text.is_empty()).ok_or(NotKept("shape"))
     }
 
-    /// A member's value, a string, without quotes and escapes.
+    /// Returns a string value, unquoted and unescaped.
     fn text(self, part: &Part) -> Result<Cow<'a, str>, NotKept> {
         self.data.get(part.value.clone()).and_then(unquote).ok_or(NotKept("shape"))
     }
@@ -320,7 +321,7 @@ impl<'a> Parts<'a> {
         self.data.get(span.clone()).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
     }
 
-    /// The `index` of a choice or a call: `None` where it has none, and `Some(None)` where it is no index.
+    /// Returns the `index` of a choice or a call: `None` if it has no index, `Some(None)` if the index is invalid.
     fn index(self, place: Place) -> Result<Option<Option<u64>>, NotKept> {
         for part in self.of(place) {
             if self.name(part)? == "index" {
@@ -330,7 +331,7 @@ impl<'a> Parts<'a> {
         Ok(None)
     }
 
-    /// Adds the pieces of a function's name and arguments.
+    /// Appends the pieces of a function's name and arguments.
     fn append_all(self, place: Place, into: &mut BTreeMap<String, String>, bytes: &mut usize) -> Result<(), NotKept> {
         for part in self.of(place) {
             match part.kind {

@@ -1,8 +1,9 @@
-//! The request as it goes upstream: the caller's bytes, with a short head that alone differs between attempts.
+//! The request as it goes upstream: the caller's bytes behind a short head, the only part that differs between
+//! attempts.
 //!
-//! `{"model":"ID",…` comes first, with every member that the gateway changes or that not all models of the plan take
-//! alike. What follows is what the caller sent, byte for byte. So the model stage turns one attempt's request into
-//! another's by replacing the head, and its cost does not grow with the prompt.
+//! The head is `{"model":"ID",…`, with every member that the gateway changes or that some model of the plan does not
+//! accept. The rest is what the caller sent, byte for byte. The model stage turns one attempt's request into another's
+//! by replacing the head, so its cost does not grow with the prompt.
 
 use crate::config::OutputParam;
 use crate::dialect::openai::request::ChatRequest;
@@ -23,7 +24,7 @@ pub fn build(
 ) -> Splice {
     let task_limit = task.and_then(|task| policy.task(task).max_output_tokens);
     let always = policy.request.set_output_limit || output.always;
-    // Each with its limit, and whether it is set where the caller has none.
+    // Each model with its limit, and whether to set the limit if the caller has none.
     let models: Vec<(&Model, u64, bool)> = models
         .iter()
         .map(|id| {
@@ -72,8 +73,7 @@ pub fn build(
     Splice { heads, rest, closing }
 }
 
-/// The caller's bytes without the members that move: runs of kept members, commas and white space between them
-/// included.
+/// Returns the spans of the members that stay: runs of adjacent ones, with the commas and white space between them.
 ///
 /// Also returns what follows the last run, unless the run contains it.
 fn rest(request: &ChatRequest, moves: impl Fn(&Member) -> bool) -> (Vec<Span>, Span) {
@@ -106,7 +106,7 @@ fn after_comma(request: &ChatRequest, from: usize, to: usize) -> usize {
     between.iter().position(|b| *b == b',').map_or(to, |comma| from + comma + 1)
 }
 
-/// Whether the model needs another output limit than the caller sent.
+/// Returns whether the model needs a different output limit from the caller's.
 fn output_changes(request: &ChatRequest, model: &Model, limit: u64, set_where_absent: bool) -> bool {
     let too_much = |asked: Option<u64>| asked.is_some_and(|asked| asked > limit);
     let absent = request.max_tokens.is_none() && request.max_completion_tokens.is_none();
@@ -142,12 +142,12 @@ fn output_limits_into(head: &mut Vec<u8>, request: &ChatRequest, model: &Model, 
     }
 }
 
-/// `"stream_options"` as the caller sent it, with `include_usage` made true.
+/// Appends the caller's `"stream_options"`, with `include_usage` set to true.
 fn stream_options_into(head: &mut Vec<u8>, request: &ChatRequest) {
     head.extend_from_slice(b",\"stream_options\":{\"include_usage\":true");
     if let Some(member) = request.facts.member("stream_options").filter(|m| m.value.kind == Kind::Object) {
         let mut scanner = crate::wire::json::Scanner::new(request.facts.bytes(&member.value.span), u32::MAX);
-        // Scanned once already, so it cannot fail; if it did, the caller's other options would be left out.
+        // It was scanned before, so it cannot fail. If it did, the caller's other options would be dropped.
         let _ = scanner.object(|s, key| {
             let value = s.value()?;
             if crate::wire::json::unquote(s.bytes(&key)).as_deref() != Some("include_usage") {
@@ -181,7 +181,7 @@ mod tests {
         json!({"provider": "p", "model": "real-\"id\"", "tier": "mid", "context": 1000, "max_output_tokens": max})
     }
 
-    /// The first attempt's body, and every attempt's body as the model stage makes it.
+    /// Returns every attempt's body as the model stage makes it, and checks the first against the assembled request.
     fn bodies(policy: &Policy, body: &str) -> Vec<String> {
         let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
         let models: Vec<ModelId> = policy.models().map(|(id, _)| id).collect();
@@ -233,7 +233,7 @@ mod tests {
         let both = policy(json!({"a": model(100), "b": strict}));
         let all = bodies(&both, &format!(r#"{{{M},"max_tokens":80}}"#));
         assert_eq!(all, [format!(r#"{ID}"max_tokens":80,{M}}}"#), format!(r#"{ID}"max_completion_tokens":50,{M}}}"#)]);
-        // Within the limits of all, it stays where it was.
+        // A limit within every model's own stays where it was.
         let loose = policy(json!({"a": model(100), "b": model(90)}));
         let all = bodies(&loose, &format!(r#"{{{M},"max_tokens":80}}"#));
         assert_eq!(all, [format!(r#"{ID}{M},"max_tokens":80}}"#), format!(r#"{ID}{M},"max_tokens":80}}"#)]);

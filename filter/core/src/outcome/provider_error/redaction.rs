@@ -1,15 +1,16 @@
-//! What a provider says of a failure, without what is nobody else's business: keys, ids, hosts, addresses, paths.
+//! Removes internals from a provider's error message: keys, ids, hosts, addresses, paths.
 
-/// Whether a text can be where in a request something is: `messages[0].content`.
+/// Returns whether a text can be the path of a request field: `messages[0].content`.
 pub fn is_field_path(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'[' | b']');
     text.len() <= 200 && text.bytes().all(allowed) && !is_internal(text)
 }
 
-/// The message, at most 500 characters, without what looks like internals.
+/// Returns the message without what looks like internals. Cuts a word after 200 characters, and ends the message with
+/// `…` after the word that exceeds 500 bytes.
 pub fn redact(message: &str) -> String {
     let mut out = String::with_capacity(message.len().min(512));
-    // Whether the next word belongs to the one before, which says that it is a credential.
+    // Whether the previous word was `Basic` or `Bearer`, so that this one is a credential.
     let mut is_credential = false;
     for (i, word) in message.split(|c: char| c.is_whitespace() || c.is_control()).enumerate() {
         if i > 0 {
@@ -32,11 +33,12 @@ pub fn redact(message: &str) -> String {
 
 const REDACTED: &str = "[redacted]";
 
-/// Appends a word, but for those parts of it that look like internals: in `(host='10.0.0.1')` the address.
+/// Appends a word, with its parts that look like internals redacted: in `(host='10.0.0.1')`, the address.
 fn redact_parts(out: &mut String, word: &str) {
     let is_part =
         |c: char| c.is_alphanumeric() || matches!(c, '.' | ':' | '_' | '-' | '/' | '@' | '%' | '+' | '~' | '\\');
-    // Whether the last name was one of a credential, and whether what comes is its value: marks may stand between.
+    // Whether the last part names a credential, and whether the next part is its value. Punctuation may stand between
+    // them.
     let (mut named, mut is_value) = (false, false);
     for piece in word.split_inclusive(|c| !is_part(c)) {
         let part = piece.trim_end_matches(|c| !is_part(c)).trim_end_matches(['.', ':']);
@@ -51,7 +53,7 @@ fn redact_parts(out: &mut String, word: &str) {
     }
 }
 
-/// Whether what follows the name and `=` is nobody's business.
+/// Returns whether a name is that of a credential, whose value is then redacted.
 fn names_credential(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["password", "passwd", "pwd", "secret", "token", "apikey", "api_key", "api-key"]
@@ -73,14 +75,14 @@ fn is_internal(part: &str) -> bool {
         || is_secret(part)
 }
 
-/// Whether an IP address is in it, whatever is around it.
+/// Returns whether it contains an IP address.
 fn has_address(part: &str) -> bool {
     let is_v4 = |run: &str| run.trim_matches('.').parse::<std::net::Ipv4Addr>().is_ok();
     let is_v6 = |run: &str| run.matches(':').count() > 1 && run.parse::<std::net::Ipv6Addr>().is_ok();
     part.split(|c: char| !c.is_ascii_digit() && c != '.').any(is_v4) || part.split(['/', '%', '-']).any(is_v6)
 }
 
-/// `name:8000`, and `localhost` without a port: a host of one's own network.
+/// Returns whether it is `name:8000`, or `localhost` without a port: a host in a private network.
 fn has_port(word: &str) -> bool {
     let is_name = |name: &str| {
         name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
@@ -93,7 +95,7 @@ fn has_port(word: &str) -> bool {
     }
 }
 
-/// A path of a file, and none of the API.
+/// Returns whether it is a file's path, and not one of the API.
 fn is_file(part: &str) -> bool {
     let is_drive = matches!(part.as_bytes(), [drive, b':', b'\\', ..] if drive.is_ascii_alphabetic());
     if is_drive || part.starts_with("\\\\") {
@@ -103,8 +105,8 @@ fn is_file(part: &str) -> bool {
     rooted && part.split('/').filter(|name| !name.is_empty()).count() > 1 && !part.starts_with("/v1/")
 }
 
-/// A long run of letters and digits, or of a key's or an id's characters: no name of a model, which has no capitals in
-/// it.
+/// Returns whether it looks like a key or an id: an AWS key id, or a long run of letters and digits. Names of models do
+/// not match, because they have no capitals.
 fn is_secret(part: &str) -> bool {
     let has = |test: fn(&u8) -> bool| part.as_bytes().iter().any(test);
     let is_word = part.bytes().all(|b| b.is_ascii_alphanumeric());
@@ -113,7 +115,7 @@ fn is_secret(part: &str) -> bool {
         && has(u8::is_ascii_uppercase)
         && has(u8::is_ascii_lowercase);
     let is_aws = (part.starts_with("AKIA") || part.starts_with("ASIA")) && part.len() >= 16 && is_word;
-    // No word that is written in capitals and small letters in turn.
+    // In a word in camel case, small letters rarely precede a capital more than four times.
     let turns = part
         .as_bytes()
         .windows(2)
@@ -123,7 +125,8 @@ fn is_secret(part: &str) -> bool {
         || part.len() >= 32 && is_word && turns.count() > 4
 }
 
-/// `name.name.tld`, with or without a port: at least two dots, or one with a well-known internal ending.
+/// Returns whether it is a host, with or without a port: at least three labels, or two of which the last is a common or
+/// internal domain.
 fn is_host(word: &str) -> bool {
     let host = word.split([':', '/']).next().unwrap_or_default();
     let labels: Vec<&str> = host.split('.').collect();
@@ -146,7 +149,7 @@ fn is_host(word: &str) -> bool {
         "svc",
         "localhost",
     ];
-    // `messages.0.content` is a place in the request.
+    // `messages.0.content` is a field of the request.
     let has_index = labels.iter().any(|l| l.len() <= 3 && l.bytes().all(|b| b.is_ascii_digit()));
     labels.iter().all(label)
         && !has_index

@@ -1,4 +1,4 @@
-//! What is read of a request, and what is refused as none.
+//! Which facts are read from a request, and what is rejected as invalid.
 
 use super::*;
 
@@ -53,7 +53,7 @@ fn finds_what_the_decisions_need() {
     assert_eq!(request.facts.tool_names, ["look_up"]);
 }
 
-/// What a provider would understand decides, however it is spelt.
+/// A decision follows what a provider would decode, regardless of escapes.
 #[test]
 fn escapes_hide_nothing_from_the_decisions() {
     let full = r#"{"messages":[{"\u0072ole":"user","c\u006fntent":[{"t\u0079pe":"image\u005furl"},{"image\u005furl":{"url":"x"}}]}],
@@ -96,7 +96,7 @@ fn a_duplicate_among_many_members_is_found_and_too_many_are_none_too_late() {
     assert_eq!(refused(&format!(r#"{{{}"k7":1}}"#, members(MAX_MEMBERS - 1))), "k7");
     let most = format!(r#"{{{}"messages":[{{"role":"user","content":"x"}}]}}"#, members(MAX_MEMBERS - 1));
     assert!(ChatRequest::parse(most.as_bytes(), 16).is_ok());
-    // What comes after the first that is too many is not looked at.
+    // Nothing after the first excess member is read.
     let more = format!("{{{}{}", members(MAX_MEMBERS + 1), "x".repeat(1 << 20));
     assert_eq!(refused(&more), format!("k{MAX_MEMBERS}"));
 }

@@ -1,4 +1,4 @@
-//! Streams put together again, however they are sent, and what is not.
+//! Streams that are reassembled in any chunking, and streams that cannot be.
 
 use super::*;
 use crate::cache::local::recording::RecordingBudget;
@@ -146,7 +146,7 @@ fn it_takes_as_much_as_its_text_however_it_is_sent_and_nothing_once_that_is_too_
         assert!(is_endless || transcript.choices.is_empty() && transcript.members.is_empty());
         assert!(events > 100, "the frames of {events} events are not counted: {chunk}");
     }
-    // Members that never end.
+    // An endless number of members.
     let mut transcript = Transcript::new(1000, RecordingBudget::default().guard());
     (0..2000).for_each(|n| hear(&mut transcript, &json!({format!("member-{n}"): n, "choices": []}).to_string()));
     assert!(transcript.unfit.is_some());
@@ -161,7 +161,7 @@ fn all_streams_together_take_what_there_is_and_what_is_not_recorded_gives_it_bac
     hear(&mut first, &text(500));
     hear(&mut second, &text(500));
     assert_eq!(second.finish(), Err(NotKept(FULL)));
-    // What the second one had is the first one's to have.
+    // The second transcript's share is free for the first.
     hear(&mut first, &text(300));
     assert!(first.finish().is_ok());
     let mut third = Transcript::new(10_000, all.guard());

@@ -1,4 +1,4 @@
-//! A request before any decision: its headers, and what they and its body name.
+//! A request before any decision: its headers, and what its headers and body say.
 
 pub mod cache_control;
 pub mod endpoint;

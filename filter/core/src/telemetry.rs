@@ -1,4 +1,4 @@
-//! What is recorded of a request: its audit record and its metrics.
+//! The telemetry of a request: its audit record and its metrics.
 
 pub mod audit;
 pub mod metrics;

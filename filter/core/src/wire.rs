@@ -1,4 +1,4 @@
-//! Bytes and formats, with nothing of a gateway in them.
+//! Byte-level formats and protocols, independent of the gateway.
 
 pub mod bytes;
 pub mod duration;

@@ -85,12 +85,14 @@ impl Exchange {
                             Err(why) => break (why, ask),
                         }
                     };
-                    // The caller waits for this window, because then the other model could serve.
+                    // Report the window that refused the other model: once that window has room, the other model can
+                    // serve.
                     if let (Refused::Full(..), (why, ask)) = (&refused, why) {
                         return Err(self.rejected(policy, limits, store, &ask, &moment, &why));
                     }
                 }
-                // The other model cannot serve this request. Below the hard limit that is no reason to refuse it.
+                // The other model cannot serve this request. The window's hard limit is not reached yet, so ask for the
+                // plan's own models.
                 if matches!(refused, Refused::Share(..)) {
                     let ask = Ask { stop_at_degrade_threshold: false, ..ask };
                     match self.ask(policy, limits, &ask, &moment, store)? {

@@ -174,7 +174,7 @@ impl Exchange {
                 Some((Verdict::Degraded, _)) => "degrade",
                 Some((Verdict::Template, _)) => "template",
                 Some((Verdict::Shadowed, _)) => "shadow_deny",
-                // The request ended before anything was looked at.
+                // The request ended before a decision.
                 None if routed.is_none() && answered.is_none() => "none",
                 Some((Verdict::Rejected, _)) | None => "allow",
             },

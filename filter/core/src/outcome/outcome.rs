@@ -81,7 +81,7 @@ outcomes! {
     ModelOverloaded, "model_overloaded", Overloaded;
     /// The provider reset a response after it had begun.
     StreamReset, "stream_reset", Unreachable;
-    /// The provider reset the request or refused the connection.
+    /// The provider reset the request, or a connection to it could not be made.
     ProviderUnreachable, "provider_unreachable", Unreachable;
     /// No provider of the plan is available.
     NoHealthyProvider, "no_healthy_provider", Unreachable;

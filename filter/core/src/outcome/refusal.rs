@@ -26,7 +26,7 @@ pub enum Refusal {
     ContentEncoding,
     /// The body is larger than the limit, in bytes.
     TooLarge(u64),
-    /// The body is no JSON, or none that is allowed.
+    /// The body is not valid JSON, or is nested too deeply.
     InvalidJson(String),
     /// A field is invalid: `param`, message.
     InvalidField(String, String),
@@ -56,7 +56,7 @@ pub enum Refusal {
     Quota(Box<Exhausted>),
     /// The caller's deadline passed before its request had arrived.
     DeadlinePassed,
-    /// The gateway found no route. This is a defect and should never happen.
+    /// The gateway's state is inconsistent. This is a defect and should never happen.
     Internal,
 }
 

@@ -1,19 +1,19 @@
-//! What a caller says of the cache in `Cache-Control` (RFC 9111, section 5.2.1).
+//! A caller's `Cache-Control` (RFC 9111, section 5.2.1).
 
-/// The directives that have a meaning here; others are ignored, as the RFC wants it.
+/// The supported directives; others are ignored, as the RFC requires.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CacheControl {
-    /// `no-cache`: ask the model anew. Its answer is kept.
+    /// `no-cache`: ask the model again. Its answer is stored.
     pub no_cache: bool,
-    /// `no-store`: neither answer from the cache nor keep the answer.
+    /// `no-store`: neither answer from the cache nor store the answer.
     pub no_store: bool,
-    /// `max-age`: the oldest answer that is wanted, in seconds.
+    /// `max-age`: the greatest accepted age of a cached answer, in seconds.
     pub max_age: Option<u64>,
 }
 
 impl CacheControl {
-    /// With the directives of one more header line. Of two ages the smaller counts; an age that is no number is 0, so
-    /// that what is not understood is never answered with something old.
+    /// Adds the directives of one more header line. The smallest age counts. An age that is not a number counts as 0,
+    /// so that a directive which is not understood never leads to an old answer.
     pub fn and(mut self, line: &[u8]) -> Self {
         for directive in line.split(|b| *b == b',') {
             let mut parts = directive.splitn(2, |b| *b == b'=');
@@ -36,7 +36,7 @@ impl CacheControl {
 
 fn seconds(value: &[u8]) -> u64 {
     match value.iter().all(u8::is_ascii_digit) && !value.is_empty() {
-        // More seconds than a number holds are more than any answer is old.
+        // An age that does not fit the number exceeds that of any answer.
         true => std::str::from_utf8(value).ok().map_or(0, |digits| digits.parse().unwrap_or(u64::MAX)),
         false => 0,
     }

@@ -1,15 +1,15 @@
-//! The gateway's endpoints: which path is which, by what method it is asked, and its word in the audit record.
+//! The gateway's endpoints: their paths, methods and names.
 
-/// What a request's path names.
+/// The endpoint of a request's path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Endpoint {
-    /// None of the gateway's.
+    /// Not one of the gateway's paths.
     Unknown,
-    /// Whether the gateway is up.
+    /// The gateway's health.
     Health,
     /// The models that the caller may use.
     Models,
-    /// How the caller's quotas stand.
+    /// The state of the caller's quotas.
     Usage,
     /// OpenAI's "Create chat completion".
     Chat,
@@ -19,7 +19,7 @@ impl Endpoint {
     /// Every endpoint.
     pub const ALL: [Self; 5] = [Self::Unknown, Self::Health, Self::Models, Self::Usage, Self::Chat];
 
-    /// The endpoint of a path, which has no query.
+    /// Returns the endpoint of a path without query.
     pub fn of_path(path: &[u8]) -> Self {
         match path {
             b"/healthz" => Self::Health,
@@ -30,7 +30,7 @@ impl Endpoint {
         }
     }
 
-    /// The one method that it takes; `None` if there is no such endpoint.
+    /// Returns the only allowed method; `None` if there is no such endpoint.
     pub fn method(self) -> Option<&'static str> {
         match self {
             Self::Unknown => None,
@@ -39,7 +39,7 @@ impl Endpoint {
         }
     }
 
-    /// Its word in the audit record and in the cache's keys.
+    /// Returns its name in the audit record and in the cache's keys.
     pub fn word(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",

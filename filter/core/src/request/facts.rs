@@ -1,6 +1,6 @@
-//! What decisions need to know of a request, in no dialect: the reader of each dialect fills it in.
+//! The facts about a request that decisions are based on, independent of dialects. Each dialect's reader fills them in.
 //!
-//! Nothing of the prompt is decoded or copied: texts are where they stand in the body.
+//! The prompt is neither decoded nor copied: its texts are spans of the body.
 
 use crate::request::prompt::PromptFields;
 use crate::wire::json::{self, InvalidJson, Scanned, Span};
@@ -10,77 +10,77 @@ use std::sync::OnceLock;
 /// A top-level member of the request.
 #[derive(Debug, Clone)]
 pub struct Member<'a> {
-    /// Its name, escapes decoded.
+    /// Its name, with escapes decoded.
     pub name: Cow<'a, str>,
-    /// Where its key is, quotes included.
+    /// Span of its key, quotes included.
     pub key: Span,
     /// Its value.
     pub value: Scanned,
 }
 
-/// What a request says.
+/// The contents of a request.
 #[derive(Debug)]
 pub struct Facts<'a> {
     /// The whole body.
     pub body: &'a [u8],
-    /// The top-level members, in order: their names are the parameters that a model takes or does not.
+    /// The top-level members, in order. Their names are the parameters that a model accepts or rejects.
     pub members: Vec<Member<'a>>,
-    /// The model or the task that is asked for by name.
+    /// The requested model or task.
     pub model: Option<Cow<'a, str>>,
-    /// The task that the request names besides.
+    /// The task that is named separately from the model.
     pub task: Option<Cow<'a, str>>,
     /// The prompt that the request names.
     pub prompt: PromptFields,
-    /// The end user, as the caller names it.
+    /// The end user, as named by the caller.
     pub user: Option<Cow<'a, str>>,
-    /// Whether the answer is to be streamed.
+    /// Whether to stream the answer.
     pub stream: bool,
-    /// Whether the caller of a stream wants to be told its usage.
+    /// Whether the caller of a stream asks for its usage.
     pub wants_usage: bool,
-    /// The limits that it sets to the output.
+    /// The output limits that the caller set.
     pub output: AskedOutput,
-    /// How many answers are asked for.
+    /// The number of answers requested.
     pub choices: u64,
-    /// Names of the tools offered, at most [`MAX_TOOL_NAMES`].
+    /// Names of the offered tools, up to [`MAX_TOOL_NAMES`].
     pub tool_names: Vec<Cow<'a, str>>,
     /// Whether any tool is offered.
     pub has_tools: bool,
     /// Whether the answer must follow a JSON Schema.
     pub wants_json_schema: bool,
-    /// Whether a message has an image.
+    /// Whether a message contains an image.
     pub has_image: bool,
-    /// Where the images are: their addresses, or they themselves.
+    /// Spans of the images: inline data or URLs.
     pub images: Vec<Span>,
-    /// Where sound, films and files are: they themselves, or their addresses.
+    /// Spans of audio, video and files: inline data or references.
     pub files: Vec<Span>,
-    /// Where the system prompt is; empty where the messages hold it.
+    /// Span of the system prompt; empty if the messages contain it.
     pub system: Span,
-    /// Where the messages are.
+    /// Span of the messages.
     pub messages: Span,
-    /// `temperature`, where it is a number.
+    /// `temperature`, if it is a number.
     pub temperature: Option<Span>,
-    /// `seed`, where it is a number.
+    /// `seed`, if it is a number.
     pub seed: Option<Span>,
     characters: OnceLock<usize>,
 }
 
-/// The output limits of a request, in tokens of one answer.
+/// The output limits of a request, in tokens per answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AskedOutput {
-    /// What the caller asked for: the smaller one where it sent two.
+    /// The caller's limit: the smaller one if it sent two.
     pub least: Option<u64>,
-    /// The most that a server may take the request to ask for which gets the limits under the names that the caller
-    /// used; `None` where it may see no limit.
+    /// The highest limit that a server may apply if it gets the limits under the caller's names for them; `None` if it
+    /// may see no limit.
     pub as_written: Option<u64>,
 }
 
-/// Tool names kept for the audit record.
+/// Most tool names kept for the audit record.
 pub const MAX_TOOL_NAMES: usize = 32;
 
-/// Why a body is no request.
+/// Why a body is not a valid request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InvalidRequest {
-    /// It is no JSON.
+    /// It is not valid JSON.
     Json(InvalidJson),
     /// A field is wrong: its name, and a message.
     Field(String, String),
@@ -93,7 +93,7 @@ impl From<InvalidJson> for InvalidRequest {
 }
 
 impl<'a> Facts<'a> {
-    /// Of a body in which nothing has been found yet.
+    /// Creates empty facts about a body.
     pub fn new(body: &'a [u8]) -> Self {
         Self {
             body,
@@ -120,9 +120,9 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// About how many bytes what was found takes, besides the body and `Self`.
+    /// Returns the approximate memory of the facts in bytes, besides the body and `Self`.
     pub fn bytes_found(&self) -> usize {
-        // With escapes a text is not as it stands in the body.
+        // A text with escapes is decoded into memory of its own.
         let owned = |text: &Cow<'_, str>| match text {
             Cow::Owned(text) => text.len(),
             Cow::Borrowed(_) => 0,
@@ -135,23 +135,23 @@ impl<'a> Facts<'a> {
             + texts.map(owned).sum::<usize>()
     }
 
-    /// The top-level member of this name.
+    /// Returns the top-level member with this name.
     pub fn member(&self, name: &str) -> Option<&Member<'a>> {
         self.members.iter().find(|m| m.name == name)
     }
 
-    /// The bytes of `span`.
+    /// Returns the bytes of `span`.
     pub fn bytes(&self, span: &Span) -> &'a [u8] {
         self.body.get(span.clone()).unwrap_or_default()
     }
 
-    /// Bytes of the prompt: system prompt and messages.
+    /// Returns the bytes of the prompt: system prompt and messages.
     pub fn prompt_bytes(&self) -> usize {
         self.system.len() + self.messages.len()
     }
 
-    /// Characters of the prompt: white space around its members, and what escapes are longer than what they stand for,
-    /// are none; nor is what a part of a message has besides text.
+    /// Returns the characters of the JSON strings in system prompt and messages, names of members included. An escape
+    /// counts as one character. Audio, video and files do not count.
     pub fn prompt_characters(&self) -> usize {
         let characters = |span: &Span| json::characters(self.bytes(span));
         *self.characters.get_or_init(|| {
@@ -160,7 +160,7 @@ impl<'a> Facts<'a> {
         })
     }
 
-    /// The number at `span`.
+    /// Returns the number at `span`.
     pub fn number(&self, span: &Span) -> Option<f64> {
         std::str::from_utf8(self.bytes(span)).ok()?.parse().ok()
     }

@@ -1,4 +1,4 @@
-//! A request's headers: what the gateway reads of them, and what of them may go on to a provider.
+//! A request's headers: what the gateway reads of them, and which ones go on to a provider.
 
 use crate::config::{DataClass, Identity};
 use crate::identity::keys::{ApiKeyMemo, InvalidIdentity, api_key};
@@ -6,10 +6,11 @@ use crate::ids::TenantId;
 use crate::policy::Policy;
 use crate::request::cache_control::CacheControl;
 
-/// A header as the host gives it: neither name nor value need be UTF-8.
+/// A header as the host provides it: neither name nor value is necessarily UTF-8.
 pub type Header<'a> = (&'a [u8], &'a [u8]);
 
-/// What the gateway reads of a request's headers; the first of each name counts.
+/// What the gateway reads of a request's headers. If a task, deadline, request id or key header is repeated, the first
+/// line counts.
 #[derive(Debug, Default)]
 pub struct RequestHead<'a> {
     /// `:method`
@@ -20,17 +21,17 @@ pub struct RequestHead<'a> {
     pub content_length: Option<u64>,
     /// Whether the body has a `content-encoding` other than identity.
     pub is_encoded: bool,
-    /// Whether `content-type` is `application/json`, and that alone.
+    /// Whether `content-type` is exactly `application/json`.
     pub is_json: bool,
     /// `x-pointsman-task`
     pub task: Option<&'a [u8]>,
     /// `x-pointsman-deadline-ms`
     pub deadline: Option<&'a [u8]>,
-    /// `x-pointsman-data-class`: the highest that was sent, or an error if one is none.
+    /// `x-pointsman-data-class`: the highest class sent, or an error if a line is not a class.
     pub data_class: Option<Result<DataClass, ()>>,
     /// `x-request-id`, which Envoy sets.
     pub request_id: Option<&'a [u8]>,
-    /// `cache-control`, all lines of it.
+    /// `cache-control`, all lines combined.
     pub cache_control: CacheControl,
     authorization: Option<&'a [u8]>,
     x_api_key: Option<&'a [u8]>,
@@ -40,16 +41,17 @@ pub struct RequestHead<'a> {
     permissions: Option<&'a [u8]>,
 }
 
-/// Whether a request's header goes on to a provider. A list of what may pass, because what names a caller has no end.
+/// Returns whether a request header goes on to a provider. This is an allowlist, because the headers that can identify
+/// a caller cannot all be listed.
 pub fn request_header_passes(name: &[u8]) -> bool {
     name.first() == Some(&b':')
         || matches!(
             name,
             b"content-type" | b"content-length" | b"accept" | b"x-request-id" | b"traceparent" | b"tracestate"
         )
-        // The gateway stage puts its own in place of it.
+        // The gateway stage replaces it with its own.
         || name == b"user-agent"
-        // Envoy finds no route without it; the routes remove it.
+        // Envoy needs it to find a route; the routes remove it.
         || name == b"x-forwarded-proto"
 }
 
@@ -90,7 +92,7 @@ impl<'a> RequestHead<'a> {
                 _ => {}
             }
             for (_, said) in trusted.iter_mut().filter(|(header, _)| *header == Some(name)) {
-                // Said twice it is nobody's word: one of the lines may be the caller's own.
+                // A repeated header is not trusted: the caller may have sent one of the lines.
                 *said = Some(if said.is_none() { value } else { b"" });
             }
         }
@@ -99,10 +101,10 @@ impl<'a> RequestHead<'a> {
         head
     }
 
-    /// Who is calling.
+    /// Returns the caller's tenant.
     ///
     /// # Errors
-    /// Why nobody is.
+    /// Why the caller could not be identified.
     pub fn tenant(&self, policy: &Policy, now_ms: u64, memo: &mut ApiKeyMemo) -> Result<TenantId, InvalidIdentity> {
         match policy.identity {
             Identity::ApiKey => {
@@ -117,28 +119,29 @@ impl<'a> RequestHead<'a> {
         }
     }
 
-    /// The end user's id that a trusted filter has set.
+    /// Returns the end user's id, as set by a trusted filter.
     pub fn user(&self) -> Option<&'a [u8]> {
         self.user.filter(|user| !user.is_empty())
     }
 
-    /// What the caller may see, as a trusted filter has said it.
+    /// Returns the caller's permissions, as set by a trusted filter.
     pub fn permissions(&self) -> Option<&'a [u8]> {
         self.permissions.filter(|permissions| !permissions.is_empty())
     }
 
-    /// The id that ties the log lines of this request together: Envoy's request id, which the attempts' lines have too.
+    /// Returns the id that links the log lines of this request: Envoy's request id, which the attempts' lines also
+    /// have, cut to 128 bytes.
     pub fn trace_id(&self) -> String {
         let id = self.request_id.unwrap_or_default();
         String::from_utf8_lossy(id.get(..id.len().min(128)).unwrap_or_default()).into_owned()
     }
 }
 
-/// Whether a provider's response header goes on to the caller. Again a list of what may pass: organisation ids, account
-/// limits, cookies and server names stay here.
+/// Returns whether a provider's response header goes on to the caller. This is also an allowlist: organisation ids,
+/// account limits, cookies and server names stay here.
 ///
-/// The model stage has set the first two itself, over whatever the provider sent. Where there is none (`skips_model_stage`),
-/// what comes by these names is the provider's own.
+/// The model stage sets the first two and overwrites the provider's. If `skips_model_stage`, headers with these names
+/// come from the provider.
 pub fn response_header_passes(name: &[u8], skips_model_stage: bool) -> bool {
     !skips_model_stage && matches!(name, b"x-pointsman-model" | b"x-pointsman-attempts")
         || name.first() == Some(&b':')

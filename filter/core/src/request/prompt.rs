@@ -1,12 +1,12 @@
-//! The prompt that a request says it is made of: `prompt_id`, `prompt_version` and `schema_version` of its `metadata`.
+//! The prompt that a request names: `prompt_id`, `prompt_version` and `schema_version` in its `metadata`.
 //!
-//! Applications number their prompts; the names are no part of what the model reads. The cache keeps answers apart by
-//! them, and the audit record repeats them where they are plain names and nothing else.
+//! These are an application's own names for its prompts; the model does not read them. They are part of the cache's
+//! keys. The audit record includes them if they are plain names.
 
 use crate::wire::json::{Kind, Scanned, unquote};
 use std::borrow::Cow;
 
-/// Where the names stand in the request's body.
+/// Where the names are in the body.
 #[derive(Debug, Clone, Default)]
 pub struct PromptFields {
     id: Option<Scanned>,
@@ -26,7 +26,7 @@ pub struct PromptName<'a> {
     pub schema: Cow<'a, str>,
 }
 
-/// The names as a log may have them.
+/// The names that may be logged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Logged {
     /// `prompt_id`
@@ -37,11 +37,11 @@ pub struct Logged {
     pub schema: Option<Box<str>>,
 }
 
-/// A name is so long at the most, in bytes.
+/// Longest name in a log, in bytes.
 const MAX_LOGGED: usize = 64;
 
 impl PromptFields {
-    /// A member of `metadata` has come.
+    /// Records a member of `metadata`.
     pub fn note(&mut self, name: &str, value: &Scanned) {
         let field = match name {
             "prompt_id" => &mut self.id,
@@ -52,9 +52,9 @@ impl PromptFields {
         self.is_twice |= field.replace(value.clone()).is_some();
     }
 
-    /// The names in `body`, the empty text for one that is not there. `None` where one could be written in another way
-    /// and mean the same, so that it would not be found under the one name: a number with a point or an exponent, an
-    /// object, a name given twice.
+    /// Returns the names in `body`, empty if absent. Returns `None` if a name could have another spelling with the same
+    /// meaning, under which it would not be found: a number other than plain digits, a boolean, an array, an object, or
+    /// a name given twice.
     pub fn exact<'a>(&self, body: &'a [u8]) -> Option<PromptName<'a>> {
         let text = |field: &Option<Scanned>| field.as_ref().map_or(Some(Cow::Borrowed("")), |field| text(field, body));
         match self.is_twice {
@@ -65,8 +65,8 @@ impl PromptFields {
         }
     }
 
-    /// The names in `body` that are plain: up to 64 letters of ASCII, digits and `-._:/`. Anything else might be part
-    /// of a prompt.
+    /// Returns the names in `body` that are plain: 1 to 64 ASCII letters, digits or `-._:/`. Anything else could be
+    /// text of a prompt. Returns no names if one is given twice.
     pub fn logged(&self, body: &[u8]) -> Logged {
         let plain = |field: &Option<Scanned>| {
             let text = text(field.as_ref()?, body)?;
@@ -86,7 +86,7 @@ fn text<'a>(field: &Scanned, body: &'a [u8]) -> Option<Cow<'a, str>> {
     match field.kind {
         Kind::String => unquote(bytes),
         Kind::Null => Some(Cow::Borrowed("")),
-        // 3 is 3.0 and 3e0 as well.
+        // `3` could also be written as `3.0` or `3e0`.
         Kind::Number if bytes.iter().all(u8::is_ascii_digit) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
         _ => None,
     }

@@ -1,28 +1,29 @@
-//! A request as it goes upstream: the caller's bytes behind a short head, which alone differs between attempts.
+//! The request as it goes upstream: the caller's bytes behind a short head, the only part that differs between
+//! attempts.
 
 use crate::wire::json::Span;
 
-/// A request ready to go upstream.
+/// A request that is ready to go upstream.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Splice {
     /// The head of each attempt, in the plan's order: from `{` to the comma before the rest.
     pub heads: Vec<Vec<u8>>,
-    /// The parts of the caller's body that follow the head, to be joined by commas.
+    /// The spans of the caller's body that follow the head, to be joined by commas.
     pub rest: Vec<Span>,
-    /// What follows the last of them: the closing brace, if that part does not contain it.
+    /// What follows the last of them: the closing brace, unless that span contains it.
     pub closing: Span,
 }
 
 impl Splice {
-    /// The length of what follows the head, in bytes.
+    /// Returns the length in bytes of everything after the head.
     pub fn rest_len(&self) -> usize {
         self.rest.iter().map(ExactSizeIterator::len).sum::<usize>()
             + self.rest.len().saturating_sub(1)
             + self.closing.len()
     }
 
-    /// If the rest is one piece that runs to the end of the body, where it starts: then only a prefix has to be
-    /// replaced.
+    /// Returns where the rest starts if it is a single span up to the end of the body. Then only a prefix of the body
+    /// has to be replaced.
     pub fn prefix_only(&self, body_len: usize) -> Option<usize> {
         match self.rest.as_slice() {
             [only] if only.end == body_len => Some(only.start),
@@ -30,7 +31,7 @@ impl Splice {
         }
     }
 
-    /// The whole request of the first attempt.
+    /// Returns the whole body of the first attempt.
     pub fn assemble(&self, body: &[u8]) -> Vec<u8> {
         let head = self.heads.first().map_or(&[][..], Vec::as_slice);
         let mut out = Vec::with_capacity(head.len() + self.rest_len());

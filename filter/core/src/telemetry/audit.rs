@@ -5,14 +5,14 @@ use crate::usage::Usage;
 use crate::wire::json::quote_into;
 use std::io::Write as _;
 
-/// What comes before a member's value: a comma, its name and a colon.
+/// The text before a member's value: a comma, its name and a colon.
 macro_rules! member {
     ($name:literal) => {
         concat!(",\"", $name, "\":")
     };
 }
 
-/// Everything the record says. Numbers are written as JSON numbers, what is unknown as `null`.
+/// The contents of the record. Numbers are written as JSON numbers, unknown values as `null`.
 #[derive(Debug, Default)]
 #[allow(missing_docs)] // The names are the record's own, and documented in docs/src/reference/audit.md.
 pub struct Record<'a> {
@@ -39,9 +39,9 @@ pub struct Record<'a> {
     pub cost: Option<MicroUsd>,
     pub latency_ms: u64,
     pub time_to_first_token_ms: Option<u64>,
-    /// What the cache was to the request, and why.
+    /// The cache's part in the request, and the reason.
     pub cache: (Option<&'a str>, Option<&'a str>),
-    /// What an answer of the cache saved.
+    /// The usage and cost saved by an answer from the cache.
     pub saved: Option<(Usage, MicroUsd)>,
     pub retry_count: u32,
     pub failed: &'a [(&'a str, &'a str)],
@@ -54,10 +54,10 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// The record as a line of JSON, its newline included: the access log's format is this and nothing else, so that a
-    /// request which never reached the module leaves no half a line.
+    /// Returns the record as a line of JSON, newline included. The access log's format is only this line, so a request
+    /// that never reached the module does not leave a partial line.
     pub fn line(&self) -> Vec<u8> {
-        // Every field by name: a new one does not compile until it is written.
+        // List every field, so that a new one does not compile until it is written.
         let Self {
             started_ms,
             trace_id,
@@ -96,7 +96,7 @@ impl Record<'_> {
         let mut out = Members(Vec::with_capacity(1024));
         let started = std::time::UNIX_EPOCH + std::time::Duration::from_millis((*started_ms).min(MAX_MS));
         out.raw("{\"start_time\":\"");
-        // Nothing that is written to memory fails.
+        // Writing to memory cannot fail.
         let _ = write!(out.0, "{}", humantime::format_rfc3339_millis(started));
         out.raw("\"");
         out.text(member!("trace_id"), Some(trace_id));
@@ -124,7 +124,7 @@ impl Record<'_> {
         out.number(member!("latency_ms"), Some(*latency_ms));
         out.number(member!("time_to_first_token_ms"), *time_to_first_token_ms);
         out.flag(member!("cache_hit"), saved.is_some());
-        // Only of a task with a cache: others need not carry it.
+        // Written only for tasks with a cache, to keep other records short.
         if let (Some(cache), reason) = cache {
             out.text(member!("cache"), Some(cache));
             out.text(member!("cache_reason"), *reason);
@@ -151,12 +151,12 @@ impl Record<'_> {
 /// The last millisecond that RFC 3339 can write: the end of the year 9999.
 const MAX_MS: u64 = 253_402_300_799_999;
 
-/// A JSON object as it is written; each member is given with what comes before its value.
+/// A JSON object under construction. Each member's name comes with the text around it.
 struct Members(Vec<u8>);
 
 impl Members {
-    /// Inlined with those that call it, so that the compiler knows each name's length: Wasm takes long to begin a copy
-    /// whose length it does not know.
+    /// Inlined into its callers, so that the compiler knows each name's length: in Wasm, a copy of unknown length is
+    /// slow to start.
     #[inline(always)]
     fn raw(&mut self, text: &'static str) {
         self.0.extend_from_slice(text.as_bytes());
@@ -197,7 +197,7 @@ impl Members {
         }
     }
 
-    /// Models with a reason each: `[{"model":…,"reason":…}]`.
+    /// Writes models with a reason each: `[{"model":…,"reason":…}]`.
     fn reasons(&mut self, name: &'static str, models: &[(&str, &str)]) {
         self.0.extend_from_slice(name.as_bytes());
         self.0.push(b'[');
@@ -228,7 +228,7 @@ impl Members {
 mod tests {
     use super::*;
 
-    /// The page has a row for every field, in the record's order, and for no other.
+    /// The page has one row for every field, in the record's order, and no other rows.
     #[test]
     fn every_field_is_documented() {
         let page = include_str!("../../../../docs/src/reference/audit.md");

@@ -1,12 +1,13 @@
-//! The metrics of one exchange: which, with which labels, by how much.
+//! The metrics of one exchange, with their labels and increments.
 //!
-//! A metric's labels are part of its name (`llm_requests_total|tier=pro|…`); Envoy's stats tags take them apart. Every
-//! label value comes from the policy or is one of a few constants, so that no caller can create metrics without bound.
+//! A metric's labels are part of its name (`llm_requests_total|tenant_tier=pro|…`); Envoy's stats tags split them off.
+//! Every label value comes from the policy or is one of a few constants, so a caller cannot create an unbounded number
+//! of metrics.
 
 use crate::ids::{ModelId, TaskId, TenantId, TierId};
 use crate::policy::Policy;
 
-/// One metric with its labels, cheap to compare and hash, so that its name is built once.
+/// One metric with its labels. It is cheap to compare and hash, so its name has to be built only once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // The fields are the labels.
 pub enum Metric {
@@ -16,7 +17,7 @@ pub enum Metric {
     Latency { task: Option<TaskId>, model: ModelId },
     /// `llm_time_to_first_token_ms{task,provider,model}`
     TimeToFirstToken { task: Option<TaskId>, model: ModelId },
-    /// `llm_retries_total{provider,task}`: the provider that served in the end.
+    /// `llm_retries_total{provider,task}`: the provider that finally served.
     Retries { task: Option<TaskId>, model: ModelId },
     /// `llm_fallbacks_total{task,from_model,to_model}`
     Fallbacks { task: Option<TaskId>, from: ModelId, to: ModelId },
@@ -30,11 +31,11 @@ pub enum Metric {
     CacheBypasses { task: Option<TaskId>, reason: &'static str },
     /// `llm_cache_saved_microusd_total{task,cache_type}`
     CacheSaved { task: Option<TaskId>, cache_type: &'static str },
-    /// `llm_cache_bytes`: what the local store holds.
+    /// `llm_cache_bytes`: the size of the local store.
     CacheBytes,
-    /// `llm_quota_rejections_total{tenant_id,reason}`: the window that was full.
+    /// `llm_quota_rejections_total{tenant_id,reason}`: the full window.
     QuotaRejections { tenant: TenantId, reason: &'static str },
-    /// `llm_quota_shadow_rejections_total{tenant_id,reason}`: what `shadow` let through.
+    /// `llm_quota_shadow_rejections_total{tenant_id,reason}`: requests that only `shadow` let through.
     QuotaShadowed { tenant: TenantId, reason: &'static str },
     /// `llm_quota_degraded_total{tenant_id,reason}`
     QuotaDegraded { tenant: TenantId, reason: &'static str },
@@ -42,7 +43,7 @@ pub enum Metric {
     QuotaTemplates { tenant: TenantId, reason: &'static str },
     /// `llm_quota_alerts_total{tenant_id,window,share}`: share in thousandths.
     QuotaAlerts { tenant: TenantId, window: &'static str, share: u64 },
-    /// `llm_quota_remaining{tenant_id,window}`: tokens, or micro-USD, that are left.
+    /// `llm_quota_remaining{tenant_id,window}`: remaining tokens or micro-USD.
     QuotaRemaining { tenant: TenantId, window: &'static str },
     /// `llm_input_tokens_total{tenant_id,task,model}`
     InputTokens { tenant: TenantId, task: Option<TaskId>, model: ModelId },
@@ -52,12 +53,12 @@ pub enum Metric {
     Cost { tenant: TenantId, task: Option<TaskId>, model: ModelId },
 }
 
-/// How a metric counts.
+/// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
-    /// Adds up.
+    /// Adds values up.
     Counter,
-    /// Records a value.
+    /// Records every value.
     Histogram,
     /// Holds the last value.
     Gauge,
@@ -81,7 +82,7 @@ pub const LABELS: [&str; 13] = [
 ];
 
 impl Metric {
-    /// How it counts.
+    /// Returns its kind.
     pub fn kind(&self) -> MetricKind {
         match self {
             Self::Latency { .. } | Self::TimeToFirstToken { .. } => MetricKind::Histogram,
@@ -90,7 +91,7 @@ impl Metric {
         }
     }
 
-    /// Its name with its labels.
+    /// Returns its name with its labels.
     pub fn name(&self, policy: &Policy) -> String {
         let task = |id: Option<TaskId>| id.map_or("none", |id| &policy.task(id).name);
         let model = |id: ModelId| &*policy.model(id).name;

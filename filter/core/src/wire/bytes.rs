@@ -1,12 +1,12 @@
-//! One codec for every record that the gateway writes for itself: numbers in little-endian order, and bytes after their
-//! length.
+//! One codec for every record that only the gateway itself reads: little-endian numbers, and bytes with a length
+//! prefix.
 //!
-//! What is written by [`Writer`] is read back by [`Reader`] in the same order. A reader never panics: of bytes that end
-//! too early, or say what cannot be, it yields `None`.
+//! A [`Reader`] reads in the same order what a [`Writer`] wrote. It never panics: it returns `None` if the bytes end
+//! too early or are invalid.
 
-/// Where a [`Writer`] writes to.
+/// The target of a [`Writer`].
 pub trait Sink {
-    /// Takes these bytes after those before.
+    /// Appends these bytes.
     fn put(&mut self, bytes: &[u8]);
 }
 
@@ -31,50 +31,50 @@ pub struct Writer<S = Vec<u8>>(S);
 pub struct Reader<'a>(&'a [u8]);
 
 impl Writer {
-    /// An empty record, with room for so many bytes.
+    /// Creates an empty record with capacity for `bytes` bytes.
     pub fn with_capacity(bytes: usize) -> Self {
         Self(Vec::with_capacity(bytes))
     }
 }
 
 impl<S: Sink> Writer<S> {
-    /// Writes on, after what the sink has already.
+    /// Creates a writer that appends to `sink`.
     pub fn to(sink: S) -> Self {
         Self(sink)
     }
 
-    /// What was written.
+    /// Returns the sink.
     pub fn finish(self) -> S {
         self.0
     }
 
-    /// Bytes whose number is known to the reader, or that are the record's last.
+    /// Writes bytes without a length: the reader knows their number, or they are the last of the record.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.0.put(bytes);
     }
 
-    /// Bytes after their length, which is less than 4 GiB: a longer one cannot be read back.
+    /// Writes bytes with a length prefix. Their length must be less than 4 GiB, or they cannot be read back.
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.count(bytes.len());
         self.raw(bytes);
     }
 
-    /// How many items follow, likewise.
+    /// Writes the number of items that follow, with the same limit.
     pub fn count(&mut self, count: usize) {
         self.u32(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
-    /// Yes or no.
+    /// Writes a boolean.
     pub fn flag(&mut self, flag: bool) {
         self.u8(u8::from(flag));
     }
 
-    /// Text after its length.
+    /// Writes text with a length prefix.
     pub fn text(&mut self, text: &str) {
         self.bytes(text.as_bytes());
     }
 
-    /// Text that may be missing.
+    /// Writes optional text.
     pub fn optional_text(&mut self, text: Option<&str>) {
         self.flag(text.is_some());
         if let Some(text) = text {
@@ -84,47 +84,47 @@ impl<S: Sink> Writer<S> {
 }
 
 impl<'a> Reader<'a> {
-    /// Of these bytes, from the first.
+    /// Creates a reader that starts at the first of these bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    /// What has not been read.
+    /// Returns the unread bytes.
     pub fn rest(&self) -> &'a [u8] {
         self.0
     }
 
-    /// Something, if all has been read.
+    /// Returns `Some` if everything was read.
     pub fn end(&self) -> Option<()> {
         self.0.is_empty().then_some(())
     }
 
-    /// So many bytes.
+    /// Reads `count` bytes.
     pub fn raw(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(taken)
     }
 
-    /// So many bytes, where their number is fixed.
+    /// Reads `N` bytes.
     pub fn array<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
         let (taken, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(taken)
     }
 
-    /// Bytes after their length.
+    /// Reads bytes with a length prefix.
     pub fn bytes(&mut self) -> Option<&'a [u8]> {
         let count = self.count()?;
         self.raw(count)
     }
 
-    /// How many items follow. It is not known to be true: reserve no memory for more than can be.
+    /// Reads the number of items that follow. It may be wrong: do not reserve memory for it without a check.
     pub fn count(&mut self) -> Option<usize> {
         usize::try_from(self.u32()?).ok()
     }
 
-    /// Yes or no.
+    /// Reads a boolean.
     pub fn flag(&mut self) -> Option<bool> {
         match self.u8()? {
             0 => Some(false),
@@ -133,12 +133,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Text after its length. It may be long: this looks at sixteen bytes at a time.
+    /// Reads text with a length prefix. UTF-8 validation uses SIMD, because the text may be long.
     pub fn text(&mut self) -> Option<&'a str> {
         simdutf8::basic::from_utf8(self.bytes()?).ok()
     }
 
-    /// Text that may be missing.
+    /// Reads optional text.
     pub fn optional_text(&mut self) -> Option<Option<&'a str>> {
         if self.flag()? { self.text().map(Some) } else { Some(None) }
     }
@@ -147,14 +147,14 @@ impl<'a> Reader<'a> {
 macro_rules! numbers {
     ($($number:ident)*) => {
         impl<S: Sink> Writer<S> {$(
-            /// A number.
+            /// Writes a number.
             pub fn $number(&mut self, number: $number) {
                 self.raw(&number.to_le_bytes());
             }
         )*}
 
         impl Reader<'_> {$(
-            /// A number.
+            /// Reads a number.
             pub fn $number(&mut self) -> Option<$number> {
                 self.array().map(|bytes| $number::from_le_bytes(*bytes))
             }
@@ -225,7 +225,7 @@ mod tests {
             for byte in 0..=255 {
                 let mut damaged = record.clone();
                 damaged[at] = byte;
-                // Another value, or none.
+                // Either another value or an error.
                 assert!(byte == record[at] || read(&damaged) != Some(ALL), "{at} {byte}");
             }
         }

@@ -1,6 +1,6 @@
-//! Lengths of time as Go writes them.
+//! Durations in Go's format.
 
-/// A length of time as Go writes it, and OpenAI's headers after it: `120ms`, `1s`, `6m0s`, `1h0m0s`.
+/// Formats a duration as Go does, and OpenAI's headers with it: `120ms`, `1s`, `6m0s`, `1h0m0s`.
 pub fn go_duration(ms: u64) -> String {
     if ms < 1000 {
         return if ms == 0 { "0s".to_owned() } else { [itoa::Buffer::new().format(ms), "ms"].concat() };
@@ -20,7 +20,7 @@ pub fn go_duration(ms: u64) -> String {
         0 => {}
         rest => {
             text.push('.');
-            // The leading zeros of three digits, and not those at the end.
+            // Three digits: keep leading zeros, drop trailing ones.
             text.extend([rest / 100, rest / 10 % 10, rest % 10].map(|digit| char::from(b'0' + digit as u8)));
             text.truncate(text.trim_end_matches('0').len());
         }

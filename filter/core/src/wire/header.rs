@@ -1,11 +1,12 @@
-//! A header line as the gateway writes it, and what `retry-after` may say.
+//! A header line that the gateway writes, and the valid forms of `retry-after`.
 
 use std::borrow::Cow;
 
 /// A header's name and value.
 pub type HeaderLine = (&'static str, Cow<'static, str>);
 
-/// Whether a provider's `retry-after` is one: seconds, or a date (RFC 9110, 10.2.3). Anything else could say anything.
+/// Returns whether a provider's `retry-after` is valid: seconds, or a date (RFC 9110, 10.2.3). Any other value could
+/// contain arbitrary text.
 pub fn is_retry_after(value: &[u8]) -> bool {
     let is_seconds = (1..=10).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
     let is_date = |text: &str| text.trim() == text && httpdate::parse_http_date(text).is_ok();

@@ -1,7 +1,7 @@
 //! A JSON scanner (RFC 8259) that validates and finds spans, without building a tree.
 //!
-//! One pass at the speed of memory: strings, which are nearly all of a prompt, are scanned sixteen bytes at a time, and
-//! UTF-8 is validated only where a byte outside ASCII was seen.
+//! It makes a single pass. Strings, which are nearly all of a prompt, are scanned sixteen bytes at a time, and UTF-8 is
+//! validated only if a byte outside ASCII was seen.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -12,10 +12,10 @@ mod strings;
 #[cfg(test)]
 mod tests;
 
-/// Byte range of a value or key in the scanned text.
+/// Byte range of a value or a key in the scanned text.
 pub type Span = Range<usize>;
 
-/// What a value is.
+/// The kind of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `{…}`
@@ -32,7 +32,7 @@ pub enum Kind {
     Null,
 }
 
-/// A value's place in the text; a string's span includes its quotes.
+/// A value's kind and span; a string's span includes its quotes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scanned {
     /// What it is.
@@ -41,7 +41,7 @@ pub struct Scanned {
     pub span: Span,
 }
 
-/// Why a text is no JSON, and at which byte.
+/// Why a text is not valid JSON, and at which byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvalidJson {
     /// Byte offset.
@@ -59,16 +59,16 @@ pub enum Why {
     Unexpected,
     /// An unescaped control character in a string.
     Control,
-    /// An escape that JSON does not know.
+    /// An escape that JSON does not define.
     Escape,
-    /// Deeper than the limit.
+    /// Nested more deeply than the limit.
     TooDeep,
     /// Bytes that are not UTF-8.
     Utf8,
 }
 
 impl InvalidJson {
-    /// For people: what is wrong and where, without any of the text.
+    /// Returns a message for people: what is wrong and where, without any of the text.
     pub fn message(self) -> String {
         let what = match self.why {
             Why::End => "the JSON text ends too early",
@@ -82,7 +82,7 @@ impl InvalidJson {
     }
 }
 
-/// Scans one text from its start.
+/// Scans a text from its start.
 pub struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
@@ -92,17 +92,17 @@ pub struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// A scanner that allows `max_depth` nested arrays and objects.
+    /// Creates a scanner that allows `max_depth` nested arrays and objects.
     pub fn new(text: &'a [u8], max_depth: u32) -> Self {
         Self { text, at: 0, depth: 0, max_depth, seen: u8x16::ZERO }
     }
 
-    /// The bytes of `span`.
+    /// Returns the bytes of `span`.
     pub fn bytes(&self, span: &Span) -> &'a [u8] {
         self.text.get(span.clone()).unwrap_or_default()
     }
 
-    /// Ends the scan: nothing but white space may follow, and the whole text must be UTF-8.
+    /// Ends the scan. Only white space may follow, and the whole text must be UTF-8.
     ///
     /// # Errors
     /// [`Why::Unexpected`] or [`Why::Utf8`].
@@ -119,7 +119,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// What the next value is, without reading it.
+    /// Returns the kind of the next value without reading it.
     ///
     /// # Errors
     /// If no value starts here.
@@ -136,7 +136,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Reads over one value, whatever it is.
+    /// Reads any one value.
     ///
     /// # Errors
     /// If it is not valid JSON.
@@ -157,10 +157,10 @@ impl<'a> Scanner<'a> {
         Ok(Scanned { kind, span: start..self.at })
     }
 
-    /// Reads one object; `member` gets each key's span, quotes included, and must read the value.
+    /// Reads one object. Calls `member` with each key's span, quotes included; it must read the value.
     ///
     /// # Errors
-    /// If it is no valid object, and whatever `member` returns.
+    /// If it is not a valid object, and any error that `member` returns.
     pub fn object<E: From<InvalidJson>>(
         &mut self,
         mut member: impl FnMut(&mut Self, Span) -> Result<(), E>,
@@ -185,10 +185,10 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Reads one array; `element` gets each element's index and must read it.
+    /// Reads one array. Calls `element` with each element's index; it must read the element.
     ///
     /// # Errors
-    /// If it is no valid array, and whatever `element` returns.
+    /// If it is not a valid array, and any error that `element` returns.
     pub fn array<E: From<InvalidJson>>(
         &mut self,
         mut element: impl FnMut(&mut Self, usize) -> Result<(), E>,
@@ -209,7 +209,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// The byte offset that the scan has reached.
+    /// Returns the byte offset that the scan has reached.
     pub fn position(&self) -> usize {
         self.at
     }
@@ -219,7 +219,7 @@ impl<'a> Scanner<'a> {
         InvalidJson { at: self.at, why }
     }
 
-    /// The byte here, or 0, which no place of the grammar allows, at the end.
+    /// Returns the current byte. At the end it returns 0, which the grammar allows nowhere.
     #[inline]
     fn byte(&self) -> u8 {
         self.text.get(self.at).copied().unwrap_or(0)
@@ -250,7 +250,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// After an element: `true` at the closing byte, `false` at a comma.
+    /// Reads the byte after an element: `true` if it closes, `false` if it is a comma.
     fn next_or_close(&mut self, close: u8) -> Result<bool, InvalidJson> {
         self.space();
         let byte = self.byte();
@@ -302,9 +302,9 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The text of a scanned string, quotes included in `quoted`. Borrowed unless it has escapes.
+/// Returns the text of a scanned string; `quoted` includes the quotes. It is borrowed unless it has escapes.
 ///
-/// `None` where the text is not UTF-8 or an escape is half a surrogate pair, which stands for no text at all.
+/// Returns `None` if the text is not UTF-8, or if an escape is half a surrogate pair, which is not a character.
 pub fn unquote(quoted: &[u8]) -> Option<Cow<'_, str>> {
     let inner = quoted.get(1..quoted.len().checked_sub(1)?)?;
     if memchr::memchr(b'\\', inner).is_none() {
@@ -313,7 +313,7 @@ pub fn unquote(quoted: &[u8]) -> Option<Cow<'_, str>> {
     serde_json::from_slice::<String>(quoted).ok().map(Cow::Owned)
 }
 
-/// Characters of the strings of a valid JSON text, names of members included: an escape is one.
+/// Counts the characters in the strings of a valid JSON text, names of members included. An escape counts as one.
 pub fn characters(text: &[u8]) -> usize {
     let (mut count, mut in_string, mut at) = (0, false, 0);
     while let Some(byte) = text.get(at) {
@@ -326,7 +326,7 @@ pub fn characters(text: &[u8]) -> usize {
                 count += 1;
                 if text.get(at + 1) == Some(&b'u') { 6 } else { 2 }
             }
-            // Of a character of several bytes the first one counts.
+            // Count only the first byte of a multi-byte character.
             (byte, true) => {
                 count += usize::from(byte & 0xc0 != 0x80);
                 1
@@ -337,8 +337,8 @@ pub fn characters(text: &[u8]) -> usize {
     count
 }
 
-/// Length in bytes of the JSON string that `text` begins with, quotes included; `None` where it begins with none, or
-/// with one that is not UTF-8.
+/// Returns the length in bytes of the JSON string at the start of `text`, quotes included; `None` if there is none, or
+/// if it is not UTF-8.
 pub fn string_len(text: &[u8]) -> Option<usize> {
     let mut scanner = Scanner::new(text, 0);
     let span = scanner.string().ok()?;
@@ -346,11 +346,11 @@ pub fn string_len(text: &[u8]) -> Option<usize> {
     (is_ascii || simdutf8::basic::from_utf8(scanner.bytes(&span)).is_ok()).then_some(span.end)
 }
 
-/// Whether none of eight bytes is one that [`quote_into`] does not write as it is; `false` for some that are plain all
-/// the same.
+/// Returns whether [`quote_into`] can write these eight bytes unchanged.
 fn is_plain(word: u64) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
-    // The top bit of a byte of `word` that is less than `n`, which is at most 128 (Bit Twiddling Hacks, hasless).
+    // The top bit of a byte is set if the byte of `word` is less than `n`, which is at most 128. Bytes above such a
+    // byte may be wrong because of a borrow, which does not change whether any is set (Bit Twiddling Hacks, hasless).
     let less = |word: u64, n: u64| word.wrapping_sub(ONES * n) & !word;
     let is = |byte: u8| less(word ^ (ONES * u64::from(byte)), 1);
     (less(word, 0x20) | is(b'"') | is(b'\\') | is(0x7f)) & (ONES * 0x80) == 0
@@ -361,7 +361,7 @@ pub fn quote_into(out: &mut Vec<u8>, text: &str) {
     let text = text.as_bytes();
     out.reserve(text.len() + 10);
     out.push(b'"');
-    // Eight bytes at a time: most texts are short, and Wasm takes long to begin a copy whose length it does not know.
+    // Eight bytes at a time: most texts are short, and in Wasm a copy of unknown length is slow to start.
     let (words, rest) = text.as_chunks::<8>();
     for word in words {
         if is_plain(u64::from_le_bytes(*word)) {

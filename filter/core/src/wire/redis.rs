@@ -1,11 +1,12 @@
-//! Commands to Redis over an HTTP bridge (webdis), and what it answers.
+//! Redis commands over an HTTP bridge (webdis), and the replies to them.
 //!
-//! webdis takes a command as the body of a POST: the arguments percent-encoded and joined by `/`, then the form of the
-//! answer, `.raw`: Redis's own protocol, RESP2 (<https://redis.io/docs/latest/develop/reference/protocol-spec/>).
-//! webdis's JSON would end a value at its first NUL byte.
+//! webdis reads a command from the body of a POST: the arguments, percent-encoded and joined by `/`, followed by the
+//! format of the reply. The gateway requests `.raw`, which is Redis's own protocol, RESP2
+//! (<https://redis.io/docs/latest/develop/reference/protocol-spec/>), because webdis's JSON would end a value at its
+//! first NUL byte.
 //!
-//! One thing is lost on the way: of an array webdis sends every integer as text and leaves out every nil. A script that
-//! returns several values returns a flat array without nil; [`Value::integer`] reads numbers in either form.
+//! webdis alters arrays: it sends every integer as text and leaves out every nil. A script that returns several values
+//! must return a flat array without nil. [`Value::integer`] reads numbers in both forms.
 
 use crate::config;
 use crate::config::problem::Problem;
@@ -15,14 +16,14 @@ use percent_encoding::percent_encode_byte;
 /// The bridge to Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bridge {
-    /// Name of its Envoy cluster.
+    /// Name of the bridge's Envoy cluster.
     pub cluster: Box<str>,
     /// Milliseconds after which a command is given up.
     pub timeout_ms: u64,
 }
 
 impl Bridge {
-    /// Takes over the policy's section; reports what is wrong with it.
+    /// Converts the policy's section, and reports its mistakes.
     pub(crate) fn from_config(config: &config::Redis, problems: &mut Vec<Problem>) -> Self {
         let config::Redis { cluster, timeout } = config;
         if !(1..=10_000).contains(&timeout.0) {
@@ -31,7 +32,7 @@ impl Bridge {
         Self { cluster: cluster.as_str().into(), timeout_ms: timeout.0 }
     }
 
-    /// The call that runs one command: its name, then its arguments, which may be any bytes.
+    /// Returns the call that runs one command: its name, then its arguments, which may be any bytes.
     pub fn command(&self, arguments: &[&[u8]]) -> HttpCall {
         let mut body = Vec::with_capacity(arguments.iter().map(|a| a.len() + a.len() / 2 + 1).sum::<usize>() + 4);
         for (i, argument) in arguments.iter().enumerate() {
@@ -56,41 +57,41 @@ impl Bridge {
     }
 }
 
-/// Whether a byte needs no percent-encoding. webdis splits at `/`, takes what follows a `.` for the answer's form, and
-/// `+` for a space.
+/// Returns whether a byte needs no percent-encoding. webdis splits the body at `/`, parses what follows a `.` as the
+/// format of the reply, and decodes `+` as a space.
 fn is_plain(byte: u8) -> bool {
-    // The crate's own iterator over a set of bytes takes twice the time for an entry of the cache.
+    // A byte set and the iterator of `percent_encoding` take twice as long for a cache entry.
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
 
-/// What Redis answered.
+/// A reply from Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value<'a> {
     /// A status like `OK`.
     Status(&'a [u8]),
     /// A number.
     Integer(i64),
-    /// A value, any bytes.
+    /// A value of any bytes.
     Bytes(&'a [u8]),
-    /// No such key.
+    /// The key does not exist.
     Nil,
     /// A list.
     Array(Vec<Value<'a>>),
 }
 
-/// Why there is no answer.
+/// Why there is no reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// Nobody answered in time, or the bridge has no Redis.
+    /// The bridge did not answer with 200: it timed out, or has no connection to Redis.
     Unreachable,
-    /// Redis refused the command, in these words; the first says what kind of error it is, like `NOSCRIPT`.
+    /// Redis refused the command with this message. Its first word is the kind of error, such as `NOSCRIPT`.
     Refused(String),
-    /// What came is no answer of Redis, or the answer to another question.
+    /// The body is not exactly one reply.
     Malformed,
 }
 
 impl Value<'_> {
-    /// The number, in either of the forms in which one may come.
+    /// Returns the number, in either form.
     pub fn integer(&self) -> Option<i64> {
         match self {
             Self::Integer(number) => Some(*number),
@@ -100,10 +101,10 @@ impl Value<'_> {
     }
 }
 
-/// Reads the answer of a call that [`Bridge::command`] made.
+/// Reads the reply to a call that [`Bridge::command`] created.
 ///
 /// # Errors
-/// Why there is none.
+/// Why there is no reply.
 pub fn answer<'a>(answered: &HttpCallResult<'a>) -> Result<Value<'a>, Failure> {
     if answered.status != 200 {
         return Err(Failure::Unreachable);
@@ -115,7 +116,7 @@ pub fn answer<'a>(answered: &HttpCallResult<'a>) -> Result<Value<'a>, Failure> {
     }
 }
 
-/// Arrays in arrays, and elements of one: more than any command of ours answers.
+/// Deepest nesting of arrays in a reply: more than any of the gateway's commands returns.
 const MAX_NESTING: u32 = 4;
 
 fn value<'a>(rest: &mut &'a [u8], depth: u32) -> Result<Value<'a>, Failure> {
@@ -140,7 +141,7 @@ fn value<'a>(rest: &mut &'a [u8], depth: u32) -> Result<Value<'a>, Failure> {
             Err(_) => Ok(Value::Nil),
             Ok(count) => {
                 let mut all = Vec::new();
-                // webdis leaves out nil elements, so there may be fewer than are announced.
+                // webdis leaves out nil elements, so there may be fewer than announced.
                 for _ in 0..count {
                     if rest.is_empty() && depth == 0 {
                         break;
@@ -182,7 +183,7 @@ mod tests {
         assert!(call.headers.contains(&("content-length", "8".into())));
     }
 
-    /// As Debian's webdis 0.1.9 sent them.
+    /// Recorded from Debian's webdis 0.1.9.
     #[test]
     fn reads_what_webdis_answers() {
         assert_eq!(read(b"+OK\r\n"), Ok(Value::Status(b"OK")));

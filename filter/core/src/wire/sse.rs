@@ -1,26 +1,26 @@
-//! Server-sent events as they pass: where events end, whatever the chunks.
+//! Splits a stream of server-sent events at the ends of events, regardless of chunk boundaries.
 //!
-//! Rules of the WHATWG HTML standard, "Server-sent events": lines end in LF, CRLF or CR; an empty line ends an event;
-//! several `data:` lines are joined by LF; lines that start with a colon are comments.
+//! The rules are from the WHATWG HTML standard, "Server-sent events": lines end in LF, CRLF or CR. An empty line ends
+//! an event. Several `data:` lines are joined by LF. Lines that start with a colon are comments.
 
-/// Cuts a stream of chunks into events. Holds back only the bytes of an unfinished event.
+/// Cuts a stream of chunks into events. It buffers only the bytes of an unfinished event.
 #[derive(Debug, Default)]
 pub struct EventCutter {
     held: Vec<u8>,
-    /// How much of `held` has been searched for an end already.
+    /// How much of `held` has already been searched for an end.
     searched: usize,
 }
 
-/// An event may be at most this long, in bytes; a longer one is an error, so that no provider makes us hold more.
+/// Longest event in bytes. A longer one is an error, so no provider can make the gateway buffer more.
 pub const MAX_EVENT: usize = 1 << 20;
 
 impl EventCutter {
-    /// Whether an unfinished event is held.
+    /// Returns whether no unfinished event is held.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
 
-    /// Takes the next chunk; `event` gets each finished event, its closing empty line included.
+    /// Cuts the next chunk. Calls `event` with each finished event, its closing empty line included.
     ///
     /// A chunk of whole events is not copied.
     pub fn push(&mut self, chunk: &[u8], mut event: impl FnMut(&[u8])) {
@@ -39,7 +39,7 @@ impl EventCutter {
             rest = after;
             from = 0;
         }
-        // The end of an event may straddle two chunks, so the last three bytes are searched again.
+        // The end of an event may straddle two chunks, so search the last three bytes again.
         self.searched = rest.len().saturating_sub(3);
         self.held = if rest.len() == whole && !held.is_empty() { held } else { rest.to_vec() };
     }
@@ -50,18 +50,18 @@ impl EventCutter {
         std::mem::take(&mut self.held)
     }
 
-    /// The bytes of the unfinished event.
+    /// Returns the bytes of the unfinished event.
     pub fn held(&self) -> &[u8] {
         &self.held
     }
 }
 
-/// Whether an event, or what has come of it, is longer than [`MAX_EVENT`].
+/// Returns whether an event, finished or not, is longer than [`MAX_EVENT`].
 pub fn is_too_long(event: &[u8]) -> bool {
     event.len() > MAX_EVENT
 }
 
-/// Where the first event of `text` ends: after an empty line.
+/// Returns where the first event of `text` ends: after an empty line. Starts the search at `from`.
 fn event_end(text: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     while let Some(offset) = memchr::memchr2(b'\n', b'\r', text.get(at..)?) {
@@ -78,8 +78,8 @@ fn event_end(text: &[u8], from: usize) -> Option<usize> {
     None
 }
 
-/// The place after the line break at `at`. A CR at the very end may yet become CRLF, so it ends nothing before more
-/// comes, unless the bytes before show that the stream does not use CRLF.
+/// Returns the position after the line break at `at`. Returns `None` for a CR at the end of the text, which the next
+/// chunk may turn into a CRLF.
 fn after_line_break(text: &[u8], at: usize) -> Option<usize> {
     match (text.get(at)?, text.get(at + 1)) {
         (b'\r', Some(b'\n')) => Some(at + 2),
@@ -88,10 +88,10 @@ fn after_line_break(text: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// The byte order mark that a stream may begin with; its receivers leave it out.
+/// The byte order mark that may start a stream; receivers skip it.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// What the lines of one event say for a field.
+/// Returns the values of a field in one event.
 fn values<'a>(event: &'a [u8], field: &'static [u8]) -> impl Iterator<Item = &'a [u8]> {
     let mut rest = event.strip_prefix(BOM).unwrap_or(event);
     std::iter::from_fn(move || {
@@ -109,12 +109,12 @@ fn values<'a>(event: &'a [u8], field: &'static [u8]) -> impl Iterator<Item = &'a
     })
 }
 
-/// Whether an event says by its type that it is an error.
+/// Returns whether the type of an event is `error`.
 pub fn is_error(event: &[u8]) -> bool {
     values(event, b"event").last() == Some(b"error")
 }
 
-/// The joined `data` of one event; empty if it has none.
+/// Returns the joined `data` of one event; empty if it has none.
 pub fn data(event: &[u8]) -> std::borrow::Cow<'_, [u8]> {
     use std::borrow::Cow;
     let mut found: Cow<[u8]> = Cow::Borrowed(&[]);
@@ -152,7 +152,7 @@ mod tests {
         let said = |event: &str| (data(event.as_bytes()).into_owned(), is_error(event.as_bytes()));
         assert_eq!(said("event: error\ndata: {}\n\n"), (b"{}".to_vec(), true));
         assert_eq!(said("data: {}\nevent:error\n\n"), (b"{}".to_vec(), true));
-        // The last one counts; and none of these says it.
+        // The last type counts; the other two events do not have the type.
         for event in
             ["event: error\nevent: message\ndata: {}\n\n", "events: error\ndata: {}\n\n", "event:  error\ndata: {}\n\n"]
         {

@@ -35,8 +35,8 @@ impl Exchange {
         let facts = request.facts();
         let question = self.question(policy, facts, plan, task)?;
         let prompt = facts.prompt.exact(facts.body).ok_or(Bypass::Ambiguous)?;
-        // Unicode can encode the same text in several ways, and the policy treats them as equal, so the prompt's name
-        // may differ.
+        // With `unicode_nfc`, different encodings of the same text are equal, but a raised revision is looked up by the
+        // prompt's exact name. Only an ASCII name has a single encoding.
         if policy.cache.nfc && !(prompt.id.is_ascii() && prompt.version.is_ascii() && prompt.schema.is_ascii()) {
             return Err(Bypass::Ambiguous);
         }

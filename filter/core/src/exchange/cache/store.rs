@@ -85,7 +85,8 @@ impl Exchange {
         }
     }
 
-    /// The exchange is over: releases the requests that wait for it, or lets the next in its place proceed.
+    /// The exchange is over. If it led, ends the flight, so that the requests that wait for it continue. If it waited
+    /// itself, frees its place for another one.
     pub(in crate::exchange) fn leave(&mut self, shared: &mut dyn SharedData, now_ms: u64) {
         match &self.cache {
             Cached::Coalesced(pending, line) => coalesce::withdraw(shared, &pending.key, line.ticket),

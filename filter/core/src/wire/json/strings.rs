@@ -1,4 +1,4 @@
-//! Strings: nearly all of a prompt. They are scanned sixteen bytes at a time, four times in a row where they are text.
+//! Scans strings, which are nearly all of a prompt: 16 bytes at a time, and 64 in runs of text.
 
 use crate::wire::json::{InvalidJson, Scanner, Span, Why};
 use std::hint::black_box;
@@ -10,12 +10,13 @@ impl Scanner<'_> {
     pub(super) fn string(&mut self) -> Result<Span, InvalidJson> {
         let start = self.at;
         self.expect(b'"')?;
-        // Most names and many values end within one block, and nothing before their end needs a second look.
+        // Most names and many values end within one block, with no special byte before their end.
         if let Some(bytes) = self.text.get(self.at..).and_then(|rest| rest.first_chunk::<16>()) {
             let block = u8x16::new(*bytes);
             let end = SPECIAL.find(block).to_bitmask().trailing_zeros() as usize;
             if bytes.get(end) == Some(&b'"') {
-                // Bytes after it are seen now and again later; all of them are in the text either way.
+                // This includes the bytes after the string. They are part of the text too, so it does no harm to see
+                // them twice.
                 self.seen |= block;
                 self.at += end + 1;
                 return Ok(start..self.at);
@@ -24,14 +25,14 @@ impl Scanner<'_> {
         self.long_string(start)
     }
 
-    /// The same of any string, whose quotation mark has been read at `start`.
+    /// Reads a string of any length, whose opening quotation mark at `start` has been read.
     fn long_string(&mut self, start: usize) -> Result<Span, InvalidJson> {
         let patterns = Special::hidden();
         loop {
             let base = self.at;
             let rest = self.text.get(base..).unwrap_or_default();
             let block = rest.first_chunk::<16>().map_or_else(|| padded(rest), |block| u8x16::new(*block));
-            // As above.
+            // As above, this may include bytes after the string.
             self.seen |= block;
             let mut special = patterns.find(block).to_bitmask();
             if special == 0 {
@@ -39,7 +40,7 @@ impl Scanner<'_> {
                 self.skip_text(patterns);
                 continue;
             }
-            // Every special byte of this block in turn, without looking at the block again.
+            // Handle every special byte of this block in turn, without searching the block again.
             while special != 0 {
                 self.at = base + special.trailing_zeros() as usize;
                 match self.byte() {
@@ -60,8 +61,8 @@ impl Scanner<'_> {
         }
     }
 
-    /// Reads over text and the escapes in it, sixty-four bytes at a time. It stops at a byte that is not part of an
-    /// escape: at a quotation mark, at what no string may have, or where fewer than sixty-four bytes are left.
+    /// Skips text and escapes, 64 bytes at a time. Stops at a quotation mark, at a byte or escape that a string cannot
+    /// contain, or when fewer than 64 bytes are left.
     fn skip_text(&mut self, patterns: Special) {
         let (mut at, mut seen) = (self.at, self.seen);
         while let Some(window) = self.text.get(at..).and_then(|rest| rest.first_chunk::<64>()) {
@@ -106,8 +107,8 @@ impl Scanner<'_> {
     }
 }
 
-/// Reads over escapes. `special`: the bytes of `window` that are not plain text, as bits. `Ok`: how many bytes are
-/// read, up to an escape that is not all in the window. `Err`: how many are before a byte that is for somebody else.
+/// Skips escapes. `special`: a bit for each byte of `window` that is not plain text. `Ok`: the number of bytes skipped,
+/// up to an escape that the window cuts off. `Err`: the number of bytes before one that is not part of a valid escape.
 #[inline]
 fn skip_escapes(window: &[u8; 64], mut special: u64) -> Result<usize, usize> {
     let byte = |at: usize| window.get(at).copied();
@@ -123,13 +124,13 @@ fn skip_escapes(window: &[u8; 64], mut special: u64) -> Result<usize, usize> {
             },
             _ => return Err(at),
         }
-        // The escaped byte may look special itself.
+        // The escaped byte may itself be marked as special.
         special &= !(3 << at);
     }
     Ok(64)
 }
 
-/// Finds the bytes that a string cannot have as they are: `"`, `\` and control characters.
+/// Finds the bytes that a string cannot contain unescaped: `"`, `\` and control characters.
 #[derive(Clone, Copy)]
 struct Special {
     two: u8x16,
@@ -137,19 +138,20 @@ struct Special {
     backslash: u8x16,
 }
 
-/// The patterns where they are needed once.
+/// The patterns for a single use.
 const SPECIAL: Special =
     Special { two: u8x16::new([2; 16]), space: u8x16::new([b' '; 16]), backslash: u8x16::new([b'\\'; 16]) };
 
 impl Special {
-    /// Hidden from the compiler: V8 makes a vector that it knows to be constant anew wherever it is used.
+    /// Returns the patterns hidden from the compiler: V8 would build a constant vector again at every use.
     #[inline]
     fn hidden() -> Self {
         let [two, space, backslash] = black_box([2, b' ', b'\\']).map(u8x16::splat);
         Self { two, space, backslash }
     }
 
-    /// `"` is two off from a space: with that bit changed it is no greater than a space, like every control character.
+    /// `"` differs from a space in one bit. With that bit flipped, `"` and every control character are no greater than
+    /// a space, and every other byte is.
     #[inline]
     fn find(self, block: u8x16) -> u8x16 {
         let changed = block ^ self.two;
@@ -157,14 +159,14 @@ impl Special {
     }
 }
 
-/// Sixteen bytes of `window` from `at` on.
+/// Returns sixteen bytes of `window` from `at` on.
 #[inline]
 fn sixteen(window: &[u8; 64], at: usize) -> u8x16 {
     let bytes = window.get(at..).and_then(|rest| rest.first_chunk::<16>());
     bytes.map_or(u8x16::ZERO, |bytes| u8x16::new(*bytes))
 }
 
-/// The last bytes of a text, with zeros after them.
+/// Returns the last bytes of a text, padded with zeros.
 #[cold]
 fn padded(rest: &[u8]) -> u8x16 {
     let mut padded = [0u8; 16];

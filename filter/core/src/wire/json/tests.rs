@@ -73,7 +73,7 @@ fn every_truncation_and_every_changed_byte_agrees_with_serde_json() {
             let mut changed = text.to_vec();
             changed[cut] = byte;
             let theirs = serde_json::from_slice::<serde_json::Value>(&changed);
-            // A lone surrogate is valid by the grammar; only serde_json, which decodes, refuses it.
+            // The grammar allows a lone surrogate; only serde_json rejects it, because it decodes strings.
             if let Err(e) = &theirs
                 && e.to_string().contains("surrogate")
             {
@@ -118,7 +118,7 @@ fn long_strings_of_text_and_escapes_agree_with_serde_json() {
     let mut valid = 0;
     for round in 0..20_000 {
         let mut text = vec![b'"'];
-        // Half of them have none of the mistakes.
+        // Half of the rounds use only valid pieces.
         let choice = if round % 2 == 0 { 12 } else { pieces.len() };
         for _ in 0..next(16) {
             text.extend_from_slice(pieces[next(choice)]);

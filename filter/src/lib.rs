@@ -1,8 +1,9 @@
-//! Pointsman's Wasm module: the stages for hosts of proxy-wasm. It forwards callbacks one way and host calls the other.
+//! Pointsman's Wasm module: binds the stages to proxy-wasm. It forwards callbacks to the stages, and their calls to the
+//! host.
 //!
 //! One module, two roles: `gateway` (a downstream HTTP filter, once per request) and `model` (an upstream HTTP filter
-//! of every plan cluster, once per attempt). The plugin configuration says which: `{"role": "gateway", "policy": {…}}`
-//! or `{"role": "model"}`.
+//! of every plan cluster, once per attempt). The plugin configuration selects the role: `{"role": "gateway", "policy":
+//! {…}}` or `{"role": "model"}`.
 
 #![allow(missing_docs)] // The macro below defines `_initialize`, without documentation.
 

@@ -1,8 +1,9 @@
-//! Every call from the module to Envoy: the stages' host by the Proxy-Wasm ABI, which only this file names.
+//! Implements the stages' host on the Proxy-Wasm ABI. Every call from the module to Envoy is here; no other file names
+//! the ABI.
 //!
-//! The SDK's own wrappers panic on a status that they do not expect, and on header names that are not UTF-8. These
-//! never panic: what the host refuses is told to the caller, or has no effect. ABI: proxy-wasm v0.2.1.
-#![allow(unsafe_code)] // Raw pointers are the ABI. Each block hands over a slice that lives for the call, or takes one.
+//! The SDK's own wrappers panic on statuses that they do not expect and on header names that are not UTF-8. These
+//! functions never panic: they report a refusal of the host to the caller, or ignore it. ABI: proxy-wasm v0.2.1.
+#![allow(unsafe_code)] // The ABI uses raw pointers. Each block passes a slice that outlives the call, or takes one.
 
 use pointsman_core::outcome::reply::{REPLY_DETAILS, Reply};
 use pointsman_core::store::secret::Secret;
@@ -63,7 +64,7 @@ unsafe extern "C" {
 
 const OK: u32 = 0;
 
-/// Calls `fill` with places for a pointer and a length, and takes ownership of the bytes that the host put there.
+/// Calls `fill` with a place for a pointer and a length. Takes ownership of the bytes that the host put there.
 fn take(fill: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Option<Vec<u8>> {
     let (mut data, mut len) = (null_mut(), 0);
     if fill(&mut data, &mut len) != OK || data.is_null() {
@@ -94,7 +95,7 @@ impl HeaderMap for Headers {
     }
 }
 
-/// Headers as the host takes them: their number, all lengths, then names and values, each with a NUL after it.
+/// Serializes headers as the host expects them: the count, all lengths, then names and values, each followed by a NUL.
 fn serialized<'a>(headers: impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])> + Clone) -> Vec<u8> {
     let bytes: usize = headers.clone().map(|(name, value)| 10 + name.len() + value.len()).sum();
     let mut map = Vec::with_capacity(4 + bytes);
@@ -130,7 +131,7 @@ fn buffer_type(buffer: Buffer) -> BufferType {
     }
 }
 
-/// Segments are separated by NUL.
+/// Returns the path of a property, its segments separated by NUL.
 fn path(property: Property) -> &'static str {
     match property {
         Property::ResponseCode => "response\0code",
@@ -144,14 +145,14 @@ fn get_buffer(kind: BufferType, max: usize) -> Vec<u8> {
     take(|data, len| unsafe { proxy_get_buffer_bytes(kind, 0, max, data, len) }).unwrap_or_default()
 }
 
-/// The plugin's configuration, while the host gives it.
+/// Returns the plugin configuration. Call it while the host delivers the configuration.
 pub fn configuration(size: usize) -> Vec<u8> {
     get_buffer(BufferType::PluginConfiguration, size)
 }
 
 /// Envoy, or another host of proxy-wasm.
 pub struct ProxyWasmHost {
-    /// Differs from worker to worker, by the host's random numbers, and is counted up from request to request.
+    /// Starts at a random number from the host, so workers differ, and counts up with each request.
     unique: Cell<u128>,
 }
 
@@ -220,7 +221,7 @@ impl Host for ProxyWasmHost {
 
     fn append(&self, buffer: Buffer, with: &[u8]) -> bool {
         let buffer = buffer_type(buffer);
-        // The host takes any start behind the end for the end.
+        // The host treats any start past the end as the end.
         with.is_empty() || unsafe { proxy_set_buffer_bytes(buffer, usize::MAX, 0, with.as_ptr(), with.len()) == OK }
     }
 
@@ -268,8 +269,8 @@ impl Host for ProxyWasmHost {
     fn call(&self, call: &HttpCall) -> Option<CallId> {
         let headers = call.headers.iter().map(|(name, value)| (*name, &**value)).collect();
         let timeout = Duration::from_millis(call.timeout_ms);
-        // The SDK's own, because it keeps the list of whom an answer is for; it panics on no status that Envoy gives
-        // here.
+        // The SDK's own function, because the SDK tracks which context each response belongs to. It does not panic on
+        // any status that Envoy returns here.
         hostcalls::dispatch_http_call(&call.cluster, headers, Some(&call.body), Vec::new(), timeout).ok()
     }
 
@@ -314,7 +315,7 @@ fn get_property(path: &str) -> Option<Vec<u8>> {
     take(|data, len| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, len) })
 }
 
-/// A record of shared data and its version; 0 where there is none.
+/// Returns a record of shared data and its version. The version is 0 if there is no record.
 fn get_shared(name: &str) -> (Vec<u8>, u32) {
     let mut version = 0;
     let record = take(|data, len| unsafe { proxy_get_shared_data(name.as_ptr(), name.len(), data, len, &mut version) });

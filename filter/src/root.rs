@@ -1,4 +1,4 @@
-//! The contexts of proxy-wasm: each forwards its callbacks to a plugin or a stream of the stages.
+//! The proxy-wasm contexts: each forwards its callbacks to a plugin or to a stream of the stages.
 
 use crate::proxy_wasm_host::{ProxyWasmHost, configuration};
 use pointsman_stages::host::Action;
@@ -16,7 +16,7 @@ thread_local! {
 pub struct Root(Plugin<ProxyWasmHost>);
 
 impl Root {
-    /// The context of this id.
+    /// Creates the context with this id.
     pub fn new(id: u32) -> Self {
         Self(Plugin::new(id, WORKER.with(Worker::clone)))
     }

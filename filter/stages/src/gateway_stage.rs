@@ -30,33 +30,33 @@ pub struct GatewayStage<H: Host> {
     settlements: Rc<SettlementQueue<H>>,
     exchange: Exchange,
     phase: Phase,
-    /// The request as it counts against the plan's first model.
+    /// Counts the request against the plan's first model.
     in_flight: Option<InFlightGuard>,
-    /// The call that is waited for.
+    /// The call that the request waits for.
     call: Option<u32>,
-    /// The request's headers as they came, until it is sent.
+    /// The request headers as received, until the request is sent.
     headers: Option<H::Headers>,
-    /// The response's, until the gateway's own have been added.
+    /// The response headers, until the gateway's own have been added.
     response: Option<ResponseHeaders<H::Headers>>,
-    /// When the request was answered here, in milliseconds since the Unix epoch, if that is known.
+    /// When the gateway answered the request itself, in milliseconds since the Unix epoch, if known.
     answered_ms: Option<u64>,
 }
 
-/// What happens to the request's body when more of it comes.
+/// What to do when more of the request body arrives.
 enum Phase {
     /// The request is being read.
     Request,
-    /// The request is whole, and is held until a call has been answered.
+    /// The request is complete, and is held until a call is answered.
     Waiting,
-    /// The request is whole, and is held while another one asks the same.
+    /// The request is complete, and is held while an identical request is in flight.
     Coalesced,
-    /// The request went on.
+    /// The request was sent upstream.
     Sent,
-    /// The request was answered here.
+    /// The gateway answered the request itself.
     Answered,
 }
 
-/// What the host knows of the stream that it is in.
+/// What the host knows of the current stream.
 struct Observed<'a, H: Host>(&'a H);
 
 impl<H: Host> Observer for Observed<'_, H> {
@@ -78,7 +78,7 @@ impl<H: Host> Observer for Observed<'_, H> {
 }
 
 impl<H: Host> GatewayStage<H> {
-    /// A new request.
+    /// Creates the stage for a new request.
     pub fn new(generation: Rc<PolicyGeneration<H>>, settlements: Rc<SettlementQueue<H>>) -> Self {
         Self {
             exchange: Exchange::new(generation.host().now_ms()),
@@ -93,7 +93,7 @@ impl<H: Host> GatewayStage<H> {
         }
     }
 
-    /// Its host.
+    /// Returns the stage's host.
     pub(crate) fn host(&self) -> &H {
         self.generation.host()
     }
@@ -108,7 +108,7 @@ impl<H: Host> GatewayStage<H> {
         Action::Pause
     }
 
-    /// The whole request is here: decide, and send it on or answer it.
+    /// Decides on the complete request, then sends it on or answers it.
     fn dispatch(&mut self) -> Action {
         let body = self.host().buffer(Buffer::RequestBody, usize::MAX);
         let mut store = self.store();
@@ -116,7 +116,7 @@ impl<H: Host> GatewayStage<H> {
         self.proceed(next, &body, store)
     }
 
-    /// Does what the exchange says of a request that is whole.
+    /// Carries out what the exchange decided for the complete request.
     fn proceed(&mut self, mut next: RequestStep, body: &[u8], mut store: HostStore<H>) -> Action {
         loop {
             if store.in_flight.is_some() {
@@ -148,17 +148,17 @@ impl<H: Host> GatewayStage<H> {
         }
     }
 
-    /// Whether the request waits for another one.
+    /// Returns whether the request waits for another one.
     pub fn is_coalesced(&self) -> bool {
         matches!(self.phase, Phase::Coalesced)
     }
 
-    /// The call that the request waits for.
+    /// Takes the call that the request waits for.
     pub fn take_call(&mut self) -> Option<u32> {
         self.call.take()
     }
 
-    /// Looks whether the request need not wait for another one any longer, and lets it go on.
+    /// Lets the request go on if it need not wait for another one any longer.
     pub fn look(&mut self) {
         self.call = None;
         let mut store = self.store();
@@ -179,7 +179,7 @@ impl<H: Host> GatewayStage<H> {
             return self.answer(&self.exchange.dialect().refusal(&Refusal::Internal));
         }
         let map = Map::RequestHeaders;
-        // Only now, because a request that is answered here need not lose any.
+        // Headers are removed only now: a request that is answered here need not lose any.
         let headers = self.headers.take();
         let mut passing = Vec::with_capacity(16);
         for header @ (name, _) in headers.iter().flat_map(|headers| headers.iter()) {
@@ -191,7 +191,7 @@ impl<H: Host> GatewayStage<H> {
         if let Some(record) = &outgoing.dispatch {
             self.host().set_state(STATE_DISPATCH, record);
         }
-        // Whether a header is what it is to be already, and nothing besides.
+        // Whether the request already has this header once, with this value.
         let has = |name: &str, value: &str| {
             let mut lines = passing.iter().filter(|(other, _)| *other == name.as_bytes());
             lines.next().is_some_and(|(_, said)| *said == value.as_bytes()) && lines.next().is_none()
@@ -203,7 +203,7 @@ impl<H: Host> GatewayStage<H> {
             match request_header_passes(name.as_bytes()) {
                 true if has(name, value) => {}
                 true => self.host().set_header(map, name, value),
-                // What does not pass has been removed already.
+                // A header that does not pass has been removed already.
                 false => self.host().add_header(map, name, value),
             }
         }
@@ -211,7 +211,7 @@ impl<H: Host> GatewayStage<H> {
         Action::Continue
     }
 
-    /// Gives the response the gateway's own headers.
+    /// Adds the gateway's own headers to the response.
     fn give_headers(&mut self, own: &[HeaderLine]) {
         if let Some(headers) = self.response.take() {
             headers.give(self.host(), own);
@@ -224,7 +224,7 @@ impl<H: Host> GatewayStage<H> {
         }
     }
 
-    /// A part of the response's body as the exchange reads it.
+    /// Passes a part of the response body to the exchange and applies the result.
     fn step(
         &mut self,
         size: usize,
@@ -238,7 +238,7 @@ impl<H: Host> GatewayStage<H> {
         let now_ms = || host.now_ms();
         let part = BodyPart { size, end_of_stream, read: &read, now_ms: &now_ms };
         let BodyStep { next, call } = generation.serve(|context| act(&mut self.exchange, context, &part, &mut store));
-        // Nothing waits for its end.
+        // Nothing waits for the result of this call.
         call.and_then(|call| host.call(&call));
         match next {
             OnResponseBody::Pass => Action::Continue,
@@ -263,13 +263,13 @@ impl<H: Host> GatewayStage<H> {
             OnResponseBody::Reply(reply) => self.answer(&reply),
             OnResponseBody::Reset => {
                 host.reset_response();
-                // Envoy must not go on with a stream that is no more.
+                // Envoy must not continue a stream that has been reset.
                 Action::Pause
             }
         }
     }
 
-    /// Trailers name the caller or the provider as headers can, and no chat needs them.
+    /// Removes all trailers. Like headers, they can identify the caller or the provider, and no chat needs them.
     fn remove_all(&self, map: Map) {
         for (name, _) in self.host().headers(map).iter() {
             self.host().remove_header(map, name);
@@ -279,7 +279,7 @@ impl<H: Host> GatewayStage<H> {
 
 impl<H: Host> Stage for GatewayStage<H> {
     fn on_call_end(&mut self, _: CallId, size: usize) {
-        // The end of a call that nobody waits for is none of this request's business.
+        // The request does not wait for this call.
         if !matches!(self.phase, Phase::Waiting) {
             return;
         }
@@ -310,7 +310,7 @@ impl<H: Host> Stage for GatewayStage<H> {
     fn on_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         match self.phase {
             Phase::Request => {}
-            // It does not go on before it has been decided that it may, whatever body a request without one has.
+            // Nothing goes on before the decision, not even a body of a request that ended with its headers.
             Phase::Waiting | Phase::Coalesced | Phase::Answered => return Action::Pause,
             Phase::Sent => return Action::Continue,
         }
@@ -366,7 +366,7 @@ impl<H: Host> Stage for GatewayStage<H> {
             OnResponseHead::Own => Action::Continue,
             OnResponseHead::Stream(own) => {
                 headers.give(self.host(), &own);
-                // Events may be taken out, so the provider's length, if it gave one, need not hold.
+                // The exchange may remove events, so a content-length of the provider may be wrong.
                 self.host().remove_header(Map::ResponseHeaders, b"content-length");
                 Action::Continue
             }
@@ -389,8 +389,7 @@ impl<H: Host> Stage for GatewayStage<H> {
 
     fn on_log(&mut self) {
         self.release();
-        // An exchange is finished by value, once. This is the last callback, so nothing asks the one that is put in its
-        // place.
+        // `finish` consumes the exchange. This is the last callback, so the placeholder is never used.
         let exchange = std::mem::replace(&mut self.exchange, Exchange::new(0));
         let generation = &self.generation;
         let mut store = match self.answered_ms {

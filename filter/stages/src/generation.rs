@@ -1,5 +1,5 @@
-//! What all requests of a worker under one policy share: the policy, what the worker remembers under it, its metrics,
-//! and the day that their gauges are of.
+//! State that all requests of a worker share under one policy: the policy, the worker's memory of it, its metrics, and
+//! the day of its gauges.
 
 use crate::host::Host;
 use crate::metrics::Metrics;
@@ -15,7 +15,7 @@ use pointsman_core::telemetry::metrics::Metric;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// What all requests under one policy share.
+/// State that all requests share under one policy.
 pub struct PolicyGeneration<H: Host> {
     host: Rc<WorkerHost<H>>,
     policy: Policy,
@@ -25,7 +25,7 @@ pub struct PolicyGeneration<H: Host> {
 }
 
 impl<H: Host> PolicyGeneration<H> {
-    /// For one policy.
+    /// Creates the state for a policy. The gauges of all tenants become due.
     pub fn new(host: &Rc<WorkerHost<H>>, policy: Policy) -> Self {
         let mut memory = WorkerMemory::new(&policy);
         if policy.has_cache {
@@ -41,29 +41,29 @@ impl<H: Host> PolicyGeneration<H> {
         }
     }
 
-    /// The policy.
+    /// Returns the policy.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// The worker's host, with what is remembered of it.
+    /// Returns the worker's host and what the worker remembers of it.
     pub fn worker_host(&self) -> &Rc<WorkerHost<H>> {
         &self.host
     }
 
-    /// The worker's host.
+    /// Returns the worker's host.
     pub fn host(&self) -> &H {
         self.host.host()
     }
 
-    /// Lets the exchange work with the policy and what this worker remembers under it. `act` must not call anything of
-    /// the host that calls back for another request.
+    /// Calls `act` with the policy and the worker's memory under it. `act` must not make a host call that calls back
+    /// for another request.
     pub fn serve<T>(&self, act: impl FnOnce(&mut Context) -> T) -> T {
         act(&mut self.memory.borrow_mut().under(&self.policy))
     }
 
-    /// Brings the gauges of what is left up to date that are due; all of them, if another day has begun. Returns the
-    /// looks that Redis has to be asked for.
+    /// Updates the remaining-quota gauges that are due. A new day makes all of them due. Returns the lookups to send to
+    /// Redis.
     pub fn refresh_gauges(&self) -> Vec<Unsettled> {
         let (policy, now) = (&self.policy, self.host().now_ms());
         let is_new_day = self.day.borrow_mut().has_changed(&policy.counting.zone, now);
@@ -74,7 +74,7 @@ impl<H: Host> PolicyGeneration<H> {
             }
             throttle.due(now)
         };
-        // Under this policy a tenant may have no limits any longer.
+        // A tenant may no longer have limits under this policy.
         let mut looks = Vec::new();
         let has_limits = |tenant: &TenantId| policy.quota_of(*tenant).is_some();
         for tenant in due.iter().filter_map(|tenant| policy.find_tenant(tenant)).filter(has_limits) {
@@ -86,7 +86,7 @@ impl<H: Host> PolicyGeneration<H> {
         looks
     }
 
-    /// Counts what one request leads to. What the local store has left to its tenant is not told with each.
+    /// Counts the metrics of one request. With the local store, a tenant's remaining-quota gauges are throttled.
     pub fn count_request(&self, mut metrics: Vec<(Metric, u64)>, now_ms: u64) {
         if self.policy.counting.store == StoreKind::Local {
             let mut throttle = self.host.throttle.borrow_mut();
@@ -98,7 +98,7 @@ impl<H: Host> PolicyGeneration<H> {
         self.count(metrics);
     }
 
-    /// Counts what Redis has said of a tenant.
+    /// Counts the metrics that Redis reported for a tenant.
     pub fn count_report(&self, metrics: Vec<(Metric, u64)>, now_ms: u64) {
         let mut throttle = self.host.throttle.borrow_mut();
         for (metric, _) in &metrics {
@@ -110,7 +110,7 @@ impl<H: Host> PolicyGeneration<H> {
         self.count(metrics);
     }
 
-    /// Counts.
+    /// Counts metrics.
     pub fn count(&self, metrics: Vec<(Metric, u64)>) {
         let host = self.host();
         metrics.into_iter().for_each(|(metric, value)| self.metrics.add(host, &self.policy, metric, value));

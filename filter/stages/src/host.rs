@@ -1,18 +1,18 @@
-//! What the stages need of their host, as one trait that names no ABI.
+//! The host interface of the stages: one trait that names no ABI.
 //!
-//! Calls act on the *current* stream: the one whose callback the host is in, or the one that [`Host::enter`] chose.
-//! None of them panics: the caller is told what the host refuses, or it has no effect.
+//! Calls act on the *current* stream: the stream of the callback that the host is in, or the one that [`Host::enter`]
+//! selected. No call panics: it reports a refusal of the host to the caller, or has no effect.
 
 use pointsman_core::outcome::reply::Reply;
 use pointsman_core::telemetry::metrics::MetricKind;
 use pointsman_core::wire::http_call::HttpCall;
 
-/// How a callback ends.
+/// The result of a callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// What the callback was about goes on.
+    /// The headers, body or trailers go on.
     Continue,
-    /// The host holds it.
+    /// The host holds them.
     Pause,
 }
 
@@ -24,119 +24,120 @@ pub enum Map {
     RequestTrailers,
     ResponseHeaders,
     ResponseTrailers,
-    /// Headers of the answer to a call, while the host tells of it.
+    /// Response headers of a call, in the callback that ends it.
     CallHeaders,
 }
 
-/// Bytes that the host holds.
+/// A body buffer of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // The names say it.
 pub enum Buffer {
     RequestBody,
     ResponseBody,
-    /// Body of the answer to a call, while the host tells of it.
+    /// Response body of a call, in the callback that ends it.
     CallBody,
 }
 
-/// What the host knows of the current stream besides headers and body.
+/// A property of the current stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Property {
     /// Envoy's `response.code`: a number.
     ResponseCode,
-    /// Envoy's `response.code_details`: a text.
+    /// Envoy's `response.code_details`: text.
     CodeDetails,
-    /// `pointsman.provider` of the chosen upstream host's metadata: a text.
+    /// `pointsman.provider` in the metadata of the chosen upstream host: text.
     Provider,
-    /// How often the router has tried, from 1: a number.
+    /// The router's attempt count, from 1: a number.
     AttemptCount,
 }
 
-/// How bad a line of the log is.
+/// The severity of a log line.
 pub use log::Level as LogLevel;
 
-/// A stream's or a plugin's number, as the host gives it.
+/// The host's id of a stream or a plugin.
 pub type ContextId = u32;
 
-/// A call's number, as the host gives it.
+/// The host's id of a call.
 pub type CallId = u32;
 
-/// Headers as the host handed them over.
+/// Headers as the host returned them.
 pub trait HeaderMap {
-    /// The headers, names in lower case. Neither names nor values need be UTF-8.
+    /// Returns the headers, with names in lower case. Neither names nor values need be UTF-8.
     fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])>;
 
-    /// `:status`; 0 where there is none.
+    /// Returns `:status`, or 0 if there is none.
     fn status(&self) -> u16 {
         self.iter().find(|(name, _)| *name == b":status").map_or(0, |(_, value)| status_of(value))
     }
 }
 
-/// A status as a header has it; 0 where it is none.
+/// Parses the value of a status header. Returns 0 if it is not a number.
 pub fn status_of(value: &[u8]) -> u16 {
     std::str::from_utf8(value).ok().and_then(|status| status.parse().ok()).unwrap_or(0)
 }
 
-/// One worker's host.
+/// The host of one worker.
 pub trait Host: 'static {
-    /// Headers as this host hands them over.
+    /// Headers as this host returns them.
     type Headers: HeaderMap;
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the time in milliseconds since the Unix epoch.
     fn now_ms(&self) -> u64;
-    /// A number that no other request of any Envoy has been given.
+    /// Returns a number that is unique among the requests of all Envoys.
     fn unique(&self) -> u128;
-    /// Writes a line to the host's log. Never give it a prompt, an answer, a key or a user's id.
+    /// Writes a line to the host's log. The line must not contain a prompt, an answer, a key or a user id.
     fn log(&self, level: LogLevel, line: &str);
 
-    /// All headers of a map.
+    /// Returns all headers of a map.
     fn headers(&self, map: Map) -> Self::Headers;
-    /// Sets a header to one value, whatever it had.
+    /// Sets a header to one value and drops its previous values.
     fn set_header(&self, map: Map, name: &str, value: &str);
-    /// Adds a header to those that there are: cheaper than setting one where there is none of that name.
+    /// Adds a header without removing others of that name. Cheaper than setting a header that is not there yet.
     fn add_header(&self, map: Map, name: &str, value: &str);
-    /// Removes a header, all its values.
+    /// Removes a header with all its values.
     fn remove_header(&self, map: Map, name: &[u8]);
-    /// Makes a map have these headers and no others.
+    /// Replaces all headers of a map.
     fn set_headers(&self, map: Map, headers: &[(&[u8], &[u8])]);
 
-    /// The first `max` bytes of a buffer; empty if there are none.
+    /// Returns the first `max` bytes of a buffer; empty if there are none.
     fn buffer(&self, buffer: Buffer, max: usize) -> Vec<u8>;
-    /// Replaces the first `len` bytes of a buffer; `false` if the host would not.
+    /// Replaces the first `len` bytes of a buffer. Returns `false` if the host refused.
     fn replace_prefix(&self, buffer: Buffer, len: usize, with: &[u8]) -> bool;
-    /// Adds to the end of a buffer; `false` if the host would not.
+    /// Appends to a buffer. Returns `false` if the host refused.
     fn append(&self, buffer: Buffer, with: &[u8]) -> bool;
 
-    /// A property that is a text; `None` where the host has it not.
+    /// Returns a text property; `None` if the host does not have it.
     fn text(&self, property: Property) -> Option<Vec<u8>>;
-    /// A property that is a number; `None` where the host has it not.
+    /// Returns a number property; `None` if the host does not have it.
     fn number(&self, property: Property) -> Option<u64>;
-    /// Filter state of the stream, which both stages and the access log can read.
+    /// Returns filter state of the stream, which both stages and the access log can read.
     fn state(&self, name: &str) -> Option<Vec<u8>>;
     /// Sets filter state of the stream.
     fn set_state(&self, name: &str, value: &[u8]);
 
-    /// Answers the request. The callback then returns [`Action::Pause`].
+    /// Answers the request with a local reply. The callback then returns [`Action::Pause`].
     fn reply(&self, reply: &Reply);
-    /// Breaks the response off, so that its receiver cannot take what it has for the whole.
+    /// Resets the response stream, so that the client cannot mistake a partial response for a complete one.
     fn reset_response(&self);
-    /// Lets a request that was held go on.
+    /// Resumes a request that was held.
     fn resume_request(&self);
 
-    /// Sends a call; the host tells the context that it is in of the end, by this id. `None` if it could not be sent.
+    /// Sends a call and returns its id; `None` if the host could not send it. The host reports the end of the call to
+    /// the current context.
     fn call(&self, call: &HttpCall) -> Option<CallId>;
-    /// Calls the plugin that it is in every so many milliseconds.
+    /// Calls the current plugin every `ms` milliseconds.
     fn set_tick(&self, ms: u64);
-    /// Makes another context the current one; `false` if it has ended.
+    /// Makes another context the current one. Returns `false` if it has ended.
     fn enter(&self, context: ContextId) -> bool;
 
-    /// A record of shared data (empty if there is none) with its version
-    /// ([`NEW`](pointsman_core::store::shared_data::NEW) where there is none).
+    /// Returns a record of shared data (empty if there is none) and its version
+    /// ([`NEW`](pointsman_core::store::shared_data::NEW) if there is no record).
     fn shared(&self, name: &str) -> (Vec<u8>, u32);
-    /// A record of shared data without its version.
+    /// Returns a record of shared data without its version.
     fn read_shared(&self, name: &str) -> Vec<u8> {
         self.shared(name).0
     }
-    /// Writes a record of shared data if its version still is this one; `false` if it is not.
+    /// Writes a record of shared data if it still has this version. Returns `false` if it does not.
     fn set_shared(&self, name: &str, record: &[u8], version: u32) -> bool;
 
     /// Defines a metric and returns its id.

@@ -1,9 +1,9 @@
-//! Pointsman's two stages and what they queue, written against one trait of the host: each callback gathers values,
-//! calls the core, and applies what it returns.
+//! Pointsman's two stages and their queues, written against one host trait. Each callback collects values, calls the
+//! core and applies the result.
 //!
-//! A host implements [`host::Host`], makes one [`worker::Worker`] a thread and one [`plugin::Plugin`] a configuration,
-//! and forwards its callbacks to the plugin and to the [`stage::Stage`]s that it creates. The Wasm module does so for
-//! proxy-wasm; the tests do so with a host of their own.
+//! A host implements [`host::Host`], creates one [`worker::Worker`] per thread and one [`plugin::Plugin`] per
+//! configuration, and forwards its callbacks to the plugin and to the [`stage::Stage`]s that the plugin creates. The
+//! Wasm module is such a host for proxy-wasm; the tests bring their own.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Ids of the metrics that one policy has used so far, so that each is defined once.
+//! Ids of the metrics used under one policy, so that each metric is defined only once.
 
 use crate::host::Host;
 use pointsman_core::policy::Policy;
@@ -14,7 +14,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Counts or records `value`.
+    /// Adds `value` to a counter, or records it in a histogram or gauge. Defines the metric on first use.
     pub fn add(&self, host: &impl Host, policy: &Policy, metric: Metric, value: u64) {
         let mut ids = self.ids.borrow_mut();
         let known = ids.get(&metric).copied().or_else(|| {
@@ -23,7 +23,7 @@ impl Metrics {
             Some(id)
         });
         match (known, metric.kind()) {
-            // It is there at 0 once it has been defined.
+            // Defining a counter already exports it as 0.
             (Some(_), MetricKind::Counter) if value == 0 => {}
             (Some(id), MetricKind::Counter) => host.increment(id, value),
             (Some(id), MetricKind::Histogram | MetricKind::Gauge) => host.record(id, value),

@@ -1,7 +1,7 @@
 //! The model stage: an upstream HTTP filter of every plan cluster, once per attempt.
 //!
-//! Envoy keeps header edits of one attempt for the next, so each attempt sets or removes everything that depends on the
-//! provider, whatever it finds. The body comes anew each time.
+//! Envoy keeps the header edits of one attempt for the next, so each attempt sets or removes every header that depends
+//! on the provider. The body is the original one on each attempt.
 
 use crate::host::{Action, Buffer, HeaderMap as _, Host, LogLevel, Map, Property, status_of};
 use crate::shared_data::InFlightGuard;
@@ -22,31 +22,31 @@ pub struct ModelStage<H: Host> {
     fails_at_end: bool,
     /// Whether the caller wants a stream.
     stream: bool,
-    /// What the provider speaks.
+    /// The API dialect of the provider.
     dialect: Dialect,
     request: RequestBody,
     response: ResponseBody,
-    /// Place in the plan, model and number of the attempt.
+    /// The index in the plan, the model, and the number of the attempt.
     attempt: Option<(usize, String, usize)>,
-    /// The attempt after it, if the plan has one.
+    /// The next attempt, if the plan has one.
     next: Option<Next>,
-    /// The attempt as it counts against its model; the gateway stage has counted the plan's first model itself.
+    /// Counts the attempt against its model. The gateway stage has already counted the plan's first model.
     in_flight: Option<InFlightGuard>,
 }
 
 /// What is known of the attempt that may follow.
 struct Next {
-    /// After which statuses it does: numbers with commas between them.
+    /// The statuses that lead to it: numbers separated by commas.
     on_status: String,
-    /// Until when it can, in milliseconds since the Unix epoch.
+    /// The latest time for it, in milliseconds since the Unix epoch.
     until_ms: u64,
-    /// Whether it is another provider's.
+    /// Whether it goes to another provider.
     moves_on: bool,
 }
 
 /// What is left to do with the request body.
 enum RequestBody {
-    /// Nothing: it passes.
+    /// Nothing: the body passes.
     Pass,
     /// Replace its first bytes.
     Replace { prefix: usize, head: Vec<u8> },
@@ -56,18 +56,19 @@ enum RequestBody {
 
 /// What is left to do with the response body.
 enum ResponseBody {
-    /// Nothing: it passes.
+    /// Nothing: the body passes.
     Pass,
     /// Hold it until its first event is complete.
     HoldEvent,
-    /// Hold it until it is whole.
+    /// Hold it until it is complete.
     HoldWhole,
-    /// The attempt failed: nothing of it goes on.
+    /// The attempt failed: drop the whole body.
     Drop,
 }
 
 impl<H: Host> ModelStage<H> {
-    /// A new attempt; `fails_at_end`: whether it may be failed at the very end of its answer.
+    /// Creates the stage for a new attempt. `fails_at_end`: whether the attempt may still be failed when its response
+    /// ends.
     pub fn new(host: Rc<WorkerHost<H>>, fails_at_end: bool) -> Self {
         Self {
             host,
@@ -94,12 +95,12 @@ impl<H: Host> ModelStage<H> {
         Action::Pause
     }
 
-    /// The number of the attempt, from 1, as Envoy counts.
+    /// Returns the number of the attempt, from 1, as Envoy counts.
     fn attempt_count(&self) -> usize {
         self.host().number(Property::AttemptCount).and_then(|count| usize::try_from(count).ok()).unwrap_or(1)
     }
 
-    /// If the attempt before this one left no word, it never answered.
+    /// Records the previous attempt as unanswered if it left no record.
     fn note_silent_attempt(&self, count: usize) {
         let host = self.host();
         let mut record = host.state(STATE_FAILED).unwrap_or_default();
@@ -119,15 +120,15 @@ impl<H: Host> ModelStage<H> {
         }
     }
 
-    /// Makes an answer that claimed success a failed attempt: Envoy retries by the status that it sees now.
+    /// Turns a response that claimed success into a failed attempt. Envoy decides on a retry by the status set here.
     fn fail(&mut self, failure: Failure) {
         self.failed(failure.code);
         let map = Map::ResponseHeaders;
         let status = self.next.as_ref().map_or(failure.status, |next| next.retries().leading_to_next(failure.status));
         self.host().set_header(map, ":status", &status.to_string());
         self.host().set_header(map, "content-type", "application/json");
-        // Nothing of the body goes on. Of length 0 the gateway stage waits for no end, but answers; which before Envoy
-        // 1.38 it must not do while this filter is being called with a body: Envoy crashes.
+        // The body is dropped. With length 0, the gateway stage answers without waiting for the end of the body. Before
+        // Envoy 1.38 it must not answer during a body callback of this filter: Envoy crashes.
         self.host().set_header(map, "content-length", if self.fails_at_end { "0" } else { "1" });
         for name in [&b"content-encoding"[..], b"retry-after"] {
             self.host().remove_header(map, name);
@@ -135,7 +136,7 @@ impl<H: Host> ModelStage<H> {
         self.response = ResponseBody::Drop;
     }
 
-    /// Looks at what is held so far; whether it can go on.
+    /// Judges the part of the body that is held. Returns whether it can go on.
     fn judge(&mut self, size: usize, end_of_stream: bool) -> bool {
         let held = self.host().buffer(Buffer::ResponseBody, size);
         let verdict = match self.response {
@@ -147,7 +148,7 @@ impl<H: Host> ModelStage<H> {
         match verdict {
             None => return false,
             Some(Ok(())) => self.response = ResponseBody::Pass,
-            // The gateway stage tells the caller what is wrong with it.
+            // Too late to fail the attempt: the gateway stage reports the failure to the caller.
             Some(Err(failure)) if end_of_stream && !self.fails_at_end => {
                 self.failed(failure.code);
                 self.response = ResponseBody::Pass;
@@ -162,8 +163,8 @@ impl<H: Host> ModelStage<H> {
 }
 
 impl Next {
-    /// Whether `retry-after` stays: where nothing follows, the caller is told; else Envoy waits that long before the
-    /// next attempt, which must concern that provider and leave time for it.
+    /// Returns whether `retry-after` stays. If no attempt follows, it is for the caller. Otherwise Envoy waits that
+    /// long before the next attempt, so the next attempt must use the same provider and have the time.
     fn waits(&self, host: &impl Host, status: u16, retry_after: Option<&[u8]>) -> bool {
         let Some(retry_after) = retry_after else { return true };
         let retries = self.retries();
@@ -198,7 +199,7 @@ impl<H: Host> Stage for ModelStage<H> {
             self.note_silent_attempt(count);
         }
         if attempt.is_counted && !plan.is_of_first_model(attempt) {
-            // Chosen by Envoy already, so it counts even where the model is full.
+            // Envoy has already chosen the attempt, so it counts even if the model is full.
             self.in_flight = InFlightGuard::acquire(&self.host, attempt.model, u32::MAX, self.host().now_ms());
         }
         self.next = plan.attempts.get(index + 1).map(|next| Next {
@@ -230,7 +231,7 @@ impl<H: Host> Stage for ModelStage<H> {
         match &self.request {
             RequestBody::Pass => Action::Continue,
             RequestBody::Refused => Action::Pause,
-            // The head is not all here yet.
+            // The head has not arrived completely.
             RequestBody::Replace { prefix, .. } if size < *prefix => Action::Pause,
             RequestBody::Replace { prefix, head } => {
                 self.host().replace_prefix(Buffer::RequestBody, *prefix, head);
@@ -256,13 +257,13 @@ impl<H: Host> Stage for ModelStage<H> {
                 _ => {}
             }
         }
-        // A provider behind an Envoy that limits rates: the router would make no other attempt, whatever the policy
-        // says.
+        // Set by an Envoy that limits rates in front of the provider. It would keep the router from retrying, whatever
+        // the policy says.
         if is_limited {
             self.host().remove_header(map, b"x-envoy-ratelimited");
         }
-        // For the gateway stage, and for the router's upstream_log, which can see headers but no filter state. Whatever
-        // the provider sent under these names is overwritten.
+        // For the gateway stage and for the router's upstream_log, which can read headers but not filter state.
+        // Overwrites whatever the provider sent under these names.
         self.host().set_header(map, "x-pointsman-model", model);
         self.host().set_header(map, "x-pointsman-attempts", &count.to_string());
         match attempt::head(self.stream, status, content_type, is_encoded, end_of_stream) {

@@ -1,8 +1,7 @@
-//! Requests that wait for another one with the same question: each worker looks now and then whether they need not any
-//! longer.
+//! Requests that wait for an identical request in flight. Each worker checks periodically whether they can go on.
 //!
-//! Only a plugin is called without a cause, so it calls them. A call to a store that such a request makes then is the
-//! plugin's to the host, which therefore tells the plugin of its end.
+//! Only a plugin has a timer, so the plugin wakes its requests. A store call that a request makes when woken belongs to
+//! the plugin, so the host reports its end to the plugin.
 
 use crate::gateway_stage::GatewayStage;
 use crate::host::{Action, CallId, ContextId, Host};
@@ -11,17 +10,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
-/// How often is looked, in milliseconds. Only while a request waits.
+/// How often waiting requests are checked, in milliseconds. Only while a request waits.
 pub(crate) const TICK_MS: u64 = 5;
-/// How soon is looked again where more could go on than may at once.
+/// The delay, in milliseconds, until the next check if more requests could go on than one check lets through.
 pub(crate) const SOON_MS: u64 = 1;
-/// How many go on in one call: Envoy sends the answers of one call inside one another, each some kilobytes further down
-/// the stack, and some hundreds of them are more than V8's has room for.
+/// The number of requests that go on in one callback. Envoy nests their responses on the stack, a few kilobytes each; a
+/// few hundred overflow the stack of V8.
 pub(crate) const MAX_AT_ONCE: usize = 16;
 
-/// Whether a plugin is called often, because requests of its own wait. A timer is a plugin's and ends with it, which is
-/// not before its last request has; so each plugin looks after its own requests, also while a newer policy has another
-/// one.
+/// Whether a plugin ticks often because requests of its own wait. A timer belongs to a plugin and ends with it, which
+/// is after its last request. So each plugin checks its own requests, even when a newer policy has another plugin.
 pub type Ticking = Rc<Cell<bool>>;
 
 /// A request that can wait for another one.
@@ -38,7 +36,7 @@ struct Parked<H: Host> {
     gateway: Weak<RefCell<GatewayStage<H>>>,
 }
 
-/// The requests of a worker that wait for another one, or, having waited, for a call.
+/// The requests of a worker that wait for another one, or that waited and now wait for a call.
 pub struct ParkedRequests<H: Host> {
     waiting: Vec<Parked<H>>,
     calls: HashMap<CallId, Parked<H>>,
@@ -51,7 +49,7 @@ impl<H: Host> Default for ParkedRequests<H> {
 }
 
 impl<H: Host> ParkableRequest<H> {
-    /// The request of the stream `id`, which belongs to `plugin`.
+    /// Creates the request of the stream `id`, which belongs to `plugin`.
     pub fn new(
         id: ContextId,
         plugin: Ticking,
@@ -61,7 +59,7 @@ impl<H: Host> ParkableRequest<H> {
         Self { id, plugin, queue, gateway: Rc::new(RefCell::new(gateway)) }
     }
 
-    /// After anything that may have made it wait.
+    /// Parks the request if it waits now. Called after every callback that may have made it wait.
     fn park_if_waiting(&self, action: Action) -> Action {
         let gateway = self.gateway.borrow();
         if gateway.is_coalesced() {
@@ -73,7 +71,7 @@ impl<H: Host> ParkableRequest<H> {
 }
 
 impl<H: Host> ParkedRequests<H> {
-    /// A request waits; to be called in the context of that request or of its plugin.
+    /// Parks a request. Call it in the context of that request or of its plugin.
     fn park(&mut self, host: &H, parked: Parked<H>) {
         if !parked.plugin.replace(true) {
             host.set_tick(TICK_MS);
@@ -83,7 +81,8 @@ impl<H: Host> ParkedRequests<H> {
 }
 
 impl<H: Host> Parked<H> {
-    /// Lets the request do something in its own context, and then whatever that made it wait for. Whether it went on.
+    /// Runs `act` in the context of the request, then parks the request again if it still waits. Returns whether it
+    /// went on.
     fn act(self, host: &H, queue: &RefCell<ParkedRequests<H>>, act: impl FnOnce(&mut GatewayStage<H>)) -> bool {
         let Some(gateway) = self.gateway.upgrade() else { return false };
         if !host.enter(self.id) {
@@ -103,8 +102,8 @@ impl<H: Host> Parked<H> {
     }
 }
 
-/// Looks at the requests of a plugin that wait, in their order. `plugin`: its context, which is called; `tick_ms`: how
-/// often it is called when none waits, 0 for never.
+/// Checks the waiting requests of a plugin, in order. `plugin`: the context of the plugin, in which this runs.
+/// `tick_ms`: the plugin's tick period when no request waits; 0 for no tick.
 pub(crate) fn look<H: Host>(
     host: &H,
     queue: &RefCell<ParkedRequests<H>>,
@@ -137,7 +136,7 @@ pub(crate) fn look<H: Host>(
     });
 }
 
-/// A call of the plugin has ended: whether it was one of a request that had waited.
+/// Handles the end of a call made in the plugin's context. Returns whether the call belonged to a parked request.
 pub(crate) fn on_call_end<H: Host>(
     host: &H,
     queue: &RefCell<ParkedRequests<H>>,

@@ -1,4 +1,4 @@
-//! One plugin configuration: which role it has, its policy, and the streams that it creates.
+//! One plugin configuration: its role, its policy, and the streams that it creates.
 
 use crate::gateway_stage::GatewayStage;
 use crate::generation::PolicyGeneration;
@@ -12,14 +12,14 @@ use pointsman_core::policy::parse::{PluginConfig, plugin_config};
 use pointsman_core::quota::report::gauges::THROTTLE_MS;
 use std::rc::Rc;
 
-/// Problems of a configuration that are logged.
+/// The number of problems of a configuration that are logged.
 const MAX_PROBLEMS: usize = 20;
 
 /// One plugin configuration.
 pub struct Plugin<H: Host> {
     id: ContextId,
     worker: Worker<H>,
-    /// How often it is called when no request waits, in milliseconds; 0 for never.
+    /// The tick period when no request waits, in milliseconds; 0 for no tick.
     tick_ms: u64,
     /// Whether requests wait.
     ticking: Ticking,
@@ -33,7 +33,7 @@ enum Role<H: Host> {
 }
 
 /// A stream that a plugin has created.
-#[allow(clippy::large_enum_variant)] // The host takes it apart at once.
+#[allow(clippy::large_enum_variant)] // The host destructures it immediately.
 pub enum Stream<H: Host> {
     /// A request at the gateway stage.
     Gateway(GatewayStage<H>),
@@ -44,12 +44,12 @@ pub enum Stream<H: Host> {
 }
 
 impl<H: Host> Plugin<H> {
-    /// The plugin of the context `id`, not configured yet.
+    /// Creates the plugin of the context `id`, not yet configured.
     pub fn new(id: ContextId, worker: Worker<H>) -> Self {
         Self { id, worker, tick_ms: 0, ticking: Ticking::default(), role: Role::Unconfigured }
     }
 
-    /// Its configuration has come. Whether it is valid; what is wrong with it is logged.
+    /// Applies a configuration. Returns whether it is valid, and logs its problems if it is not.
     pub fn on_configure(&mut self, text: &[u8]) -> bool {
         let host = self.worker.host.host();
         match plugin_config(text) {
@@ -75,7 +75,7 @@ impl<H: Host> Plugin<H> {
         true
     }
 
-    /// The time that [`Host::set_tick`] asked for has passed.
+    /// Handles the tick that [`Host::set_tick`] requested.
     pub fn on_tick(&mut self) {
         parked::look(self.worker.host.host(), &self.worker.parked, self.id, &self.ticking, self.tick_ms);
         if let Role::Gateway(generation) = &self.role {
@@ -86,7 +86,7 @@ impl<H: Host> Plugin<H> {
         self.worker.settlements.send(self.worker.host.host());
     }
 
-    /// A call that was made in its context has ended, with `size` bytes of body.
+    /// Handles the end of a call made in the plugin's context, with a response body of `size` bytes.
     pub fn on_call_end(&mut self, call: CallId, size: usize) {
         let Worker { host, settlements, parked } = &self.worker;
         if !parked::on_call_end(host.host(), parked, self.id, call, size) {
@@ -95,7 +95,7 @@ impl<H: Host> Plugin<H> {
         }
     }
 
-    /// A stream has begun, whose context is `id`.
+    /// Creates the stage for a new stream whose context is `id`.
     pub fn create_stream(&self, id: ContextId) -> Stream<H> {
         match &self.role {
             Role::Gateway(generation) => {
@@ -111,7 +111,7 @@ impl<H: Host> Plugin<H> {
                 }
             }
             Role::Model { fails_at_end } => Stream::Model(ModelStage::new(Rc::clone(&self.worker.host), *fails_at_end)),
-            // Never configured, so never asked; a request that came all the same would be refused.
+            // The host never creates streams of an unconfigured plugin. The model stage would refuse such a request.
             Role::Unconfigured => Stream::Model(ModelStage::new(Rc::clone(&self.worker.host), true)),
         }
     }

@@ -1,13 +1,13 @@
-//! The request's body as it goes on: another head, and what follows of the caller's own bytes.
+//! Rewrites the request body: a new head, then the parts of the caller's own bytes that follow it.
 
 use crate::host::{Buffer, Host};
 use std::ops::Range;
 
-/// A request body that is shorter, in bytes, is put together here: then it takes one call.
+/// A body shorter than this, in bytes, is assembled here and replaced with one host call.
 const SHORT_BODY: usize = 16 << 10;
 
-/// Replaces the body by `head`, then these parts of the old one with commas between them, then `closing`; a long one
-/// piece by piece, so that it is copied once, by the host. `false` if the host would not.
+/// Replaces the body with `head`, the `rest` parts of the old body separated by commas, and `closing`. A long body is
+/// written piece by piece, so that only the host copies it. Returns `false` if the host refused.
 pub fn replace(host: &impl Host, body: &[u8], head: &[u8], rest: &[Range<usize>], closing: &Range<usize>) -> bool {
     let kind = Buffer::RequestBody;
     let piece = |range: &Range<usize>| body.get(range.clone()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A response's headers: what of the provider's goes on to the caller, and what the gateway says besides.
+//! Response headers: which of the provider's headers reach the caller, and which ones the gateway adds.
 
 use crate::host::{HeaderMap, Host, Map};
 use pointsman_core::request::head::response_header_passes;
@@ -7,24 +7,24 @@ use pointsman_core::wire::header::is_retry_after;
 
 const MAP: Map = Map::ResponseHeaders;
 
-/// So many headers are many: from there on it is cheaper to give them all at once than one by one.
+/// From this number of headers on, replacing the whole map is cheaper than setting them one by one.
 const MANY: usize = 10;
 
-/// The headers as they came.
+/// The headers as received.
 pub struct ResponseHeaders<M> {
     came: M,
     skips_model_stage: bool,
-    /// Whether one of them has been changed since.
+    /// Whether a header has been changed since.
     is_changed: bool,
 }
 
 impl<M: HeaderMap> ResponseHeaders<M> {
-    /// `skips_model_stage`: whether the request went without a model stage.
+    /// Wraps the headers. `skips_model_stage`: whether the request bypassed the model stage.
     pub fn new(came: M, skips_model_stage: bool) -> Self {
         Self { came, skips_model_stage, is_changed: false }
     }
 
-    /// Takes away what does not go on to the caller.
+    /// Removes the headers that do not reach the caller.
     pub fn remove_foreign(&self, host: &impl Host) {
         for (name, _) in self.came.iter().filter(|header| !self.stays(*header)) {
             host.remove_header(MAP, name);
@@ -37,7 +37,7 @@ impl<M: HeaderMap> ResponseHeaders<M> {
         self.is_changed = true;
     }
 
-    /// Gives the response these headers, once, after [`ResponseHeaders::remove_foreign`].
+    /// Adds the gateway's headers. Call it once, after [`ResponseHeaders::remove_foreign`].
     pub fn give(&self, host: &impl Host, own: &[HeaderLine]) {
         if own.len() >= MANY && !self.is_changed && !own.iter().any(|(name, _)| self.passes(name.as_bytes())) {
             let own = own.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
@@ -47,7 +47,7 @@ impl<M: HeaderMap> ResponseHeaders<M> {
         for (name, value) in own {
             match self.passes(name.as_bytes()) {
                 true => host.set_header(MAP, name, value),
-                // What does not pass has been removed already.
+                // A header that does not pass has been removed already.
                 false => host.add_header(MAP, name, value),
             }
         }

@@ -1,7 +1,7 @@
-//! Settlements on their way to Redis: kept by each worker until Redis has said that it has them.
+//! Settlements on their way to Redis: each worker keeps them until Redis has confirmed them.
 //!
-//! They are not the business of the requests that they come from, which are over by then, but of the plugin:
-//! it sends them every [`TICK_MS`], and again while Redis is away. Asking twice charges once.
+//! Their requests are over by then, so the plugin sends them, every [`TICK_MS`], and retries while Redis is away. A
+//! settlement that is sent twice is charged once.
 
 use crate::generation::PolicyGeneration;
 use crate::host::{Buffer, CallId, HeaderMap as _, Host, LogLevel, Map};
@@ -14,18 +14,18 @@ use std::rc::Rc;
 
 /// How often settlements are sent, in milliseconds.
 pub const TICK_MS: u64 = 20;
-/// Settlements that are sent at a time, and that are kept while Redis is away.
+/// Settlements in flight at a time, and settlements kept while Redis is away.
 const MAX_AT_ONCE: usize = 256;
 const MAX_KEPT: usize = 200_000;
-/// How long nothing is sent after Redis has not answered.
+/// How long sending pauses after Redis failed to answer, in milliseconds.
 const PAUSE_MS: u64 = 200;
-/// When an answer that has not come never will: its plugin has ended.
+/// The age, in milliseconds, at which a call without an answer counts as lost: its plugin has ended.
 const LOST_MS: u64 = 15_000;
 
 struct Pending<H: Host> {
     generation: Rc<PolicyGeneration<H>>,
     unsettled: Unsettled,
-    /// Whether Redis did not know the script.
+    /// Whether to send the script itself: Redis did not know it by its hash.
     with_script: bool,
     sent_ms: u64,
 }
@@ -48,10 +48,11 @@ impl<H: Host> Default for SettlementQueue<H> {
 }
 
 impl<H: Host> SettlementQueue<H> {
-    /// Keeps a settlement, or a look, until Redis has answered it.
+    /// Keeps a settlement, or a gauge lookup, until Redis has answered it.
     pub fn push(&self, generation: &Rc<PolicyGeneration<H>>, unsettled: Unsettled) {
         let waiting = &mut self.0.borrow_mut().waiting;
-        // What charges nothing only gives back sooner what expires by itself, and gives way to what charges.
+        // Entries that charge nothing only release early what expires anyway, or refresh gauges. They get half the
+        // room.
         let max = if unsettled.charges() { MAX_KEPT } else { MAX_KEPT / 2 };
         if waiting.len() >= max {
             if unsettled.charges() {
@@ -64,12 +65,12 @@ impl<H: Host> SettlementQueue<H> {
         waiting.push_back(Pending { generation, unsettled, with_script: false, sent_ms: 0 });
     }
 
-    /// Sends what waits.
+    /// Sends waiting settlements.
     pub fn send(&self, host: &H) {
         self.0.borrow_mut().send(host);
     }
 
-    /// A call has ended, with `size` bytes of body.
+    /// Handles the end of a call, with a response body of `size` bytes.
     pub fn on_call_end(&self, host: &H, call: CallId, size: usize) {
         let mut queue = self.0.borrow_mut();
         let Some(mut pending) = queue.sent.remove(&call) else { return };
@@ -102,7 +103,7 @@ impl<H: Host> Queue<H> {
             return;
         }
         let now = host.now_ms();
-        // A clock that was set back since does not make the pause longer.
+        // A clock that was set back meanwhile must not prolong the pause.
         if now < self.paused_until_ms && self.paused_until_ms - now <= PAUSE_MS {
             return;
         }
@@ -111,7 +112,7 @@ impl<H: Host> Queue<H> {
         for id in lost {
             self.waiting.extend(self.sent.remove(&id));
         }
-        // While Redis is away one question is enough to see whether it is back.
+        // While Redis is away, one call is enough to see whether it is back.
         let max = if self.is_away { 1 } else { MAX_AT_ONCE };
         for _ in 0..self.waiting.len().min(MAX_AT_ONCE) {
             if self.sent.len() >= max {
@@ -123,13 +124,13 @@ impl<H: Host> Queue<H> {
                 continue;
             }
             let Some(call) = pending.unsettled.call(pending.generation.policy(), !pending.with_script) else {
-                // There is nothing to ask for under its policy, now or later.
+                // Its policy has nothing to ask Redis for, now or later.
                 continue;
             };
             pending.sent_ms = now;
             match host.call(&call) {
                 Some(id) => drop(self.sent.insert(id, pending)),
-                // Its bridge may be gone with its policy: others need not wait for it.
+                // The Redis bridge of its policy may be gone. The others need not wait for it.
                 None => self.waiting.push_back(pending),
             }
         }

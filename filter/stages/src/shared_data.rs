@@ -1,5 +1,4 @@
-//! What all workers count in shared data: how many requests each model is serving, what quotas hold, what is learned of
-//! tokenizers.
+//! Counts that all workers share: the requests in flight per model, the quotas, and the token corrections per model.
 
 use crate::host::Host;
 use crate::worker_host::WorkerHost;
@@ -10,7 +9,7 @@ use pointsman_core::store::shared_data::SharedData;
 use pointsman_core::tokens::Correction;
 use std::rc::Rc;
 
-/// How long a worker uses what it has read of a model's tokenizer, in milliseconds.
+/// How long a worker reuses a token correction that it has read, in milliseconds.
 const CORRECTION_MS: u64 = 1000;
 
 fn correction_key(model: &str) -> String {
@@ -21,7 +20,7 @@ fn in_flight_key(model: &str) -> String {
     format!("pointsman.inflight.{model}")
 }
 
-/// The host's records as they are.
+/// The host's records, uncached.
 struct Records<'a, H>(&'a H);
 
 impl<H: Host> SharedData for Records<'_, H> {
@@ -34,7 +33,7 @@ impl<H: Host> SharedData for Records<'_, H> {
     }
 }
 
-/// Changes a record that all workers see: [`WriteCache::update`](pointsman_core::store::versions::WriteCache::update).
+/// Updates a record that all workers see: [`WriteCache::update`](pointsman_core::store::versions::WriteCache::update).
 fn update<H: Host, T>(
     host: &WorkerHost<H>,
     name: &str,
@@ -44,27 +43,28 @@ fn update<H: Host, T>(
     host.written.borrow_mut().update(&mut Records(host.host()), name, now_ms, change)
 }
 
-/// One request that counts against a model. Give it back with [`InFlightGuard::release`].
+/// One request counted against a model. End it with [`InFlightGuard::release`].
 pub struct InFlightGuard {
     key: String,
     slot: Slot,
 }
 
 impl InFlightGuard {
-    /// Counts one more request of `model`, unless `limit` are being served.
+    /// Counts one more request of `model`. Returns `None` if `limit` are in flight already.
     pub fn acquire<H: Host>(host: &WorkerHost<H>, model: &str, limit: u32, now_ms: u64) -> Option<Self> {
         let key = in_flight_key(model);
         let slot = update(host, &key, now_ms, |record| in_flight::acquire(record, now_ms, limit))?;
         Some(Self { key, slot })
     }
 
-    /// Takes the request out of the count.
+    /// Removes the request from the count.
     pub fn release<H: Host>(self, host: &WorkerHost<H>) {
         update(host, &self.key, host.host().now_ms(), |record| Some((in_flight::release(record, self.slot), ())));
     }
 }
 
-/// The host's shared data as decisions ask for it; keeps what it acquired. One is for one callback, which has one time.
+/// The host's shared data as the core uses it, and the in-flight guard that it acquired. Each serves one callback,
+/// which sees one time.
 pub struct HostStore<H: Host> {
     /// The request that was counted.
     pub in_flight: Option<InFlightGuard>,
@@ -73,17 +73,17 @@ pub struct HostStore<H: Host> {
 }
 
 impl<H: Host> HostStore<H> {
-    /// For a callback that may need the time.
+    /// Creates the store of a callback that may need the time.
     pub fn new(host: &Rc<WorkerHost<H>>) -> Self {
         Self { in_flight: None, host: Rc::clone(host), now_ms: None }
     }
 
-    /// For a callback that knows the time already.
+    /// Creates the store of a callback that knows the time already.
     pub fn at(host: &Rc<WorkerHost<H>>, now_ms: u64) -> Self {
         Self { now_ms: Some(now_ms), ..Self::new(host) }
     }
 
-    /// The time, if it has been asked for.
+    /// Returns the time, if it has been read.
     pub fn cached_now_ms(&self) -> Option<u64> {
         self.now_ms
     }

@@ -1,4 +1,4 @@
-//! What a host has one of in each thread: the worker, with all that outlives its requests and its policies.
+//! The worker, one per host thread: all state that outlives requests and policies.
 
 use crate::host::Host;
 use crate::parked::ParkedRequests;
@@ -7,7 +7,7 @@ use crate::worker_host::WorkerHost;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// One worker. Clones are the same one.
+/// One worker. Clones share its state.
 pub struct Worker<H: Host> {
     pub(crate) host: Rc<WorkerHost<H>>,
     pub(crate) settlements: Rc<SettlementQueue<H>>,
@@ -15,7 +15,7 @@ pub struct Worker<H: Host> {
 }
 
 impl<H: Host> Worker<H> {
-    /// The worker of this host.
+    /// Creates the worker of this host.
     pub fn new(host: H) -> Self {
         Self { host: Rc::new(WorkerHost::new(host)), settlements: Rc::default(), parked: Rc::default() }
     }

@@ -1,4 +1,4 @@
-//! One worker's host, with what the worker remembers of the records and gauges that it writes there.
+//! The host of one worker, with what the worker remembers of the records and gauges that it writes.
 
 use crate::host::Host;
 use pointsman_core::quota::report::gauges::GaugeThrottle;
@@ -8,26 +8,26 @@ use pointsman_core::tokens::Correction;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-/// What has been learned of models' tokenizers, and when that was read, in milliseconds since the Unix epoch.
+/// The token correction of each model, and when it was read, in milliseconds since the Unix epoch.
 pub type Corrections = HashMap<String, (Correction, u64), QuickHash>;
 
-/// One worker's host. It outlives every policy.
+/// The host of one worker. It outlives every policy.
 pub struct WorkerHost<H> {
     host: H,
     /// Records that this worker has written.
     pub(crate) written: RefCell<WriteCache>,
     pub(crate) corrections: RefCell<Corrections>,
-    /// What an older policy has left to be set, the newer one sets.
+    /// Outlives policies: a newer policy sets the gauges that an older one left due.
     pub(crate) throttle: RefCell<GaugeThrottle>,
 }
 
 impl<H: Host> WorkerHost<H> {
-    /// With nothing remembered.
+    /// Creates a host with nothing remembered.
     pub fn new(host: H) -> Self {
         Self { host, written: RefCell::default(), corrections: RefCell::default(), throttle: RefCell::default() }
     }
 
-    /// The host.
+    /// Returns the host.
     pub fn host(&self) -> &H {
         &self.host
     }

@@ -1,17 +1,17 @@
-//! `pointsman check`: whether a policy is valid, and every reason why it is not.
+//! `pointsman check`: validates a policy and reports every problem.
 
 use crate::policy_file;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Checks a policy: exit status 0 if it is valid, 1 if it is not, 2 if it cannot be read.
+/// Check a policy. Exit status: 0 if it is valid, 1 if it is not, 2 if it cannot be read.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The policy, as YAML or (named *.json) as JSON.
+    /// The policy file: JSON if its name ends in .json, YAML otherwise.
     policy: PathBuf,
 }
 
-/// Prints one line per problem to standard error, or what the policy holds to standard output.
+/// Prints one line per problem to standard error, or a summary of the policy to standard output.
 pub fn run(args: &Args) -> ExitCode {
     match policy_file::load(&args.policy) {
         Ok((config, _)) => {

@@ -1,16 +1,16 @@
-//! YAML or JSON text to a tree in which no name was given twice.
+//! Parses YAML or JSON text into a tree, and refuses duplicate names.
 
 use pointsman_core::config::problem::quoted;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// Why a text is no document, and where.
+/// Why a text cannot be parsed, and where.
 #[derive(Debug, PartialEq)]
 pub struct InvalidDocument {
     /// Line and column, from 1, if the parser knows them.
     pub at: Option<(u64, u64)>,
-    /// What is wrong. Repeats no value of the text.
+    /// The problem. Never repeats a value of the text.
     pub message: String,
 }
 
@@ -23,13 +23,13 @@ impl fmt::Display for InvalidDocument {
     }
 }
 
-/// Reads YAML 1.2.
+/// Parses YAML 1.2.
 ///
 /// # Errors
 /// The first mistake.
 pub fn from_yaml(text: &str) -> Result<Value, InvalidDocument> {
     let budget = serde_saphyr::budget! {
-        // A policy may hold as many tenants as it likes; what bounds an alias bomb are the limits on aliases.
+        // A policy may have any number of tenants. The limits on aliases bound an alias bomb.
         max_nodes: 50_000_000,
         max_events: 100_000_000,
     };
@@ -51,7 +51,7 @@ pub fn from_yaml(text: &str) -> Result<Value, InvalidDocument> {
     })
 }
 
-/// Reads JSON.
+/// Parses JSON.
 ///
 /// # Errors
 /// The first mistake.
@@ -66,7 +66,7 @@ fn given_twice(name: &str) -> String {
     format!("the name {} is given twice", quoted(name))
 }
 
-/// Parsers say the place in their own ways; here it stands before the message.
+/// Removes the position from a parser's message. Parsers word it differently; here it precedes the message.
 fn without_place(message: &str) -> String {
     let end = [" at line ", " at "].iter().find_map(|mark| {
         message
@@ -76,7 +76,7 @@ fn without_place(message: &str) -> String {
     end.and_then(|end| message.get(..end)).unwrap_or(message).to_owned()
 }
 
-/// A tree whose objects have each name once: `serde_json::Value` alone keeps the last of two in silence.
+/// A tree whose objects have unique names. `serde_json::Value` silently keeps the last of two.
 struct Tree(Value);
 
 impl<'de> Deserialize<'de> for Tree {
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(error.to_string(), "line 2, column 1: trailing comma");
     }
 
-    /// A character of syntax, put anywhere into a policy with a key in the clear.
+    /// Inserts a syntax character at every position of a policy that holds a key in plain text.
     #[test]
     fn no_message_repeats_what_may_be_a_key() {
         let good = "t:\n  keys: [sk-live-0123456789]\n  &a sk-live-0123456789: {\"sk-live-0123456789\": *a}\n  \

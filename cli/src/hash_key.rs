@@ -1,14 +1,14 @@
-//! `pointsman hash-key`: what a policy holds of an API key.
+//! `pointsman hash-key`: hashes an API key for a policy.
 
 use sha2::{Digest, Sha256};
 use std::io::Read;
 use std::process::ExitCode;
 
-/// Reads an API key from standard input, one line, and prints it as a policy holds it: `sha256:HEX`.
+/// Read one line with an API key from standard input and print its hash for the policy: `sha256:HEX`.
 #[derive(clap::Args)]
 pub struct Args {}
 
-/// Prints the hash. Never takes the key as an argument: other users of the machine could see it.
+/// Prints the hash. Never accepts the key as an argument, where other users of the machine could see it.
 pub fn run(Args {}: &Args) -> ExitCode {
     let mut text = String::new();
     let result = match std::io::stdin().read_to_string(&mut text) {
@@ -27,7 +27,7 @@ pub fn run(Args {}: &Args) -> ExitCode {
     }
 }
 
-/// The gateway takes white space off a key too, so none of it is hashed.
+/// Hashes a key without the white space around it: the gateway trims keys too.
 fn hash(text: &str) -> Result<String, String> {
     let key = text.trim_ascii();
     if key.is_empty() {

@@ -1,4 +1,4 @@
-//! A policy file to the configuration and the validated policy, or every reason why not.
+//! Loads a policy file into the configuration and the validated policy, or reports every problem.
 
 use crate::document::{self, InvalidDocument};
 use crate::time_zone;
@@ -22,14 +22,14 @@ enum Reason {
     Io(std::io::Error),
     /// It is neither YAML nor JSON.
     Document(InvalidDocument),
-    /// It is no valid policy; never empty.
+    /// It is not a valid policy. Never empty.
     Policy(Vec<Problem>),
 }
 
 /// Reads and validates a policy: JSON if the file's name ends in `.json`, YAML otherwise.
 ///
 /// # Errors
-/// The file's name with every reason found.
+/// The file name and every problem found.
 pub fn load(path: &Path) -> Result<(Config, Policy), InvalidPolicyFile> {
     read(path).map_err(|reason| InvalidPolicyFile { path: path.to_owned(), reason })
 }
@@ -44,7 +44,8 @@ fn read(path: &Path) -> Result<(Config, Policy), Reason> {
 }
 
 impl InvalidPolicyFile {
-    /// Prints the reasons to standard error and says how to exit: 1 if the policy is invalid, 2 if it cannot be read.
+    /// Prints the problems to standard error and returns the exit status: 1 if the policy is invalid, 2 if the file
+    /// cannot be read or parsed.
     pub fn report(&self) -> ExitCode {
         eprintln!("{self}");
         match self.reason {
@@ -54,7 +55,7 @@ impl InvalidPolicyFile {
     }
 }
 
-/// One line per reason, each of which starts with the file's name.
+/// One line per problem, each starting with the file name.
 impl fmt::Display for InvalidPolicyFile {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let path = self.path.display();

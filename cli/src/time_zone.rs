@@ -1,20 +1,19 @@
-//! The policy's time zone: an IANA name becomes its changes of offset, since the module has no time-zone database.
+//! Expands the policy's time zone: an IANA name becomes its offset changes, since the module has no time-zone database.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-/// Changes are written for these years, whenever a policy is rendered: the same policy gives the same file. From then
-/// on the last offset holds.
+/// The years for which changes are written. They are fixed, so the same policy always renders to the same file. After
+/// them the last offset holds.
 const FROM: &str = "2025-01-01T00:00:00Z";
 const TO: &str = "2050-01-01T00:00:00Z";
 
-/// Writes `quota.time_zone_changes` into a policy that names a zone of the IANA database. What is no such name is left
-/// to the check of the policy.
+/// Adds `quota.time_zone_changes` to a policy that names an IANA time zone. Other names are left to policy validation.
 pub fn fill(policy: &mut Value) {
     let Some(quota) = policy.get_mut("quota").and_then(Value::as_object_mut) else { return };
     let Some(name) = quota.get("time_zone").and_then(Value::as_str) else { return };
-    // The policy knows this one and offsets by itself.
+    // The module handles UTC and offsets without changes.
     if quota.contains_key("time_zone_changes") || name == "UTC" || name.starts_with(['+', '-']) {
         return;
     }
@@ -23,7 +22,7 @@ pub fn fill(policy: &mut Value) {
     }
 }
 
-/// The changes of a zone's offset: seconds since the Unix epoch, and the offset from then on in seconds.
+/// Returns the offset changes of a zone: seconds since the Unix epoch, and the offset from then on in seconds.
 fn changes(name: &str) -> Option<Vec<(i64, i32)>> {
     let zone = TimeZone::get(name).ok()?;
     let (from, to): (Timestamp, Timestamp) = (FROM.parse().ok()?, TO.parse().ok()?);

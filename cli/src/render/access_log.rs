@@ -1,14 +1,14 @@
-//! The two logs: one JSON line per request, and one per attempt at a provider.
+//! The two access logs: one JSON line per request, and one per attempt at a provider.
 
 use super::settings::{LogTarget, Settings};
 use pointsman_core::routing::dispatch::STATE_AUDIT;
 use serde_json::{Value, json};
 
-/// The log of requests: the audit record where the module has written one, else what Envoy itself knows.
+/// Returns the request loggers: the module's audit record, or Envoy's own data if the module wrote none.
 pub fn requests(settings: &Settings) -> Value {
     let state = format!("wasm.{STATE_AUDIT}");
     let without = format!("!('{state}' in filter_state)");
-    // The whole line, its newline included, comes from the module: without a record nothing at all is written.
+    // The module writes the whole line with its newline, so nothing is written without a record.
     let record = json!({
         "text_format_source": {"inline_string": format!("%FILTER_STATE({state}:PLAIN)%")},
         "omit_empty_values": true,
@@ -28,16 +28,16 @@ pub fn requests(settings: &Settings) -> Value {
     ])
 }
 
-/// Response headers by which the model stage tells the log of attempts what it knows.
+/// Response headers by which the model stage passes the model and the attempt number to the attempt log.
 const MODEL: &str = "x-pointsman-model";
 const ATTEMPTS: &str = "x-pointsman-attempts";
 
-/// The log of attempts, which the router writes.
+/// Returns the attempt logger, which the router runs.
 pub fn attempts(settings: &Settings) -> Value {
     let attempt = json!({
         "trace_id": "%REQ(X-REQUEST-ID)%",
-        // Envoy's own count is 0 in this log. The model stage's is text: an expression that makes a number of it costs
-        // as much as all the rest of the line.
+        // Envoy's own count is 0 in this log. The model stage's count is text: an expression to make it a number costs
+        // as much as the rest of the line.
         "attempt": format!("%RESP({ATTEMPTS})%"),
         "attempt_provider": "%UPSTREAM_METADATA(pointsman:provider)%",
         "attempt_model": format!("%RESP({MODEL})%"),
@@ -51,9 +51,8 @@ pub fn attempts(settings: &Settings) -> Value {
     json!([logger(settings, &json!({"json_format": attempt}), None)])
 }
 
-/// The upstream filter of attempts without a model stage: what the log takes for that stage's words is taken away
-/// there, because only the provider can have written it. The log has null then; which model it was is in the audit
-/// record.
+/// The upstream filter for attempts without a model stage. It removes the headers that the log would read as the model
+/// stage's, because only the provider can have set them. The log then has null; the audit record has the model.
 pub fn honest_attempt() -> Value {
     json!({
         "name": "pointsman.attempt",
@@ -83,7 +82,7 @@ fn logger(settings: &Settings, format: &Value, when: Option<Value>) -> Value {
     logger
 }
 
-/// Requests that failed before the module saw them. The status, which is cheap to look at, is looked at first.
+/// Matches requests that failed before the module saw them. The cheap status check comes first.
 fn failed_without_record(expression: &str) -> Value {
     let status = |op: &str, value: u32| {
         let value = json!({"default_value": value, "runtime_key": "pointsman.access_log.status"});

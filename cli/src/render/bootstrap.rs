@@ -1,22 +1,22 @@
-//! The bootstrap: what Envoy reads once, at its start.
+//! The bootstrap: the configuration that Envoy reads once, at startup.
 
 use super::listener::{address, source};
 use super::settings::Settings;
 use pointsman_core::telemetry::metrics::LABELS;
 use serde_json::{Value, json};
 
-/// Where the clusters come from.
+/// The source of the clusters.
 pub enum Clusters {
-    /// From a file, which may be replaced while Envoy runs.
+    /// A file, which may be replaced while Envoy runs.
     File,
-    /// From the bootstrap itself.
+    /// The bootstrap itself.
     Inline(Vec<Value>),
 }
 
-/// The bootstrap with its one listener.
+/// Returns the bootstrap with its one listener.
 pub fn bootstrap(settings: &Settings, listener: Value, clusters: Clusters) -> Value {
     let mut bootstrap = json!({
-        // Envoy asks for secrets, clusters and routes under these names.
+        // Envoy sends these names when it requests secrets, clusters and routes.
         "node": {"id": "pointsman", "cluster": "pointsman"},
         "admin": {"address": address(settings.admin)},
         "static_resources": {"listeners": [listener]},
@@ -54,7 +54,7 @@ fn stats_tags(settings: &Settings) -> Value {
     if settings.version.has_metrics_at_root() {
         return LABELS.iter().map(|label| tag(label, format!(r"^wasmcustom\.llm_.*?(\|{label}=([^|]*))"))).collect();
     }
-    // A tag takes its first group out of the name; its value is the second, here nothing.
+    // A tag cuts its first group out of the name. Its value is the second group, here empty.
     let scope = tag("pointsman_scope", r"^(cluster\.plan_[^.]*\.())wasmcustom\.llm_".to_owned());
     let labels = LABELS
         .iter()
@@ -62,7 +62,7 @@ fn stats_tags(settings: &Settings) -> Value {
     std::iter::once(scope).chain(labels).collect()
 }
 
-/// Envoy's default buckets end at an hour but are coarse where models answer.
+/// Envoy's default buckets reach an hour but are coarse in the range of model latencies.
 fn histogram_buckets() -> Value {
     let of = |name: &str, buckets: &[u32]| json!({"match": {"contains": name}, "buckets": buckets});
     json!([

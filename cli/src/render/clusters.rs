@@ -1,4 +1,4 @@
-//! The plan clusters: one per sequence of providers that a request may be sent along.
+//! The plan clusters: one per sequence of providers that a request may try.
 
 use super::settings::Settings;
 use super::{access_log, credential, wasm};
@@ -7,7 +7,7 @@ use pointsman_core::policy::{Policy, Provider};
 use pointsman_core::routing::dispatch::direct_cluster;
 use serde_json::{Value, json};
 
-/// The cluster of one plan.
+/// Returns the cluster of one plan.
 pub fn plan(settings: &Settings, policy: &Policy, plan: &ProviderSequence) -> Value {
     let providers: Vec<&Provider> = plan.providers(policy).collect();
     let mut http_filters = vec![wasm::model_stage(settings)];
@@ -15,17 +15,17 @@ pub fn plan(settings: &Settings, policy: &Policy, plan: &ProviderSequence) -> Va
     cluster(settings, &plan.cluster(policy), &providers, http_filters)
 }
 
-/// The cluster of requests to one provider that have one attempt and are no streams: no module, which would have
-/// nothing to decide, only the provider's key. A provider without a key needs none: such requests go to its own
-/// cluster, to which [`as_direct`] has added the same filters.
+/// Returns the cluster for requests to one provider that have one attempt and are not streams. It runs no module, which
+/// would have nothing to decide, and only adds the provider's key. A provider without a key needs no such cluster:
+/// these requests go to its own cluster, to which [`as_direct`] adds the same filters.
 pub fn direct(settings: &Settings, provider: &Provider) -> Value {
     let mut http_filters = vec![access_log::honest_attempt()];
     http_filters.extend(credential::filters(settings, &[provider]));
     cluster(settings, &direct_cluster(provider), &[provider], http_filters)
 }
 
-/// The cluster of a provider without a key, for requests that come to it by no plan. As a member of a plan it runs none
-/// of its filters.
+/// Adds the direct filters to the cluster of a provider without a key, for requests that reach it without a plan. The
+/// filters do not run when the cluster is a member of a plan.
 pub fn as_direct(mut provider: Value) -> Value {
     let all = &mut provider["typed_extension_protocol_options"];
     if all.get(HTTP_OPTIONS).is_none() {
@@ -38,27 +38,27 @@ pub fn as_direct(mut provider: Value) -> Value {
 fn cluster(settings: &Settings, name: &str, providers: &[&Provider], mut http_filters: Vec<Value>) -> Value {
     http_filters.push(codec());
     json!({
-        // A name with a dot would be cut at it in the label of Envoy's metrics.
+        // Envoy would cut a name at its dot in the metric label.
         "alt_stat_name": name.replace('.', "_"),
         "name": name,
         "lb_policy": "CLUSTER_PROVIDED",
         "cluster_type": members(settings, providers),
-        // Envoy counts requests and connections at the provider's cluster, where the operator limits them, but retries
-        // here: its default of 3 at a time would make fallbacks fail just when many are needed.
+        // Envoy counts requests and connections at the provider's cluster, where the operator limits them, but counts
+        // retries here. Its default of 3 at a time would make fallbacks fail just when many are needed.
         "circuit_breakers": {"thresholds": [{
             "max_connections": UNLIMITED, "max_pending_requests": UNLIMITED, "max_requests": UNLIMITED,
             "max_retries": UNLIMITED,
         }]},
         "typed_extension_protocol_options": {HTTP_OPTIONS: {
             "@type": HTTP_OPTIONS_TYPE,
-            // Needed by Envoy's validation; each request is sent in the protocol of its provider's cluster.
+            // Envoy's validation requires it. Each request uses the protocol of its provider's cluster.
             "explicit_http_config": {"http_protocol_options": {}},
             "http_filters": http_filters,
         }},
     })
 }
 
-/// The filter that must be the last one.
+/// The codec filter, which must come last.
 fn codec() -> Value {
     json!({
         "name": "envoy.filters.http.upstream_codec",
@@ -66,7 +66,7 @@ fn codec() -> Value {
     })
 }
 
-/// Under which a cluster has its HTTP options.
+/// The key of a cluster's HTTP options.
 pub const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const HTTP_OPTIONS_TYPE: &str = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
@@ -83,8 +83,8 @@ fn members(settings: &Settings, providers: &[&Provider]) -> Value {
             },
         });
     }
-    // Members of an aggregate are levels of priority: a provider that comes twice is one level, to which the route's
-    // retry priority returns once all have been tried.
+    // The members of an aggregate are priority levels. A provider that appears twice is one level, to which the route's
+    // retry priority returns once all levels have been tried.
     let mut clusters: Vec<&str> = Vec::new();
     for provider in providers {
         if !clusters.contains(&&*provider.name) {

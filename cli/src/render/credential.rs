@@ -1,4 +1,4 @@
-//! How a provider's key gets into its requests, and into no other's: by Envoy's credential injector.
+//! Puts a provider's key into the requests to that provider, and into no others, with Envoy's credential injector.
 
 use super::settings::Settings;
 use pointsman_core::config::Credential;
@@ -6,13 +6,13 @@ use pointsman_core::policy::Provider;
 use pointsman_core::routing::dispatch::STATE_PROVIDER;
 use serde_json::{Map, Value, json};
 
-/// Path, below the prefix, of the file with a provider's secret.
+/// Returns the path, below the prefix, of the file with a provider's secret.
 pub fn sds_file(provider: &str) -> String {
     format!("sds/{provider}.yaml")
 }
 
-/// The secret that Pointsman writes for a provider, unless the operator has an SDS file. It says where the key is,
-/// never what it is.
+/// Returns the secret resource that Pointsman writes for a provider, unless the operator has an SDS file. It names the
+/// source of the key, never the key.
 pub fn secret(provider: &str, credential: &Credential) -> Option<Value> {
     let source = match (&credential.env, &credential.file) {
         (Some(variable), _) => json!({"environment_variable": variable}),
@@ -26,10 +26,10 @@ pub fn secret(provider: &str, credential: &Credential) -> Option<Value> {
     }))
 }
 
-/// The upstream filters that put the key of an attempt's provider into its header.
+/// Returns the upstream filters that set an attempt's header to the key of its provider.
 ///
-/// With several providers the module tells which it is by filter state, which no caller can set. A provider without
-/// a credential matches nothing, and the module has removed what the attempt before has left.
+/// With several providers, the module names the provider in filter state, which no caller can set. A provider without a
+/// credential matches no filter, and the module removes what the previous attempt left.
 pub fn filters(settings: &Settings, providers: &[&Provider]) -> Vec<Value> {
     let distinct: Vec<_> = providers
         .iter()
@@ -52,7 +52,7 @@ pub fn filters(settings: &Settings, providers: &[&Provider]) -> Vec<Value> {
     filters
 }
 
-/// One of several filters, chosen by the provider of the attempt.
+/// Wraps several filters into one that picks by the provider of the attempt.
 fn by_provider(name: &str, filters: &[(&Provider, Value)]) -> Value {
     let action = |filter: &Value| {
         json!({"action": {
@@ -86,7 +86,7 @@ fn by_provider(name: &str, filters: &[(&Provider, Value)]) -> Value {
     })
 }
 
-/// The filter that sets the header to the key.
+/// Returns the filter that sets the header to the key.
 fn injector(settings: &Settings, provider: &Provider, credential: &Credential) -> Option<Value> {
     let path = credential.sds.clone().unwrap_or_else(|| settings.path(&sds_file(&provider.name)));
     let mut generic = json!({
@@ -104,7 +104,7 @@ fn injector(settings: &Settings, provider: &Provider, credential: &Credential) -
     }))
 }
 
-/// Before Envoy 1.37 an injector has no prefix: this filter, after it, puts it before the key.
+/// Before Envoy 1.37 an injector has no prefix option. This filter runs after it and adds the prefix.
 fn prefix(settings: &Settings, _: &Provider, credential: &Credential) -> Option<Value> {
     let Credential { header, prefix, .. } = credential;
     let needed = !settings.version.has_credential_prefix() && !prefix.is_empty();

@@ -1,4 +1,4 @@
-//! The rendered files, and how they replace what was there: each in one step, so that Envoy never reads half of one.
+//! The rendered files. Each is replaced atomically, so Envoy never reads a partial file.
 
 use super::yaml::to_yaml;
 use serde_json::{Value, json};
@@ -8,14 +8,14 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-/// Files by their path below the output directory.
+/// Files by path below the output directory.
 #[derive(Debug)]
 pub struct Files {
     command: String,
     texts: BTreeMap<String, String>,
 }
 
-/// Text of a file that holds `clusters`.
+/// Returns the text of a file that holds `clusters`.
 pub fn cds(command: &str, clusters: &BTreeMap<String, Value>) -> String {
     discovery(command, clusters.values().cloned().collect())
 }
@@ -32,12 +32,12 @@ fn document(command: &str, document: &Value) -> String {
 }
 
 impl Files {
-    /// None yet; `command` is what makes them anew.
+    /// Creates an empty set. `command`: the command that renders the files, for their header.
     pub fn new(command: &str) -> Self {
         Self { command: command.to_owned(), texts: BTreeMap::new() }
     }
 
-    /// Adds a file that Envoy watches for resources. Its version is that of its content.
+    /// Adds a file of resources that Envoy watches. Its version is a hash of its content.
     pub fn discovery(&mut self, path: &str, resources: Vec<Value>) {
         self.texts.insert(path.to_owned(), discovery(&self.command, resources));
     }
@@ -47,18 +47,18 @@ impl Files {
         self.texts.insert(path.to_owned(), document(&self.command, tree));
     }
 
-    /// Text of one of them.
+    /// Returns the text of a file.
     pub fn get(&self, path: &str) -> Option<&str> {
         self.texts.get(path).map(String::as_str)
     }
 
-    /// The files.
+    /// Iterates over paths and texts.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.texts.iter().map(|(path, text)| (path.as_str(), text.as_str()))
     }
 
-    /// Writes all that have changed, in the order in which a running Envoy can take them: what is referred to comes
-    /// first.
+    /// Writes the files that have changed, in an order that is safe for a running Envoy: a file comes after those that
+    /// it refers to.
     ///
     /// # Errors
     /// The first file that could not be written.
@@ -83,10 +83,10 @@ impl Files {
     }
 }
 
-/// Replaces a file in one step: Envoy watches for renames.
+/// Replaces a file atomically, by a rename: Envoy watches for renames.
 ///
 /// # Errors
-/// With the file's name.
+/// The file name and the reason.
 pub fn replace(path: &Path, text: &str) -> io::Result<()> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
     if let Some(directory) = path.parent() {
@@ -95,9 +95,9 @@ pub fn replace(path: &Path, text: &str) -> io::Result<()> {
     write_beside(path, text).map_err(named)
 }
 
-/// Writes a new file beside the old one and renames it; nothing is left of it if that fails.
+/// Writes a temporary file beside the old one and renames it. Leaves nothing behind on failure.
 fn write_beside(path: &Path, text: &str) -> io::Result<()> {
-    // As any new file: the umask decides who may read it, since Envoy may run as another user.
+    // Like any new file: the umask decides who may read it, since Envoy may run as another user.
     let mode = std::fs::Permissions::from_mode(0o666);
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().permissions(mode).tempfile_in(directory)?;

@@ -1,4 +1,4 @@
-//! The arguments that say what gateway it is: the same for whoever renders it and for whoever runs it.
+//! The arguments that define a gateway, shared by `render` and `up`.
 
 use super::inputs::{Inputs, Refused};
 use super::settings::LogTarget;
@@ -9,16 +9,16 @@ use std::path::PathBuf;
 /// A policy, its providers, and where Envoy listens and logs.
 #[derive(clap::Args)]
 pub struct GatewayArgs {
-    /// The policy.
+    /// The policy file.
     #[arg(long, value_name = "FILE")]
     pub policy: PathBuf,
-    /// Directory of the operator's clusters: `*.yaml`, one Envoy cluster each, named like the provider.
+    /// Directory of the operator's provider clusters: `*.yaml`, one Envoy cluster each, named like its provider.
     #[arg(long, value_name = "DIR")]
     pub providers: PathBuf,
-    /// Address for callers; Envoy takes a free port for port 0.
+    /// Listen address for clients. With port 0, Envoy picks a free port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// Address of Envoy's admin interface. Whoever reaches it can stop Envoy: keep it local.
+    /// Address of Envoy's admin interface. Anyone who can reach it can stop Envoy: keep it local.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
     pub admin: SocketAddr,
     /// Access log: a file, or - for standard output.
@@ -27,16 +27,16 @@ pub struct GatewayArgs {
 }
 
 impl GatewayArgs {
-    /// Reads the policy and its providers.
+    /// Loads the policy and its providers.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// Everything that is wrong with them.
     pub fn inputs(&self) -> Result<Inputs, Refused> {
         Inputs::load(&self.policy, &self.providers)
     }
 }
 
-/// Reads `--access-log`. Never fails; clap wants to hear it.
+/// Parses `--access-log`. It cannot fail, but clap expects a `Result`.
 fn log_target(text: &str) -> Result<LogTarget, Infallible> {
     Ok(if text == "-" { LogTarget::Stdout } else { LogTarget::File(text.to_owned()) })
 }

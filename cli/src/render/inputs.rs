@@ -1,4 +1,4 @@
-//! What is rendered: a policy and the operator's clusters for its providers.
+//! The input of a rendering: a policy and the operator's clusters for its providers.
 
 use super::providers;
 use crate::policy_file::{self, InvalidPolicyFile};
@@ -11,30 +11,30 @@ use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// A valid policy, and a cluster for each of its providers.
+/// A valid policy and a cluster for each of its providers.
 #[derive(Debug)]
 pub struct Inputs {
     /// The policy as written, for the module.
     pub config: Config,
-    /// The policy as checked.
+    /// The policy as validated.
     pub policy: Policy,
-    /// The plans that it can need.
+    /// The plans that it may need.
     pub plans: BTreeSet<ProviderSequence>,
     /// The provider clusters by name, ready for Envoy.
     pub providers: BTreeMap<String, Value>,
 }
 
-/// Why there is nothing to render.
+/// Why rendering is impossible.
 #[derive(Debug)]
 pub enum Refused {
     /// The policy file is unreadable or invalid.
     Policy(InvalidPolicyFile),
-    /// Lines that name a file each.
+    /// Problems that name a file each.
     Other(Vec<String>),
 }
 
 impl Inputs {
-    /// Reads both.
+    /// Loads the policy and its providers.
     ///
     /// # Errors
     /// Everything that is wrong with them.
@@ -47,7 +47,7 @@ impl Inputs {
 }
 
 impl Refused {
-    /// Prints the reasons to standard error and says how to exit.
+    /// Prints the problems to standard error and returns the exit status.
     pub fn report(&self) -> ExitCode {
         match self {
             Self::Policy(invalid) => invalid.report(),
@@ -59,7 +59,7 @@ impl Refused {
     }
 }
 
-/// One line per reason.
+/// One line per problem.
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {

@@ -1,4 +1,4 @@
-//! The listener for callers and its HTTP connection manager.
+//! The client listener and its HTTP connection manager.
 
 use super::duration::{IDLE_MS, seconds};
 use super::settings::Settings;
@@ -11,24 +11,24 @@ use std::net::SocketAddr;
 
 /// Name of the listener.
 pub const NAME: &str = "gateway";
-/// Name of the gateway stage, by which Envoy asks for its configuration.
+/// Name of the gateway stage, under which Envoy requests its configuration.
 pub const FILTER: &str = "pointsman.gateway";
 
-/// A file that Envoy watches for resources.
+/// Returns the config source for a file that Envoy watches.
 pub fn source(path: &str) -> Value {
     json!({"path_config_source": {"path": path}, "resource_api_version": "V3"})
 }
 
-/// An address to listen at.
+/// Returns a listen address.
 pub fn address(address: SocketAddr) -> Value {
     json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
 }
 
-/// Where the listener has its policy and its route from.
+/// The source of the listener's policy and routes.
 pub enum Source {
-    /// From the files beside it, which may be replaced while Envoy runs.
+    /// The files beside it, which may be replaced while Envoy runs.
     Files,
-    /// From itself, so that `envoy --mode validate`, which reads no other file, checks them too.
+    /// The listener itself, so that `envoy --mode validate`, which reads no other file, checks them too.
     Inline {
         /// The gateway stage's filter.
         filter: Value,
@@ -37,7 +37,7 @@ pub enum Source {
     },
 }
 
-/// The listener.
+/// Returns the listener.
 pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
     let limit = route::buffer_limit(policy);
     let (filter, (routes_field, mut routes)) = match from {
@@ -45,7 +45,7 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
             json!({"name": FILTER, "config_discovery": {
                 "config_source": source(&settings.path("ecds.yaml")),
                 "type_urls": [wasm::TYPE],
-                // Without a policy nothing is let through.
+                // Nothing passes without a policy.
                 "apply_default_config_without_warming": false,
             }}),
             ("rds", json!({"config_source": source(&settings.path("rds.yaml")), "route_config_name": route::NAME})),
@@ -62,16 +62,16 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
         "stat_prefix": NAME,
         "codec_type": "AUTO",
         "access_log": access_log::requests(settings),
-        // Callers are not proxies: their x-forwarded-for and x-envoy headers are not believed.
+        // Callers are not proxies: Envoy must not trust their x-forwarded-for and x-envoy headers.
         "use_remote_address": true,
-        // Neither goes on to a provider: the module sees to that. What never comes to it costs less to keep back.
+        // The module would keep both from providers. It is cheaper if they never reach the module.
         "skip_xff_append": true,
         "early_header_mutation_extensions": [callers_own()],
         "normalize_path": true,
         "merge_slashes": true,
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
         "common_http_protocol_options": {
-            // x_a and x-a are different to Envoy and the same to many servers behind it.
+            // x_a and x-a are different to Envoy but the same to many servers behind it.
             "headers_with_underscores_action": "DROP_HEADER",
         },
         "http2_protocol_options": {
@@ -106,8 +106,8 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
     })
 }
 
-/// Takes away, before any filter, what every client says of itself and no provider is told: which program it is, what
-/// of compression it can read, and what OpenAI's and Anthropic's say of the machine that they run on.
+/// Removes, before any filter, what clients send about themselves and providers must not see: the program, the
+/// compression that it accepts, and the machine details that the OpenAI and Anthropic clients send.
 fn callers_own() -> Value {
     json!({
         "name": "pointsman.caller",
@@ -125,8 +125,8 @@ fn callers_own() -> Value {
     })
 }
 
-/// What Envoy says by itself where the module cannot speak any more, or could not yet: an answer that is held breaks
-/// off, or a request is not one. The first that fits is taken.
+/// Returns Envoy's own replies, for when the module can no longer answer (a held response breaks off) or cannot answer
+/// yet (a request is malformed). The first match applies.
 fn local_replies() -> Value {
     let reply = |filter: Value, kind: &str, code: &str, message: &str| {
         let error = json!({"error": {"message": message, "type": kind, "param": null, "code": code}});
@@ -138,8 +138,8 @@ fn local_replies() -> Value {
             },
         })
     };
-    // The module's own replies have none of these flags; one that it gives in place of the last of several failed
-    // answers has URX.
+    // The module's own replies have none of these flags. A reply that replaces the last of several failed responses has
+    // URX.
     let told = |flags: &[&str], code: &str, message: &str| {
         reply(json!({"response_flag_filter": {"flags": flags}}), "server_error", code, message)
     };
@@ -153,7 +153,7 @@ fn local_replies() -> Value {
     broken["status_code"] = 503.into();
     let other = ["LH", "UH", "UF", "UO", "NR", "NC", "DT", "DPE", "SI", "OM", "UMSDR"];
     let mut mappers = vec![timeout, broken, told(&other, "gateway_error", "The request could not be served.")];
-    // What is left has no flag. Its codes are those of the audit record.
+    // The rest has no flag. The codes are those of the audit record.
     for (status, kind, message) in [
         (408, "invalid_request_error", "The request was not complete in time."),
         (413, "invalid_request_error", "The request is too large."),
@@ -166,10 +166,9 @@ fn local_replies() -> Value {
     json!({"mappers": mappers})
 }
 
-/// Picks replies of Envoy's own with this status; 400 stands for all of its class, and 500 for its.
+/// Matches Envoy's own replies with this status. 400 and 500 stand for their whole class.
 ///
-/// The module's own replies say that they are, in their details. These are looked at last: an answer of the cache has
-/// no such status.
+/// The details tell the module's own replies apart. They are checked last: a reply from the cache has no such status.
 fn of_envoy(status: u16) -> Value {
     let op = if status.is_multiple_of(100) { "GE" } else { "EQ" };
     let value = json!({"default_value": status, "runtime_key": format!("pointsman.local_reply.status_{status}")});
@@ -185,13 +184,13 @@ fn of_envoy(status: u16) -> Value {
     ]}})
 }
 
-/// Before Envoy 1.37 the connection's limit is also the limit of what a filter may hold of an HTTP/1.1 request.
+/// Before Envoy 1.37, the connection limit is also the limit of what a filter may hold of an HTTP/1.1 request.
 fn connection_limit(settings: &Settings, request_limit: u64) -> u64 {
     const ENVOYS_DEFAULT: u64 = 1 << 20;
     if settings.version.has_route_buffer_limit() { ENVOYS_DEFAULT } else { request_limit }
 }
 
-/// Before Envoy 1.37 the stream's window is also the limit of what a filter may hold of an HTTP/2 request.
+/// Before Envoy 1.37, the stream window is also the limit of what a filter may hold of an HTTP/2 request.
 fn stream_window(settings: &Settings, request_limit: u64) -> u64 {
     const USUAL: u64 = 1 << 20;
     const MOST: u64 = (1 << 31) - 1;

@@ -1,6 +1,6 @@
-//! `pointsman render`: a policy and its providers as a complete configuration of Envoy.
+//! `pointsman render`: renders a policy and its providers to a complete Envoy configuration.
 
-// Members are set by index on objects that `json!` made a few lines before: those do not panic.
+// Members are set by index on objects that `json!` made a few lines above; that does not panic.
 #![allow(clippy::indexing_slicing)]
 
 mod access_log;
@@ -35,18 +35,19 @@ pub struct Args {
     /// Directory to write to.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Directory in which Envoy will find the files, if it is not `--out` (in a container, say).
+    /// Directory in which Envoy finds the files, if it is not `--out` (in a container, for example).
     #[arg(long, value_name = "DIR")]
     prefix: Option<String>,
-    /// The module as Envoy will find it. Default: `pointsman.wasm` beside the files.
+    /// Path at which Envoy finds the module. Default: `pointsman.wasm` beside the files.
     #[arg(long, value_name = "FILE")]
     wasm: Option<String>,
-    /// Envoy to write for: 1.36 to 1.40.
+    /// Envoy version to render for: 1.36 to 1.40.
     #[arg(long, value_name = "VERSION", default_value_t = EnvoyVersion::NEWEST)]
     envoy_version: EnvoyVersion,
 }
 
-/// Runs `render`: 0, 1 if policy or providers are refused, 2 if a file cannot be read or written.
+/// Runs `render`. Exit status: 0 on success, 1 if the policy or the providers are refused, 2 if a file cannot be read
+/// or written.
 pub fn run(args: &Args) -> ExitCode {
     let inputs = match args.gateway.inputs() {
         Ok(inputs) => inputs,
@@ -81,7 +82,7 @@ impl Args {
     }
 }
 
-/// The command line, but for `--out`, which does not change what is written.
+/// Returns the command line without `--out`, which does not change the content.
 fn command(mut arguments: impl Iterator<Item = String>) -> String {
     let mut words = vec!["pointsman".to_owned()];
     while let Some(argument) = arguments.next() {

@@ -1,5 +1,5 @@
-//! The operator's own clusters: those of the providers, with what Pointsman needs to know put on their endpoints, and
-//! the bridge to Redis as it is.
+//! The operator's own clusters: the providers', with Pointsman's metadata added to their endpoints, and the Redis
+//! bridge's, unchanged.
 
 use super::clusters::{HTTP_OPTIONS, as_direct};
 use crate::document;
@@ -8,11 +8,11 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The cluster of each of the policy's providers, and that of its bridge to Redis, by name. Files for other providers
-/// are left alone, so that one directory can serve many policies.
+/// Returns the clusters of the policy's providers and of its Redis bridge, by name. Ignores files for other providers,
+/// so one directory can serve many policies.
 ///
 /// # Errors
-/// Every mistake found, each with the name of its file.
+/// Every mistake found, each with its file name.
 pub fn clusters(directory: &Path, policy: &Policy) -> Result<BTreeMap<String, Value>, Vec<String>> {
     let mut problems = Vec::new();
     let mut found: BTreeMap<String, (PathBuf, Value)> = BTreeMap::new();
@@ -61,7 +61,7 @@ pub fn clusters(directory: &Path, policy: &Policy) -> Result<BTreeMap<String, Va
     if problems.is_empty() { Ok(clusters) } else { Err(problems) }
 }
 
-/// The `*.yaml` files, in the order of their names.
+/// Returns the `*.yaml` and `*.yml` files, sorted by name.
 pub fn files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory)? {
@@ -83,7 +83,7 @@ fn read(path: &Path) -> Result<(String, Value), String> {
     }
 }
 
-/// Fields of a cluster that Envoy has deprecated, and does not read where there are [`HTTP_OPTIONS`].
+/// Cluster fields that Envoy has deprecated and ignores if there are [`HTTP_OPTIONS`].
 const OLD_HTTP_OPTIONS: [&str; 5] = [
     "common_http_protocol_options",
     "upstream_http_protocol_options",
@@ -92,7 +92,7 @@ const OLD_HTTP_OPTIONS: [&str; 5] = [
     "protocol_selection",
 ];
 
-/// Tells every endpoint which provider it belongs to, and its host name.
+/// Adds the provider name and the host name to every endpoint of a provider's cluster.
 fn prepare(provider: &Provider, mut cluster: Value) -> Result<Value, String> {
     let options = cluster.get("typed_extension_protocol_options");
     if options.is_some_and(|options| !options.is_object()) {
@@ -150,7 +150,7 @@ fn mark(provider: &str, endpoint: &mut Map<String, Value>) -> Option<()> {
     Some(())
 }
 
-/// Sets `endpoint.hostname`, which becomes the `Host` of requests, unless the operator has.
+/// Sets `endpoint.hostname`, which becomes the `Host` of requests, unless the operator has set it.
 fn name_host(endpoint: &mut Map<String, Value>, is_tls: bool) {
     let Some(endpoint) = endpoint.get_mut("endpoint").and_then(Value::as_object_mut) else { return };
     if endpoint.contains_key("hostname") {
@@ -164,7 +164,7 @@ fn name_host(endpoint: &mut Map<String, Value>, is_tls: bool) {
             let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
             if port == if is_tls { 443 } else { 80 } { host } else { format!("{host}:{port}") }
         }
-        // A Unix socket has no name.
+        // A Unix socket has no host name.
         _ => "localhost".to_owned(),
     };
     endpoint.insert("hostname".to_owned(), hostname.into());

@@ -1,4 +1,4 @@
-//! A policy and its providers put together: Envoy's resources, and the files that hold them.
+//! Builds Envoy's resources, and the files that hold them, from a policy and its providers.
 
 use super::bootstrap::{Clusters, bootstrap};
 use super::files::Files;
@@ -10,7 +10,7 @@ use pointsman_core::routing::dispatch::direct_cluster;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Resources of one policy, under one set of settings.
+/// The resources of one policy under one set of settings.
 pub struct Rendering<'a> {
     settings: &'a Settings,
     inputs: &'a Inputs,
@@ -18,14 +18,14 @@ pub struct Rendering<'a> {
 }
 
 impl<'a> Rendering<'a> {
-    /// Puts them together.
+    /// Combines settings and inputs.
     pub fn new(settings: &'a Settings, inputs: &'a Inputs) -> Self {
-        // A policy was read from a tree, so it is one; maps have text for keys and every value is finite.
+        // Cannot fail: the policy was read from a tree, its maps have text keys, and its numbers are finite.
         let policy = serde_json::to_value(&inputs.config).unwrap_or_default();
         Self { settings, inputs, policy }
     }
 
-    /// All clusters by name: the providers' and the plans'.
+    /// Returns all clusters by name: the providers', the plans' and the direct ones.
     pub fn clusters(&self) -> BTreeMap<String, Value> {
         let policy = &self.inputs.policy;
         let mut all = self.inputs.providers.clone();
@@ -40,7 +40,7 @@ impl<'a> Rendering<'a> {
         all
     }
 
-    /// The files of a running Envoy, and `validate.yaml` with all of it in one.
+    /// Returns the files of a running Envoy, and `validate.yaml`, which holds all of them in one.
     pub fn files(&self) -> Files {
         let (settings, inputs) = (self.settings, self.inputs);
         let mut files = self.secrets();
@@ -58,8 +58,8 @@ impl<'a> Rendering<'a> {
         files
     }
 
-    /// Everything that `envoy --mode validate` can tell quickly: all but the module, which takes Envoy a second to
-    /// compile and whose policy has been checked by the same code.
+    /// Returns everything that `envoy --mode validate` can check quickly. That excludes the module, which Envoy needs a
+    /// second to compile; the same code has already checked its policy.
     pub fn without_module(&self) -> Files {
         let mut files = self.secrets();
         let mut all = self.in_one();
@@ -78,7 +78,7 @@ impl<'a> Rendering<'a> {
         files
     }
 
-    /// A bootstrap that refers to no file but those of the secrets and the module.
+    /// Returns a bootstrap that refers to no files except the secrets and the module.
     fn in_one(&self) -> Value {
         let (settings, policy) = (self.settings, &self.inputs.policy);
         let filter = wasm::gateway_stage(settings, &self.policy);
@@ -88,7 +88,7 @@ impl<'a> Rendering<'a> {
     }
 }
 
-/// Takes the module's filters out of every list of filters.
+/// Removes the module's filters from every list of filters.
 fn take_out_module(value: &mut Value) {
     match value {
         Value::Array(list) => {

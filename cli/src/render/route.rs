@@ -1,5 +1,5 @@
-//! The routes: every request goes to the plan cluster that the gateway stage names; streams have an idle timeout
-//! beside.
+//! The routes: every request goes to the plan cluster that the gateway stage names. Each idle timeout of a stream has a
+//! route of its own.
 
 use super::duration::{IDLE_MS, seconds};
 use super::settings::Settings;
@@ -11,28 +11,29 @@ use serde_json::{Value, json};
 /// Name of the route configuration.
 pub const NAME: &str = "pointsman";
 
-/// What Envoy may hold of a request beyond the policy's limit, in bytes. A chunk that goes past the limit must still
-/// fit, so that the module sees it and answers in the caller's dialect; past this, Envoy answers 413 by itself.
+/// Bytes of a request that Envoy may hold beyond the policy's limit. A chunk that exceeds the limit must still fit, so
+/// that the module sees it and answers in the caller's dialect. Beyond this, Envoy itself answers 413.
 const SLACK: u64 = 2 << 20;
 
-/// Bytes of a request that Envoy may hold. It never holds so many, because the module refuses what is longer than the
-/// policy says; but some versions count what a filter has held twice when they ask whether a retry is possible.
+/// Returns the bytes of a request that Envoy may hold. It never holds that many, because the module refuses requests
+/// above the policy's limit. But some versions count what a filter has held twice when they decide whether a retry is
+/// possible.
 pub fn buffer_limit(policy: &Policy) -> u64 {
     2 * (policy.request.max_body_bytes + SLACK)
 }
 
-/// The route configuration.
+/// Returns the route configuration.
 pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
     let backoff = policy.backoff;
     let mut retry_policy = json!({
-        // What is retried comes with each request, in x-envoy-retry-on and x-envoy-retriable-status-codes: a request
-        // with one attempt has neither, and Envoy then keeps no copy of it. The gateway stage sets x-envoy-max-retries
-        // to its plan's number; this is the most it can be.
+        // Each request carries its own retry conditions in x-envoy-retry-on and x-envoy-retriable-status-codes. A
+        // request with one attempt has neither, so Envoy keeps no copy of it. The gateway stage sets
+        // x-envoy-max-retries to the number of its plan; this is the maximum.
         "num_retries": clusters::longest(policy) - 1,
         "retry_back_off": {"base_interval": seconds(backoff.base_ms), "max_interval": seconds(backoff.max_ms)},
     });
     if backoff.max_retry_after_ms > 0 {
-        // The model stage leaves the header only where the same provider is tried again.
+        // The model stage keeps the header only if the same provider is tried again.
         retry_policy["rate_limited_retry_back_off"] = json!({
             "reset_headers": [{"name": "retry-after", "format": "SECONDS"}],
             "max_interval": seconds(backoff.max_retry_after_ms),
@@ -52,20 +53,20 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
         "match": {"prefix": "/"},
         "route": {
             "cluster_header": "x-pointsman-cluster",
-            // Of a request without a model stage; all others bring their own, which Envoy heeds instead.
+            // For requests without a model stage. All others carry their own timeout, which Envoy uses instead.
             "timeout": seconds(policy.resilience.route_ms()),
-            // Each provider is called by its own name.
+            // Each provider is called by its own host name.
             "auto_host_rewrite": true,
             "retry_policy": retry_policy,
         },
     });
-    // A request that is no stream may be silent for as long as it may take. Only where that is longer than the listener
-    // allows.
+    // A request that is not a stream may be silent for its whole duration. The route sets this only if it exceeds the
+    // listener's limit.
     let longest_ms = policy.longest_request_ms();
     if longest_ms > IDLE_MS {
         route["route"]["idle_timeout"] = seconds(longest_ms).into();
     }
-    // Bytes that Envoy holds of a request, to read it and to send it again. Before 1.37 the listener's limit does both.
+    // Bytes of a request that Envoy holds to read and to resend it. Before 1.37 the listener's limit does both.
     if settings.version.has_route_buffer_limit() {
         route["request_body_buffer_limit"] = buffer_limit(policy).into();
     }
@@ -74,20 +75,20 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
     json!({
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         "name": NAME,
-        // What the gateway stage has left for the router, and Envoy for the choice of a route.
+        // Headers that the gateway stage left for the router, and Envoy for the choice of a route.
         "request_headers_to_remove": ["x-pointsman-cluster", IDLE_HEADER, "x-forwarded-proto"],
-        // Envoy sets its own. The module sees to the rest, and would to this.
+        // Envoy sets its own. The module handles all other headers, and would handle this one.
         "response_headers_to_remove": ["server"],
         "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}],
     })
 }
 
-/// The route of streams that may be silent for `ms`: Envoy takes this one timer from the route alone.
+/// Returns the route of streams that may be idle for `ms`. Envoy reads this timer only from the route.
 fn idle_route(route: &Value, ms: u64) -> Value {
     let mut route = route.clone();
     route["name"] = format!("pointsman stream {ms}ms").into();
     route["match"]["headers"] = json!([{"name": IDLE_HEADER, "string_match": {"exact": ms.to_string()}}]);
-    // The one of the retry policy has no effect here.
+    // An idle timeout in the retry policy has no effect here.
     route["route"]["idle_timeout"] = seconds(ms).into();
     route
 }

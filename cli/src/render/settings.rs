@@ -1,4 +1,4 @@
-//! What a rendering depends on besides policy and providers.
+//! What a rendering depends on besides the policy and the providers.
 
 use super::version::EnvoyVersion;
 use std::net::SocketAddr;
@@ -8,22 +8,22 @@ use std::net::SocketAddr;
 pub enum LogTarget {
     /// Envoy's standard output.
     Stdout,
-    /// A file, which Envoy opens again on SIGUSR1.
+    /// A file, which Envoy reopens on SIGUSR1.
     File(String),
 }
 
 /// Settings of one Envoy.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The command that renders, for the head of each file.
+    /// The command that renders, for the header of each file.
     pub command: String,
-    /// Version that is rendered for.
+    /// Envoy version to render for.
     pub version: EnvoyVersion,
-    /// Directory in which Envoy finds the files; no slash at its end.
+    /// Directory in which Envoy finds the files, without a trailing slash.
     pub prefix: String,
     /// Path at which Envoy finds the module.
     pub wasm: String,
-    /// Address for callers.
+    /// Listen address for clients.
     pub listen: SocketAddr,
     /// Address of Envoy's admin interface.
     pub admin: SocketAddr,
@@ -32,7 +32,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Path of one of the rendered files, as Envoy finds it.
+    /// Returns the path at which Envoy finds a rendered file.
     pub fn path(&self, file: &str) -> String {
         format!("{}/{file}", self.prefix)
     }

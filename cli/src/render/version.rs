@@ -1,19 +1,19 @@
-//! What the Envoy that is rendered for can do.
+//! The features of the Envoy version to render for.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A minor version of Envoy that Pointsman renders for.
+/// A minor version of Envoy that Pointsman can render for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EnvoyVersion(u16);
 
 impl EnvoyVersion {
-    /// The newest that this was run on; later ones are rendered for as if they were it.
+    /// The newest version tested. Later versions are rendered as this one.
     pub const NEWEST: Self = Self(40);
     const OLDEST: Self = Self(36);
 
-    /// Whether it has an `envoy.clusters.composite` (attempt N goes to member N) that skips a member without a healthy
-    /// host. From 1.37 to 1.39 such a request got 503 and no further attempt. Before 1.40, `aggregate` stands in.
+    /// Whether `envoy.clusters.composite` (attempt N goes to member N) skips members without a healthy host. From 1.37
+    /// to 1.39, such a request got 503 and no further attempt. Before 1.40, `aggregate` stands in.
     pub fn has_composite_cluster(self) -> bool {
         self >= Self(40)
     }
@@ -23,8 +23,8 @@ impl EnvoyVersion {
         self >= Self(37)
     }
 
-    /// Whether the module's metrics stand by themselves. Before, they stand below the cluster whose filter first loaded
-    /// the module, whichever that was.
+    /// Whether the module's metrics are at the root. Before, they are below the cluster whose filter first loaded the
+    /// module, whichever that was.
     pub fn has_metrics_at_root(self) -> bool {
         self >= Self(39)
     }
@@ -34,14 +34,14 @@ impl EnvoyVersion {
         self >= Self(37)
     }
 
-    /// Whether an attempt may be failed at the very end of its answer: Envoy 1.36 crashes where a retry follows; seen
-    /// to work from 1.38 on.
+    /// Whether an attempt may be failed at the very end of its response. Envoy 1.36 crashes if a retry follows; 1.38
+    /// and later were tested to work.
     pub fn survives_failure_at_end(self) -> bool {
         self >= Self(38)
     }
 }
 
-/// Why a text is no version to render for.
+/// A text that is not a version to render for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct InvalidVersion;
 
@@ -53,7 +53,7 @@ impl fmt::Display for InvalidVersion {
 
 impl std::error::Error for InvalidVersion {}
 
-/// `1.40`, or with a patch version and what distributors append: `1.40.0`, `1.40.0-dev`.
+/// Parses `1.40`, optionally with a patch version and a distributor's suffix: `1.40.0`, `1.40.0-dev`.
 impl FromStr for EnvoyVersion {
     type Err = InvalidVersion;
 

@@ -1,9 +1,10 @@
-//! A tree to YAML that people can read and compare: stable order, block style, quotes only where YAML needs them.
+//! Writes a tree as YAML that people can read and compare: stable order, block style, quotes only where YAML needs
+//! them.
 
 use serde_json::Value;
 use std::fmt::Write;
 
-/// The tree as a YAML document. In an object `name` and `@type` come first, then the other members by name.
+/// Returns the tree as a YAML document. In an object, `name` and `@type` come first, then the other members by name.
 pub fn to_yaml(value: &Value) -> String {
     let mut out = String::new();
     match value {
@@ -18,7 +19,7 @@ fn indent(depth: usize, out: &mut String) {
     out.extend(std::iter::repeat_n("  ", depth));
 }
 
-/// Members of an object, the first of them where the cursor is.
+/// Writes the members of an object, the first of them at the cursor.
 fn members(value: &Value, depth: usize, out: &mut String) {
     let Value::Object(map) = value else { return };
     let rank = |key: &str| match key {
@@ -53,7 +54,7 @@ fn members(value: &Value, depth: usize, out: &mut String) {
     }
 }
 
-/// Items of a list, the first of them where the cursor is.
+/// Writes the items of a list, the first of them at the cursor.
 fn items(list: &[Value], depth: usize, out: &mut String) {
     for (i, item) in list.iter().enumerate() {
         if i > 0 {
@@ -68,7 +69,7 @@ fn items(list: &[Value], depth: usize, out: &mut String) {
     }
 }
 
-/// What stands on the line of its key; text of several lines as a block, whose lines stand at `depth`.
+/// Writes what goes on the line of its key. Multi-line text becomes a block whose lines are indented by `depth`.
 fn inline(value: &Value, depth: usize, out: &mut String) {
     match value {
         Value::String(lines) if is_block(lines) => {
@@ -91,14 +92,14 @@ fn inline(value: &Value, depth: usize, out: &mut String) {
     out.push('\n');
 }
 
-/// Whether the text can be a literal block: lines without control characters, and no space or line end at an edge.
+/// Returns whether the text can be a literal block: no empty lines, control characters, or white space at either end.
 fn is_block(string: &str) -> bool {
     string.contains('\n')
         && string.trim() == string
         && string.split('\n').all(|line| !line.is_empty() && !line.chars().any(char::is_control))
 }
 
-/// Text plain where it cannot be taken for anything else, and in JSON's quotes, which are YAML's too, where it can.
+/// Writes text plain if it cannot be mistaken for another type, and otherwise in JSON quotes, which are YAML's too.
 fn text(string: &str, out: &mut String) {
     let is_word = |b: u8| b.is_ascii_alphanumeric() || b"_./-@+".contains(&b);
     let is_plain = string.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'/' || b == b'_')

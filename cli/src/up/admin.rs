@@ -1,4 +1,4 @@
-//! Envoy's admin interface: whether it is ready, where it listens, and what became of an update.
+//! Envoy's admin interface: readiness, listen addresses and counters.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -11,23 +11,23 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// At `address`, as Envoy has written it.
+    /// Creates a client for `address`, as Envoy wrote it.
     pub fn new(address: &str) -> Self {
         let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(2))).proxy(None).build();
         Self { base: format!("http://{}", address.trim()), agent: config.into() }
     }
 
-    /// The answer to a GET, if it is 200.
+    /// Returns the body of a GET, if it succeeds.
     fn get(&self, path: &str) -> Option<String> {
         self.agent.get(format!("{}{path}", self.base)).call().ok()?.body_mut().read_to_string().ok()
     }
 
-    /// Whether Envoy serves.
+    /// Returns whether Envoy is ready to serve.
     pub fn is_ready(&self) -> bool {
         self.get("/ready").is_some()
     }
 
-    /// Address of the listener `name`.
+    /// Returns the address of the listener `name`.
     pub fn listener(&self, name: &str) -> Option<String> {
         let all: Value = serde_json::from_str(&self.get("/listeners?format=json")?).ok()?;
         let statuses = all.get("listener_statuses")?.as_array()?;
@@ -38,7 +38,8 @@ impl Admin {
         Some(if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") })
     }
 
-    /// Counters and gauges whose names start with `prefix`, without it. `None` if Envoy does not say.
+    /// Returns counters and gauges whose names start with `prefix`, without the prefix. `None` if Envoy does not
+    /// answer.
     pub fn stats(&self, prefix: &str) -> Option<BTreeMap<String, u64>> {
         let filter = prefix.replace('.', "\\.");
         let text = self.get(&format!("/stats?filter=^{filter}"))?;

@@ -1,8 +1,8 @@
-//! Whether the keys that a policy names are where it says.
+//! Checks that the keys that a policy names exist.
 
 use pointsman_core::policy::Policy;
 
-/// One line per key that Envoy will not find. Without its key a provider's requests are answered with 401 by Envoy.
+/// Returns one line per key that Envoy will not find. Envoy answers requests to a provider without its key with 401.
 pub fn missing(policy: &Policy) -> Vec<String> {
     let mut lines = Vec::new();
     for provider in policy.providers() {

@@ -1,4 +1,4 @@
-//! The Envoy program: where it is, which version it is, what it says of a configuration, and its one running process.
+//! The Envoy program: its path, its version, its check of a configuration, and its one running process.
 
 use super::admin::Admin;
 use super::child;
@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 /// An Envoy program.
 pub struct Program {
     path: PathBuf,
-    /// What to render for.
+    /// The version to render for.
     pub version: EnvoyVersion,
 }
 
 impl Program {
-    /// `--envoy`, else `$ENVOY`, else `envoy` in the PATH.
+    /// Finds Envoy: `--envoy`, else `$ENVOY`, else `envoy` in the PATH.
     ///
     /// # Errors
-    /// What to do, if there is none or it is too old.
+    /// What to do, if there is no Envoy or it is too old.
     pub fn find(chosen: Option<&Path>) -> Result<Self, String> {
         let path = chosen.map(Path::to_owned).or_else(|| std::env::var_os("ENVOY").map(PathBuf::from));
         let path = path.unwrap_or_else(|| PathBuf::from("envoy"));
@@ -36,11 +36,10 @@ impl Program {
         Ok(Self { path, version })
     }
 
-    /// Asks Envoy whether it would take a configuration; it is ended if `stopped` comes first. What it says goes into
-    /// `log`.
+    /// Has Envoy validate a configuration. Envoy's output goes to `log`. Kills Envoy if `stopped` becomes true.
     ///
     /// # Errors
-    /// What it says against it; no line if it was stopped.
+    /// Envoy's objections; no line if it was stopped.
     pub fn validate(&self, bootstrap: &Path, log: &Path, stopped: &dyn Fn() -> bool) -> Result<(), Vec<String>> {
         let failed = |e: std::io::Error| vec![format!("{}: {e}", self.path.display())];
         let output = std::fs::File::create(log).map_err(failed)?;
@@ -73,7 +72,7 @@ impl Program {
         Err(lines)
     }
 
-    /// Starts it on the files in `directory`.
+    /// Starts Envoy on the files in `directory`.
     ///
     /// # Errors
     /// Why it did not start.
@@ -82,7 +81,7 @@ impl Program {
         let mut arguments: Vec<OsString> = ["--disable-hot-restart", "-l", "warning", "-c"].map(OsString::from).into();
         arguments.push(directory.join("bootstrap.yaml").into());
         arguments.extend(["--admin-address-path".into(), address_file.clone().into()]);
-        // Envoy keeps log lines for ten seconds otherwise, and people look for them at once.
+        // By default Envoy flushes log lines only every ten seconds, and people look for them immediately.
         arguments.extend(["--file-flush-interval-msec", "500"].map(OsString::from));
         if let Some(workers) = concurrency {
             arguments.extend(["--concurrency".into(), workers.to_string().into()]);
@@ -93,7 +92,7 @@ impl Program {
     }
 }
 
-/// A running Envoy; killed if it is dropped.
+/// A running Envoy. Dropping it kills the process.
 pub struct Process {
     child: Child,
     address_file: PathBuf,
@@ -101,19 +100,19 @@ pub struct Process {
 
 /// Why Envoy does not serve.
 pub enum NotReady {
-    /// It has ended.
+    /// It has exited.
     Ended(ExitStatus),
-    /// It was stopped while it started.
+    /// `stopped` became true during startup.
     Stopped,
     /// It runs, but did not become ready.
     Timeout,
 }
 
 impl Process {
-    /// Waits until Envoy serves: its admin interface and the address for callers.
+    /// Waits until Envoy serves. Returns its admin interface and the address for clients.
     ///
     /// # Errors
-    /// Why it does not.
+    /// Why it does not serve.
     pub fn ready(&mut self, limit: Duration, stopped: &dyn Fn() -> bool) -> Result<(Admin, String), NotReady> {
         let start = Instant::now();
         while start.elapsed() < limit {
@@ -136,12 +135,12 @@ impl Process {
         Err(NotReady::Timeout)
     }
 
-    /// Its status, if it has ended.
+    /// Returns the exit status, if Envoy has exited.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Asks it to end, and ends it if it has not after `limit`.
+    /// Sends SIGTERM, and kills Envoy if it has not exited after `limit`.
     pub fn stop(mut self, limit: Duration) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         if self.ended().is_none()

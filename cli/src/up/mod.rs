@@ -1,4 +1,4 @@
-//! `pointsman up`: renders a policy, runs Envoy on it, and puts each change of the policy into the running Envoy.
+//! `pointsman up`: renders a policy, runs Envoy on it, and applies policy changes to the running Envoy.
 
 mod admin;
 mod child;
@@ -25,9 +25,9 @@ use stop::Stop;
 use tempfile::TempDir;
 use watch::Watch;
 
-/// Run an Envoy on a policy, and follow the policy and its providers as they change, without a restart.
+/// Run Envoy on a policy. Apply changes of the policy and its providers without a restart.
 ///
-/// SIGTERM, SIGINT, SIGQUIT and SIGHUP end it, and Envoy with it.
+/// SIGTERM, SIGINT, SIGQUIT and SIGHUP stop the command and Envoy.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -35,30 +35,31 @@ pub struct Args {
     /// Worker threads of Envoy. Default: one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     concurrency: Option<u32>,
-    /// Envoy, 1.36 or later. Default: $ENVOY, else `envoy` in the PATH.
+    /// The Envoy program, 1.36 or later. Default: $ENVOY, else `envoy` in the PATH.
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
-    /// The module. Default: `pointsman.wasm` beside this program, else where `cargo build` puts it below the working
+    /// The module. Default: `pointsman.wasm` beside this program, else the output of `cargo build` below the working
     /// directory.
     #[arg(long, value_name = "FILE")]
     wasm: Option<PathBuf>,
-    /// Start although a provider's key is missing; its requests then fail with 401, or go to the next model.
+    /// Start even if a provider's key is missing. Its requests then fail with 401 or go to the next model.
     #[arg(long)]
     allow_missing_credentials: bool,
 }
 
-/// Time for Envoy to become ready: compiling the module takes a part of it.
+/// Time for Envoy to become ready, including the time to compile the module.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How long a policy that was refused waits to be tried again: at first, and at the most, because each try may be one
-/// by Envoy too.
+/// The delay before a refused policy is tried again: the initial delay and the maximum. It grows because each try may
+/// run Envoy.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 const TRY_AGAIN_LATEST: Duration = Duration::from_secs(300);
-/// Time for Envoy to end by itself.
+/// Time for Envoy to exit before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// Runs `up` until it is told to stop (0), or Envoy ends by itself (1); 2 if it cannot start.
+/// Runs `up`. Exit status: 0 if a signal stops it, 1 if Envoy exits or the policy or the providers are refused, 2 if
+/// `up` cannot start.
 pub fn run(args: &Args) -> ExitCode {
-    // Before anything is read, so that no change between reading and watching is missed.
+    // Created before anything is read, so that no change in between is missed.
     let watch = Watch::new(&args.gateway.policy, &args.gateway.providers);
     let inputs = match args.gateway.inputs() {
         Ok(inputs) => inputs,
@@ -112,7 +113,7 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
     let _ = writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush());
 
     let mut next_look = Instant::now();
-    // What was refused last, and when it is tried again: the reason need not be in the files that are watched.
+    // The last refusal, and when to try again: its cause need not be in the watched files.
     let mut refused: Option<(Vec<String>, Instant)> = None;
     let mut pause = TRY_AGAIN;
     loop {
@@ -137,7 +138,7 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
                         say(format_args!("policy applied: {} ms", start.elapsed().as_millis()));
                     }
                     Err(NotApplied::Refused(lines)) => {
-                        // The same again is said once.
+                        // Repeated reasons are reported only once.
                         if is_changed || refused.as_ref().is_none_or(|(before, _)| *before != lines) {
                             let say_one = |line| say(format_args!("policy refused, the old one keeps serving: {line}"));
                             lines.iter().for_each(say_one);
@@ -153,7 +154,7 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
     }
 }
 
-/// Path of the module.
+/// Returns the path of the module.
 fn module(chosen: Option<&Path>) -> Result<String, String> {
     let candidates = match chosen {
         Some(path) => vec![path.to_owned()],
@@ -174,7 +175,7 @@ fn module(chosen: Option<&Path>) -> Result<String, String> {
     }
 }
 
-/// A directory that only this user can read, removed when it is dropped.
+/// Creates a directory that only this user can read. It is removed when it is dropped.
 fn private_directory() -> std::io::Result<TempDir> {
     let only_us = std::fs::Permissions::from_mode(0o700);
     tempfile::Builder::new().prefix("pointsman-").permissions(only_us).tempdir()

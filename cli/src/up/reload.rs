@@ -1,4 +1,4 @@
-//! A new policy into a running Envoy, file by file, so that no request finds half of it.
+//! Applies a new policy to a running Envoy file by file, so that no request sees half of it.
 
 use super::admin::Admin;
 use super::credentials;
@@ -17,36 +17,36 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long a caller may take to send a request: the listener's `request_timeout`. The gateway stage holds the body, so
-/// the request's own timer starts only after it.
+/// How long a client may take to send a request: the listener's `request_timeout`. The gateway stage holds the body, so
+/// the request's own timer starts after it.
 const UPLOAD: Duration = Duration::from_secs(300);
-/// How long Envoy may take over one file.
+/// How long Envoy may take to apply one file.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Until what could not be taken away is tried again.
+/// The delay before the removal of clusters is tried again.
 const NEXT_TRY: Duration = Duration::from_secs(60);
 
-/// What Envoy runs on now.
+/// The configuration that Envoy runs on.
 pub struct RunningConfig {
     directory: PathBuf,
     settings: Settings,
     files: Files,
-    /// Every cluster that Envoy has, those of earlier policies included.
+    /// Every cluster that Envoy has, including those of earlier policies.
     clusters: BTreeMap<String, Value>,
-    /// Names of the clusters of the policy that serves.
+    /// Names of the clusters of the current policy.
     needed: BTreeSet<String>,
-    /// How long a request under the policy that serves can last.
+    /// How long a request under the current policy can last.
     longest: Duration,
-    /// What only earlier policies need.
+    /// Clusters that requests of earlier policies may need.
     retired: DrainingClusters,
     /// Whether keys may be missing.
     allow_missing: bool,
 }
 
-/// Why a new policy does not serve.
+/// Why a new policy was not applied.
 pub enum NotApplied {
-    /// The reasons, one line each; the old one keeps serving.
+    /// The reasons, one line each. The old policy keeps serving.
     Refused(Vec<String>),
-    /// `up` was told to end meanwhile.
+    /// `up` was stopped meanwhile.
     Stopped,
 }
 
@@ -60,14 +60,14 @@ impl From<Vec<String>> for NotApplied {
 struct Step<'a> {
     path: &'a str,
     new: &'a str,
-    /// `None`: there was none.
+    /// `None` if there was no file.
     old: Option<&'a str>,
-    /// Prefix of the counters in which Envoy says that it has taken the file. Of a secret it is not waited for: a
-    /// cluster that needs it waits for it itself.
+    /// Prefix of the counters by which Envoy reports that it has applied the file. `None` for a secret, which is not
+    /// waited for: a cluster that needs it waits for it.
     stats: Option<String>,
 }
 
-/// How long a request under this policy can last, from its first byte to its last.
+/// Returns how long a request under this policy can last, from its first byte to its last.
 fn longest(policy: &Policy) -> Duration {
     UPLOAD + Duration::from_millis(policy.longest_request_ms())
 }
@@ -93,10 +93,10 @@ impl RunningConfig {
         })
     }
 
-    /// Puts a new policy in the place of the old one.
+    /// Replaces the old policy with a new one.
     ///
     /// # Errors
-    /// Why not; the old one then keeps serving, unless `stopped`.
+    /// Why it was not applied. The old policy then keeps serving, unless `stopped`.
     pub fn reload(
         &mut self,
         envoy: &Program,
@@ -136,7 +136,7 @@ impl RunningConfig {
         Ok(())
     }
 
-    /// Has Envoy check a candidate: the live files' equal, but in a directory of its own and without the module.
+    /// Has Envoy validate a candidate: the same files in a separate directory, without the module.
     fn validate(&self, envoy: &Program, inputs: &Inputs, stopped: &dyn Fn() -> bool) -> Result<(), Vec<String>> {
         let candidate = self.directory.join("candidate");
         let settings = Settings { prefix: candidate.display().to_string(), ..self.settings.clone() };
@@ -148,8 +148,8 @@ impl RunningConfig {
         result
     }
 
-    /// Secrets, then clusters, then what sends requests to them. Puts all the old files back if one cannot be written
-    /// or Envoy refuses it.
+    /// Replaces secrets, then clusters, then what sends requests to the clusters. Restores all old files if one cannot
+    /// be written or Envoy refuses it.
     fn swap(
         &self,
         admin: &Admin,
@@ -191,7 +191,7 @@ impl RunningConfig {
     fn put_back(&self, step: &Step) -> Result<(), String> {
         match step.old {
             Some(old) => self.write(step.path, old),
-            // Nothing refers to it.
+            // No resource refers to the file.
             None => std::fs::remove_file(self.directory.join(step.path)).map_err(|e| format!("{}: {e}", step.path)),
         }
     }
@@ -200,7 +200,7 @@ impl RunningConfig {
         replace(&self.directory.join(path), text).map_err(|e| e.to_string())
     }
 
-    /// Replaces one file and waits until Envoy has taken or refused it.
+    /// Replaces one file and waits until Envoy has applied or refused it.
     fn replace(
         &self,
         admin: &Admin,
@@ -216,7 +216,7 @@ impl RunningConfig {
             Some((of(&own, "update_success"), of(&own, "update_rejected"), of(&all, "warming_clusters")))
         };
         let start = Instant::now();
-        // What Envoy does not say is not taken for nothing: then nothing could be told from what was before.
+        // A failure to read the counters is not read as 0: without a baseline, a change cannot be told.
         let (taken_before, refused_before, _) = loop {
             if let Some(before) = counts() {
                 break before;
@@ -247,7 +247,7 @@ impl RunningConfig {
         Err(refused(format!("envoy: it has not taken {path} within {} s", PATIENCE.as_secs())))
     }
 
-    /// Takes away the clusters of earlier policies, once no request can need them any more.
+    /// Removes the clusters of earlier policies once no request can need them.
     pub fn prune(&mut self, admin: &Admin, stopped: &dyn Fn() -> bool) {
         let now = Instant::now();
         let is_kept = |name: &String| self.needed.contains(name) || self.retired.may_be_needed(name, now);
@@ -297,7 +297,7 @@ mod tests {
         at_least(&policy("", ""), 600);
         at_least(&policy(r#""request_timeout": "2s""#, ""), 2);
         at_least(&policy(r#""request_timeout": "2s""#, r#", "resilience": {"request_timeout": "3h"}"#), 10_800);
-        // A caller may wait so long for another one's answer before its own request goes out.
+        // A client may wait this long for another request's answer before its own request is sent.
         at_least(&policy(r#""request_timeout": "2s""#, r#", "cache": {"ttl": "1h"}"#), 2 + 30);
     }
 

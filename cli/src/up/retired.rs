@@ -1,19 +1,18 @@
-//! Which clusters the requests of earlier policies may still need, and until when.
+//! Tracks which clusters the requests of earlier policies may still need, and until when.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// What earlier policies had.
+/// The clusters of earlier policies.
 #[derive(Default)]
 pub struct DrainingClusters {
-    /// By a cluster's name, the time from which no request of an earlier policy can need it.
+    /// By cluster name, the time from which no request of an earlier policy can need the cluster.
     until: BTreeMap<String, Instant>,
 }
 
 impl DrainingClusters {
-    /// A policy that had these clusters has been replaced at `now`; its last request ends within `longest`. Also of a
-    /// cluster that the next policy has too: the one after it may not, and may come before this one's requests have
-    /// ended.
+    /// Records that a policy with these clusters was replaced at `now`; its last request ends within `longest`. Include
+    /// clusters that the next policy keeps: the policy after it may drop them before these requests have ended.
     pub fn replaced<'a>(&mut self, clusters: impl Iterator<Item = &'a String>, longest: Duration, now: Instant) {
         for name in clusters {
             let until = self.until.entry(name.clone()).or_insert(now);
@@ -22,7 +21,7 @@ impl DrainingClusters {
         self.until.retain(|_, until| now < *until);
     }
 
-    /// Whether a request of an earlier policy may need this cluster.
+    /// Returns whether a request of an earlier policy may need this cluster.
     pub fn may_be_needed(&self, cluster: &str, now: Instant) -> bool {
         self.until.get(cluster).is_some_and(|until| now < *until)
     }
@@ -54,7 +53,7 @@ mod tests {
     fn the_longest_of_all_policies_that_had_it_counts() {
         let start = Instant::now();
         let mut retired = DrainingClusters::default();
-        // The first policy's requests are long, the second's, which takes the cluster away, are short.
+        // The first policy's requests are long; those of the second, which drops the cluster, are short.
         retired.replaced(names(&["plan.a"]).iter(), seconds(600), start);
         retired.replaced(names(&["plan.a", "plan.b"]).iter(), seconds(5), start + seconds(10));
         assert!(retired.may_be_needed("plan.a", start + seconds(599)));

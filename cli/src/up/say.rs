@@ -1,10 +1,10 @@
-//! Lines for the person who started `pointsman up`.
+//! Prints messages for the user of `pointsman up`.
 
 use std::fmt;
 use std::io::Write;
 
-/// Prints a line to standard error, if anybody still reads it. (`eprintln!` panics if not, and Envoy would be left
-/// alone.)
+/// Prints a line to standard error and ignores failures. `eprintln!` would panic if standard error is closed, and leave
+/// Envoy unsupervised.
 pub fn say(line: impl fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! Whether `up` has been told to end.
+//! Tracks whether `up` has been asked to stop.
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use std::io;
@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Listens from now on. A SIGHUP that whoever started this program had it ignore (`nohup`) stays ignored.
+    /// Installs the signal handlers. SIGHUP stays ignored if it was ignored at startup (`nohup`).
     ///
     /// # Errors
-    /// The system's, if it takes no handler.
+    /// The system's, if a handler cannot be installed.
     pub fn on_signals() -> io::Result<Self> {
         let told = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGINT, SIGQUIT, SIGHUP] {
@@ -23,13 +23,13 @@ impl Stop {
         Ok(Self(told))
     }
 
-    /// Whether one has come.
+    /// Returns whether a signal has arrived.
     pub fn is_told(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Whether a process ignores a signal, by its `/proc/PID/status` (proc_pid_status(5): a mask in hexadecimal).
+/// Returns whether a process ignores a signal, by its `/proc/PID/status` (proc_pid_status(5): a hexadecimal mask).
 fn is_ignored(status: &str, signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());

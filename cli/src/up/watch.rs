@@ -1,25 +1,25 @@
-//! Whether the policy or a provider's file has changed, asked again and again.
+//! Polls the policy and the provider files for changes.
 
 use crate::render::providers;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Size and time of a file; `None` if there is none.
+/// Size and modification time of a file; `None` if there is no file.
 type Stamp = Option<(u64, Option<SystemTime>)>;
 
-/// Watches one policy and one directory of providers.
+/// Watches one policy and one provider directory.
 pub struct Watch {
     policy: PathBuf,
     providers: PathBuf,
     stamps: Vec<(PathBuf, Stamp)>,
-    /// Whether the stamps have changed since the content was last looked at.
+    /// Whether the stamps have changed since the content was last read.
     unsettled: bool,
     content: [u8; 32],
 }
 
 impl Watch {
-    /// From what is there now.
+    /// Starts from the current content.
     pub fn new(policy: &Path, providers: &Path) -> Self {
         let mut watch = Self {
             policy: policy.to_owned(),
@@ -33,7 +33,7 @@ impl Watch {
         watch
     }
 
-    /// Whether the content is another than when it was last asked for. A file that is being written is waited for: two
+    /// Returns whether the content differs from that of the previous call. Waits for a file that is being written: two
     /// calls in a row must find the same sizes and times.
     pub fn changed(&mut self) -> bool {
         let stamps = self.stamp();

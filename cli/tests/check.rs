@@ -1,6 +1,6 @@
-//! Every policy mistake in `fixtures/` is named exactly as its `.txt` says, and every policy in `policies/` is valid.
+//! Each policy mistake in `fixtures/` yields exactly the output in its `.txt`, and each policy in `policies/` is valid.
 
-// Helpers of tests are tests to clippy only inside #[test].
+// Clippy treats helpers as test code only inside #[test].
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ fn files(dir: &Path, extensions: &[&str]) -> Vec<PathBuf> {
     files
 }
 
-/// The exit status and what `pointsman check` prints, run where the file is.
+/// Runs `pointsman check` in the file's directory. Returns the exit status, standard output and standard error.
 fn check(path: &Path) -> (i32, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_pointsman"))
         .current_dir(path.parent().unwrap())
@@ -26,8 +26,8 @@ fn check(path: &Path) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// A fixture's `.txt` is `exit STATUS` and then standard error, as somebody has read and approved it. After a change of
-/// words, `UPDATE_FIXTURES=1 cargo test -p pointsman --test check` writes them anew: read the difference.
+/// A fixture's `.txt` holds `exit STATUS`, then the reviewed standard error. After a change of the messages,
+/// `UPDATE_FIXTURES=1 cargo test -p pointsman --test check` rewrites the files: review the diff.
 #[test]
 fn every_mistake_is_named_exactly() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");

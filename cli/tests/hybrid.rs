@@ -1,6 +1,6 @@
-//! What the comments of `policies/hybrid.yaml` promise: who is served by which models, and whose data stays at home.
+//! Checks what the comments of `policies/hybrid.yaml` promise: which models serve whom, and whose data stays at home.
 
-// Helpers of tests are tests to clippy only inside #[test].
+// Clippy treats helpers as test code only inside #[test].
 #![allow(clippy::unwrap_used)]
 
 use pointsman_core::dialect::client::ClientDialect;
@@ -13,7 +13,7 @@ fn hybrid() -> Policy {
     pointsman_core::policy::parse::from_value(&tree).unwrap().1
 }
 
-/// The models that serve a tenant's request of a task, in order.
+/// Returns the models that serve a tenant's request for a task, in order.
 fn models<'p>(policy: &'p Policy, tenant: &str, task: &str) -> Vec<&'p str> {
     let body = format!(r#"{{"model":"{task}","messages":[{{"role":"user","content":"x"}}]}}"#);
     let request = ClientDialect::OpenAi.parse(body.as_bytes(), policy.request.max_nesting).unwrap();

@@ -1,10 +1,11 @@
-//! The JSON Schema in `policies/` is current, and so are the tables that the policy's reference takes from it.
+//! The JSON Schema in `policies/` is current, and so are the tables of the policy reference that are generated from it.
 //!
-//! `docs/src/reference/policy.md` has a table for each section and each set of words, between `<!-- fields: NAME -->`
-//! or `<!-- values: NAME -->` and `<!-- end -->`. Its rows come from the doc comments of the types and keep
-//! their order; new ones go to the end. `UPDATE_FIXTURES=1 cargo test -p pointsman --test reference` writes both files.
+//! `docs/src/reference/policy.md` has a table for each section and each set of values, between `<!-- fields: NAME -->`
+//! or `<!-- values: NAME -->` and `<!-- end -->`. The rows come from the doc comments of the types. Existing rows keep
+//! their order and new rows are appended. `UPDATE_FIXTURES=1 cargo test -p pointsman --test reference` writes both
+//! files.
 
-// Helpers of tests are tests to clippy only inside #[test].
+// Clippy treats helpers as test code only inside #[test].
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use serde_json::{Map, Value};
@@ -26,7 +27,7 @@ fn read(file: &str) -> String {
     std::fs::read_to_string(path(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
 }
 
-/// The file has this text, or is given it.
+/// Asserts that the file has this text, or writes it if `UPDATE_FIXTURES` is set.
 fn assert_current(file: &str, text: &str) {
     if std::env::var_os("UPDATE_FIXTURES").is_some() {
         std::fs::write(path(file), text).unwrap();
@@ -84,7 +85,7 @@ fn the_reference_documents_every_section_field_and_word() {
     }
 }
 
-/// The page up to the first marker, the marker, the table that it has now, and what follows it.
+/// Returns the page up to the first marker, the marker, its current table, and the rest of the page.
 fn next_table(page: &str) -> Option<(String, String, String, String)> {
     let start = page.find("<!-- ")?;
     let (marker, rest) = page[start + 5..].split_once(" -->\n")?;
@@ -92,7 +93,7 @@ fn next_table(page: &str) -> Option<(String, String, String, String)> {
     Some((page[..start].to_owned(), marker.to_owned(), table.to_owned(), after.to_owned()))
 }
 
-/// What a row documents: the name in its first cell.
+/// Returns what a row documents: the name in its first cell.
 fn name_of_row(row: &str) -> Option<&str> {
     row.strip_prefix("| `")?.split('`').next()
 }
@@ -108,16 +109,16 @@ fn definition<'a>(schema: &'a Value, name: &str) -> &'a Value {
     }
 }
 
-/// Whether it is one of several words or forms.
+/// Returns whether the definition is a choice of values or forms.
 fn is_choice(definition: &Value) -> bool {
     definition["oneOf"].is_array()
 }
 
-/// A row for each field.
+/// Returns a row for each field.
 fn fields(schema: &Value, name: &str) -> Vec<String> {
     let definition = definition(schema, name);
     let mut fields = Map::new();
-    // An identity is one of two sections; the reference has one table of both.
+    // An identity has one of two forms; the reference documents both in one table.
     let forms = definition["oneOf"].as_array().cloned().unwrap_or_else(|| vec![definition.clone()]);
     for form in &forms {
         for (field, said) in form["properties"].as_object().into_iter().flatten() {
@@ -135,20 +136,20 @@ fn fields(schema: &Value, name: &str) -> Vec<String> {
             true => "*required*".to_owned(),
             false => default_of(&said[0]["default"]),
         };
-        // What tells the forms apart has no doc comment of its own.
+        // The field that selects the form has no doc comment of its own.
         let meaning = if said[0]["const"].is_string() { definition } else { &said[0] };
         format!("| `{field}` | {} | {default} | {} |", kinds.join(" or "), text(&meaning["description"]))
     };
     fields.iter().map(row).collect()
 }
 
-/// A row for each word or form.
+/// Returns a row for each value or form.
 fn values(schema: &Value, name: &str) -> Vec<String> {
     let forms = definition(schema, name)["oneOf"].as_array().unwrap_or_else(|| panic!("{name} is no choice"));
     forms.iter().map(|form| format!("| {} | {} |", form_of(form), text(&form["description"]))).collect()
 }
 
-/// `word`, or `{name: …}`.
+/// Returns `word`, or `{name: …}`.
 fn form_of(form: &Value) -> String {
     match form["const"].as_str() {
         Some(word) => format!("`{word}`"),
@@ -159,7 +160,7 @@ fn form_of(form: &Value) -> String {
     }
 }
 
-/// What may be written there, in words.
+/// Describes the values that a field accepts.
 fn kind(schema: &Value, said: &Value) -> String {
     if let Some(name) = said["$ref"].as_str() {
         return named(schema, name.rsplit('/').next().unwrap());
@@ -183,7 +184,7 @@ fn kind(schema: &Value, said: &Value) -> String {
     }
 }
 
-/// A type of the policy in words, with the place where it is explained.
+/// Describes a type of the policy, with a link if the reference explains it elsewhere.
 fn named(schema: &Value, name: &str) -> String {
     let definition = definition(schema, name);
     let link = |words: &str, place: &str| format!("[{words}](#{place})");
@@ -233,13 +234,13 @@ fn default_of(value: &Value) -> String {
     }
 }
 
-/// A doc comment as the cell of a table.
+/// Formats a doc comment as a table cell.
 fn text(description: &Value) -> String {
     let text = description.as_str().unwrap_or_else(|| panic!("a field without a doc comment: {description}"));
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 
-/// Names of fields, and the values of those that take one of several names.
+/// Collects the names of fields, and the values of enumerations.
 fn collect(node: &Value, words: &mut BTreeSet<String>) {
     match node {
         Value::Object(map) => {

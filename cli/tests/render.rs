@@ -1,6 +1,6 @@
-//! `pointsman render`: what it writes, what it refuses, and that a real Envoy takes it.
+//! `pointsman render`: what it writes and refuses, and whether a real Envoy accepts the result.
 
-// Helpers of tests are tests to clippy only inside #[test].
+// Clippy treats helpers as test code only inside #[test].
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::{Scratch, cluster, envoy, envoy_version, pointsman, policy, root, text, wasm};
 
-/// Every file below a directory, by its path there.
+/// Returns every file below a directory, by relative path.
 fn tree(directory: &Path) -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();
     let mut open = vec![directory.to_owned()];
@@ -54,7 +54,7 @@ fn the_renderings_in_the_repository_are_current() {
     }
 }
 
-/// Renders `policy` with these provider files; standard error, with the paths hidden.
+/// Renders `policy` with these provider files. Returns the exit status and standard error, with the paths hidden.
 fn refused(name: &str, policy: &str, files: &[(&str, &str)]) -> (Option<i32>, String) {
     let scratch = Scratch::new(name);
     let policy = scratch.write("policy.yaml", policy);
@@ -110,7 +110,7 @@ fn a_mistake_in_a_providers_file_is_named_with_the_file() {
         "HERE/providers/a.yaml: http_filters of a provider's cluster never run: \
          requests come by way of a plan cluster\n"
     );
-    // Envoy would not read them beside the filter that requests without a plan need.
+    // Envoy ignores them beside the HTTP options, which hold the filter for requests without a plan.
     assert_eq!(
         one("old-options", &[("a.yaml", &format!("{a}http2_protocol_options: {{}}\n")), ("b.yaml", &b)]),
         "HERE/providers/a.yaml: http2_protocol_options: say it in typed_extension_protocol_options, by \
@@ -142,7 +142,7 @@ fn an_invalid_policy_is_refused_like_by_check() {
     assert_eq!(message, "HERE/policy.yaml: tasks.chat.primary: no model named \"nearr\"; models are far, near\n");
 }
 
-/// Renders for one version; the clusters by name.
+/// Renders for one version and returns the clusters by name.
 fn clusters(name: &str, version: &str, policy: &str) -> BTreeMap<String, serde_json::Value> {
     let scratch = Scratch::new(name);
     let policy = scratch.write("policy.yaml", policy);
@@ -158,8 +158,8 @@ fn clusters(name: &str, version: &str, policy: &str) -> BTreeMap<String, serde_j
     cds["resources"].as_array().unwrap().iter().map(|c| (c["name"].as_str().unwrap().to_owned(), c.clone())).collect()
 }
 
-/// A provider without a key must never be sent another's: its plan has no injector, and in a plan of several the
-/// injector is behind its provider's name.
+/// A provider without a key must never receive another provider's key. Its own plan has no injector, and in a plan of
+/// several providers the injector depends on the provider name.
 #[test]
 fn a_key_is_injected_for_its_provider_alone() {
     for version in ["1.36", "1.40"] {
@@ -174,7 +174,7 @@ fn a_key_is_injected_for_its_provider_alone() {
         assert!(!filters("plan.a").iter().any(injects));
         assert!(filters("plan.b")[1]["typed_config"]["credential"].is_object());
         assert!(filters("direct.b")[1]["typed_config"]["credential"].is_object());
-        // Nobody but the model stage speaks to the log of attempts.
+        // Only the model stage may set the headers of the attempt log.
         for unplanned in ["a", "direct.b"] {
             let taken = &filters(unplanned)[0]["typed_config"]["mutations"]["response_mutations"];
             assert_eq!(taken[0]["remove"], "x-pointsman-model", "{unplanned}: {taken}");
@@ -193,7 +193,7 @@ fn a_key_is_injected_for_its_provider_alone() {
     }
 }
 
-/// The listener's own timer ends whatever is silent for a quarter of an hour.
+/// The listener's own timer ends requests that are silent for 15 minutes.
 #[test]
 fn a_request_that_may_take_longer_than_the_listener_waits_has_a_route_that_waits() {
     let waits = |name: &str, resilience: &str| {
@@ -243,7 +243,7 @@ fn envoy_takes_what_is_rendered() {
     }
 }
 
-/// The files for providers that no policy in the repository uses.
+/// Covers the provider files that no policy in the repository uses.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn envoy_takes_every_provider_in_the_library() {

@@ -1,6 +1,7 @@
-//! The tutorial is true: each step, put into the policy of the step before, is valid, and `check` says what is shown.
+//! Each step of the tutorial, applied to the policy of the previous step, is valid, and `check` prints what the page
+//! shows.
 
-// Helpers of tests are tests to clippy only inside #[test].
+// Clippy treats helpers as test code only inside #[test].
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::Path;
@@ -47,7 +48,7 @@ fn every_step_of_the_tutorial_is_a_valid_policy() {
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
-/// The fenced blocks of a page: language and text.
+/// Returns the fenced blocks of a page: language and text.
 fn blocks(page: &str) -> Vec<(String, String)> {
     let mut blocks = Vec::new();
     let mut open: Option<(String, String)> = None;
@@ -63,7 +64,7 @@ fn blocks(page: &str) -> Vec<(String, String)> {
     blocks
 }
 
-/// The top-level sections of a policy by their names, with their text.
+/// Returns the top-level sections of a policy: name and text.
 fn sections(policy: &str) -> Vec<(String, String)> {
     let mut sections: Vec<(String, String)> = Vec::new();
     for line in policy.lines() {

@@ -1,6 +1,6 @@
 //! `pointsman up`: what it refuses before it starts, and how it starts, reloads and ends with a real Envoy.
 
-// Helpers of tests are tests to clippy only inside #[test].
+// Clippy treats helpers as test code only inside #[test].
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use support::{Scratch, cluster, envoy, pointsman, policy, text, wasm};
 
-/// A policy and its providers, in a directory of the test's own.
+/// Writes a policy and its providers to a scratch directory.
 fn inputs(name: &str, variable: &str) -> Scratch {
     let scratch = Scratch::new(name);
     scratch.write("policy.yaml", &policy(variable));
@@ -56,10 +56,10 @@ fn a_missing_or_old_envoy_is_named() {
     );
 }
 
-/// How long anything may take. Far above what it takes, because machines that run tests are slow now and then.
+/// The time limit of every wait. It is generous, because test machines are slow at times.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Polls until `found` gives a value, or `why` says why it never came.
+/// Polls until `found` returns a value. Panics with `why` if it never does.
 fn await_some<T>(mut found: impl FnMut() -> Option<T>, why: impl Fn() -> String) -> T {
     let start = Instant::now();
     loop {
@@ -71,7 +71,7 @@ fn await_some<T>(mut found: impl FnMut() -> Option<T>, why: impl Fn() -> String)
     }
 }
 
-/// A running `up`, killed at the test's end.
+/// A running `up`, stopped when it is dropped.
 struct Up {
     child: Child,
     address: String,
@@ -88,7 +88,7 @@ impl Up {
     }
 
     fn run(pointsman: Command, scratch: &Scratch, envoy: &Path) -> Self {
-        // A signal that whoever runs the tests ignores (`nohup`) is not ignored here.
+        // The test runner may ignore SIGHUP (`nohup`); the child must not.
         let mut command = Command::new("env");
         command
             .arg("--default-signal=HUP")
@@ -114,7 +114,7 @@ impl Up {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
-        // Access log lines follow: somebody must read them.
+        // Access log lines follow, and the pipe must be drained.
         std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
         let address = line.trim().strip_prefix("listening on http://").map(str::to_owned);
         let address = address.unwrap_or_else(|| panic!("{line}{}", errors.lock().unwrap()));
@@ -131,7 +131,7 @@ impl Up {
         response
     }
 
-    /// Waits until standard error has `words`.
+    /// Waits until standard error contains `words`.
     fn says(&self, words: &str) {
         await_some(
             || self.errors.lock().unwrap().contains(words).then_some(()),
@@ -143,7 +143,7 @@ impl Up {
         assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
     }
 
-    /// Process id of its Envoy.
+    /// Returns the process id of its Envoy.
     fn envoy(&self) -> String {
         let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.child.id())).unwrap();
         children.split_whitespace().next().unwrap().to_owned()
@@ -158,7 +158,7 @@ impl Up {
 
 impl Drop for Up {
     fn drop(&mut self) {
-        // SIGTERM first, so that Envoy ends with it.
+        // SIGTERM first, so that Envoy ends too.
         if self.child.try_wait().unwrap().is_none() {
             self.signal("-TERM");
             let _ = self.child.wait();
@@ -188,7 +188,7 @@ fn it_serves_reloads_and_ends_without_a_trace() {
     up.says("policy applied: ");
     assert!(up.get("/v1/models").contains("\"quick\""));
 
-    // Refused by the policy's rules, and by Envoy: the old one keeps serving.
+    // First the policy's rules refuse it, then Envoy: the old policy keeps serving.
     scratch.write("policy.yaml", &with_key(more.replace("primary: nearer", "primary: nowhere")));
     up.says("policy refused, the old one keeps serving: ");
     up.says("policy.yaml: tasks.quick.primary: no model named \"nowhere\"; models are far, near, nearer");
@@ -213,21 +213,21 @@ fn it_ends_when_envoy_does() {
     assert_eq!(std::fs::read_dir(scratch.path("tmp")).unwrap().count(), 0, "the temporary directory is gone");
 }
 
-/// A program that stands before the real Envoy: `script` may end itself, or leave it to that.
+/// Writes a wrapper around the real Envoy. `script` may exit; otherwise Envoy runs.
 fn before_envoy(scratch: &Scratch, script: &str) -> PathBuf {
     let path = scratch.write("envoy", &format!("#!/bin/sh\n{script}\nexec '{}' \"$@\"\n", envoy().display()));
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     path
 }
 
-/// What `--mode validate` is answered with `script`.
+/// Returns a script that runs `script` only for `--mode validate`.
 fn when_validating(script: &str) -> String {
     format!("case \" $* \" in *' --mode validate '*) {script} ;; esac")
 }
 
 /// Waits until a process is gone.
 fn gone(pid: &str) {
-    // One that has ended and that nobody waits for is as good as gone.
+    // A zombie that has not been reaped counts as gone.
     let runs = || {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         status.lines().any(|line| line.starts_with("State:") && !line.contains("zombie"))
@@ -270,7 +270,7 @@ fn under_nohup_it_outlives_its_terminal() {
     command.arg(plain.get_program()).args(plain.get_args());
     let mut up = Up::run(command, &scratch, &envoy());
     up.signal("-HUP");
-    // What it does after the signal shows that it goes on.
+    // A reload after the signal shows that `up` is still running.
     scratch.write("policy.yaml", &valid.replace("chat", "talk"));
     up.says("policy applied: ");
     assert!(up.get("/healthz").starts_with("HTTP/1.1 200"));
@@ -284,7 +284,7 @@ fn nobody_need_read_what_it_says() {
     let scratch = inputs("up-unread", "POINTSMAN_TEST_KEY");
     let valid = policy("POINTSMAN_TEST_KEY").replace(ANY_KEY, SHA256_OF_K);
     scratch.write("policy.yaml", &valid);
-    // Standard error is a pipe whose reader ends at once.
+    // Standard error is a pipe whose reader exits immediately.
     let plain = up(&scratch);
     let mut command = Command::new("sh");
     command.args(["-c", "exec \"$@\" 2>\"$0\""]).arg(scratch.path("errors"));
@@ -303,7 +303,7 @@ fn nobody_need_read_what_it_says() {
     };
     scratch.write("policy.yaml", &valid.replace("chat", "talk"));
     serves(&up, "talk");
-    // Envoy refuses the next one, which is said to nobody; the one after it is taken.
+    // Envoy refuses the next policy, and nobody reads the message. The one after it is accepted.
     scratch.write("providers/a.yaml", &cluster("a", 1).replace("STATIC", "STATICAL"));
     scratch.write("policy.yaml", &valid.replace("chat", "mumble"));
     await_some(
@@ -330,14 +330,14 @@ fn it_ends_at_once_in_the_middle_of_a_reload() {
         || std::fs::read_to_string(&mark).is_ok_and(|text| text.ends_with('\n')).then_some(()),
         || "it does not look at the policy".to_owned(),
     );
-    // Which would take for longer than the test has patience.
+    // Validation would take longer than the test waits.
     up.signal("-TERM");
     assert_eq!(up.ends(), Some(0));
     gone(std::fs::read_to_string(&mark).unwrap().trim());
     assert!(!up.errors.lock().unwrap().contains("refused"), "it was not the policy");
 }
 
-/// Its validation passes all, so that it is the running Envoy that refuses.
+/// Validation always succeeds here, so the running Envoy is what refuses.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn what_envoy_refuses_leaves_every_file_as_it_was() {
@@ -353,7 +353,7 @@ fn what_envoy_refuses_leaves_every_file_as_it_was() {
     };
     let before = files();
     assert_eq!(before.len(), 4);
-    // Another key for `b`, a first one for `a`, and a cluster that Envoy does not take.
+    // Another key for `b`, a first key for `a`, and a cluster that Envoy refuses.
     scratch.write("providers/a.yaml", &cluster("a", 1).replace("connect_timeout: 1s", "connect_timeout: 0s"));
     let new = policy("PATH").replace(
         "a: {dialect: openai, local: true, data: regulated}",

@@ -1,6 +1,6 @@
-//! What tests of `render` and `up` share: the program, directories of their own, and a real Envoy with the module.
+//! Helpers of the `render` and `up` tests: the program, scratch directories, and a real Envoy with the module.
 
-// Helpers of tests are tests to clippy only inside #[test]; not every test uses every helper.
+// Clippy treats helpers as test code only inside #[test]; not every test uses every helper.
 #![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
-/// A directory of the test's own, removed at its end.
+/// A scratch directory, removed when it is dropped.
 pub struct Scratch(tempfile::TempDir);
 
 impl Scratch {
@@ -37,13 +37,13 @@ impl Scratch {
         path
     }
 
-    /// The same path in every message.
+    /// Replaces the scratch path in a message by a fixed one.
     pub fn hide(&self, message: &str) -> String {
         message.replace(&self.0.path().display().to_string(), "HERE")
     }
 }
 
-/// A policy over providers `a` (no key) and `b` (key in `env`).
+/// Returns a policy over the providers `a` (no key) and `b` (key in `env`).
 pub fn policy(env: &str) -> String {
     format!(
         r#"default_task: chat
@@ -63,7 +63,7 @@ tenants:
     )
 }
 
-/// A provider's cluster at `port` of this machine.
+/// Returns a provider's cluster at a local `port`.
 pub fn cluster(name: &str, port: u16) -> String {
     format!(
         "name: {name}\ntype: STATIC\nconnect_timeout: 1s\nload_assignment:\n  \
@@ -72,7 +72,7 @@ pub fn cluster(name: &str, port: u16) -> String {
     )
 }
 
-/// The Envoy to test with. A test that needs one must not pass without.
+/// Returns the Envoy to test with. A test that needs one must not pass without it.
 pub fn envoy() -> PathBuf {
     let path = std::env::var_os("ENVOY").map_or_else(|| PathBuf::from("envoy"), PathBuf::from);
     match Command::new(&path).arg("--version").output() {
@@ -81,14 +81,14 @@ pub fn envoy() -> PathBuf {
     }
 }
 
-/// `1.40` of the Envoy to test with.
+/// Returns the version of the Envoy to test with, as `1.40`.
 pub fn envoy_version() -> String {
     let output = text(&Command::new(envoy()).arg("--version").output().unwrap());
     let number = output.rsplit("version: ").next().unwrap().split('/').nth(1).unwrap();
     number.rsplit_once('.').unwrap().0.to_owned()
 }
 
-/// The module. A test that needs it must not pass without.
+/// Returns the module. A test that needs it must not pass without it.
 pub fn wasm() -> PathBuf {
     let built = root().join("target/wasm32-wasip1/release/pointsman.wasm");
     let path = std::env::var_os("POINTSMAN_WASM").map_or(built, PathBuf::from);

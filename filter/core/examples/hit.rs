@@ -1,6 +1,5 @@
-//! What a hit of the cache costs by itself, without the host's calls, by its parts: natively with
-//! `cargo run --release -p pointsman-core --example hit`, or built for wasm32-wasip1 and run by a V8 (Node's
-//! `node:wasi`).
+//! Measures a cache hit without host calls, part by part. Run it natively with `cargo run --release -p pointsman-core
+//! --example hit`, or build it for wasm32-wasip1 and run it in V8 (Node's `node:wasi`).
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -64,7 +63,7 @@ impl Store for Memory {
     }
 }
 
-/// Nothing failed, and Envoy answered nothing by itself.
+/// No attempt failed, and Envoy sent no reply of its own.
 struct Quiet;
 
 impl Observer for Quiet {

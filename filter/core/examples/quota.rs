@@ -1,6 +1,5 @@
-//! What limits cost a request by themselves, without the host's calls: `cargo run --release -p pointsman-core --example
-//! quota`. With a name (`none`, `concurrent`, `all`) it goes through the requests of one kind, to be counted by an
-//! instrument.
+//! Measures what limits cost a request, without host calls: `cargo run --release -p pointsman-core --example quota`.
+//! With a name (`none`, `concurrent`, `all`) it only runs requests of one kind, to be counted by an instrument.
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -22,13 +21,13 @@ use serde_json::{Value, json};
 use std::hint::black_box;
 use std::time::Instant;
 
-/// One record.
+/// A store with one record.
 #[derive(Default)]
 struct One(Vec<u8>, u64);
 
 impl Store for One {
     fn update(&mut self, _: &str, change: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bool {
-        // The host hands over a copy.
+        // The host returns a copy.
         let record = self.0.clone();
         change(&record).map(|new| self.0 = new).is_some()
     }
@@ -66,7 +65,7 @@ impl Load for One {
     }
 }
 
-/// Nothing failed, and Envoy answered nothing by itself.
+/// No attempt failed, and Envoy sent no reply of its own.
 struct Quiet;
 
 impl Observer for Quiet {
@@ -117,7 +116,7 @@ fn request(context: &mut Context, store: &mut One, body: &[u8], answer: &[u8]) {
     black_box(exchange.finish(context, store, &Quiet));
 }
 
-/// Microseconds of one, by the best of five.
+/// Returns the microseconds per call: the best of five runs.
 fn each(mut act: impl FnMut()) -> f64 {
     let mut best = f64::MAX;
     for _ in 0..5 {

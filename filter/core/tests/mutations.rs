@@ -1,7 +1,7 @@
-//! Readers of outside bytes under mutation: none panics, and what each promises holds (`laws/`).
+//! Parsers of outside bytes under mutation: none panics, and each law of `laws/` holds.
 //!
-//! Deterministic, so that a failure can be run again; `MUTATIONS=1000000` looks longer. `make fuzz` looks where a
-//! mutation of the corpus does not come by chance.
+//! The mutations are deterministic, so a failure can be reproduced. `MUTATIONS=1000000` runs longer. `make fuzz` finds
+//! what random mutation of the corpus does not reach.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -46,7 +46,7 @@ impl Random {
     }
 }
 
-/// The texts of a law's corpus, each with its name.
+/// Returns the texts of a law's corpus, each with its name.
 fn corpus(law: &str) -> Vec<(String, Vec<u8>)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../integration/fuzz/corpus").join(law);
     let files = std::fs::read_dir(&directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
@@ -58,7 +58,7 @@ fn corpus(law: &str) -> Vec<(String, Vec<u8>)> {
     all
 }
 
-/// Tries a law on its corpus, and on as many mutations of it.
+/// Runs a law on its corpus, and on this number of mutations of it.
 fn try_law(name: &str, mutations: usize) {
     let law = laws::law(name);
     let corpus = corpus(name);
@@ -111,7 +111,7 @@ fn records_of_shared_data_and_of_the_stages() {
     try_law("records", 20_000);
 }
 
-/// A corpus of which nothing is read any more, because a format has changed, would find nothing.
+/// If a format has changed and the corpus no longer parses, the mutations test nothing.
 #[test]
 fn the_corpus_is_of_the_formats_that_are_read() {
     laws::assert_read("entry", &corpus("entry"));

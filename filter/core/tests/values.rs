@@ -1,4 +1,4 @@
-//! A policy is values: it can be copied and shared, and nothing in it changes while requests are served.
+//! A policy is plain data: it can be copied and shared, and nothing in it changes while requests are served.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,7 +6,7 @@ use pointsman_core::policy::Policy;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Does not compile if a policy is anything but values.
+/// Does not compile unless a policy is plain data.
 const _: fn() = || {
     fn is_value<T: Clone + Send + Sync>() {}
     is_value::<Policy>();

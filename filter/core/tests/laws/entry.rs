@@ -1,5 +1,5 @@
-//! An entry of the cache: bytes that are read are written the same, and what a provider's answer became is given back
-//! as one.
+//! A cache entry: bytes that decode encode to the same bytes, and an entry made of a provider's answer replays as a
+//! valid answer.
 
 use pointsman_core::cache::entry::Entry;
 use pointsman_core::cache::key::Key;
@@ -10,7 +10,7 @@ use pointsman_core::usage::Usage;
 use serde_json::Value;
 
 pub fn entry(bytes: &[u8]) {
-    // A stored one, for whoever asks with its key.
+    // A stored entry, looked up by its own key.
     let key = bytes.get(1..33).map_or([0; 32], |key| key.try_into().unwrap());
     if let Some(entry) = Entry::decode(bytes, &Key(key), "t") {
         assert_eq!(entry.encode(), bytes);
@@ -20,7 +20,7 @@ pub fn entry(bytes: &[u8]) {
         let _ = (entry.answer.whole("id", 1), entry.bytes(), entry.age_ms(2, 3, Some(4), 5));
         let _ = [true, false].map(|usage| entry.answer.stream(&entry.usage, "id", 1, usage));
     }
-    // One that is made of a provider's answer.
+    // An entry made of a provider's answer.
     for dialect in ClientDialect::ALL {
         if dialect.read_whole(bytes).is_ok() {
             let choices = serde_json::from_slice::<Value>(bytes).map_or(1, |tree| {
@@ -47,7 +47,7 @@ fn kept(key: Key, dialect: ClientDialect, answer: KeptAnswer, choices: u64) {
     }
 }
 
-/// An entry of the tenant `t`.
+/// Returns an entry of the tenant `t`.
 pub fn entry_of(key: Key, answer: KeptAnswer) -> Entry {
     Entry {
         key,
@@ -65,7 +65,7 @@ pub fn entry_of(key: Key, answer: KeptAnswer) -> Entry {
     }
 }
 
-/// Whether a text of the corpus is what its name says; `None` for one of no format of ours.
+/// Returns whether a text of the corpus is what its name says; `None` if it has none of our formats.
 pub fn is_read(name: &str, bytes: &[u8]) -> Option<bool> {
     (name == "encoded").then(|| Entry::decode(bytes, &Key([7; 32]), "t").is_some())
 }

@@ -1,4 +1,4 @@
-//! A host all of whose records are the same bytes, and a policy under which every reader of records is asked.
+//! A host whose records all hold the same bytes, and a policy that exercises every reader of records.
 
 use super::policy::NOW;
 use pointsman_core::policy::{Policy, parse};
@@ -9,7 +9,7 @@ use pointsman_core::store::shared_data::SharedData;
 use pointsman_core::tokens::Correction;
 use serde_json::{Value, json};
 
-/// Every record, and its version. What is written goes nowhere.
+/// The content of every record. Writes are discarded.
 pub struct Host<'a>(pub &'a [u8]);
 
 impl SharedData for Host<'_> {
@@ -49,7 +49,7 @@ impl Store for Host<'_> {
     }
 }
 
-/// A policy with quotas and a cache, kept in `store`.
+/// Returns a policy with quotas and a cache, kept in `store`.
 pub fn policy(store: &str) -> Policy {
     let windows = json!({
         "requests_per_minute": 60, "tokens_per_minute": 100_000, "tokens_per_day": 1_000_000,

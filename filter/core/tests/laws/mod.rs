@@ -1,8 +1,8 @@
-//! What holds for every text or record that comes from outside, whatever is in it: each law takes any bytes and panics
-//! where it is broken. `tests/mutations.rs` tries them on mutations of the corpus, and `integration/fuzz` on what
-//! libFuzzer makes of it.
+//! Laws that hold for every text or record from outside, whatever its content. Each law accepts any bytes and panics if
+//! it is broken. `tests/mutations.rs` runs them on mutations of the corpus, and `integration/fuzz` on inputs from
+//! libFuzzer.
 
-// Helpers of tests are tests to clippy only inside #[test].
+// Clippy treats helpers as test code only inside #[test].
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod entry;
@@ -13,10 +13,10 @@ mod redis;
 mod request;
 mod stream;
 
-/// A law, by the name of its corpus.
+/// A law and the name of its corpus.
 pub type Law = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All laws.
 pub const ALL: [Law; 6] = [
     ("entry", entry::entry),
     ("policy", policy::policy),
@@ -26,12 +26,12 @@ pub const ALL: [Law; 6] = [
     ("stream", stream::stream),
 ];
 
-/// One of them.
+/// Returns the law with this name.
 pub fn law(name: &str) -> fn(&[u8]) {
     ALL.iter().find(|(known, _)| *known == name).expect("is a law").1
 }
 
-/// That the texts of a corpus which are named for what they are can be read as that.
+/// Asserts that corpus texts named after a format can be read as that format.
 pub fn assert_read(law: &str, corpus: &[(String, Vec<u8>)]) {
     let is_read: fn(&str, &[u8]) -> Option<bool> = match law {
         "entry" => entry::is_read,

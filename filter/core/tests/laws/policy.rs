@@ -1,4 +1,5 @@
-//! The policy as Envoy hands it over: it is taken or refused with its problems, and its days and months hold together.
+//! The policy as Envoy delivers it: it is accepted, or refused with its problems, and its days and months are
+//! consistent.
 
 use pointsman_core::policy::calendar::CalendarMemo;
 use pointsman_core::policy::parse;

@@ -1,5 +1,5 @@
-//! What all workers share, and what one stage tells the other: a record that is damaged, or that another version wrote,
-//! is read as some record of its kind or as none, and what is read is written the same.
+//! The records that workers and stages share: a record that is damaged, or from another version, decodes to some record
+//! of its kind or to none. A record that decodes encodes to the same bytes.
 
 use super::host::{self, Host};
 use super::policy::NOW;
@@ -82,7 +82,7 @@ fn quotas(bytes: &[u8]) {
     let model = POLICY.find_model("m").unwrap();
     let amount = Amount::new(10, 20);
     let models = [(model, amount)];
-    // A user that the record has, if it has any.
+    // A user of the record, if there is one.
     let user = scopes.first().map_or([1; 32], |(key, _)| *key);
     for lease_ms in [Some(60_000), None] {
         let ask = Ask { tenant: "t", user: &user, models: &models, lease_ms, stop_at_degrade_threshold: true };
@@ -101,7 +101,7 @@ fn quotas(bytes: &[u8]) {
 }
 
 fn cache(bytes: &[u8]) {
-    // The key of the entry that the record may be.
+    // The key of the entry that the record may hold.
     let key = Key(bytes.get(1..33).map_or([0; 32], |key| key.try_into().unwrap()));
     let host = &mut Host(bytes);
 
@@ -144,7 +144,7 @@ fn cache(bytes: &[u8]) {
     let _ = index.insert(host, &fingerprint, &key);
 }
 
-/// Whether a record of the corpus is what its name says; `None` for one that any bytes could be.
+/// Returns whether a record of the corpus is what its name says; `None` if any bytes would be.
 pub fn is_read(name: &str, bytes: &[u8]) -> Option<bool> {
     let host = &mut Host(bytes);
     Some(match name {

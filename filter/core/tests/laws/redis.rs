@@ -1,4 +1,4 @@
-//! What Redis, or whatever sits where it should, answers: any bytes are an answer of ours or a failure.
+//! Responses of Redis, or of whatever answers in its place: any bytes are an answer of ours or a failure.
 
 use super::host;
 use super::policy::NOW;
@@ -47,7 +47,7 @@ pub fn redis(body: &[u8]) {
     let _ = Unsettled::look(&POLICY, tenant, NOW).answered(&POLICY, &answered);
 }
 
-/// What Redis would hold of a request.
+/// What Redis would hold for a request.
 static HELD: LazyLock<RemoteReservation> = LazyLock::new(|| {
     let tenant = POLICY.find_tenant("t").unwrap();
     let models = [(POLICY.find_model("m").unwrap(), Amount::new(10, 20))];
@@ -60,7 +60,7 @@ static HELD: LazyLock<RemoteReservation> = LazyLock::new(|| {
     grant.reservation.held().expect("is held").clone()
 });
 
-/// As Redis writes it (RESP2).
+/// Writes a value as Redis does (RESP2).
 fn write(value: &Value, out: &mut Vec<u8>) {
     let number = |kind: char, number: i64| format!("{kind}{number}\r\n").into_bytes();
     match value {
@@ -75,7 +75,7 @@ fn write(value: &Value, out: &mut Vec<u8>) {
     }
 }
 
-/// Whether an answer of the corpus is what its name says; `None` for one that is of no format of ours.
+/// Returns whether a response of the corpus is what its name says; `None` if it has none of our formats.
 pub fn is_read(name: &str, body: &[u8]) -> Option<bool> {
     let answered = HttpCallResult { status: 200, body };
     let tenant = POLICY.find_tenant("t").unwrap();

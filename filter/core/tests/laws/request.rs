@@ -1,4 +1,4 @@
-//! A caller's request: what our scanner takes is JSON, says the same to another reader, and has one normal form.
+//! A caller's request: what our scanner accepts is JSON, means the same to another parser, and has one normal form.
 
 use pointsman_core::cache::normal_form::{self, Reading};
 use pointsman_core::dialect::client::ClientDialect;
@@ -21,7 +21,7 @@ fn of_dialect(dialect: ClientDialect, text: &[u8]) {
     let _ = (facts.prompt_characters(), facts.prompt_bytes(), request.bytes_found());
     let tree: Map<String, Value> = match serde_json::from_slice(text) {
         Ok(tree) => tree,
-        // The grammar allows half a surrogate pair; only a decoder refuses it.
+        // The grammar allows a lone surrogate; only a decoder refuses it.
         Err(e) if ["surrogate", "end of hex escape"].iter().any(|half| e.to_string().contains(half)) => return,
         Err(e) if e.to_string().contains("number out of range") => return,
         Err(e) => panic!("{e}: {}", String::from_utf8_lossy(text)),
@@ -36,13 +36,14 @@ fn of_dialect(dialect: ClientDialect, text: &[u8]) {
     if let Ok(form) = form
         && !has_hard_number(text)
     {
-        // Written anew by another program, in another order and with other spaces, it is the same question.
+        // Another serializer, with other member order and white space, produces the same question.
         let anew = serde_json::to_vec_pretty(&tree).unwrap();
         assert_eq!(normal_form::request(&anew, reading(false)), Ok(form), "{}", String::from_utf8_lossy(&anew));
     }
 }
 
-/// Whether there may be a number that the other program does not keep: of too many digits, or too near to nothing.
+/// Returns whether the text may hold a number that the other serializer does not preserve: too many digits, or too
+/// close to zero.
 fn has_hard_number(text: &[u8]) -> bool {
     let is_of_number = |byte: &u8| b"0123456789.eE+-".contains(byte);
     let is_hard = |run: &[u8]| run.len() > 15 || run.windows(2).any(|pair| matches!(pair, b"e-" | b"E-"));

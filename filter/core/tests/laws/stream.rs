@@ -1,6 +1,7 @@
-//! A provider's stream: however it is split the caller gets the same, and the same is counted and recorded.
+//! A provider's stream: however it is split, the caller gets the same bytes, and the same usage is counted and
+//! recorded.
 //!
-//! The first byte says what the caller asked for, the next two where the stream is split.
+//! The first byte of the input selects the caller's options, the next two where the stream is split.
 
 use pointsman_core::cache::local::recording::RecordingBudget;
 use pointsman_core::config::Dialect;
@@ -21,7 +22,7 @@ pub fn stream(input: &[u8]) {
         let _ = (dialect.read_whole(text).is_ok(), dialect.beginning(text).is_ok());
         let _ = provider_error::error_body(400, None, || dialect.read_error(text));
     }
-    // What is judged before anything of it has gone to the caller: more of a stream takes nothing back.
+    // The verdict before anything has gone to the caller: more of the stream does not change it.
     let dialect = Dialect::Openai;
     let is_taken = dialect.first_event(text, true).map(|judged| judged.is_ok());
     for end in [first, last] {
@@ -32,7 +33,7 @@ pub fn stream(input: &[u8]) {
     let _ = (dialect.whole(text).is_ok(), dialect.beginning(text).is_ok());
 }
 
-/// What the caller gets of a stream, and what is known of it in the end.
+/// Returns what the caller receives of a stream, and what is known of it at the end.
 fn run(
     dialect: ClientDialect,
     flags: u8,
@@ -51,7 +52,7 @@ fn run(
     (String::from_utf8_lossy(&out).into_owned(), usage, error, is_done, stream.take_kept(1))
 }
 
-/// The text in pieces that end where events do, as they come in practice.
+/// Splits the text at the ends of events, as it usually arrives.
 fn by_event(text: &[u8]) -> Vec<&[u8]> {
     let (mut all, mut start) = (Vec::new(), 0);
     for at in 1..text.len() {

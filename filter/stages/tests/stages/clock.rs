@@ -1,4 +1,4 @@
-//! Clocks that step, and gauges that are set by the clock.
+//! Clock steps, and gauges that are set by the timer.
 
 use crate::envoy::Envoy;
 use crate::policy;
@@ -54,7 +54,7 @@ fn a_clock_that_steps_while_a_request_runs_loses_no_place_and_no_charge() {
 fn what_a_worker_that_crashed_had_taken_is_free_after_a_while() {
     let mut envoy = Envoy::new(&policy::document());
     let lost = envoy.chat("sk-other", &question());
-    // Its worker is gone, and never gives the model's place back.
+    // Its worker is gone and never releases the model's place.
     std::mem::forget(lost);
     let mut beside = envoy.beside(&policy::document());
     assert_eq!(beside.chat("sk-other", &question()).end_without_answer()["plan"], json!(["big"]));
@@ -88,7 +88,7 @@ fn a_clock_that_is_set_back_does_not_hold_settlements_up() {
     envoy.pass(20);
     let call = envoy.host.take_calls().remove(0);
     envoy.end_call(&call, 503, b"");
-    // Paused now, by a clock that was an hour fast.
+    // Sending is paused now, by a clock that was an hour fast.
     envoy.host.state().now_ms -= 3_600_000;
     envoy.pass(20);
     let again = envoy.host.take_calls();

@@ -1,4 +1,4 @@
-//! Requests that wait for another one with the same question, and are looked after by the plugin's timer.
+//! Requests that wait for an identical one and are woken by the plugin's timer.
 
 use crate::envoy::Envoy;
 use crate::policy;
@@ -42,7 +42,7 @@ fn of_many_who_ask_the_same_one_goes_and_all_are_answered() {
 
     answer(&mut envoy, &mut first, Event::answer(200, &completion()));
     first.end();
-    // So many at a time that Envoy's stack has room for the answers, the rest a little later, in their order.
+    // As many as Envoy's stack has room for go on first, the rest a little later, in order.
     envoy.tick();
     let at_once = others.iter_mut().position(is_held).unwrap();
     assert!((1..40).contains(&at_once), "{at_once}");

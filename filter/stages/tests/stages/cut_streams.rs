@@ -1,5 +1,5 @@
-//! A stream that breaks off after any of its bytes: whoever broke it, what was seen is charged once and nothing stays
-//! held.
+//! A stream that breaks off after any of its bytes: whatever the cause, the output seen is charged once and nothing
+//! stays held.
 
 use crate::envoy::Envoy;
 use crate::policy;
@@ -14,20 +14,21 @@ const EVENTS: [&str; 5] = [
     "data: [DONE]\n\n",
 ];
 
-/// How a stream ends before its end.
+/// How a stream ends early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cut {
-    /// The provider closes its body, as if that were all.
+    /// The provider ends the body, as if it were complete.
     Ended,
-    /// The same by trailers.
+    /// The provider ends the body with trailers.
     Trailers,
     /// The provider resets the stream.
     Reset,
-    /// The caller leaves.
+    /// The caller disconnects.
     Left,
 }
 
-/// The stream's bytes up to `at` have gone through both stages, in pieces of `piece` bytes, and then it is cut.
+/// Sends the first `at` bytes of the stream through both stages, in pieces of `piece` bytes, then cuts it. Returns the
+/// request, and whether the attempt failed.
 fn cut_at(envoy: &mut Envoy, at: usize, piece: usize, cut: Cut) -> (Request, bool) {
     let stream = EVENTS.concat();
     let question = json!({"messages": [{"role": "user", "content": "Tell"}], "stream": true,
@@ -66,7 +67,7 @@ fn second_serves(envoy: &mut Envoy, request: &mut Request) {
 fn check(cut: Cut, piece: usize) {
     let length = EVENTS.concat().len();
     let first_event = EVENTS[0].len();
-    // At the end of a body the marker needs no empty line after it.
+    // At the end of a body, the marker needs no empty line after it.
     let done = if cut == Cut::Ended { length - "\n\n".len() } else { length };
     let usage_at = EVENTS[..4].concat().len();
     let mut envoy = Envoy::new(&policy::document());
@@ -76,7 +77,7 @@ fn check(cut: Cut, piece: usize) {
         let (mut request, failed) = cut_at(&mut envoy, at, piece, cut);
         assert_eq!(failed, at < first_event, "{place}");
         if failed && cut != Cut::Left {
-            // Nothing has come to the caller, so another model may answer.
+            // Nothing has reached the caller, so another model may answer.
             assert!(request.client.headers.is_none(), "{place}");
             second_serves(&mut envoy, &mut request);
             assert!(request.client.is_whole, "{place}");
@@ -99,13 +100,13 @@ fn check(cut: Cut, piece: usize) {
                 }
             }
         } else {
-            // What the caller has are whole events, as the provider sent them.
+            // The caller has received whole events, as the provider sent them.
             let told: Vec<&str> = body.split_inclusive("\n\n").collect();
             let sent = EVENTS.concat();
             let whole = told.iter().take_while(|event| sent.contains(**event)).map(|event| event.len()).sum::<usize>();
             assert!(sent.starts_with(&body[..whole]), "{place}: {body}");
             check_end(cut, &body[whole..], is_reset, at >= done, code, &place);
-            // More bytes never cost less, and what the provider counted is what counts.
+            // More bytes never cost less, and the provider's own count wins.
             let output = tokens("output_tokens");
             assert!(output >= output_before, "{place}: {output} after {output_before}");
             output_before = output;
@@ -120,24 +121,25 @@ fn check(cut: Cut, piece: usize) {
     }
 }
 
-/// What the caller and the record are told of the end.
+/// Checks what the caller and the audit record learn of the end.
 #[track_caller]
 fn check_end(cut: Cut, rest: &str, is_reset: bool, is_done: bool, code: Option<&str>, place: &str) {
     match cut {
         _ if is_done => assert_eq!((rest, is_reset, code), ("", false, None), "{place}"),
-        // It is told by an event, and the record has the same word for it.
+        // An event reports the error, and the record has the same code.
         Cut::Ended => {
             assert!(rest.contains("\"error\""), "{place}: {rest:?}");
             assert_eq!((is_reset, code), (false, Some("stream_truncated")), "{place}");
         }
-        // There is no place for an event any more: the stream must not look whole.
+        // No event can follow trailers, so the stream must not look complete.
         Cut::Trailers => assert_eq!((rest, is_reset, code), ("", true, Some("stream_truncated")), "{place}"),
         Cut::Reset => assert_eq!((rest, code), ("", Some("stream_reset")), "{place}"),
         Cut::Left => assert_eq!((rest, code), ("", Some("client_disconnected")), "{place}"),
     }
 }
 
-/// A next request finds the tenant's place and the model's free; returns what it is charged, whose caller leaves too.
+/// Checks that the tenant's and the model's places are free for the next request. Returns what that request is charged;
+/// its caller disconnects too.
 #[track_caller]
 fn nothing_is_held(envoy: &mut Envoy, place: &str) -> u64 {
     let next = envoy.chat("sk-acme", &json!({"messages": [{"role": "user", "content": "Next"}]}));
@@ -146,7 +148,7 @@ fn nothing_is_held(envoy: &mut Envoy, place: &str) -> u64 {
     audit["input_tokens"].as_u64().unwrap()
 }
 
-/// In how large pieces the stream comes.
+/// The sizes of the pieces in which the stream arrives.
 const AT_ONCE: usize = usize::MAX;
 const BYTES: usize = 1;
 

@@ -1,5 +1,4 @@
-//! One worker of an Envoy that has both stages: plugins, timers, ends of calls, and what can be read of it from
-//! outside.
+//! One worker of an Envoy with both stages: plugins, timers, ends of calls, and what is visible from outside.
 
 use crate::fake_host::{Call, Context, FakeHost, Headers};
 use crate::request::Request;
@@ -9,7 +8,7 @@ use pointsman_stages::worker::Worker;
 use serde_json::{Value, json};
 use std::rc::Rc;
 
-/// When the tests begin, in milliseconds since the Unix epoch: noon of a day.
+/// The start time of the tests, in milliseconds since the Unix epoch: noon of a day.
 pub const START_MS: u64 = 1_700_049_600_000;
 
 /// One worker of an Envoy with both stages.
@@ -28,7 +27,7 @@ impl Envoy {
         Self::with_host(policy, host)
     }
 
-    /// Another worker of the same Envoy.
+    /// Returns another worker of the same Envoy.
     pub fn beside(&self, policy: &Value) -> Self {
         let host = FakeHost::default();
         host.state().now_ms = self.host.state().now_ms;
@@ -50,7 +49,7 @@ impl Envoy {
         Self { host, worker, gateway, model, last_context: 2 }
     }
 
-    /// Another policy holds for requests that begin from now on; returns the plugin that had the one before.
+    /// Applies another policy to requests that begin from now on. Returns the plugin of the previous policy.
     pub fn reload(&mut self, policy: &Value) -> (ContextId, Plugin<FakeHost>) {
         self.last_context += 1;
         let id = self.last_context;
@@ -67,7 +66,7 @@ impl Envoy {
         self.last_context
     }
 
-    /// A request whose headers have come.
+    /// Starts a request with these headers.
     pub fn request(&mut self, headers: &[(&str, &str)], end_of_stream: bool) -> Request {
         let mut context = Context::default();
         context.maps.insert(Map::RequestHeaders, Headers::of(headers));
@@ -77,18 +76,18 @@ impl Envoy {
         Request::new(&self.host, id, stream, state, end_of_stream)
     }
 
-    /// A stream of the model stage.
+    /// Starts a stream of the model stage.
     pub fn attempt(&mut self, context: Context) -> (ContextId, Stream<FakeHost>) {
         let id = self.open(self.model.0, context);
         (id, self.host.call_back(id, || self.model.1.create_stream(id)))
     }
 
-    /// A chat request of the holder of `key`, whole.
+    /// Sends a whole chat request with this API key.
     pub fn chat(&mut self, key: &str, body: &Value) -> Request {
         self.chat_with(key, &[], body)
     }
 
-    /// The same with more headers.
+    /// Sends a whole chat request with this API key and more headers.
     pub fn chat_with(&mut self, key: &str, headers: &[(&str, &str)], body: &Value) -> Request {
         let body = body.to_string();
         let (key, length) = (format!("Bearer {key}"), body.len().to_string());
@@ -108,7 +107,7 @@ impl Envoy {
         request
     }
 
-    /// The plugin's timer, if it asked for one.
+    /// Fires the plugin's timer, if it has one.
     pub fn tick(&mut self) {
         let (id, plugin) = &mut self.gateway;
         let tick_ms = self.host.context(*id).tick_ms;
@@ -119,7 +118,7 @@ impl Envoy {
         }
     }
 
-    /// Time passes, and the timer with it.
+    /// Advances time, and fires the timer as it comes due.
     pub fn pass(&mut self, ms: u64) {
         let end = self.host.state().passed_ms + ms;
         loop {
@@ -139,7 +138,7 @@ impl Envoy {
         }
     }
 
-    /// A call of the plugin's has ended.
+    /// Ends a call of the plugin.
     pub fn end_call(&mut self, call: &Call, status: u16, body: &[u8]) {
         let (id, plugin) = &mut self.gateway;
         assert_eq!(call.context, *id, "not the plugin's own");
@@ -147,17 +146,17 @@ impl Envoy {
         self.host.call_back(*id, || plugin.on_call_end(call.id, body.len()));
     }
 
-    /// How often the plugin is called, in milliseconds; 0 for never.
+    /// Returns the tick period of the plugin, in milliseconds; 0 for no tick.
     pub fn tick_ms(&self) -> u64 {
         self.host.context(self.gateway.0).tick_ms
     }
 
-    /// Sum of all metrics whose names begin so.
+    /// Returns the sum of all metrics whose names have this prefix.
     pub fn metric(&self, begins: &str) -> u64 {
         self.host.state().metrics.iter().filter(|(name, _)| name.starts_with(begins)).map(|(_, value)| value).sum()
     }
 
-    /// Tokens of today that a tenant has used and reserved, as it is told itself.
+    /// Returns the tokens that a tenant has used and reserved today, as reported by `/v1/usage`.
     pub fn tokens_today(&mut self, key: &str) -> u64 {
         let key = format!("Bearer {key}");
         let request = self.request(&[(":method", "GET"), (":path", "/v1/usage"), ("authorization", &key)], true);
@@ -169,8 +168,8 @@ impl Envoy {
     }
 }
 
-/// The host tells of a call's end with headers and body: in a map and a buffer of whom it calls back, and of whom that
-/// enters.
+/// Puts the headers and body of a call's end into every context: the stage reads them in the context of the callback,
+/// or in one that it enters.
 pub fn put_call(host: &FakeHost, id: ContextId, status: u16, body: &[u8]) {
     let ids: Vec<ContextId> = host.state().contexts.keys().copied().collect();
     assert!(ids.contains(&id));

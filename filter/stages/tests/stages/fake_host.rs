@@ -1,4 +1,4 @@
-//! A host of the tests: what the stages do to it can be looked at, and nothing happens unless a test says so.
+//! A fake host: tests can inspect what the stages do to it, and nothing happens unless a test causes it.
 
 use pointsman_core::outcome::reply::Reply;
 use pointsman_core::store::shared_data::NEW;
@@ -18,13 +18,13 @@ impl Headers {
         Self(lines.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect())
     }
 
-    /// All values of a header.
+    /// Returns all values of a header.
     pub fn all(&self, name: &str) -> Vec<&str> {
         let lines = self.0.iter().filter(|(other, _)| other == name.as_bytes());
         lines.map(|(_, value)| std::str::from_utf8(value).unwrap()).collect()
     }
 
-    /// The value of a header that there is once, or not at all.
+    /// Returns the value of a header that occurs at most once.
     #[track_caller]
     pub fn one(&self, name: &str) -> Option<&str> {
         let all = self.all(name);
@@ -43,10 +43,10 @@ impl HeaderMap for Headers {
     }
 }
 
-/// Filter state of one stream, which its attempts see too.
+/// Filter state of one stream, shared with its attempts.
 pub type FilterState = Rc<RefCell<HashMap<String, Vec<u8>>>>;
 
-/// What the host has of one stream, or of one plugin.
+/// The host's data of one stream or plugin.
 #[derive(Default)]
 pub struct Context {
     pub maps: HashMap<Map, Headers>,
@@ -57,14 +57,14 @@ pub struct Context {
     pub reply: Option<Reply>,
     pub is_reset: bool,
     pub is_resumed: bool,
-    /// The stream's plugin; of a plugin itself, none.
+    /// The stream's plugin; `None` for a plugin itself.
     pub plugin: Option<ContextId>,
-    /// How often the plugin is called, in milliseconds (0 for never), and when it is next, by the time that has passed.
+    /// The plugin's tick period in milliseconds (0 for no tick), and the elapsed time of its next tick.
     pub tick_ms: u64,
     pub next_tick_ms: u64,
 }
 
-/// A call that has not ended, and whose callback it ends in.
+/// A pending call, and the context whose callback ends it.
 #[derive(Debug, Clone)]
 pub struct Call {
     pub id: CallId,
@@ -72,7 +72,7 @@ pub struct Call {
     pub call: HttpCall,
 }
 
-/// Records that all workers of one Envoy share: one counter gives the versions of all.
+/// Records that all workers of one Envoy share. One counter provides the versions of all records.
 #[derive(Default)]
 pub struct Records {
     pub records: HashMap<String, (Vec<u8>, u32)>,
@@ -92,26 +92,26 @@ impl Records {
 
 #[derive(Default)]
 pub struct State {
-    /// What the clock shows. Clocks are set; timers go by the time that has passed.
+    /// The wall clock, which can be set. Timers use the elapsed time, `passed_ms`.
     pub now_ms: u64,
     pub passed_ms: u64,
     unique: u128,
-    /// Whose callback it is in, and whom it acts for.
+    /// The context of the running callback, and the context that calls act on.
     callback: ContextId,
     current: ContextId,
     pub contexts: HashMap<ContextId, Context>,
     pub records: Rc<RefCell<Records>>,
     pub calls: Vec<Call>,
     last_call: CallId,
-    /// Whether there is no cluster to call.
+    /// Whether calls fail because there is no cluster.
     pub refuses_calls: bool,
     pub logs: Vec<String>,
-    /// By name: what was added up, or recorded last.
+    /// By name: the sum of a counter, or the last value recorded.
     pub metrics: BTreeMap<String, u64>,
     names: Vec<String>,
 }
 
-/// One worker's host. Clones are the same one.
+/// The host of one worker. Clones share its state.
 #[derive(Clone, Default)]
 pub struct FakeHost(Rc<RefCell<State>>);
 
@@ -120,12 +120,12 @@ impl FakeHost {
         self.0.borrow_mut()
     }
 
-    /// What it has of a stream or a plugin.
+    /// Returns the data of a stream or a plugin.
     pub fn context(&self, id: ContextId) -> RefMut<'_, Context> {
         RefMut::map(self.state(), |state| state.contexts.entry(id).or_default())
     }
 
-    /// Calls back: what is done meanwhile is done for this stream or plugin.
+    /// Runs a callback of this stream or plugin: host calls act on it.
     pub fn call_back<T>(&self, id: ContextId, act: impl FnOnce() -> T) -> T {
         let mut state = self.state();
         assert!(state.contexts.contains_key(&id), "context {id} has ended");
@@ -134,7 +134,7 @@ impl FakeHost {
         act()
     }
 
-    /// Takes the calls that have not ended.
+    /// Takes the pending calls.
     pub fn take_calls(&self) -> Vec<Call> {
         std::mem::take(&mut self.state().calls)
     }
@@ -169,7 +169,7 @@ impl Host for FakeHost {
     fn set_header(&self, map: Map, name: &str, value: &str) {
         let mut current = self.current();
         let headers = current.maps.entry(map).or_default();
-        // In the place of the first, as Envoy does.
+        // At the position of the first value, as Envoy does.
         let place = headers.0.iter().position(|(other, _)| other == name.as_bytes()).unwrap_or(headers.0.len());
         headers.remove(name.as_bytes());
         headers.0.insert(place, (name.into(), value.into()));
@@ -243,14 +243,14 @@ impl Host for FakeHost {
             return None;
         }
         state.last_call += 1;
-        // Not the current one: the end of a call is told to whom the host called back.
+        // Not the current context: the end of a call is reported to the context of the callback.
         let (id, context) = (state.last_call, state.callback);
         state.calls.push(Call { id, context, call: call.clone() });
         Some(id)
     }
 
     fn set_tick(&self, ms: u64) {
-        // The timer is the plugin's, whichever of its streams sets it.
+        // The timer belongs to the plugin, whichever of its streams sets it.
         let current = self.state().current;
         let next = self.state().passed_ms + ms;
         let plugin = self.context(current).plugin.unwrap_or(current);

@@ -1,4 +1,4 @@
-//! An attempt that fails, and the next one, which must not see anything of it.
+//! An attempt that fails, and the next one, which must not see any trace of it.
 
 use crate::envoy::Envoy;
 use crate::fake_host::Headers;
@@ -15,7 +15,7 @@ fn completion() -> Value {
            "usage": {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}})
 }
 
-/// The second attempt, which is at another provider, serves; returns the audit record.
+/// The second attempt, at another provider, serves the request. Returns the audit record.
 fn second_serves(envoy: &mut Envoy, mut request: Request, events: Vec<Event>) -> Value {
     let first = request.sent.clone().unwrap();
     let mut second = request.attempt(envoy, "openai");
@@ -44,7 +44,7 @@ fn second_serves(envoy: &mut Envoy, mut request: Request, events: Vec<Event>) ->
 
 #[track_caller]
 fn nothing_is_held(envoy: &mut Envoy) {
-    // Of the tenant's one place, and of the one that each model has.
+    // The tenant has one place, and so has each model.
     let next = envoy.chat("sk-acme", &question(false));
     assert_eq!(next.end_without_answer()["plan"], json!(["small", "big"]));
 }
@@ -55,7 +55,7 @@ fn a_status_leads_to_the_next_model() {
         let mut envoy = Envoy::new(&policy::document());
         let mut request = envoy.chat("sk-acme", &question(false));
         let mut first = request.attempt(&mut envoy, "vllm");
-        // As the injector of credentials does, after the model stage.
+        // Like the credential injector, which runs after the model stage.
         add_credential(&mut request, "x-vllm-key", "Bearer secret");
         first.respond(Event::answer(status, &json!({"error": {"message": "busy"}})));
         assert_eq!(first.status(), Some(status));
@@ -90,7 +90,7 @@ fn a_stream_that_begins_with_an_error_leads_to_the_next_model() {
         first.respond([Event::Body(event.to_vec(), false)]);
         let status = first.status().unwrap();
         assert!((500..=503).contains(&status), "{reason}: {status}");
-        // Nothing of it would go on.
+        // None of its body goes on.
         assert!(first.out.iter().all(|event| !matches!(event, Event::Body(bytes, _) if !bytes.is_empty())));
         first.end();
         let chunk = "data: {\"choices\": [{\"index\": 0, \"delta\": {\"content\": \"Hi\"}}]}\n\n";

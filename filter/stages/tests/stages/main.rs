@@ -1,5 +1,4 @@
-//! The two stages and their queues under a host whose clock, answers and silences the test chooses: no Envoy, no
-//! waiting.
+//! The two stages and their queues on a host whose clock, answers and silences the test controls: no Envoy, no waiting.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 

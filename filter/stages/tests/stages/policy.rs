@@ -1,4 +1,4 @@
-//! The policies of the tests.
+//! Policies for the tests.
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -7,8 +7,8 @@ fn hash(key: &str) -> String {
     format!("sha256:{}", Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }
 
-/// Two providers; a plan of two models, whose first takes one request at a time; a tenant with quotas, which has room
-/// for one request at a time, and one without.
+/// Returns a policy with two providers and a plan of two models, the first of which takes one request at a time. One
+/// tenant has quotas and one concurrent request, the other has neither.
 pub fn document() -> Value {
     json!({
         "default_task": "chat",
@@ -39,7 +39,7 @@ pub fn document() -> Value {
     })
 }
 
-/// The same with Redis behind a bridge for quotas.
+/// Returns the policy with Redis as quota store, behind a bridge.
 pub fn with_redis_quota() -> Value {
     let mut document = document();
     document["redis"] = json!({"cluster": "webdis", "timeout": "250ms"});
@@ -47,7 +47,7 @@ pub fn with_redis_quota() -> Value {
     document
 }
 
-/// The same with a cache for every task, which `store` keeps.
+/// Returns the policy with a cache in `store` for every task.
 pub fn with_cache(store: &str) -> Value {
     let mut document = document();
     if store == "redis" {

@@ -2,7 +2,7 @@
 
 use crate::fake_host::Call;
 
-/// The arguments of a command that was sent to the bridge.
+/// Returns the arguments of a command sent to the bridge.
 pub fn arguments(call: &Call) -> Vec<String> {
     let body = std::str::from_utf8(&call.call.body).unwrap().strip_suffix(".raw").unwrap();
     body.split('/').map(decode).collect()
@@ -23,14 +23,14 @@ fn decode(argument: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Which step of the quota's script a call asks for, and of which reservation.
+/// Returns the step of the quota script that a call requests, and its reservation.
 pub fn step(call: &Call) -> (String, String) {
     let all = arguments(call);
     let keys: usize = all[2].parse().unwrap();
     (all[3 + keys].clone(), all[3].clone())
 }
 
-/// Redis does what the script says: nothing was used before, and there is room.
+/// Returns the answer of Redis if nothing was used before and there is room.
 pub fn done(call: &Call, now_ms: u64) -> Vec<u8> {
     let all = arguments(call);
     let scopes = all[2].parse::<usize>().unwrap() - 1;
@@ -42,7 +42,7 @@ pub fn done(call: &Call, now_ms: u64) -> Vec<u8> {
     };
     let mut numbers = vec![now_ms];
     numbers.extend(verdict);
-    // Of each scope its counters, all at zero.
+    // The counters of each scope, all zero.
     numbers.extend(std::iter::repeat_n(0, 18 * scopes));
     let mut out = format!("*{}\r\n", numbers.len() + 1);
     let texts = [format!("{operation} {key}")].into_iter().chain(numbers.iter().map(u64::to_string));
@@ -50,5 +50,5 @@ pub fn done(call: &Call, now_ms: u64) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// Redis has not seen the script.
+/// The answer of Redis if it does not know the script.
 pub const NO_SCRIPT: &[u8] = b"-NOSCRIPT No matching script. Please use EVAL.\r\n";

@@ -1,4 +1,4 @@
-//! One request and its attempts as Envoy takes them through the stages' callbacks.
+//! One request and its attempts, driven through the stages' callbacks as Envoy does.
 
 use crate::envoy::{Envoy, put_call};
 use crate::fake_host::{Call, Context, FakeHost, FilterState, Headers};
@@ -23,7 +23,7 @@ impl Event {
         Self::Headers(Headers::of(&[(":status", &status.to_string()), ("content-type", content_type)]), false)
     }
 
-    /// A whole answer: headers, then its body at once.
+    /// Returns a whole answer: headers, then the body in one piece.
     pub fn answer(status: u16, body: &Value) -> Vec<Self> {
         vec![Self::head(status, "application/json"), Self::Body(body.to_string().into_bytes(), true)]
     }
@@ -37,7 +37,7 @@ fn boxed(stream: Stream<FakeHost>) -> Box<dyn Stage> {
     }
 }
 
-/// What has come to the caller.
+/// What the client has received.
 #[derive(Debug, Default)]
 pub struct Client {
     pub headers: Option<Headers>,
@@ -66,7 +66,7 @@ impl Client {
     }
 }
 
-/// How far a response has come through one filter.
+/// How far a response has passed through one filter.
 #[derive(Default)]
 struct Side {
     held: Option<bool>,
@@ -79,14 +79,14 @@ pub struct Request {
     pub id: ContextId,
     stage: Box<dyn Stage>,
     state: FilterState,
-    /// The request as it went upstream.
+    /// The request as sent upstream.
     pub sent: Option<Sent>,
     side: Side,
     attempts: u32,
     pub client: Client,
 }
 
-/// A request as it goes on from a filter.
+/// A request as it leaves a filter.
 #[derive(Debug, Clone, Default)]
 pub struct Sent {
     pub headers: Headers,
@@ -104,7 +104,7 @@ impl Sent {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// Its length is what its header says.
+    /// Asserts that the body has the length of the content-length header.
     #[track_caller]
     pub fn check_length(&self) {
         assert_eq!(self.header("content-length"), Some(&*self.body.len().to_string()));
@@ -112,7 +112,7 @@ impl Sent {
 }
 
 impl Request {
-    /// A request whose headers have come.
+    /// Starts a request with the headers in its context.
     pub fn new(
         host: &FakeHost,
         id: ContextId,
@@ -140,7 +140,7 @@ impl Request {
         self.host.call_back(self.id, || act(stage))
     }
 
-    /// More of the body comes.
+    /// Sends more of the body.
     pub fn body(&mut self, bytes: &[u8], end_of_stream: bool) {
         let size = {
             let mut context = self.host.context(self.id);
@@ -159,7 +159,7 @@ impl Request {
         self.look();
     }
 
-    /// Takes notice of what the stage did, perhaps in another context's callback: it went on, or was answered.
+    /// Applies what the stage did, perhaps in another context's callback: it resumed or answered the request.
     pub fn look(&mut self) {
         let mut context = self.host.context(self.id);
         let (reply, is_resumed) = (context.reply.take(), std::mem::take(&mut context.is_resumed));
@@ -170,7 +170,7 @@ impl Request {
         }
         drop(context);
         let Some(reply) = reply else { return };
-        // It passes the stage's own response callbacks, which let it be.
+        // The reply passes the stage's own response callbacks, which must not change it.
         let mut headers = vec![(b":status".to_vec(), reply.status.to_string().into_bytes())];
         headers.extend(reply.headers.iter().map(|(name, value)| (name.as_bytes().into(), value.as_bytes().into())));
         self.host.context(self.id).texts.insert(Property::CodeDetails, b"pointsman".to_vec());
@@ -184,7 +184,7 @@ impl Request {
         self.client = Client { headers: Some(Headers(headers)), body: reply.body, is_whole: true, is_reset: false };
     }
 
-    /// A call that the request waits for has ended.
+    /// Ends a call that the request waits for.
     pub fn end_call(&mut self, call: &Call, status: u16, body: &[u8]) {
         assert_eq!(call.context, self.id, "not this request's");
         put_call(&self.host, self.id, status, body);
@@ -192,7 +192,7 @@ impl Request {
         self.look();
     }
 
-    /// Envoy makes the next attempt, at a host of this provider.
+    /// Makes the next attempt, at a host of this provider.
     pub fn attempt(&mut self, envoy: &mut Envoy, provider: &str) -> Attempt {
         let Sent { headers, body } = self.sent.clone().expect("the request has gone upstream");
         self.attempts += 1;
@@ -217,14 +217,14 @@ impl Request {
         }
         let mut context = self.host.context(id);
         let headers = context.maps[&Map::RequestHeaders].clone();
-        // Envoy keeps what one attempt did to the headers for the next.
+        // Envoy keeps the header edits of one attempt for the next.
         self.sent.as_mut().unwrap().headers = headers.clone();
         let sent = Sent { headers, body: context.buffers.remove(&Buffer::RequestBody).unwrap_or_default() };
         drop(context);
         Attempt { host: self.host.clone(), id, stage, side: Side::default(), sent, out: VecDeque::new() }
     }
 
-    /// Envoy makes an attempt that the model stage refuses: with which status, and what it logs.
+    /// Makes an attempt that the model stage refuses. Returns the status and the log line.
     pub fn refused_attempt(&mut self, envoy: &mut Envoy, provider: &str) -> (u16, String) {
         let mut context = Context { state: Rc::clone(&self.state), ..Context::default() };
         context.texts.insert(Property::Provider, provider.into());
@@ -236,7 +236,7 @@ impl Request {
         (status, self.host.state().logs.pop().unwrap_or_default())
     }
 
-    /// Events come to the gateway stage, and on to the caller.
+    /// Passes events through the gateway stage to the client.
     pub fn respond(&mut self, events: impl IntoIterator<Item = Event>) {
         for event in events {
             if self.client.is_reset || self.client.is_whole {
@@ -261,26 +261,26 @@ impl Request {
         }
     }
 
-    /// What the attempt lets through comes to the gateway stage.
+    /// Passes what the attempt let through to the gateway stage.
     pub fn relay(&mut self, attempt: &mut Attempt) {
         let out: Vec<Event> = attempt.out.drain(..).collect();
         self.respond(out);
     }
 
-    /// The stream breaks off; why and with which status, Envoy says.
+    /// Breaks off the stream. Envoy reports these details and this status.
     pub fn cut(&mut self, details: &str, status: u64) {
         let mut context = self.host.context(self.id);
         context.texts.insert(Property::CodeDetails, details.into());
         context.numbers.insert(Property::ResponseCode, status);
     }
 
-    /// The caller leaves before any of an answer has come.
+    /// The client disconnects before any part of an answer. Returns the audit record.
     pub fn end_without_answer(mut self) -> Value {
         self.cut("downstream_remote_disconnect", 0);
         self.end()
     }
 
-    /// The stream ends. Returns the audit record.
+    /// Ends the stream. Returns the audit record.
     pub fn end(mut self) -> Value {
         self.call_back(|stage| stage.on_done());
         self.call_back(|stage| stage.on_log());
@@ -297,19 +297,19 @@ pub struct Attempt {
     stage: Box<dyn Stage>,
     side: Side,
     pub sent: Sent,
-    /// What it lets through.
+    /// The events that it let through.
     pub out: VecDeque<Event>,
 }
 
 impl Attempt {
-    /// The provider answers.
+    /// Passes the provider's events through the model stage.
     pub fn respond(&mut self, events: impl IntoIterator<Item = Event>) {
         for event in events {
             self.out.extend(self.side.filter(&self.host, self.id, &mut *self.stage, event));
         }
     }
 
-    /// The status that the router sees, if it sees one yet.
+    /// Returns the status that the router sees, if any yet.
     pub fn status(&self) -> Option<u16> {
         match self.out.front() {
             Some(Event::Headers(headers, _)) => headers.one(":status").map(|status| status.parse().unwrap()),
@@ -317,7 +317,7 @@ impl Attempt {
         }
     }
 
-    /// It is over, however.
+    /// Ends the attempt, whatever its outcome.
     pub fn end(mut self) {
         let stage = &mut *self.stage;
         self.host.call_back(self.id, || stage.on_done());
@@ -327,7 +327,7 @@ impl Attempt {
 }
 
 impl Side {
-    /// Takes an event through a stage; returns what goes on.
+    /// Passes an event through a stage. Returns the events that go on.
     fn filter(&mut self, host: &FakeHost, id: ContextId, stage: &mut dyn Stage, event: Event) -> Vec<Event> {
         let (action, end) = match &event {
             Event::Headers(headers, end) => {

@@ -11,7 +11,7 @@ fn question() -> Value {
     json!({"messages": [{"role": "user", "content": "Hello"}]})
 }
 
-/// A request that Redis let through, and that a model answered.
+/// Runs a request that Redis admits and a model answers.
 fn answered(envoy: &mut Envoy) -> Value {
     let mut request = envoy.chat("sk-acme", &question());
     let call = take_one(envoy, "reserve");
@@ -29,7 +29,7 @@ fn answered(envoy: &mut Envoy) -> Value {
     request.end()
 }
 
-/// The only call that has been made since calls were taken last.
+/// Takes the only call made since calls were last taken.
 #[track_caller]
 fn take_one(envoy: &Envoy, operation: &str) -> Call {
     let mut calls = envoy.host.take_calls();
@@ -38,7 +38,7 @@ fn take_one(envoy: &Envoy, operation: &str) -> Call {
     calls.remove(0)
 }
 
-/// Time passes until the queue sends again, which is within a second.
+/// Advances time until the queue sends again, for up to a second.
 #[track_caller]
 fn next_sent(envoy: &mut Envoy) -> Call {
     for _ in 0..1000 {
@@ -127,7 +127,7 @@ fn an_answer_that_never_comes_is_given_up_by_the_clock_and_the_settlement_sent_a
     envoy.pass(20_000);
     let again = take_one(&envoy, "settle");
     assert_eq!(step(&again), step(&lost));
-    // The answer to the first, if it comes all the same, is nobody's any more.
+    // A late answer to the first call is ignored.
     confirm(&mut envoy, &lost);
     confirm(&mut envoy, &again);
     nothing_is_sent_within(&mut envoy, 60_000);

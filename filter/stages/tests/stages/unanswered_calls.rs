@@ -1,4 +1,4 @@
-//! A call to Redis that is never answered: the request's own end, or its caller's, gives everything back.
+//! A call to Redis that is never answered: the end of the request releases everything, even if the caller disconnects.
 
 use crate::envoy::Envoy;
 use crate::policy;
@@ -24,18 +24,18 @@ fn a_caller_that_leaves_while_redis_is_silent_has_its_reservation_given_back() {
     let [call] = &calls[..] else { panic!("{calls:?}") };
     assert_eq!((call.context, step(call).0), (request.id, "reserve".to_owned()));
     assert!(request.sent.is_none() && request.client.headers.is_none(), "held");
-    // Nothing but an end wakes it.
+    // Only its end wakes it.
     envoy.pass(60_000);
     request.look();
     assert!(request.sent.is_none() && request.client.headers.is_none());
     let audit = request.end_without_answer();
     assert_eq!((&audit["error_code"], &audit["input_tokens"]), (&json!("client_disconnected"), &json!(null)));
-    // Redis may have heard of it, so it is told by the plugin that the request is over; of the same reservation.
+    // Redis may have received the reservation, so the plugin settles the same reservation.
     envoy.pass(20);
     let settlements = envoy.host.take_calls();
     let [settlement] = &settlements[..] else { panic!("{settlements:?}") };
     assert_eq!(step(settlement), ("settle".to_owned(), step(call).1));
-    // The model's place was not taken yet, or has been given back.
+    // The model's place was not taken yet, or has been released.
     assert_eq!(envoy.chat("sk-other", &question()).end_without_answer()["plan"], json!(["small", "big"]));
 }
 
@@ -77,7 +77,7 @@ fn a_cluster_that_is_not_there_is_as_good_as_no_answer() {
     let mut envoy = Envoy::new(&policy::with_redis_quota());
     envoy.host.state().refuses_calls = true;
     let request = envoy.chat("sk-acme", &question());
-    // By default what cannot be counted is refused.
+    // By default, a request that cannot be counted is refused.
     assert_eq!((request.sent.is_some(), request.client.status()), (false, 503));
     request.end();
 }
@@ -92,7 +92,7 @@ fn a_look_into_the_cache_that_is_never_answered_ends_with_its_request() {
     envoy.pass(60_000);
     let audit = request.end_without_answer();
     assert_eq!(audit["error_code"], "client_disconnected");
-    // Who asks the same next waits for nobody, and holds the tenant's one place, which is free.
+    // The next identical request waits for no other, and takes the tenant's one place, which is free.
     let mut next = envoy.chat("sk-acme", &question());
     let call = envoy.host.take_calls().remove(0);
     next.end_call(&call, 504, b"");

@@ -84,7 +84,7 @@ fn a_full_model_is_left_out_until_its_request_has_ended() {
     let mut envoy = Envoy::new(&policy::document());
     let body = json!({"messages": [{"role": "user", "content": "Hello"}]});
     let first = envoy.chat("sk-other", &body);
-    // The other worker of the same Envoy counts with it.
+    // The other worker of the same Envoy shares the count.
     let mut beside = envoy.beside(&policy::document());
     let second = beside.chat("sk-other", &body);
     let audit = second.end_without_answer();

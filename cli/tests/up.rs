@@ -303,7 +303,7 @@ fn nobody_need_read_what_it_says() {
     };
     scratch.write("policy.yaml", &valid.replace("chat", "talk"));
     serves(&up, "talk");
-    // Envoy refuses the next policy, and nobody reads the message. The one after it is accepted.
+    // Envoy refuses the next policy, and the message has no reader. The policy after it is accepted.
     scratch.write("providers/a.yaml", &cluster("a", 1).replace("STATIC", "STATICAL"));
     scratch.write("policy.yaml", &valid.replace("chat", "mumble"));
     await_some(

@@ -216,7 +216,7 @@ impl RunningConfig {
             Some((of(&own, "update_success"), of(&own, "update_rejected"), of(&all, "warming_clusters")))
         };
         let start = Instant::now();
-        // A failure to read the counters is not read as 0: without a baseline, a change cannot be told.
+        // A failure to read the counters is not read as 0: without a baseline, no change can be detected.
         let (taken_before, refused_before, _) = loop {
             if let Some(before) = counts() {
                 break before;

@@ -142,7 +142,7 @@ fn a_call_that_a_request_makes_after_its_wait_ends_at_the_plugin_and_is_handed_o
     let mut waiting = envoy.chat("sk-acme", &question());
     assert!(is_held(&mut waiting) && envoy.host.state().calls.is_empty());
     first.end_without_answer();
-    // Its turn has come: it reserves, in the plugin's callback.
+    // It is woken, and reserves in the plugin's callback.
     envoy.pass(20);
     let calls = envoy.host.take_calls();
     let reserve = calls.iter().find(|call| redis::step(call).0 == "reserve").unwrap();

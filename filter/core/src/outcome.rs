@@ -2,7 +2,7 @@
 
 pub mod envoy_reply;
 pub mod error_body;
-#[allow(clippy::module_inception)] // The room is named after the enum that all of it is about.
+#[allow(clippy::module_inception)] // The module is named after its main enum.
 pub mod outcome;
 pub mod provider_error;
 pub mod refusal;

@@ -85,14 +85,13 @@ impl Exchange {
                             Err(why) => break (why, ask),
                         }
                     };
-                    // Report the window that refused the other model: once that window has room, the other model can
-                    // serve.
+                    // Report what refused the other model: once it no longer does, the other model can serve.
                     if let (Refused::Full(..), (why, ask)) = (&refused, why) {
                         return Err(self.rejected(policy, limits, store, &ask, &moment, &why));
                     }
                 }
-                // The other model cannot serve this request. The window's hard limit is not reached yet, so ask for the
-                // plan's own models.
+                // The other model cannot serve this request. Below a window's hard limit, the plan's own models still
+                // may.
                 if matches!(refused, Refused::Share(..)) {
                     let ask = Ask { stop_at_degrade_threshold: false, ..ask };
                     match self.ask(policy, limits, &ask, &moment, store)? {

@@ -122,7 +122,7 @@ impl<'a> Facts<'a> {
 
     /// Returns the approximate memory of the facts in bytes, besides the body and `Self`.
     pub fn bytes_found(&self) -> usize {
-        // A text with escapes is decoded into memory of its own.
+        // Texts with escapes are decoded into separate memory.
         let owned = |text: &Cow<'_, str>| match text {
             Cow::Owned(text) => text.len(),
             Cow::Borrowed(_) => 0,

@@ -18,7 +18,7 @@ use percent_encoding::percent_encode_byte;
 pub struct Bridge {
     /// Name of the bridge's Envoy cluster.
     pub cluster: Box<str>,
-    /// Milliseconds after which a command is given up.
+    /// Timeout of a command in milliseconds.
     pub timeout_ms: u64,
 }
 

@@ -1,12 +1,18 @@
 //! Reassembles a stream into a completion.
 
+mod parts;
+mod texts;
+mod tool_calls;
+
 use crate::cache::local::recording::{BudgetGuard, FULL};
 use crate::dialect::answer::NotKept;
 use crate::dialect::openai::completion::ENDINGS;
 use crate::dialect::openai::read::{Part, Place};
-use crate::wire::json::{Kind, Span, unquote};
+use crate::dialect::openai::transcript::parts::Parts;
+use crate::dialect::openai::transcript::texts::Texts;
+use crate::dialect::openai::transcript::tool_calls::{Function, ToolCalls};
+use crate::wire::json::Kind;
 use serde_json::{Map, Value};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// The completion so far. Anything ambiguous makes it unfit to be kept, permanently.
@@ -33,19 +39,12 @@ struct Choice {
     /// The other members about its end.
     ending: Map<String, Value>,
     /// The message's string members.
-    texts: BTreeMap<String, String>,
-    calls: Vec<ToolCall>,
+    texts: Texts,
+    calls: ToolCalls,
     /// `function_call`, the predecessor of tool calls.
-    function: Option<BTreeMap<String, String>>,
+    function: Option<Function>,
     /// The lists in `logprobs`: their elements as JSON, separated by commas.
     logprobs: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Default)]
-struct ToolCall {
-    /// `id` and `type`
-    texts: BTreeMap<String, String>,
-    function: Option<BTreeMap<String, String>>,
 }
 
 /// Approximate overhead of a choice or a tool call besides its texts, in an entry and in memory, in bytes.
@@ -127,16 +126,16 @@ impl Transcript {
         for part in parts.of(Place::Delta) {
             match (parts.name(part)?, part.kind) {
                 (_, Kind::Null) | ("tool_calls", Kind::Array) => {}
-                ("role", Kind::String) => set(&mut choice.texts, "role", parts.text(part)?, bytes),
+                ("role", Kind::String) => choice.texts.set("role", parts.text(part)?, bytes),
                 ("function_call", Kind::Object) => {
-                    parts.append_all(Place::FunctionCall, choice.function.get_or_insert_default(), bytes)?;
+                    choice.function.get_or_insert_default().delta(parts, Place::FunctionCall, bytes)?;
                 }
                 // Content, refusal, and the various members for reasoning.
-                (name, Kind::String) => append(&mut choice.texts, name, &parts.text(part)?, bytes),
+                (name, Kind::String) => choice.texts.append(name, &parts.text(part)?, bytes),
                 _ => return Err(NotKept("shape")),
             }
         }
-        parts.split(Place::NewCall).try_for_each(|call| choice.call(call, bytes))
+        parts.split(Place::NewCall).try_for_each(|call| choice.calls.delta(call, bytes))
     }
 }
 
@@ -186,41 +185,16 @@ impl Choice {
         Ok(())
     }
 
-    fn call(&mut self, parts: Parts, bytes: &mut usize) -> Result<(), NotKept> {
-        let index = parts.index(Place::Call)?.flatten().ok_or(NotKept("shape"))?;
-        let index = usize::try_from(index).map_err(|_| NotKept("shape"))?;
-        if index == self.calls.len() {
-            self.calls.push(ToolCall::default());
-            *bytes += FRAME;
-        }
-        // Tool calls must start in order of their index; a gap is an error.
-        let whole = self.calls.get_mut(index).ok_or(NotKept("shape"))?;
-        for part in parts.of(Place::Call) {
-            match (parts.name(part)?, part.kind) {
-                ("index", _) | (_, Kind::Null) => {}
-                (name @ ("id" | "type"), Kind::String) => set(&mut whole.texts, name, parts.text(part)?, bytes),
-                ("function", Kind::Object) => {
-                    parts.append_all(Place::CallFunction, whole.function.get_or_insert_default(), bytes)?;
-                }
-                _ => return Err(NotKept("shape")),
-            }
-        }
-        Ok(())
-    }
-
     /// Returns the choice as in a whole completion.
     fn finish(self) -> Result<Value, NotKept> {
         let mut message =
             Map::from_iter([("role".to_owned(), "assistant".into()), ("content".to_owned(), Value::Null)]);
-        message.extend(texts(self.texts));
-        message.extend(self.function.map(|call| ("function_call".to_owned(), Value::Object(texts(call)))));
-        if !self.calls.is_empty() {
-            let calls = self.calls.into_iter().map(|call| {
-                let mut whole = texts(call.texts);
-                whole.extend(call.function.map(|function| ("function".to_owned(), Value::Object(texts(function)))));
-                Value::Object(whole)
-            });
-            message.insert("tool_calls".to_owned(), calls.collect());
+        message.extend(self.texts.into_json());
+        if let Some(function) = self.function {
+            message.insert("function_call".to_owned(), function.finish()?);
+        }
+        if let Some(calls) = self.calls.finish()? {
+            message.insert("tool_calls".to_owned(), calls);
         }
         let mut choice = Map::from_iter([("index".to_owned(), self.index.into())]);
         choice.insert("message".to_owned(), Value::Object(message));
@@ -235,112 +209,6 @@ impl Choice {
             choice.insert("logprobs".to_owned(), Value::Object(lists));
         }
         Ok(Value::Object(choice))
-    }
-}
-
-fn texts(from: BTreeMap<String, String>) -> Map<String, Value> {
-    from.into_iter().map(|(name, text)| (name, Value::String(text))).collect()
-}
-
-fn set(into: &mut BTreeMap<String, String>, name: &str, text: Cow<str>, bytes: &mut usize) {
-    let len = text.len();
-    *bytes += match into.insert(name.to_owned(), text.into_owned()) {
-        None => name.len() + len,
-        Some(before) => len.saturating_sub(before.len()),
-    };
-}
-
-fn append(into: &mut BTreeMap<String, String>, name: &str, text: &str, bytes: &mut usize) {
-    match into.get_mut(name) {
-        Some(before) => before.push_str(text),
-        None => {
-            into.insert(name.to_owned(), text.to_owned());
-            *bytes += name.len();
-        }
-    }
-    *bytes += text.len();
-}
-
-/// The parts of a chunk, a choice or a tool call, and the data that they refer to.
-#[derive(Clone, Copy)]
-struct Parts<'a> {
-    data: &'a [u8],
-    parts: &'a [Part],
-}
-
-impl<'a> Parts<'a> {
-    /// Rejects ambiguous input: a duplicate member, or a value other than an object where a choice or a tool call is
-    /// expected.
-    fn check(self) -> Result<(), NotKept> {
-        let (mut choice, mut call) = (0usize, 0usize);
-        let mut names = Vec::with_capacity(self.parts.len());
-        for part in self.parts {
-            match part.place {
-                Place::Strange => return Err(NotKept("shape")),
-                Place::NewChoice => choice += 1,
-                Place::NewCall => call += 1,
-                // A member that follows a choice or a call may belong to an enclosing object.
-                Place::Chunk => names.push((0, 0, part.place, self.name(part)?)),
-                Place::Call | Place::CallFunction => names.push((choice, call, part.place, self.name(part)?)),
-                _ => names.push((choice, 0, part.place, self.name(part)?)),
-            }
-        }
-        names.sort_unstable();
-        if names.windows(2).any(|pair| matches!(pair, [one, other] if one == other)) {
-            return Err(NotKept("shape"));
-        }
-        Ok(())
-    }
-
-    fn of(self, place: Place) -> impl Iterator<Item = &'a Part> {
-        self.parts.iter().filter(move |part| part.place == place)
-    }
-
-    /// Returns the parts after each start of a choice or a call, up to the next start.
-    fn split(self, start: Place) -> impl Iterator<Item = Parts<'a>> {
-        self.parts.split(move |part| part.place == start).skip(1).map(move |parts| Parts { parts, ..self })
-    }
-
-    /// Returns a member's name. Rejects a name with escapes, because the reader compares names without decoding them.
-    fn name(self, part: &Part) -> Result<&'a str, NotKept> {
-        let name = self.at(&part.name).strip_prefix('"').and_then(|name| name.strip_suffix('"'));
-        name.filter(|name| !name.contains('\\')).ok_or(NotKept("shape"))
-    }
-
-    /// Returns a member's value as raw JSON.
-    fn json(self, part: &Part) -> Result<&'a str, NotKept> {
-        Some(self.at(&part.value)).filter(|text| !text.is_empty()).ok_or(NotKept("shape"))
-    }
-
-    /// Returns a string value, unquoted and unescaped.
-    fn text(self, part: &Part) -> Result<Cow<'a, str>, NotKept> {
-        self.data.get(part.value.clone()).and_then(unquote).ok_or(NotKept("shape"))
-    }
-
-    fn at(self, span: &Span) -> &'a str {
-        self.data.get(span.clone()).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
-    }
-
-    /// Returns the `index` of a choice or a call: `None` if it has no index, `Some(None)` if the index is invalid.
-    fn index(self, place: Place) -> Result<Option<Option<u64>>, NotKept> {
-        for part in self.of(place) {
-            if self.name(part)? == "index" {
-                return Ok(Some(self.json(part)?.parse().ok()));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Appends the pieces of a function's name and arguments.
-    fn append_all(self, place: Place, into: &mut BTreeMap<String, String>, bytes: &mut usize) -> Result<(), NotKept> {
-        for part in self.of(place) {
-            match part.kind {
-                Kind::Null => {}
-                Kind::String => append(into, self.name(part)?, &self.text(part)?, bytes),
-                _ => return Err(NotKept("shape")),
-            }
-        }
-        Ok(())
     }
 }
 

@@ -78,6 +78,89 @@ fn tool_calls_are_put_together_by_their_index() {
     assert_eq!(run(&[call(5, json!({"id": "a"}))]), Err(NotKept("shape")));
 }
 
+/// Deltas of tool calls, each in an event of its own, and the calls as they are kept.
+fn calls(deltas: &[Value]) -> Result<Value, NotKept> {
+    let chunks: Vec<_> = deltas.iter().map(|call| delta(json!({"tool_calls": [call]}))).chain([end("stop")]).collect();
+    let together = run(&[delta(json!({"tool_calls": deltas})), end("stop")]);
+    let whole = run(&chunks);
+    assert_eq!(whole, together, "calls in one event or in many are the same calls");
+    whole.map(|mut whole| whole["choices"][0]["message"]["tool_calls"].take())
+}
+
+fn call(id: &str, name: &str, arguments: &str) -> Value {
+    json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
+}
+
+fn indexed(index: u64, call: Value) -> Value {
+    let mut call = call;
+    call["index"] = index.into();
+    call
+}
+
+#[test]
+fn a_new_id_is_a_new_call_whatever_the_index() {
+    let (read, write) = (call("call_a", "read_file", "{\"a\":1}"), call("call_b", "write_file", "{\"b\":2}"));
+    let both = Ok(json!([read, write]));
+    assert_eq!(calls(&[indexed(0, read.clone()), indexed(0, write.clone())]), both);
+    assert_eq!(calls(&[indexed(0, read.clone()), indexed(1, write.clone())]), both);
+    assert_eq!(calls(&[read.clone(), write.clone()]), both);
+    // One after the other, each in pieces.
+    let piece = |arguments: &str| json!({"index": 0, "id": "", "function": {"arguments": arguments}});
+    let begin = |id, name| indexed(0, call(id, name, ""));
+    let pieces = [
+        begin("call_a", "read_file"),
+        piece("{\"a\""),
+        piece(":1}"),
+        begin("call_b", "write_file"),
+        piece("{\"b\""),
+        piece(":2}"),
+    ];
+    assert_eq!(calls(&pieces), both);
+    // The id again with every piece, and the first call once more after the second.
+    let again = |id, arguments| json!({"index": 0, "id": id, "function": {"arguments": arguments}});
+    let mixed = [
+        begin("call_a", "read_file"),
+        begin("call_b", "write_file"),
+        again("call_a", "{\"a\":1}"),
+        again("call_b", "{\"b\":2}"),
+    ];
+    assert_eq!(calls(&mixed), both);
+}
+
+#[test]
+fn a_functions_name_is_assigned() {
+    let piece = |name: &str, arguments: &str| indexed(0, call("call_a", name, arguments));
+    let whole = Ok(json!([call("call_a", "read_file", "{\"a\":1}")]));
+    assert_eq!(calls(&[piece("read_file", "{\"a\""), piece("read_file", ":1}")]), whole);
+    assert_eq!(calls(&[piece("read_file", "{\"a\""), piece("", ":1}")]), whole);
+    assert_eq!(calls(&[piece("", "{\"a\""), piece("read_file", ":1}")]), whole);
+    // A name in pieces, or two calls under one id.
+    assert_eq!(calls(&[piece("read_", "{\"a\""), piece("file", ":1}")]), Err(NotKept("shape")));
+
+    let older = |name: &str, arguments: &str| delta(json!({"function_call": {"name": name, "arguments": arguments}}));
+    let kept = run(&[older("read_file", "{"), older("read_file", "}"), end("function_call")]).unwrap();
+    let function = &kept["choices"][0]["message"]["function_call"];
+    assert_eq!(function, &json!({"name": "read_file", "arguments": "{}"}));
+    assert_eq!(run(&[older("a", "{}"), older("b", "{}"), end("function_call")]), Err(NotKept("shape")));
+    assert_eq!(run(&[older("a", "{}"), older("a", "{}"), end("function_call")]), Err(NotKept("shape")));
+}
+
+#[test]
+fn calls_that_cannot_be_told_apart_are_not_kept() {
+    let piece = |arguments: &str| json!({"index": 0, "function": {"name": "f", "arguments": arguments}});
+    let cases: [&[Value]; 5] = [
+        // Two calls without ids, and their arguments one after the other.
+        &[piece("{}"), piece("{}")],
+        &[json!({"function": {"name": "f", "arguments": "{}"}})],
+        &[call("a", "f", "{}"), json!({"function": {"arguments": "{}"}})],
+        &[indexed(0, call("a", "f", "{}")), call("b", "f", "{}")],
+        &[indexed(0, call("a", "f", "{\"x\":"))],
+    ];
+    for deltas in cases {
+        assert_eq!(calls(deltas), Err(NotKept("shape")), "{deltas:?}");
+    }
+}
+
 #[test]
 fn choices_and_log_probabilities_are_kept_apart() {
     let piece = |index: u64, text: &str| {

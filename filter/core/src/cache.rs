@@ -1,4 +1,4 @@
-//! A cache of answers that cannot leak: which requests, under which key, what is kept, and how it is given back.
+//! The response cache: which requests it may answer, under which key, what it stores and how it returns it.
 
 pub mod coalesce;
 pub mod eligibility;

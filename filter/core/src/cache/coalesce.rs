@@ -1,40 +1,39 @@
-//! One request asks for many: who comes while the same question is at the model waits for its answer.
+//! Request coalescing: while one request asks the model, identical ones wait for its answer.
 //!
-//! The questions that are under way stand in data that all workers share, in a fixed number of slots, each in one of
-//! two that are its own to choose from. A question that finds both taken by others goes alone: nothing is ever waited
-//! for that is not the same. A leader that died is forgotten after the time for which anybody would wait for it.
+//! Questions in flight are kept in shared data, in a fixed number of slots. A question may use either of two slots that
+//! its key selects. If other questions hold both, the request goes to the model alone, so it never waits for a
+//! different question. The slot of a leader that died expires after the maximum wait.
 
 use crate::cache::key::Key;
 use crate::store::shared_data::SharedData;
 use crate::wire::bytes::{Reader, Writer};
 
-/// How long and how many may wait.
+/// How long requests may wait, and how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Coalescer {
-    /// Milliseconds that a request waits at most.
+    /// Maximum wait, in milliseconds.
     pub wait_ms: u64,
-    /// Requests that wait for one answer at most.
+    /// Maximum number of requests that wait for one answer.
     pub max_waiting: u32,
 }
 
-/// What a request does.
+/// The role of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Join {
-    /// It asks the model, and others may wait for it; it must [`finish`].
+    /// Asks the model. Others may wait for its answer, and it must call [`finish`].
     Leader {
-        /// To finish with.
+        /// The ticket for [`finish`].
         ticket: Ticket,
-        /// Whether another one has led the same question before, so that its answer may have come since this one
-        /// looked.
+        /// Whether the slot last held the same question. Its answer may have arrived since this request looked.
         again: bool,
     },
-    /// It waits; if it does so no longer before the question is over, it must [`withdraw`].
+    /// Waits. If it stops waiting before the question is over, it must call [`withdraw`].
     Follower(Ticket),
-    /// It asks the model by itself.
+    /// Asks the model without leading or following others.
     Alone,
 }
 
-/// Which question was joined: what is finished with it is certainly no later one.
+/// One flight of a question. A late [`finish`] with it cannot end a later flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     slot: u32,
@@ -44,24 +43,24 @@ pub struct Ticket {
 /// How a leader's question ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// With an answer that is kept, or with a failure: those who wait find the one, or one of them asks again.
+    /// With a stored answer, or with a failure. Waiting requests find the answer, or one of them asks again.
     Over,
-    /// With an answer that cannot be kept, or with a failure that everybody would get: those who wait ask by
-    /// themselves, not one after the other.
+    /// With an answer that cannot be stored, or with a failure that every such request would get. Waiting requests ask
+    /// the model at the same time, not one after another.
     NotKept,
 }
 
 const SLOTS: u32 = 4096;
-/// How long it is remembered that an answer could not be kept.
+/// How long an answer that could not be stored is remembered, in milliseconds.
 const NOT_KEPT_MS: u64 = 2000;
-/// How much earlier than the leader one may have read the clock who joins it.
+/// How much earlier than the leader a joining request may have read the clock, in milliseconds.
 const READ_EARLIER_MS: u64 = 1000;
 const TRIES: usize = 1000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Flight {
     key: Key,
-    /// Until when it counts.
+    /// When it expires, on the clock of `now_ms`.
     until_ms: u64,
     ticket: u32,
     waiting: u32,
@@ -75,7 +74,7 @@ enum State {
     NotKept,
 }
 
-/// The slots in which the question can stand.
+/// Returns the two slots that the question may use.
 fn slots_of(key: &Key) -> [u32; 2] {
     let [.., a, b, c, d, e, f, g, h] = key.0;
     let [one, other] = [[e, f, g, h], [a, b, c, d]].map(|bytes| u32::from_le_bytes(bytes) % SLOTS);
@@ -87,7 +86,7 @@ fn name(slot: u32) -> String {
 }
 
 impl Coalescer {
-    /// Joins the others who ask this, or leads them.
+    /// Joins the requests that ask the same question, or leads them.
     pub fn join(self, data: &mut dyn SharedData, key: &Key, now_ms: u64) -> Join {
         for _ in 0..TRIES {
             let all = slots_of(key).map(|slot| {
@@ -123,19 +122,19 @@ impl Coalescer {
         Join::Alone
     }
 
-    /// Whether what stands in a slot holds still.
+    /// Returns whether what a slot holds is still valid.
     fn counts(self, flight: &Flight, now_ms: u64) -> bool {
         let max_ms = match flight.state {
             State::Free => return false,
             State::UnderWay => self.wait_ms,
             State::NotKept => NOT_KEPT_MS,
         };
-        // A clock that has jumped back must not make anybody wait for longer than anybody would.
+        // After the clock jumps back, a request must still not wait longer than the maximum.
         now_ms < flight.until_ms && flight.until_ms <= now_ms.saturating_add(max_ms + READ_EARLIER_MS)
     }
 }
 
-/// Whether nobody leads the question any more, so that those who wait for it look again.
+/// Returns whether the question has no leader any more, so that waiting requests must look again.
 pub fn is_over(data: &mut dyn SharedData, key: &Key, now_ms: u64) -> bool {
     slots_of(key).iter().all(|slot| {
         let flight = Flight::decode(&data.get(&name(*slot)).0);
@@ -143,7 +142,7 @@ pub fn is_over(data: &mut dyn SharedData, key: &Key, now_ms: u64) -> bool {
     })
 }
 
-/// The leader's question has ended.
+/// Ends the leader's question with `outcome`.
 pub fn finish(data: &mut dyn SharedData, key: &Key, ticket: Ticket, outcome: Outcome, now_ms: u64) {
     change(data, key, ticket, |flight| match outcome {
         Outcome::Over => Flight { state: State::Free, ..flight },
@@ -151,13 +150,13 @@ pub fn finish(data: &mut dyn SharedData, key: &Key, ticket: Ticket, outcome: Out
     });
 }
 
-/// One that waited does so no longer, though the question is under way: another one may wait in its place.
+/// Removes a waiting request from a question in flight, so that another one may wait in its place.
 pub fn withdraw(data: &mut dyn SharedData, key: &Key, ticket: Ticket) {
     change(data, key, ticket, |flight| Flight { waiting: flight.waiting.saturating_sub(1), ..flight });
 }
 
-/// Changes the question in one atomic step, if it is under way: it may have taken too long, and another one lead by
-/// now.
+/// Changes the flight of `ticket` in one atomic step, if it is still under way. It may have expired, and another
+/// request may lead by now.
 fn change(data: &mut dyn SharedData, key: &Key, ticket: Ticket, next: impl Fn(Flight) -> Flight) {
     let name = name(ticket.slot);
     for _ in 0..TRIES {
@@ -251,7 +250,7 @@ mod tests {
         for expected in [wait, wait, wait, Join::Alone] {
             assert_eq!(COALESCER.join(&mut data, &KEY, NOW + 1), expected);
         }
-        // One goes, and one more may wait.
+        // One request stops waiting, so one more may wait.
         withdraw(&mut data, &KEY, ticket);
         for expected in [wait, Join::Alone] {
             assert_eq!(COALESCER.join(&mut data, &KEY, NOW + 1), expected);
@@ -259,10 +258,10 @@ mod tests {
         assert!(!is_over(&mut data, &KEY, NOW + 1));
         finish(&mut data, &KEY, ticket, Outcome::Over, NOW + 2);
         assert!(is_over(&mut data, &KEY, NOW + 2));
-        // It failed, say: one of those who waited goes on, the others wait for that one.
+        // Suppose it failed: one waiting request leads next, and the others wait for it.
         let next = lead(&mut data, NOW + 3);
         assert_eq!(COALESCER.join(&mut data, &KEY, NOW + 3), Join::Follower(next));
-        // Who waited for the first one takes no place from those who wait for the second.
+        // A request that waited for the first flight does not count in the second.
         withdraw(&mut data, &KEY, ticket);
         for expected in [Join::Follower(next), Join::Follower(next), Join::Alone] {
             assert_eq!(COALESCER.join(&mut data, &KEY, NOW + 4), expected);
@@ -302,7 +301,7 @@ mod tests {
         assert!(is_over(&mut data, &third, NOW) && !is_over(&mut data, &second, NOW));
         assert_eq!(COALESCER.join(&mut data, &KEY, NOW), Join::Follower(first));
         assert!(matches!(COALESCER.join(&mut data, &second, NOW), Join::Follower(_)));
-        // The first one's slot is free again, and the second one is still waited for.
+        // The first question's slot is free again, and the second question is still in flight.
         finish(&mut data, &KEY, first, Outcome::Over, NOW);
         assert!(is_over(&mut data, &KEY, NOW));
         assert!(matches!(COALESCER.join(&mut data, &second, NOW), Join::Follower(_)));
@@ -317,13 +316,13 @@ mod tests {
         lead(&mut data, NOW + 1000);
         finish(&mut data, &KEY, late, Outcome::Over, NOW + 1001);
         assert!(!is_over(&mut data, &KEY, NOW + 1001));
-        // A clock that jumps back by a day.
+        // The clock jumps back by a day.
         assert!(matches!(COALESCER.join(&mut data, &KEY, NOW - 86_400_000), Join::Leader { .. }));
     }
 
     #[test]
     fn an_answer_that_cannot_be_kept_is_not_waited_for_again() {
-        // However short the wait is.
+        // This does not depend on the maximum wait.
         for wait_ms in [60_000, 100] {
             let coalescer = Coalescer { wait_ms, max_waiting: 3 };
             let mut data = Memory::default();
@@ -333,7 +332,7 @@ mod tests {
             assert_eq!(coalescer.join(&mut data, &KEY, NOW + 6), Join::Alone);
             assert_eq!(coalescer.join(&mut data, &KEY, NOW + 4 + NOT_KEPT_MS), Join::Alone);
             assert!(matches!(coalescer.join(&mut data, &KEY, NOW + 5 + NOT_KEPT_MS), Join::Leader { .. }));
-            // A clock that jumps back.
+            // The clock jumps back.
             let mut data = Memory::default();
             let ticket = lead(&mut data, NOW);
             finish(&mut data, &KEY, ticket, Outcome::NotKept, NOW);

@@ -1,4 +1,4 @@
-//! Which requests the cache may answer, and why the others pass it by.
+//! Which requests the cache may answer, and why the others bypass it.
 
 use crate::cache::question::Sharing;
 use crate::config::{CacheRequests, CacheScope, DataClass};
@@ -7,25 +7,25 @@ use crate::request::cache_control::CacheControl;
 use crate::request::facts::Facts;
 use crate::wire::json::Span;
 
-/// Why a request passes the cache by.
+/// Why a request bypasses the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bypass {
-    /// The caller said `no-store`.
+    /// The caller sent `no-store`.
     NoStore,
-    /// Its answer may differ each time: neither `temperature` 0 nor a seed.
+    /// The answer may differ each time: the request has neither `temperature` 0 nor a seed.
     NotDeterministic,
-    /// Its data is more sensitive than what is kept.
+    /// The data is more sensitive than the cache may store.
     DataClass,
-    /// The task's answers are a user's own, and the request names none.
+    /// The task caches answers per user, and the request names no user.
     NoUser,
-    /// The task's answers depend on permissions, and the request has none.
+    /// The task caches answers by permission, and the request has no permissions.
     NoPermissions,
-    /// Its body can be read in two ways.
+    /// The body can be read in two ways.
     Ambiguous,
 }
 
 impl Bypass {
-    /// In one word, for audit record and metric.
+    /// Returns the code for the audit record and the metric.
     pub fn word(self) -> &'static str {
         match self {
             Self::NoStore => "no_store",
@@ -38,21 +38,21 @@ impl Bypass {
     }
 }
 
-/// What is known of the caller by trusted means.
+/// What trusted sources say about the caller.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Credentials<'a> {
-    /// The end user, by a trusted header.
+    /// The end user, from a trusted header.
     pub user: Option<&'a [u8]>,
-    /// Whether the policy has such a header, so that nobody else's word counts.
+    /// Whether the policy has such a header. If so, the body cannot name the user.
     pub names_users: bool,
-    /// The permissions, by a trusted header.
+    /// The permissions, from a trusted header.
     pub permissions: Option<&'a [u8]>,
 }
 
-/// Who shares the answer of this request. `takes`: whether the model is sent a field of this name.
+/// Returns who shares the answer of this request. `takes` returns whether the model is sent a field of this name.
 ///
 /// # Errors
-/// Why it passes the cache by.
+/// Why the request bypasses the cache.
 pub fn sharing<'a>(
     rules: &Rules,
     task: &TaskRules,
@@ -88,7 +88,7 @@ pub fn sharing<'a>(
     }
 }
 
-/// Whether the caller has asked for one certain answer: `temperature` 0, or a seed.
+/// Returns whether the request asks for a deterministic answer: `temperature` 0 or a seed.
 fn is_deterministic(request: &Facts, takes: impl Fn(&str) -> bool) -> bool {
     let number = |name: &str, place: &Option<Span>| {
         place.as_ref().filter(|_| takes(name)).and_then(|place| request.number(place))
@@ -154,7 +154,7 @@ mod tests {
         let trusted = Credentials { user: Some(b"u"), names_users: true, permissions: None };
         let by_header = run(&user, r#","user":"v""#, DataClass::Public, trusted).unwrap();
         assert!(by_header.starts_with("User(") && named.starts_with("NamedUser("), "{by_header} {named}");
-        // A caller whom the trusted filter does not name is nobody, whatever its body says.
+        // A caller that the trusted filter does not name has no user, whatever its body says.
         let unnamed = Credentials { user: None, ..trusted };
         assert_eq!(run(&user, r#","user":"u""#, DataClass::Public, unnamed), Err(Bypass::NoUser));
         let permission = task(CacheScope::Permission, CacheRequests::Any);

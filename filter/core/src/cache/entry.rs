@@ -1,47 +1,48 @@
-//! One kept answer with what is known of it, as bytes for a store.
+//! One stored answer with its metadata, encoded for a store.
 
 use crate::cache::key::Key;
 use crate::dialect::kept::KeptAnswer;
 use crate::usage::Usage;
 use crate::wire::bytes::{Reader, Writer};
 
-/// A kept answer.
+/// A stored answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The whole key, so that a store which finds something else under a shortened one is found out.
+    /// The full key, which exposes a store that returns another entry for a shortened key.
     pub key: Key,
-    /// When it was made, in milliseconds since the Unix epoch.
+    /// When the entry was created, in milliseconds since the Unix epoch.
     pub created_ms: u64,
-    /// When it ceases to be good, likewise.
+    /// When it expires, in milliseconds since the Unix epoch.
     pub expires_ms: u64,
-    /// What it took.
+    /// Tokens that the answer used.
     pub usage: Usage,
-    /// Whether that is an estimate.
+    /// Whether the usage is an estimate.
     pub usage_estimated: bool,
-    /// What it cost, in millionths of a dollar; what is not known counts as nothing.
+    /// Cost in millionths of a dollar. An unknown cost counts as zero.
     pub cost_micro_usd: u64,
-    /// The tenant's name. It is part of the key, and said once more: an entry is read for no other tenant, whatever its
-    /// key is.
+    /// The tenant's name. The key covers it too, but decoding checks it again: no other tenant can read the entry,
+    /// whatever its key.
     pub tenant: String,
     /// The provider's name.
     pub provider: String,
     /// The model's name in the policy.
     pub model: String,
-    /// The prompt and its version, as `id@version`; empty if the request named none.
+    /// The prompt's id and version as `id@version`; empty if the request named no prompt.
     pub prompt: String,
-    /// The revision of the policy under which it was made.
+    /// The revision of the policy under which the entry was created.
     pub policy: u64,
     /// The answer.
     pub answer: KeptAnswer,
 }
 
-/// Key, `created_ms` and `expires_ms` follow it, so that a store can read them without the rest.
+/// Version of the encoding. The key, `created_ms` and `expires_ms` follow it, so a store can read them without the
+/// rest.
 const VERSION: u8 = 4;
 
 impl Entry {
-    /// As bytes.
+    /// Encodes the entry.
     pub fn encode(&self) -> Vec<u8> {
-        // Every field by name: a new one does not compile until it is written.
+        // Names every field, so that a new one does not compile until it is encoded.
         let Self {
             key,
             created_ms,
@@ -69,7 +70,7 @@ impl Entry {
         out.finish()
     }
 
-    /// Reads the entry of `key` and `tenant`. `None` for anything else, whatever it is.
+    /// Decodes the entry of `key` and `tenant`. Returns `None` for any other bytes.
     pub fn decode(bytes: &[u8], key: &Key, tenant: &str) -> Option<Self> {
         let mut reader = Reader::new(bytes);
         if reader.u8()? != VERSION || *reader.array()? != key.0 {
@@ -93,23 +94,25 @@ impl Entry {
         (entry.tenant == tenant).then_some(entry)
     }
 
-    /// About how many bytes it takes: those of its texts, and of what holds them.
+    /// Returns the approximate memory use in bytes: the texts and the structures that hold them.
     pub fn bytes(&self) -> usize {
         const AROUND: usize = size_of::<Entry>();
         let names = self.tenant.len() + self.provider.len() + self.model.len() + self.prompt.len();
         AROUND + names + self.answer.bytes()
     }
 
-    /// The key, and when it was made and ceases to be good, of an encoded entry.
+    /// Reads the key, the creation time and the expiry time of an encoded entry.
     pub fn peek(bytes: &[u8]) -> Option<(Key, u64, u64)> {
         let mut reader = Reader::new(bytes);
         (reader.u8()? == VERSION).then_some(())?;
         Some((Key(*reader.array()?), reader.u64()?, reader.u64()?))
     }
 
-    /// How old it is in milliseconds, if it is good: not past its time, nor past the task's, which may have been
-    /// shortened since, nor older than the caller wants (what was made since it `asked_ms` is not), nor from a future
-    /// that a clock has jumped back from.
+    /// Returns the age in milliseconds, or `None` if the entry must not be used.
+    ///
+    /// An entry is usable before its expiry and while it is younger than `ttl_ms`, which the task may have shortened
+    /// since. With `max_age_s` it must also be no older than that, or created at or after `asked_ms`, when the caller
+    /// asked. An entry created more than 60 seconds in the future is rejected: the clock has jumped back.
     pub fn age_ms(&self, now_ms: u64, ttl_ms: u64, max_age_s: Option<u64>, asked_ms: u64) -> Option<u64> {
         const CLOCKS_DIFFER_MS: u64 = 60_000;
         if self.created_ms > now_ms.saturating_add(CLOCKS_DIFFER_MS) {
@@ -184,7 +187,7 @@ mod tests {
         assert_eq!(age(1_030_001, 60_000, Some(30)), None);
         assert_eq!(age(1_030_001, 60_000, Some(u64::MAX)), Some(30_001));
         assert_eq!(age(500_000, 60_000, None), None, "from the future");
-        // Two callers who want nothing old: one has asked before it was made, one after.
+        // Two callers want a fresh answer: one asked before the entry was created, one after.
         assert_eq!(entry.age_ms(1_000_700, 60_000, Some(0), 1_000_000), Some(700));
         assert_eq!(entry.age_ms(1_000_700, 60_000, Some(0), 1_000_001), None);
         assert_eq!(entry.age_ms(1_060_000, 60_000, Some(0), 1_000_000), None);

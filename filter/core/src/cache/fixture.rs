@@ -1,4 +1,4 @@
-//! A question and an answer for the tests of what remembers them.
+//! A sample question and a sample entry for the tests of the cache.
 
 use crate::cache::entry::Entry;
 use crate::cache::key::Key;
@@ -9,7 +9,7 @@ use crate::ids::{ModelId, TaskId, TenantId};
 use crate::request::endpoint::Endpoint;
 use crate::usage::Usage;
 
-/// Somebody's question.
+/// A sample question.
 pub const QUESTION: Question = Question {
     endpoint: Endpoint::Chat,
     tenant: TenantId(1),
@@ -21,7 +21,7 @@ pub const QUESTION: Question = Question {
     body: b"{}",
 };
 
-/// The answer of a key, whose message has so many bytes.
+/// Returns an entry of `key` whose message has `len` bytes.
 pub fn entry(key: Key, len: usize, created_ms: u64, ttl_ms: u64) -> Entry {
     Entry {
         key,

@@ -1,4 +1,4 @@
-//! The key of an answer: SHA-256 over everything that may change it, each field with its length before it.
+//! The cache key: SHA-256 over every input that can change the answer, each variable-length field after its length.
 
 use crate::cache::question::Sharing;
 use crate::config::DataClass;
@@ -7,50 +7,50 @@ use crate::request::prompt::PromptName;
 use crate::wire::bytes::{Sink, Writer};
 use sha2::{Digest, Sha256};
 
-/// A key. Only the same fields make the same one.
+/// A cache key. Only equal fields produce equal keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key(pub [u8; 32]);
 
 impl Key {
-    /// In hexadecimal, for a store whose keys are text.
+    /// Returns the key in hexadecimal, for a store whose keys are text.
     pub fn hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-/// Changes with the fields below, and with what their bytes mean, so that no old entry is ever read as a new one.
+/// Must change when the fields below or the meaning of their bytes change, so that no old entry is read as a new one.
 pub(super) const VERSION: &[u8] = b"pointsman.cache.v3";
 
-/// What a key is made of.
+/// The inputs of a key.
 #[derive(Debug, Clone, Copy)]
 pub struct Fields<'a> {
-    /// Where the request is asked: the same bytes mean something else elsewhere.
+    /// The endpoint: the same bytes mean something else at another one.
     pub endpoint: Endpoint,
-    /// The tenant's name. No key is ever without it.
+    /// The tenant's name, which is part of every key.
     pub tenant: &'a str,
     /// Who shares the answer within the tenant.
     pub sharing: Sharing<'a>,
     /// The task's name.
     pub task: &'a str,
-    /// The class of the request's data.
+    /// The data class of the request.
     pub data: DataClass,
     /// The provider's name.
     pub provider: &'a str,
     /// The model's name in the policy.
     pub model: &'a str,
-    /// The prompt that the request names, whether or not the model is told of it.
+    /// The prompt that the request names, whether or not the model receives that name.
     pub prompt: &'a PromptName<'a>,
-    /// Whether the canonical form takes texts for equal that Unicode calls equal.
+    /// Whether the canonical form treats texts that are equal under NFC as equal.
     pub nfc: bool,
-    /// The request as the model gets it, in its canonical form: prompt, tools, formats, parameters, and the model's own
-    /// id.
+    /// The request as the model receives it, in canonical form: prompt, tools, formats, parameters, and the provider's
+    /// id for the model.
     pub request: &'a [u8],
-    /// Revisions that an operator raises to forget answers: of all, of the tenant, of the task, of the prompt.
+    /// Revisions that an operator raises to discard answers: of all, of the tenant, of the task, of the prompt.
     pub revisions: [u64; 4],
 }
 
 impl Fields<'_> {
-    /// The key.
+    /// Computes the key.
     pub fn key(&self) -> Key {
         let Self { endpoint, tenant, sharing, task, data, provider, model, prompt, nfc, request, revisions } = self;
         let PromptName { id, version, schema } = prompt;
@@ -87,7 +87,7 @@ impl Fields<'_> {
     }
 }
 
-/// A hash of a record, which need not be written down for it.
+/// Hashes a record as it is written, without buffering it.
 struct Hash(Sha256);
 
 impl Sink for Hash {
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(keys.len(), all.len());
     }
 
-    /// The vectors in `key/vectors.json`: groups of bodies of one meaning, with the key that each group has.
+    /// Checks the vectors in `key/vectors.json`: groups of bodies with the same meaning, each with its expected key.
     #[test]
     fn the_golden_vectors_hold() {
         let groups: Vec<Value> = serde_json::from_str(include_str!("key/vectors.json")).unwrap();
@@ -180,13 +180,14 @@ mod tests {
         assert!(groups.len() >= 20);
     }
 
-    /// A request with every field of OpenAI's "Create chat completion", and some that it does not know.
+    /// Returns a request with every field of OpenAI's "Create chat completion", and some fields that it does not
+    /// define.
     fn everything() -> Value {
         serde_json::from_str(include_str!("key/everything.json")).unwrap()
     }
 
-    /// Every document that differs from `value` in one place: a value of another kind or size, a member less or more or
-    /// renamed, an element less, twice or in another place.
+    /// Returns every document that differs from `value` in one place: a value of another type or size, a member
+    /// removed, added or renamed, an element removed, duplicated or moved.
     fn changes(value: &Value) -> Vec<Value> {
         let mut all: Vec<Value> = [
             json!(null),
@@ -254,7 +255,7 @@ mod tests {
         all
     }
 
-    /// The same document written in another way: members reversed, white space, escapes, other digits.
+    /// Writes the same document differently: members reversed, extra white space, escapes, other spellings of numbers.
     fn rewrite(value: &Value) -> String {
         match value {
             Value::Object(map) => {
@@ -289,10 +290,10 @@ mod tests {
         let mut documents: HashSet<String> = HashSet::new();
         let mut keys = HashSet::from([original]);
         for changed in changes(&request).into_iter().filter(Value::is_object) {
-            // Told apart as serde_json tells them apart, which knows -0 from 0 and 1.0 from 1: none of these is made
-            // above.
+            // Deduplicated by serde_json's text, which distinguishes -0 from 0 and 1.0 from 1. `changes` makes no such
+            // pair.
             let text = changed.to_string();
-            // Without these an empty `stream_options` is one that is not there.
+            // The key treats an empty `stream_options` as absent.
             let options = &changed["stream_options"];
             if changed == request || options.is_null() || *options == json!({}) || !documents.insert(text.clone()) {
                 continue;

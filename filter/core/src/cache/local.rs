@@ -1,4 +1,4 @@
-//! The cache in the memory of one Envoy: the table that all workers share, and what each worker remembers beside it.
+//! The local cache of one Envoy: the table that all workers share, and what each worker remembers in addition.
 
 pub mod key_index;
 pub mod key_memo;

@@ -1,15 +1,15 @@
-//! A JSON text as its meaning: the same bytes for every way to write it, other bytes for every other meaning.
+//! The canonical form of JSON: two texts have the same bytes exactly if they have the same meaning.
 //!
-//! White space goes, members stand in the order of their names, a number is its shortest decimal digits and an
-//! exponent, a string is its text. Every value says its kind and where it ends, so no text can pass for another's
-//! structure. What has no one meaning (a name given twice, half a surrogate pair) has no canonical form.
+//! White space is dropped and members are sorted. A number becomes its significant decimal digits and an exponent, and
+//! a string its unescaped text. Every value encodes its type and its end, so that a text cannot pass for structure.
+//! What has no single meaning (a duplicate name, half a surrogate pair) has no canonical form.
 
 use crate::wire::bytes;
 use crate::wire::json::{InvalidJson, Kind, Scanner, unquote};
 use std::borrow::Cow;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
-/// Why a text has no canonical form.
+/// The error for a text that has no canonical form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ambiguous;
 
@@ -22,16 +22,16 @@ impl From<InvalidJson> for Ambiguous {
 /// How to read a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading {
-    /// Deepest nesting.
+    /// Maximum nesting depth.
     pub max_depth: u32,
-    /// Whether texts that Unicode calls equal (NFC) are.
+    /// Whether texts that are equal under NFC count as equal.
     pub nfc: bool,
-    /// Members that are left out, because they say how the answer is to be sent and not what it is to be: top-level
-    /// ones, or a member of one.
+    /// Members to leave out because they say how the answer is sent, not what it contains: a top-level member, or one
+    /// member of a top-level object.
     pub delivery: &'static [(&'static str, Option<&'static str>)],
 }
 
-/// The canonical form of a request: of everything in it but how the answer is sent.
+/// Returns the canonical form of a request, without the members that say how the answer is sent.
 ///
 /// # Errors
 /// [`Ambiguous`]
@@ -47,14 +47,15 @@ pub fn request(body: &[u8], reading: Reading) -> Result<Vec<u8>, Ambiguous> {
 #[derive(Clone, Copy, PartialEq)]
 enum Leave {
     Nothing,
-    /// Of the request: [`Reading::delivery`].
+    /// In the request: [`Reading::delivery`].
     Delivery(&'static [(&'static str, Option<&'static str>)]),
-    /// Of a member of the request: this one of its members.
+    /// In a member of the request: the member of this name.
     Member(&'static str),
 }
 
 impl Leave {
-    /// Whether the member is left out: `Some(None)`, or in part.
+    /// Returns `Some(None)` if the whole member is left out, `Some(Some(_))` if a part of it is, and `None` if it
+    /// stays.
     fn leaves(self, name: &str) -> Option<Option<&'static str>> {
         match self {
             Self::Nothing => None,
@@ -108,7 +109,7 @@ impl Writer {
     fn object(&mut self, s: &mut Scanner, leave: Leave) -> Result<(), Ambiguous> {
         self.out.push(b'{');
         let start = self.out.len();
-        // Where each member's canonical form begins, its name ends, and it ends.
+        // For each member: where it starts, where its name ends, and where it ends.
         let mut members: Vec<(usize, usize, usize)> = Vec::with_capacity(8);
         s.object(|s, key| {
             let name = unquote(s.bytes(&key)).ok_or(Ambiguous)?;
@@ -146,7 +147,7 @@ impl Writer {
         Ok(())
     }
 
-    /// A value without one of its members; whether there is anything in it besides.
+    /// Writes a value without one of its members. Returns `false` if nothing is left: `{}` or `null`.
     fn without(&mut self, s: &mut Scanner, member: &'static str) -> Result<bool, Ambiguous> {
         let from = self.out.len();
         match s.peek()? {
@@ -156,7 +157,7 @@ impl Writer {
         Ok(!matches!(self.out.get(from..), Some(b"{}" | b"n")))
     }
 
-    /// Sign, digits without zeros at either end, and the power of ten of the last of them.
+    /// Writes the sign, the digits without leading or trailing zeros, and the power of ten of the last digit.
     fn number(&mut self, text: &[u8]) -> Result<(), Ambiguous> {
         let (negative, text) = text.strip_prefix(b"-").map_or((false, text), |rest| (true, rest));
         let (mantissa, exponent) = match text.iter().position(|b| matches!(b, b'e' | b'E')) {
@@ -173,7 +174,7 @@ impl Writer {
         let significant = digits.get(leading..digits.len().saturating_sub(trailing)).unwrap_or_default();
         self.out.push(b'#');
         if significant.is_empty() {
-            // Zero is zero, whatever its sign and exponent.
+            // All zeros are equal, whatever their sign and exponent.
             self.out.extend_from_slice(b"0;");
             return Ok(());
         }
@@ -262,7 +263,7 @@ mod tests {
             r#"{"a":1}x"#,
         ] {
             match ambiguous.contains("775808") {
-                // Just representable, and then not once its place is counted.
+                // The exponent alone fits, but not after the fraction digit is subtracted.
                 true => assert!(canonical(&ambiguous.replace('1', "1.1")).is_err()),
                 false => assert_eq!(canonical(ambiguous), Err(Ambiguous), "{ambiguous}"),
             }
@@ -273,7 +274,7 @@ mod tests {
     fn equal_texts_are_equal_only_where_the_policy_says_so() {
         let form = |body: &str| request(body.as_bytes(), Reading { nfc: true, ..READING }).unwrap();
         assert_eq!(form("{\"a\":\"é\"}"), form("{\"a\":\"e\u{301}\"}"));
-        // Look-alikes are not equal texts.
+        // Characters that only look alike are not equal.
         assert_ne!(form("{\"a\":\"A\"}"), form("{\"a\":\"\u{410}\"}"));
         assert_ne!(form("{\"a\":\"K\"}"), form("{\"a\":\"k\"}"));
         let twice = request("{\"é\":1,\"e\u{301}\":2}".as_bytes(), Reading { nfc: true, ..READING });

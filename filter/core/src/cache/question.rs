@@ -1,41 +1,42 @@
-//! What a request asks the cache, under one policy: all that its key is made of.
+//! The question that a request asks the cache under one policy: everything that its key is made of.
 
 use crate::config::DataClass;
 use crate::ids::{ModelId, TaskId, TenantId};
 use crate::request::endpoint::Endpoint;
 use crate::wire::bytes::Writer;
 
-/// What a key is made of, under one policy.
+/// The inputs of a key under one policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Question<'a> {
-    /// Where it is asked: the same bytes mean something else elsewhere.
+    /// The endpoint: the same bytes mean something else at another one.
     pub endpoint: Endpoint,
-    /// Who asks.
+    /// The tenant that asks.
     pub tenant: TenantId,
-    /// Who shares the answer.
+    /// Who within the tenant shares the answer.
     pub sharing: Sharing<'a>,
     /// The task.
     pub task: TaskId,
     /// The class of the request's data.
     pub data: DataClass,
-    /// The plan's first model.
+    /// The first model of the plan.
     pub model: ModelId,
-    /// Most output tokens, by the quota of the tenant and of whoever its user is: the request is changed by it.
+    /// Maximum output tokens, by the quota of the tenant and of its user. The limit changes the request that the model
+    /// gets.
     pub max_output: Option<u64>,
-    /// The request as it came.
+    /// The request body as received.
     pub body: &'a [u8],
 }
 
-/// Who shares an answer: the tenant, and within it these.
+/// Who shares an answer within the tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Sharing<'a> {
-    /// Everybody.
+    /// Every caller.
     Tenant,
-    /// One end user, as a trusted filter has named it.
+    /// One end user, as named by a trusted filter.
     User(&'a [u8]),
-    /// One end user, as the tenant's own application names it.
+    /// One end user, as named by the tenant's own application.
     NamedUser(&'a [u8]),
-    /// Callers of these permissions.
+    /// Callers with the same permissions.
     Permissions(&'a [u8]),
 }
 
@@ -43,8 +44,8 @@ pub enum Sharing<'a> {
 pub(super) const IDENTITY_VERSION: u8 = 2;
 
 impl Question<'_> {
-    /// All but the body, whose length is told: two questions that differ in anything else, or whose bodies differ in
-    /// length, never have the same bytes.
+    /// Encodes everything except the body, of which it encodes the length. Two questions that differ in any other
+    /// field, or in the length of their bodies, never have the same bytes.
     pub(super) fn identity_bytes(&self) -> Vec<u8> {
         let Self { endpoint, tenant, sharing, task, data, model, max_output, body } = *self;
         let (scope, who): (u8, &[u8]) = match sharing {

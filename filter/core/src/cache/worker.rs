@@ -1,4 +1,4 @@
-//! What one worker remembers of the cache under one policy: handed to the exchange, not hidden in the policy.
+//! What one worker remembers of the cache under one policy. It is passed to the exchange, not hidden in the policy.
 
 use crate::cache::local::key_memo::KeyMemo;
 use crate::cache::local::recording::RecordingBudget;
@@ -7,16 +7,16 @@ use crate::cache::local::response_memo::ResponseMemo;
 /// What one worker remembers of the cache under one policy.
 #[derive(Debug)]
 pub struct CacheMemory {
-    /// The questions that hit lately on this worker, and their answers.
+    /// Questions that recently hit on this worker, with their answers.
     pub responses: ResponseMemo,
-    /// The keys of questions that hit lately on this worker, however long they are.
+    /// Keys of questions that recently hit on this worker, whatever their length.
     pub keys: KeyMemo,
-    /// What the streams take that are recorded now.
+    /// Memory of the streams that are being recorded.
     pub recordings: RecordingBudget,
 }
 
 impl CacheMemory {
-    /// Nothing yet, for a cache that may take so many bytes.
+    /// Creates an empty memory for a cache that is limited to `memory_bytes`.
     pub fn new(memory_bytes: u64) -> Self {
         Self {
             responses: ResponseMemo::within(memory_bytes),

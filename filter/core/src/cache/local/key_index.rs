@@ -1,42 +1,42 @@
-//! The keys of questions that any worker of this Envoy has answered, in data that all of them share: the first hit of a
-//! question on a worker need not hash it by SHA-256 either.
+//! Cache keys of answered questions, in data that all workers of this Envoy share: once one worker knows a key, another
+//! one need not hash the question with SHA-256 for its own first hit.
 //!
-//! As in [`crate::cache::local::key_memo`], nothing is decided by it. A worker that has kept an answer, or has made the
-//! key of one, leaves fingerprint and key in the bucket of the fingerprint; a bucket is full with some five of them,
-//! and the oldest give way. A bucket is read as it is: what another worker writes over it, or what cannot be read, is a
-//! question that is not known, and its key is made. The host's store has no delete, so buckets are a fixed number; what
-//! they may take is a share of the cache's memory that the table of answers does not get.
+//! As in [`crate::cache::local::key_memo`], no decision depends on the index. A worker that has stored an answer, or
+//! has computed the key of one, writes fingerprint and key to the fingerprint's bucket. A bucket holds up to six of
+//! them, and the oldest are dropped first. If another worker overwrites a record, or the bucket is damaged, the
+//! question is unknown and its key is computed. The host's store has no delete, so the number of buckets is fixed.
+//! Their memory is a share of the cache's memory that the table of answers does not get.
 
 use crate::cache::key::Key;
 use crate::cache::local::key_memo::Fingerprint;
 use crate::store::shared_data::{NEW, RECORD_COST, SharedData};
 use crate::wire::bytes::{Reader, Writer};
 
-/// The buckets under one policy.
+/// The index under one policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SharedKeyIndex {
     buckets: u32,
 }
 
-/// Bytes of a bucket at most.
+/// Maximum bytes of a bucket.
 const BUCKET: usize = 512;
-/// Bytes that a bucket takes at most, with what the host needs for it.
+/// Maximum bytes of a bucket, including the host's overhead.
 pub const BUCKET_COST: u64 = RECORD_COST + BUCKET as u64;
-/// Of the cache's memory, one part in so many is for buckets.
+/// The buckets get one part in `SHARE` of the cache's memory.
 const SHARE: u64 = 8;
 const MAX_BUCKETS: u64 = 1 << 17;
-/// Bytes of the identity of one at most: with more, none but the worker that hit knows the question.
+/// Maximum bytes of an identity. Only the worker on which it hit knows a question with a longer one.
 const MAX_IDENTITY: usize = 128;
-/// Hash and key.
+/// Bytes of hash and key.
 const FIXED: usize = 16 + 32;
 
 impl SharedKeyIndex {
-    /// Of a cache that may take so many bytes.
+    /// Sizes the index for a cache that is limited to `memory_bytes`.
     pub fn within(memory_bytes: u64) -> Self {
         Self { buckets: (memory_bytes / SHARE / BUCKET_COST).clamp(1, MAX_BUCKETS) as u32 }
     }
 
-    /// Bytes that all of them take at most.
+    /// Returns the maximum bytes of all buckets together.
     pub fn max_bytes(self) -> u64 {
         u64::from(self.buckets) * BUCKET_COST
     }
@@ -47,7 +47,7 @@ impl SharedKeyIndex {
         ["pointsman.known.", digits.format(bucket)].concat()
     }
 
-    /// The key of the question with this fingerprint.
+    /// Returns the key of the question with this fingerprint, if the index has it.
     pub fn lookup(self, data: &mut dyn SharedData, fingerprint: &Fingerprint) -> Option<Key> {
         if fingerprint.identity.len() > MAX_IDENTITY {
             return None;
@@ -56,7 +56,7 @@ impl SharedKeyIndex {
         Known::all(&bucket).find(|known| known.is(fingerprint)).map(|known| Key(*known.key))
     }
 
-    /// Leaves the key of a question to the others. `true` if it took a bucket that was never used.
+    /// Adds the key of a question for the other workers. Returns `true` if this wrote the bucket for the first time.
     pub fn insert(self, data: &mut dyn SharedData, fingerprint: &Fingerprint, key: &Key) -> bool {
         let Ok(len) = u8::try_from(fingerprint.identity.len()) else { return false };
         if usize::from(len) > MAX_IDENTITY {
@@ -76,12 +76,12 @@ impl SharedKeyIndex {
             }
             bucket.extend_from_slice(known.whole);
         }
-        // Whoever was faster has left something as good.
+        // After a lost race, the other worker's record is just as useful.
         data.set(&name, &bucket, version) && version == NEW
     }
 }
 
-/// One question in a bucket.
+/// One record of a bucket.
 struct Known<'a> {
     whole: &'a [u8],
     hash: u128,
@@ -90,7 +90,7 @@ struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    /// All that a bucket has; nothing after what cannot be read.
+    /// Iterates over the records of a bucket, up to the first unreadable one.
     fn all(mut bucket: &'a [u8]) -> impl Iterator<Item = Self> {
         std::iter::from_fn(move || {
             let mut reader = Reader::new(bucket);
@@ -132,7 +132,7 @@ mod tests {
         Fingerprint { hash, identity: identity.into() }
     }
 
-    /// All in one bucket.
+    /// Has a single bucket.
     const ONE: SharedKeyIndex = SharedKeyIndex { buckets: 1 };
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
         let mut data = Memory::default();
         for n in 0..100_u8 {
             ONE.insert(&mut data, &print(n.into(), &[n; 27]), &Key([n; 32]));
-            // Whoever comes again takes no more room.
+            // The same question again takes no more room.
             ONE.insert(&mut data, &print(n.into(), &[n; 27]), &Key([n; 32]));
             assert!(data.0.values().all(|(bucket, _)| bucket.len() <= BUCKET));
         }

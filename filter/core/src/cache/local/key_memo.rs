@@ -1,16 +1,19 @@
-//! The keys of questions that were answered lately: who asks one again, byte for byte, need not have it hashed again.
+//! The keys of recently answered questions: a question that comes again, byte for byte, need not be hashed with SHA-256
+//! again.
 //!
-//! Nothing is decided by it. A key is found only by everything that it was made of; the policy, which decides the rest
-//! of what goes into a key, has a memo of its own, which ends with it. Who asks, for whom, for what and with how long a
-//! body is compared in full, so that whatever becomes of the rest, nobody is given what is another's. The body itself,
-//! which may be long, is not kept: it is told by SipHash-1-3 of 128 bits under a secret that the workers of one Envoy
-//! draw for each policy from the host's random numbers ([`KeyMemo::agree`]) and that does not leave the process
-//! (<https://www.aumasson.jp/siphash/siphash.pdf>; the rounds are those of hash tables, because two bodies of one hash
-//! would give whoever sent both an answer of his own). Without the secret nobody can look for two bodies of one hash,
-//! and an answer tells nothing of a hash but whether it was known; for whoever tries, each body is one of another's
-//! hash with a chance of 2^-128 for each of the thousands that are remembered.
+//! No decision depends on the memo. A key is found only by all of its inputs. Each policy has its own memo, because
+//! the policy decides the rest of what goes into a key. The identity of a question, which includes its tenant,
+//! sharing, task and body length, is compared in full. So not even a hash collision can give one caller the answer of
+//! another.
 //!
-//! A worker remembers what hit, here; what all workers know is in [`crate::cache::local::key_index`].
+//! The body, which may be long, is not stored. It is identified by a 128-bit SipHash-1-3 under a secret that the
+//! workers of one Envoy draw for each policy from the host's random numbers ([`KeyMemo::agree`]) and that does not
+//! leave the process (<https://www.aumasson.jp/siphash/siphash.pdf>). The number of rounds is that of hash tables,
+//! because two colliding bodies would only give their sender one of the sender's own answers. Without the secret no
+//! caller can search for collisions, and a response reveals only whether a hash was known. A guessed body collides
+//! with a given remembered one with probability 2^-128, and thousands are remembered.
+//!
+//! A worker remembers its own hits here. What all workers know is in [`crate::cache::local::key_index`].
 
 use crate::cache::key::{Key, VERSION};
 use crate::cache::question::{IDENTITY_VERSION, Question};
@@ -21,23 +24,23 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hasher as _;
 
-/// What a question is remembered by, in place of its body.
+/// Identifies a question without its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// Of all of it, under the secret.
+    /// Hash of the identity and the body, under the secret.
     pub(super) hash: u128,
-    /// All but the body: [`Question::identity_bytes`].
+    /// Everything but the body: [`Question::identity_bytes`].
     pub(super) identity: Box<[u8]>,
 }
 
-/// The questions of one worker, and their keys.
+/// The questions of one worker, with their keys.
 #[derive(Default)]
 pub struct KeyMemo {
-    /// What questions are hashed under.
+    /// The secret that questions are hashed under.
     secret: Secret,
-    /// Nobody can choose fingerprints, so they may be spread by any hash.
+    /// Callers cannot choose fingerprints, so any hash spreads them safely.
     keys: HashMap<u128, Remembered, QuickHash>,
-    /// In the order in which they came.
+    /// Hashes in order of insertion.
     order: VecDeque<u128>,
     bytes: usize,
 }
@@ -47,23 +50,23 @@ struct Remembered {
     key: Key,
 }
 
-/// Bytes that all of them take at most, and the identity of one.
+/// Maximum bytes of all questions, and of the identity of one.
 const MAX_BYTES: usize = 1 << 20;
 const MAX_IDENTITY: usize = 1 << 10;
-/// What one takes at most, in both collections, besides its identity.
+/// Maximum overhead of a question in both collections, in bytes, besides its identity.
 const FRAME: usize = 320;
 
-/// The secret that the workers have agreed on, after the revision of its policy and the versions of keys and of
-/// identities.
+/// Record of the secret that the workers agreed on. The policy's revision and the versions of keys and identities
+/// precede it.
 const AGREED: &str = "pointsman.known";
 
 impl KeyMemo {
-    /// Takes the secret that another worker of this Envoy has drawn for the policy of this revision, or offers its own:
-    /// then all know a question by the same fingerprint. Another policy's secret gives way, because its fingerprints
-    /// mean something else.
+    /// Adopts the secret that another worker of this Envoy has drawn for the policy of this revision, or offers its
+    /// own. All workers then compute the same fingerprint for a question. Replaces the secret of another policy,
+    /// because its fingerprints mean something else.
     pub fn agree(&mut self, data: &mut dyn SharedData, revision: u64) {
         let (record, version) = data.get(AGREED);
-        // Shared data outlives the module too.
+        // Shared data outlives the module, so the versions of the encodings are part of the record.
         let of = [&revision.to_be_bytes()[..], VERSION, &[IDENTITY_VERSION]].concat();
         let agreed = |record: &[u8]| Some(Secret::from_bytes(record.strip_prefix(&*of)?.try_into().ok()?));
         if let Some(secret) = agreed(&record) {
@@ -78,10 +81,10 @@ impl KeyMemo {
         }
     }
 
-    /// The key of the question, if it is known.
+    /// Returns the key of the question, if it is known.
     ///
     /// # Errors
-    /// The fingerprint to [`KeyMemo::insert`] it by, if it can be.
+    /// The fingerprint for [`KeyMemo::insert`], or `None` if the identity is too long to be remembered.
     pub fn key(&self, question: &Question) -> Result<Key, Option<Fingerprint>> {
         let identity = question.identity_bytes();
         if identity.len() > MAX_IDENTITY {
@@ -100,7 +103,7 @@ impl KeyMemo {
         hasher.finish128().as_u128()
     }
 
-    /// Remembers the key of a question, and evicts the oldest where there is no room.
+    /// Remembers the key of a question, and evicts the oldest ones if there is no room.
     pub fn insert(&mut self, fingerprint: Fingerprint, key: Key) {
         let size = |known: &Remembered| known.identity.len() + FRAME;
         let Fingerprint { hash, identity } = fingerprint;
@@ -121,7 +124,7 @@ impl KeyMemo {
 
 impl std::fmt::Debug for KeyMemo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Prompts stand in no log.
+        // Prompts must not appear in logs.
         f.write_str("KeyMemo")
     }
 }
@@ -164,7 +167,7 @@ mod tests {
             Question { sharing: Sharing::Permissions(b"u"), ..QUESTION },
             Question { body: b"{} ", ..QUESTION },
             Question { body: b"", ..QUESTION },
-            // What one part loses, the next one has.
+            // The same bytes, split differently between user and body.
             Question { sharing: Sharing::User(b"u{"), body: b"}", ..QUESTION },
             Question { sharing: Sharing::User(b"u{}"), body: b"", ..QUESTION },
         ];
@@ -207,7 +210,7 @@ mod tests {
         assert_eq!(hashes.len(), 100);
     }
 
-    /// One record, and how often a write of it is lost to another worker, which writes this.
+    /// One record. The last field is what another worker writes first, so that the next write fails.
     struct Record(Vec<u8>, u32, Option<Vec<u8>>);
 
     impl SharedData for Record {
@@ -234,11 +237,11 @@ mod tests {
         };
         let (a, b) = (agree(1), agree(1));
         assert_eq!(a, b);
-        // A policy that comes back finds that its secret is gone, and draws another one.
+        // A policy that comes back finds its secret replaced, and draws a new one.
         let (c, d, e, f) = (agree(2), agree(2), agree(1), agree(1));
         assert!(c == d && e == f && HashSet::from([a.hash, c.hash, e.hash]).len() == 3);
         let record = shared.0.clone();
-        // Who loses takes what won, unless that is another policy's, or nothing.
+        // A worker that loses the race adopts the winning secret, unless the record is another policy's or unreadable.
         for (won, agrees) in [
             (record.clone(), true),
             ([&[9; 8], &record[8..]].concat(), false),

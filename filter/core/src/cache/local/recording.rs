@@ -1,37 +1,38 @@
-//! What the streams that a worker records take together.
+//! The memory budget of the streams that a worker records.
 //!
-//! Each of them is bounded by the longest answer that is kept; this bounds them all, however many are under way.
+//! Each stream is limited by the longest answer that is stored. The budget limits their sum, however many are in
+//! flight.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The bytes of all streams that one worker records under one policy. Its clones are the same budget.
+/// The budget for the bytes of all streams that one worker records under one policy. Clones share it.
 #[derive(Debug, Clone)]
 pub struct RecordingBudget {
     held: Arc<AtomicUsize>,
     max: usize,
 }
 
-/// What one stream takes of it, until it is dropped.
+/// One stream's share of the budget, returned on drop.
 #[derive(Debug)]
 pub struct BudgetGuard {
     all: RecordingBudget,
     bytes: usize,
 }
 
-/// Bytes of text that all streams of a worker take at most.
+/// Maximum bytes of text of all recorded streams of a worker.
 pub const MAX_BYTES: usize = 16 << 20;
 
-/// Why a stream is recorded no further, in a word: the reason of the miss, too.
+/// The code for a recording that stopped because the budget is used up. It is also the reason of the miss.
 pub const FULL: &str = "recordings_full";
 
 impl RecordingBudget {
-    /// For streams that may have `max` bytes together.
+    /// Creates a budget of `max` bytes.
     pub fn new(max: usize) -> Self {
         Self { held: Arc::default(), max }
     }
 
-    /// Room for one more stream, none of it taken yet.
+    /// Returns a guard for one more stream, which holds no bytes yet.
     pub fn guard(&self) -> BudgetGuard {
         BudgetGuard { all: self.clone(), bytes: 0 }
     }
@@ -44,11 +45,11 @@ impl Default for RecordingBudget {
 }
 
 impl BudgetGuard {
-    /// The stream has so many bytes by now. `false` where there is no room for them: then it has no more than before.
+    /// Sets the stream's bytes. Returns `false` and changes nothing if the budget has no room for them.
     pub fn set(&mut self, bytes: usize) -> bool {
         let (held, max) = (&self.all.held, self.all.max);
         let more = bytes.saturating_sub(self.bytes);
-        // A worker is one thread: nobody comes between these two.
+        // A worker is one thread, so nothing runs between the check and the update.
         if more > 0 && held.load(Ordering::Relaxed).saturating_add(more) > max {
             return false;
         }

@@ -1,15 +1,14 @@
-//! The questions that hit lately on this worker, word for word, and for a moment their answers too: who asks one of
-//! them again need have it neither parsed nor hashed by SHA-256 or SipHash, nor its answer read from the store.
+//! The questions that recently hit on this worker, with their bodies and, for a moment, their answers.
 //!
-//! A body is found by comparing it, and a question by comparing all that its key is made of besides; hashes, which are
-//! quick and no secret, only say where to look. So whatever somebody sends, nobody is given what is another's: two of
-//! one hash drive each other out, no more. What a body says on one endpoint is the same for everybody, so who asks does
-//! not matter there. A policy has a memo of its own, which ends with it, and so with every revision that the policy
-//! raises.
+//! A remembered question is neither parsed nor hashed with SHA-256 or SipHash again, and a remembered answer is not
+//! read from the store. Bodies are compared byte by byte, and so is every other input of the key. The hashes are fast
+//! and not secret, and only say where to look. So no request can get the answer of another one: two questions with the
+//! same hash only evict each other. All callers share a parsed body, because parsing depends only on the endpoint. Each
+//! policy has its own memo, so a new policy, and any revision that it raises, starts with an empty one.
 //!
-//! An answer is good for [`ANSWER_MS`] after it was read from the store of this Envoy. Within that time another worker
-//! may have kept a newer one, for a caller who wanted no answer of the cache: who asks here is given the one before.
-//! What this worker keeps is asked of the store at once.
+//! An answer is used for [`ANSWER_MS`] after it was read from the store of this Envoy. Within that time another worker
+//! may store a newer one, for a caller that wanted no cached answer. This worker then returns the older answer. When
+//! this worker stores an answer itself, it evicts the remembered one, so the next request reads the store.
 
 use crate::cache::entry::Entry;
 use crate::cache::key::Key;
@@ -23,36 +22,36 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use wide::u8x16;
 
-/// For how long an answer need not be read again, in milliseconds.
+/// How long an answer is used without another read, in milliseconds.
 const ANSWER_MS: u64 = 2000;
-/// Bytes of the longest body that is remembered, what was found in it included, and of the longest answer.
+/// Maximum bytes of a remembered body, including its parse result, and of a remembered answer.
 const MAX_BODY: usize = 16 << 10;
 const MAX_ANSWER: usize = 64 << 10;
-/// All of them take no more than this, nor than one part in so many of the cache's memory.
+/// Maximum bytes of the memo. It also gets no more than one part in `SHARE` of the cache's memory.
 const MAX_BYTES: u64 = 8 << 20;
 const SHARE: u64 = 8;
-/// What a question takes at most besides its bytes and its body's; a body and an answer likewise.
+/// Maximum overhead of a question in bytes, besides its identity and its body. A body and an answer have the same.
 const FRAME: usize = 256;
-/// Where there is no room one question in so many takes the place of the oldest: more than there is room for, asked in
-/// turn, would drive each other out before any of them comes again.
+/// A full memo accepts one new question in `TURNS`, in place of the oldest. If it accepted all, a repeating sequence of
+/// more questions than fit would evict each one before it came again.
 const TURNS: u32 = 64;
 
-/// The questions of one worker under one policy.
+/// The memo of one worker under one policy.
 pub struct ResponseMemo {
     max_bytes: usize,
     bodies: HashMap<u64, SharedBody, QuickHash>,
-    /// Boxed, because a map keeps the room of all that it ever had.
+    /// Boxed, because a map keeps its capacity after entries are removed.
     questions: HashMap<u64, Box<Remembered>, QuickHash>,
-    /// In the order in which they came.
+    /// Slots in order of insertion.
     order: VecDeque<u64>,
-    /// A body counts for every question that has it.
+    /// Bytes of all questions. A shared body counts once for each question that has it.
     bytes: usize,
-    /// Questions that found no room.
+    /// How many new questions found the memo full.
     turned_away: u32,
 }
 
 self_cell!(
-    /// A body, and what was found in it.
+    /// A body and its parse result.
     struct Parsed {
         owner: Box<[u8]>,
         #[covariant]
@@ -60,7 +59,7 @@ self_cell!(
     }
 );
 
-/// A body that is remembered, parsed.
+/// A remembered body, parsed.
 struct Body {
     slot: u64,
     endpoint: Endpoint,
@@ -87,15 +86,15 @@ struct Answer {
     bytes: usize,
 }
 
-/// Where a body is remembered, or would be.
+/// The result of looking up a body.
 #[derive(Default)]
 pub struct BodyLookup {
-    /// Nowhere, if it is too long.
+    /// The body's slot; `None` if the body is too long.
     slot: Option<u64>,
     body: Option<Arc<Body>>,
 }
 
-/// Where a question is remembered, or would be.
+/// The slot where a question is remembered, or would be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot(u64);
 
@@ -104,7 +103,7 @@ pub struct Slot(u64);
 pub struct Found {
     /// Its key.
     pub key: Key,
-    /// Its answer, if that is still good.
+    /// Its answer, if that is still fresh.
     pub answer: Option<Arc<Entry>>,
 }
 
@@ -121,14 +120,14 @@ impl Body {
 }
 
 impl BodyLookup {
-    /// The body as it was parsed.
+    /// Returns the parsed body, if it is remembered.
     pub fn request(&self) -> Option<&ClientRequest<'_>> {
         self.body.as_ref().map(|body| body.parsed.borrow_dependent())
     }
 }
 
 impl ResponseMemo {
-    /// Of a cache that may take so many bytes.
+    /// Creates a memo for a cache that is limited to `memory_bytes`.
     pub fn within(memory_bytes: u64) -> Self {
         Self {
             max_bytes: (memory_bytes / SHARE).min(MAX_BYTES) as usize,
@@ -151,7 +150,8 @@ impl ResponseMemo {
         BodyLookup { slot: Some(slot), body: same.map(Arc::clone) }
     }
 
-    /// The slot of the question with this body, unless it is too long; and what is remembered of it.
+    /// Returns the slot of the question with this body, unless the body is too long, and what is remembered of the
+    /// question.
     pub fn lookup(&self, body: &BodyLookup, question: &Question, now_ms: u64) -> (Option<Slot>, Option<Found>) {
         let Some(slot) = body.slot else { return (None, None) };
         let identity = question.identity_bytes();
@@ -169,7 +169,8 @@ impl ResponseMemo {
         Some(Found { key: known.key, answer })
     }
 
-    /// Remembers a question that hit, and evicts the oldest where there is no room. `max_nesting`: as it was parsed.
+    /// Remembers a question that hit, and evicts the oldest ones if there is no room. A full memo accepts one question
+    /// in `TURNS`. `max_nesting` is the limit that the body was parsed with.
     pub fn insert(&mut self, lookup: &BodyLookup, slot: Slot, question: &Question, key: Key, max_nesting: u32) {
         let BodyLookup { slot: Some(body_slot), body } = lookup else { return };
         if self.bytes + question.body.len() + 3 * FRAME > self.max_bytes {
@@ -190,7 +191,7 @@ impl ResponseMemo {
         self.make_room();
     }
 
-    /// Remembers the answer of a question, as it was read from the store now.
+    /// Remembers the answer of a question, which was read from the store at `now_ms`.
     pub fn insert_answer(&mut self, slot: Slot, entry: &Arc<Entry>, now_ms: u64) {
         let bytes = entry.bytes() + FRAME;
         if bytes > MAX_ANSWER {
@@ -203,7 +204,7 @@ impl ResponseMemo {
         self.make_room();
     }
 
-    /// Evicts the answer of a question: the store has a newer one.
+    /// Evicts the answer of a question, because the store has a newer one.
     pub fn evict_answer(&mut self, slot: Slot) {
         let before = self.questions.get_mut(&slot.0).and_then(|known| known.answer.take());
         self.bytes -= before.map_or(0, |answer| answer.bytes);
@@ -218,7 +219,8 @@ impl ResponseMemo {
         }
     }
 
-    /// One more question has this body. Another body of the same hash gives way, and is gone with its questions.
+    /// Counts one more question with this body. Replaces another body of the same hash, whose questions no longer
+    /// match.
     fn share(&mut self, body: &Arc<Body>) {
         let new = || SharedBody { body: Arc::clone(body), questions: 0 };
         let shared = self.bodies.entry(body.slot).or_insert_with(new);
@@ -228,7 +230,7 @@ impl ResponseMemo {
         shared.questions += 1;
     }
 
-    /// A question is gone, and its body with it, if it was the last one to have it.
+    /// Subtracts a removed question, and removes its body if no other question has it.
     fn forget(&mut self, gone: &Remembered) {
         self.bytes -= gone.bytes();
         let Some(shared) = self.bodies.get_mut(&gone.body.slot) else { return };
@@ -250,14 +252,14 @@ impl Remembered {
 
 impl std::fmt::Debug for ResponseMemo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Prompts stand in no log.
+        // Prompts must not appear in logs.
         f.write_str("ResponseMemo")
     }
 }
 
-/// A hash of all bytes, by words of eight bytes on four lanes.
+/// Hashes all bytes as words of eight bytes on four lanes.
 fn quick(bytes: &[u8]) -> u64 {
-    // Odd numbers without a pattern: digits of pi.
+    // Numbers without a pattern: digits of pi. The factor is odd.
     const TIMES: u64 = 0x243f_6a88_85a3_08d3;
     const START: [u64; 4] =
         [0x1319_8a2e_0370_7344, 0xa409_3822_299f_31d0, 0x082e_fa98_ec4e_6c89, 0x4528_21e6_38d0_1377];
@@ -277,7 +279,7 @@ fn quick(bytes: &[u8]) -> u64 {
     lanes.into_iter().fold(bytes.len() as u64, mix)
 }
 
-/// Whether two texts are the same, sixteen bytes at a time: Wasm's own comparison takes one.
+/// Compares two texts sixteen bytes at a time. Wasm's own comparison takes one byte at a time.
 fn is_same(one: &[u8], other: &[u8]) -> bool {
     let ((one, rest), (other, other_rest)) = (one.as_chunks::<16>(), other.as_chunks::<16>());
     let differ = |all: u8x16, (a, b): (&[u8; 16], &[u8; 16])| all | (u8x16::new(*a) ^ u8x16::new(*b));

@@ -1,14 +1,14 @@
 //! The local store: a bounded, set-associative table in data that all workers of one Envoy share.
 //!
-//! The host's store has no delete and a key costs memory for ever, so keys are slots, a fixed number of them. An entry
-//! may stand in the four slots of its set. A slot changes in one atomic step, and the bytes held are counted with it:
-//! space is reserved before a slot is written and given back after, so that what is held is never more than what is
-//! counted, nor more than the limit. Where there is no room a hand goes round the slots, a stretch at a time, and frees
-//! of those that it comes by what has expired, and then, where that is not enough, whatever it finds.
+//! The host's store has no delete, and a key costs memory permanently. So keys are slots, of which there is a fixed
+//! number. An entry may be in any of the four slots of its set. A slot changes in one atomic step, and the bytes held
+//! are counted with it. Space is reserved before a slot is written and released afterwards, so that the bytes held
+//! never exceed the count, nor the count the limit. If there is no room, a clock hand goes round the slots, a stretch
+//! at a time. In each stretch it frees the expired entries first and then, if that is not enough, any others.
 //!
-//! Under a lowered limit there are fewer slots. The entries of the others are freed like any; what the host needs for
-//! the slots themselves stays until it restarts, and counts against no later limit, so that the smaller table has its
-//! room.
+//! A lower limit means fewer slots. The entries in the other slots are freed like any entry. The host keeps the memory
+//! for those slots until it restarts, but it does not count against a later limit, so that the smaller table has its
+//! full room.
 
 use crate::cache::entry::Entry;
 use crate::cache::key::Key;
@@ -19,33 +19,33 @@ use crate::wire::bytes::{Reader, Writer};
 /// The table under one policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Table {
-    /// Bytes that it may hold, its own administration included.
+    /// Maximum bytes that the table may hold, including its own bookkeeping.
     pub limit: u64,
 }
 
-/// What is counted.
+/// The counts of the table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Occupancy {
     /// Bytes of entries.
     pub entries: u64,
-    /// Slots that were ever written; each costs [`RECORD_COST`] for ever.
+    /// Slots that were ever written. Each costs [`RECORD_COST`] permanently.
     pub written: u32,
-    /// All of them are below this number.
+    /// All written slots are below this number.
     end: u32,
-    /// Where the hand is.
+    /// Position of the clock hand.
     hand: u32,
     /// Buckets of [`crate::cache::local::key_index`] that were ever written.
     buckets: u32,
 }
 
 const WAYS: u32 = 4;
-/// An entry is about this long at the least, with what its slot costs: no more slots than such entries are of use.
+/// Approximate minimum bytes of an entry, including the cost of its slot. More slots than such entries are of no use.
 const MIN_ENTRY: u64 = 1024;
 const MAX_SLOTS: u64 = 1 << 18;
-/// Slots that the hand looks at for one entry, so that no request pays for much of the table: so many, and for a long
-/// entry twice as many as short ones have its length.
+/// Slots that the hand examines for one entry, so that no request scans much of the table. The hand examines two more
+/// for each `MIN_ENTRY` bytes of the entry.
 const MAX_STEPS: usize = 64;
-/// The hand takes as many slots at a time, and up to so many where much is missing.
+/// Slots that the hand claims at a time, and the maximum when much space is missing.
 const STRETCH: u32 = 8;
 const MAX_STRETCH: u32 = 128;
 const TRIES: usize = 100;
@@ -53,7 +53,7 @@ const TRIES: usize = 100;
 const TOTAL: &str = "pointsman.cache.total";
 
 fn name(slot: u32) -> String {
-    // Read up to four times for each request: without the machinery of formats.
+    // Runs up to four times per request, so it avoids `format!`.
     ["pointsman.cache.", &slot.to_string()].concat()
 }
 
@@ -62,14 +62,14 @@ impl Table {
         (self.limit / MIN_ENTRY).clamp(u64::from(WAYS), MAX_SLOTS).next_multiple_of(u64::from(WAYS)) as u32
     }
 
-    /// The slots of a key's set, beginning with another one for each key.
+    /// Returns the slots of the key's set, starting with one that depends on the key.
     fn set_of(self, key: &Key) -> impl Iterator<Item = u32> + use<> {
         let [a, b, c, d, way, ..] = key.0;
         let first = u32::from_le_bytes([a, b, c, d]) % (self.slots() / WAYS) * WAYS;
         (0..WAYS).map(move |i| first + (u32::from(way) + i) % WAYS)
     }
 
-    /// The tenant's entry of this key, whatever its age.
+    /// Returns the tenant's entry of this key, whatever its age.
     pub fn lookup(self, data: &mut dyn SharedData, key: &Key, tenant: &str) -> Option<Entry> {
         self.set_of(key).find_map(|slot| {
             let (record, _) = data.get(&name(slot));
@@ -77,12 +77,13 @@ impl Table {
         })
     }
 
-    /// Keeps the entry of `key`, encoded, in place of an older one. `false` where there was no room for it.
+    /// Stores the encoded entry of `key` in place of an older one. Returns `false` if there was no room, or if other
+    /// workers won every race.
     pub fn insert(self, data: &mut dyn SharedData, key: &Key, record: &[u8], now_ms: u64) -> bool {
         let need = record.len() as u64;
         for _ in 0..TRIES {
             let Some((slot, old, version)) = self.place(data, key, now_ms) else { return false };
-            // A slot that has no record yet will cost its own bytes for ever.
+            // A slot without a record will permanently cost its own bytes.
             let is_new = version == NEW;
             if !self.make_room(data, need, is_new, now_ms, slot) {
                 return false;
@@ -104,8 +105,8 @@ impl Table {
         false
     }
 
-    /// Where an entry goes: its older self, else an empty slot, else an expired one, else the oldest. With the bytes
-    /// that are there, and the version.
+    /// Chooses the slot of an entry: that of its older self, else an empty one, else an expired one, else the oldest.
+    /// Also returns the bytes in the slot and its version.
     fn place(self, data: &mut dyn SharedData, key: &Key, now_ms: u64) -> Option<(u32, u64, u32)> {
         let mut best: Option<(u64, u32, u64, u32)> = None;
         for slot in self.set_of(key) {
@@ -123,12 +124,12 @@ impl Table {
         best.map(|(_, slot, len, version)| (slot, len, version))
     }
 
-    /// Bytes that count against the limit. Slots beyond those of this table are not its own.
+    /// Returns the bytes that count against the limit. Slots beyond those of this table do not count.
     fn used(self, held: Occupancy) -> u64 {
         held.entries.saturating_add(RECORD_COST * u64::from(held.written.min(self.slots())))
     }
 
-    /// Reserves `need` bytes, and the cost of a new slot, freeing others if it must, but not what is in `slot`.
+    /// Reserves `need` bytes and the cost of a new slot. Frees other slots if necessary, but never `slot`.
     fn make_room(self, data: &mut dyn SharedData, need: u64, is_new: bool, now_ms: u64, slot: u32) -> bool {
         if need > self.limit {
             return false;
@@ -150,7 +151,7 @@ impl Table {
             if steps >= MAX_STEPS + (2 * need / MIN_ENTRY) as usize {
                 return false;
             }
-            // Take the next stretch, so that another worker takes the one after.
+            // Claim the next stretch, so that another worker gets the one after it.
             let short = u32::try_from(missing / MIN_ENTRY).unwrap_or(u32::MAX);
             let stretch = short.clamp(STRETCH, MAX_STRETCH).min(held.end);
             let first = held.hand;
@@ -159,7 +160,7 @@ impl Table {
                 continue;
             }
             let mut missing = missing;
-            // Of this stretch what has expired, and then anything.
+            // First the expired entries of this stretch, then any.
             for expired_only in [true, false] {
                 for i in 0..stretch {
                     let other = (first + i) % held.end.max(1);
@@ -173,11 +174,11 @@ impl Table {
         false
     }
 
-    /// Empties a slot; the bytes that it gave back.
+    /// Empties a slot. Returns the bytes that this freed.
     fn free(self, data: &mut dyn SharedData, slot: u32, expired_only: bool, now_ms: u64) -> u64 {
         let (record, version) = data.get(&name(slot));
         let Some((_, _, expires)) = Entry::peek(&record) else { return 0 };
-        // What lies beyond the slots of this policy was another's, whose limit was higher: nobody finds it any more.
+        // Slots beyond this policy's belonged to one with a higher limit. No lookup reaches them any more.
         let is_lost = slot >= self.slots();
         if expired_only && expires > now_ms && !is_lost || !data.set(&name(slot), b"", version) {
             return 0;
@@ -187,20 +188,20 @@ impl Table {
         freed
     }
 
-    /// Counts a bucket of [`crate::cache::local::key_index`] that was written for the first time. It has its own part
-    /// of the cache's memory, and none of the table's.
+    /// Counts a bucket of [`crate::cache::local::key_index`] that was written for the first time. Buckets have their
+    /// own part of the cache's memory and use none of the table's.
     pub fn count_bucket(data: &mut dyn SharedData) {
         count(data, |held| held.buckets = held.buckets.saturating_add(1));
     }
 
-    /// What is held now.
+    /// Returns the current counts.
     pub fn occupancy(data: &mut dyn SharedData) -> Occupancy {
         Occupancy::decode(&data.get(TOTAL).0)
     }
 }
 
 fn count(data: &mut dyn SharedData, change: impl Fn(&mut Occupancy)) {
-    // Each failure is another worker's success.
+    // Each failure means that another worker succeeded.
     for _ in 0..10 * TRIES {
         let (record, version) = data.get(TOTAL);
         let mut held = Occupancy::decode(&record);
@@ -212,7 +213,7 @@ fn count(data: &mut dyn SharedData, change: impl Fn(&mut Occupancy)) {
 }
 
 impl Occupancy {
-    /// Bytes of entries, slots and buckets together.
+    /// Returns the bytes of entries, slots and buckets together.
     pub fn bytes(self) -> u64 {
         let own = RECORD_COST * u64::from(self.written) + BUCKET_COST * u64::from(self.buckets);
         self.entries.saturating_add(own)
@@ -240,11 +241,11 @@ mod tests {
     use crate::cache::fixture;
     use std::collections::HashMap;
 
-    /// As Envoy's shared data: versions count up, and a record that was never written has none.
+    /// Like Envoy's shared data: versions count up, and a record that was never written has none.
     #[derive(Default)]
     struct Memory {
         records: HashMap<String, (Vec<u8>, u32)>,
-        /// Writes to lose to an imagined other worker: every so many.
+        /// One write in this many loses to an imaginary other worker; 0 for none.
         contention: u32,
         writes: u32,
     }
@@ -266,14 +267,14 @@ mod tests {
     }
 
     impl Memory {
-        /// What the host really holds, by the same prices.
+        /// Returns what the host really holds, at the same costs.
         fn bytes(&self) -> u64 {
             let slots = self.records.iter().filter(|(name, _)| *name != TOTAL);
             slots.map(|(_, (record, _))| record.len() as u64 + RECORD_COST).sum()
         }
     }
 
-    /// Spread as a hash would be (SplitMix64), and cheaper.
+    /// Spreads numbers as a hash would (SplitMix64), at a lower cost.
     fn key(number: u64) -> Key {
         let mut state = number;
         let mut next = || {
@@ -363,7 +364,7 @@ mod tests {
             let last =
                 (39_000..40_000).filter(|n| narrow.lookup(&mut data, &entry(*n, 0, 0, 0).key, "t").is_some()).count();
             assert!(last > 300, "{last}");
-            // Raised again, all of them are its own.
+            // When the limit is raised again, the table uses all slots.
             (40_000..60_000u64).for_each(|n| {
                 keep(wide, &mut data, &entry(n, 700, n, 1 << 40), n);
             });
@@ -386,7 +387,7 @@ mod tests {
             assert_eq!(table.lookup(&mut data, &long.key, "t"), Some(long));
             let held = Table::occupancy(&mut data).bytes();
             assert_eq!(held, data.bytes());
-            // No more goes than it needs, but for the last stretch.
+            // Frees only what is needed, apart from the last stretch.
             assert!(held <= table.limit && held + 2 * u64::from(MAX_STRETCH) * 1100 > table.limit, "{held}");
             for more in 0..2000 {
                 let number = number * 10_000 + more;

@@ -1,4 +1,4 @@
-//! A question is found by all of it and nothing less, an answer for a moment, and all within the memory.
+//! Tests that only an identical question is found, that answers expire, and that the memo stays within its memory.
 
 use super::*;
 use crate::cache::fixture::{self, QUESTION};
@@ -86,7 +86,7 @@ fn one_body_on_two_endpoints_shares_nothing() {
     let lookup = memo.lookup_body(other.endpoint, &body);
     assert!(lookup.request().is_none(), "what the one found in the body is not what the other would");
     assert!(memo.lookup(&lookup, &other, NOW).1.is_none());
-    // Nor by the body of the one, should its hash be the other's.
+    // Nor by the first one's body, if both hashes were equal.
     assert!(memo.lookup(&see(&memo, &body), &other, NOW).1.is_none());
     assert_ne!(remember(&mut memo, &other, Key([2; 32])), slot);
     assert_eq!(find(&memo, &chat, NOW).unwrap().key, Key([1; 32]));
@@ -106,12 +106,12 @@ fn one_hash_gives_nobody_what_is_anothers() {
     };
     assert!(find_at(&memo, slot, &question).is_some_and(|found| found.answer.is_some()));
     assert!(find_at(&memo, slot, &other).is_none());
-    // Nor does the answer of the one become that of the other which has taken its place.
+    // Nor does an answer of the first question go to the one that replaced it.
     memo.insert(&see(&memo, &one), slot, &other, Key([2; 32]), 64);
     memo.insert_answer(slot, &entry(Key([1; 32]), 1), NOW);
     assert!(find_at(&memo, slot, &question).is_none());
     assert!(find_at(&memo, slot, &other).is_some_and(|found| found.key == Key([2; 32]) && found.answer.is_none()));
-    // A body of the same hash: the one before is seen no more, nor what was asked with it, and the count stays right.
+    // Another body with the same hash: the old body and its questions are no longer found, and the counts stay right.
     let lookup = BodyLookup { slot: see(&memo, &one).slot, body: None };
     let third = Question { body: &two, ..QUESTION };
     memo.insert(&lookup, Slot(7), &third, Key([3; 32]), 64);
@@ -162,10 +162,10 @@ fn it_takes_its_share_of_the_memory_at_most_and_evicts_the_oldest() {
         assert!(memo.max_bytes as u64 <= MAX_BYTES.min(memory / SHARE));
         let body = |n: usize| body(&format!("{n}{}", "x".repeat(n * 7 % 3000)));
         for n in 0..3000 {
-            // Some bodies come from several tenants.
+            // Several tenants send the same body.
             let (body, key) = (body(n / 3 * 3), Key([n as u8; 32]));
             let question = Question { tenant: TenantId(n as u32 % 5), body: &body, ..QUESTION };
-            // Whoever asks is the one that takes the oldest's place.
+            // The next insert replaces the oldest question.
             memo.turned_away = TURNS - 1;
             let slot = remember(&mut memo, &question, key);
             memo.turned_away = TURNS - 1;
@@ -194,7 +194,7 @@ fn it_takes_its_share_of_the_memory_at_most_and_evicts_the_oldest() {
     let longest = body(&"x".repeat(MAX_BODY));
     let (long, short) = (Question { body: &longest, ..QUESTION }, Question { body: &body(""), ..QUESTION });
     assert!(look(&memo, &long, NOW).0.is_none());
-    // Of few bytes, but much that was found.
+    // Few bytes, but a large parse result.
     let many = format!(
         "{{\"messages\":[{{\"role\":\"user\"}}]{}}}",
         (0..600).map(|n| format!(",\"m{n}\":0")).collect::<String>()

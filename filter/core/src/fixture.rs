@@ -5,12 +5,13 @@ use crate::policy::parse::from_value;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// `sha256:HEX` of a key.
+/// Returns `sha256:HEX` of a key.
 pub fn hash(key: &str) -> String {
     format!("sha256:{}", Sha256::digest(key).iter().map(|b| format!("{b:02x}")).collect::<String>())
 }
 
-/// Two providers (`local` for anything, `hosted` for internal data), three models, two tasks, two tiers, three tenants.
+/// Returns a policy document with two providers (`local` for anything, `hosted` for internal data), three models, two
+/// tasks, two tiers and three tenants.
 pub fn document() -> Value {
     json!({
         "default_task": "chat",
@@ -41,7 +42,7 @@ pub fn document() -> Value {
     })
 }
 
-/// A worker under this policy that remembers nothing, and is gone after the statement that it is made in.
+/// Makes the context of a worker that remembers nothing. It lives until the end of the statement.
 macro_rules! context {
     ($policy:expr) => {
         &mut $crate::memory::WorkerMemory::new($policy).under($policy)
@@ -49,7 +50,7 @@ macro_rules! context {
 }
 pub(crate) use context;
 
-/// The policy of [`document`].
+/// Returns the policy of [`document`].
 pub fn policy() -> Policy {
     from_value(&document()).expect("the fixture is valid").1
 }

@@ -1,4 +1,4 @@
-//! Indices of a policy: what decisions name its parts by. An id is only ever made by the policy that it indexes.
+//! Indices by which decisions name the parts of a policy. Only the policy that an id indexes creates it.
 
 macro_rules! index {
     ($(#[$doc:meta] $name:ident($int:ty);)*) => {$(
@@ -19,6 +19,6 @@ index! {
     TierId(u16);
     /// Index of a tenant in its policy.
     TenantId(u32);
-    /// Index of the limits of tenants in their policy.
+    /// Index of a set of limits in its policy.
     QuotaId(u32);
 }

@@ -1,11 +1,11 @@
 //! Every decision of the Pointsman LLM gateway, as pure functions over data.
 //!
 //! The core makes no host call, reads no clock and does no I/O. Its only randomness is the [`store::secret`] of memos,
-//! which decide nothing. The Wasm module, the command line and the tests all run this same code.
+//! on which no decision depends. The Wasm module, the command line and the tests all run this same code.
 //!
-//! A newcomer reads [`config`] (what people write), [`policy`] (what the program uses), [`exchange`] (one request and
-//! its answer at the gateway stage) and [`routing::dispatch`] (what the model stage is told). Each of the other rooms
-//! decides one thing.
+//! To find your way, read [`config`] (what people write), [`policy`] (what the program uses), [`exchange`] (one request
+//! and its answer at the gateway stage) and [`routing::dispatch`] (what the model stage receives). Each of the other
+//! modules decides one thing.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! What an exchange works with: the policy, and what its worker remembers between requests under that policy.
 //!
-//! Nothing is decided by what is remembered; it saves working out again what the policy and the stores would say. A new
-//! policy begins with an empty memory, so whatever it revokes or purges holds at once.
+//! No decision depends on what is remembered. It only saves computing again what the policy and the stores would say. A
+//! new policy begins with an empty memory, so whatever it revokes or purges takes effect immediately.
 
 use crate::cache::worker::CacheMemory;
 use crate::identity::keys::ApiKeyMemo;
@@ -12,32 +12,32 @@ use crate::quota::window::Moment;
 /// What one worker remembers under one policy.
 #[derive(Debug)]
 pub struct WorkerMemory {
-    /// API keys that were looked up lately.
+    /// API keys that were recently looked up.
     pub api_keys: ApiKeyMemo,
     /// The day and the month of the last request.
     pub calendar: CalendarMemo,
-    /// Questions and answers.
+    /// Questions, answers and recorded streams.
     pub cache: CacheMemory,
 }
 
-/// What an exchange works with.
+/// The policy and the memory that an exchange works with.
 #[derive(Debug)]
 pub struct Context<'a> {
-    /// The policy that its request came under.
+    /// The policy that applies to its request.
     pub policy: &'a Policy,
-    /// What its worker remembers under this policy, and no other.
+    /// What its worker remembers under this policy only.
     pub memory: &'a mut WorkerMemory,
 }
 
 impl Context<'_> {
-    /// The moment `now_ms` (milliseconds since the Unix epoch) in the time zone of the policy's quotas.
+    /// Returns the moment `now_ms` (milliseconds since the Unix epoch) in the time zone of the policy's quotas.
     pub fn moment(&mut self, now_ms: u64) -> Moment {
         Moment::remembered(&self.policy.counting.zone, now_ms, &mut self.memory.calendar)
     }
 }
 
 impl WorkerMemory {
-    /// An empty one, for this policy.
+    /// Creates an empty memory for this policy.
     pub fn new(policy: &Policy) -> Self {
         Self {
             api_keys: ApiKeyMemo::default(),
@@ -46,7 +46,7 @@ impl WorkerMemory {
         }
     }
 
-    /// With the policy that this memory is of.
+    /// Pairs the memory with the policy that it belongs to.
     pub fn under<'a>(&'a mut self, policy: &'a Policy) -> Context<'a> {
         Context { policy, memory: self }
     }

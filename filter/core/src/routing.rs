@@ -1,4 +1,4 @@
-//! Which models serve a request, in which order, and what the model stage is told of it.
+//! Which models serve a request, in which order, and what the gateway stage sends the model stage about it.
 
 pub mod attempt;
 pub mod dispatch;

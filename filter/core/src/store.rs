@@ -1,4 +1,4 @@
-//! What workers share and remember, whatever it is about.
+//! State that workers share and remember, whatever its purpose.
 
 pub mod quick_hash;
 pub mod secret;

@@ -1,44 +1,45 @@
-//! How many tokens a prompt has, without a tokenizer: an upper bound from counts of kinds of characters.
+//! How many tokens a prompt has, without a tokenizer: an upper bound, within a margin, from counts of character
+//! classes.
 //!
-//! The weights are those of the tokenizers `cl100k_base` and `o200k_base`, whichever takes more, with a little to
-//! spare. On running text in English, Vietnamese and Chinese, on code, JSON, hex, base64 and long runs of random
-//! letters, the estimate of 300 characters or more, corrected or not, is at most [`MARGIN_PERCENT`] below what they
-//! count; `integration/estimate/README.md` has the table, and a test proves it. Other scripts, and made-up words of
-//! less than some thirty letters, are not promised: what a provider counts beyond the estimate is charged all the same,
-//! and the [`Correction`] of its model learns from it.
+//! The weights fit the tokenizers `cl100k_base` and `o200k_base`, whichever counts more, with a little to spare. On
+//! running text in English, Vietnamese and Chinese, on code, JSON, hex, base64 and long runs of random letters, the
+//! estimate for 300 characters or more, corrected or not, is at most [`MARGIN_PERCENT`] below their count.
+//! `integration/estimate/README.md` has the table, and a test proves it. Nothing is promised for other scripts, or for
+//! made-up words of fewer than about thirty letters. Tokens that a provider counts beyond the estimate are still
+//! charged, and the [`Correction`] of its model learns from them.
 
 use crate::wire::bytes::Reader;
 use std::hint::black_box;
 use wide::u8x16;
 
-/// How far below the truth an estimate can be, in percent.
+/// How far an estimate can be below the true count, in percent.
 pub const MARGIN_PERCENT: u64 = 10;
 
-/// Tokens × 64 of each.
+/// Weights in tokens × 64.
 mod weight {
-    /// A letter of ASCII, beyond what its word takes.
+    /// An ASCII letter, in addition to the weight of its word.
     pub const LETTER: u64 = 6;
-    /// The same where a block is one run without a break: no word is that long, so it is random letters, or base64.
+    /// The same in a block that is one run without a break. No word is that long, so it is random letters, or base64.
     pub const UNBROKEN: u64 = 50;
     /// The start of a run of letters.
     pub const WORD: u64 = 44;
     pub const SPACE: u64 = 20;
     /// A backslash, which in JSON is part of an escape.
     pub const ESCAPE: u64 = 24;
-    /// A digit, or anything else of ASCII.
+    /// A digit, or any other ASCII character.
     pub const SIGN: u64 = 60;
-    /// A Latin letter with a mark, of two bytes (U+0080 to U+027F).
+    /// A Latin letter with a diacritic, of two bytes (U+0080 to U+027F).
     pub const MARKED: u64 = 87;
     /// Any other character of two bytes.
     pub const TWO_BYTES: u64 = 64;
-    /// A character of the block that has the Latin letters with two marks (U+1000 to U+1FFF).
+    /// A character of the block with the Latin letters that have two diacritics (U+1000 to U+1FFF).
     pub const TWICE_MARKED: u64 = 53;
     /// Any other character of three bytes: Chinese, Japanese, Korean.
     pub const THREE_BYTES: u64 = 82;
     pub const FOUR_BYTES: u64 = 192;
 }
 
-/// What was counted, byte by byte of sixteen.
+/// Counts of ASCII classes, for each of the sixteen bytes of a block.
 #[derive(Clone, Copy)]
 struct Sums {
     letters: u8x16,
@@ -46,7 +47,7 @@ struct Sums {
     escapes: u8x16,
 }
 
-/// The same of what is outside ASCII.
+/// The same for bytes outside ASCII.
 #[derive(Clone, Copy)]
 struct HighSums {
     high: u8x16,
@@ -59,10 +60,10 @@ struct HighSums {
 
 /// What blocks are compared with.
 ///
-/// Hidden from the compiler: V8 makes a vector that it knows to be constant anew wherever it is used.
+/// Hidden from the compiler: V8 rebuilds a vector that it knows to be constant wherever it is used.
 #[derive(Clone, Copy)]
 struct Patterns {
-    /// What tells a small letter from a capital one, and a space.
+    /// The bit that distinguishes lower from upper case; also a space.
     small: u8x16,
     a: u8x16,
     last: u8x16,
@@ -75,7 +76,7 @@ impl Patterns {
         Self { small, a, last, backslash }
     }
 
-    /// Where letters of ASCII are.
+    /// Returns a mask of the ASCII letters.
     #[inline]
     fn letters(self, block: u8x16) -> u8x16 {
         let from_a = (block | self.small) - self.a;
@@ -86,8 +87,9 @@ impl Patterns {
 impl Sums {
     const NONE: Self = Self { letters: u8x16::ZERO, spaces: u8x16::ZERO, escapes: u8x16::ZERO };
 
-    /// Adds a block. `inside`: whether the byte before it is of a word. Returns how many words begin, how many letters
-    /// are of an unbroken run, and whether the last byte is of a word. A mask is 255, which is minus one.
+    /// Adds a block. `inside` says whether the byte before it is part of a word. Returns how many words begin, how many
+    /// letters are part of an unbroken run, and whether the last byte is part of a word. A byte of a mask is 255, which
+    /// is minus one.
     #[inline]
     fn add(&mut self, sums: &mut HighSums, is: Patterns, block: u8x16, inside: bool) -> (u32, u32, bool) {
         let letters = is.letters(block);
@@ -95,13 +97,13 @@ impl Sums {
         let spaces = block.simd_eq(is.small);
         self.spaces -= spaces;
         self.escapes -= block.simd_eq(is.backslash);
-        // The sign of a byte tells what is outside ASCII.
+        // The highest bit of a byte is set outside ASCII.
         let high = block.to_bitmask();
         if high != 0 {
             sums.add(block);
         }
         let letters_at = letters.to_bitmask();
-        // Most blocks of text have a space, and need not be looked at more closely.
+        // Most blocks of text have a space and need no closer look.
         let unbroken = match spaces.to_bitmask() {
             0 if is_unbroken(block, letters_at, high) => letters_at.count_ones(),
             _ => 0,
@@ -112,7 +114,7 @@ impl Sums {
     }
 }
 
-/// Letters of unbroken runs in four blocks within ASCII, whose letters and spaces are these bits.
+/// Counts the letters of unbroken runs in four ASCII blocks. `letters` and `spaces` have one bit for each byte.
 #[inline(never)]
 fn unbroken(window: &[u8; 64], letters: u64, spaces: u64) -> u64 {
     let of = |(i, block): (usize, &[u8; 16])| {
@@ -125,7 +127,7 @@ fn unbroken(window: &[u8; 64], letters: u64, spaces: u64) -> u64 {
     window.as_chunks::<16>().0.iter().enumerate().map(of).map(u64::from).sum()
 }
 
-/// Whether a block without a space is one run, or has one break that is not outside ASCII.
+/// Returns whether a block without a space has at most one break, and that one within ASCII.
 fn is_unbroken(block: u8x16, letters: u32, high: u32) -> bool {
     let breaks = !(letters | within(block, b'0', 10).to_bitmask()) & 0xffff;
     breaks & breaks.wrapping_sub(1) == 0 && (breaks & high) == 0
@@ -141,7 +143,7 @@ impl HighSums {
         four: u8x16::ZERO,
     };
 
-    /// Tokens × 64 of what is outside ASCII.
+    /// Returns tokens × 64 of what is outside ASCII.
     fn total(&self) -> u64 {
         let [marked, two, twice, three, four] = [self.marked, self.two, self.twice, self.three, self.four].map(total);
         marked * weight::MARKED
@@ -151,7 +153,7 @@ impl HighSums {
             + four * weight::FOUR_BYTES
     }
 
-    // Not inlined, so that text within ASCII need not carry these sums along.
+    // Not inlined, so that ASCII text does not carry these sums along.
     #[inline(never)]
     fn add(&mut self, block: u8x16) {
         self.high -= above(block, 0x7f);
@@ -163,7 +165,7 @@ impl HighSums {
     }
 }
 
-/// The bytes from `first` on, `count` of them.
+/// Returns a mask of the bytes from `first` on, `count` values in all.
 #[inline]
 fn within(block: u8x16, first: u8, count: u8) -> u8x16 {
     let from = block - u8x16::splat(first);
@@ -175,7 +177,7 @@ fn above(block: u8x16, bound: u8) -> u8x16 {
     block.max(u8x16::splat(bound + 1)).simd_eq(block)
 }
 
-/// The sum of sixteen bytes: two bytes at a time, which is four sums of at most 1020 in each half, and then those.
+/// Returns the sum of sixteen bytes: first four sums of up to 1020 each, and then their sum.
 fn total(sums: u8x16) -> u64 {
     const BYTES: u64 = 0x00ff_00ff_00ff_00ff;
     let sums = sums.to_array();
@@ -185,24 +187,24 @@ fn total(sums: u8x16) -> u64 {
     pairs.wrapping_mul(0x0001_0001_0001_0001) >> 48
 }
 
-/// What was counted of a piece of text, word by word where it is not byte by byte.
+/// The counts of a piece of text: by window where possible, else by block.
 struct Piece {
     patterns: Patterns,
     sums: Sums,
     high: HighSums,
-    /// Letters and spaces of windows, which are counted at once.
+    /// Letters and spaces of windows, which are counted four blocks at a time.
     letters: u64,
     spaces: u64,
     /// How many words begin.
     words: u64,
-    /// Letters of runs without a break.
+    /// Letters of unbroken runs.
     unbroken: u64,
-    /// Whether the last byte is of a word.
+    /// Whether the last byte is part of a word.
     inside: bool,
 }
 
 impl Piece {
-    /// A byte of `Sums` counts to 255, so the sums are taken before one could overflow.
+    /// A byte of `Sums` counts up to 255, so the totals are taken before one can overflow.
     const BYTES: usize = 16 * 255;
 
     fn block(&mut self, block: &[u8; 16]) {
@@ -212,7 +214,7 @@ impl Piece {
         self.inside = inside;
     }
 
-    /// Four blocks at once, if they are within ASCII. `false` if they are not, and nothing was counted.
+    /// Counts four blocks together if they are ASCII. Otherwise returns `false` and counts nothing.
     #[inline]
     fn window(&mut self, window: &[u8; 64]) -> bool {
         let is = self.patterns;
@@ -242,7 +244,7 @@ impl Piece {
         true
     }
 
-    /// Tokens × 64 of a piece of so many bytes.
+    /// Returns tokens × 64 of a piece of `bytes` bytes.
     fn total(&self, bytes: usize) -> u64 {
         let (sums, high) = (&self.sums, total(self.high.high));
         let [letters, spaces, escapes] = [sums.letters, sums.spaces, sums.escapes].map(total);
@@ -258,11 +260,11 @@ impl Piece {
     }
 }
 
-/// The lowest and the highest bit of each of four words of sixteen.
+/// The lowest and the highest bit of each of four 16-bit words.
 const LOWS: u64 = 0x0001_0001_0001_0001;
 const HIGHS: u64 = LOWS << 15;
 
-/// Tokens × 64 of some text, which may be JSON with its escapes.
+/// Estimates tokens × 64 of a text, which may be JSON with escapes.
 pub fn scaled_tokens(text: &[u8]) -> u64 {
     let patterns = Patterns::new();
     let (mut sum, mut inside) = (0u64, false);
@@ -279,7 +281,7 @@ pub fn scaled_tokens(text: &[u8]) -> u64 {
         blocks.iter().for_each(|block| piece.block(block));
         inside = piece.inside;
         if !rest.is_empty() {
-            // Padded with zeros, which are neither letters nor anything else that has a sum. A run ends with the text.
+            // Padded with zeros, which are neither letters nor in any other sum. A run ends with the text.
             let mut block = [0u8; 16];
             block.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
             let unbroken = piece.unbroken;
@@ -291,47 +293,48 @@ pub fn scaled_tokens(text: &[u8]) -> u64 {
     sum
 }
 
-/// Tokens of a text that comes in pieces, which are counted as they come.
+/// Counts the tokens of a text that arrives in pieces.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TokenCounter(u64);
 
 impl TokenCounter {
-    /// One more piece. A piece that begins within a word counts as a word's start.
+    /// Adds a piece. If it begins within a word, that counts as the start of a word.
     pub fn push(&mut self, piece: &[u8]) {
         self.0 = self.0.saturating_add(scaled_tokens(piece));
     }
 
-    /// So many bytes that nobody has looked at: four are about a token of English.
+    /// Adds this many bytes without looking at them. Four bytes are about one token of English.
     pub fn push_unseen(&mut self, bytes: usize) {
         self.0 = self.0.saturating_add((bytes as u64).saturating_mul(16));
     }
 
-    /// All pieces of another one.
+    /// Adds the count of another counter.
     pub fn add(&mut self, other: Self) {
         self.0 = self.0.saturating_add(other.0);
     }
 
-    /// Whether nothing has come.
+    /// Returns whether nothing was counted.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// How many there are.
+    /// Returns the number of tokens, rounded up.
     pub fn tokens(self) -> u64 {
         self.0.div_ceil(64)
     }
 }
 
-/// Tokens of some text.
+/// Estimates the tokens of a text.
 pub fn tokens(text: &[u8]) -> u64 {
     scaled_tokens(text).div_ceil(64)
 }
 
-/// What a model's provider counts, as a share of the estimate: learned from its own usage.
+/// The ratio of what a model's provider counts to the estimate, learned from the provider's usage.
 ///
-/// One answer moves it by at most 1/32 up and 1/128 down, whatever it says, so it comes to rest where one answer in
-/// five counts more than it corrects for: fewer odd prompts than that cannot carry it along. It never falls so low that
-/// the corrected estimate could be more than [`MARGIN_PERCENT`] below the truth, and never rises above double.
+/// One answer moves it by at most 1/32 up or 1/128 down, whatever the usage. So it settles where one answer in five
+/// counts more than the corrected estimate, and odd prompts that are rarer than that cannot carry it along. It never
+/// falls so low that the corrected estimate could be more than [`MARGIN_PERCENT`] below the true count, and never rises
+/// above double.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Correction(u32);
 
@@ -347,29 +350,30 @@ impl Correction {
     const MOST: u32 = 2048;
     const RISE: u32 = 32;
     const FALL: u32 = 8;
-    /// What is as near as this is the same.
+    /// Smaller differences are ignored.
     const NEAR: u32 = 8;
 
-    /// The lowest that there is.
+    /// The lowest correction.
     pub const FLOOR: Self = Self(Self::LEAST);
 
-    /// From its bytes in the store; nothing has been learned where there are none.
+    /// Decodes a stored correction. If nothing is stored, nothing has been learned.
     pub fn decode(record: &[u8]) -> Self {
         let known = Reader::new(record).u32().unwrap_or(Self::ONE);
         Self(known.clamp(Self::LEAST, Self::MOST))
     }
 
-    /// Its bytes.
+    /// Encodes the correction for the store.
     pub fn encode(self) -> [u8; 4] {
         self.0.to_le_bytes()
     }
 
-    /// The estimate, corrected.
+    /// Returns the corrected estimate.
     pub fn apply(self, estimate: u64) -> u64 {
         estimate.saturating_mul(u64::from(self.0)).div_ceil(u64::from(Self::ONE))
     }
 
-    /// After an answer whose input was estimated and then counted. Short prompts say little: they change nothing.
+    /// Returns the correction after an answer whose input was estimated and then counted. Estimates below 64 tokens
+    /// change nothing, because short prompts say little.
     pub fn learn(self, estimate: u64, counted: u64) -> Self {
         if estimate < 64 || counted == 0 {
             return self;

@@ -1,8 +1,8 @@
-//! The tokens of one answer.
+//! Token usage of one answer.
 
 use crate::tokens::TokenCounter;
 
-/// Tokens of one answer.
+/// Token usage of one answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Input tokens, cached ones included.
@@ -14,8 +14,8 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// What is charged where no usage came. The input counts four bytes a token, unless the caller of this knows it
-    /// better.
+    /// Estimates what to charge if the provider reported no usage. The input counts one token per four bytes, unless
+    /// the caller knows a better number.
     pub fn estimate(input_bytes: usize, output: TokenCounter) -> Self {
         Self { input: (input_bytes as u64).div_ceil(4), cached_input: 0, output: output.tokens() }
     }

@@ -1,22 +1,23 @@
-//! One attempt's answer at the model stage: may the caller see it, or is it one more failed attempt?
+//! The response to one attempt at the model stage: may the caller see it, or is it one more failed attempt?
 //!
-//! A server sends a stream's headers long before its first token, and a 200 says nothing of the body. So the headers
-//! are held until the first event of a stream, or the whole body of anything else, has come. Envoy's retry logic sees
-//! the status that is set here; nothing was sent downstream yet, so the next model can still serve.
+//! A server sends the headers of a stream long before its first token, and a 200 says nothing about the body. So the
+//! headers are held until the first event of a stream, or the whole body of any other response, has arrived. Envoy's
+//! retry logic sees the status that is set here. Nothing has been sent downstream yet, so the next model can still
+//! serve.
 
 use crate::outcome::outcome::Outcome;
 
-/// So many bytes of an answer are held at the most; Envoy's buffers take 1 MiB by default.
+/// Maximum bytes of a response that are held. Envoy's buffers hold 1 MiB by default.
 pub const HOLD_LIMIT: usize = 512 << 10;
 
 /// What to do with an attempt's response headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnHead {
-    /// Let everything pass: a failure that the status tells already.
+    /// Let everything pass: the status already reports a failure.
     Pass,
-    /// Hold until the first event of the stream has come.
+    /// Hold until the first event of the stream has arrived.
     HoldEvent,
-    /// Hold until the whole body has come.
+    /// Hold until the whole body has arrived.
     HoldWhole,
     /// Fail the attempt now.
     Fail(Failure),
@@ -32,13 +33,13 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Of an answer that says no status of its own.
+    /// Creates a 502 failure, for a response that has no error status.
     pub const fn bad_gateway(code: Outcome) -> Self {
         Self { status: 502, code }
     }
 }
 
-/// Judges the response headers. `stream`: whether a stream was asked for.
+/// Judges the response headers. `stream` says whether a stream was requested.
 pub fn head(stream: bool, status: u16, content_type: &[u8], is_encoded: bool, end_of_stream: bool) -> OnHead {
     if !(200..300).contains(&status) {
         return OnHead::Pass;
@@ -47,7 +48,7 @@ pub fn head(stream: bool, status: u16, content_type: &[u8], is_encoded: bool, en
     if end_of_stream {
         OnHead::Fail(Failure::bad_gateway(Outcome::EmptyBody))
     } else if is_encoded {
-        // It was not asked for, and could not be metered.
+        // No encoding was requested, and an encoded body cannot be metered.
         OnHead::Fail(Failure::bad_gateway(Outcome::EncodedBody))
     } else if stream && is(b"text/event-stream") {
         OnHead::HoldEvent
@@ -58,7 +59,7 @@ pub fn head(stream: bool, status: u16, content_type: &[u8], is_encoded: bool, en
     }
 }
 
-/// Whether a `content-encoding` says that a body is not as it is to be read.
+/// Returns whether a `content-encoding` means that the body is encoded.
 pub fn is_encoding(value: &[u8]) -> bool {
     !value.is_empty() && !value.eq_ignore_ascii_case(b"identity")
 }

@@ -1,7 +1,7 @@
-//! What the gateway stage tells the model stage about a request: one record, in Envoy's filter state.
+//! What the gateway stage sends the model stage about a request: one record, in Envoy's filter state.
 //!
-//! Filter state cannot be set or seen by a client, survives from attempt to attempt, and makes both stages act on one
-//! revision of the policy even while it is being replaced. Every field is length-prefixed.
+//! A client can neither set nor see filter state. It survives from attempt to attempt, and makes both stages act on one
+//! revision of the policy even while that is being replaced. Every field of variable length is length-prefixed.
 
 use crate::config::Dialect;
 use crate::ids::ModelId;
@@ -13,18 +13,18 @@ use crate::wire::bytes::{Reader, Writer};
 
 const VERSION: u8 = 4;
 
-/// Filter state (`wasm.NAME`) with the record of the plan: gateway stage to model stage.
+/// Filter state (`wasm.NAME`) with the record of the plan. Gateway stage to model stage.
 pub const STATE_DISPATCH: &str = "pointsman_dispatch";
-/// Filter state with the attempt that is under way: model stage to gateway stage.
+/// Filter state with the current attempt. Model stage to gateway stage.
 pub const STATE_SERVED: &str = "pointsman_served";
 /// Filter state with the provider of the attempt, by which Envoy chooses the credential.
 pub const STATE_PROVIDER: &str = "pointsman_provider";
-/// Filter state with the outcomes of the attempts that failed: model stage to gateway stage.
+/// Filter state with the outcomes of the failed attempts. Model stage to gateway stage.
 pub const STATE_FAILED: &str = "pointsman_failed";
 /// Filter state with the line of the audit record.
 pub const STATE_AUDIT: &str = "pointsman_audit";
 
-/// Writes which attempt of the plan (from 0) is under way, and how many Envoy has made.
+/// Encodes which attempt of the plan (from 0) is under way, and how many attempts Envoy has made.
 pub fn encode_served(index: usize, count: usize) -> Vec<u8> {
     let mut out = Writer::with_capacity(5);
     out.u8(u8::try_from(index).unwrap_or(u8::MAX));
@@ -32,21 +32,21 @@ pub fn encode_served(index: usize, count: usize) -> Vec<u8> {
     out.finish()
 }
 
-/// Reads it back.
+/// Decodes what `encode_served` encoded.
 pub fn decode_served(state: &[u8]) -> Option<(usize, u32)> {
     let mut reader = Reader::new(state);
     let served = (usize::from(reader.u8()?), reader.u32()?);
     reader.end().map(|()| served)
 }
 
-/// Adds a failed attempt to the record of them: its place in the plan (from 0), and how it ended.
+/// Adds a failed attempt to the record: its place in the plan (from 0) and its outcome.
 pub fn push_failed(record: &mut Vec<u8>, index: usize, outcome: Outcome) {
     let mut out = Writer::to(record);
     out.u8(u8::try_from(index).unwrap_or(u8::MAX));
     out.u16(outcome.number());
 }
 
-/// Reads the record of failed attempts.
+/// Decodes the record of failed attempts.
 pub fn read_failed(record: &[u8]) -> Vec<(usize, Outcome)> {
     let (mut all, mut reader) = (Vec::new(), Reader::new(record));
     while let (Some(index), Some(number)) = (reader.u8(), reader.u16()) {
@@ -55,7 +55,7 @@ pub fn read_failed(record: &[u8]) -> Vec<(usize, Outcome)> {
     all
 }
 
-/// The status with which the last attempt failed, if it was its provider's.
+/// Returns the status of the last failed attempt, if the provider sent it.
 pub fn last_failed_status(record: &[u8]) -> Option<u16> {
     match read_failed(record).last()?.1 {
         Outcome::Status(status) => Some(status),
@@ -74,15 +74,15 @@ pub struct Attempt<'a> {
     pub path: &'a str,
     /// Header that carries the provider's credential; empty if it has none.
     pub credential_header: &'a str,
-    /// Whether the requests of the model are counted (`max_concurrent`).
+    /// Whether requests to the model are counted (`max_concurrent`).
     pub is_counted: bool,
-    /// What the provider speaks.
+    /// The API that the provider speaks.
     pub dialect: Dialect,
     /// Head of the request body.
     pub head: &'a [u8],
 }
 
-/// The record, decoded.
+/// The decoded record.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Dispatch<'a> {
     /// Whether the caller wants a stream.
@@ -95,7 +95,7 @@ pub struct Dispatch<'a> {
     pub attempts: Vec<Attempt<'a>>,
 }
 
-/// The record of a plan. `stream`: whether the caller wants a stream.
+/// Encodes the record of a plan. `stream` says whether the caller wants a stream.
 pub fn encode(policy: &Policy, models: &[ModelId], splice: &Splice, retries: &Retries, stream: bool) -> Vec<u8> {
     let mut out = Writer::with_capacity(256);
     out.u8(VERSION);
@@ -117,7 +117,8 @@ pub fn encode(policy: &Policy, models: &[ModelId], splice: &Splice, retries: &Re
     out.finish()
 }
 
-/// Reads a record. `None` if it is not one, which only another program that writes our filter state can cause.
+/// Decodes a record. Returns `None` if it is invalid, which only another program that writes our filter state can
+/// cause.
 pub fn decode(bytes: &[u8]) -> Option<Dispatch<'_>> {
     let mut reader = Reader::new(bytes);
     let (version, count) = (reader.u8()?, reader.u8()?);
@@ -143,11 +144,12 @@ pub fn decode(bytes: &[u8]) -> Option<Dispatch<'_>> {
 }
 
 impl<'a> Dispatch<'a> {
-    /// The attempt that goes to `provider`, when Envoy makes its attempt number `count` (from 1).
+    /// Returns the attempt that goes to `provider` as Envoy's attempt number `count` (from 1), and its place in the
+    /// plan.
     ///
-    /// Envoy may skip a provider that is not healthy, so the place in the plan is the first one from `count` on that
-    /// this provider serves, else the last one before. `None` if the plan does not have the provider at all: then the
-    /// request must not go there.
+    /// Envoy may skip an unhealthy provider, so the result is the first attempt with this provider from place `count`
+    /// on, else the last one before. Returns `None` if the plan does not have the provider: the request must not go
+    /// there.
     pub fn choose(&self, provider: &str, count: usize) -> Option<(usize, &Attempt<'a>)> {
         let from = count.saturating_sub(1);
         let serves = |(_, attempt): &(usize, &Attempt)| attempt.provider == provider;
@@ -155,31 +157,31 @@ impl<'a> Dispatch<'a> {
         all.clone().skip(from).find(serves).or_else(|| all.rfind(serves))
     }
 
-    /// Whether the number of the attempt is needed: a plan of one has one. In any other even a provider that stands in
-    /// it once and first may be asked again, where Envoy has found nobody else.
+    /// Returns whether the number of the attempt is needed. A plan with one attempt does not need it. In any other plan
+    /// Envoy may come back even to a provider that appears once and first, if it found no other.
     pub fn needs_count(&self) -> bool {
         self.attempts.len() > 1
     }
 
-    /// Whether the attempt is one at the plan's first model, which the gateway stage counts until the answer has ended.
-    /// With that one skipped as unhealthy, even attempt number 1 is not.
+    /// Returns whether the attempt is at the plan's first model, which the gateway stage counts until the answer has
+    /// ended. If Envoy skipped that model as unhealthy, even attempt number 1 is at another one.
     pub fn is_of_first_model(&self, attempt: &Attempt) -> bool {
         self.attempts.first().is_some_and(|first| first.model == attempt.model)
     }
 
-    /// The head that the request body comes with: the first attempt's.
+    /// Returns the head that the request body arrives with: that of the first attempt.
     pub fn canonical_head(&self) -> &'a [u8] {
         self.attempts.first().map_or(&[], |attempt| attempt.head)
     }
 
-    /// Length of the whole body of `attempt`, in bytes.
+    /// Returns the length of the whole body of `attempt`, in bytes.
     pub fn content_length(&self, attempt: &Attempt) -> usize {
         attempt.head.len() + self.rest_len
     }
 }
 
-/// Name of the Envoy cluster for requests with one attempt and no stream: nothing is left to decide upstream, so it has
-/// no model stage. It is the provider's own, unless Envoy has a key to add.
+/// Returns the name of the Envoy cluster for requests with one attempt and no stream. Nothing is left to decide
+/// upstream, so the cluster has no model stage. It is the provider's own cluster, unless Envoy has to add a credential.
 pub fn direct_cluster(provider: &Provider) -> String {
     match provider.credential {
         Some(_) => ["direct.", &*provider.name].concat(),
@@ -187,7 +189,7 @@ pub fn direct_cluster(provider: &Provider) -> String {
     }
 }
 
-/// Name of the Envoy cluster that serves `providers` in this order.
+/// Returns the name of the Envoy cluster that serves `providers` in this order.
 pub fn plan_cluster<'a>(providers: impl Iterator<Item = &'a str>) -> String {
     let mut name = String::from("plan.");
     for (i, provider) in providers.enumerate() {
@@ -239,7 +241,7 @@ mod tests {
     fn only_a_plan_of_one_needs_no_count() {
         assert!(!dispatch(&["vllm"]).needs_count());
         assert!(dispatch(&["vllm", "openai"]).needs_count());
-        // Its second member is ill, and Envoy has gone back to the first.
+        // The second provider is unhealthy, and Envoy has come back to the first.
         assert_eq!(dispatch(&["vllm", "openai"]).choose("vllm", 2).map(|(i, _)| i), Some(0));
     }
 

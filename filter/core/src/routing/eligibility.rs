@@ -1,4 +1,4 @@
-//! Why a model that a request asks for may not serve it.
+//! Why a model that a request asks for cannot serve it.
 
 use crate::config::{Capability, DataClass};
 use crate::ids::ModelId;
@@ -11,22 +11,22 @@ use crate::request::facts::Facts;
 pub enum Ineligible {
     /// The tenant's tier does not allow it.
     Tier,
-    /// Its provider may not see data of the request's class.
+    /// Its provider may not receive data of the request's class.
     DataClass,
-    /// It cannot do what the request needs.
+    /// It lacks a capability that the request needs.
     Capability(Capability),
-    /// It does not take a field that the request has.
+    /// It does not accept a parameter of the request.
     Param(String),
     /// The prompt is longer than its context window.
     Context,
-    /// It serves as many requests as it may.
+    /// It already serves its maximum number of requests.
     Overloaded,
     /// A quota has no room for it.
     Quota,
 }
 
 impl Ineligible {
-    /// In one word, for `left_out` of the audit record.
+    /// Returns the code for `left_out` of the audit record.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Tier => "tier",
@@ -40,10 +40,10 @@ impl Ineligible {
     }
 }
 
-/// Whether the model can and may serve the request, whose data are of this class.
+/// Checks that the model can and may serve the request, whose data has this class.
 ///
 /// # Errors
-/// Why not.
+/// Why it does not.
 pub fn fits(policy: &Policy, id: ModelId, request: &Facts, data: DataClass) -> Result<(), Ineligible> {
     let model = policy.model(id);
     if data > policy.provider_of(id).data {
@@ -68,17 +68,17 @@ pub fn fits(policy: &Policy, id: ModelId, request: &Facts, data: DataClass) -> R
     Ok(())
 }
 
-/// Whether the messages are certainly longer than `context` tokens.
+/// Returns whether the messages are certainly longer than `context` tokens.
 ///
-/// No common tokenizer spends less than a token on 16 characters of running text, so this never refuses what would fit;
-/// what it lets through and is too long after all, the provider refuses. Images, sound and files are not counted: their
-/// bytes say little.
+/// Common tokenizers spend at least one token on 16 characters of running text, so this never rejects what would fit.
+/// If a prompt that passes is too long after all, the provider rejects it. A request with images always passes. Audio
+/// and files are not counted, because their bytes say little.
 fn certainly_longer(request: &Facts, context: u64) -> bool {
     let is_longer = |length: usize| length as u64 / 16 > context;
     !request.has_image && is_longer(request.prompt_bytes()) && is_longer(request.prompt_characters())
 }
 
-/// The refusal for a chain of which nothing is left: what the caller can change comes first.
+/// Returns the refusal for a chain with no model left. What the caller can change comes first.
 pub fn refusal(request: &Facts, ineligible: &[(ModelId, Ineligible)]) -> Refusal {
     let pick = |wanted: fn(&Ineligible) -> bool| ineligible.iter().map(|(_, why)| why).find(|why| wanted(why));
     let why = pick(|why| matches!(why, Ineligible::Param(_)))

@@ -1,22 +1,22 @@
-//! How many requests a model is serving, over all workers: a small record in shared data that heals itself.
+//! How many requests a model is serving, over all workers: a small record in shared data that repairs itself.
 //!
-//! A request counts in the slot of the minute in which it began and leaves that same slot when it ends. A slot that is
-//! older than [`LEASE_MINUTES`] no longer counts, so what a crashed worker never gave back is forgotten by itself; so
-//! is a request that runs longer than that.
+//! A request counts in the slot of the minute in which it began, and leaves that slot when it ends. A slot stops
+//! counting after [`LEASE_MINUTES`], so requests that a crashed worker never released are dropped. So is a request that
+//! runs longer than that.
 
 use crate::wire::bytes::{Reader, Writer};
 
-/// Minutes for which a request is counted at the longest.
+/// Maximum time for which a request counts, in minutes.
 pub const LEASE_MINUTES: u32 = 15;
 
 const SLOTS: usize = 16;
 const SLOT_BYTES: usize = 8;
 
-/// The slot that a request was counted in; give it back to [`release`].
+/// The slot that a request counts in, for [`release`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot(u32);
 
-/// The record with one more request, unless `limit` are being served already.
+/// Returns the record with one more request, or `None` if `limit` requests are already being served.
 pub fn acquire(record: &[u8], now_ms: u64, limit: u32) -> Option<(Vec<u8>, Slot)> {
     let minute = minute_of(now_ms);
     let mut slots = decode(record);
@@ -31,7 +31,7 @@ pub fn acquire(record: &[u8], now_ms: u64, limit: u32) -> Option<(Vec<u8>, Slot)
     Some((encode(&slots), Slot(minute)))
 }
 
-/// The record with the request of `slot` taken out.
+/// Returns the record without the request of `slot`.
 pub fn release(record: &[u8], slot: Slot) -> Vec<u8> {
     let mut slots = decode(record);
     if let Some((_, count)) = slots.get_mut(slot.0 as usize % SLOTS).filter(|(epoch, _)| *epoch == slot.0) {
@@ -40,7 +40,7 @@ pub fn release(record: &[u8], slot: Slot) -> Vec<u8> {
     encode(&slots)
 }
 
-/// Whether `limit` requests are being served.
+/// Returns whether `limit` requests are being served.
 pub fn is_full(record: &[u8], now_ms: u64, limit: u32) -> bool {
     total(&decode(record), minute_of(now_ms)) >= u64::from(limit)
 }
@@ -51,7 +51,7 @@ fn minute_of(now_ms: u64) -> u32 {
     (now_ms / 60_000) as u32
 }
 
-/// Slots of the future, which a clock that jumped back leaves behind, count too: they are somebody's running requests.
+/// Slots of the future, left by a clock that jumped back, count too: their requests are still running.
 fn total(slots: &Slots, minute: u32) -> u64 {
     let live =
         |epoch: u32| minute.saturating_sub(epoch) < LEASE_MINUTES && epoch.saturating_sub(minute) < LEASE_MINUTES;
@@ -98,7 +98,7 @@ mod tests {
         let (record, slot) = acquire(b"", now, 1).unwrap();
         assert!(acquire(&record, now + 13 * MINUTE, 1).is_none());
         let (later, _) = acquire(&record, now + 16 * MINUTE, 1).unwrap();
-        // The slot has been reused or is old: giving it back now takes nothing from anybody.
+        // The slot was reused or has expired, so releasing it now changes no other count.
         assert!(is_full(&release(&later, slot), now + 16 * MINUTE, 1));
     }
 

@@ -8,31 +8,31 @@ use crate::request::facts::Facts;
 use crate::routing::eligibility::{Ineligible, fits, refusal};
 use std::borrow::Cow;
 
-/// The models that serve a request: attempt 1, attempt 2, …; and why the others do not.
+/// The models that serve a request, in order of attempts, and why the others do not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The task, if the request is one.
+    /// The task of the request, if it has one.
     pub task: Option<TaskId>,
     /// The models, never empty.
     pub models: Vec<ModelId>,
-    /// What was left out, and why.
+    /// The models that were left out, and why.
     pub ineligible: Vec<(ModelId, Ineligible)>,
-    /// The class of the request's data.
+    /// The data class of the request.
     pub data: DataClass,
-    /// How the plan came about, for the audit record.
+    /// How the models were chosen, for the audit record.
     pub reason: &'static str,
 }
 
 impl Plan {
-    /// The model of the plan that has this name.
+    /// Returns the model of the plan that has this name.
     pub fn find(&self, policy: &Policy, name: &[u8]) -> Option<ModelId> {
         self.models.iter().copied().find(|id| policy.model(*id).name.as_bytes() == name)
     }
 
-    /// Takes full models out of the plan and counts the request with the first one that is left.
+    /// Removes full models from the plan and counts the request with the first remaining one.
     ///
     /// # Errors
-    /// [`Refusal::Overloaded`] where none is left.
+    /// [`Refusal::Overloaded`] if no model remains.
     pub fn spill_over(&mut self, policy: &Policy, load: &mut dyn Load) -> Result<(), Refusal> {
         let mut counted = false;
         let mut kept = Vec::with_capacity(self.models.len());
@@ -40,7 +40,7 @@ impl Plan {
             let model = policy.model(id);
             let admitted = match model.max_concurrent {
                 None => true,
-                // A second try of a model is the same request: it is not in its own way.
+                // A second attempt at a model is the same request, so it does not block itself.
                 Some(_) if kept.contains(&id) => true,
                 Some(limit) if counted => !load.is_full(&model.name, limit),
                 Some(limit) => load.acquire(&model.name, limit),
@@ -59,13 +59,13 @@ impl Plan {
 
 /// How many requests each model is serving, over all workers.
 pub trait Load {
-    /// Counts one more, unless `limit` are being served.
+    /// Counts one more request. Returns `false` if `limit` requests are already being served.
     fn acquire(&mut self, model: &str, limit: u32) -> bool;
-    /// Whether `limit` are being served.
+    /// Returns whether `limit` requests are being served.
     fn is_full(&mut self, model: &str, limit: u32) -> bool;
 }
 
-/// What the request says besides its body.
+/// What the request says outside its body.
 #[derive(Debug, Clone, Copy)]
 pub struct Hints<'a> {
     /// `x-pointsman-task`
@@ -77,7 +77,7 @@ pub struct Hints<'a> {
 /// Chooses the plan.
 ///
 /// # Errors
-/// The refusal that fits best where no model is left.
+/// The refusal for an unknown or contradictory task or model, or the one that fits best if no model is left.
 pub fn plan(policy: &Policy, tenant: TenantId, request: &Facts, hints: Hints) -> Result<Plan, Refusal> {
     let tenant = policy.tenant(tenant);
     let tier = policy.tier(tenant.tier);
@@ -99,7 +99,7 @@ pub fn plan(policy: &Policy, tenant: TenantId, request: &Facts, hints: Hints) ->
     Ok(Plan { task, models, ineligible, data, reason })
 }
 
-/// The plan by which another model serves, because a quota is used up; `None` where that model cannot or may not.
+/// Returns the plan with which `to` serves because a quota is used up, or `None` if that model cannot or may not.
 pub fn degraded(policy: &Policy, plan: &Plan, request: &Facts, to: ModelId) -> Option<Plan> {
     fits(policy, to, request, plan.data).ok()?;
     let mut ineligible = plan.ineligible.clone();
@@ -107,10 +107,10 @@ pub fn degraded(policy: &Policy, plan: &Plan, request: &Facts, to: ModelId) -> O
     Some(Plan { task: plan.task, models: vec![to], ineligible, data: plan.data, reason: "degraded" })
 }
 
-/// What a request asks for: its task, the chain of models, and how that was found.
+/// The task of a request, its chain of models, and how that was found.
 type Target<'p> = (Option<TaskId>, Cow<'p, [ModelId]>, &'static str);
 
-/// The chain that the request asks for.
+/// Returns the chain that the request asks for.
 fn target<'p>(policy: &'p Policy, request: &Facts, header: Option<&str>) -> Result<Target<'p>, Refusal> {
     let mut named = None;
     for (name, place) in [(header, "x-pointsman-task"), (request.task.as_deref(), "metadata.task")] {
@@ -135,7 +135,7 @@ fn target<'p>(policy: &'p Policy, request: &Facts, header: Option<&str>) -> Resu
                 Some((other, other_name)) if other != task => conflict(model, other_name),
                 _ => Ok((Some(task), chain(task), "task")),
             },
-            // A model that is named is served by that model; the task then says what the work is, not who does it.
+            // A model named in the request serves it alone. The task then describes the work but chooses no model.
             (None, Some(id)) => Ok((named.map(|(task, _)| task), Cow::Owned(vec![id]), "model")),
             (None, None) => Err(Refusal::UnknownModel(model.to_owned())),
         },

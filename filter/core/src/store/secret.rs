@@ -1,21 +1,21 @@
-//! A secret that is drawn where the program runs; neither it nor what is hashed under it leaves the process.
+//! A secret drawn at run time. Neither it nor a hash under it leaves the process.
 
-/// 128 bits of the host's random numbers, to hash under what others choose.
+/// 128 bits of the host's random numbers, for hashing what others choose.
 #[derive(Clone)]
 pub struct Secret(u64, u64);
 
 impl Secret {
-    /// For a hash that is keyed by two words.
+    /// Returns the secret as the two words of a hash key.
     pub fn words(&self) -> (u64, u64) {
         (self.0, self.1)
     }
 
-    /// For the workers of one process, which hash alike.
+    /// Encodes the secret for the other workers of the process, so that all hash alike.
     pub fn to_bytes(&self) -> [u8; 16] {
         (u128::from(self.0) << 64 | u128::from(self.1)).to_be_bytes()
     }
 
-    /// The other way round.
+    /// Decodes what `to_bytes` encoded.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         let both = u128::from_be_bytes(bytes);
         Self((both >> 64) as u64, both as u64)

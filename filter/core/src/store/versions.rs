@@ -1,57 +1,56 @@
-//! Records of shared data as this worker wrote them last, so that it need not read one again before it changes it: a
-//! read costs ten times a write, because the host has to call the module for the memory.
+//! Records of shared data as this worker last wrote them, so that it can change one without reading it again. A read
+//! costs ten times a write, because the host has to call the module for the memory.
 //!
-//! A write is refused where the record's version is not the one that is given with it, but the host tells a version
-//! when a record is read only. Versions come from one counter, which every write of any record in the process raises by
-//! one (proxy-wasm-cpp-host, `SharedData::nextCas`). So a write gets a version of one more than the latest version
-//! known before it, or a higher one. It is remembered with exactly one more: if the record has that version, nobody
-//! else can have written it, because whoever wrote after it got a higher one. If it has not, the host refuses, and the
-//! record is read. A worker that writes alone knows the latest version always, once it has seen one.
+//! The host refuses a write whose version is not the record's, but it reports a version only on reads. Versions come
+//! from one counter, which every write of any record in the process raises by one (proxy-wasm-cpp-host,
+//! `SharedData::nextCas`). So a write gets a version that is at least one above the latest known one. The record is
+//! remembered with exactly one above. If it has that version, no other worker has written it since, because a later
+//! write got a higher version. Otherwise the host refuses the write, and the record is read. A worker that writes alone
+//! always knows the latest version, once it has seen one.
 
 use crate::store::quick_hash::QuickHash;
 use crate::store::shared_data::{NEW, SharedData};
 use std::collections::HashMap;
 
-/// Bytes that are remembered at most.
+/// Maximum bytes that are remembered.
 const MAX_BYTES: usize = 1 << 20;
-/// What a record takes besides its bytes, about.
+/// Approximate overhead of a record, in bytes.
 const RECORD_COST: usize = 128;
-/// How long a record is remembered, in milliseconds: the counter of versions, of 32 bits, cannot go round meanwhile.
+/// How long a record is remembered, in milliseconds. The 32-bit counter of versions cannot wrap in that time.
 const KEPT_MS: u64 = 60_000;
-/// How often a record is read without a try at most, where other workers were faster again and again.
+/// Maximum number of updates that read first, without a try, after lost races.
 const MAX_PASSES: u32 = 63;
-/// Tries of one change. Each failure means that another worker succeeded, so with a few workers so many are never
-/// needed.
+/// Tries of one change. Each failure means that another worker succeeded, so a few workers never need that many.
 const TRIES: usize = 1000;
 
-/// What one worker remembers.
+/// What one worker remembers of its writes.
 #[derive(Debug, Default)]
 pub struct WriteCache {
-    /// The latest version that is known to have been given; 0 if none is.
+    /// The latest version known to be assigned; 0 if none is known.
     latest: u32,
     records: HashMap<Box<str>, Record, QuickHash>,
     bytes: usize,
-    /// How many changes are made without a try, and how many will be after the next failure.
+    /// How many more updates read first, and how many did so after the last failure. The next failure doubles that.
     passes: u32,
     next_passes: u32,
-    /// Whether `latest` has fallen behind, so that a version has to be read after a write.
+    /// Whether `latest` is behind, so that a version has to be read after a write.
     is_behind: bool,
 }
 
 #[derive(Debug, Default)]
 struct Record {
     bytes: Vec<u8>,
-    /// The version that it has, if nobody has written since; 0 if nothing is remembered.
+    /// Its version, if it was not written since; 0 if nothing is remembered.
     version: u32,
     at_ms: u64,
 }
 
 impl WriteCache {
-    /// Changes a record in one atomic step: `change` gets it (empty at first) and returns the new one, or nothing to
-    /// leave it as it is; what it returns counts for the record as it is now. It may be called again where another
-    /// worker was faster, or may have been. `now_ms`: milliseconds since the Unix epoch.
+    /// Changes a record in one atomic step. `change` gets the record (empty at first) and returns the new one, or
+    /// `None` to leave it unchanged. It may be called again if another worker wrote first, or may have, so its last
+    /// result counts. `now_ms` is in milliseconds since the Unix epoch.
     ///
-    /// `None` where `change` returned nothing, or where others were faster all the time.
+    /// Returns `None` if `change` did, or if other workers won every race.
     pub fn update<T>(
         &mut self,
         data: &mut impl SharedData,
@@ -59,7 +58,7 @@ impl WriteCache {
         now_ms: u64,
         mut change: impl FnMut(&[u8]) -> Option<(Vec<u8>, T)>,
     ) -> Option<T> {
-        // What is refused is refused by what the record holds now: others may have made room.
+        // If `change` refuses, the record as it is now decides: another worker may have made room.
         if let Some((record, version)) = self.take(name, now_ms)
             && let Some((new, value)) = change(&record)
         {
@@ -84,23 +83,23 @@ impl WriteCache {
         None
     }
 
-    /// A record was read that has this version.
+    /// Notes the version of a record that was read.
     pub fn observe_version(&mut self, version: u32) {
-        // The counter goes round; half of it is more than what happens between two looks.
+        // The counter wraps. Fewer than 2^31 writes happen between two observations.
         if version != NEW && (self.latest == 0 || version.wrapping_sub(self.latest) < 1 << 31) {
             self.latest = version;
         }
     }
 
-    /// A record was written: a version was given.
+    /// Notes that a record was written, which assigned a version.
     pub fn count(&mut self) {
         if self.latest != 0 {
-            // 0 is left out by the host.
+            // The host skips 0.
             self.latest = self.latest.checked_add(1).unwrap_or(1);
         }
     }
 
-    /// The record, which is forgotten here: what comes of it is remembered when it is written.
+    /// Takes the remembered record out. It is remembered again when it is written.
     fn take(&mut self, name: &str, now_ms: u64) -> Option<(Vec<u8>, u32)> {
         if self.passes > 0 {
             self.passes -= 1;
@@ -119,7 +118,7 @@ impl WriteCache {
         }
         let mut version = self.latest;
         if self.is_behind || version == 0 {
-            // Whoever wrote what is read now, it has this version.
+            // Another worker may have written the record since, but bytes and version belong together.
             (bytes, version) = data.get(name);
             self.observe_version(version);
             self.is_behind = false;
@@ -148,7 +147,7 @@ mod tests {
     use super::*;
     use crate::quota::fixture::Random;
 
-    /// The host's store: one counter for all records.
+    /// A host's store, with one counter for all records.
     #[derive(Default)]
     struct Host {
         records: HashMap<String, (Vec<u8>, u32)>,
@@ -226,7 +225,7 @@ mod tests {
                 let (who, which) = (random.below(3) as usize, random.below(4) as usize);
                 let name = ["a", "b", "c", "d"][which];
                 match random.below(20) {
-                    // A write of somebody who remembers nothing, of another plugin, or of the cache.
+                    // A write by a worker that remembers nothing, by another plugin, or by the cache.
                     0 => drop(host.set("x", b"", host.records.get("x").map_or(NEW, |r| r.1))),
                     1 => workers[who] = WriteCache::default(),
                     _ => {

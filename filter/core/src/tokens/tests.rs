@@ -1,4 +1,4 @@
-//! The estimate against plain counting, and the correction that is learned.
+//! Tests of the estimate against plain counting, and of the learned correction.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn a_sum_is_of_all_sixteen_bytes() {
     }
 }
 
-/// The same, byte by byte.
+/// Counts the same, byte by byte.
 fn plainly(text: &[u8]) -> u64 {
     let (mut sum, mut inside) = (0, false);
     for block in text.as_chunks::<16>().0 {
@@ -58,7 +58,7 @@ fn sixteen_bytes_at_a_time_count_as_one_by_one() {
             assert_eq!(scaled_tokens(piece), plainly(piece), "{start}..{len}");
         }
     }
-    // Most of this is read four blocks at a time, in turn with what is not.
+    // Much of this is counted four blocks at a time, alternating with text that is not.
     let prose = "The train leaves at 7 in the \\nmorning and Ann waits on platform B2 for it to come in. ";
     let odd = ["", "\u{e9}", "antidisestablishmentarianism", "\u{4e2d}\u{6587}"];
     let text: String = (0..400).map(|n| format!("{}{prose}", if n % 7 == 0 { odd[n / 7 % 4] } else { "" })).collect();
@@ -87,7 +87,7 @@ fn a_correction_follows_the_provider_up_and_down_again() {
     assert!((1485..=1500).contains(&risen.apply(1000)), "{risen:?}");
     let fallen = learn(risen, 1000, 80);
     assert!((1000..=1012).contains(&fallen.apply(1000)), "{fallen:?}");
-    // Whatever is seen, it stays within its bounds.
+    // It stays within its bounds, whatever the usage.
     assert_eq!(learn(start, u64::MAX, 1000).apply(1000), 2000);
     assert!(learn(risen, 1, 1000).apply(1024) - Correction::FLOOR.apply(1024) < 8);
     assert!(Correction::FLOOR < start);
@@ -103,7 +103,7 @@ fn one_answer_moves_little_and_few_odd_ones_move_nothing_for_good() {
     let start = Correction::default();
     assert_eq!(start.learn(1000, 1_000_000).apply(1024), 1024 + 32);
     assert_eq!(start.learn(1_000_000, 1).apply(1024), 1024 - 8);
-    // One tenant's prompts are white space, or are all of rare characters; it sends one request in ten.
+    // One tenant's prompts are only white space, or only rare characters. It sends one request in ten.
     for (odd, most_off) in [(30, 20), (9000, 70)] {
         let mut correction = start;
         for round in 0..10_000 {

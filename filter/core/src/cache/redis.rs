@@ -5,7 +5,7 @@ use crate::cache::key::Key;
 use crate::wire::http_call::{HttpCall, HttpCallResult};
 use crate::wire::redis::{self, Bridge, Value};
 
-/// Why there is no entry when Redis cannot be reached. Unlike after other misses, identical requests do not wait then.
+/// The code of a miss because Redis cannot be reached. After such a miss, identical requests do not wait.
 pub const UNREACHABLE: &str = "store_unreachable";
 
 fn name(prefix: &str, key: &Key) -> Vec<u8> {

@@ -43,7 +43,7 @@ impl Ineligible {
 /// Checks that the model can and may serve the request, whose data has this class.
 ///
 /// # Errors
-/// Why it does not.
+/// Why it cannot or may not.
 pub fn fits(policy: &Policy, id: ModelId, request: &Facts, data: DataClass) -> Result<(), Ineligible> {
     let model = policy.model(id);
     if data > policy.provider_of(id).data {

@@ -58,7 +58,7 @@ impl WriteCache {
         now_ms: u64,
         mut change: impl FnMut(&[u8]) -> Option<(Vec<u8>, T)>,
     ) -> Option<T> {
-        // If `change` refuses, the record as it is now decides: another worker may have made room.
+        // A refusal by `change` only counts for the current record: another worker may have made room.
         if let Some((record, version)) = self.take(name, now_ms)
             && let Some((new, value)) = change(&record)
         {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 const MEMBERS: [&str; 35] = [
     "cache_hit",
     "cached_input_tokens",
+    "cache_write_tokens",
     "data_class",
     "endpoint",
     "error_code",

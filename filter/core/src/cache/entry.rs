@@ -37,7 +37,7 @@ pub struct Entry {
 
 /// Version of the encoding. The key, `created_ms` and `expires_ms` follow it, so a store can read them without the
 /// rest.
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 
 impl Entry {
     /// Encodes the entry.
@@ -60,8 +60,8 @@ impl Entry {
         let mut out = Writer::with_capacity(512 + answer.bytes());
         out.u8(VERSION);
         out.raw(&key.0);
-        let Usage { input, cached_input, output } = *usage;
-        for number in [*created_ms, *expires_ms, input, cached_input, output, *cost_micro_usd, *policy] {
+        let Usage { input, cached_input, cache_write, output } = *usage;
+        for number in [*created_ms, *expires_ms, input, cached_input, cache_write, output, *cost_micro_usd, *policy] {
             out.u64(number);
         }
         out.flag(*usage_estimated);
@@ -80,7 +80,12 @@ impl Entry {
             key: *key,
             created_ms: reader.u64()?,
             expires_ms: reader.u64()?,
-            usage: Usage { input: reader.u64()?, cached_input: reader.u64()?, output: reader.u64()? },
+            usage: Usage {
+                input: reader.u64()?,
+                cached_input: reader.u64()?,
+                cache_write: reader.u64()?,
+                output: reader.u64()?,
+            },
             cost_micro_usd: reader.u64()?,
             policy: reader.u64()?,
             usage_estimated: reader.flag()?,
@@ -142,7 +147,7 @@ mod tests {
             key: Key([7; 32]),
             created_ms: 1_000_000,
             expires_ms: 1_060_000,
-            usage: Usage { input: 3, cached_input: 1, output: 4 },
+            usage: Usage { input: 3, cached_input: 1, cache_write: 1, output: 4 },
             usage_estimated: true,
             cost_micro_usd: 99,
             tenant: "t".to_owned(),

@@ -15,6 +15,9 @@ pub struct Price {
     /// Input tokens that the provider read from its own prompt cache; the input price if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached_input: Option<f64>,
+    /// Input tokens that the provider wrote into its own prompt cache; the input price if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_write: Option<f64>,
     /// Output tokens.
     pub output: f64,
 }

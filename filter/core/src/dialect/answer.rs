@@ -1,7 +1,7 @@
 //! What the dialects' readers report about an answer, independent of the dialect.
 
 use crate::tokens::TokenCounter;
-use crate::usage::Usage;
+use crate::usage::ReportedUsage;
 
 /// The kind of a stream event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Chunk {
     /// Whether it has text, even an empty one.
     pub has_text: bool,
     /// The usage of the answer so far.
-    pub usage: Option<Usage>,
+    pub usage: Option<ReportedUsage>,
     /// Whether it carries usage and no part of the answer, so that it can be withheld from a caller that did not ask
     /// for the usage.
     pub is_usage_alone: bool,
@@ -43,7 +43,7 @@ pub enum Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WholeAnswer {
     /// Its usage, if present.
-    pub usage: Option<Usage>,
+    pub usage: Option<ReportedUsage>,
     /// Its text, counted for the token estimate; empty if the usage has output tokens.
     pub text: TokenCounter,
 }

@@ -12,3 +12,4 @@ pub mod request;
 pub mod stream;
 pub mod transcript;
 pub mod upstream;
+pub mod usage;

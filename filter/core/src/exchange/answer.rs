@@ -8,7 +8,7 @@ use crate::dialect::kept::KeptAnswer;
 use crate::outcome::outcome::Outcome;
 use crate::routing::attempt::Failure;
 use crate::tokens::TokenCounter;
-use crate::usage::Usage;
+use crate::usage::{Estimated, ReportedUsage, Usage};
 use crate::wire::sse::{self, EventCutter};
 
 /// The answer of one exchange.
@@ -28,7 +28,7 @@ pub enum Answer {
         /// HTTP status.
         status: u16,
         /// The reported usage, if any.
-        usage: Option<Usage>,
+        usage: Option<ReportedUsage>,
         /// Estimate of the generated text.
         text: TokenCounter,
         /// Whether the whole body arrived and was a completion.
@@ -47,7 +47,7 @@ pub struct Stream {
     hide_usage: bool,
     cutter: EventCutter,
     reader: StreamReader,
-    usage: Option<Usage>,
+    usage: Option<ReportedUsage>,
     text: TokenCounter,
     /// Whether text came after the usage, so the usage does not cover it.
     is_usage_old: bool,
@@ -157,8 +157,8 @@ impl Answer {
         }
     }
 
-    /// The answer's usage, and whether it is an estimate. `input_bytes`: size of the prompt.
-    pub fn usage(&self, input_bytes: usize) -> Option<(Usage, bool)> {
+    /// The answer's usage, and which of it is estimated. `input_bytes`: size of the prompt.
+    pub fn usage(&self, input_bytes: usize) -> Option<(Usage, Estimated)> {
         let (usage, text, any) = match self {
             Self::Awaited | Self::Failed { .. } => return None,
             Self::Whole { usage, text, complete, .. } => (usage, *text, *complete || !text.is_empty()),
@@ -166,15 +166,10 @@ impl Answer {
         };
         let is_old = matches!(self, Self::Stream(stream) if stream.is_usage_old);
         match usage {
-            Some(usage) if is_old && text.tokens() > usage.output => {
-                Some((Usage { output: text.tokens(), ..*usage }, true))
-            }
             // Visible text cannot have used zero tokens.
-            Some(usage) if usage.output == 0 && !text.is_empty() => {
-                Some((Usage { output: text.tokens(), ..*usage }, true))
-            }
-            Some(usage) => Some((*usage, false)),
-            None => any.then(|| (Usage::estimate(input_bytes, text), true)),
+            Some(usage) if is_old || usage.output == 0 => Some(Usage::complete(*usage, input_bytes, text)),
+            Some(usage) => Some(Usage::complete(*usage, input_bytes, TokenCounter::default())),
+            None => any.then(|| (Usage::estimate(input_bytes, text), Estimated { input: true, output: true })),
         }
     }
 

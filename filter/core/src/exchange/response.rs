@@ -10,7 +10,7 @@ use crate::outcome::reply::Reply;
 use crate::policy::Policy;
 use crate::routing::attempt::{self, Failure, HOLD_LIMIT, OnHead};
 use crate::tokens::TokenCounter;
-use crate::usage::Usage;
+use crate::usage::{Estimated, Usage};
 use crate::wire::header::HeaderLine;
 
 impl Exchange {
@@ -206,23 +206,33 @@ impl Exchange {
 
     /// The usage to charge, and whether it is an estimate; `None` if nothing is charged.
     pub(super) fn usage(&self) -> Option<(Usage, bool)> {
+        self.counted().map(|(usage, estimated)| (usage, estimated.any()))
+    }
+
+    /// The usage to charge, and which of it is estimated; `None` if nothing is charged.
+    pub(super) fn counted(&self) -> Option<(Usage, Estimated)> {
         // A cached answer uses no tokens.
         if self.saved().is_some() {
-            return Some((Usage::default(), false));
+            return Some((Usage::default(), Estimated::default()));
         }
         let Upstream { routed, answer, .. } = self.state.upstream()?;
-        let prompt_alone =
-            || self.was_abandoned().then(|| (Usage::estimate(routed.prompt_bytes, TokenCounter::default()), true));
+        let prompt_alone = || {
+            self.was_abandoned().then(|| {
+                let both = Estimated { input: true, output: true };
+                (Usage::estimate(routed.prompt_bytes, TokenCounter::default()), both)
+            })
+        };
         let (mut usage, estimated) = answer.usage(routed.prompt_bytes).or_else(prompt_alone)?;
-        if estimated {
+        // An estimate of ours must not exceed the reservation, which is the most that the provider was allowed to use.
+        let worst = self.worst_case().map(|worst| worst.tokens);
+        if estimated.input {
             usage.input = self.estimated_input().unwrap_or(usage.input);
-            // An estimate of ours must not exceed the reservation, which is the most that the provider was allowed to
-            // use.
-            if let Some(worst) = self.worst_case() {
-                usage.input = usage.input.min(worst.tokens);
-                usage.output = usage.output.min(worst.tokens - usage.input);
-            }
+            usage.input = worst.map_or(usage.input, |worst| usage.input.min(worst));
         }
+        if let (true, Some(worst)) = (estimated.output, worst) {
+            usage.output = usage.output.min(worst.saturating_sub(usage.input));
+        }
+        let usage = usage.limit_cached();
         Some((usage, estimated))
     }
 

@@ -35,13 +35,14 @@ const MAX_USD: f64 = 1_000_000.0;
 pub struct Price {
     input: u64,
     cached_input: u64,
+    cache_write: u64,
     output: u64,
 }
 
 impl Price {
     /// Takes over a price from the policy; reports what is no price.
     pub(crate) fn from_config(price: &config::Price, place: &str, problems: &mut Vec<Problem>) -> Option<Self> {
-        let config::Price { input, cached_input, output } = *price;
+        let config::Price { input, cached_input, cache_write, output } = *price;
         let mut field = |name: &str, usd: f64| match picousd_per_token(usd) {
             Some(exact) => Some(exact),
             None => {
@@ -56,22 +57,34 @@ impl Price {
         };
         let input_price = field("input", input);
         let cached_price = cached_input.map_or(input_price, |usd| field("cached_input", usd));
+        let write_price = cache_write.map_or(input_price, |usd| field("cache_write", usd));
         let output_price = field("output", output);
-        Some(Self { input: input_price?, cached_input: cached_price?, output: output_price? })
+        Some(Self {
+            input: input_price?,
+            cached_input: cached_price?,
+            cache_write: write_price?,
+            output: output_price?,
+        })
     }
 
     /// The cost of `usage`, rounded up to a whole micro-dollar; saturates at the largest amount instead of wrapping.
     pub fn cost(&self, usage: &Usage) -> MicroUsd {
-        let cached = usage.cached_input.min(usage.input);
+        let Usage { input, cached_input, cache_write, output } = usage.limit_cached();
+        let plain = input - cached_input - cache_write;
         // As most are: no price has more than 40 bits ([`MAX_USD`]), so no sum has more than 63. Wasm has no product
         // of 128 bits.
-        if usage.input.max(usage.output) < 1 << 22 {
-            let pico = (usage.input - cached) * self.input + cached * self.cached_input + usage.output * self.output;
+        if input.max(output) < 1 << 22 {
+            let pico = plain * self.input
+                + cached_input * self.cached_input
+                + cache_write * self.cache_write
+                + output * self.output;
             return MicroUsd(pico.div_ceil(1_000_000));
         }
-        let pico = u128::from(usage.input - cached) * u128::from(self.input)
-            + u128::from(cached) * u128::from(self.cached_input)
-            + u128::from(usage.output) * u128::from(self.output);
+        let product = |tokens: u64, price: u64| u128::from(tokens) * u128::from(price);
+        let pico = product(plain, self.input)
+            + product(cached_input, self.cached_input)
+            + product(cache_write, self.cache_write)
+            + product(output, self.output);
         MicroUsd(u64::try_from(pico.div_ceil(1_000_000)).unwrap_or(u64::MAX))
     }
 }
@@ -91,16 +104,30 @@ mod tests {
 
     fn price(input: f64, cached_input: Option<f64>, output: f64) -> Result<Price, Vec<Problem>> {
         let mut problems = Vec::new();
-        Price::from_config(&config::Price { input, cached_input, output }, "models.m.price", &mut problems)
-            .ok_or(problems)
+        Price::from_config(
+            &config::Price { input, cached_input, cache_write: None, output },
+            "models.m.price",
+            &mut problems,
+        )
+        .ok_or(problems)
     }
 
     #[test]
     fn cached_tokens_are_part_of_the_input_and_priced_apart() {
-        let usage = Usage { input: 1000, cached_input: 400, output: 100 };
+        let usage = Usage { input: 1000, cached_input: 400, output: 100, ..Usage::default() };
         // 600 × 2.00 + 400 × 0.50 + 100 × 8.00 micro-dollars
         assert_eq!(price(2.0, Some(0.5), 8.0).unwrap().cost(&usage), MicroUsd(2200));
         assert_eq!(price(2.0, None, 8.0).unwrap().cost(&usage), MicroUsd(2800));
+    }
+
+    #[test]
+    fn what_the_provider_writes_into_its_prompt_cache_has_a_price_of_its_own() {
+        let config = config::Price { input: 2.0, cached_input: Some(0.5), cache_write: Some(2.5), output: 8.0 };
+        let price = Price::from_config(&config, "models.m.price", &mut Vec::new()).unwrap();
+        let usage = Usage { input: 1000, cached_input: 400, cache_write: 200, output: 100 };
+        // 400 x 2.00 + 400 x 0.50 + 200 x 2.50 + 100 x 8.00 micro-dollars
+        assert_eq!(price.cost(&usage), MicroUsd(2300));
+        assert_eq!(price.cost(&Usage { cache_write: u64::MAX, ..usage }), MicroUsd(400 / 2 + 600 * 25 / 10 + 800));
     }
 
     #[test]
@@ -119,7 +146,7 @@ mod tests {
         let dearest = price(1e6, Some(1e6), 1e6).unwrap();
         for tokens in [1, (1 << 22) - 1, 1 << 22, (1 << 22) + 1] {
             for cached_input in [0, 1, tokens] {
-                let usage = Usage { input: tokens, cached_input, output: tokens };
+                let usage = Usage { input: tokens, cached_input, output: tokens, ..Usage::default() };
                 assert_eq!(dearest.cost(&usage), MicroUsd(2 * tokens * 1_000_000));
             }
         }

@@ -59,9 +59,10 @@ pub fn worst_cases(
         // Where tokens do not matter there is nothing to correct.
         let input = if input == 0 { 0 } else { correction(*id).apply(input) };
         // Whichever is dearer.
-        let [plain, cached] =
-            [0, input].map(|cached_input| amount(policy, *id, &Usage { input, cached_input, output }));
-        (*id, plain.max(cached))
+        let [plain, cached, written] = [(0, 0), (input, 0), (0, input)].map(|(cached_input, cache_write)| {
+            amount(policy, *id, &Usage { input, cached_input, cache_write, output })
+        });
+        (*id, plain.max(cached).max(written))
     };
     models.iter().map(one).collect()
 }

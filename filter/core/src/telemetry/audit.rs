@@ -118,6 +118,7 @@ impl Record<'_> {
         out.number(member!("status"), status.map(u64::from));
         out.number(member!("input_tokens"), usage.map(|u| u.input));
         out.number(member!("cached_input_tokens"), usage.map(|u| u.cached_input));
+        out.number(member!("cache_write_tokens"), usage.map(|u| u.cache_write));
         out.number(member!("output_tokens"), usage.map(|u| u.output));
         out.flag(member!("usage_estimated"), *usage_estimated);
         out.cost(member!("estimated_cost_usd"), *cost);
@@ -270,7 +271,7 @@ mod tests {
             tenant_id: Some("acme"),
             endpoint: "chat",
             plan: vec!["a", "b"],
-            usage: Some(Usage { input: 10, cached_input: 2, output: 3 }),
+            usage: Some(Usage { input: 10, cached_input: 2, cache_write: 1, output: 3 }),
             cost: Some(MicroUsd(2200)),
             latency_ms: 12,
             failed: &[("a", "status_503")],

@@ -53,7 +53,7 @@ pub fn entry_of(key: Key, answer: KeptAnswer) -> Entry {
         key,
         created_ms: 1,
         expires_ms: 1 << 50,
-        usage: Usage { input: 1, cached_input: 0, output: 1 },
+        usage: Usage { input: 1, output: 1, ..Usage::default() },
         usage_estimated: true,
         cost_micro_usd: 3,
         tenant: "t".to_owned(),

@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn answers_both_kinds_of_callers() {
         let kept = kept();
-        let counted = Usage { input: 3, cached_input: 1, output: 4 };
+        let counted = Usage { input: 3, cached_input: 1, output: 4, ..Usage::default() };
         let room = room(&kept, "chatcmpl-new");
         assert!(whole(&kept, "chatcmpl-new", 5_000_000).len() <= room);
         let answer: Value = serde_json::from_slice(&whole(&kept, "chatcmpl-new", 5_000_000)).unwrap();

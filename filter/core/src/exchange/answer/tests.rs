@@ -9,6 +9,15 @@ const STREAM: &str = concat!(
     "data: [DONE]\n\n"
 );
 
+fn tokens_of(input: u64, output: u64) -> Usage {
+    Usage { input, output, ..Usage::default() }
+}
+
+/// The usage, and whether any of it is an estimate.
+fn counted(answer: &Answer, input_bytes: usize) -> Option<(Usage, bool)> {
+    answer.usage(input_bytes).map(|(usage, estimated)| (usage, estimated.any()))
+}
+
 fn run(chunks: &[&[u8]], hide_usage: bool) -> (Answer, Vec<u8>) {
     let mut answer = Answer::stream(ClientDialect::OpenAi, 200, hide_usage, None);
     let mut out = Vec::new();
@@ -29,7 +38,7 @@ fn every_split_gives_the_same_usage_and_the_same_bytes() {
             for (hide, expected) in [(false, STREAM), (true, without.as_str())] {
                 let (answer, out) = run(&[&text[..i], &text[i..j], &text[j..]], hide);
                 assert_eq!(String::from_utf8(out).unwrap(), expected);
-                assert_eq!(answer.usage(0), Some((Usage { input: 7, cached_input: 0, output: 2 }, false)));
+                assert_eq!(counted(&answer, 0), Some((tokens_of(7, 2), false)));
                 assert_eq!(answer.error_code(), None);
             }
         }
@@ -47,9 +56,9 @@ fn a_whole_chunk_is_passed_without_a_copy() {
 fn an_aborted_stream_is_charged_for_what_was_seen() {
     let mut answer = Answer::stream(ClientDialect::OpenAi, 200, true, None);
     answer.stream_chunk(STREAM.split_inclusive("\n\n").next().unwrap().as_bytes(), false, || 3);
-    let (usage, estimated) = answer.usage(400).unwrap();
+    let (usage, estimated) = counted(&answer, 400).unwrap();
     assert!(estimated);
-    assert_eq!(usage, Usage { input: 100, cached_input: 0, output: 3 });
+    assert_eq!(usage, tokens_of(100, 3));
     assert_eq!(answer.error_code(), Some(Outcome::StreamAborted));
     assert_eq!(answer.time_to_first_token_ms(), Some(3));
 }
@@ -65,7 +74,7 @@ fn a_stream_is_whole_at_its_end_marker_and_no_sooner() {
         );
     }
     answer.cut_off(Outcome::ClientDisconnected, 200);
-    assert_eq!(answer.usage(0), Some((Usage { input: 7, cached_input: 0, output: 2 }, false)));
+    assert_eq!(counted(&answer, 0), Some((tokens_of(7, 2), false)));
 }
 
 #[test]
@@ -76,15 +85,15 @@ fn a_usage_that_came_before_the_text_does_not_count_it() {
     let early = ",\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":1}";
     let mut answer = Answer::stream(ClientDialect::OpenAi, 200, true, None);
     answer.stream_chunk(chunk("Ten", early).as_bytes(), false, || 1);
-    assert_eq!(answer.usage(0), Some((Usage { input: 7, cached_input: 0, output: 1 }, false)));
+    assert_eq!(counted(&answer, 0), Some((tokens_of(7, 1), false)));
     for _ in 0..20 {
         answer.stream_chunk(chunk("words of a text that goes on and on", "").as_bytes(), false, || 1);
     }
-    let (usage, estimated) = answer.usage(0).unwrap();
+    let (usage, estimated) = counted(&answer, 0).unwrap();
     assert!(estimated && usage.input == 7 && usage.output > 100, "{usage:?}");
     let last = early.replace(":1}", ":181}");
     answer.stream_chunk(chunk("", &last).as_bytes(), false, || 1);
-    assert_eq!(answer.usage(0), Some((Usage { input: 7, cached_input: 0, output: 181 }, false)));
+    assert_eq!(counted(&answer, 0), Some((tokens_of(7, 181), false)));
 }
 
 #[test]
@@ -96,7 +105,7 @@ fn what_was_seen_is_counted_by_its_language_however_it_was_cut_into_chunks() {
             let event = serde_json::json!({"choices": [{"delta": {"content": piece}}]});
             answer.stream_chunk(format!("data: {event}\n\n").as_bytes(), false, || 1);
         }
-        answer.usage(0).unwrap().0.output
+        counted(&answer, 0).unwrap().0.output
     };
     let (chinese, english) = ("春天来了，河边的柳树发芽了。".repeat(20), "The gate is open. ".repeat(20));
     // Characters count, not bytes: 280 of the former are 840 bytes, 360 of the latter are 360.
@@ -116,11 +125,11 @@ fn a_whole_answer_that_breaks_off_is_charged_for_what_had_passed_and_for_nothing
     let mut passed = Answer::buffered(200);
     passed.on_uninspected(600, false);
     passed.cut_off(Outcome::ClientDisconnected, 200);
-    assert_eq!(passed.usage(400), Some((Usage { input: 100, cached_input: 0, output: 150 }, true)));
+    assert_eq!(counted(&passed, 400), Some((tokens_of(100, 150), true)));
     assert_eq!((passed.status(), passed.error_code()), (Some(200), Some(Outcome::ClientDisconnected)));
     let mut held = Answer::buffered(200);
     held.cut_off(Outcome::ProviderUnreachable, 503);
-    assert_eq!((held.usage(400), held.status()), (None, Some(503)));
+    assert_eq!((counted(&held, 400), held.status()), (None, Some(503)));
 }
 
 #[test]
@@ -128,12 +137,12 @@ fn text_that_a_provider_counts_as_nothing_is_estimated() {
     let mut answer = Answer::buffered(200);
     let body = br#"{"choices":[{"message":{"role":"assistant","content":"eight by"}}],"usage":{"prompt_tokens":7,"completion_tokens":0}}"#;
     answer.on_full_body(ClientDialect::OpenAi, body).unwrap();
-    assert_eq!(answer.usage(0), Some((Usage { input: 7, cached_input: 0, output: 3 }, true)));
+    assert_eq!(counted(&answer, 0), Some((tokens_of(7, 3), true)));
     let mut answer = Answer::buffered(200);
     answer
         .on_full_body(ClientDialect::OpenAi, br#"{"choices":[{"message":{"content":"eight by"}}],"usage":{}}"#)
         .unwrap();
-    assert_eq!(answer.usage(40), Some((Usage { input: 10, cached_input: 0, output: 3 }, true)));
+    assert_eq!(counted(&answer, 40), Some((tokens_of(10, 3), true)));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::quota::reservation::Charge;
 use crate::quota::store::Store;
 use crate::quota::window::Amount;
 use crate::telemetry::metrics::Metric;
+use crate::usage::Estimated;
 
 impl Exchange {
     /// Whether something is, or may be, reserved, so [`Exchange::settle`] has work to do.
@@ -57,7 +58,8 @@ impl Exchange {
     /// provider that counted nothing.
     fn learn(&self, policy: &Policy, store: &mut dyn Store) {
         let served = self.routed().and_then(|routed| routed.served);
-        if let (Some(input), Some(served), Some((usage, false))) = (self.quota.input, served, self.usage())
+        if let (Some(input), Some(served), Some((usage, Estimated { input: false, .. }))) =
+            (self.quota.input, served, self.counted())
             && self.quota.is_estimate_comparable
             && self.saved().is_none()
             && usage.input > 0
@@ -68,10 +70,11 @@ impl Exchange {
 
     fn charge(&self, policy: &Policy) -> Option<Charge> {
         let routed = self.routed()?;
-        let (usage, estimated) = self.usage()?;
+        let (usage, estimated) = self.counted()?;
         let model = routed.charged_model()?;
         let mut used = demand::amount(policy, model, &usage);
-        if estimated && let Some(worst) = self.worst_case() {
+        // A count of the provider stands, whatever was reserved.
+        if let (Estimated { input: true, output: true }, Some(worst)) = (estimated, self.worst_case()) {
             used = used.min(worst);
         }
         Some(Charge { model, used: if self.quota.exempt_from_daily_tokens { used.degraded() } else { used } })

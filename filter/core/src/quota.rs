@@ -1,9 +1,9 @@
-//! Quotas and budgets: one atomic step reserves the worst case over all windows or refuses, and settlement replaces it
-//! by what was used.
+//! Quotas and budgets: a request reserves its worst case before it is sent and settles what it used afterwards.
 //!
-//! [`counters`] is the arithmetic of one scope, [`reservation`] the words of the steps over all scopes of a request,
-//! [`local`] these steps in Envoy's shared data, [`redis`] the same steps in Redis, and [`report`] what callers and
-//! gauges are told. The limits themselves are the policy's: [`crate::policy::limits`].
+//! One atomic step either reserves in all windows or refuses. [`counters`] is the arithmetic of one scope.
+//! [`reservation`] defines the types of the steps over all scopes of a request. [`local`] runs these steps in Envoy's
+//! shared data and [`redis`] in Redis. [`report`] is what callers and gauges see. The limits themselves belong to the
+//! policy: [`crate::policy::limits`].
 
 pub mod counters;
 pub mod demand;

@@ -1,15 +1,15 @@
-//! What one scope has used and reserved: the arithmetic of every window, in integers.
+//! The counters of one scope: what is used and reserved of every window, in integers.
 //!
-//! A reservation is held in every window until it is settled. What is held does not drain from the minute's bucket and
-//! moves into the next day and month with its request: a request is charged to the period in which it ends.
-//! Reservations are kept as sums by the time at which they expire, so the record does not grow with the number of
+//! Every window holds a reservation until it is settled. The reserved part does not drain from the per-minute bucket,
+//! and it moves into the next day or month together with its request: a request is charged to the period in which it
+//! ends. Reservations with the same expiry are stored as one sum, so the record does not grow with the number of
 //! requests.
 //!
-//! Time never runs backwards here: a clock that jumps back stands still until it has caught up.
+//! Time never runs backwards here. If the clock jumps back, the counters' time stands still until the clock catches up.
 
 use crate::quota::window::{Amount, Full, MAX, MOMENT_MS, Moment, Span, Want, Window, WindowStatus, Windows};
 
-/// A minute's buckets count in units × this, so that they drain by whole numbers every millisecond.
+/// The scale of the per-minute buckets. It makes them drain by a whole number every millisecond.
 const SCALE: u64 = 60_000;
 
 /// What a scope has used and reserved.
@@ -17,38 +17,38 @@ const SCALE: u64 = 60_000;
 pub struct Counters {
     /// The latest time seen, in milliseconds since the Unix epoch.
     pub(super) at_ms: u64,
-    /// Levels of the minute's buckets, scaled.
+    /// Levels of the per-minute buckets, scaled.
     pub(super) requests: u64,
     pub(super) tokens: u64,
-    /// By what the two drain in a minute: the limits under which a request was let through last.
+    /// What the two buckets drain per minute: the limits under which a request was last admitted.
     pub(super) rates: [Option<u64>; 2],
     pub(super) day: u32,
     pub(super) day_tokens: u64,
     pub(super) day_cost: u64,
     pub(super) month: u32,
     pub(super) month_cost: u64,
-    /// The highest shares, in thousandths, that have been reported, and that have been told to a caller: of day's
-    /// tokens, day's and month's cost. What is used only grows, so all lower ones have been too.
+    /// The highest shares, in thousandths, that have been reported, and that callers have been told, of daily tokens,
+    /// daily cost and monthly cost. Use only grows within a period, so all lower shares have been reported too.
     pub(super) reported: [u16; 3],
     pub(super) told: [u16; 3],
     pub(super) leases: Vec<Lease>,
 }
 
-/// The reservations that expire at one time.
+/// The reservations that expire at the same time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Lease {
-    /// When, in seconds since the Unix epoch.
+    /// The expiry, in seconds since the Unix epoch.
     pub(super) expires: u32,
     pub(super) count: u32,
     pub(super) held: Amount,
 }
 
-/// A share of a calendar window that has been used.
+/// A share of a calendar window that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crossed {
-    /// Which window.
+    /// The window.
     pub window: Window,
-    /// Thousandths of its limit.
+    /// The share, in thousandths of the limit.
     pub share: u64,
 }
 
@@ -57,8 +57,8 @@ fn add(to: &mut u64, amount: u64) {
 }
 
 impl Counters {
-    /// Brings everything up to `moment` for a request under these limits, which are those that hold from now on:
-    /// drains, begins new periods, lets reservations expire.
+    /// Brings all counters up to `moment` for a new request, and makes its limits the current ones. Drains the buckets,
+    /// begins new periods and drops expired reservations.
     pub fn advance(&mut self, limits: &Windows, moment: &Moment) {
         let [requests, tokens] = self.rates;
         self.rates =
@@ -66,8 +66,8 @@ impl Counters {
         self.catch_up(limits, moment);
     }
 
-    /// The same for the end of a request, which may have begun under limits that hold no longer: a minute drains by
-    /// those that do.
+    /// Like `advance`, but for the end of a request, which may have begun under older limits. The buckets
+    /// keep draining at the current limits.
     pub fn catch_up(&mut self, limits: &Windows, moment: &Moment) {
         let [requests, tokens] = self.rates;
         self.rates =
@@ -101,12 +101,12 @@ impl Counters {
         self.leases.retain(|lease| u64::from(lease.expires) > now);
     }
 
-    /// The latest time seen, in milliseconds since the Unix epoch.
+    /// Returns the latest time seen, in milliseconds since the Unix epoch.
     pub(super) fn at_ms(&self) -> u64 {
         self.at_ms
     }
 
-    /// Whether nothing of it is used or reserved.
+    /// Returns whether nothing is used or reserved.
     pub fn is_idle(&self) -> bool {
         let Self { requests, tokens, day_tokens, day_cost, month_cost, leases, .. } = self;
         [requests, tokens, day_tokens, day_cost, month_cost].iter().all(|used| **used == 0) && leases.is_empty()
@@ -126,7 +126,7 @@ impl Counters {
         self.leases.iter().map(|lease| u64::from(lease.count)).sum()
     }
 
-    /// What is used of a window (of a minute's, scaled), and what is reserved of it.
+    /// Returns how much of a window is used and how much is reserved. The used part of a per-minute window is scaled.
     fn taken(&self, window: Window, held: &Amount) -> (u64, u64) {
         match window {
             Window::RequestsPerMinute => (self.requests, 0),
@@ -138,7 +138,8 @@ impl Counters {
         }
     }
 
-    /// The window that has no room for one more request of this amount; of several the one to wait for longest.
+    /// Returns the window that has no room for one more request of this amount. If there are several, returns the one
+    /// with the longest wait.
     pub fn full(&self, limits: &Windows, want: &Want, moment: &Moment) -> Option<Full> {
         let held = self.held();
         let mut worst: Option<Full> = None;
@@ -163,9 +164,9 @@ impl Counters {
         worst
     }
 
-    /// Reserves this amount for one request. Returns when the reservation expires, which [`Counters::settle`] wants
-    /// back; `lease_ms`: the longest that the request may take. Without it nothing is held, and the request counts as
-    /// one.
+    /// Reserves this amount for one request. Returns when the reservation expires, in seconds since the Unix epoch;
+    /// pass it to [`Counters::settle`]. `lease_ms`: the longest time that the request may take. Without it, nothing is
+    /// held and the request only counts as a request.
     pub fn reserve(&mut self, limits: &Windows, want: &Amount, lease_ms: Option<u64>) -> u32 {
         if limits.limit(Window::RequestsPerMinute).is_some() {
             add(&mut self.requests, SCALE);
@@ -189,8 +190,8 @@ impl Counters {
         expires
     }
 
-    /// Replaces a reservation by what was used. One that has expired has been given back already; its use counts all
-    /// the same.
+    /// Replaces a reservation by what was used. If the reservation has expired, it has already been given back, but the
+    /// use still counts.
     pub fn settle(&mut self, limits: &Windows, held: &Amount, expires: u32, used: &Amount) {
         if let Some(lease) = self.leases.iter_mut().find(|lease| lease.expires == expires) {
             lease.count = lease.count.saturating_sub(1);
@@ -211,7 +212,7 @@ impl Counters {
         }
     }
 
-    /// These counters without a reservation that is the only sum of them.
+    /// Removes a reservation from counters that hold all reservations as one sum, as Redis reports them.
     pub(super) fn take_back(&mut self, limits: &Windows, held: &Amount, is_held: bool) {
         let nothing = Amount::default();
         let expires = self.leases.first().map_or(0, |lease| lease.expires);
@@ -221,13 +222,13 @@ impl Counters {
         }
     }
 
-    /// Takes a reservation back as if it had never been: another scope had no room.
+    /// Undoes a reservation completely, because another scope had no room.
     pub fn cancel(&mut self, limits: &Windows, held: &Amount, expires: u32) {
         self.settle(limits, held, expires, &Amount::default());
         self.requests = self.requests.saturating_sub(SCALE);
     }
 
-    /// The calendar window of which `share` thousandths are used or reserved.
+    /// Returns a calendar window of which at least `share` thousandths are used or reserved.
     pub fn reached(&self, limits: &Windows, share: u64) -> Option<Window> {
         let held = self.held();
         let is_reached = |window: &Window| {
@@ -237,7 +238,8 @@ impl Counters {
         Window::CALENDAR.into_iter().find(is_reached)
     }
 
-    /// Shares (thousandths, rising) of calendar windows that are used and have not been reported in this period.
+    /// Returns the shares (thousandths, ascending) of calendar windows that are used and were not reported in this
+    /// period, and marks them as reported.
     pub fn report(&mut self, limits: &Windows, shares: &[u64]) -> Vec<Crossed> {
         let (nothing, mut all) = (Amount::default(), Vec::new());
         let mut reported = self.reported;
@@ -255,7 +257,7 @@ impl Counters {
         all
     }
 
-    /// What of that has been told to no caller yet.
+    /// Returns the reported shares that no caller has been told yet, and marks them as told.
     pub fn tell(&mut self, limits: &Windows, shares: &[u64]) -> Vec<Crossed> {
         let mut all = Vec::new();
         if self.told == self.reported {
@@ -270,19 +272,19 @@ impl Counters {
         all
     }
 
-    /// Whether [`Counters::tell`] has something to tell.
+    /// Returns whether shares were reported that no caller has been told.
     pub fn has_news(&self) -> bool {
         self.told != self.reported
     }
 
-    /// How every limited window stands.
+    /// Returns the status of every window that has a limit.
     pub fn statuses(&self, limits: &Windows, moment: &Moment) -> Vec<WindowStatus> {
         let mut all = Vec::with_capacity(6);
         self.each_status(limits, moment, |status| all.push(status));
         all
     }
 
-    /// Gives how every limited window stands, one by one.
+    /// Passes the status of every window that has a limit to `give`.
     pub fn each_status(&self, limits: &Windows, moment: &Moment, mut give: impl FnMut(WindowStatus)) {
         let held = self.held();
         for (window, limit) in limits.limited() {
@@ -300,13 +302,13 @@ impl Counters {
     }
 }
 
-/// Whether `taken` is so many thousandths of `limit`. Two sums of [`MAX`] times a thousand are no more than 64 bits
-/// take, and what of a limit is more than that nobody reaches.
+/// Returns whether `taken` is at least `share` thousandths of `limit`. A sum of two values up to [`MAX`], times a
+/// thousand, fits in 64 bits. If `limit` times `share` does not fit, no use can reach it.
 fn is_share(taken: u64, share: u64, limit: u64) -> bool {
     limit.checked_mul(share).is_some_and(|due| taken.saturating_mul(1000) >= due)
 }
 
-/// What fits into a bucket at once, scaled: never less than one.
+/// Returns the scaled capacity of a bucket. It always fits at least one unit.
 pub(super) fn capacity(limit: u64, burst_ms: u64) -> u64 {
     limit.saturating_mul(burst_ms).clamp(SCALE, MAX)
 }
@@ -320,13 +322,13 @@ fn bucket(window: Window, limit: u64, burst_ms: u64, level: u64, held: u64, aske
     }
     let wait_ms = (asked_scaled <= capacity).then(|| (needed - capacity).min(level.max(1)).div_ceil(limit.max(1)));
     let taken = level.div_ceil(SCALE).saturating_add(held);
-    // What is reserved comes back when its request ends, at a time that nobody knows.
+    // A reservation is given back when its request ends, and that time is unknown.
     let wait_ms = wait_ms
         .map(|ms| if held_scaled.saturating_add(asked_scaled) > capacity { ms.max(MOMENT_MS) } else { ms.max(1) });
     Some(Full { window, limit: capacity / SCALE, taken, asked, wait_ms, is_momentary: false })
 }
 
-/// A window of a day or a month, or of requests at a time, that has no room.
+/// Checks a daily, monthly or concurrency window. Returns it if it has no room.
 fn total(window: Window, limit: u64, used: u64, held: u64, asked: u64, moment: &Moment) -> Option<Full> {
     let taken = used.saturating_add(held);
     if taken.saturating_add(asked) <= limit {
@@ -341,7 +343,8 @@ fn total(window: Window, limit: u64, used: u64, held: u64, asked: u64, moment: &
     Some(Full { window, limit, taken, asked, wait_ms, is_momentary })
 }
 
-/// When a reservation of `now_ms` expires, in seconds: rounded up, so that there are few different times.
+/// Returns when a reservation made at `now_ms` expires, in seconds since the Unix epoch. Rounded up, so that there are
+/// few distinct expiries.
 fn expiry(now_ms: u64, lease_ms: u64) -> u32 {
     let step = (lease_ms / 8 / 1000).max(60);
     let at = now_ms.saturating_add(lease_ms).div_ceil(1000);

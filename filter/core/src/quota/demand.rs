@@ -1,4 +1,4 @@
-//! The worst case of a request: what every model of its plan could take at the most.
+//! The worst case of a request: the most that each model of its plan could use.
 
 use crate::ids::{ModelId, TaskId};
 use crate::policy::Policy;
@@ -8,11 +8,12 @@ use crate::request::facts::Facts;
 use crate::tokens::{self, Correction};
 use crate::usage::Usage;
 
-/// Tokens of an image, whose size nothing in the request tells: more than the usual hosted models take for a large one.
-/// As many are reserved for a sound, a film or a file, besides the bytes that the request has of it.
+/// Estimated input tokens of an image. The request does not reveal its size, so this is more than the usual hosted
+/// models count for a large image. Audio, video and files reserve the same number, in addition to the tokens estimated
+/// from their bytes in the body.
 const IMAGE_TOKENS: u64 = 3000;
 
-/// Input tokens by estimate. Everything in the body counts but the bytes of images.
+/// Estimates the input tokens. Everything in the body counts except the bytes of images.
 pub fn input_tokens(request: &Facts) -> u64 {
     let (mut scaled, mut from) = (0u64, 0);
     for image in &request.images {
@@ -23,20 +24,21 @@ pub fn input_tokens(request: &Facts) -> u64 {
     scaled.div_ceil(64).saturating_add(IMAGE_TOKENS.saturating_mul((request.images.len() + request.files.len()) as u64))
 }
 
-/// Whether the input's estimate can be held against what the provider counts: it rests on the messages, and not on what
-/// the request has besides them, of which a provider may count nothing, nor on images.
+/// Returns whether the input estimate can be compared with the provider's count. It can if the prompt is at least three
+/// quarters of the body and there are no images or files: a provider may not count the request's other fields, and the
+/// tokens of images and files are only guessed.
 pub fn is_estimate_comparable(request: &Facts) -> bool {
     request.images.is_empty()
         && request.files.is_empty()
         && request.prompt_bytes().saturating_mul(4) >= request.body.len().saturating_mul(3)
 }
 
-/// The most output of one answer of `model`, in tokens: the limit that is sent to the provider, or the model's own
-/// where the provider may not know it by the name that it has.
+/// Returns the most output tokens of one choice of `model`: the limit that is sent to the provider, or the model's own
+/// limit if the provider may ignore the name under which the caller sent its limit.
 fn output_limit(policy: &Policy, request: &Facts, task: Option<TaskId>, id: ModelId, most: Option<u64>) -> u64 {
     let model = policy.model(id);
     let task = task.and_then(|task| policy.task(task).max_output_tokens);
-    // Where the model has a name for it, the limit goes to it by that name.
+    // If the model has a set parameter name, the caller's limit is sent under that name.
     let asked = if model.output_param.is_some() { request.output.least } else { request.output.as_written };
     if asked.is_none() && request.output.least.is_some() {
         return model.max_output_tokens;
@@ -44,7 +46,8 @@ fn output_limit(policy: &Policy, request: &Facts, task: Option<TaskId>, id: Mode
     [Some(model.max_output_tokens), task, most, asked].into_iter().flatten().min().unwrap_or(0)
 }
 
-/// The worst case of each model. `input`: the estimate; `correction`: what has been learned of a model.
+/// Returns the worst case of each model. `input`: the estimated input tokens. `correction`: what has been learned about
+/// a model's tokenizer.
 pub fn worst_cases(
     policy: &Policy,
     output: OutputLimit,
@@ -56,9 +59,9 @@ pub fn worst_cases(
 ) -> Vec<(ModelId, Amount)> {
     let one = |id: &ModelId| {
         let output = output_limit(policy, request, task, *id, output.of(*id)).saturating_mul(request.choices);
-        // Where tokens do not matter there is nothing to correct.
+        // The estimate is 0 if no limit depends on tokens. Then skip the correction.
         let input = if input == 0 { 0 } else { correction(*id).apply(input) };
-        // Whichever is dearer.
+        // Input that the provider's prompt cache serves or stores has its own price: reserve the highest cost.
         let [plain, cached, written] = [(0, 0), (input, 0), (0, input)].map(|(cached_input, cache_write)| {
             amount(policy, *id, &Usage { input, cached_input, cache_write, output })
         });
@@ -67,7 +70,7 @@ pub fn worst_cases(
     models.iter().map(one).collect()
 }
 
-/// What `usage` of a model counts for.
+/// Returns what `usage` of a model counts against limits.
 pub fn amount(policy: &Policy, model: ModelId, usage: &Usage) -> Amount {
     let cost = policy.model(model).price.as_ref().map_or(0, |price| price.cost(usage).0);
     Amount::new(usage.input.saturating_add(usage.output), cost)

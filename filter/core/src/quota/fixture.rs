@@ -1,4 +1,4 @@
-//! What the tests of quotas share: a store, a policy, numbers that look random.
+//! Shared test fixtures for quotas: a store, a policy and pseudorandom numbers.
 
 use crate::fixture;
 use crate::policy::Policy;
@@ -7,7 +7,7 @@ use crate::tokens::Correction;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-/// Shared data of one Envoy, with a worker that is faster every few steps.
+/// The shared data of one Envoy. On every third update, another worker seems to have been faster.
 #[derive(Default)]
 pub struct Shared {
     pub records: HashMap<String, Vec<u8>>,
@@ -21,7 +21,7 @@ impl Store for Shared {
         let before = self.records.get(key).cloned().unwrap_or_default();
         self.calls += 1;
         if self.calls.is_multiple_of(3) {
-            // What the step saw is out of date: it is done again.
+            // The step saw outdated data, so it runs again.
             let _ = change(&before);
         }
         let Some(after) = change(&before) else { return false };
@@ -48,7 +48,7 @@ impl Store for Shared {
 /// 2026-01-30T00:00:00Z
 pub const START: u64 = 1_769_731_200_000;
 
-/// The policy of the fixtures, with these limits of the tier of the tenant acme, and room for so many users.
+/// Returns the fixture policy with these limits in the tier of the tenant acme, and room for `users` users.
 pub fn policy(limits: &Value, users: u32) -> Policy {
     let mut document = fixture::document();
     document["tiers"]["pro"]["limits"] = limits.clone();

@@ -1,4 +1,4 @@
-//! The steps over all scopes of a request in Envoy's shared data.
+//! The quota steps in Envoy's shared data.
 
 pub mod record;
 pub mod reserve;

@@ -1,4 +1,4 @@
-//! What is told of quotas: to callers in headers and refusals, and to operators in gauges.
+//! How quotas are reported: to callers in headers and refusals, and to operators in gauges.
 
 pub mod exhausted;
 pub mod gauges;

@@ -1,66 +1,67 @@
-//! The steps over all scopes of a request: reserve, settle, look. What they are about, and where it is kept.
+//! The quota steps over all scopes of a request (reserve, settle, look): their inputs, their results and their records.
 //!
-//! The tenant and its models are one record, so that reserving over them is one atomic step. Its users are in a fixed
-//! number of records beside it; a user's windows are reserved first, and given back where the tenant's have no room.
+//! A tenant and its models share one record, so reserving over them is one atomic step. Its users are in a fixed number
+//! of other records. The user's windows are reserved first, and given back if the tenant's have no room.
 
 use crate::ids::ModelId;
 use crate::policy::limits::ScopeKey;
 use crate::quota::counters::{Counters, Crossed};
 use crate::quota::window::{Amount, Full, Want, Window, WindowStatus};
 
-/// Users of one record.
+/// Maximum number of users in one record.
 pub(super) const USERS_PER_RECORD: u32 = 16;
 
-/// Who asks, and what for.
+/// A request to reserve or to look.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask<'a> {
     /// The tenant's name.
     pub tenant: &'a str,
-    /// Its user: those who are not named are one user.
+    /// The user. All requests without a user share one key.
     pub user: &'a ScopeKey,
     /// The worst case of each model that may serve.
     pub models: &'a [(ModelId, Amount)],
-    /// The longest that the request may take; `None` where nothing is held, as for an answer from the cache.
+    /// The longest time that the request may take, in milliseconds. `None` if nothing is held, as for an answer from
+    /// the cache.
     pub lease_ms: Option<u64>,
-    /// Whether reaching the share from which another model serves is a reason to refuse.
+    /// Whether to refuse when a window has reached the share at which the degraded model takes over.
     pub stop_at_degrade_threshold: bool,
 }
 
-/// Whose window it is.
+/// What a window belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// The tenant's.
+    /// The tenant.
     Tenant,
-    /// One user's.
+    /// A user of the tenant.
     User,
-    /// The tenant's, of one model.
+    /// The tenant's use of one model.
     Model(ModelId),
 }
 
-/// Why a request was not let through.
+/// Why a request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
     /// A window has no room.
     Full(Scope, Full),
-    /// So much of a window is used that another model is to serve.
+    /// A window has reached the share at which the degraded model takes over.
     Share(Scope, Window),
-    /// More users than are counted apart.
+    /// The tenant has more active users than can be counted separately.
     TooManyUsers,
     /// The store did not answer.
     Unavailable,
 }
 
-/// How the windows of a request that was refused stand.
+/// The windows of a refused request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
-    /// The tenant's, the user's and the models' windows.
+    /// The status of the tenant's, the user's and the models' windows.
     pub statuses: Vec<(Scope, WindowStatus)>,
-    /// Shares of budgets that were reached and that no caller had been told of.
+    /// Shares of budgets that were reached and had not been reported to a caller yet.
     pub crossed: Vec<(Scope, Crossed)>,
 }
 
 impl View {
-    /// Takes over a newer one: how windows stand is replaced, what is to be told adds up.
+    /// Merges a newer view: its statuses replace the older ones, and its reached shares are appended.
     pub fn add(&mut self, newer: Self) {
         self.statuses = newer.statuses;
         self.crossed.extend(newer.crossed);
@@ -68,7 +69,7 @@ impl View {
 }
 
 impl Refused {
-    /// Whether it is a window of a day or a month: then another model or an answer of the policy's can take over.
+    /// Returns whether a daily or monthly window refused. Then the degraded model or a template answer can take over.
     pub fn is_of_calendar(&self) -> bool {
         match self {
             Self::Full(_, full) => full.window.is_calendar(),
@@ -77,12 +78,12 @@ impl Refused {
         }
     }
 
-    /// Whether there is room as soon as the requests under way have ended.
+    /// Returns whether there is room once the running requests have ended.
     pub fn is_momentary(&self) -> bool {
         matches!(self, Self::Full(_, full) if full.is_momentary)
     }
 
-    /// Milliseconds until there is room, as far as is known; the largest number where there never will be.
+    /// Returns the milliseconds until there is room, as far as known. `u64::MAX` means never.
     pub(super) fn wait_ms(&self) -> u64 {
         match self {
             Self::Full(_, full) => full.wait_ms.unwrap_or(u64::MAX),
@@ -90,7 +91,7 @@ impl Refused {
         }
     }
 
-    /// Of two windows without room the one to wait for longer.
+    /// Returns the refusal with the longer wait if `self` is a full window, otherwise `self`.
     pub(super) fn or_longer(self, other: Option<Self>) -> Self {
         match (self, other) {
             (Self::Full(..), Some(other)) if other.wait_ms() > self.wait_ms() => other,
@@ -98,7 +99,7 @@ impl Refused {
         }
     }
 
-    /// Whether it is the day's tokens, of the tenant or its user, that are used up.
+    /// Returns whether the daily tokens of the tenant or its user refused.
     pub fn is_of_days_tokens(&self) -> bool {
         let (whose, window) = match self {
             Self::Full(whose, full) => (whose, full.window),
@@ -109,7 +110,7 @@ impl Refused {
     }
 }
 
-/// What is known of a reservation in Redis.
+/// How a reservation is found in Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteReservation {
     pub(super) id: String,
@@ -125,15 +126,15 @@ pub struct Reservation {
     pub(super) user: Option<(ScopeKey, Amount, u32)>,
     pub(super) all: Option<(Amount, u32)>,
     pub(super) models: Vec<(ModelId, Amount, u32)>,
-    /// What is reserved in Redis, or may be.
+    /// What is, or may be, reserved in Redis.
     pub(crate) remote: Option<RemoteReservation>,
 }
 
 impl Reservation {
-    /// One that Redis holds, or is to be told of in the end.
+    /// Creates a reservation that Redis holds, or may hold, and that is settled there.
     pub(crate) fn remote(ask: &Ask, id: &str) -> Self {
         let models = ask.models.iter().map(|(id, _)| *id).collect();
-        // Where nothing is held, nothing is settled.
+        // If nothing is held, nothing is settled.
         let remote = ask.lease_ms.map(|_| RemoteReservation { id: id.to_owned(), user: *ask.user, models });
         Self { remote, ..Self::none() }
     }
@@ -142,50 +143,50 @@ impl Reservation {
         Self { record: String::new(), user: None, all: None, models: Vec::new(), remote: None }
     }
 
-    /// What is reserved in Redis, or may be.
+    /// Returns what is, or may be, reserved in Redis.
     pub fn held(&self) -> Option<&RemoteReservation> {
         self.remote.as_ref()
     }
 }
 
-/// A request that was let through.
+/// The result for an admitted request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     /// What is reserved.
     pub reservation: Reservation,
     /// Models whose own windows have no room.
     pub full_models: Vec<ModelId>,
-    /// How the tenant's, the user's and the models' windows stand after it.
+    /// The status of the tenant's, the user's and the models' windows after the reservation.
     pub statuses: Vec<(Scope, WindowStatus)>,
-    /// Shares of budgets that were reached and that no caller has been told of.
+    /// Shares of budgets that were reached and had not been reported to a caller yet.
     pub crossed: Vec<(Scope, Crossed)>,
-    /// What would have been refused, if it were not for `shadow`.
+    /// What would have refused the request without `shadow`.
     pub shadowed: Option<Refused>,
 }
 
 impl Grant {
-    /// Of a request for which no window holds anything.
+    /// Creates the grant of a request for which no window holds anything.
     pub(crate) fn unheld(reservation: Reservation) -> Self {
         let (full_models, statuses, crossed) = (Vec::new(), Vec::new(), Vec::new());
         Self { reservation, full_models, statuses, crossed, shadowed: None }
     }
 }
 
-/// What was used in the end.
+/// What a request used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Charge {
     /// The model that answered.
     pub model: ModelId,
-    /// What that took.
+    /// What it used.
     pub used: Amount,
 }
 
-/// What a settlement led to.
+/// The result of a settlement.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settled {
-    /// Shares of the tenant's budgets that were reached by it.
+    /// Shares of the tenant's budgets that this settlement reached.
     pub crossed: Vec<Crossed>,
-    /// How the tenant's windows stand.
+    /// The status of the tenant's windows.
     pub statuses: Vec<WindowStatus>,
 }
 
@@ -193,15 +194,16 @@ pub(super) fn tenant_record(tenant: &str) -> String {
     ["pointsman.quota.", tenant].concat()
 }
 
-/// The record of a user, whose number is bounded. `users`: how many users a tenant has records for.
+/// Returns the name of a user's record. `users`: the policy's limit on users counted separately, which sets the number
+/// of records.
 pub(super) fn user_record(tenant_record: &str, user: &ScopeKey, users: u32) -> String {
     let first = user.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
     let records = u64::from((users / USERS_PER_RECORD).max(1));
-    // A tenant's name has no `#`.
+    // A tenant's name cannot contain `#`.
     format!("{tenant_record}#{}", first % records)
 }
 
-/// The counters of a scope, which begin with nothing used.
+/// Returns the counters of a scope, and creates empty ones if there are none.
 pub(super) fn scope<'a>(scopes: &'a mut Vec<(ScopeKey, Counters)>, key: &ScopeKey) -> Option<&'a mut Counters> {
     let at = match scopes.iter().position(|(known, _)| known == key) {
         Some(at) => at,

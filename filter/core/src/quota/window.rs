@@ -1,8 +1,8 @@
-//! The windows that a limit can have, and what is asked of them.
+//! The windows that a limit can have, and the amounts that requests ask of them.
 
 use crate::policy::calendar::{CalendarMemo, Period, Zone};
 
-/// One kind of limit. In [`Window::ALL`] they are in the order in which Redis's script reads them.
+/// One kind of limit. [`Window::ALL`] lists them in the order in which the Redis script reads them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // The names are the policy's.
 pub enum Window {
@@ -25,7 +25,7 @@ pub enum Unit {
     MicroUsd,
 }
 
-/// When what is used of a window comes back.
+/// When the used part of a window becomes available again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Span {
     /// Steadily, all of it within a minute.
@@ -38,7 +38,7 @@ pub enum Span {
     Request,
 }
 
-/// A row of the table of windows.
+/// The properties of a window.
 struct Row {
     name: &'static str,
     unit: Unit,
@@ -56,10 +56,10 @@ impl Window {
         Self::Concurrent,
     ];
 
-    /// The windows of a calendar day or month.
+    /// The windows that follow a calendar day or month.
     pub const CALENDAR: [Self; 3] = [Self::TokensPerDay, Self::BudgetPerDay, Self::BudgetPerMonth];
 
-    /// The table of windows.
+    /// Returns the properties of the window.
     const fn row(self) -> Row {
         const fn row(name: &'static str, unit: Unit, span: Span) -> Row {
             Row { name, unit, span }
@@ -74,42 +74,43 @@ impl Window {
         }
     }
 
-    /// Its name in the policy, in messages and in metrics.
+    /// Returns the name of the window in the policy, in messages and in metrics.
     pub fn name(self) -> &'static str {
         self.row().name
     }
 
-    /// What it counts.
+    /// Returns what the window counts.
     pub fn unit(self) -> Unit {
         self.row().unit
     }
 
-    /// When what is used of it comes back.
+    /// Returns when the used part of the window becomes available again.
     pub fn span(self) -> Span {
         self.row().span
     }
 
-    /// Whether it is of a calendar day or month: then another model or an answer of the policy's can take over.
+    /// Returns whether the window follows a calendar day or month. If such a window has no room, the degraded model or a
+    /// template answer can take over.
     pub fn is_calendar(self) -> bool {
         matches!(self.span(), Span::Day | Span::Month)
     }
 
-    /// Whether it counts money.
+    /// Returns whether the window counts money.
     pub fn is_budget(self) -> bool {
         self.unit() == Unit::MicroUsd
     }
 }
 
-/// The limits of one scope: a tenant, a user, or one model's use by a tenant.
+/// The limits of one scope: a tenant, a user, or a tenant's use of one model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Windows {
-    /// By [`Window`]; `None` is no limit.
+    /// Indexed by [`Window`]. `None` means no limit.
     limits: [Option<u64>; Window::ALL.len()],
-    /// How much of the minute limits fits at once, as the time in which it refills, in milliseconds.
+    /// The burst of the per-minute limits: the time in which a full bucket drains, in milliseconds.
     pub burst_ms: u64,
 }
 
-/// A minute, in milliseconds: the burst of a policy that sets none.
+/// One minute, in milliseconds. Also the burst if the policy sets none.
 pub const MINUTE_MS: u64 = 60_000;
 
 impl Default for Windows {
@@ -119,67 +120,67 @@ impl Default for Windows {
 }
 
 impl Windows {
-    /// The windows with these limits, in requests, tokens or micro-USD.
+    /// Creates windows with these limits, in requests, tokens or micro-USD.
     pub fn new(burst_ms: u64, limit: impl FnMut(Window) -> Option<u64>) -> Self {
         Self { limits: Window::ALL.map(limit), burst_ms }
     }
 
-    /// The limit of a window, in requests, tokens or micro-USD; `None` is no limit.
+    /// Returns the limit of a window, in requests, tokens or micro-USD. `None` means no limit.
     pub fn limit(&self, window: Window) -> Option<u64> {
         self.limits.get(window as usize).copied().flatten()
     }
 
-    /// The windows that have a limit, and the limits.
+    /// Returns the windows that have a limit, with their limits.
     pub fn limited(&self) -> impl Iterator<Item = (Window, u64)> {
         Window::ALL.into_iter().filter_map(|window| Some((window, self.limit(window)?)))
     }
 
-    /// Whether nothing is limited.
+    /// Returns whether no window has a limit.
     pub fn is_empty(&self) -> bool {
         self.limited().next().is_none()
     }
 
-    /// Whether tokens, or what they cost, are limited.
+    /// Returns whether a window limits tokens or their cost.
     pub fn counts_tokens(&self) -> bool {
         self.limited().any(|(window, _)| window.unit() != Unit::Requests)
     }
 }
 
-/// What is asked of every window of a scope, or was used of it.
+/// What a request asks of the windows of a scope, or what it used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Amount {
-    /// Input and output tokens, for the minute's limit.
+    /// Input and output tokens, for the limit per minute.
     pub tokens: u64,
-    /// The same for the day's limit; nothing where a degraded model serves.
+    /// Input and output tokens, for the limit per day. 0 if a degraded model serves outside the daily limit.
     pub day_tokens: u64,
-    /// Micro-USD.
+    /// Cost, in micro-USD.
     pub cost: u64,
 }
 
 /// What one request asks of a scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Want {
-    /// How much.
+    /// The amount.
     pub amount: Amount,
-    /// Whether it runs for a time, so that it counts among the concurrent ones; an answer of the cache does not.
+    /// Whether the request runs for a time and counts as concurrent. An answer from the cache does not.
     pub runs: bool,
 }
 
-/// The largest number that every store holds exactly: Lua's numbers are doubles.
+/// The largest integer that every store holds exactly. Lua's numbers are doubles.
 pub const MAX: u64 = (1 << 53) - 1;
 
-/// The largest amount of one request, so that scaled sums stay within [`MAX`].
+/// The largest amounts of one request. They keep scaled sums within [`MAX`].
 const MAX_TOKENS: u64 = 4_000_000_000;
 const MAX_COST: u64 = 1_000_000_000_000_000;
 
 impl Amount {
-    /// Tokens and their cost, held within what can be counted.
+    /// Creates an amount of tokens and their cost in micro-USD, clamped to what can be counted.
     pub fn new(tokens: u64, cost: u64) -> Self {
         let tokens = tokens.min(MAX_TOKENS);
         Self { tokens, day_tokens: tokens, cost: cost.min(MAX_COST) }
     }
 
-    /// What a window counts of it.
+    /// Returns what a window counts of this amount.
     pub fn of(&self, window: Window) -> u64 {
         match window {
             Window::RequestsPerMinute | Window::Concurrent => 1,
@@ -189,7 +190,7 @@ impl Amount {
         }
     }
 
-    /// The larger of each.
+    /// Returns the larger value of each field.
     pub fn max(self, other: Self) -> Self {
         Self {
             tokens: self.tokens.max(other.tokens),
@@ -198,7 +199,7 @@ impl Amount {
         }
     }
 
-    /// The smaller of each.
+    /// Returns the smaller value of each field.
     pub fn min(self, other: Self) -> Self {
         Self {
             tokens: self.tokens.min(other.tokens),
@@ -207,41 +208,41 @@ impl Amount {
         }
     }
 
-    /// As the windows of one model count it: all that it serves.
+    /// Returns the amount as the windows of one model count it. They count every token that the model serves.
     pub fn of_model(self) -> Self {
         Self { day_tokens: self.tokens, ..self }
     }
 
-    /// As a degraded model uses it: outside the day's tokens, which are what is used up.
+    /// Returns the amount as a degraded model uses it after the daily tokens are used up: without daily tokens.
     pub fn degraded(self) -> Self {
         Self { day_tokens: 0, ..self }
     }
 }
 
-/// A moment: its day and its month.
+/// A point in time, with its day and month.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     /// Milliseconds since the Unix epoch.
     pub now_ms: u64,
-    /// Its day.
+    /// The calendar day.
     pub day: Period,
-    /// Its month.
+    /// The calendar month.
     pub month: Period,
 }
 
 impl Moment {
-    /// The moment `now_ms` in a time zone.
+    /// Creates the moment `now_ms` in a time zone.
     pub fn new(zone: &Zone, now_ms: u64) -> Self {
         Self::remembered(zone, now_ms, &mut CalendarMemo::default())
     }
 
-    /// The same, by what is remembered of this zone.
+    /// Like `Moment::new`, with a memo for this time zone.
     pub fn remembered(zone: &Zone, now_ms: u64, memo: &mut CalendarMemo) -> Self {
         let (day, month) = zone.day_and_month(now_ms, memo);
         Self { now_ms, day, month }
     }
 
-    /// Milliseconds until the day or the month of a window ends; 0 for one that has neither.
+    /// Returns the milliseconds until the day or month of a window ends, and 0 for windows without one.
     pub fn left_ms(&self, window: Window) -> u64 {
         let ends_ms = match window.span() {
             Span::Day => self.day.ends_ms,
@@ -255,42 +256,42 @@ impl Moment {
 /// A window that has no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full {
-    /// Which one.
+    /// The window.
     pub window: Window,
     /// Its limit, in requests, tokens or micro-USD.
     pub limit: u64,
-    /// What is used and reserved of it.
+    /// How much of it is used or reserved.
     pub taken: u64,
-    /// What was asked.
+    /// How much was asked.
     pub asked: u64,
-    /// Milliseconds until there is room, as far as is known; `None`: there never will be. What is reserved comes back
-    /// when its request ends, at a time that nobody knows: a second stands for it.
+    /// Milliseconds until there is room, as far as known. `None` means never. It is unknown when a reservation will be
+    /// given back, so `MOMENT_MS` stands for that.
     pub wait_ms: Option<u64>,
-    /// Whether there is room once the requests under way have ended, however much they have reserved: of a day's or
-    /// month's window that is full of reservations, but not used up.
+    /// Whether there is room once the running requests have ended. True for a daily or monthly window that has room for
+    /// the request next to what is used, but not next to what is reserved.
     pub is_momentary: bool,
 }
 
-/// How long to wait for a reservation to come back, in milliseconds.
+/// The suggested wait for a reservation to be given back, in milliseconds.
 pub const MOMENT_MS: u64 = 1000;
 
-/// How a window stands.
+/// The status of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowStatus {
-    /// Which one.
+    /// The window.
     pub window: Window,
-    /// Its limit, in requests, tokens or micro-USD; of a minute's limit what fits at once.
+    /// Its limit, in requests, tokens or micro-USD. For a per-minute window, the burst capacity.
     pub limit: u64,
-    /// What is used.
+    /// How much is used.
     pub used: u64,
-    /// What is reserved for requests that are under way.
+    /// How much is reserved for running requests.
     pub reserved: u64,
-    /// Milliseconds until nothing is used any more.
+    /// Milliseconds until nothing counts as used any more.
     pub reset_ms: u64,
 }
 
 impl WindowStatus {
-    /// What is left.
+    /// Returns what is left of the limit.
     pub fn remaining(&self) -> u64 {
         self.limit.saturating_sub(self.used).saturating_sub(self.reserved)
     }

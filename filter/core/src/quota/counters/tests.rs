@@ -1,4 +1,4 @@
-//! One scope: each window's room, its twin without room, and every edge of time.
+//! The counters of one scope: each window with and without room, and every edge of time.
 
 use super::*;
 use crate::policy::calendar::Zone;
@@ -18,7 +18,7 @@ fn windows(limits: &[(Window, u64)]) -> Windows {
     Windows::new(MINUTE_MS, find)
 }
 
-/// Reserves if there is room; when the reservation expires.
+/// Reserves if there is room. Returns when the reservation expires.
 fn ask(counters: &mut Counters, limits: &Windows, want: Amount, now: u64) -> Result<u32, Full> {
     counters.advance(limits, &at(now));
     match counters.full(limits, &Want { amount: want, runs: true }, &at(now)) {
@@ -48,10 +48,10 @@ fn a_request_that_ends_under_older_limits_does_not_empty_the_buckets_of_newer_on
             passed += usize::from(ask(&mut counters, &newer, want, now).is_ok());
         }
         assert!(passed <= 5, "{passed}");
-        // What the newer limits give back in time is there.
+        // Room returns at the rate of the newer limits.
         assert!(ask(&mut counters, &newer, Amount::new(1, 0), START + 300_000).is_ok());
     }
-    // A limit that is gone drains what it has filled by itself, and is full of nothing when it comes back.
+    // After a limit is removed, its level still drains at the old rate. When the limit returns, it starts from there.
     let mut counters = Counters::default();
     while ask(&mut counters, &newer, Amount::default(), START).is_ok() {}
     ask(&mut counters, &windows(&[]), Amount::default(), START + 12_000).unwrap();
@@ -89,7 +89,7 @@ fn what_is_held_does_not_drain_and_what_was_used_does() {
     let mut counters = Counters::default();
     let want = Amount::new(600, 0);
     let expires = ask(&mut counters, &limits, want, START).unwrap();
-    // Half a minute later nothing has drained: the request may still use all of it.
+    // After half a minute nothing has drained, because the request may still use everything.
     assert!(ask(&mut counters, &limits, Amount::new(1, 0), START + 30_000).is_err());
     settle(&mut counters, &limits, want, expires, Amount::new(300, 0), START + 30_000);
     assert!(ask(&mut counters, &limits, Amount::new(301, 0), START + 30_000).is_err());
@@ -103,13 +103,13 @@ fn what_is_held_does_not_drain_and_what_was_used_does() {
 fn a_day_and_a_month_end_where_they_end_and_a_request_across_is_charged_where_it_ends() {
     let limits = windows(&[(Window::TokensPerDay, 100), (Window::BudgetPerMonth, 50)]);
     let mut counters = Counters::default();
-    // The last day of January, a second before midnight.
+    // One second before the end of January.
     let late = START + 2 * DAY_MS - 1000;
     let first = Amount::new(60, 40);
     let expires = ask(&mut counters, &limits, first, late).unwrap();
     let full = ask(&mut counters, &limits, Amount::new(41, 1), late).unwrap_err();
     assert_eq!((full.window, full.taken, full.wait_ms), (Window::TokensPerDay, 60, Some(1000)));
-    // In February it still holds its share, and is charged there.
+    // In February the request still holds its reservation, and is charged there.
     assert!(ask(&mut counters, &limits, Amount::new(41, 1), late + 2000).is_err());
     settle(&mut counters, &limits, first, expires, Amount::new(30, 20), late + 2000);
     let statuses = counters.statuses(&limits, &at(late + 2000));
@@ -126,13 +126,13 @@ fn a_window_full_of_reservations_is_full_for_the_moment_and_one_that_is_used_up_
     let expires = ask(&mut counters, &limits, held, START).unwrap();
     let full = ask(&mut counters, &limits, want, START).unwrap_err();
     assert_eq!((full.is_momentary, full.wait_ms), (true, Some(MOMENT_MS)));
-    // What is larger than the limit never fits, whatever comes back.
+    // A request above the limit never fits, whatever is given back.
     let never = ask(&mut counters, &limits, Amount::new(101, 0), START).unwrap_err();
     assert_eq!((never.is_momentary, never.wait_ms), (false, None));
     settle(&mut counters, &limits, held, expires, Amount::new(81, 40), START);
     let full = ask(&mut counters, &limits, want, START).unwrap_err();
     assert_eq!((full.is_momentary, full.wait_ms), (false, Some(DAY_MS)));
-    // Used and reserved together: it is used up for whoever asks for more than is not used.
+    // Part is used and part is reserved. For a request above the unused part, the window is used up.
     ask(&mut counters, &limits, Amount::new(10, 5), START).unwrap();
     assert!(ask(&mut counters, &limits, Amount::new(19, 0), START).unwrap_err().is_momentary);
     assert!(!ask(&mut counters, &limits, Amount::new(20, 0), START).unwrap_err().is_momentary);
@@ -161,7 +161,7 @@ fn a_reservation_that_nobody_settles_expires_and_is_charged_if_it_ends_after_all
     let expires = ask(&mut counters, &limits, want, START).unwrap();
     assert!(ask(&mut counters, &limits, Amount::default(), START + 599_999).is_err(), "one at a time");
     let again = ask(&mut counters, &limits, want, START + 660_001).unwrap();
-    // The first one ends late: what it used counts, and the second one's reservation stays.
+    // The first request ends late: its use counts, and the second reservation stays.
     settle(&mut counters, &limits, want, expires, Amount::new(1, 7), START + 660_001);
     let statuses = counters.statuses(&limits, &at(START + 660_001));
     assert_eq!((statuses[0].used, statuses[0].reserved, statuses[1].reserved), (7, 10, 1));

@@ -1,4 +1,4 @@
-//! Counters as the bytes of one record of the local store: all scopes that one atomic step must see together.
+//! The bytes of one record in the local store: the counters of all scopes that one atomic step must see together.
 
 use crate::policy::limits::ScopeKey;
 use crate::quota::counters::{Counters, Lease};
@@ -8,10 +8,11 @@ use crate::wire::bytes::{Reader, Writer};
 const VERSION: u8 = 3;
 const SCOPE_BYTES: usize = 120;
 const LEASE_BYTES: usize = 32;
-/// Of a minute's bucket that has none.
+/// Stands for a bucket that has no drain rate.
 const NO_RATE: u64 = u64::MAX;
 
-/// The scopes of a record. Bytes that are no record, which only another version can have written, hold none.
+/// Reads the scopes of a record. Bytes of another format version, which only another version of the filter can have
+/// written, hold no scopes.
 pub fn decode(record: &[u8]) -> Vec<(ScopeKey, Counters)> {
     let mut all = Vec::with_capacity(1);
     let Some((VERSION, rest)) = record.split_first().map(|(version, rest)| (*version, rest)) else { return all };
@@ -22,7 +23,7 @@ pub fn decode(record: &[u8]) -> Vec<(ScopeKey, Counters)> {
     all
 }
 
-/// The bytes of these scopes.
+/// Writes the record of these scopes.
 pub fn encode(scopes: &[(ScopeKey, Counters)]) -> Vec<u8> {
     let leases: usize = scopes.iter().map(|(_, counters)| counters.leases.len()).sum();
     let mut out = Writer::with_capacity(1 + scopes.len() * SCOPE_BYTES + leases * LEASE_BYTES);

@@ -1,4 +1,4 @@
-//! Reserving: the worst case over all windows in one atomic step, or the window that has no room.
+//! Reserves the worst case in all windows in one atomic step, or reports the window that has no room.
 
 use crate::policy::limits::{Limits, ScopeKey, TENANT};
 use crate::quota::counters::Counters;
@@ -9,13 +9,13 @@ use crate::quota::reservation::{
 use crate::quota::store::Store;
 use crate::quota::window::{Full, Moment, Windows};
 
-/// How long a user who uses nothing keeps a place that nobody needs, in milliseconds.
+/// How long an idle user keeps its place in a record that is not full, in milliseconds.
 const IDLE_MS: u64 = 3_600_000;
 
-/// Reserves the worst case over all windows, or refuses.
+/// Reserves the worst case in all windows, or refuses.
 ///
 /// # Errors
-/// The window that has no room. Nothing is reserved then.
+/// The reason of the refusal. Nothing stays reserved.
 pub fn reserve(
     store: &mut dyn Store,
     limits: &Limits,
@@ -29,7 +29,7 @@ pub fn reserve(
         && let Err(why) =
             reserve_user(store, limits, windows, &user_record(&record, ask.user, users), ask, moment, &mut grant)
     {
-        // Its tenant may have to wait for longer.
+        // The tenant may have to wait longer than the user.
         let of_tenant = tenant_is_full(&record::decode(&store.read(&record)), limits, ask, moment);
         return Err(why.or_longer(of_tenant));
     }
@@ -61,20 +61,20 @@ pub fn reserve(
     }
     grant.reservation.record = record;
     if ask.lease_ms.is_none() {
-        // Where nothing is held, nothing is settled.
+        // If nothing is held, nothing is settled.
         grant.reservation.user = None;
     }
     Ok(grant)
 }
 
-/// The tenant's window that has no room, as the record has it.
+/// Returns the tenant's window that has no room, according to this record.
 fn tenant_is_full(scopes: &[(ScopeKey, Counters)], limits: &Limits, ask: &Ask, moment: &Moment) -> Option<Refused> {
     let mut counters = scopes.iter().find(|(key, _)| *key == TENANT)?.1.clone();
     counters.catch_up(limits.tenant(), moment);
     counters.full(limits.tenant(), &ask.want(ask.worst(&[])), moment).map(|full| Refused::Full(Scope::Tenant, full))
 }
 
-/// Makes the grant what it was before the tenant's record was looked at, however often that has been done in vain.
+/// Resets the grant to its state before the tenant's record was read. The update may run several times.
 fn begin(grant: &mut Grant, (statuses, shadowed): (usize, Option<Refused>)) {
     grant.statuses.truncate(statuses);
     grant.shadowed = shadowed;
@@ -84,7 +84,7 @@ fn begin(grant: &mut Grant, (statuses, shadowed): (usize, Option<Refused>)) {
     grant.reservation.models.clear();
 }
 
-/// Whether a scope has room; where nothing is refused, that is only noted.
+/// Turns a reason to refuse into an error. In shadow mode, only notes it.
 fn judge(limits: &Limits, why: Option<Refused>, grant: &mut Grant) -> Result<(), Refused> {
     match why {
         Some(why) if !limits.shadow => Err(why),
@@ -118,7 +118,7 @@ fn reserve_tenant(
     moment: &Moment,
     grant: &mut Grant,
 ) -> Result<(), Refused> {
-    // Models first: one whose own windows are full is left out of the plan, and the others may serve.
+    // Models first: a model whose own windows are full leaves the plan, and the others may serve.
     let (mut first_full, mut soonest) = (None, None::<Refused>);
     for (id, amount) in ask.models {
         let Some((key, windows)) = limits.model(*id) else { continue };
@@ -186,14 +186,14 @@ fn reserve_user(
         begin(grant, (0, None));
         grant.reservation.user = None;
         let mut scopes = record::decode(bytes);
-        // Each by its own limits. Whoever is limited no longer counts as one without any.
+        // Each user counts by its own limits. A user that has limits now no longer drains as one without.
         let unlimited = Windows::default();
         for (key, counters) in scopes.iter_mut().filter(|(_, counters)| !counters.is_idle()) {
             counters.advance(limits.user(key).unwrap_or(&unlimited), moment);
         }
         let known = scopes.iter().any(|(key, _)| key == ask.user);
-        // Whoever uses nothing needs no place; but for a while it is remembered of which day that is, because the clock
-        // may jump back over its beginning.
+        // An idle user needs no place. Its day is remembered for a while, because the clock may jump back to before that
+        // day began.
         let is_needed = !known && scopes.len() >= USERS_PER_RECORD as usize;
         let is_old = |counters: &Counters| moment.now_ms.saturating_sub(counters.at_ms()) >= IDLE_MS;
         scopes.retain(|(key, counters)| key == ask.user || !counters.is_idle() || !is_needed && !is_old(counters));

@@ -1,4 +1,4 @@
-//! Settling: a reservation is replaced by what was used.
+//! Settlement: replaces a reservation by what was used.
 
 use crate::policy::limits::{Limits, ScopeKey, TENANT};
 use crate::quota::counters::Counters;
@@ -7,7 +7,7 @@ use crate::quota::reservation::{Charge, Reservation, Settled, scope, user_record
 use crate::quota::store::Store;
 use crate::quota::window::{Amount, Moment, Windows};
 
-/// Replaces a reservation by what was used: by nothing, where no model answered.
+/// Replaces a reservation by what was used. Without a charge, nothing was used.
 pub fn settle(
     store: &mut dyn Store,
     limits: &Limits,

@@ -1,4 +1,4 @@
-//! All scopes of a request together: one atomic step, undone as a whole, on every interleaving.
+//! All scopes of a request: one atomic step, undone as a whole, under every interleaving.
 
 use super::*;
 use crate::ids::ModelId;
@@ -56,7 +56,7 @@ fn a_users_reservation_is_given_back_where_the_tenant_has_no_room() {
             "{refused:?}"
         );
     }
-    // The other user has lost neither tokens nor requests by that.
+    // The refusals cost the other user neither tokens nor requests.
     let two = [(small, Amount::new(2, 0))];
     let grant = reserve(&mut store, limits, 16, &ask(&other, &two), &moment(START)).unwrap();
     let own = |window| grant.statuses.iter().find(|(s, st)| *s == Scope::User && st.window == window).unwrap().1;
@@ -70,7 +70,7 @@ fn a_users_reservation_is_given_back_where_the_tenant_has_no_room() {
 fn users_share_records_and_never_windows() {
     let policy = policy(json!({"per_user": {"requests_per_minute": 1}}));
     let (limits, mut store) = (limits(&policy), Shared { now_ms: START, ..Shared::default() });
-    // All of them in one record, which holds sixteen.
+    // All users share one record, which holds 16.
     let user = |n: u8| {
         let mut key = [0; 32];
         key[20] = n;
@@ -84,7 +84,7 @@ fn users_share_records_and_never_windows() {
     let one_more = reserve(&mut store, limits, 16, &ask(&user(16), &[]), &moment(START));
     assert_eq!(one_more, Err(Refused::TooManyUsers));
     assert_eq!(store.records.len(), 1);
-    // Whoever uses nothing any more makes room.
+    // An idle user makes room.
     let later = START + 720_001;
     assert!(reserve(&mut store, limits, 16, &ask(&user(16), &[]), &moment(later)).is_ok());
 }
@@ -103,7 +103,7 @@ fn a_model_whose_windows_are_full_is_left_out_and_the_others_are_reserved_at_the
     let only = [(big, Amount::new(9, 0))];
     let refused = reserve(&mut store, limits, 16, &ask(&ANY, &only), &moment(START)).unwrap_err();
     assert!(matches!(refused, Refused::Full(Scope::Model(id), _) if id == big));
-    // The small model answered: the big one's window gets its share back.
+    // The small model answered, so the big model's window gets its reservation back.
     let charge = Charge { model: small, used: Amount::new(4, 0) };
     settle(&mut store, limits, 16, &first.reservation, Some(charge), &moment(START));
     assert_eq!(used(&mut store, limits, Scope::Tenant, Window::TokensPerDay), (4, 5));
@@ -149,8 +149,7 @@ fn a_user_who_is_named_is_held_to_limits_of_its_own_beside_others_in_its_record(
         let ask = Ask { tenant, ..ask(user, &eight) };
         (0..9).take_while(|_| reserve(&mut store, limits, 16, &ask, &moment(START)).is_ok()).count()
     };
-    // What is said of her replaces what holds for each user, and nothing else: not for others, and not in another
-    // tenant.
+    // A named user's limits replace the limits of each user. They do not apply to other users or in another tenant.
     assert_eq!((passes("acme", &key("acme")), passes("acme", &ANY), passes("acme", &key("clinic"))), (3, 1, 1));
     assert_eq!((passes("clinic", &key("clinic")), passes("clinic", &key("acme"))), (1, 1), "ten tokens, as each has");
     let limits = limits(&policy);
@@ -160,7 +159,7 @@ fn a_user_who_is_named_is_held_to_limits_of_its_own_beside_others_in_its_record(
 }
 
 /// The law: on every interleaving of reserve, settle, abort, expiry and clock steps, no window exceeds its limit,
-/// nothing is charged twice, nothing is lost.
+/// nothing is charged twice, and no charge is lost.
 #[test]
 fn no_interleaving_exceeds_a_limit_charges_twice_or_loses_a_charge() {
     let policy = policy(json!({
@@ -174,7 +173,7 @@ fn no_interleaving_exceeds_a_limit_charges_twice_or_loses_a_charge() {
     for seed in 0..300 {
         let mut random = Random(seed);
         let mut store = Shared { now_ms: START, ..Shared::default() };
-        // What must be counted, worked out in another way: the sum of what was charged since the latest day began.
+        // The expected counts, computed differently: the sum of the charges since the current day and month began.
         let (mut high_water, mut seen, mut day, mut month) = (0, 0, 0, 0);
         let (mut day_tokens, mut day_cost, mut month_cost) = (0u64, 0u64, 0u64);
         let mut open = Vec::new();
@@ -199,7 +198,7 @@ fn no_interleaving_exceeds_a_limit_charges_twice_or_loses_a_charge() {
                     let (model, most) = plan[random.below(2) as usize];
                     let part = random.below(most.tokens + 1);
                     let spent = Amount::new(part, if most.cost > 0 { part } else { 0 });
-                    // Aborted before anything was seen, in one case of four.
+                    // One request in four is aborted before it used anything.
                     let charge = (random.below(4) > 0).then_some(Charge { model, used: spent });
                     expired += u32::from(high_water.max(store.now_ms) > since + 720_000);
                     settle(&mut store, limits, 16, &reservation, charge, &now);
@@ -215,7 +214,7 @@ fn no_interleaving_exceeds_a_limit_charges_twice_or_loses_a_charge() {
                     (day_tokens, day_cost, month_cost) =
                         (day_tokens + spent.tokens, day_cost + spent.cost, month_cost + spent.cost);
                 }
-                // A worker dies: nobody settles.
+                // A worker dies, so its request is never settled.
                 85..87 if !open.is_empty() => drop(open.pop()),
                 87..96 => store.now_ms += random.below(30_000),
                 96 => store.now_ms += random.below(90_000_000),
@@ -243,7 +242,7 @@ fn no_interleaving_exceeds_a_limit_charges_twice_or_loses_a_charge() {
             assert_eq!(tenant(Window::BudgetPerMonth), Some(spent), "seed {seed}");
         }
         expired = 0;
-        // In the end everything that is still open is settled or expires: nothing stays reserved.
+        // At the end everything is settled or has expired, so nothing stays reserved.
         store.now_ms = high_water + 720_001;
         let last = moment(store.now_ms);
         for (_, status) in look(&mut store, limits, 16, &ask(&[0; 32], &[]), &last) {

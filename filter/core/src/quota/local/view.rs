@@ -1,4 +1,4 @@
-//! Looking: how the windows of a tenant and its users stand, and what of their alerts is to be told.
+//! Reads the windows of a tenant and its users, and the alerts for callers.
 
 use crate::policy::limits::{Limits, ScopeKey, TENANT};
 use crate::quota::counters::Counters;
@@ -7,7 +7,7 @@ use crate::quota::reservation::{Ask, Scope, View, scope, tenant_record, user_rec
 use crate::quota::store::Store;
 use crate::quota::window::{Moment, WindowStatus, Windows};
 
-/// How all windows of a tenant, and of one of its users, stand.
+/// Returns the status of all windows of a tenant and of one of its users.
 pub fn look(
     store: &mut dyn Store,
     limits: &Limits,
@@ -35,10 +35,10 @@ pub fn look(
     all
 }
 
-/// How the windows stand for a request that was refused, and what its caller is to be told, once.
+/// Returns the status of the windows for a refused request, and the alerts for its caller. Each alert is told once.
 pub fn view(store: &mut dyn Store, limits: &Limits, users: u32, ask: &Ask, moment: &Moment) -> View {
     let mut statuses = look(store, limits, users, ask, moment);
-    // Other models' windows are none of this request's business.
+    // The windows of other models do not concern this request.
     statuses.retain(|(scope, _)| match scope {
         Scope::Model(id) => ask.models.iter().any(|(asked, _)| asked == id),
         Scope::Tenant | Scope::User => true,

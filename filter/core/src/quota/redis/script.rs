@@ -1,7 +1,7 @@
-//! The same steps in Redis, for many Envoys and for budgets that survive a restart: one script over all scopes.
+//! The quota steps in Redis, for several Envoys and for budgets that survive a restart: one script over all scopes.
 //!
-//! Every reservation has an id, under which Redis keeps what it holds until it is settled, and then that it is: a step
-//! that is asked twice is done once, so that whatever got lost on the way can be asked again.
+//! Every reservation has an id. Under it, Redis keeps what is reserved until settlement, and then a marker that it is
+//! settled. Running a step twice has the effect of running it once, so a call that got lost can be repeated.
 
 use crate::ids::ModelId;
 use crate::policy::calendar::{Period, Zone};
@@ -12,12 +12,12 @@ use crate::quota::window::{Amount, Moment, Span, Window, WindowStatus, Windows};
 use crate::wire::http_call::{HttpCall, HttpCallResult};
 use crate::wire::redis::{self, Bridge, Failure};
 
-/// The script.
+/// The Lua script.
 pub const SCRIPT: &str = include_str!("ledger.lua");
-/// SHA-1 of the script, by which Redis knows it once it has seen it. A test says what it must be.
+/// SHA-1 of `SCRIPT`, for `EVALSHA`. A test checks it.
 const SCRIPT_SHA1: &str = "64c70cc8d90adc79317920f8d1a05921dde52d36";
 
-/// Seconds for which a settled reservation is remembered: how long a settlement may be asked again.
+/// How long a settled reservation is remembered, in seconds. Within this time a settlement can be repeated safely.
 pub const REMEMBERED_S: u64 = 3600;
 
 /// One run of the script.
@@ -27,7 +27,7 @@ pub struct Run {
     arguments: Vec<String>,
 }
 
-/// The key of a reservation. The braces keep all keys of a tenant in one slot of a Redis cluster.
+/// Returns the key of a reservation. The braces keep all keys of a tenant in one slot of a Redis cluster.
 fn reservation_key(tenant: &str, id: &str) -> String {
     format!("pointsman:quota:{{{tenant}}}:r:{id}")
 }
@@ -45,12 +45,12 @@ impl Run {
         numbers.iter().for_each(|number| self.number(*number));
     }
 
-    /// A limit, or -1 for none.
+    /// Adds a limit, or -1 for none.
     fn limit(&mut self, limit: Option<u64>) {
         self.arguments.push(limit.map_or_else(|| "-1".to_owned(), |limit| limit.to_string()));
     }
 
-    /// The same at a time of its own instead of Redis's, in milliseconds since the Unix epoch: for tests.
+    /// Makes the script use this time, in milliseconds since the Unix epoch, instead of the Redis clock. For tests.
     pub fn at(mut self, now_ms: u64) -> Self {
         if let Some(time) = self.arguments.get_mut(1) {
             *time = now_ms.to_string();
@@ -58,17 +58,18 @@ impl Run {
         self
     }
 
-    /// The script's keys.
+    /// Returns the script's keys.
     pub fn keys(&self) -> &[String] {
         &self.keys
     }
 
-    /// The script's arguments.
+    /// Returns the script's arguments.
     pub fn arguments(&self) -> &[String] {
         &self.arguments
     }
 
-    /// The call. `known`: whether Redis has seen the script, so that its SHA-1 is enough.
+    /// Returns the HTTP call that runs the script. `known`: whether Redis has seen the script, so that its SHA-1 is
+    /// enough.
     pub fn call(&self, bridge: &Bridge, known: bool) -> HttpCall {
         let count = self.keys.len().to_string();
         let (command, script) = if known { ("EVALSHA", SCRIPT_SHA1) } else { ("EVAL", SCRIPT) };
@@ -78,12 +79,12 @@ impl Run {
     }
 }
 
-/// Whether Redis says that it has not seen the script.
+/// Returns whether Redis answered that it does not know the script.
 pub fn is_unknown(answered: &HttpCallResult) -> bool {
     matches!(redis::answer(answered), Err(Failure::Refused(why)) if why.starts_with("NOSCRIPT"))
 }
 
-/// The scopes of a request, in the order of the script's keys.
+/// Returns the scopes of a request that have limits, in the order of the script's keys.
 fn scopes<'a>(
     limits: &'a Limits,
     user: &ScopeKey,
@@ -108,7 +109,7 @@ fn scopes<'a>(
     all
 }
 
-/// Writes the time and the scopes, as the script reads them.
+/// Adds the time and the scopes, in the order in which the script reads them.
 fn write_scopes(
     run: &mut Run,
     limits: &Limits,
@@ -118,7 +119,7 @@ fn write_scopes(
     share: Option<u64>,
 ) {
     let lease_s = lease_ms.unwrap_or(0).div_ceil(1000);
-    // By Redis's own clock.
+    // 0 stands for the Redis clock.
     run.number(0);
     for Period { number, begins_ms, ends_ms } in [moment.day, moment.month] {
         run.numbers(&[u64::from(number), begins_ms, ends_ms]);
@@ -139,7 +140,7 @@ fn write_scopes(
                 run.limit(limit.map(|limit| capacity(limit, windows.burst_ms)));
             }
         }
-        // As long as anything of it counts.
+        // The scope's lifetime in Redis: as long as any of its counters matters.
         let days = windows.limited().map(|(window, _)| match window.span() {
             Span::Minute | Span::Request => 0,
             Span::Day => 2,
@@ -163,7 +164,7 @@ fn models_of(ask: &Ask) -> Vec<ModelId> {
     ask.models.iter().map(|(id, _)| *id).collect()
 }
 
-/// The run that reserves.
+/// Returns the run that reserves.
 pub fn reserve(limits: &Limits, id: &str, ask: &Ask, moment: &Moment) -> Run {
     let mut run = Run::new("reserve", ask.tenant, id);
     let scopes = scopes(limits, ask.user, ask.tenant, models_of(ask).into_iter());
@@ -184,13 +185,13 @@ pub fn reserve(limits: &Limits, id: &str, ask: &Ask, moment: &Moment) -> Run {
     run
 }
 
-/// Whether the request is let through; and for one that is not, how the windows stand.
+/// The verdict on a request. If it was refused, also the status of its windows.
 pub type Answer = (Result<Grant, Refused>, View);
 
-/// What Redis said of a reservation, and how the windows stand.
+/// Reads the answer to `reserve`.
 ///
 /// # Errors
-/// [`Failure`] where Redis is away, or what came is no answer to this.
+/// [`Failure`] if Redis is unavailable, or if the answer does not match this request.
 pub fn reserved(
     limits: &Limits,
     zone: &Zone,
@@ -216,7 +217,7 @@ pub fn reserved(
         let left = ask.models.iter().filter(|(id, _)| !without.contains(id));
         left.fold(Amount::default(), |worst, (_, amount)| worst.max(*amount))
     };
-    // Which window it was is worked out here, from the same numbers.
+    // The script does not name the window. It is found here, from the same numbers.
     let why = |place: u64| -> Option<Refused> {
         let at = (place as usize).checked_sub(1)?;
         let ((scope, windows, _), counters) = (scopes.get(at)?, counters.get(at)?);
@@ -224,7 +225,7 @@ pub fn reserved(
             Scope::Model(id) => ask.models.iter().find(|(known, _)| known == id)?.1.of_model(),
             Scope::User | Scope::Tenant => worst(&full_models),
         };
-        // Of a request that was let through all the same, the counters are those after it.
+        // If the request was admitted in shadow mode, the counters already include it.
         let mut counters = counters.clone();
         if verdict == 1 {
             counters.take_back(windows, &want, ask.lease_ms.is_some());
@@ -238,12 +239,12 @@ pub fn reserved(
     if verdict != 1 {
         let mut refused = why(place).ok_or(Failure::Malformed)?;
         if matches!(refused, Refused::Full(Scope::Model(_), _)) {
-            // No model has room: the one counts that has it first.
+            // No model has room. Report the window that has room first.
             let place_of = |id: &ModelId| scopes.iter().position(|(scope, ..)| *scope == Scope::Model(*id));
             let all = full_models.iter().filter_map(|id| why(place_of(id)? as u64 + 1));
             refused = all.min_by_key(Refused::wait_ms).unwrap_or(refused);
         } else if matches!(refused, Refused::Full(Scope::User, _)) {
-            // The script has looked at the user alone; its tenant may have to wait for longer.
+            // The script checked only the user. The tenant may have to wait longer.
             let tenant = scopes.iter().zip(&counters).find(|((scope, ..), _)| *scope == Scope::Tenant);
             let full = tenant.and_then(|((_, windows, _), counters)| {
                 counters.full(windows, &ask.want(worst(&[])), moment).map(|full| Refused::Full(Scope::Tenant, full))
@@ -276,7 +277,7 @@ pub fn reserved(
     Ok((Ok(grant), View::default()))
 }
 
-/// The run that settles: by nothing, where no model answered.
+/// Returns the run that settles. Without a charge, nothing was used.
 pub fn settle(limits: &Limits, tenant: &str, held: &RemoteReservation, charge: Option<Charge>, moment: &Moment) -> Run {
     let mut run = Run::new("settle", tenant, &held.id);
     let scopes = scopes(limits, &held.user, tenant, held.models.iter().copied());
@@ -288,10 +289,10 @@ pub fn settle(limits: &Limits, tenant: &str, held: &RemoteReservation, charge: O
     run
 }
 
-/// What a settlement led to.
+/// Reads the answer to `settle`.
 ///
 /// # Errors
-/// [`Failure`] where Redis is away: then it can be asked again.
+/// [`Failure`] if Redis is unavailable. The settlement can then be repeated.
 pub fn settled(
     limits: &Limits,
     zone: &Zone,
@@ -313,7 +314,7 @@ pub fn settled(
     Ok(settled)
 }
 
-/// The run that only looks. `id`: of the question, to know its answer by.
+/// Returns the run that only reads. `id` identifies the answer.
 pub fn look(limits: &Limits, id: &str, ask: &Ask, moment: &Moment) -> Run {
     let mut run = Run::new("look", ask.tenant, id);
     let all = limits.models().map(|(id, ..)| id);
@@ -321,10 +322,10 @@ pub fn look(limits: &Limits, id: &str, ask: &Ask, moment: &Moment) -> Run {
     run
 }
 
-/// How all windows stand, and when that was.
+/// Reads the answer to `look`: the status of all windows, and its time in milliseconds since the Unix epoch.
 ///
 /// # Errors
-/// [`Failure`] where Redis is away.
+/// [`Failure`] if Redis is unavailable, or if the answer does not match this request.
 pub fn looked(
     limits: &Limits,
     zone: &Zone,
@@ -342,12 +343,12 @@ pub fn looked(
     Ok((all, moment.now_ms))
 }
 
-/// The numbers that the script has answered.
+/// The numbers in the script's answer.
 struct Reader(std::vec::IntoIter<u64>);
 
 impl Reader {
-    /// Reads the answer to one question, and to no other: webdis before 0.1.20 sends what Redis answers to somebody who
-    /// has gone to whoever has connected since.
+    /// Reads the answer to one question and rejects any other. Before version 0.1.20, webdis may send the answer for a
+    /// client that has disconnected to the next one that connects.
     fn of(operation: &str, tenant: &str, id: &str, answered: &HttpCallResult) -> Result<Self, Failure> {
         let redis::Value::Array(all) = redis::answer(answered)? else { return Err(Failure::Malformed) };
         let mut all = all.into_iter();
@@ -364,7 +365,7 @@ impl Reader {
         self.0.next().ok_or(Failure::Malformed)
     }
 
-    /// In thousandths.
+    /// Reads a share, in thousandths.
     fn share(&mut self) -> Result<u16, Failure> {
         u16::try_from(self.next()?).map_err(|_| Failure::Malformed)
     }
@@ -373,12 +374,12 @@ impl Reader {
         u32::try_from(self.next()?).map_err(|_| Failure::Malformed)
     }
 
-    /// When it was, by Redis's clock.
+    /// Reads the time at which the script ran, by the Redis clock.
     fn moment(&mut self, zone: &Zone) -> Result<Moment, Failure> {
         Ok(Moment::new(zone, self.next()?))
     }
 
-    /// The counters of one scope; its reservations as one sum.
+    /// Reads the counters of one scope. All its reservations arrive as one sum.
     fn counters(&mut self, moment: &Moment) -> Result<Counters, Failure> {
         let at_ms = self.next()?.max(moment.now_ms);
         let (requests, tokens, day, day_tokens) = (self.next()?, self.next()?, self.int()?, self.next()?);
@@ -388,7 +389,7 @@ impl Reader {
         let count = self.int()?;
         let held = Amount { tokens: self.next()?, day_tokens: self.next()?, cost: self.next()? };
         let leases = if count > 0 { vec![Lease { expires: u32::MAX, count, held }] } else { Vec::new() };
-        // Brought up to now already, by what drains it.
+        // The script has already drained the buckets.
         let rates = [None; 2];
         Ok(Counters {
             at_ms,

@@ -1,5 +1,4 @@
-//! What Redis is asked when no request waits for it: a settlement, from the end of its request until Redis has said
-//! that it has it; and how a tenant's windows stand.
+//! Redis calls that no request waits for: settlements, retried until Redis confirms them, and reads for the gauges.
 
 use crate::ids::TenantId;
 use crate::policy::Policy;
@@ -12,32 +11,32 @@ use crate::telemetry::metrics::Metric;
 use crate::wire::http_call::{HttpCall, HttpCallResult};
 use crate::wire::redis::Failure;
 
-/// One settlement, or one look.
+/// One settlement, or one read for the gauges.
 #[derive(Debug, Clone)]
 pub struct Unsettled {
     pub(crate) tenant: TenantId,
-    /// What is settled; nothing where it is only a look.
+    /// What is settled. `None` for a read.
     pub(crate) held: Option<RemoteReservation>,
     pub(crate) charge: Option<Charge>,
     pub(crate) moment: Moment,
 }
 
-/// What Redis knew of it.
+/// What Redis reported.
 #[derive(Debug)]
 pub struct Report {
-    /// What is to be logged.
+    /// Lines to log.
     pub lines: Vec<String>,
-    /// What is to be counted.
+    /// Metrics to record.
     pub metrics: Vec<(Metric, u64)>,
 }
 
 impl Unsettled {
-    /// A look at the windows of a tenant, for its gauges.
+    /// Creates a read of a tenant's windows, for its gauges.
     pub fn look(policy: &Policy, tenant: TenantId, now_ms: u64) -> Self {
         Self { tenant, held: None, charge: None, moment: Moment::new(&policy.counting.zone, now_ms) }
     }
 
-    /// The call that settles it. `known`: whether Redis has seen the script.
+    /// Returns the HTTP call. `known`: whether Redis has seen the script.
     pub fn call(&self, policy: &Policy, known: bool) -> Option<HttpCall> {
         let limits = policy.quota_of(self.tenant)?;
         let name = &policy.tenant(self.tenant).name;
@@ -48,10 +47,10 @@ impl Unsettled {
         Some(run.call(policy.redis.as_ref()?, known))
     }
 
-    /// The call has ended.
+    /// Reads the answer to the call.
     ///
     /// # Errors
-    /// [`Failure`] where it has to be asked again; that charges nothing twice.
+    /// [`Failure`] if the call must be repeated. A repeated settlement charges nothing twice.
     pub fn answered(&self, policy: &Policy, answered: &HttpCallResult) -> Result<Report, Failure> {
         let Some(limits) = policy.quota_of(self.tenant) else {
             return Ok(Report { lines: Vec::new(), metrics: Vec::new() });
@@ -68,23 +67,25 @@ impl Unsettled {
         Ok(Report { lines: gauges::lines(name, &settled.crossed), metrics })
     }
 
-    /// What a look for gauges is told by: it may be as old as another one for the same tenant in the same millisecond.
+    /// Returns the id of a read. Two reads for one tenant in the same millisecond share it, and their answers are
+    /// interchangeable.
     fn look_id(&self) -> String {
         self.moment.now_ms.to_string()
     }
 
-    /// Whether anything is charged by it.
+    /// Returns whether the settlement charges anything.
     pub fn charges(&self) -> bool {
         self.charge.is_some()
     }
 
-    /// Whether Redis may have forgotten by `now_ms` that it has heard of it, so that asking again could charge twice.
+    /// Returns whether Redis may have forgotten by `now_ms` that it has settled this, so that a retry could charge
+    /// twice.
     pub fn is_too_old(&self, now_ms: u64) -> bool {
         now_ms.saturating_sub(self.moment.now_ms) / 1000 > script::REMEMBERED_S - 600
     }
 }
 
-/// Asks of the tenant only.
+/// Asks for the tenant only, without a user or a model.
 fn nobody(tenant: &str) -> Ask<'_> {
     Ask { tenant, user: &ANONYMOUS, models: &[], lease_ms: None, stop_at_degrade_threshold: false }
 }

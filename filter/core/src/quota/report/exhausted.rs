@@ -1,4 +1,4 @@
-//! What a caller is told when a quota has no room.
+//! The response to a caller whose quota has no room.
 
 use crate::outcome::error_body::ErrorBody;
 use crate::outcome::outcome::Outcome;
@@ -9,10 +9,10 @@ use crate::quota::reservation::{Refused, Scope};
 use crate::quota::window::{Full, Unit, Window};
 use crate::wire::duration::go_duration;
 
-/// The longest that a client waits by itself; OpenAI's clients wait no longer.
+/// The longest wait after which clients retry on their own, in milliseconds. OpenAI's clients do not wait longer.
 const PATIENCE_MS: u64 = 60_000;
 
-/// The name of what refused, for metrics and the audit record.
+/// Returns the name of what refused, for metrics and the audit record.
 pub fn reason(refused: &Refused) -> &'static str {
     match refused {
         Refused::Full(_, full) => full.window.name(),
@@ -22,13 +22,13 @@ pub fn reason(refused: &Refused) -> &'static str {
     }
 }
 
-/// The refusal. Codes are OpenAI's: `rate_limit_exceeded` for rates, `insufficient_quota` for budgets.
+/// Returns the refusal. The codes are OpenAI's: `rate_limit_exceeded` for rates, `insufficient_quota` for budgets.
 pub fn exhausted(policy: &Policy, refused: &Refused) -> Exhausted {
     let mut headers = Vec::new();
     let error = |status, kind, code, message| ErrorBody { status, kind, code, param: None, message };
     let (scope, full) = match refused {
         Refused::Full(scope, full) => (*scope, *full),
-        // Another model was to serve, and could not: then the window is as good as full.
+        // The degraded model should have served but could not. For the caller, the window is as good as full.
         Refused::Share(scope, window) => {
             let (window, wait_ms) = (*window, Some(PATIENCE_MS));
             (*scope, Full { window, limit: 0, taken: 0, asked: 0, wait_ms, is_momentary: false })
@@ -51,7 +51,7 @@ pub fn exhausted(policy: &Policy, refused: &Refused) -> Exhausted {
         }
     };
     let (kind, code) = match full.window {
-        // Money that others have only reserved is not spent.
+        // A budget that is only reserved is not spent.
         window if window.is_budget() && !full.is_momentary => ("insufficient_quota", Outcome::InsufficientQuota),
         window if window.unit() == Unit::Requests => ("requests", Outcome::RateLimitExceeded),
         _ => ("tokens", Outcome::RateLimitExceeded),

@@ -1,4 +1,5 @@
-//! Gauges of what is left: how often they are set, and for when a day or a month begins while nobody asks.
+//! The gauges of what tenants have left: how often they are set, and that a new day or month updates them without a
+//! request.
 
 use crate::ids::TenantId;
 use crate::policy::Policy;
@@ -12,32 +13,31 @@ use crate::quota::window::{Moment, WindowStatus};
 use crate::telemetry::metrics::Metric;
 use std::collections::{BTreeSet, HashMap};
 
-/// How long after its beginning a day is taken for begun, in milliseconds: the clocks of Redis and of this Envoy may
-/// differ.
+/// How long after midnight a day counts as begun, in milliseconds: the clocks of Redis and this Envoy may differ.
 const LATE_MS: u64 = 10_000;
 
-/// Which day the gauges are of.
+/// Detects that a new day has begun.
 #[derive(Debug, Default)]
 pub struct DayRollover {
     until_ms: u64,
 }
 
 impl DayRollover {
-    /// Whether another day has begun since this was last asked. Not when it is asked for the first time.
+    /// Returns whether a new day has begun since the last call. The first call returns false.
     pub fn has_changed(&mut self, zone: &Zone, now_ms: u64) -> bool {
         if now_ms < self.until_ms {
             return false;
         }
         let is_first = self.until_ms == 0;
-        // Months end where days do.
+        // A month ends when a day ends.
         self.until_ms = zone.day(now_ms).ends_ms.saturating_add(LATE_MS);
         !is_first
     }
 }
 
-/// When one worker sets the gauges of a tenant: at once where that was not lately, so that a busy tenant's requests
-/// need not each pay for it, and else a little later. Tenants are known by their names, because gauges outlive a
-/// policy.
+/// When one worker sets the gauges of a tenant: immediately if it has not done so for a while, otherwise a little
+/// later. Without this, a busy tenant would pay for it with every request. Tenants are identified by name, because
+/// gauges outlive a policy.
 #[derive(Debug, Default)]
 pub struct GaugeThrottle(HashMap<Box<str>, Set>);
 
@@ -47,14 +47,16 @@ struct Set {
     is_due: bool,
 }
 
-/// How long gauges are left as they are, in milliseconds.
+/// The minimum time between two updates of a tenant's gauges, in milliseconds.
 pub const THROTTLE_MS: u64 = 1000;
 
-/// Tenants whose gauges are set at a time: each is a look at its record, and requests wait meanwhile.
+/// Maximum number of tenants that `GaugeThrottle::due` returns per call. Each costs a read of its record, and
+/// requests wait meanwhile.
 const MAX_AT_ONCE: usize = 2000;
 
 impl GaugeThrottle {
-    /// Whether a gauge of the tenant, whose windows have changed, is to be set now. All gauges of one time are.
+    /// Returns whether to set a gauge of this tenant now, after its windows have changed. All gauges with the same
+    /// `now_ms` are set.
     pub fn should_set(&mut self, tenant: &str, now_ms: u64) -> bool {
         match self.0.get_mut(tenant) {
             Some(set) if set.at_ms != now_ms && now_ms.abs_diff(set.at_ms) < THROTTLE_MS => {
@@ -72,20 +74,20 @@ impl GaugeThrottle {
         }
     }
 
-    /// A gauge of the tenant has been set, whatever it was before.
+    /// Records that the tenant has gauges, so that `set_all` includes it. Changes nothing for a known tenant.
     pub fn note(&mut self, tenant: &str, now_ms: u64) {
         if !self.0.contains_key(tenant) {
             self.0.insert(tenant.into(), Set { at_ms: now_ms, is_due: false });
         }
     }
 
-    /// Another policy holds, or another day has begun: the gauges of every tenant that has any are to be set.
+    /// Makes the gauges of every known tenant due: the policy has changed, or a new day has begun.
     pub fn set_all(&mut self) {
         self.0.values_mut().for_each(|set| set.is_due = true);
     }
 
-    /// The tenants whose gauges are to be set yet, each once; of very many some, and the others when this is asked
-    /// again.
+    /// Returns the tenants whose gauges are due, and marks them as set. Of very many it returns some, and the others on
+    /// later calls.
     pub fn due(&mut self, now_ms: u64) -> BTreeSet<Box<str>> {
         let due = self.0.iter_mut().filter(|(_, set)| set.is_due).take(MAX_AT_ONCE);
         due.map(|(tenant, set)| {
@@ -96,7 +98,7 @@ impl GaugeThrottle {
     }
 }
 
-/// What is left to a tenant by the local store.
+/// Reads from the local store what a tenant has left, as gauges.
 pub fn look(policy: &Policy, tenant: TenantId, store: &mut dyn Store) -> Vec<(Metric, u64)> {
     let Some(limits) = policy.quota_of(tenant) else { return Vec::new() };
     let moment = Moment::new(&policy.counting.zone, store.now_ms());
@@ -105,13 +107,13 @@ pub fn look(policy: &Policy, tenant: TenantId, store: &mut dyn Store) -> Vec<(Me
     gauges(tenant, &local::look(store, limits, policy.counting.users, &ask, &moment))
 }
 
-/// The gauges of a tenant, by how its windows stand.
+/// Returns the gauges of a tenant from its window statuses.
 pub(crate) fn gauges(tenant: TenantId, statuses: &[(Scope, WindowStatus)]) -> Vec<(Metric, u64)> {
     let own = statuses.iter().filter(|(scope, _)| *scope == Scope::Tenant);
     remaining(tenant, own.map(|(_, status)| status)).collect()
 }
 
-/// What is logged of shares that have been used.
+/// Returns the log lines for shares that were reached.
 pub(crate) fn lines(tenant: &str, crossed: &[Crossed]) -> Vec<String> {
     let line = |c: &Crossed| {
         format!("pointsman: tenant {tenant} has used {}.{} % of {}", c.share / 10, c.share % 10, c.window.name())
@@ -119,7 +121,7 @@ pub(crate) fn lines(tenant: &str, crossed: &[Crossed]) -> Vec<String> {
     crossed.iter().map(line).collect()
 }
 
-/// What is counted of a settlement.
+/// Adds the metrics of a settlement to `all`.
 pub(crate) fn count(tenant: TenantId, settled: &Settled, all: &mut Vec<(Metric, u64)>) {
     for crossed in &settled.crossed {
         all.push((Metric::QuotaAlerts { tenant, window: crossed.window.name(), share: crossed.share }, 1));
@@ -127,7 +129,7 @@ pub(crate) fn count(tenant: TenantId, settled: &Settled, all: &mut Vec<(Metric, 
     all.extend(remaining(tenant, settled.statuses.iter()));
 }
 
-/// The gauges of a tenant's windows.
+/// Returns the gauges of a tenant's daily and monthly windows.
 pub(crate) fn remaining<'a>(
     tenant: TenantId,
     statuses: impl Iterator<Item = &'a WindowStatus>,
@@ -151,7 +153,7 @@ mod tests {
             assert!(days.has_changed(&zone, START + n * day + LATE_MS + 3), "{n}");
             assert!(!days.has_changed(&zone, START + n * day + LATE_MS + 4), "{n}");
         }
-        // Whoever has slept for days has missed one beginning, not several.
+        // After several days without a call, only one new day is reported.
         assert!(days.has_changed(&zone, START + 20 * day));
         assert!(!days.has_changed(&zone, START + 20 * day + 1));
     }
@@ -172,7 +174,7 @@ mod tests {
         assert_eq!(due(&mut throttle, START + 999), [one]);
         assert!(due(&mut throttle, START + 999).is_empty());
         assert!(!throttle.should_set(one, START + 1998) && throttle.should_set(two, START + 1999));
-        // What is set meanwhile is not to be set again; and a clock that went back holds nothing up.
+        // A gauge that was set in the meantime is not due again. A clock that went back does not delay anything.
         assert!(throttle.should_set(one, START + 1999));
         assert!(due(&mut throttle, START + 1999).is_empty());
         assert!(throttle.should_set(one, START - 5000));

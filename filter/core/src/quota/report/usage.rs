@@ -1,4 +1,4 @@
-//! How windows stand, as callers are told in every dialect: the answer to `GET /v1/usage`, and a header.
+//! The usage reports for callers, the same in every dialect: the answer to `GET /v1/usage`, and the alert header.
 
 use crate::policy::Policy;
 use crate::policy::price::MicroUsd;
@@ -8,12 +8,12 @@ use crate::quota::window::WindowStatus;
 use crate::wire::header::HeaderLine;
 use serde_json::{Value, json};
 
-/// The header that says which shares of budgets were reached, if any was.
+/// Returns the header that names the reached shares of budgets, or `None` if there are none.
 pub fn alert_header(crossed: &[(Scope, Crossed)]) -> Option<HeaderLine> {
     alerts(crossed).map(|alerts| ("x-pointsman-quota-alert", alerts.into()))
 }
 
-/// Shares of budgets that were reached, as a header's value: `budget_usd_per_day=80%`.
+/// Formats the reached shares of budgets as a header value: `budget_usd_per_day=80%`.
 fn alerts(crossed: &[(Scope, Crossed)]) -> Option<String> {
     let one = |(_, c): &(Scope, Crossed)| {
         let percent = format!("{}.{}", c.share / 10, c.share % 10);
@@ -22,7 +22,7 @@ fn alerts(crossed: &[(Scope, Crossed)]) -> Option<String> {
     (!crossed.is_empty()).then(|| crossed.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
-/// The body of `GET /v1/usage`. Amounts are requests, tokens, or US dollars; a tenant sees its own only.
+/// Returns the body of `GET /v1/usage`. Amounts are requests, tokens or US dollars.
 pub fn usage(policy: &Policy, tenant: &str, statuses: &[(Scope, WindowStatus)], now_ms: u64) -> Vec<u8> {
     let windows: Vec<Value> = statuses.iter().map(|(scope, status)| one(policy, *scope, status, now_ms)).collect();
     json!({"object": "usage", "tenant": tenant, "windows": windows}).to_string().into_bytes()
@@ -30,7 +30,7 @@ pub fn usage(policy: &Policy, tenant: &str, statuses: &[(Scope, WindowStatus)], 
 
 fn one(policy: &Policy, scope: Scope, status: &WindowStatus, now_ms: u64) -> Value {
     let amount = |amount: u64| match status.window.is_budget() {
-        // Six decimals, exactly.
+        // Exactly six decimals.
         true => serde_json::from_str(&MicroUsd(amount).to_decimal()).unwrap_or(Value::Null),
         false => Value::from(amount),
     };

@@ -1,5 +1,4 @@
-//! The script that Redis runs does to the number what the module does in shared data: both are asked the same, step by
-//! step.
+//! The Redis script and the local store give the same numbers: both run the same random steps.
 
 use super::*;
 use crate::policy::Policy;
@@ -14,14 +13,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// A Redis of the test's own, which listens at a socket file only.
+/// A Redis server for one test. It listens only on a Unix socket.
 struct Redis {
     server: Child,
     stream: BufReader<UnixStream>,
     socket: PathBuf,
 }
 
-/// Polls until `found` gives a value, for a minute at most.
+/// Polls for up to a minute, until `found` returns a value.
 fn poll<T>(mut found: impl FnMut() -> Option<T>) -> Option<T> {
     (0..6000).find_map(|_| {
         found().or_else(|| {
@@ -50,7 +49,7 @@ impl Redis {
         }
     }
 
-    /// Runs the script; the answer as it comes, which is what webdis passes on.
+    /// Runs the script and returns the raw answer, as webdis passes it on.
     fn run(&mut self, run: &Run) -> Vec<u8> {
         let count = run.keys().len().to_string();
         let mut all = vec!["EVAL", SCRIPT, &count];
@@ -92,7 +91,7 @@ impl Drop for Redis {
     }
 }
 
-/// What is the same in both stores: all but how the reservation is kept.
+/// Formats what both stores must agree on: everything except how the reservation is stored.
 fn plain(verdict: &Result<Grant, Refused>) -> String {
     match verdict {
         Ok(grant) => {
@@ -105,7 +104,7 @@ fn plain(verdict: &Result<Grant, Refused>) -> String {
     }
 }
 
-/// A request that is under way: its reservation in either store, and what each model could take.
+/// A running request: its reservation in each store, and the worst case of each model that may answer.
 type Open = (Reservation, Reservation, Vec<(ModelId, Amount)>);
 
 fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
@@ -134,7 +133,7 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
                 let id = format!("{seed}-{step}");
                 let run = reserve(limits, &id, &ask, &moment).at(now);
                 let body = redis.run(&run);
-                // Asked twice, done once.
+                // Running it twice has the effect of running it once.
                 if step % 3 == 0 {
                     redis.run(&run);
                 }
@@ -147,7 +146,7 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
                     (Ok(ours), Ok(theirs)) => {
                         granted += 1;
                         if lease_ms.is_some() {
-                            // What was left out cannot answer.
+                            // A model that was left out cannot answer.
                             let may = plan.into_iter().filter(|(id, _)| !ours.full_models.contains(id));
                             open.push((ours.reservation, theirs.reservation, may.collect()));
                         }
@@ -179,8 +178,9 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
             8 => now += random.below(20_000),
             _ => match random.below(4) {
                 0 => now += random.below(50_000_000),
-                // A user's reservation that is given back leaves the module's clock for that user where it was asked,
-                // and the script's where it last reserved: after a jump back one of them stands still for longer.
+                // When a user's reservation is cancelled, the local clock of that user stays at the time of the
+                // request, and the script's clock at the user's last reservation. After a jump back, one of them stands
+                // still longer.
                 1 if limits.user(&user).is_none() => now -= random.below(100_000),
                 _ => {}
             },
@@ -235,7 +235,7 @@ fn the_scripts_sha1_is_current() {
     assert_eq!(SCRIPT_SHA1, digest, "put this into SCRIPT_SHA1");
 }
 
-/// One tenant with these limits in a Redis of its own.
+/// One tenant with these limits, in a separate Redis.
 struct Tenant {
     redis: Redis,
     policy: Policy,
@@ -254,7 +254,7 @@ impl Tenant {
         self.policy.quota_of(self.policy.find_tenant("acme").unwrap()).unwrap()
     }
 
-    /// Reserves at the time of an Envoy (`envoy`) and of Redis (`now`, 0 for its own).
+    /// Reserves at an Envoy's time (`envoy`) and a Redis time (`now`; 0 for the real clock).
     fn reserve(
         &mut self,
         tokens: u64,
@@ -302,7 +302,7 @@ fn envoys_whose_clocks_differ_agree_on_buckets_leases_and_midnight() {
     const HOUR: u64 = 3_600_000;
     let mut all = Tenant::new(json!({"requests_per_minute": 2, "tokens_per_day": 100, "budget_usd_per_day": 1}));
     let noon = START + 12 * HOUR;
-    // Buckets drain by Redis's time, however far off the clock of who asks.
+    // Buckets drain by the Redis clock, however wrong the Envoy's clock is.
     for ahead in [0, HOUR] {
         all.reserve(1, 600_000, noon + ahead, noon).unwrap();
     }
@@ -311,7 +311,7 @@ fn envoys_whose_clocks_differ_agree_on_buckets_leases_and_midnight() {
         assert!(matches!(refused, Refused::Full(_, full)
                 if full.window == Window::RequestsPerMinute && full.wait_ms == Some(30_000)));
     }
-    // Midnight is when Redis's clock says so: for who is past it already, and for who is not yet.
+    // The Redis clock decides when midnight is, for Envoys that are already past it and for those that are not.
     let midnight = START + 24 * HOUR;
     let held = all.reserve(90, 600_000, midnight - 9, midnight - 10 * 60_000).unwrap();
     all.settle(&held, 90, midnight + 1, midnight - 2 * 60_000);
@@ -323,9 +323,9 @@ fn envoys_whose_clocks_differ_agree_on_buckets_leases_and_midnight() {
     );
     assert_eq!(all.used(midnight - HOUR, midnight)[1], (0, 0));
     all.reserve(20, 600_000, midnight - 60_000, midnight).unwrap();
-    // Who was slow does not bring yesterday back.
+    // An Envoy whose clock is behind does not bring yesterday back.
     assert_eq!(all.used(midnight - HOUR, midnight + 1)[1], (0, 20));
-    // A clock that is off by more than a day is no clock: the request is as if Redis were away.
+    // A clock that is off by more than a day cannot be used. The request is handled as if Redis were unavailable.
     for wrong in [noon + 72 * HOUR, noon - 72 * HOUR] {
         assert_eq!(all.reserve(1, 600_000, wrong, midnight + 60_000), Err(None));
     }
@@ -371,9 +371,9 @@ fn by_itself_it_goes_by_the_clock_of_redis() {
     let mut all = Tenant::new(json!({"requests_per_minute": 60, "burst": "1s"}));
     let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
     all.reserve(1, 600_000, now(), 0).unwrap();
-    // An Envoy that is a minute ahead finds no more room for that.
+    // An Envoy that is a minute ahead finds no more room.
     assert!(all.reserve(1, 600_000, now() + 60_000, 0).is_err());
-    // One that is a minute behind finds it once it has drained.
+    // An Envoy that is a minute behind finds room after the bucket has drained.
     poll(|| all.reserve(1, 600_000, now() - 60_000, 0).ok()).expect("it drains");
 }
 
@@ -381,12 +381,12 @@ fn by_itself_it_goes_by_the_clock_of_redis() {
 #[ignore = "needs redis-server: make test"]
 fn a_scope_is_kept_as_long_as_anything_of_it_counts() {
     let mut all = Tenant::new(json!({"tokens_per_minute": 1, "burst": "1h", "concurrent": 5}));
-    // A request that may run for ten hours; then a short one is settled beside it.
+    // A request may run for ten hours. A short one is settled in the meantime.
     all.reserve(1, 36_000_000, START, START).unwrap();
     let short = all.reserve(1, 600_000, START, START).unwrap();
     all.settle(&short, 1, START, START);
     assert!(all.ttl() >= 36_000, "{}", all.ttl());
-    // What is charged beyond the limit is forgotten when it has drained, and not before.
+    // A charge beyond the limit is kept until it has drained.
     let short = all.reserve(1, 600_000, START, START).unwrap();
     all.settle(&short, 3000, START, START);
     assert!(all.ttl() >= 3000 * 60, "{}", all.ttl());

@@ -1,4 +1,4 @@
-//! The policy as the program uses it: validated and indexed, with nothing left to check.
+//! The policy as the filter uses it: validated and indexed, with nothing left to check.
 
 use crate::config::{self, Capability, DataClass, Dialect, Identity, OutputParam, RequestBounds};
 use crate::identity::keys::KeyTable;
@@ -28,19 +28,19 @@ pub struct Policy {
     pub identity: Identity,
     /// Bounds on a request.
     pub request: RequestBounds,
-    /// Timers and retries of a request that is no task.
+    /// Timers and retries of a request without a task.
     pub resilience: Resilience,
-    /// Waits between attempts.
+    /// Backoff between attempts.
     pub backoff: Backoff,
     /// The cache.
     pub cache: Rules,
-    /// Whether any task has one.
+    /// Whether any task has a cache.
     pub has_cache: bool,
-    /// Which policy this is: a hash of its text.
+    /// Identifies the policy: a hash of its text.
     pub revision: u64,
     /// The bridge to Redis, if there is one.
     pub redis: Option<Bridge>,
-    /// Task of a request that names none.
+    /// The task of a request that names none.
     pub default_task: Option<TaskId>,
     pub(crate) providers: Vec<Provider>,
     pub(crate) models: Vec<Model>,
@@ -56,13 +56,13 @@ pub struct Policy {
 /// A validated provider.
 #[derive(Debug, Clone)]
 pub struct Provider {
-    /// Its name, which is also the name of its Envoy cluster.
+    /// The provider's name. Its Envoy cluster has the same name.
     pub name: Box<str>,
     /// Its wire protocol.
     pub dialect: Dialect,
     /// Whether it runs on the operator's own machines.
     pub local: bool,
-    /// The most sensitive class it may see.
+    /// The most sensitive class of data it may receive.
     pub data: DataClass,
     /// Path before `/chat/completions`, without a trailing slash.
     pub base_path: Box<str>,
@@ -75,36 +75,36 @@ pub struct Provider {
 pub struct Model {
     /// The name that callers use.
     pub name: Box<str>,
-    /// Who serves it.
+    /// The provider that serves it.
     pub provider: ProviderId,
-    /// The provider's own id of it.
+    /// The provider's id for the model.
     pub upstream_id: Box<str>,
-    /// What kind of model it is.
+    /// The kind of model.
     pub tier: config::ModelTier,
     /// Context window, in tokens.
     pub context: u64,
-    /// Most output tokens of a request.
+    /// Maximum output tokens of a request.
     pub max_output_tokens: u64,
-    /// Its price, if it has one.
+    /// The price, if the model has one.
     pub price: Option<Price>,
-    /// Most requests at a time.
+    /// Maximum number of concurrent requests.
     pub max_concurrent: Option<u32>,
     capabilities: u8,
-    /// The one output limit it takes, if it takes only one.
+    /// The output limit parameter it accepts, if it accepts only one.
     pub output_param: Option<OutputParam>,
-    /// Request fields it does not take, sorted.
+    /// Request fields it does not accept, sorted.
     pub unsupported_params: Vec<Box<str>>,
-    /// Whether those are dropped instead of refused.
+    /// Whether these fields are dropped. Otherwise the request is refused.
     pub drop_params: bool,
 }
 
 impl Model {
-    /// Whether the model can do `capability`.
+    /// Returns whether the model has `capability`.
     pub fn can(&self, capability: Capability) -> bool {
         self.capabilities & capability_bit(capability) != 0
     }
 
-    /// Whether the model takes the request field `name`.
+    /// Returns whether the model accepts the request field `name`.
     pub fn takes(&self, name: &str) -> bool {
         self.unsupported_params.binary_search_by(|p| (**p).cmp(name)).is_err()
     }
@@ -121,31 +121,31 @@ fn capability_bit(capability: Capability) -> u8 {
 /// A validated task.
 #[derive(Debug, Clone)]
 pub struct Task {
-    /// Its name.
+    /// The task's name.
     pub name: Box<str>,
     /// Primary, then fallbacks; never empty.
     pub chain: Vec<ModelId>,
-    /// Most output tokens of a request.
+    /// Maximum output tokens of a request.
     pub max_output_tokens: Option<u64>,
     /// Timers and retries.
     pub resilience: Resilience,
-    /// The cache of its answers, if it has one.
+    /// The cache rules for its answers, if they are cached.
     pub cache: Option<TaskRules>,
 }
 
 /// A validated tier.
 #[derive(Debug, Clone)]
 pub struct Tier {
-    /// Its name.
+    /// The tier's name.
     pub name: Box<str>,
-    /// By model: whether its tenants may use it.
+    /// Whether the tier's tenants may use a model, indexed by model.
     allowed: Vec<bool>,
-    /// Place of its limits, which its tenants share.
+    /// The limits that its tenants share, if there are any.
     limits: Option<QuotaId>,
 }
 
 impl Tier {
-    /// Whether the tier's tenants may use `model`.
+    /// Returns whether the tier's tenants may use `model`.
     pub fn allows(&self, model: ModelId) -> bool {
         self.allowed.get(usize::from(model.0)).copied().unwrap_or(false)
     }
@@ -154,15 +154,15 @@ impl Tier {
 /// A validated tenant.
 #[derive(Debug, Clone)]
 pub struct Tenant {
-    /// Its name.
+    /// The tenant's name.
     pub name: Box<str>,
     /// Its service level.
     pub tier: TierId,
-    /// The class of the data it sends by default.
+    /// The default class of the data it sends.
     pub data: DataClass,
-    /// Place of its limits, if it has any.
+    /// The tenant's limits, if there are any.
     limits: Option<QuotaId>,
-    /// Raised to forget its answers.
+    /// Raised to discard the tenant's cached answers.
     pub cache_revision: u64,
 }
 
@@ -174,7 +174,7 @@ macro_rules! lookup {
             pub fn $get(&self, id: $id) -> &$item {
                 &self.$list[id.0 as usize]
             }
-            /// Looks one up by its exact name.
+            /// Looks up an id by exact name.
             pub fn $find(&self, name: &str) -> Option<$id> {
                 self.$list.binary_search_by(|item| (*item.name).cmp(name)).ok().map(|i| $id(i as $int))
             }
@@ -183,59 +183,59 @@ macro_rules! lookup {
 }
 
 lookup! {
-    /// The provider of this id.
+    /// Returns the provider with this id.
     provider, find_provider, providers, ProviderId, u16 => Provider;
-    /// The model of this id.
+    /// Returns the model with this id.
     model, find_model, models, ModelId, u16 => Model;
-    /// The task of this id.
+    /// Returns the task with this id.
     task, find_task, tasks, TaskId, u16 => Task;
-    /// The tier of this id.
+    /// Returns the tier with this id.
     tier, find_tier, tiers, TierId, u16 => Tier;
-    /// The tenant of this id.
+    /// Returns the tenant with this id.
     tenant, find_tenant, tenants, TenantId, u32 => Tenant;
 }
 
 impl Policy {
-    /// All models, in the order of their names.
+    /// Returns all models, sorted by name.
     pub fn models(&self) -> impl Iterator<Item = (ModelId, &Model)> {
         self.models.iter().enumerate().map(|(i, m)| (ModelId(i as u16), m))
     }
 
-    /// All tasks, in the order of their names.
+    /// Returns all tasks, sorted by name.
     pub fn tasks(&self) -> impl Iterator<Item = (TaskId, &Task)> {
         self.tasks.iter().enumerate().map(|(i, t)| (TaskId(i as u16), t))
     }
 
-    /// All providers, in the order of their names.
+    /// Returns all providers, sorted by name.
     pub fn providers(&self) -> impl Iterator<Item = &Provider> {
         self.providers.iter()
     }
 
-    /// Every idle timeout of streams that a request can ask for, in milliseconds: a route each.
+    /// Returns every stream idle timeout that a request can need, in milliseconds. Each gets its own route.
     pub fn idle_timeouts_ms(&self) -> std::collections::BTreeSet<u64> {
         let tasks = self.tasks.iter().flat_map(|t| (1..=t.chain.len()).map(|attempts| t.resilience.idle_ms(attempts)));
         tasks.chain([self.resilience.idle_ms(1)]).collect()
     }
 
-    /// Whether any tenant is limited.
+    /// Returns whether any tier or tenant has limits.
     pub fn has_quotas(&self) -> bool {
         !self.quotas.is_empty()
     }
 
-    /// The longest that a request can last once it has been read, in milliseconds: its wait for another one's answer,
-    /// then its own time.
+    /// Returns the longest time that a request can last after it has been read, in milliseconds: the wait for another
+    /// request's answer, then its own lease.
     pub fn longest_request_ms(&self) -> u64 {
         let tasks = self.tasks.iter().map(|task| task.resilience.lease_ms());
         let own = tasks.chain([self.resilience.lease_ms()]).max().unwrap_or(0);
         own.saturating_add(if self.has_cache { self.cache.coalescer.wait_ms } else { 0 })
     }
 
-    /// What limits a tenant, if anything does.
+    /// Returns the limits of a tenant, if it has any.
     pub fn quota_of(&self, tenant: TenantId) -> Option<&QuotaLimits> {
         self.quotas.get(self.tenant(tenant).limits?.0 as usize)
     }
 
-    /// The output limit that quotas put on the requests of a tenant's user.
+    /// Returns the output limit that quotas set for the requests of a tenant's user.
     pub fn output_limit_of(&self, tenant: TenantId, user: Option<&UserHash>) -> OutputLimit<'_> {
         self.quota_of(tenant).filter(|limits| !limits.shadow).map_or(OutputLimit::default(), |limits| OutputLimit {
             max: limits.max_output(user.map(|user| &user.0)),
@@ -244,7 +244,7 @@ impl Policy {
         })
     }
 
-    /// The provider that serves `model`.
+    /// Returns the provider that serves `model`.
     pub fn provider_of(&self, model: ModelId) -> &Provider {
         self.provider(self.model(model).provider)
     }

@@ -1,4 +1,4 @@
-//! `Config` to `Policy`: every reference and every value is checked, and each mistake is named at its place.
+//! Builds a `Policy` from a `Config`: checks every reference and value, and reports each mistake at its place.
 
 use crate::config::problem::{Problem, quoted};
 use crate::config::{self, Config, Identity, RequestBounds};
@@ -18,7 +18,7 @@ impl TryFrom<Config> for Policy {
     type Error = Vec<Problem>;
 
     fn try_from(config: Config) -> Result<Self, Vec<Problem>> {
-        // Every field by name: a new one does not compile until this function says what it means.
+        // Destructure every field: a new one does not compile until this function handles it.
         let Config {
             identity,
             request,
@@ -78,7 +78,7 @@ impl TryFrom<Config> for Policy {
             ));
         }
         keys.finish(p, |tenant| tenants.keys().nth(tenant.0 as usize).map_or("", String::as_str));
-        // A key that was refused above is a key: it has been reported once.
+        // A key that was rejected above has already been reported. Its tenant still has a key.
         let keyless = keys.is_empty() && !tenants.is_empty() && tenants.values().all(|t| t.keys.is_empty());
         if identity == Identity::ApiKey && keyless {
             p.push(Problem::new("tenants", "no tenant has a key, so nobody could call; add `keys`, or set `identity`"));
@@ -124,7 +124,7 @@ fn check_identity(identity: &Identity, problems: &mut Vec<Problem>) {
 
 fn check_request(bounds: &RequestBounds, problems: &mut Vec<Problem>) {
     let RequestBounds { max_body_bytes, max_nesting, set_output_limit: _ } = bounds;
-    // A VM may have 1 GiB, and holds a body and what becomes of it.
+    // A VM may use 1 GiB, and it holds a body and what is made from it.
     if !(1024..=1 << 27).contains(max_body_bytes) {
         problems
             .push(Problem::new("request.max_body_bytes", format!("{max_body_bytes} is not within 1024 and 134217728")));
@@ -134,7 +134,8 @@ fn check_request(bounds: &RequestBounds, problems: &mut Vec<Problem>) {
     }
 }
 
-/// The bridge's cluster comes from the same folder as the providers', so their names must differ.
+/// Validates the Redis bridge. Its cluster file is in the same folder as the providers' files, so its name must differ
+/// from theirs.
 fn build_redis(
     redis: &config::Redis,
     providers: &BTreeMap<String, config::Provider>,
@@ -174,7 +175,7 @@ fn build_provider(name: &str, provider: &config::Provider, problems: &mut Vec<Pr
     }
 }
 
-/// No message repeats a value: it may be the key itself, in the wrong place.
+/// Checks a credential. No message repeats a value: it may be a key in the wrong place.
 fn check_credential(place: &str, credential: &config::Credential, problems: &mut Vec<Problem>) {
     let config::Credential { header, prefix, env, file, sds } = credential;
     if !is_header_name(header) {
@@ -344,7 +345,7 @@ fn build_tenant(
     }
     let tier = tiers.find(tier, || format!("tenants.{name}.tier"), problems).unwrap_or(0);
     for (i, key) in keys.iter().enumerate() {
-        // Checked here because the message must not repeat the value: hash, time and key are easily confused.
+        // Check this here, because the message must not repeat the value: hash, time and key are easily confused.
         if key.expires.as_ref().is_some_and(|time| humantime::parse_rfc3339(time).is_err()) {
             let place = format!("tenants.{name}.keys[{i}].expires");
             problems.push(Problem::new(place, "not a time like 2027-01-31T00:00:00Z"));
@@ -374,7 +375,7 @@ fn is_name(name: &str, punctuation: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || punctuation.as_bytes().contains(&b))
 }
 
-/// Names go into headers, metric labels and cluster names, so their alphabet is small.
+/// Checks a name. Names go into headers, metric labels and cluster names, so few characters are allowed.
 fn check_name(place: &str, name: &str, punctuation: &str, problems: &mut Vec<Problem>) {
     if !is_name(name, punctuation) {
         let message =
@@ -392,7 +393,7 @@ fn check_header_name(place: &str, name: &str, problems: &mut Vec<Problem>) {
 }
 
 fn is_header_name(name: &str) -> bool {
-    // They say what the message is, or are taken away or set before any filter.
+    // These headers describe the message, or Envoy removes or sets them before any filter runs.
     let taken = [
         "host",
         "content-length",

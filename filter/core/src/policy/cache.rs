@@ -1,4 +1,4 @@
-//! The cache's part of a policy, validated.
+//! The policy's cache rules, validated.
 
 use crate::cache::coalesce::Coalescer;
 use crate::cache::local::key_index::SharedKeyIndex;
@@ -7,51 +7,51 @@ use crate::config::problem::{Problem, quoted};
 use crate::config::{self, CacheRequests, CacheScope, CacheStore, DataClass};
 use std::collections::BTreeMap;
 
-/// What holds for all tasks.
+/// The rules for all tasks.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Where answers are kept.
+    /// Where answers are stored.
     pub store: CacheStore,
-    /// Bytes that all of it may take in this Envoy.
+    /// Maximum memory of the whole cache in this Envoy, in bytes.
     pub memory_bytes: u64,
     /// The local store.
     pub table: Table,
-    /// The keys of questions, for all workers.
+    /// The index of cache keys, shared by all workers.
     pub keys: SharedKeyIndex,
-    /// Bytes of the longest answer that is kept.
+    /// Maximum size of a stored answer, in bytes.
     pub max_entry_bytes: u64,
-    /// The most sensitive class of data that is kept.
+    /// The most sensitive class of data that is stored.
     pub max_data: DataClass,
-    /// What every key in Redis begins with.
+    /// The prefix of every Redis key.
     pub key_prefix: Box<str>,
-    /// Raised to forget everything.
+    /// Raised to discard everything.
     pub revision: u64,
-    /// How long and how many wait for the same answer.
+    /// How long, and how many, requests wait for the same answer.
     pub coalescer: Coalescer,
-    /// Whether texts that Unicode calls equal are equal.
+    /// Whether texts that Unicode considers equal share an answer.
     pub nfc: bool,
     prompts: BTreeMap<Box<str>, u64>,
 }
 
-/// What holds for one task.
+/// The rules for one task.
 #[derive(Debug, Clone)]
 pub struct TaskRules {
-    /// Milliseconds for which an answer is good.
+    /// How long an answer is valid, in milliseconds.
     pub ttl_ms: u64,
     /// Who shares answers.
     pub scope: CacheScope,
-    /// Which requests.
+    /// Which requests use the cache.
     pub requests: CacheRequests,
-    /// The most sensitive class of data that is kept, where the task has its own.
+    /// The most sensitive class of data that is stored, if the task overrides it.
     pub max_data: Option<DataClass>,
-    /// Raised to forget the task's answers.
+    /// Raised to discard the task's answers.
     pub revision: u64,
 }
 
 const DAY_MS: u64 = 86_400_000;
 
 impl Rules {
-    /// Takes over the policy's section; reports what is wrong with it.
+    /// Validates the policy's `cache` section and reports its problems.
     pub(crate) fn from_config(config: &config::Cache, has_redis: bool, problems: &mut Vec<Problem>) -> Self {
         let config::Cache {
             store,
@@ -109,7 +109,7 @@ impl Rules {
         }
     }
 
-    /// The revision of a prompt's version; 0 unless the policy has raised it.
+    /// Returns the revision of a prompt version: 0 unless the policy has raised it.
     pub fn prompt_revision(&self, prompt: &str, version: &str) -> u64 {
         if self.prompts.is_empty() {
             return 0;
@@ -119,7 +119,7 @@ impl Rules {
 }
 
 impl TaskRules {
-    /// Takes over a task's section; reports what is wrong with it.
+    /// Validates a task's `cache` section and reports its problems.
     pub(crate) fn from_config(
         config: &config::TaskCache,
         identity: &config::Identity,

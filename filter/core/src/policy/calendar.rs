@@ -1,24 +1,23 @@
 //! Days and months in the policy's time zone.
 //!
-//! The module has no time-zone database: a zone is its changes of offset, which the command line has looked up.
+//! The filter has no time-zone database. A zone is a list of offset changes, which the command line has looked up.
 
-/// A time zone: changes of its offset from UTC, in order.
+/// A time zone: the changes of its offset from UTC, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Zone {
-    /// Seconds since the Unix epoch from which the offset (in seconds, east is positive) holds; the first is
-    /// `i64::MIN`.
+    /// The time from which each offset holds, in seconds since the Unix epoch, and the offset in seconds, positive to
+    /// the east. The first time is `i64::MIN`.
     changes: Vec<(i64, i32)>,
 }
 
-/// The day and the month that one zone gave last, which are those of the next request too. Each zone needs its own
-/// memo.
+/// Remembers the last day and month of a zone, which usually hold the next request too. Each zone needs its own memo.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CalendarMemo(Option<(Period, Period)>);
 
 /// One day or one month.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Period {
-    /// Its number: later periods have higher ones.
+    /// The number of the period. Later periods have higher numbers.
     pub number: u32,
     /// When it begins, in milliseconds since the Unix epoch.
     pub begins_ms: u64,
@@ -29,15 +28,15 @@ pub struct Period {
 const DAY: i64 = 86_400;
 
 impl Zone {
-    /// A zone of one offset, in seconds.
+    /// Creates a zone with one offset, in seconds.
     pub fn fixed(offset: i32) -> Self {
         Self { changes: vec![(i64::MIN, offset)] }
     }
 
-    /// Reads `UTC`, `+07:00`, or any name whose changes are given.
+    /// Parses `UTC`, `+07:00`, or any name whose changes are given.
     ///
     /// # Errors
-    /// What would be right.
+    /// A message that says what is wrong.
     pub fn new(name: &str, changes: &[(i64, i32)]) -> Result<Self, String> {
         if name == "UTC" || name == "Z" {
             return Ok(Self::fixed(0));
@@ -58,7 +57,7 @@ impl Zone {
         }
     }
 
-    /// The day and the calendar month that hold this time (milliseconds since the Unix epoch).
+    /// Returns the day and the calendar month that contain this time (milliseconds since the Unix epoch).
     pub fn day_and_month(&self, now_ms: u64, memo: &mut CalendarMemo) -> (Period, Period) {
         let holds = |period: &Period| (period.begins_ms..period.ends_ms).contains(&now_ms);
         match memo.0 {
@@ -67,15 +66,15 @@ impl Zone {
         }
     }
 
-    /// The day that holds this time (milliseconds since the Unix epoch).
+    /// Returns the day that contains this time (milliseconds since the Unix epoch).
     pub fn day(&self, now_ms: u64) -> Period {
         let day = self.local(now_ms).div_euclid(DAY);
-        // A day has 25 hours at the most.
+        // A day has at most 25 hours.
         let begins_ms = self.reaches(now_ms.saturating_sub(26 * 3_600_000), day * DAY);
         Period { number: clamp(day), begins_ms, ends_ms: self.reaches(now_ms, (day + 1) * DAY) }
     }
 
-    /// The calendar month that holds this time.
+    /// Returns the calendar month that contains this time (milliseconds since the Unix epoch).
     pub fn month(&self, now_ms: u64) -> Period {
         let (year, month) = year_and_month(self.local(now_ms).div_euclid(DAY));
         let next = if month == 12 { first_day(year + 1, 1) } else { first_day(year, month + 1) };
@@ -83,7 +82,7 @@ impl Zone {
         Period { number: clamp(year * 12 + month - 1), begins_ms, ends_ms: self.reaches(now_ms, next * DAY) }
     }
 
-    /// Seconds of the local clock.
+    /// Returns the local clock's time, in seconds.
     fn local(&self, now_ms: u64) -> i64 {
         let now = seconds(now_ms);
         let after = self.changes.partition_point(|(from, _)| *from <= now);
@@ -91,7 +90,8 @@ impl Zone {
         now + i64::from(offset)
     }
 
-    /// When, after `now_ms`, the local clock first shows `local` or later.
+    /// Returns when the local clock first shows `local` or later, at `now_ms` or after it. In milliseconds since the
+    /// Unix epoch.
     fn reaches(&self, now_ms: u64, local: i64) -> u64 {
         let now = seconds(now_ms);
         let mut reached = now;
@@ -110,7 +110,7 @@ impl Zone {
 }
 
 fn seconds(ms: u64) -> i64 {
-    // Beyond the year 9999 nothing changes any more.
+    // Clamp to the year 9999.
     (ms / 1000).min(253_402_300_799) as i64
 }
 
@@ -131,7 +131,7 @@ fn fixed_offset(text: &str) -> Option<i32> {
     (hours <= 18 && minutes < 60).then_some(sign * (hours * 3600 + minutes * 60))
 }
 
-/// The civil year and month (1 to 12) of a day since 1970-01-01, by Howard Hinnant's `civil_from_days`.
+/// Returns the civil year and month (1 to 12) of a day since 1970-01-01. Howard Hinnant's `civil_from_days`.
 fn year_and_month(day: i64) -> (i64, i64) {
     let shifted = day + 719_468;
     let era = shifted.div_euclid(146_097);
@@ -143,7 +143,7 @@ fn year_and_month(day: i64) -> (i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month)
 }
 
-/// The day since 1970-01-01 on which a civil month begins, by Howard Hinnant's `days_from_civil`.
+/// Returns the day since 1970-01-01 on which a civil month begins. Howard Hinnant's `days_from_civil`.
 fn first_day(year: i64, month: i64) -> i64 {
     let year = year - i64::from(month <= 2);
     let era = year.div_euclid(400);
@@ -198,13 +198,13 @@ mod tests {
         assert_eq!(hours(&zone, "2026-10-25T12:00:00Z"), 25);
         assert_eq!(zone.day(ms("2026-03-29T00:30:00Z")).ends_ms, ms("2026-03-29T22:00:00Z"));
         assert_eq!(zone.day(ms("2026-10-25T00:30:00Z")).ends_ms, ms("2026-10-25T23:00:00Z"));
-        // The month that holds a change.
+        // A month that contains a change.
         assert_eq!(zone.month(ms("2026-03-01T12:00:00Z")).ends_ms, ms("2026-03-31T22:00:00Z"));
     }
 
     #[test]
     fn a_midnight_that_does_not_exist_ends_the_day_when_the_clock_leaps() {
-        // From 00:00 to 01:00 on 2026-03-22, as in Asuncion of old.
+        // From 00:00 to 01:00 on 2026-03-22, as formerly in Asuncion.
         let leap = (ms("2026-03-22T03:00:00Z") / 1000) as i64;
         let zone = Zone::new("Some/Where", &[(0, -10_800), (leap, -7_200)]).unwrap();
         assert_eq!(zone.day(ms("2026-03-21T12:00:00Z")).ends_ms, ms("2026-03-22T03:00:00Z"));
@@ -215,7 +215,7 @@ mod tests {
     fn what_is_remembered_is_what_would_be_found() {
         for zone in [Zone::fixed(0), Zone::fixed(-3600), berlin()] {
             let (start, mut memo) = (ms("2026-03-01T00:00:00Z"), CalendarMemo::default());
-            // Forwards and back, in steps that meet every edge within a second.
+            // Forwards and backwards, in steps that pass every edge within a second.
             for hour in (0..24 * 260).chain((0..24 * 260).rev()) {
                 for second in [0, 1, 3599] {
                     let now = start + hour * 3_600_000 + second * 1000;

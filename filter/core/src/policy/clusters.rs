@@ -1,4 +1,4 @@
-//! Every plan that a policy can need: the Envoy clusters which must exist before the first request.
+//! All plans that a policy can need: the Envoy clusters that must exist before the first request.
 
 use crate::config::problem::Problem;
 use crate::ids::ProviderId;
@@ -6,10 +6,11 @@ use crate::policy::{Model, Policy, Provider, Task};
 use crate::routing::dispatch::plan_cluster;
 use std::collections::BTreeSet;
 
-/// Most plan clusters of one policy. Each costs Envoy memory in every worker; a chain of eight models can need 255.
+/// Maximum number of plan clusters of a policy. Each costs Envoy memory in every worker. A chain of eight models can
+/// need 255.
 pub const MAX_CLUSTERS: usize = 2000;
 
-/// Most models of a task's chain.
+/// Maximum number of models in a task's chain.
 pub const MAX_ATTEMPTS: usize = 8;
 
 /// The providers of a plan: attempt 1, attempt 2, …
@@ -17,20 +18,20 @@ pub const MAX_ATTEMPTS: usize = 8;
 pub struct ProviderSequence(Vec<ProviderId>);
 
 impl ProviderSequence {
-    /// The providers in order; one that serves two models of the plan comes twice. Never empty.
+    /// Returns the providers in order, at least one. A provider that serves two models of the plan appears twice.
     pub fn providers<'p>(&self, policy: &'p Policy) -> impl Iterator<Item = &'p Provider> {
         self.0.iter().map(|id| policy.provider(*id))
     }
 
-    /// Name of the plan's cluster.
+    /// Returns the name of the plan's cluster.
     pub fn cluster(&self, policy: &Policy) -> String {
         plan_cluster(self.providers(policy).map(|provider| &*provider.name))
     }
 }
 
-/// All plans, each once: every model alone, because callers may name it, and every task's chain with any of its models
-/// left out, because routing drops models that a request may not use. No more than [`MAX_CLUSTERS`]: `check` has been
-/// asked.
+/// Returns all plans without duplicates: every model alone, because callers may name it, and every task's chain with
+/// any of its models left out, because routing drops models that a request may not use. `check` has ensured that there
+/// are at most [`MAX_CLUSTERS`].
 pub fn plans(policy: &Policy) -> BTreeSet<ProviderSequence> {
     let mut plans = Plans::of_models(&policy.models);
     for task in &policy.tasks {
@@ -42,7 +43,7 @@ pub fn plans(policy: &Policy) -> BTreeSet<ProviderSequence> {
 /// Refuses the task whose chain takes a policy past [`MAX_CLUSTERS`].
 pub(crate) fn check(models: &[Model], tasks: &[Task], problems: &mut Vec<Problem>) {
     let mut plans = Plans::of_models(models);
-    // A chain that is too long has been refused by itself, and would take for ever here.
+    // A chain that is too long has already been reported, and expanding it would take forever.
     for task in tasks.iter().filter(|task| task.chain.len() <= MAX_ATTEMPTS) {
         plans.add(models, task);
         if plans.all.len() > MAX_CLUSTERS {
@@ -58,10 +59,10 @@ pub(crate) fn check(models: &[Model], tasks: &[Task], problems: &mut Vec<Problem
     }
 }
 
-/// Plans, as they are gathered.
+/// Collects plans.
 struct Plans {
     all: BTreeSet<ProviderSequence>,
-    /// Whole chains that have been taken apart: many tasks have the same.
+    /// Chains that have already been expanded. Many tasks have the same one.
     chains: BTreeSet<Vec<ProviderId>>,
 }
 
@@ -87,7 +88,7 @@ impl Plans {
     }
 }
 
-/// Attempts of the longest plan.
+/// Returns the number of attempts in the longest plan.
 pub fn longest(policy: &Policy) -> usize {
     policy.tasks().map(|(_, task)| task.chain.len()).max().unwrap_or(1).max(1)
 }
@@ -102,7 +103,7 @@ mod tests {
         from_value(&document(providers_of_models, chains)).unwrap().1
     }
 
-    /// A policy with model `m0` at provider `p…`, and so on, and one task per chain.
+    /// Returns a policy with model `m0` at the first provider, and so on, and one task per chain.
     fn document(providers_of_models: &[&str], chains: &[&[usize]]) -> Value {
         let name = |i: usize| format!("m{i}");
         let providers: serde_json::Map<_, _> = providers_of_models
@@ -165,14 +166,14 @@ mod tests {
         assert_eq!(plans(&policy(&names[..56], &chains[..7])).len(), 7 * 255);
         let problems = from_value(&document(&names, &chains)).unwrap_err();
         let problems: Vec<_> = problems.iter().map(Problem::to_string).collect();
-        // By name: t0, t1, t10, t11, t2, …
+        // Sorted by name: t0, t1, t10, t11, t2, …
         assert_eq!(
             problems,
             ["tasks.t5: its chain of 8 models takes the policy past 2000 sequences of providers, \
                  each of which is an Envoy \
              cluster; shorten the chains"]
         );
-        // It is one of all the mistakes, and a chain that is too long by itself is not taken apart.
+        // It is reported along with the other mistakes, and a chain that is too long is not expanded.
         let mut document = document(&names, &chains);
         document["tasks"]["t0"]["fallback"] = Value::from(vec!["m0"; 40]);
         document["tiers"]["pro"]["models"] = json!(["nowhere"]);
@@ -180,7 +181,7 @@ mod tests {
         let mut places: Vec<_> = problems.iter().map(|problem| problem.place.as_str()).collect();
         places.sort_unstable();
         assert_eq!(places, ["tasks.t0.fallback", "tasks.t6", "tiers.pro.models[0]"]);
-        // Eight models of one provider are no more than eight plans, in however many tasks.
+        // Eight models of one provider make only eight plans, in any number of tasks.
         assert_eq!(plans(&policy(&["a"; 96], &chains)).len(), 8);
     }
 }

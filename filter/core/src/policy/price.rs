@@ -1,4 +1,4 @@
-//! What tokens cost, in integers.
+//! The cost of tokens, in integers.
 
 use crate::config;
 use crate::config::problem::Problem;
@@ -10,9 +10,10 @@ use std::borrow::Cow;
 pub struct MicroUsd(pub u64);
 
 impl MicroUsd {
-    /// As dollars with six decimals, for example `0.000123`: a JSON number and a header value without rounding.
+    /// Formats the amount as dollars with six decimals, for example `0.000123`: a JSON number and a header value
+    /// without rounding.
     pub fn to_decimal(self) -> Cow<'static, str> {
-        // Local models, and every hit of the cache, cost this.
+        // The common case of local models and cache hits.
         if self.0 == 0 {
             return Cow::Borrowed("0.000000");
         }
@@ -40,7 +41,7 @@ pub struct Price {
 }
 
 impl Price {
-    /// Takes over a price from the policy; reports what is no price.
+    /// Validates a price and reports its problems.
     pub(crate) fn from_config(price: &config::Price, place: &str, problems: &mut Vec<Problem>) -> Option<Self> {
         let config::Price { input, cached_input, cache_write, output } = *price;
         let mut field = |name: &str, usd: f64| match picousd_per_token(usd) {
@@ -67,12 +68,12 @@ impl Price {
         })
     }
 
-    /// The cost of `usage`, rounded up to a whole micro-dollar; saturates at the largest amount instead of wrapping.
+    /// Returns the cost of `usage`, rounded up to a whole micro-dollar. Saturates instead of wrapping.
     pub fn cost(&self, usage: &Usage) -> MicroUsd {
         let Usage { input, cached_input, cache_write, output } = usage.limit_cached();
         let plain = input - cached_input - cache_write;
-        // As most are: no price has more than 40 bits ([`MAX_USD`]), so no sum has more than 63. Wasm has no product
-        // of 128 bits.
+        // The common case, in 64 bits: no price has more than 40 bits ([`MAX_USD`]), so no sum has more than 63. Wasm
+        // has no 128-bit multiplication.
         if input.max(output) < 1 << 22 {
             let pico = plain * self.input
                 + cached_input * self.cached_input
@@ -94,7 +95,7 @@ fn picousd_per_token(usd_per_million: f64) -> Option<u64> {
         return None;
     }
     let exact = (usd_per_million * 1e6).round();
-    // Six decimals of a number this size survive the trip through f64; more decimals show as a difference.
+    // Six decimals of a number of this size survive the conversion to f64 and back. More decimals leave a difference.
     ((exact / 1e6 - usd_per_million).abs() <= f64::EPSILON * usd_per_million.max(1.0)).then_some(exact as u64)
 }
 

@@ -89,8 +89,8 @@ impl Window {
         self.row().span
     }
 
-    /// Returns whether the window follows a calendar day or month. If such a window has no room, the degraded model or a
-    /// template answer can take over.
+    /// Returns whether the window follows a calendar day or month. If such a window has no room, the degraded model or
+    /// a template answer can take over.
     pub fn is_calendar(self) -> bool {
         matches!(self.span(), Span::Day | Span::Month)
     }

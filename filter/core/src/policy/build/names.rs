@@ -1,9 +1,9 @@
-//! The names of a section, and what is said of one that it does not have.
+//! The names of a policy section, and the problem that an unknown name causes.
 
 use crate::config::problem::{Problem, quoted};
 use std::collections::BTreeMap;
 
-/// The names of one section, in order, which is also the order of the indices.
+/// The names of one section, sorted. Their indices become ids.
 pub(super) struct Names<'a> {
     singular: &'static str,
     plural: &'static str,
@@ -12,7 +12,7 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// Reports a section that is too small or too large.
+    /// Collects the names. Reports a section that is too small or too large.
     pub(super) fn of<T>(
         (singular, plural): (&'static str, &'static str),
         section: &'a BTreeMap<String, T>,
@@ -35,7 +35,7 @@ impl<'a> Names<'a> {
         problems: &mut Vec<Problem>,
     ) -> Option<usize> {
         let found = self.sorted.binary_search(&name).ok();
-        // Of an empty section that must not be empty this has been said once.
+        // A required section that is empty has already been reported.
         let said = self.sorted.is_empty() && self.needed;
         if found.is_none() && !said {
             let some: Vec<_> = self.sorted.iter().take(20).copied().collect();

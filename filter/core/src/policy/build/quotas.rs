@@ -1,4 +1,4 @@
-//! Limits of tiers and tenants: each set is built once, and tenants that say nothing share their tier's.
+//! Builds the limits of tiers and tenants. Each set is built once, and tenants without own limits share their tier's.
 
 use crate::config;
 use crate::config::problem::Problem;
@@ -8,14 +8,14 @@ use crate::policy::limits::{self, Limits};
 use crate::policy::{Model, Tier};
 use std::collections::BTreeSet;
 
-/// The sets of limits that have been built.
+/// Builds and collects sets of limits.
 pub(super) struct Quotas<'a> {
     models: &'a Names<'a>,
     /// Models without a price.
     unpriced: Vec<(ModelId, &'a str)>,
-    /// Tiers whose mistakes have been reported, and need not be for each of their tenants.
+    /// Tiers whose mistakes have been reported. They are not reported again for each tenant.
     broken: BTreeSet<String>,
-    /// The sets, by [`QuotaId`].
+    /// The sets, indexed by [`QuotaId`].
     pub(super) built: Vec<Limits>,
 }
 

@@ -1,4 +1,4 @@
-//! Every rule of a valid policy: values at the edge, values past it, and where the problem is said to be.
+//! The rules of a valid policy: values at the edge, values past it, and the place of each problem.
 
 use super::*;
 use crate::config::{Capability, DataClass};
@@ -28,7 +28,7 @@ fn good() -> Value {
     })
 }
 
-/// The policy with the value at one place changed.
+/// Returns the good policy with one value changed.
 fn changed(pointer: &str, value: Value) -> Result<Policy, Vec<String>> {
     let mut tree = good();
     let (parent, last) = pointer.rsplit_once('/').unwrap();

@@ -186,14 +186,14 @@ fn reserve_user(
         begin(grant, (0, None));
         grant.reservation.user = None;
         let mut scopes = record::decode(bytes);
-        // Each user counts by its own limits. A user that has limits now no longer drains as one without.
+        // Advance each user by its own limits, or by none if it has none now.
         let unlimited = Windows::default();
         for (key, counters) in scopes.iter_mut().filter(|(_, counters)| !counters.is_idle()) {
             counters.advance(limits.user(key).unwrap_or(&unlimited), moment);
         }
         let known = scopes.iter().any(|(key, _)| key == ask.user);
-        // An idle user needs no place. Its day is remembered for a while, because the clock may jump back to before that
-        // day began.
+        // An idle user needs no place. Its day is remembered for a while, because the clock may jump back to the day
+        // before.
         let is_needed = !known && scopes.len() >= USERS_PER_RECORD as usize;
         let is_old = |counters: &Counters| moment.now_ms.saturating_sub(counters.at_ms()) >= IDLE_MS;
         scopes.retain(|(key, counters)| key == ask.user || !counters.is_idle() || !is_needed && !is_old(counters));

@@ -1,3 +1,3 @@
-//! Who is calling: tenants by their keys, and end users by a hash.
+//! Identifies callers: tenants by their API keys, and end users by a hash.
 
 pub mod keys;

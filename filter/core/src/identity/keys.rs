@@ -1,4 +1,4 @@
-//! Who is calling: API keys by their SHA-256, never by the key itself.
+//! API keys, known only by their SHA-256, and the hash that stands for an end user.
 
 use crate::config::Key;
 use crate::config::problem::Problem;
@@ -10,25 +10,26 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use std::collections::HashMap;
 use std::hash::Hasher;
 
-/// Every tenant's keys, by hash. The time that a look-up takes tells at most something of a hash, never of a key.
+/// The API keys of all tenants, by hash. The time of a lookup reveals at most something about a hash, never about a
+/// key.
 #[derive(Debug, Clone, Default)]
 pub struct KeyTable {
     sorted: Vec<Entry>,
 }
 
-/// API keys that a worker has looked up lately in one table: it need not hash them by SHA-256 again, which is most of
-/// what a lookup costs.
+/// API keys that a worker has recently looked up in one table. It need not hash them with SHA-256 again, which is most
+/// of the cost of a lookup.
 ///
-/// A key is known by SipHash-2-4 of 128 bits under a secret, so none is kept, and who does not know the secret finds
-/// another key of the same hash with a chance of 2^-128 for each that is known.
+/// Keys are identified by a 128-bit SipHash-2-4 under a secret, so no key is stored. Without the secret, a guess
+/// matches a remembered key with a probability of 2^-128 per key.
 #[derive(Debug, Default)]
 pub struct ApiKeyMemo {
     secret: Secret,
-    /// Places in the table. Nobody can choose fingerprints, so they may be spread by any hash.
+    /// Positions in the table. Callers cannot choose fingerprints, so any hash spreads them.
     places: HashMap<u128, u32, QuickHash>,
 }
 
-/// Keys that a worker remembers at most: some 50 kB. One more, and it gathers them anew.
+/// Maximum number of keys that a worker remembers, about 50 kB. If one more comes, it forgets all of them.
 const MAX_KEYS: usize = 1024;
 
 impl ApiKeyMemo {
@@ -52,26 +53,26 @@ impl ApiKeyMemo {
 struct Entry {
     hash: [u8; 32],
     tenant: TenantId,
-    /// Milliseconds since the Unix epoch from which the key is refused; `u64::MAX` for never.
+    /// The time from which the key is refused, in milliseconds since the Unix epoch. `u64::MAX` means never.
     expires_ms: u64,
 }
 
-/// Why a caller has no identity.
+/// Why a caller could not be identified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InvalidIdentity {
     /// No credential was sent.
     Missing,
-    /// The credential belongs to nobody.
+    /// No tenant has this credential.
     Unknown,
-    /// The key was valid once.
+    /// The key was valid, but has expired.
     Expired,
 }
 
 impl KeyTable {
-    /// Adds one key as the policy writes it.
+    /// Adds a key from the policy.
     ///
     /// # Errors
-    /// What would be right.
+    /// A message that says what is expected.
     pub(crate) fn add(&mut self, tenant: TenantId, key: &Key) -> Result<(), String> {
         let Key { hash, expires } = key;
         let hash = hash
@@ -90,7 +91,7 @@ impl KeyTable {
         Ok(())
     }
 
-    /// Sorts the table and reports keys that two tenants share.
+    /// Sorts the table and reports keys that appear more than once.
     pub(crate) fn finish<'a>(&mut self, problems: &mut Vec<Problem>, name_of: impl Fn(TenantId) -> &'a str) {
         self.sorted.sort_unstable();
         for pair in self.sorted.windows(2) {
@@ -109,7 +110,8 @@ impl KeyTable {
         self.sorted.is_empty()
     }
 
-    /// The tenant that `key` belongs to at `now_ms` (milliseconds since the Unix epoch). `memo`: of this table alone.
+    /// Returns the tenant to which `key` belongs at `now_ms` (milliseconds since the Unix epoch). `memo`: used with
+    /// this table only.
     ///
     /// # Errors
     /// [`InvalidIdentity::Unknown`] or [`InvalidIdentity::Expired`].
@@ -130,10 +132,10 @@ impl KeyTable {
     }
 }
 
-/// The API key in a request's headers, wherever a client library puts it.
+/// Returns the API key from a request's headers.
 ///
-/// `Authorization: Bearer KEY` (RFC 6750; the scheme in any case), else `x-api-key`, else `api-key`. Of a header that
-/// is sent twice the glue passes the first.
+/// `Authorization: Bearer KEY` (RFC 6750; the scheme in any case), else `x-api-key`, else `api-key`: the places that
+/// client libraries use. If a header is sent twice, the caller passes the first.
 pub fn api_key<'a>(
     authorization: Option<&'a [u8]>,
     x_api_key: Option<&'a [u8]>,
@@ -150,12 +152,12 @@ pub fn api_key<'a>(
         .ok_or(InvalidIdentity::Missing)
 }
 
-/// Stands for an end user: SHA-256 over tenant and user, so that it cannot be compared across tenants.
+/// Identifies an end user: SHA-256 over tenant and user, so that it cannot be compared across tenants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserHash(pub [u8; 32]);
 
 impl UserHash {
-    /// Of a user of a tenant.
+    /// Hashes a user of a tenant.
     pub fn new(tenant: &str, user: &[u8]) -> Self {
         let digest = Sha256::new()
             .chain_update(b"pointsman.user.v1")
@@ -166,7 +168,7 @@ impl UserHash {
         Self(digest.into())
     }
 
-    /// Its first 64 bits, for logs.
+    /// Returns its first 64 bits in hexadecimal, for logs.
     pub fn short(&self) -> String {
         self.0.iter().take(8).map(|b| format!("{b:02x}")).collect()
     }

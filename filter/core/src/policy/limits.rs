@@ -1,4 +1,4 @@
-//! The limits of a tenant, validated: nothing left to check.
+//! The limits of tiers and tenants, validated, with nothing left to check.
 
 use crate::config::problem::{Problem, quoted};
 use crate::config::{self, FailureMode, OnExhausted, Quota, StoreKind};
@@ -8,54 +8,55 @@ use crate::policy::calendar::Zone;
 use crate::quota::window::{MINUTE_MS, Window, Windows};
 use sha2::{Digest, Sha256};
 
-/// How quotas are counted, for all tenants.
+/// How quotas are counted for all tenants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counting {
-    /// Where days and months begin.
+    /// The time zone in which days and months begin.
     pub zone: Zone,
-    /// Users that are counted apart in each tenant whose users have limits.
+    /// How many users are counted separately in each tenant that has limits for users.
     pub users: u32,
-    /// Where counters are kept.
+    /// Where the counters are kept.
     pub store: StoreKind,
-    /// What happens to requests while Redis is away.
+    /// What happens to requests while Redis is unavailable.
     pub failure_mode: FailureMode,
 }
 
-/// Everything that limits one tenant, or all tenants of a tier.
+/// All limits of one tenant, or of all tenants of a tier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Of the tenant as a whole.
+    /// The tenant as a whole.
     tenant: Bounds,
-    /// Of each of its users, but for those that are named.
+    /// Each of its users, except named ones.
     each_user: Bounds,
-    /// Of users that are named, by their key, in order.
+    /// Named users, sorted by key.
     named_users: Vec<(ScopeKey, Bounds)>,
-    /// Of its use of single models.
+    /// Its use of single models.
     models: Vec<(ModelId, ScopeKey, Bounds)>,
-    /// What happens when a day's or month's quota is used up.
+    /// What happens when a daily or monthly quota is used up.
     pub on_exhausted: Exhaustion,
-    /// Thousandths of a day's or month's quota from which the degraded model serves.
+    /// Thousandths of a daily or monthly quota from which the degraded model serves.
     pub degrade_at: Option<u64>,
-    /// Thousandths of a day's or month's quota at which it is reported, rising; at most eight.
+    /// Thousandths of a daily or monthly quota that are reported, ascending, up to eight.
     pub alert_at: Vec<u64>,
-    /// Whether nothing is refused.
+    /// Shadow mode: nothing is refused.
     pub shadow: bool,
-    /// What is asked of every request, worked out once: there may be many users.
+    /// Whether anything is counted, and whether tokens are. Computed once, because every request asks and there may be
+    /// many users.
     counts: bool,
     bounds_output: bool,
 }
 
-/// What limits one scope: a tenant, a user, or a tenant's use of a model.
+/// The limits of one scope: a tenant, a user, or a tenant's use of a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Bounds {
     windows: Windows,
-    /// Max input tokens of a request.
+    /// Maximum input tokens of a request.
     max_input: Option<u64>,
-    /// Max output tokens of a request.
+    /// Maximum output tokens of a request.
     max_output: Option<u64>,
 }
 
-/// What happens to a request when a day's or month's quota is used up.
+/// What happens to a request when a daily or monthly quota is used up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exhaustion {
     /// It is refused.
@@ -66,20 +67,20 @@ pub enum Exhaustion {
     Template(Box<str>),
 }
 
-/// Stands for a user or a model in a record: a whole SHA-256, so that two never meet.
+/// Identifies a user or a model in a record: a whole SHA-256, so that no two share one.
 pub type ScopeKey = [u8; 32];
 
-/// The key of all users who are not named.
+/// The key of all users without a name.
 pub const ANONYMOUS: ScopeKey = [0xff; 32];
 
 /// The key of the tenant itself.
 pub const TENANT: ScopeKey = [0; 32];
 
-/// The largest limit in a policy: what Lua's numbers hold exactly, scaled by the milliseconds of a minute.
+/// The largest limit in a policy. Lua's numbers hold it exactly after scaling by the milliseconds of a minute.
 const MAX_COUNT: u64 = 100_000_000_000;
 const MAX_USD: f64 = 1_000_000_000.0;
 
-/// The key of a model.
+/// Returns the key of a model.
 pub fn model_key(name: &str) -> ScopeKey {
     Sha256::new().chain_update(b"pointsman.quota.model.v1").chain_update(name).finalize().into()
 }
@@ -100,7 +101,7 @@ pub(crate) fn counting(quota: &Quota, has_redis: bool, problems: &mut Vec<Proble
     Counting { zone, users: *users, store: *store, failure_mode: *failure_mode }
 }
 
-/// Reports everything that is wrong in the limits of a tier or a tenant, at its place.
+/// Reports all mistakes in the limits of a tier or a tenant, at their places.
 pub(crate) fn check(limits: &config::Limits, is_tier: bool, place: &str, problems: &mut Vec<Problem>) {
     let config::Limits { per_user, users, per_model, on_exhausted, degrade_at, alert_at, .. } = limits;
     check_bounds(limits, place, problems);
@@ -133,7 +134,7 @@ pub(crate) fn check(limits: &config::Limits, is_tier: bool, place: &str, problem
     }
 }
 
-/// Of a user or a model: bounds, and nothing that only the limits around them can say.
+/// Checks the limits of a user or a model: their bounds, and that they set no field that belongs to a tier or tenant.
 fn check_scope(limits: &config::Limits, place: &str, problems: &mut Vec<Problem>) {
     check_bounds(limits, place, problems);
     let config::Limits { per_user, users, per_model, on_exhausted, degrade_at, alert_at, shadow, .. } = limits;
@@ -169,14 +170,14 @@ fn check_bounds(limits: &config::Limits, place: &str, problems: &mut Vec<Problem
     }
 }
 
-/// A limit as it is written.
+/// A limit as written in the policy.
 #[derive(Clone, Copy)]
 enum LimitValue {
     Count(u64),
     Usd(f64),
 }
 
-/// The limit of a window, as it is written.
+/// Returns the limit of a window as written in the policy.
 fn written(limits: &config::Limits, window: Window) -> Option<LimitValue> {
     match window {
         Window::RequestsPerMinute => limits.requests_per_minute.map(LimitValue::Count),
@@ -189,7 +190,7 @@ fn written(limits: &config::Limits, window: Window) -> Option<LimitValue> {
 }
 
 impl LimitValue {
-    /// In what is counted: requests, tokens or micro-USD. `None` where it is out of range.
+    /// Converts to the unit that is counted: requests, tokens or micro-USD. `None` if out of range.
     fn amount(self) -> Option<u64> {
         match self {
             Self::Count(count) => (1..=MAX_COUNT).contains(&count).then_some(count),
@@ -232,13 +233,13 @@ impl From<&config::Limits> for Bounds {
     }
 }
 
-/// Looks a model up by its name, and reports a name that is none's at its place.
+/// Looks up a model by name, and reports an unknown name at its place.
 type FindModel<'a> = dyn FnMut(&str, String, &mut Vec<Problem>) -> Option<ModelId> + 'a;
 
-/// What a tenant's limits are, its tier's included; `None` where nothing is limited. What is wrong with the parts has
-/// been reported by [`check`]; what is wrong with the whole is reported here.
+/// Builds a tenant's limits, with its tier's merged in. Returns `None` if nothing is limited. [`check`] has reported
+/// the mistakes in each part; this function reports those in the whole.
 ///
-/// `tenant`: its name; `None` for what all tenants of a tier have.
+/// `tenant`: the tenant's name, or `None` for the limits of a tier.
 pub(crate) fn build(
     limits: &config::Limits,
     tenant: Option<&str>,
@@ -319,51 +320,51 @@ fn thousandths(share: f64) -> u64 {
 }
 
 impl Limits {
-    /// What limits a user.
+    /// Returns the limits of a user.
     fn bounds_of(&self, user: &ScopeKey) -> &Bounds {
         let named = self.named_users.binary_search_by_key(user, |(key, _)| *key).ok();
         named.and_then(|at| self.named_users.get(at)).map_or(&self.each_user, |(_, bounds)| bounds)
     }
 
-    /// The windows of the tenant as a whole.
+    /// Returns the windows of the tenant as a whole.
     pub fn tenant(&self) -> &Windows {
         &self.tenant.windows
     }
 
-    /// The windows of a user; `None` where it has none.
+    /// Returns the windows of a user, or `None` if it has none.
     pub fn user(&self, user: &ScopeKey) -> Option<&Windows> {
         Some(&self.bounds_of(user).windows).filter(|windows| !windows.is_empty())
     }
 
-    /// The windows of the tenant's use of single models, of those that have any.
+    /// Returns the windows of the tenant's use of single models, for the models that have any.
     pub fn models(&self) -> impl Iterator<Item = (ModelId, &ScopeKey, &Windows)> {
         let all = self.models.iter().map(|(id, key, bounds)| (*id, key, &bounds.windows));
         all.filter(|(.., windows)| !windows.is_empty())
     }
 
-    /// The windows of the tenant's use of this model; `None` where it has none.
+    /// Returns the windows of the tenant's use of this model, or `None` if it has none.
     pub fn model(&self, model: ModelId) -> Option<(&ScopeKey, &Windows)> {
         self.models().find(|(id, ..)| *id == model).map(|(_, key, windows)| (key, windows))
     }
 
-    /// Max input tokens of a request: the tenant's, or its user's where those are fewer.
+    /// Returns the maximum input tokens of a request: the lower of the tenant's and its user's.
     pub fn max_input(&self, user: Option<&ScopeKey>) -> Option<u64> {
         let of_user = user.map_or(&self.each_user, |user| self.bounds_of(user)).max_input;
         self.tenant.max_input.into_iter().chain(of_user).min()
     }
 
-    /// Max output tokens of a request: the tenant's, or its user's where those are fewer.
+    /// Returns the maximum output tokens of a request: the lower of the tenant's and its user's.
     pub fn max_output(&self, user: Option<&ScopeKey>) -> Option<u64> {
         let of_user = user.map_or(&self.each_user, |user| self.bounds_of(user)).max_output;
         self.tenant.max_output.into_iter().chain(of_user).min()
     }
 
-    /// Max input tokens of a request to this model.
+    /// Returns the maximum input tokens of a request to this model.
     pub fn max_input_of(&self, model: ModelId) -> Option<u64> {
         self.models.iter().find(|(id, ..)| *id == model)?.2.max_input
     }
 
-    /// Max output tokens of a request to this model.
+    /// Returns the maximum output tokens of a request to this model.
     pub fn max_output_of(&self, model: ModelId) -> Option<u64> {
         self.models.iter().find(|(id, ..)| *id == model)?.2.max_output
     }
@@ -373,17 +374,18 @@ impl Limits {
         [&self.tenant, &self.each_user].into_iter().chain(users).chain(self.models.iter().map(|(.., bounds)| bounds))
     }
 
-    /// Whether anything is limited. A user who is named may be free of the limits of all others.
+    /// Returns whether anything is limited. Named users count, because they may be exempt from the limits of other
+    /// users.
     fn binds(&self) -> bool {
         !self.named_users.is_empty() || !self.all_bounds().all(Bounds::is_empty)
     }
 
-    /// Whether anything is counted, beyond bounds of single requests.
+    /// Returns whether anything is counted, in addition to bounds on single requests.
     pub fn counts(&self) -> bool {
         self.counts
     }
 
-    /// Whether tokens or their cost are limited, so that an answer needs a bound.
+    /// Returns whether tokens or their cost are limited, so that the output needs a limit.
     pub fn bounds_output(&self) -> bool {
         self.bounds_output
     }

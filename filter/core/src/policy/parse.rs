@@ -1,4 +1,4 @@
-//! Policy text to [`Policy`]: shape first, then meaning, every problem named.
+//! Parses a policy into a [`Policy`]: its shape first, then its meaning. Reports every problem.
 
 use crate::config::Config;
 use crate::config::problem::Problem;
@@ -8,10 +8,10 @@ use sha2::{Digest, Sha256};
 
 mod diagnostics;
 
-/// Reads a policy as the module receives it. Stops at the first mistake of shape.
+/// Parses a policy in the form that the filter receives. Stops at the first mistake of shape.
 ///
 /// # Errors
-/// The problems found, never empty.
+/// The problems found, at least one.
 pub fn from_json(text: &[u8]) -> Result<Policy, Vec<Problem>> {
     let mut json = serde_json::Deserializer::from_slice(text);
     let config: Config = serde_path_to_error::deserialize(&mut json).map_err(|e| vec![diagnostics::problem(&e)])?;
@@ -21,18 +21,18 @@ pub fn from_json(text: &[u8]) -> Result<Policy, Vec<Problem>> {
     Ok(policy)
 }
 
-/// Reads a policy that is already a tree, and names every problem: of shape first, and of meaning once the shape is
-/// right, because what hangs on a misspelt field would be reported wrongly.
+/// Reads a policy that is already parsed to a tree, and reports every problem: those of shape first, and those of
+/// meaning only once the shape is right, because a misspelt field would cause misleading problems elsewhere.
 ///
 /// # Errors
-/// The problems found, never empty.
+/// The problems found, at least one.
 pub fn from_value(document: &Value) -> Result<(Config, Policy), Vec<Problem>> {
     let config = diagnostics::read(document)?;
     let policy = Policy::try_from(config.clone())?;
     Ok((config, policy))
 }
 
-/// Which policy a text is: the first eight bytes of its SHA-256.
+/// Returns the revision of a policy text: the first eight bytes of its SHA-256.
 fn revision(text: &[u8]) -> u64 {
     let digest = Sha256::digest(text);
     digest.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
@@ -41,11 +41,11 @@ fn revision(text: &[u8]) -> u64 {
 /// The configuration of one plugin instance.
 #[derive(Debug)]
 pub enum PluginConfig {
-    /// The gateway stage, under this policy.
+    /// The gateway stage, with this policy.
     Gateway(Box<Policy>),
-    /// The model stage, which is told everything by the gateway stage.
+    /// The model stage. It learns everything else from the gateway stage.
     Model {
-        /// Whether it may fail an attempt at the very end of its answer. Envoy 1.36 crashes if a retry follows that.
+        /// Whether it may fail an attempt at the end of its answer. Envoy 1.36 crashes if a retry follows that.
         fails_at_end: bool,
     },
 }
@@ -55,7 +55,7 @@ pub enum PluginConfig {
 struct RawPluginConfig<'a> {
     role: Role,
     fails_at_end: Option<bool>,
-    /// Read apart, so that its mistakes are named by their place.
+    /// Parsed separately, so that its mistakes are reported with their place.
     #[serde(borrow)]
     policy: Option<&'a serde_json::value::RawValue>,
 }
@@ -67,10 +67,10 @@ enum Role {
     Model,
 }
 
-/// Reads a plugin configuration: `{"role": "gateway", "policy": {…}}` or `{"role": "model"}`.
+/// Parses a plugin configuration: `{"role": "gateway", "policy": {…}}` or `{"role": "model"}`.
 ///
 /// # Errors
-/// The problems found, never empty.
+/// The problems found, at least one.
 pub fn plugin_config(text: &[u8]) -> Result<PluginConfig, Vec<Problem>> {
     let problem = |message: String| Err(vec![Problem::new("", message)]);
     match serde_json::from_slice(text) {

@@ -1,56 +1,57 @@
-//! Timers and retries of a request, as the headers by which Envoy's router takes them.
+//! Timers and retries of a request, as headers for Envoy's router.
 //!
-//! Rule: Envoy, "Router", HTTP headers consumed. The router removes each of them before the request goes upstream. What
-//! it takes no header for (the gap between chunks, the backoff) `pointsman render` puts on the route.
+//! Rule: Envoy, "Router", HTTP headers consumed. The router removes each of them before the request goes upstream. For
+//! settings without a header (the gap between chunks, the backoff), `pointsman render` configures the route.
 
 use crate::config::problem::Problem;
 use crate::config::{self, Time};
 use crate::wire::header::HeaderLine;
 
-/// What leads to the next attempt besides a status; and with all statuses from 500 to 599.
+/// Retry conditions in addition to listed statuses, without and with all statuses from 500 to 599.
 const RETRY_ON: &str = "reset,connect-failure,refused-stream,retriable-status-codes";
 const RETRY_ON_5XX: &str = "5xx,reset,connect-failure,refused-stream,retriable-status-codes";
-/// All of them, in a list of statuses.
+/// Stands for all statuses from 500 to 599 in a list of statuses.
 const ALL_5XX: &str = "5xx";
 
-/// Header by which a stream finds the route with its idle timeout. The routes remove it.
+/// The header that selects a stream's route by its idle timeout. The routes remove it.
 pub const IDLE_HEADER: &str = "x-pointsman-idle-ms";
 
-/// Validated timers and retries; times in milliseconds.
+/// Validated timers and retries. Times are in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resilience {
-    /// To the first event of a stream.
+    /// Until the first event of a stream.
     first_token_ms: u64,
-    /// Of an attempt at an answer that is not streamed.
+    /// For one attempt without streaming.
     attempt_ms: u64,
-    /// Of the whole request.
+    /// For the whole request.
     request_ms: u64,
-    /// Of a request without a model stage, by the route, which holds what the policy says for all tasks.
+    /// The route's timeout, for requests without a model stage. It follows the policy's general values, not those of a
+    /// task.
     route_ms: u64,
     /// Between two chunks of a stream.
     chunk_ms: u64,
-    /// The longest between two attempts.
+    /// The longest wait between two attempts.
     wait_ms: u64,
-    /// Statuses that lead to the next attempt, with commas between them: those that are named, as the header's value,
-    /// and all.
+    /// Statuses that lead to the next attempt, separated by commas. `listed` is the header's value. `retry_on_status`
+    /// also has `5xx` if the policy does.
     listed: String,
     retry_on_status: String,
     all_5xx: bool,
-    /// Whether an attempt that timed out goes on beside the next one.
+    /// Whether an attempt that timed out continues beside the next one.
     hedge: bool,
 }
 
 /// When Envoy makes another attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retries<'a> {
-    /// After which statuses: numbers, or `5xx` for all from 500 to 599, with commas between them.
+    /// After which statuses, separated by commas: numbers, or `5xx` for all from 500 to 599.
     pub on_status: &'a str,
     /// Until when, in milliseconds since the Unix epoch.
     pub until_ms: u64,
 }
 
 impl Retries<'_> {
-    /// Whether a status leads to another attempt, if one is left.
+    /// Returns whether a status leads to another attempt, if one is left.
     pub fn follow(&self, status: u16) -> bool {
         self.on_status.split(',').any(|one| match one {
             ALL_5XX => (500..600).contains(&status),
@@ -58,8 +59,9 @@ impl Retries<'_> {
         })
     }
 
-    /// The status by which another attempt follows a failure that no status of its provider's tells, as of an answer
-    /// that is none: its own, or the nearest to it that the policy has. One that no model would mend stays what it is.
+    /// Returns a status that makes Envoy retry after a failure for which the provider sent no such status, for example
+    /// an invalid answer: `status` itself, or the nearest listed one. Returns `status` if another model would fail in
+    /// the same way, or if no status is listed.
     pub fn leading_to_next(&self, status: u16) -> u16 {
         if self.follow(status) || !may_retry(status) {
             return status;
@@ -68,22 +70,22 @@ impl Retries<'_> {
         listed.min_by_key(|one| one.abs_diff(status)).unwrap_or(status)
     }
 
-    /// Whether there is time to wait for what a provider wrote into `retry-after` (seconds; RFC 9110, 10.2.3), to which
-    /// Envoy adds up to a half. A date is not waited for by Envoy.
+    /// Returns whether there is time to wait for a provider's `retry-after` (seconds; RFC 9110, 10.2.3), to which Envoy
+    /// adds up to half. Envoy does not wait for a date.
     pub fn can_wait(&self, retry_after: &[u8], now_ms: u64) -> bool {
         let seconds = std::str::from_utf8(retry_after).ok().and_then(|text| text.trim().parse::<u64>().ok());
         seconds.is_some_and(|seconds| now_ms.saturating_add(seconds.saturating_mul(1500)) < self.until_ms)
     }
 }
 
-/// Waits between attempts, in milliseconds, for the whole route.
+/// Waits between attempts, in milliseconds. They apply to the whole route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     /// Before the second attempt.
     pub base_ms: u64,
-    /// The longest.
+    /// The longest wait.
     pub max_ms: u64,
-    /// The longest `retry-after` that is waited for.
+    /// The longest `retry-after` that Envoy waits for.
     pub max_retry_after_ms: u64,
 }
 
@@ -95,8 +97,8 @@ impl From<&config::Resilience> for Backoff {
 }
 
 impl Backoff {
-    /// The longest wait between two attempts: Envoy adds up to a half to a `retry-after`, so that not all come back at
-    /// once (its `JitteredLowerBoundBackOffStrategy`), and takes away from its own backoff.
+    /// Returns the longest wait between two attempts. Envoy adds up to half to a `retry-after`, so that clients do not
+    /// all return at the same time (its `JitteredLowerBoundBackOffStrategy`). It only shortens its own backoff.
     fn longest_ms(self) -> u64 {
         self.max_ms.max(self.max_retry_after_ms.saturating_add(self.max_retry_after_ms / 2))
     }
@@ -117,7 +119,7 @@ impl Resilience {
         Self::of_task(general, &config::TaskResilience::default(), "", problems)
     }
 
-    /// Those of a task; `place` is the task's, or empty for the policy's own.
+    /// Builds a task's timers and retries. `place` is the task's place in the policy, or empty for the general section.
     pub(crate) fn of_task(
         general: &config::Resilience,
         task: &config::TaskResilience,
@@ -128,7 +130,7 @@ impl Resilience {
             task;
         let section = if place.is_empty() { "resilience".to_owned() } else { format!("{place}.resilience") };
         let mut time = |name: &str, own: &Option<Time>, general: Time| {
-            // A general value is checked once, in its own place.
+            // A general value is checked once, at its own place.
             if place.is_empty() || own.is_some() {
                 check_time(&format!("{section}.{name}"), own.unwrap_or(general), 1, problems);
             }
@@ -165,54 +167,55 @@ impl Resilience {
         }
     }
 
-    /// The silence after which Envoy cuts a stream of `attempts` attempts, in milliseconds: there is a route for each
-    /// value.
+    /// Returns the idle timeout of a stream with up to `attempts` attempts, in milliseconds. Each value has its own
+    /// route.
     ///
-    /// Envoy's timer for it runs before the first event too, so it must not be shorter than all attempts may take to
-    /// theirs, each with a second to connect, and the waits between them.
+    /// Envoy's idle timer also runs before the first event. So the timeout must cover the time until the first event in
+    /// all attempts, a second per attempt to connect, and the waits between attempts.
     pub fn idle_ms(&self, attempts: usize) -> u64 {
         let attempts = attempts.max(1) as u64;
         let first_tokens = self.first_token_ms.saturating_add(1000).saturating_mul(attempts);
         self.chunk_ms.max(first_tokens.saturating_add(self.wait_ms.saturating_mul(attempts - 1)))
     }
 
-    /// The timer that the route has for requests which bring none, in milliseconds: that of a request without a model
-    /// stage, where neither its task nor its caller says otherwise.
+    /// Returns the route's timeout for requests without a timeout header, in milliseconds: requests without a model
+    /// stage whose task and caller do not set another one.
     pub fn route_ms(&self) -> u64 {
         self.route_ms
     }
 
-    /// The longest that a request may take in all, in milliseconds.
+    /// Returns the longest time that a request may take in all, in milliseconds.
     pub fn request_ms(&self) -> u64 {
         self.request_ms
     }
 
-    /// The longest for which a request counts as running, in milliseconds: its timeout, and what Envoy may take to end
-    /// it.
+    /// Returns how long a request counts as running, in milliseconds: its timeout, and the time that Envoy may need to
+    /// end it.
     pub fn lease_ms(&self) -> u64 {
         self.request_ms.saturating_add(60_000)
     }
 
-    /// The headers for one request of `attempts` attempts. `deadline_ms`: the caller's own, which only shortens.
+    /// Returns the headers for a request with up to `attempts` attempts. `deadline_ms`: the caller's deadline, which
+    /// can only shorten the timeout.
     pub fn headers(&self, attempts: usize, stream: bool, deadline_ms: Option<u64>) -> Vec<HeaderLine> {
         let request_ms = deadline_ms.map_or(self.request_ms, |ms| ms.min(self.request_ms));
         let attempt_ms = if stream { self.first_token_ms } else { self.attempt_ms };
-        // Envoy's timer of an attempt runs to its headers, which nothing holds back where there is no model stage:
-        // there the timer of the request is the attempt's, too.
+        // Envoy's timer for an attempt ends at the response headers. Without a model stage nothing holds them back, so
+        // the request's timer must enforce the attempt's timeout too.
         let skips_model_stage = self.skips_model_stage(attempts, stream, deadline_ms);
         let request_ms = if skips_model_stage { request_ms.min(attempt_ms) } else { request_ms };
         let mut headers: Vec<HeaderLine> = Vec::with_capacity(6);
         if !(skips_model_stage && request_ms == self.route_ms) {
             headers.push(("x-envoy-upstream-rq-timeout-ms", request_ms.to_string().into()));
         }
-        // Envoy ignores one that is not shorter than the whole.
+        // Envoy ignores an attempt timeout that is not shorter than the request timeout.
         if attempt_ms < request_ms {
             headers.push(("x-envoy-upstream-rq-per-try-timeout-ms", attempt_ms.to_string().into()));
         }
         if stream {
             headers.push((IDLE_HEADER, self.idle_ms(attempts).to_string().into()));
         }
-        // Without these Envoy keeps no copy of the request for another attempt.
+        // Without these headers, Envoy keeps no copy of the request for another attempt.
         if attempts > 1 {
             headers.push(("x-envoy-max-retries", (attempts - 1).to_string().into()));
             headers.push(("x-envoy-retry-on", if self.all_5xx { RETRY_ON_5XX } else { RETRY_ON }.into()));
@@ -226,26 +229,27 @@ impl Resilience {
         headers
     }
 
-    /// What the model stage has to know of retries, of a request that goes out at `now_ms` (milliseconds since the Unix
-    /// epoch).
+    /// Returns what the model stage must know about retries of a request that is sent at `now_ms` (milliseconds since
+    /// the Unix epoch).
     pub fn retries(&self, deadline_ms: Option<u64>, now_ms: u64) -> Retries<'_> {
         let request_ms = deadline_ms.map_or(self.request_ms, |ms| ms.min(self.request_ms));
         Retries { on_status: &self.retry_on_status, until_ms: now_ms.saturating_add(request_ms) }
     }
 
-    /// Whether a request needs no model stage: it has one attempt, is no stream, and has one timer, the policy's. What
-    /// is told of a timer that runs out while an answer is held is Envoy's to say there, which knows but one.
+    /// Returns whether a request can bypass the model stage: it has one attempt, does not stream, and the only timer
+    /// that applies is the policy's. If that timer expires while an answer is held back, Envoy reports it, and Envoy
+    /// knows only one timer.
     pub fn skips_model_stage(&self, attempts: usize, stream: bool, deadline_ms: Option<u64>) -> bool {
         attempts == 1 && !stream && deadline_ms.is_none_or(|ms| self.attempt_ms.min(self.request_ms) <= ms)
     }
 
-    /// Whether an attempt that timed out goes on beside the next one.
+    /// Returns whether an attempt that timed out continues beside the next one.
     pub fn is_hedged(&self) -> bool {
         self.hedge
     }
 }
 
-/// Whether another attempt can help after this status.
+/// Returns whether another attempt can help after this status.
 fn may_retry(status: u16) -> bool {
     matches!(status, 408 | 409 | 425 | 429 | 500..=599)
 }
@@ -279,7 +283,7 @@ mod tests {
         assert_eq!(request_ms(None), "600000");
         assert_eq!(request_ms(Some(5)), "5");
         assert_eq!(request_ms(Some(u64::MAX)), "600000");
-        // An attempt's timer that is longer than the whole is left out.
+        // An attempt timer that is longer than the request's is left out.
         assert_eq!(headers(TaskResilience::default(), 1, false, Some(5)).len(), 1);
     }
 
@@ -310,11 +314,11 @@ mod tests {
         assert_eq!(timers(5000, None), ("5000".to_owned(), true));
         assert_eq!(timers(5000, Some(900)), ("900".to_owned(), false));
         assert_eq!(timers(900_000, None), ("600000".to_owned(), true));
-        // The route's, which needs no header; and the same with a caller who would wait as long.
+        // The route's timer needs no header, also if the caller's deadline is the same.
         assert_eq!(resilience(5000).route_ms(), 120_000);
         assert_eq!(timers(120_000, None), (String::new(), true));
         assert_eq!(timers(120_000, Some(120_000)), (String::new(), true));
-        // All others bring their own, because the route's would cut them.
+        // All other requests bring their own timer, because the route's would cut them off.
         for (attempts, stream) in [(1, true), (2, false), (2, true)] {
             assert_eq!(resilience(120_000).headers(attempts, stream, None)[0].1, "600000");
         }
@@ -337,7 +341,7 @@ mod tests {
         let to = |on_status, status| Retries { on_status, until_ms: 0 }.leading_to_next(status);
         assert_eq!((to("408,409,429,5xx", 502), to("408,409,429,5xx", 520)), (502, 520));
         assert_eq!((to("429,503", 502), to("429", 502), to("500", 599)), (503, 429, 500));
-        // No model would take it; and where no status leads on, none does.
+        // No other model would accept these requests. Without listed statuses, nothing leads to another attempt.
         assert_eq!((to("429,503", 400), to("429,503", 422), to("", 502)), (400, 422, 502));
     }
 
@@ -349,7 +353,7 @@ mod tests {
         };
         assert_eq!(resilience(10_000).idle_ms(1), 60_000);
         assert_eq!(resilience(90_000).idle_ms(1), 91_000);
-        // A retry-after of five seconds can become seven and a half.
+        // A `retry-after` of five seconds can become seven and a half.
         assert_eq!(resilience(50_000).idle_ms(3), 3 * 51_000 + 2 * 7_500);
         let general =
             config::Resilience { max_retry_after: Time(0), backoff_max: Time(400), ..config::Resilience::default() };

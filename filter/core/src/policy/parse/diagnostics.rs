@@ -1,9 +1,9 @@
-//! Mistakes of shape: unknown, missing and mistyped fields, each named once, in words for people who write policies.
+//! Mistakes of shape in a policy: unknown, missing and mistyped fields, each reported once, for policy authors.
 //!
-//! serde stops at the first mistake. To name them all, the place of each is repaired and the rest read again. A repair
-//! puts a stand-in where the value was, so that nothing is missing and no list is renumbered afterwards.
+//! serde stops at the first mistake. To report all of them, the place of each is repaired and the rest is read again. A
+//! repair puts a placeholder where the value was, so that nothing is missing and no list is renumbered.
 //!
-//! What serde says is never repeated as it is: it quotes values, and a value may be an API key in the wrong place.
+//! serde's messages are never shown unchanged. They quote values, and a value may be an API key in the wrong place.
 
 use crate::config::problem::{Problem, quoted};
 use crate::config::{Config, Limits, RequestBounds, Time};
@@ -13,10 +13,10 @@ use serde_path_to_error::{Path, Segment};
 
 type Error = serde_path_to_error::Error<serde_json::Error>;
 
-/// Mistakes after which a document is not read further; nobody repairs more in one go.
+/// After this many mistakes, nothing more is repaired.
 const ENOUGH: usize = 100;
 
-/// Reads the tree, or names every mistake of shape in it.
+/// Reads the document, or reports every mistake of shape in it.
 pub(super) fn read(document: &Value) -> Result<Config, Vec<Problem>> {
     let first = match serde_path_to_error::deserialize(document) {
         Ok(config) => return Ok(config),
@@ -35,15 +35,15 @@ pub(super) fn read(document: &Value) -> Result<Config, Vec<Problem>> {
     Err(mistakes.iter().map(|mistake| mistake.problem(Some(document))).collect())
 }
 
-/// The problem that a serde error stands for.
+/// Converts a serde error to a problem.
 pub(super) fn problem(error: &Error) -> Problem {
     Mistake::of(error).problem(None)
 }
 
-/// One mistake: where, and what serde says of it.
+/// One mistake: its place, and its kind according to serde.
 #[derive(Debug, PartialEq)]
 struct Mistake {
-    /// Names and indices from the root to the offending value.
+    /// Names and indices from the root to the wrong value.
     place: Vec<Step>,
     kind: Kind,
 }
@@ -56,16 +56,16 @@ enum Step {
 
 #[derive(Debug, PartialEq)]
 enum Kind {
-    /// The last step of the place is a field that does not exist; these do.
+    /// The last step of the place is a field that does not exist. Holds those that do.
     UnknownField(Vec<String>),
     /// The last step of the place is a field that should exist.
     MissingField,
     DuplicateField,
-    /// The value is none of these names.
+    /// A value that is not one of the allowed names. Holds both.
     UnknownVariant(String, Vec<String>),
-    /// Found, expected.
+    /// The found type and the expected one.
     WrongType(&'static str, String),
-    /// In other words, which quote no value.
+    /// A message that quotes no value.
     Other(String),
 }
 
@@ -73,10 +73,10 @@ impl Mistake {
     fn of(error: &Error) -> Self {
         let mut place = steps(error.path());
         let message = error.inner().to_string();
-        // The tree has no lines; text has, but the place says it better than the line of one long line of JSON.
+        // A tree has no lines. A text does, but the place is more helpful than a position in one long line of JSON.
         let text = if error.inner().is_data() { without_line(&message) } else { &message };
         let kind = if let Some((field, expected)) = split(text, "unknown field `") {
-            // serde names the field in the path too, where it can.
+            // serde also puts the field into the path if it can.
             if place.last() != Some(&Step::Name(field.to_owned())) {
                 place.push(Step::Name(field.to_owned()));
             }
@@ -99,7 +99,7 @@ impl Mistake {
         Self { place, kind }
     }
 
-    /// Makes the place acceptable. The next mistake, if there is one; `None` if nothing helps.
+    /// Makes the place acceptable. Returns the next mistake, if there is one, or `None` if no repair works.
     fn repair(&self, tree: &mut Value) -> Option<Option<Mistake>> {
         let stand_ins = match &self.kind {
             Kind::UnknownField(_) => Vec::new(),
@@ -110,7 +110,7 @@ impl Mistake {
             put(tree, &self.place, Some(stand_in))?;
             match self.after_repair(tree) {
                 Ok(next) => return Some(next),
-                // One of several names is expected: the error that says so names them.
+                // A name from a list is expected, and this error lists the names.
                 Err(Mistake { kind: Kind::UnknownVariant(_, names), .. }) => {
                     put(tree, &self.place, names.first().map(|name| json!(name)))?;
                     if let Ok(next) = self.after_repair(tree) {
@@ -124,7 +124,7 @@ impl Mistake {
         self.after_repair(tree).ok()
     }
 
-    /// The next mistake; an error if it is about the place that has just been repaired.
+    /// Returns the next mistake. An error means that the repaired place is still wrong.
     fn after_repair(&self, tree: &Value) -> Result<Option<Mistake>, Mistake> {
         match serde_path_to_error::deserialize::<_, Config>(tree) {
             Ok(_) => Ok(None),
@@ -135,7 +135,7 @@ impl Mistake {
         }
     }
 
-    /// Whether the field that is missing there stands here, with a letter or two wrong: then it is one mistake.
+    /// Returns whether this unknown field is `missing` with one or two letters wrong. Then they are one mistake.
     fn is_misspelling_of(&self, missing: &Mistake) -> bool {
         match (self.place.split_last(), missing.place.split_last()) {
             (Some((Step::Name(given), parents)), Some((Step::Name(meant), others)))
@@ -147,7 +147,7 @@ impl Mistake {
         }
     }
 
-    /// `document`: where the mistake is, if it can be shown from there how to put it right.
+    /// Describes the mistake. `document`: the document it is in, if the message may show its values to suggest a fix.
     fn problem(&self, document: Option<&Value>) -> Problem {
         if let Some(problem) = self.moved(document) {
             return problem;
@@ -186,7 +186,7 @@ impl Mistake {
 }
 
 impl Mistake {
-    /// Says where a field belongs that older policies have elsewhere.
+    /// Tells where a field belongs that older policies have elsewhere.
     fn moved(&self, document: Option<&Value>) -> Option<Problem> {
         let Kind::UnknownField(_) = &self.kind else { return None };
         let names: Vec<_> = self.place.iter().map(Step::name).collect();
@@ -218,7 +218,7 @@ impl Step {
     }
 }
 
-/// Whether a section has this field.
+/// Returns whether a section has this field.
 fn is_field<Section: DeserializeOwned>(name: &str) -> bool {
     let only = Value::Object([(name.to_owned(), Value::Null)].into_iter().collect());
     serde_json::from_value::<Section>(only)
@@ -229,7 +229,7 @@ fn is_all_limits(value: &Value) -> bool {
     value.as_object().is_some_and(|map| !map.is_empty() && map.keys().all(|name| is_field::<Limits>(name)))
 }
 
-/// A value of a policy, without anything in it that may be a key.
+/// Formats a value of a policy, without any part that may be a key.
 fn shown(value: Option<&Value>) -> String {
     let is_known = |name: &String| is_field::<Limits>(name) || is_field::<RequestBounds>(name);
     match value {
@@ -247,12 +247,12 @@ fn shown(value: Option<&Value>) -> String {
     }
 }
 
-/// Whether this is a part of the policy where people may put a key by mistake.
+/// Returns whether a key may be in this part of the policy by mistake.
 fn holds_secrets(place: &[Step]) -> bool {
     place.iter().any(|step| matches!(step, Step::Name(name) if name == "keys" || name == "credential"))
 }
 
-/// How many bytes must be put in, taken out or changed to make one word of the other (Levenshtein).
+/// Returns the Levenshtein distance of two words, in bytes.
 fn edits(one: &str, other: &str) -> usize {
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (i, a) in one.bytes().enumerate() {
@@ -286,7 +286,7 @@ fn path(place: &[Step]) -> String {
     })
 }
 
-/// Puts a value at the place, or takes away what is there. `None` if there is no such place.
+/// Puts a value at the place, or removes the value there. Returns `None` if there is no such place.
 fn put(tree: &mut Value, place: &[Step], value: Option<Value>) -> Option<()> {
     let (last, parents) = place.split_last()?;
     let node = parents.iter().try_fold(tree, |node, step| match step {
@@ -297,7 +297,7 @@ fn put(tree: &mut Value, place: &[Step], value: Option<Value>) -> Option<()> {
         (Step::Name(name), Some(value)) => drop(node.as_object_mut()?.insert(name.clone(), value)),
         (Step::Name(name), None) => drop(node.as_object_mut()?.remove(name)),
         (Step::Index(index), Some(value)) => *node.as_array_mut()?.get_mut(*index)? = value,
-        // To take an element away would renumber the ones after it.
+        // Removing an element would renumber those after it.
         (Step::Index(_), None) => return None,
     }
     Some(())
@@ -307,10 +307,10 @@ fn without_line(message: &str) -> &str {
     message.rfind(" at line ").and_then(|at| message.get(..at)).unwrap_or(message)
 }
 
-/// What follows `start`, up to its closing backtick, and the words after that.
+/// Splits serde's message after `start` into the quoted name and the rest, which lists the expected names.
 fn split<'a>(text: &'a str, start: &str) -> Option<(&'a str, &'a str)> {
     let rest = text.strip_prefix(start)?;
-    // From the right: what serde quotes may hold anything, what it expects holds names.
+    // Search from the right: the quoted name may contain anything, but the expected names may not.
     rest.rsplit_once("`, expected ").or_else(|| rest.rsplit_once("`, there are no "))
 }
 

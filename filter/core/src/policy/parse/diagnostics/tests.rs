@@ -1,4 +1,4 @@
-//! Each mistake of shape is named once, at its place, and no message repeats a key.
+//! Each mistake of shape is reported once, at its place, and no message repeats a key.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn good() -> Value {
     })
 }
 
-/// The problems of the good policy with some places changed; `null` takes a place away.
+/// Returns the problems of the good policy with some places changed. `null` removes a place.
 fn problems(changes: &[(&str, Value)]) -> Vec<String> {
     let mut tree = good();
     for (pointer, value) in changes {
@@ -46,7 +46,7 @@ fn an_unknown_field_names_its_section_and_the_fields_there() {
         ["unknown field \"tenant\"; fields are identity, request, resilience, cache, redis, quota, default_task, \
              providers, models, tasks, tiers, tenants"]
     );
-    // A name that serde's own words would be confused by.
+    // A name that looks like part of serde's message.
     assert_eq!(
         problems(&[("/tiers/free/a`, expected `b", json!(1))]),
         ["tiers.free: unknown field \"a`, expected `b\"; fields are models, limits"]
@@ -173,7 +173,7 @@ fn a_document_of_nonsense_ends() {
     assert_eq!(problems(&[("/models", many.into())]).len(), ENOUGH + 1);
 }
 
-/// Every place of the policy, filled with every kind of value that holds a key.
+/// Fills every place of the policy with every kind of value that holds a key.
 #[test]
 fn no_message_repeats_what_may_be_a_key() {
     const KEY: &str = "sk-live-0123456789";

@@ -135,7 +135,7 @@ impl KeyTable {
 /// Returns the API key from a request's headers.
 ///
 /// `Authorization: Bearer KEY` (RFC 6750; the scheme in any case), else `x-api-key`, else `api-key`: the places that
-/// client libraries use. If a header is sent twice, the caller passes the first.
+/// client libraries use. If a header is sent twice, only the first one arrives here.
 pub fn api_key<'a>(
     authorization: Option<&'a [u8]>,
     x_api_key: Option<&'a [u8]>,

@@ -70,7 +70,7 @@ pub enum Exhaustion {
 /// Identifies a user or a model in a record: a whole SHA-256, so that no two share one.
 pub type ScopeKey = [u8; 32];
 
-/// The key of all users without a name.
+/// The key of all requests that name no user.
 pub const ANONYMOUS: ScopeKey = [0xff; 32];
 
 /// The key of the tenant itself.
@@ -236,8 +236,8 @@ impl From<&config::Limits> for Bounds {
 /// Looks up a model by name, and reports an unknown name at its place.
 type FindModel<'a> = dyn FnMut(&str, String, &mut Vec<Problem>) -> Option<ModelId> + 'a;
 
-/// Builds a tenant's limits, with its tier's merged in. Returns `None` if nothing is limited. [`check`] has reported
-/// the mistakes in each part; this function reports those in the whole.
+/// Builds a tenant's limits. `limits` already includes its tier's. Returns `None` if nothing is limited. [`check`] has
+/// reported the mistakes in each part; this function reports those in the whole.
 ///
 /// `tenant`: the tenant's name, or `None` for the limits of a tier.
 pub(crate) fn build(

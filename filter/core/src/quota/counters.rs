@@ -27,8 +27,8 @@ pub struct Counters {
     pub(super) day_cost: u64,
     pub(super) month: u32,
     pub(super) month_cost: u64,
-    /// The highest shares, in thousandths, that have been reported, and that callers have been told, of daily tokens,
-    /// daily cost and monthly cost. Use only grows within a period, so all lower shares have been reported too.
+    /// The highest shares, in thousandths, that were reported, and those that were announced to a caller: of daily
+    /// tokens, daily cost and monthly cost. Use only grows within a period, so all lower shares were reported too.
     pub(super) reported: [u16; 3],
     pub(super) told: [u16; 3],
     pub(super) leases: Vec<Lease>,
@@ -66,8 +66,8 @@ impl Counters {
         self.catch_up(limits, moment);
     }
 
-    /// Like `advance`, but for the end of a request, which may have begun under older limits. The buckets
-    /// keep draining at the current limits.
+    /// Like `advance`, but for the end of a request, which may have begun under older limits. The buckets keep draining
+    /// at the current limits.
     pub fn catch_up(&mut self, limits: &Windows, moment: &Moment) {
         let [requests, tokens] = self.rates;
         self.rates =

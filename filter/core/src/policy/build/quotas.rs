@@ -1,4 +1,4 @@
-//! Builds the limits of tiers and tenants. Each set is built once, and tenants without limits of their own share their tier's.
+//! Builds the limits of tiers and tenants. Each set is built once. Tenants without their own limits share their tier's.
 
 use crate::config;
 use crate::config::problem::Problem;

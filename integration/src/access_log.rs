@@ -4,23 +4,23 @@ use crate::deadline::await_some;
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// The file.
+/// The path of the access log.
 pub struct AccessLog(PathBuf);
 
 impl AccessLog {
-    /// The log at `path`, which need not exist yet.
+    /// Returns the log at `path`. The file need not exist yet.
     pub fn at(path: PathBuf) -> Self {
         Self(path)
     }
 
-    /// The whole text so far.
+    /// Returns the text written so far; empty if the file cannot be read.
     pub fn text(&self) -> String {
         std::fs::read(&self.0)
             .map(|bytes| String::from_utf8(bytes).expect("the access log is UTF-8"))
             .unwrap_or_default()
     }
 
-    /// Every whole line, each of which must be JSON.
+    /// Parses every complete line. Panics if one is not JSON.
     pub fn lines(&self) -> Vec<Value> {
         let text = self.text();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
@@ -28,7 +28,7 @@ impl AccessLog {
         whole.lines().map(read).collect()
     }
 
-    /// The audit record of a request, awaited.
+    /// Waits for the audit record of a request and returns it.
     pub fn audit(&self, trace_id: &str) -> Value {
         await_some(&format!("the audit record of {trace_id}"), || {
             let mut lines = self.of(trace_id).into_iter();
@@ -36,13 +36,13 @@ impl AccessLog {
         })
     }
 
-    /// The lines of a request's attempts; complete once its audit record is there.
+    /// Returns the attempt lines of a request. They are complete once its audit record has been written.
     pub fn attempts(&self, trace_id: &str) -> Vec<Value> {
         self.of(trace_id).into_iter().filter(|line| line.get("attempt").is_some()).collect()
     }
 
     fn of(&self, trace_id: &str) -> Vec<Value> {
-        // Reading every line of a long log again and again is slow: only those that name the request.
+        // Parsing every line of a long log at each poll is slow: parse only the lines that contain the trace id.
         let text = self.text();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let lines = whole.lines().filter(|line| line.contains(trace_id));

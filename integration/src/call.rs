@@ -1,4 +1,4 @@
-//! A request as a caller writes it, down to chunks, trailers and bytes that are no text.
+//! A request as a caller writes it, down to chunks, trailers and bytes that are not text.
 
 use crate::deadline::PATIENCE;
 use crate::response::{Open, Response};
@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
-/// Drives every call, so that tests are plain functions.
+/// Runs every call, so that tests are plain functions.
 pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("starts a runtime"));
 
 /// One request.
@@ -31,14 +31,14 @@ pub struct Call {
 
 #[derive(Debug, Clone)]
 enum Body {
-    /// With its length in the headers.
+    /// A body sent with its length.
     Whole(Bytes),
-    /// In these pieces, without a length, and with these trailers.
+    /// A body sent in these pieces, without a length, followed by these trailers.
     Pieces(Vec<Bytes>, Option<HeaderMap>),
 }
 
 impl Call {
-    /// A request without a body.
+    /// Creates a request without a body.
     pub fn new(method: &str, path: &str) -> Self {
         Self {
             method: method.parse().expect("is a method"),
@@ -49,12 +49,12 @@ impl Call {
         }
     }
 
-    /// A chat completion request with this body.
+    /// Creates a chat completion request with this body.
     pub fn chat(body: impl Into<Vec<u8>>) -> Self {
         Self::new("POST", "/v1/chat/completions").header("content-type", "application/json").body(body)
     }
 
-    /// A chat completion request of this document.
+    /// Creates a chat completion request with this document.
     pub fn chat_json(body: &Value) -> Self {
         Self::chat(body.to_string())
     }
@@ -83,7 +83,7 @@ impl Call {
         self
     }
 
-    /// Ends a body in pieces with a trailer.
+    /// Adds a trailer to a body sent in pieces. In HTTP/1.1 a `trailer` header announces it.
     pub fn trailer(mut self, name: &'static str, value: &'static str) -> Self {
         if let Body::Pieces(_, trailers) = &mut self.body {
             trailers.get_or_insert_default().insert(name, HeaderValue::from_static(value));
@@ -100,7 +100,7 @@ impl Call {
         self
     }
 
-    /// Sends it and reads the whole response.
+    /// Sends the request and reads the whole response.
     ///
     /// # Panics
     /// If there is no response.
@@ -108,7 +108,7 @@ impl Call {
         RUNTIME.block_on(async { self.start(to).await.expect("gets a response").whole().await })
     }
 
-    /// Sends it and reads the response's headers.
+    /// Sends the request and reads the headers of the response.
     ///
     /// # Panics
     /// If there is no response.
@@ -116,10 +116,10 @@ impl Call {
         RUNTIME.block_on(self.start(to)).expect("gets a response")
     }
 
-    /// Sends it; the error, if there is no response.
+    /// Sends the request and reads the headers of the response.
     ///
     /// # Errors
-    /// hyper's.
+    /// hyper's error, if there is no response.
     pub async fn start(self, to: SocketAddr) -> Result<Open, hyper::Error> {
         let http2 = self.http2;
         let request = self.request(to);
@@ -163,7 +163,7 @@ impl Call {
     }
 }
 
-/// Frames one after the other.
+/// A stream of these frames, in order.
 struct Pieces(std::collections::VecDeque<Result<Frame<Bytes>, Infallible>>);
 
 impl futures_core::Stream for Pieces {

@@ -1,4 +1,4 @@
-//! Clocks that a test sets, for programs to go by: the time of day, and the one that timeouts are measured with.
+//! Clocks that a test sets for the programs it runs: the time of day, and the clock that measures timeouts.
 
 use crate::environment;
 use std::ffi::OsString;
@@ -6,50 +6,50 @@ use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::NamedTempFile;
 
-/// The time of day. It goes on by itself from what it was set to.
+/// The time of day. It advances normally from the time it was set to.
 pub struct Clock(Ahead);
 
 impl Clock {
-    /// One that shows this time now, written like `2027-01-31T23:59:50Z`.
+    /// Creates a clock that shows this time now, written like `2027-01-31T23:59:50Z`.
     ///
     /// # Panics
-    /// If that is no time, or no file can be written.
+    /// If that is not a valid time, or the file cannot be written.
     pub fn at(time: &str) -> Self {
         let clock = Self(Ahead::new("POINTSMAN_CLOCK"));
         clock.set(time);
         clock
     }
 
-    /// Makes it show this time now, earlier or later than what it shows.
+    /// Sets the clock to this time, which may be earlier or later than what it shows.
     ///
     /// # Panics
-    /// If that is no time, or the file cannot be written.
+    /// If that is not a valid time, or the file cannot be written.
     pub fn set(&self, time: &str) {
         let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).expect("after 1970").as_secs() as i64;
         let wanted = humantime::parse_rfc3339(time).expect("is a time");
         self.0.set(seconds(wanted) - seconds(SystemTime::now()));
     }
 
-    /// What makes a program go by it.
+    /// Returns the environment variables that make a program use this clock.
     pub fn variables(&self) -> [(&'static str, OsString); 2] {
         self.0.variables()
     }
 }
 
-/// The clock that a program measures its timeouts with. It goes on by itself, and can only be moved on.
+/// The clock that a program measures its timeouts with. It advances normally, and a test can set it ahead.
 pub struct Stopwatch(Ahead);
 
 impl Stopwatch {
-    /// One that shows what it does everywhere.
+    /// Creates a clock that agrees with the system's.
     ///
     /// # Panics
-    /// If no file can be written.
+    /// If the file cannot be written.
     #[expect(clippy::new_without_default, reason = "it makes a file")]
     pub fn new() -> Self {
         Self(Ahead::new("POINTSMAN_MONOTONIC_CLOCK"))
     }
 
-    /// Makes it show this much more than it does everywhere.
+    /// Sets the clock `by` ahead of the system's, in whole seconds.
     ///
     /// # Panics
     /// If the file cannot be written.
@@ -57,13 +57,13 @@ impl Stopwatch {
         self.0.set(by.as_secs() as i64);
     }
 
-    /// What makes a program go by it.
+    /// Returns the environment variables that make a program use this clock.
     pub fn variables(&self) -> [(&'static str, OsString); 2] {
         self.0.variables()
     }
 }
 
-/// The file from which a program reads by how much one of its clocks is ahead.
+/// The file from which a program reads how many seconds one of its clocks is ahead.
 struct Ahead {
     variable: &'static str,
     file: NamedTempFile,

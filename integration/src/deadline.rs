@@ -1,14 +1,14 @@
-//! Waiting: polls until something holds, and says what it waited for when it never does.
+//! Waits by polling until something holds, and says what it waited for when it never does.
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take. Far above what it takes, because machines that run tests are slow now and then.
+/// How long any wait may last. That is far longer than it should, because machines that run tests are sometimes slow.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Polls until `found` gives a value.
+/// Polls until `found` returns a value.
 ///
 /// # Panics
-/// If it has not within [`PATIENCE`]; `what` says for what.
+/// If it returns none within [`PATIENCE`]. The message names `what`.
 pub fn await_some<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -20,10 +20,10 @@ pub fn await_some<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Polls until `holds` is true.
+/// Polls until `holds` returns true.
 ///
 /// # Panics
-/// If it is not within [`PATIENCE`].
+/// If it does not within [`PATIENCE`]. The message names `what`.
 pub fn await_true(what: &str, mut holds: impl FnMut() -> bool) {
     await_some(what, || holds().then_some(()));
 }

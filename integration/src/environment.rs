@@ -1,13 +1,13 @@
-//! Where the programs under test are, by the environment that `make test` sets.
+//! Locates the programs under test by the environment variables that `make test` sets.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// The path in an environment variable.
+/// Returns the path in an environment variable.
 ///
 /// # Panics
-/// If the variable is missing or names nothing.
+/// If the variable is unset or the path does not exist.
 pub fn path(variable: &str) -> PathBuf {
     let path = std::env::var_os(variable)
         .map(PathBuf::from)
@@ -16,24 +16,24 @@ pub fn path(variable: &str) -> PathBuf {
     path
 }
 
-/// One of the project's own programs.
+/// Returns the path of one of the project's own programs.
 pub fn program(name: &str) -> PathBuf {
     let path = path("POINTSMAN_BIN").join(name);
     assert!(path.exists(), "{} does not exist: run `make test`", path.display());
     path
 }
 
-/// The Envoy under test.
+/// Returns the path of the Envoy under test.
 pub fn envoy() -> PathBuf {
     path("ENVOY")
 }
 
-/// The module under test.
+/// Returns the path of the module under test.
 pub fn wasm() -> PathBuf {
     path("POINTSMAN_WASM")
 }
 
-/// Major and minor version of the Envoy under test.
+/// Returns the major and minor version of the Envoy under test.
 pub fn envoy_version() -> (u32, u32) {
     static VERSION: LazyLock<(u32, u32)> = LazyLock::new(|| {
         let output = Command::new(envoy()).arg("--version").output().expect("runs envoy --version");

@@ -1,4 +1,4 @@
-//! A running gateway: a real Envoy with the module, started by `pointsman up`, before scripted providers.
+//! A running gateway: a real Envoy with the module, started by `pointsman up`, in front of scripted providers.
 
 use crate::access_log::AccessLog;
 use crate::call::Call;
@@ -17,36 +17,36 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-/// What OpenAI's cluster is given as its key.
+/// The API key that the gateway sends to OpenAI.
 pub const OPENAI_SECRET: &str = "sk-secret-of-openai-0c5f";
-/// What Azure's cluster is given as its key.
+/// The API key that the gateway sends to Azure.
 pub const AZURE_SECRET: &str = "secret-of-azure-91be";
 
-/// A gateway and its providers. Ends when dropped, and shows its logs if that is by a panic.
+/// A gateway and its providers. It ends when dropped, and prints its logs if the test panicked.
 pub struct Gateway {
-    /// The providers behind it.
+    /// The simulated providers.
     pub simulator: Simulator,
-    /// Where callers reach it.
+    /// The address that callers use.
     pub address: SocketAddr,
-    /// Envoy's admin interface.
+    /// The address of Envoy's admin interface.
     pub admin: SocketAddr,
-    /// `pointsman up`.
+    /// The process of `pointsman up`.
     pub process: Process,
     policy: PathBuf,
     log: AccessLog,
     _admin: Port,
 }
 
-/// How a gateway is started, besides its policy and its providers.
+/// How to start a gateway, apart from its policy and its providers.
 #[derive(Default)]
 pub struct Setup<'a> {
-    /// More flags for `pointsman up`.
+    /// Additional flags for `pointsman up`.
     pub flags: &'a [&'a str],
-    /// The time of day that Envoy goes by.
+    /// The clock from which Envoy reads the time of day.
     pub clock: Option<&'a Clock>,
-    /// What `pointsman up` measures its timeouts with.
+    /// The clock with which `pointsman up` measures its timeouts.
     pub stopwatch: Option<&'a Stopwatch>,
-    /// In place of the module under test.
+    /// A module to load instead of the one under test.
     pub module: Option<&'a [u8]>,
 }
 
@@ -60,8 +60,8 @@ impl Setup<'_> {
 }
 
 impl Gateway {
-    /// Starts one with this policy and waits until it is ready. `<KEY>` in place of a hash stands for the hash of
-    /// `KEY`.
+    /// Starts a gateway with this policy and waits until it is ready. In the policy, `<sk-NAME>` stands for the hash of
+    /// the key `sk-NAME`.
     ///
     /// # Panics
     /// If it does not start.
@@ -69,7 +69,7 @@ impl Gateway {
         Self::start_with(policy, &[])
     }
 
-    /// Starts one with more flags for `pointsman up`.
+    /// Starts a gateway with additional flags for `pointsman up`.
     ///
     /// # Panics
     /// If it does not start.
@@ -77,7 +77,8 @@ impl Gateway {
         Self::start_over(policy, flags, |_| Vec::new())
     }
 
-    /// Starts one over more providers than [`PROVIDERS`], or in place of some: each a name and its [`cluster`].
+    /// Starts a gateway with providers added to [`PROVIDERS`], or replacing some of them. Each has a name and its
+    /// [`cluster`].
     ///
     /// # Panics
     /// If it does not start.
@@ -89,7 +90,7 @@ impl Gateway {
         Self::start_as(policy, &Setup { flags, ..Setup::default() }, clusters)
     }
 
-    /// Starts one whose Envoy goes by this clock.
+    /// Starts a gateway whose Envoy uses this clock.
     ///
     /// # Panics
     /// If it does not start.
@@ -97,7 +98,7 @@ impl Gateway {
         Self::start_as(policy, &Setup { clock: Some(clock), ..Setup::default() }, |_| Vec::new())
     }
 
-    /// Starts one with another module in place of Pointsman's.
+    /// Starts a gateway with another module instead of Pointsman's.
     ///
     /// # Panics
     /// If it does not start.
@@ -105,7 +106,7 @@ impl Gateway {
         Self::start_as(policy, &Setup { module: Some(module), ..Setup::default() }, |_| Vec::new())
     }
 
-    /// Starts one like this.
+    /// Starts a gateway with this setup.
     ///
     /// # Panics
     /// If it does not start.
@@ -122,7 +123,7 @@ impl Gateway {
             let file = providers.join(format!("{provider}.yaml"));
             fs::write(file, cluster(provider, simulator.address(provider), "")).expect("writes a file");
         }
-        // Nobody listens there.
+        // Nothing listens on this port.
         fs::write(providers.join("dead.yaml"), cluster("dead", SocketAddr::from(([127, 0, 0, 1], 1)), ""))
             .expect("writes a file");
         for (provider, cluster) in clusters(&simulator) {
@@ -163,34 +164,34 @@ impl Gateway {
         call.send(self.address)
     }
 
-    /// A chat completion with this key and document.
+    /// Sends a chat completion with this key and document, and reads the whole response.
     pub fn chat(&self, key: &str, body: &Value) -> Response {
         self.send(Call::chat_json(body).key(key))
     }
 
-    /// The audit record of a request, awaited.
+    /// Waits for the audit record of a request and returns it.
     pub fn audit(&self, trace_id: &str) -> Value {
         self.log.audit(trace_id)
     }
 
-    /// The lines of a request's attempts, once it has been audited.
+    /// Waits for the audit record of a request and returns the lines of its attempts.
     pub fn attempts(&self, trace_id: &str) -> Vec<Value> {
         self.audit(trace_id);
         self.log.attempts(trace_id)
     }
 
-    /// The access log.
+    /// Returns the access log.
     pub fn access_log(&self) -> &AccessLog {
         &self.log
     }
 
-    /// The one request that a provider got for this response.
+    /// Returns the only upstream request made for this response.
     #[track_caller]
     pub fn upstream(&self, response: &Response) -> Seen {
         self.simulator.only(response.trace_id())
     }
 
-    /// Replaces the policy file as editors do: a new file, renamed over the old one.
+    /// Replaces the policy file as editors do: writes a new file and renames it over the old one.
     pub fn replace_policy(&self, policy: &str) {
         let key = self.policy.with_file_name("azure.key");
         let new = self.policy.with_file_name("policy.new");
@@ -198,14 +199,14 @@ impl Gateway {
         fs::rename(new, &self.policy).expect("renames a file");
     }
 
-    /// Replaces the file with Azure's key, by a new file that is renamed over the old one.
+    /// Replaces the file with Azure's key: writes a new file and renames it over the old one.
     pub fn replace_azure_key(&self, key: &str) {
         let new = self.policy.with_file_name("azure.new");
         fs::write(&new, key).expect("writes a file");
         fs::rename(new, self.policy.with_file_name("azure.key")).expect("renames a file");
     }
 
-    /// Envoy's counters and gauges, by name.
+    /// Returns Envoy's counters and gauges by name.
     pub fn stats(&self) -> BTreeMap<String, u64> {
         let text = Call::new("GET", "/stats").send(self.admin);
         let pair = |line: &str| {
@@ -215,7 +216,7 @@ impl Gateway {
         text.text().lines().filter_map(pair).collect()
     }
 
-    /// One of Envoy's counters and gauges; 0 while it has none of this name.
+    /// Returns one of Envoy's counters and gauges; 0 while there is none of this name.
     pub fn stat(&self, name: &str) -> u64 {
         let filter = name.replace('.', "\\.");
         let answer = Call::new("GET", &format!("/stats?filter=^{filter}$")).send(self.admin);
@@ -223,18 +224,18 @@ impl Gateway {
         text.trim().strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")?.parse().ok()).unwrap_or(0)
     }
 
-    /// How many requests of callers are under way.
+    /// Returns how many downstream requests are active.
     pub fn under_way(&self) -> u64 {
         self.stat("http.gateway.downstream_rq_active")
     }
 
-    /// Metrics in Prometheus's text format, the module's only.
+    /// Returns the module's own metrics in Prometheus's text format, line by line.
     pub fn metrics(&self) -> Vec<String> {
         let text = Call::new("GET", "/stats/prometheus").send(self.admin);
         text.text().lines().filter(|line| line.starts_with("llm_")).map(str::to_owned).collect()
     }
 
-    /// Makes Envoy log at this level what it does with the module, and what the module says.
+    /// Sets the level at which Envoy logs what it does with the module and what the module logs.
     pub fn log_module_at(&self, level: &str) {
         let response = Call::new("POST", &format!("/logging?wasm={level}")).send(self.admin);
         assert_eq!(response.status, 200, "{}", response.text());
@@ -257,11 +258,11 @@ impl Drop for Gateway {
     }
 }
 
-/// A gateway that several tests use, for the time of one of them: shows its logs if that one fails.
+/// A gateway that several tests share, held by one of them. Prints its logs if that test fails.
 pub struct Shared(&'static Gateway);
 
 impl Shared {
-    /// For one test.
+    /// Borrows the gateway for one test.
     pub fn of(gateway: &'static Gateway) -> Self {
         Self(gateway)
     }
@@ -282,13 +283,13 @@ impl Drop for Shared {
     }
 }
 
-/// The hash of a key, as a policy writes it.
+/// Returns the hash of a key, as a policy writes it.
 pub fn key_hash(key: &str) -> String {
     let hex: String = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }
 
-/// Puts hashes in place of `<KEY>`, and the path of Azure's key in place of `AZURE_KEY_FILE`.
+/// Replaces `<sk-NAME>` with the hash of that key, and `AZURE_KEY_FILE` with the path of Azure's key.
 fn fill(policy: &str, azure_key: &Path) -> String {
     let mut filled = String::with_capacity(policy.len());
     let mut rest = policy;
@@ -302,7 +303,7 @@ fn fill(policy: &str, azure_key: &Path) -> String {
     filled.replace("AZURE_KEY_FILE", &azure_key.display().to_string())
 }
 
-/// An Envoy cluster of one host, as an operator would write it; `more` are lines that it has besides.
+/// Returns an Envoy cluster of one host, as an operator would write it, with the additional lines `more`.
 pub fn cluster(name: &str, address: SocketAddr, more: &str) -> String {
     let (ip, port) = (address.ip(), address.port());
     let limits = match more.contains("circuit_breakers:") {
@@ -322,7 +323,7 @@ pub fn cluster(name: &str, address: SocketAddr, more: &str) -> String {
     )
 }
 
-/// Envoy, made to write its access log at once: by itself it may wait for ten seconds.
+/// Writes a script that runs Envoy with its access log flushed every 20 ms. Envoy's default is ten seconds.
 fn impatient_envoy(directory: &Path, clock: Option<&Clock>) -> PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
     let clock: String = clock
@@ -330,7 +331,7 @@ fn impatient_envoy(directory: &Path, clock: Option<&Clock>) -> PathBuf {
         .flat_map(|clock| clock.variables())
         .map(|(name, value)| format!("export {name}='{}'\n", value.display()))
         .collect();
-    // The clocks of `pointsman up` are its own.
+    // Envoy does not inherit the clocks of `pointsman up`.
     let script = format!(
         "#!/bin/sh\nunset LD_PRELOAD\n{clock}case \" $* \" in\n*--file-flush-interval-msec*) ;;\n\
          *) set -- \"$@\" --file-flush-interval-msec 20 ;;\nesac\nexec '{}' \"$@\"\n",

@@ -1,4 +1,4 @@
-//! What the real-Envoy tests are written with: a gateway with scripted providers, and clients that see every byte.
+//! Support for the real-Envoy tests: a gateway with scripted providers, and clients that see every byte.
 //!
 //! ```no_run
 //! use pointsman_integration::gateway::Gateway;
@@ -10,8 +10,8 @@
 //! assert_eq!(gateway.audit(answer.trace_id())["model"], "small");
 //! ```
 //!
-//! Nothing here knows the gateway's code: it sees what an operator and a caller see. Everything waits by polling
-//! against a deadline, and everything that was started ends with the test process, however that ends.
+//! Nothing here depends on the gateway's code: tests see what operators and callers see. Every wait polls against a
+//! deadline, and everything a test starts ends with the test process, even if that crashes.
 
 pub mod access_log;
 pub mod call;

@@ -1,24 +1,24 @@
-//! A port of this machine that stays the test's own, whether a program listens there or not.
+//! A local port that stays reserved for the test, whether or not a program listens on it.
 
 use std::net::SocketAddr;
 use tokio::net::TcpSocket;
 
-/// A reserved port, for programs that cannot say which free port they were given, or that come back to theirs.
+/// A reserved port, for programs that cannot report which free port they got, or that return to the same port.
 ///
-/// A socket is bound to it and never listens. So Linux gives the port to nobody who asks for a free one, and refuses
-/// connections to it; yet a program that sets `SO_REUSEADDR`, as servers do, can listen there.
+/// A socket is bound to the port and never listens. Linux therefore never assigns the port as a free one, and refuses
+/// connections to it. A program that sets `SO_REUSEADDR`, as servers do, can still listen on it.
 #[derive(Debug)]
 pub struct Port {
-    /// Where it is.
+    /// The port's address.
     pub address: SocketAddr,
     _held: TcpSocket,
 }
 
 impl Port {
-    /// Reserves a free one.
+    /// Reserves a free port.
     ///
     /// # Panics
-    /// If there is none.
+    /// If none is free.
     pub fn reserve() -> Self {
         let held = TcpSocket::new_v4().expect("makes a socket");
         held.set_reuseaddr(true).expect("sets an option");
@@ -26,7 +26,7 @@ impl Port {
         Self { address: held.local_addr().expect("has an address"), _held: held }
     }
 
-    /// Its number.
+    /// Returns the port number.
     pub fn number(&self) -> u16 {
         self.address.port()
     }

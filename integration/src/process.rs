@@ -1,4 +1,4 @@
-//! A program that runs beside the test, and ends with it.
+//! A program that runs beside the test and ends with it.
 
 use crate::deadline::PATIENCE;
 use std::ffi::OsStr;
@@ -8,8 +8,9 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
-/// Runs a program in a process group of its own until our end of its input closes, which it does when the test process
-/// ends, even by a crash: no test leaves an Envoy behind. Then it removes the directory of the run.
+/// Runs a program in its own process group until the guard's standard input closes. The input closes when the test
+/// process ends, even by a crash, so no test leaves an Envoy behind. The guard then ends the program and removes the
+/// directory of the run.
 const GUARD: &str = r#"
 set -m
 directory=$1; shift
@@ -28,10 +29,10 @@ status=$?
 exit $status
 "#;
 
-/// A new directory for [`Process::start`], which has it removed even if this process crashes.
+/// Creates a directory for [`Process::start`], which removes it even if this process crashes.
 ///
 /// # Panics
-/// If none can be made.
+/// If it cannot be created.
 pub fn directory() -> PathBuf {
     tempfile::Builder::new().prefix("pointsman-test-").tempdir().expect("makes a directory").keep()
 }
@@ -54,12 +55,12 @@ struct Output {
 #[derive(Default)]
 struct Lines {
     text: Vec<String>,
-    /// Of standard output and standard error.
+    /// How many of standard output and standard error are still open.
     open: usize,
 }
 
 impl Process {
-    /// Starts `program`. `directory` is removed when it has ended.
+    /// Starts `program`. When it has ended, `directory` is removed.
     pub fn start<A: AsRef<OsStr>>(
         program: &Path,
         args: impl IntoIterator<Item = A>,
@@ -81,15 +82,15 @@ impl Process {
         process
     }
 
-    /// Waits for a line of output of which `found` makes something; lines that came before count.
+    /// Waits for an output line for which `found` returns a value. Lines that are already there count.
     ///
     /// # Panics
-    /// If the program ends first or the line does not come in time.
+    /// If the program ends first, or no such line comes in time.
     pub fn await_line<T>(&self, what: &str, found: impl Fn(&str) -> Option<T>) -> T {
         self.await_line_after(0, what, found).1
     }
 
-    /// Waits for such a line after the first `seen` ones; also tells how many there are up to it.
+    /// Waits for such a line after the first `seen` lines. Also returns how many lines there are up to that one.
     pub fn await_line_after<T>(&self, seen: usize, what: &str, found: impl Fn(&str) -> Option<T>) -> (usize, T) {
         let end = Instant::now() + PATIENCE;
         let mut lines = self.output.lock();
@@ -112,12 +113,12 @@ impl Process {
         }
     }
 
-    /// Every line of output so far.
+    /// Returns every line of output so far.
     pub fn lines(&self) -> Vec<String> {
         self.output.lock().text.clone()
     }
 
-    /// Shows the last lines of output.
+    /// Prints the last lines of output.
     pub fn show_log(&self) {
         let lines = self.lines();
         eprintln!("--- {}, its last lines:", self.name);
@@ -126,25 +127,25 @@ impl Process {
         }
     }
 
-    /// Whether it still runs.
+    /// Returns whether the program still has standard output or standard error open.
     pub fn is_running(&self) -> bool {
         self.output.lock().open > 0
     }
 
-    /// Sends a signal, by its name without SIG.
+    /// Sends a signal, named without `SIG`.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.pid.to_string()]).status().expect("runs kill");
         assert!(status.success(), "kill -s {name}");
     }
 
-    /// The programs that it has started itself.
+    /// Returns the process ids of the program's direct children.
     pub fn children(&self) -> Vec<u32> {
         let path = format!("/proc/{0}/task/{0}/children", self.pid);
         let text = std::fs::read_to_string(path).unwrap_or_default();
         text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
     }
 
-    /// Ends it (SIGTERM, then SIGKILL) and waits for that. Returns its exit status.
+    /// Ends the program (SIGTERM, then SIGKILL), waits for it, and returns its exit status.
     pub fn end(&mut self) -> Option<i32> {
         drop(self.input.take());
         self.guard.wait().ok().and_then(|status| status.code())

@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand, for requests that no client library would send.
+//! HTTP/1.1 written by hand, for requests that no client library would send.
 
 use crate::deadline::PATIENCE;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -11,7 +11,7 @@ pub struct Connection {
     received: Vec<u8>,
 }
 
-/// One response, its framing removed.
+/// One response, without its framing.
 #[derive(Debug)]
 pub struct RawResponse {
     /// HTTP status.
@@ -23,19 +23,19 @@ pub struct RawResponse {
 }
 
 impl RawResponse {
-    /// The value of a header.
+    /// Returns the value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
 impl Connection {
-    /// Connects.
+    /// Connects to `address`.
     pub fn to(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("connects");
         stream.set_read_timeout(Some(PATIENCE)).expect("sets an option");
@@ -43,21 +43,21 @@ impl Connection {
         Self { stream, received: Vec::new() }
     }
 
-    /// Sends bytes. The other side may have closed already, which a later read will show.
+    /// Sends bytes. Ignores errors: if the other side has already closed, a later read shows it.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let _ = self.stream.write_all(bytes.as_ref());
         self
     }
 
-    /// Reads one response, of a request that was not HEAD.
+    /// Reads the response to a request other than HEAD.
     ///
     /// # Panics
-    /// If the connection ends before it does.
+    /// If the connection ends before the response.
     pub fn response(&mut self) -> RawResponse {
         self.read(false)
     }
 
-    /// The same where a byte may be longer in coming than [`PATIENCE`].
+    /// Does the same, waiting up to `limit` for each read instead of [`PATIENCE`].
     pub fn response_within(&mut self, limit: Duration) -> RawResponse {
         self.stream.set_read_timeout(Some(limit)).expect("sets an option");
         self.read(false)
@@ -111,7 +111,8 @@ impl Connection {
         }
     }
 
-    /// Whether the other side has closed the connection and nothing is left to read; waits for it.
+    /// Waits for more data. Returns whether the other side has closed the connection instead, with nothing left to
+    /// read.
     pub fn is_closed(&mut self) -> bool {
         self.received.is_empty() && !self.more()
     }

@@ -1,4 +1,4 @@
-//! A Redis of the test's own, and the HTTP bridge before it, both at reserved ports.
+//! A Redis for one test, and the HTTP bridge in front of it, both on reserved ports.
 
 use crate::call::Call;
 use crate::clock::Clock;
@@ -11,23 +11,23 @@ use std::ffi::{OsStr, OsString};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 
-/// A Redis and its bridge. Both end when dropped.
+/// A Redis server and its bridge. Both end when dropped.
 pub struct Redis {
-    /// Where the bridge is: what an Envoy cluster points to.
+    /// The address of the bridge, to which an Envoy cluster points.
     pub bridge: SocketAddr,
     server: Process,
     _webdis: Process,
-    /// Where the server is, and the bridge.
+    /// The ports of the server and of the bridge.
     ports: [Port; 2],
     how: How,
 }
 
-/// How a Redis is started.
+/// How to start Redis.
 #[derive(Default)]
 struct How {
-    /// Where it writes down what it holds, if it does.
+    /// The directory for its data, if it persists them.
     kept: Option<PathBuf>,
-    /// What makes it go by another clock.
+    /// The environment variables that make it use another clock.
     variables: Vec<(&'static str, OsString)>,
 }
 
@@ -40,12 +40,12 @@ impl Redis {
         Self::start_as(How::default())
     }
 
-    /// The same, but it writes all that it holds to disk at once, and has it again after a crash.
+    /// Does the same with a Redis that writes every change to disk immediately and has its data again after a crash.
     pub fn start_durable() -> Self {
         Self::start_as(How { kept: Some(directory()), ..How::default() })
     }
 
-    /// The same, but it goes by this clock.
+    /// Does the same with a Redis that uses this clock.
     pub fn start_by(clock: &Clock) -> Self {
         Self::start_as(How { variables: clock.variables().into(), ..How::default() })
     }
@@ -62,39 +62,39 @@ impl Redis {
         redis
     }
 
-    /// Runs a command by way of the bridge; its answer as webdis writes it in JSON.
+    /// Runs a command through the bridge and returns the reply, as webdis writes it in JSON.
     ///
     /// # Panics
-    /// If there is none.
+    /// If the bridge does not answer with 200.
     pub fn command(&self, arguments: &[&str]) -> Value {
         let answer = self.call(arguments);
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()[arguments[0]].clone()
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     pub fn keys(&self) -> u64 {
         self.command(&["DBSIZE"]).as_u64().expect("is a number")
     }
 
-    /// Kills Redis as a crash would; the bridge stays. All that it held is gone, unless it is a durable one.
+    /// Kills Redis as a crash would. The bridge stays. Unless this Redis is durable, its data are lost.
     pub fn kill(&mut self) {
         self.server.signal("KILL");
         self.server.end();
     }
 
-    /// Starts Redis again at the same address, and waits until the bridge has found it.
+    /// Restarts Redis at the same address, and waits until the bridge has reconnected.
     pub fn restart(&mut self) {
         self.server = serve(self.ports[0].address, &self.how);
         await_true("webdis to reach Redis again", || self.is_there());
     }
 
-    /// Stops Redis from answering, as a machine that hangs; connections stay open.
+    /// Stops Redis from answering, like a machine that hangs. Connections stay open.
     pub fn freeze(&self) {
         self.server.signal("STOP");
     }
 
-    /// Lets it go on.
+    /// Lets Redis continue.
     pub fn thaw(&self) {
         self.server.signal("CONT");
     }
@@ -123,7 +123,7 @@ impl Drop for Redis {
 fn serve(address: SocketAddr, how: &How) -> Process {
     let kept = how.kept.as_deref();
     let port = address.port().to_string();
-    // A directory of this run alone is removed with it.
+    // A directory that serves only this run is removed with it.
     let own = kept.is_none().then(directory);
     let path = kept.or(own.as_deref()).and_then(Path::to_str).expect("is text");
     let writes = if kept.is_some() { "yes" } else { "no" };

@@ -1,4 +1,4 @@
-//! What a caller gets: a whole response, or a stream as it comes.
+//! What a caller receives: a complete response, or a stream as it arrives.
 
 use crate::deadline::PATIENCE;
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::time::Instant;
 use tokio::task::AbortHandle;
 
-/// A whole response.
+/// A complete response.
 #[derive(Debug)]
 pub struct Response {
     /// HTTP status.
@@ -20,13 +20,13 @@ pub struct Response {
     pub body: Vec<u8>,
     /// Its trailers.
     pub trailers: HeaderMap,
-    /// When each piece of the body came.
+    /// When each piece of the body arrived.
     pub arrivals: Vec<Instant>,
-    /// Whether the body ended as it should; a cut connection does not.
+    /// Whether the body ended properly. It did not if the connection was cut.
     pub complete: bool,
 }
 
-/// A response that is being read. Dropping it is the caller's disconnect.
+/// A response that is still being read. Dropping it disconnects the caller.
 pub struct Open {
     /// HTTP status.
     pub status: u16,
@@ -38,52 +38,52 @@ pub struct Open {
     broken: bool,
 }
 
-/// The value of a header, which must be text.
+/// Returns the value of a header. Panics if it is not text.
 fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).map(|value| value.to_str().unwrap_or_else(|_| panic!("{name} is not text: {value:?}")))
 }
 
 impl Response {
-    /// The value of a header.
+    /// Returns the value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         text_of(&self.headers, name)
     }
 
-    /// The id that ties the log lines of this request together.
+    /// Returns the id that all log lines of this request share.
     pub fn trace_id(&self) -> &str {
         self.header("x-request-id").unwrap_or_else(|| panic!("no x-request-id in {self:?}"))
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("the body is UTF-8")
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    /// The `data` of every event of a stream.
+    /// Returns the `data` of every event of a stream.
     pub fn events(&self) -> Vec<String> {
         events(self.text())
     }
 
-    /// The text that a stream carries.
+    /// Returns the text that a stream carries.
     pub fn streamed_text(&self) -> String {
         let read = |data: &String| serde_json::from_str::<Value>(data).ok();
         let content = |event: Value| event.pointer("/choices/0/delta/content")?.as_str().map(str::to_owned);
         self.events().iter().filter_map(read).filter_map(content).collect()
     }
 
-    /// The text of a completion.
+    /// Returns the text of a completion.
     pub fn content(&self) -> String {
         let document = self.json();
         let content = document.pointer("/choices/0/message/content").and_then(Value::as_str);
         content.unwrap_or_else(|| panic!("no content in {document}")).to_owned()
     }
 
-    /// Checks that it is a refusal with this status and code, in OpenAI's shape to the letter.
+    /// Checks that this is a refusal with this status and code, in exactly OpenAI's shape.
     ///
     /// # Panics
     /// If it is anything else.
@@ -105,13 +105,13 @@ impl Response {
         self
     }
 
-    /// `error.param` of a refusal.
+    /// Returns `error.param` of a refusal.
     pub fn param(&self) -> Option<String> {
         self.json()["error"]["param"].as_str().map(str::to_owned)
     }
 }
 
-/// The `data` of every event in `text`, which a blank line ends.
+/// Returns the `data` of every event in `text`. A blank line ends an event.
 pub fn events(text: &str) -> Vec<String> {
     let text = text.replace("\r\n", "\n");
     let data = |event: &str| -> Vec<String> {
@@ -133,25 +133,25 @@ impl Open {
         }
     }
 
-    /// The value of a header.
+    /// Returns the value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         text_of(&self.headers, name)
     }
 
-    /// The id that ties the log lines of this request together.
+    /// Returns the id that all log lines of this request share.
     pub fn trace_id(&self) -> String {
         self.header("x-request-id").expect("has an x-request-id").to_owned()
     }
 
-    /// The next piece of the body, as it came; `None` at its end, or where the connection was cut.
+    /// Reads the next piece of the body, as it arrived. Returns `None` at the end, or if the connection was cut.
     pub fn next_piece(&mut self) -> Option<Bytes> {
         crate::call::RUNTIME.block_on(self.next())
     }
 
-    /// Reads pieces until the text so far contains `wanted`.
+    /// Reads pieces until the text so far contains `wanted`, and returns that text.
     ///
     /// # Panics
-    /// If the stream ends before.
+    /// If the stream ends first.
     pub fn read_until(&mut self, wanted: &str) -> String {
         let mut text = Vec::new();
         loop {
@@ -164,7 +164,7 @@ impl Open {
         }
     }
 
-    /// Reads the rest.
+    /// Reads the rest of the body.
     pub fn finish(self) -> Response {
         crate::call::RUNTIME.block_on(self.whole())
     }

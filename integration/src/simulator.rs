@@ -1,4 +1,4 @@
-//! The scripted providers: what they are told to answer, and the exact requests they got.
+//! The scripted providers: sets what they answer, and returns the exact requests they received.
 
 use crate::call::Call;
 use crate::deadline::await_some;
@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 
-/// The providers of every test, by the simulator's listener.
+/// The providers of every test, by the index of the simulator's listener.
 pub const PROVIDERS: [&str; 4] = ["vllm", "ollama", "openai", "azure"];
 
 /// A simulator that stands in for all [`PROVIDERS`].
@@ -18,12 +18,12 @@ pub struct Simulator {
     addresses: Vec<SocketAddr>,
 }
 
-/// A request as a provider got it.
+/// A request as a provider received it.
 #[derive(Debug, Clone)]
 pub struct Seen {
     /// Its number.
     pub seq: u64,
-    /// Which provider got it.
+    /// The provider that received it.
     pub provider: &'static str,
     /// Its method.
     pub method: String,
@@ -33,40 +33,40 @@ pub struct Seen {
     pub headers: Vec<(String, String)>,
     /// Its body.
     pub body: Vec<u8>,
-    /// Whether the whole response was handed over.
+    /// Whether the whole response was handed to the connection.
     pub finished: bool,
-    /// Whether the other side went away before.
+    /// Whether the other side went away before that.
     pub aborted: bool,
     /// Content chunks sent.
     pub chunks_sent: u64,
 }
 
 impl Seen {
-    /// The value of a header.
+    /// Returns the value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The names of its headers, in order of the alphabet.
+    /// Returns the names of its headers in alphabetical order.
     pub fn header_names(&self) -> Vec<&str> {
         let mut names: Vec<_> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
         names
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("the body is UTF-8")
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("the body is JSON")
     }
 }
 
 impl Simulator {
-    /// Starts one.
+    /// Starts a simulator with one listener per provider.
     pub fn start() -> Self {
         let mut args = Vec::new();
         for _ in PROVIDERS {
@@ -83,32 +83,33 @@ impl Simulator {
         Self { process, addresses: addresses.into() }
     }
 
-    /// The address of a provider.
+    /// Returns the address of a provider.
     pub fn address(&self, provider: &str) -> SocketAddr {
         self.addresses[listener(provider)]
     }
 
-    /// How `provider` answers requests whose body contains `mark`, from now on.
+    /// Sets how `provider` answers requests whose body contains `mark`, from now on.
     pub fn rule(&self, provider: &str, mark: &str, respond: &Value) {
         self.add_rule(&json!({"when": {"listener": listener(provider), "body_contains": mark}, "respond": respond}));
     }
 
-    /// Adds a rule, as the simulator's README describes it.
+    /// Adds a rule in the form that the simulator's README describes.
     pub fn add_rule(&self, rule: &Value) {
         self.control("POST", "rules", rule);
     }
 
-    /// Lets go every response whose behavior has this `hold`, now and from now on.
+    /// Releases every response whose behavior has this `hold`, including later ones.
     pub fn release(&self, hold: &str) {
         self.control("POST", "release", &json!({"hold": hold}));
     }
 
-    /// The number of the last request so far.
+    /// Returns how many requests there were since [`Self::forget`]. Without one, that is the number of the last
+    /// request.
     pub fn mark(&self) -> u64 {
         self.control("GET", "requests/count", &Value::Null)["count"].as_u64().expect("is a number")
     }
 
-    /// How many requests all its providers are answering, and how many at most since [`Self::forget`].
+    /// Returns how many requests all providers are answering now, and the maximum since [`Self::forget`].
     pub fn active(&self) -> (u64, u64) {
         let counts = self.control("GET", "requests/count", &Value::Null);
         let number = |name: &str| counts[name].as_u64().expect("is a number");
@@ -120,23 +121,23 @@ impl Simulator {
         self.control("DELETE", "requests", &Value::Null);
     }
 
-    /// What `provider` answers health checks with, from now on.
+    /// Sets the status with which `provider` answers health checks, from now on.
     pub fn health(&self, provider: &str, status: u16) {
         self.control("POST", "health", &json!({"listener": listener(provider), "status": status}));
     }
 
-    /// The requests after number `since`.
+    /// Returns the requests after number `since`.
     pub fn requests(&self, since: u64) -> Vec<Seen> {
         let listed = self.control("GET", &format!("requests?since={since}"), &Value::Null);
         listed.as_array().expect("is a list").iter().map(seen).collect()
     }
 
-    /// The requests with this trace id, in order.
+    /// Returns the requests with this trace id, in order.
     pub fn of(&self, trace_id: &str) -> Vec<Seen> {
         self.requests(0).into_iter().filter(|seen| seen.header("x-request-id") == Some(trace_id)).collect()
     }
 
-    /// The only request with this trace id.
+    /// Returns the only request with this trace id.
     ///
     /// # Panics
     /// If there is none, or more than one.
@@ -147,13 +148,13 @@ impl Simulator {
         all.remove(0)
     }
 
-    /// The requests whose body contains `mark`.
+    /// Returns the requests whose body contains `mark`.
     pub fn with(&self, mark: &str) -> Vec<Seen> {
         let contains = |seen: &Seen| seen.body.windows(mark.len()).any(|window| window == mark.as_bytes());
         self.requests(0).into_iter().filter(contains).collect()
     }
 
-    /// Waits until the only request whose body contains `mark` is as `holds` wants it.
+    /// Waits until a request whose body contains `mark` satisfies `holds`, and returns it.
     pub fn await_request(&self, mark: &str, what: &str, holds: impl Fn(&Seen) -> bool) -> Seen {
         await_some(what, || self.with(mark).into_iter().find(&holds))
     }
@@ -165,7 +166,7 @@ impl Simulator {
         response.json()
     }
 
-    /// Shows the last lines that it said.
+    /// Prints the last lines of the simulator's output.
     pub fn show_log(&self) {
         self.process.show_log();
     }

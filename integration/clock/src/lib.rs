@@ -1,10 +1,11 @@
-//! Preloaded into a program under test (`LD_PRELOAD`): its clocks show what the test says.
+//! Library that is preloaded into a program under test (`LD_PRELOAD`) and sets the program's clocks.
 //!
-//! The file that `POINTSMAN_CLOCK` names holds the seconds, eight bytes in the machine's order, by which the time of
-//! day is ahead; the one that `POINTSMAN_MONOTONIC_CLOCK` names, those of the clock that timeouts are measured with.
-//! Writing to a file moves that clock, from one moment to the next. A clock without a file stays as it is, and so does
+//! The file named by `POINTSMAN_CLOCK` holds by how many seconds the time of day is ahead, in eight bytes of native
+//! byte order. The file named by `POINTSMAN_MONOTONIC_CLOCK` holds the same for the clock that timeouts are measured
+//! with. Writing to a file moves its clock immediately. A clock without a file is left alone, and sleeps keep their
+//! length.
 //! the length of every sleep.
-// The C library's functions are replaced, and files mapped, because it must cost next to nothing.
+// The library replaces functions of the C library and maps files, because it must cost next to nothing.
 #![allow(unsafe_code)]
 
 use libc::{
@@ -22,10 +23,11 @@ static MONOTONIC: Ahead = Ahead::by(c"POINTSMAN_MONOTONIC_CLOCK");
 /// clock_gettime(2).
 ///
 /// # Safety
-/// As of the C library's: `time` is null or may be written to.
+/// As for the C library's function: `time` is null or valid for writes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int {
-    // SAFETY: the kernel checks what it is given. Not by the C library, whose function this is.
+    // SAFETY: the kernel checks its arguments. This is a system call because the C library's function is the one
+    // replaced here.
     let result = unsafe { libc::syscall(SYS_clock_gettime, c_long::from(clock), time) } as c_int;
     let ahead = match clock {
         CLOCK_REALTIME | CLOCK_REALTIME_COARSE => &REALTIME,
@@ -39,10 +41,10 @@ pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) ->
     result
 }
 
-/// gettimeofday(2), which Redis goes by.
+/// gettimeofday(2), which Redis uses.
 ///
 /// # Safety
-/// As of the C library's: `time` may be written to. The time zone, long obsolete, is left alone.
+/// As for the C library's function: `time` is null or valid for writes. The time zone, long obsolete, is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gettimeofday(time: *mut timeval, _zone: *mut c_void) -> c_int {
     let now = now();
@@ -56,7 +58,7 @@ pub unsafe extern "C" fn gettimeofday(time: *mut timeval, _zone: *mut c_void) ->
 /// time(2).
 ///
 /// # Safety
-/// As of the C library's: `time` is null or may be written to.
+/// As for the C library's function: `time` is null or valid for writes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn time(time: *mut time_t) -> time_t {
     let now = now().tv_sec;
@@ -69,16 +71,16 @@ pub unsafe extern "C" fn time(time: *mut time_t) -> time_t {
 
 fn now() -> timespec {
     let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: it may be written to.
+    // SAFETY: it is valid for writes.
     unsafe { clock_gettime(CLOCK_REALTIME, &raw mut now) };
     now
 }
 
-/// By how much a clock is ahead.
+/// How far a clock is ahead.
 struct Ahead {
     /// The environment variable that names its file.
     variable: &'static CStr,
-    /// The first bytes of the file, once it is mapped. It stays so until the program ends.
+    /// The start of the mapped file, or null before it is mapped. It stays mapped until the program ends.
     file: AtomicPtr<AtomicI64>,
 }
 
@@ -93,14 +95,14 @@ impl Ahead {
             file = self.map();
             self.file.store(file, Ordering::Relaxed);
         }
-        // SAFETY: null, or the beginning of a page that stays mapped.
+        // SAFETY: null, or the start of a page that stays mapped.
         unsafe { file.as_ref() }.map_or(0, |seconds| seconds.load(Ordering::Relaxed))
     }
 
-    /// Maps the file; null if it cannot.
+    /// Maps the file. Returns null if it cannot.
     fn map(&self) -> *mut AtomicI64 {
-        // SAFETY: the strings end in 0, the results are checked, and nothing is allocated: this may run before the
-        // allocator does.
+        // SAFETY: the strings end in 0 and the results are checked. Nothing is allocated, because this may run before
+        // the allocator does.
         unsafe {
             let path = libc::getenv(self.variable.as_ptr());
             if path.is_null() {

@@ -1,10 +1,11 @@
-//! The module's estimate of tokens beside what real tokenizers count, on texts of five kinds.
+//! Compares the module's token estimate with the counts of real tokenizers, on texts of ten kinds.
 
 use pointsman_core::tokens::{self, Correction};
 use std::fmt::Write as _;
 use tiktoken_rs::CoreBPE;
 
-/// The kinds of text, each a file in `corpora/`, written for this purpose or, where it is to be random, drawn for it.
+/// The kinds of text, each in a file in `corpora/`. The random ones were drawn for this purpose, the others written for
+/// it.
 pub const CORPORA: [(&str, &str); 10] = [
     ("English", include_str!("../corpora/english.txt")),
     ("Vietnamese", include_str!("../corpora/vietnamese.txt")),
@@ -18,26 +19,27 @@ pub const CORPORA: [(&str, &str); 10] = [
     ("base64 in lines", include_str!("../corpora/base64_lines.txt")),
 ];
 
-/// Characters of a piece: a short prompt.
+/// Characters in a piece, which is about a short prompt.
 pub const PIECE: usize = 300;
-/// Characters from the start of one piece to that of the next.
+/// Characters from the start of one piece to the start of the next.
 const STEP: usize = 50;
 
-/// Estimate by count, in percent, over all pieces of a text.
+/// The estimate as a percentage of the count, over all pieces of a text.
 #[derive(Debug, Clone, Copy)]
 pub struct Ratios {
-    /// Of the piece that is estimated lowest.
+    /// Of the piece with the lowest ratio.
     pub least: u64,
     /// Of the whole text.
     pub whole: u64,
-    /// Of the piece that is estimated highest.
+    /// Of the piece with the highest ratio.
     pub most: u64,
 }
 
-/// Compares on every piece of `text`; the estimate is corrected, as for a model of which that has been learned.
+/// Compares estimate and count on every piece of `text`. The estimate is corrected as for a model with this learned
+/// correction.
 pub fn compare(text: &str, tokenizer: &CoreBPE, correction: Correction) -> Ratios {
     let ratio = |text: &str| {
-        // As it stands in a request: quotation marks and line breaks are escaped there, and it begins anywhere.
+        // As in a request body: quotation marks and line breaks are escaped, and the text begins at any offset.
         let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         let counted = tokenizer.encode_ordinary(text).len() as u64;
         let estimated = |before: usize| {
@@ -54,7 +56,7 @@ pub fn compare(text: &str, tokenizer: &CoreBPE, correction: Correction) -> Ratio
     Ratios { least, whole: ratio(text), most }
 }
 
-/// The table of the README.
+/// Returns the table of the README.
 pub fn table() -> String {
     let tokenizers = [("cl100k_base", tiktoken_rs::cl100k_base()), ("o200k_base", tiktoken_rs::o200k_base())];
     let mut table = String::from("| text | tokenizer | tokens | least | whole | most |\n|---|---|---|---|---|---|\n");

@@ -22,7 +22,7 @@ fn no_piece_is_underestimated_by_more_than_the_margin() {
     for tokenizer in [tiktoken_rs::cl100k_base(), tiktoken_rs::o200k_base()] {
         let tokenizer = tokenizer.expect("has its vocabulary");
         for (name, text) in CORPORA {
-            // Whatever has been learned, it is not corrected below this.
+            // A learned correction never falls below this.
             let lowest = compare(text, &tokenizer, Correction::FLOOR);
             assert!(lowest.least >= 100 - MARGIN_PERCENT, "{name}: {lowest:?}");
             let ratios = compare(text, &tokenizer, Correction::default());

@@ -1,21 +1,21 @@
-//! A gateway stage without a thought: it has everything of a request and of its answer brought to it, sends the request
-//! on as it came, with as many headers changed as Pointsman changes, and leaves a record of the usual length for the
-//! access log.
+//! A gateway stage that decides nothing. It copies all of a request and its response into the module, sends the request
+//! on unchanged except for as many headers as Pointsman changes, and leaves a record of the usual length for the access
+//! log.
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 use std::hint::black_box;
 
-/// The bench's first provider, which is a cluster by itself.
+/// The cluster of the bench's first provider.
 const CLUSTER: &str = "vllm";
-/// What the routes know the cluster by.
+/// The request header by which the routes select the cluster.
 const CLUSTER_HEADER: &str = "x-pointsman-cluster";
-/// Where the access log looks for the record.
+/// The property from which the access log reads the record.
 const RECORD: &str = "pointsman_audit";
-/// As long as a record is.
+/// The usual length of a record.
 const RECORD_BYTES: usize = 700;
-/// What an answer is told with.
+/// The response headers that Pointsman adds.
 const TOLD: [(&str, &str); 6] = [
     ("x-pointsman-cache", "bypass"),
     ("x-pointsman-provider", CLUSTER),
@@ -31,7 +31,7 @@ pub struct Carrier {
     is_stream: bool,
 }
 
-/// Has a buffer brought into the module.
+/// Copies a buffer into the module.
 fn bring(kind: BufferType, size: usize) -> Vec<u8> {
     black_box(hostcalls::get_buffer(kind, 0, size).ok().flatten().unwrap_or_default())
 }

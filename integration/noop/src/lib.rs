@@ -1,8 +1,8 @@
 //! Filters that decide nothing: the bench's measure of what Wasm itself costs.
 //!
-//! Without a configuration the filter does nothing: every callback of the ABI is exported, as in a real module, and
-//! returns at once. With one, whatever it says, it carries: it makes the calls of the host that a gateway stage cannot
-//! do without, and looks at nothing that they give it.
+//! Without a configuration the filter does nothing. As in a real module, it exports every callback of the ABI, and each
+//! returns immediately. With any configuration it makes the host calls that a gateway stage cannot avoid, and decides
+//! nothing from what they return.
 
 #![allow(missing_docs)] // The SDK's macro exports functions without any.
 

@@ -1,4 +1,4 @@
-//! A plain HTTP/1.1 client over one kept connection: little CPU of its own, and it checks every answer.
+//! A minimal HTTP/1.1 client over one persistent connection. It uses little CPU and checks every answer.
 
 use crate::Result;
 use crate::scenario::STREAM_CHUNKS;
@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// No answer of the bench takes longer.
+/// The timeout of each read and write. No answer of the bench takes longer.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One connection, one request at a time.
@@ -15,14 +15,14 @@ pub struct Connection {
     buffer: Vec<u8>,
 }
 
-/// When things came, from the moment of the call.
+/// When an answer arrived.
 #[derive(Debug, Clone, Copy)]
 pub struct Received {
-    /// The first byte of the body.
+    /// When the first byte of the body arrived.
     pub first_byte: Instant,
-    /// The last.
+    /// When the last byte arrived.
     pub last_byte: Instant,
-    /// How often data came: for a stream, about how many pieces it arrived in.
+    /// How many reads returned data. For a stream, that is about the number of pieces it arrived in.
     pub reads: usize,
 }
 
@@ -45,7 +45,7 @@ impl Connection {
         self.stream.write_all(request).map_err(|e| format!("request: {e}"))
     }
 
-    /// Receives the whole answer to it, and checks that it is the one expected.
+    /// Receives the whole answer and checks that it is the expected one.
     pub fn receive(&mut self, is_stream: bool) -> Result<Received> {
         self.buffer.clear();
         let mut piece = [0u8; 16 << 10];
@@ -80,17 +80,17 @@ impl Connection {
     }
 }
 
-/// What matters of the response's head.
+/// The relevant parts of the response head.
 #[derive(Clone, Copy)]
 struct Head {
-    /// Its length, in bytes.
+    /// The length of the head, in bytes.
     len: usize,
-    /// `content-length`; none means chunked.
+    /// `content-length`; `None` means chunked.
     length: Option<usize>,
 }
 
 impl Head {
-    /// Reads it, if it is all there.
+    /// Parses the head. Returns `None` while it is incomplete.
     fn read(bytes: &[u8], is_stream: bool) -> std::result::Result<Option<Self>, String> {
         let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else { return Ok(None) };
         let text = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).to_ascii_lowercase();

@@ -14,15 +14,15 @@ pub enum Variant {
     Bare,
     /// The same without the access log.
     BareNoLog,
-    /// Bare, with the Wasm filter that does nothing as downstream filter and as upstream filter.
+    /// Bare, with the no-op Wasm filter both as downstream and as upstream filter.
     Noop,
-    /// What `pointsman render` writes, with a gateway stage that decides nothing: the calls of the host that one cannot
-    /// do without.
+    /// What `pointsman render` writes, with a gateway stage that decides nothing and makes only the host calls that no
+    /// gateway stage can avoid.
     Carry,
     /// Both stages of Pointsman.
     Pointsman,
-    /// The same, with budgets and a limit of concurrency on its one tenant: what is checked and charged, and told
-    /// nobody.
+    /// The same, with budgets and a concurrency limit on its one tenant: limits that are checked and charged, but not
+    /// reported to callers.
     Budgets,
     /// The same, with every kind of limit on its one tenant, headers and gauges included.
     Limited,
@@ -31,10 +31,10 @@ pub enum Variant {
 }
 
 impl Variant {
-    /// Those of the usual run, in the order in which they are measured.
+    /// The variants of the usual run, in the order in which they are measured.
     pub const ALL: [Self; 5] = [Self::Bare, Self::BareNoLog, Self::Noop, Self::Carry, Self::Pointsman];
 
-    /// Its name in files and tables.
+    /// Returns its name in files and tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
@@ -51,17 +51,17 @@ impl Variant {
 
 /// A running Envoy.
 pub struct Envoy {
-    /// What it runs.
+    /// The variant that it runs.
     pub variant: Variant,
-    /// Where it takes requests.
+    /// The port on which it accepts requests.
     pub port: u16,
-    /// Seconds from its start to the listener's, its policy loaded.
+    /// Seconds from the start of the process until it listens, with its policy loaded.
     pub start_s: f64,
     process: Process,
 }
 
 impl Envoy {
-    /// Starts it and waits until it listens, its modules compiled.
+    /// Starts an Envoy and waits until it listens, with its modules compiled.
     pub fn start(
         variant: Variant,
         program: &Path,
@@ -88,12 +88,12 @@ impl Envoy {
         Ok(Self { variant, port, start_s: start.elapsed().as_secs_f64(), process: running })
     }
 
-    /// Bytes of memory that it holds.
+    /// Returns its resident memory, in bytes.
     pub fn resident_bytes(&self) -> Result<u64> {
         self.process.resident_bytes()
     }
 
-    /// CPU time so far, in nanoseconds.
+    /// Returns its CPU time so far, in nanoseconds.
     pub fn cpu_ns(&self) -> Result<u64> {
         self.process.cpu_ns()
     }

@@ -1,4 +1,4 @@
-//! Traffic in short interleaved rounds: while one Envoy has it, the others idle.
+//! Traffic in short interleaved rounds: while one Envoy is under load, the others are idle.
 
 use crate::Result;
 use crate::client::Connection;
@@ -6,54 +6,54 @@ use crate::envoy::{Envoy, Variant};
 use crate::scenario::Scenario;
 use std::time::{Duration, Instant};
 
-/// How much is measured.
+/// How much to measure.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// How often all Envoys are started: two of one configuration differ by several microseconds for as long as they
-    /// run.
+    /// How often to start all Envoys. Two Envoys with the same configuration differ by several microseconds for as
+    /// long as they run.
     pub starts: usize,
     /// Rounds per variant and start.
     pub rounds: usize,
-    /// The least length of a round.
+    /// The minimum length of a round.
     pub round: Duration,
-    /// Traffic before the first round, so that code is compiled and buffers have grown.
+    /// How long to send traffic before the first round, so that code is compiled and buffers have grown.
     pub warm_up: Duration,
-    /// Requests per variant whose latency is measured.
+    /// How many requests to measure latency with, per variant.
     pub latencies: usize,
 }
 
 impl Plan {
-    /// The plan for this many starts and rounds.
+    /// Returns the plan for this many starts and rounds.
     pub fn new(starts: usize, rounds: usize, quick: bool) -> Self {
         let ms = Duration::from_millis;
         match quick {
             true => Self { starts: 1, rounds: 1, round: ms(50), warm_up: ms(10), latencies: 20 },
-            // Short rounds, because the speed of a machine that others use too changes from second to second.
+            // Short rounds, because the speed of a shared machine changes from second to second.
             false => Self { starts, rounds, round: ms(100), warm_up: ms(600), latencies: 1000 },
         }
     }
 
-    /// What is only told, not judged, gets half the rounds.
+    /// Halves the rounds of a scenario that is only informational.
     pub fn for_scenario(self, scenario: &Scenario) -> Self {
         if scenario.information { Self { rounds: self.rounds.div_ceil(2), ..self } } else { self }
     }
 }
 
-/// One Envoy and connections to it.
+/// One Envoy and the connections to it.
 pub struct Target<'a> {
     envoy: &'a Envoy,
     connections: Vec<Connection>,
-    /// Requests so far.
+    /// Requests sent so far.
     sent: usize,
 }
 
 impl<'a> Target<'a> {
-    /// Connections as the scenario wants them.
+    /// Opens as many connections to each Envoy as the scenario uses.
     pub fn open(envoys: &'a [Envoy], scenario: &Scenario) -> Result<Vec<Self>> {
         envoys.iter().map(|envoy| Self::new(envoy, scenario.connections)).collect()
     }
 
-    /// One connection each.
+    /// Opens one connection to each Envoy.
     pub fn open_single(envoys: &'a [Envoy]) -> Result<Vec<Self>> {
         envoys.iter().map(|envoy| Self::new(envoy, 1)).collect()
     }
@@ -67,7 +67,7 @@ impl<'a> Target<'a> {
         format!("{}, {}: {error}", scenario.name, self.envoy.variant.name())
     }
 
-    /// Sends each request once at least.
+    /// Sends traffic for at least `length`, and each request at least once.
     fn warm_up(&mut self, requests: &[Vec<u8>], is_stream: bool, length: Duration) -> Result<()> {
         let (end, all) = (Instant::now() + length, self.sent + requests.len());
         while self.sent < all || Instant::now() < end {
@@ -76,19 +76,20 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
-    /// Keeps every connection busy for at least `length`, then lets the last requests finish. Returns their number.
+    /// Keeps every connection busy for at least `length`, then lets the last requests finish. Returns the number of
+    /// requests.
     fn load(&mut self, requests: &[Vec<u8>], is_stream: bool, length: Duration) -> Result<usize> {
         let mut count = 0;
         let end = Instant::now() + length;
-        // Where the last round ended, so that none is asked again before all others are.
+        // Continue where the last round ended, so that no request is repeated before all others have been sent.
         let first = self.sent;
         let mut turn = requests.iter().cycle().skip(first % requests.len().max(1));
         let mut next = || turn.next().map(Vec::as_slice).unwrap_or_default();
         for connection in &mut self.connections {
             connection.send(next())?;
         }
-        // The connections take turns, so one thread keeps all of them busy and nothing is polled. After the end none
-        // gets a new request, and each has its last answer one turn later at most.
+        // The connections take turns, so one thread keeps all of them busy without polling. After `end` no connection
+        // gets a new request, and each receives its last answer in its next turn.
         let mut busy = vec![true; self.connections.len()];
         while busy.contains(&true) {
             for (connection, busy) in self.connections.iter_mut().zip(&mut busy).filter(|(_, busy)| **busy) {
@@ -105,16 +106,16 @@ impl<'a> Target<'a> {
     }
 }
 
-/// What one variant cost.
+/// The cost of one variant.
 #[derive(Debug, Clone)]
 pub struct Cost {
-    /// Which.
+    /// The variant.
     pub variant: Variant,
-    /// CPU time per request in each round, in microseconds, what the idle Envoy takes subtracted.
+    /// CPU time per request in each round, in microseconds, minus the CPU time of the idle Envoy.
     pub per_request: Vec<f64>,
 }
 
-/// What the scenarios' variants cost, with the rounds of one more start.
+/// Adds the rounds of one more start to the costs of each scenario's variants.
 pub fn joined(mut all: Vec<Vec<Cost>>, more: Vec<Vec<Cost>>) -> Vec<Vec<Cost>> {
     if all.is_empty() {
         return more;
@@ -125,13 +126,13 @@ pub fn joined(mut all: Vec<Vec<Cost>>, more: Vec<Vec<Cost>>) -> Vec<Vec<Cost>> {
     all
 }
 
-/// What one variant cost in each round, compared with what another one cost in the same round.
+/// Compares the cost of one variant with the cost of another, round by round.
 pub fn paired(costs: &[Cost], one: Variant, other: Variant, compare: impl Fn(f64, f64) -> f64) -> Vec<f64> {
     let of = |variant| costs.iter().find(|cost| cost.variant == variant).map_or(&[][..], |cost| &cost.per_request);
     of(one).iter().zip(of(other)).map(|(one, other)| compare(*one, *other)).collect()
 }
 
-/// CPU time per request, for each target.
+/// Measures the CPU time per request of each target.
 pub fn measure_cpu(targets: &mut [Target], scenario: &Scenario, plan: &Plan) -> Result<Vec<Cost>> {
     let requests = scenario.requests();
     for target in targets.iter_mut() {
@@ -140,14 +141,14 @@ pub fn measure_cpu(targets: &mut [Target], scenario: &Scenario, plan: &Plan) -> 
     let mut busy: Vec<Vec<Sample>> = targets.iter().map(|_| Vec::new()).collect();
     let mut idle: Vec<Vec<f64>> = targets.iter().map(|_| Vec::new()).collect();
     for round in 0..plan.rounds {
-        // All idle at once: what they take then is subtracted.
+        // All Envoys idle at the same time. What they use then is subtracted.
         let before = targets.iter().map(|t| t.envoy.cpu_ns()).collect::<Result<Vec<_>>>()?;
         let start = Instant::now();
         std::thread::sleep(plan.round);
         for ((target, before), idle) in targets.iter().zip(before).zip(&mut idle) {
             idle.push((target.envoy.cpu_ns()? - before) as f64 / start.elapsed().as_nanos() as f64);
         }
-        // Every round starts with another variant.
+        // Each round starts with a different variant.
         for turn in 0..targets.len() {
             let at = (round + turn) % targets.len();
             if let (Some(target), Some(busy)) = (targets.get_mut(at), busy.get_mut(at)) {
@@ -188,22 +189,22 @@ fn cost(variant: Variant, busy: &[Sample], idle: &[f64]) -> Cost {
     Cost { variant, per_request: busy.iter().map(per_request).collect() }
 }
 
-/// How long the answers of one variant took, one at a time.
+/// The latencies of one variant, with one request at a time.
 #[derive(Debug)]
 pub struct Times {
-    /// Which.
+    /// The variant.
     pub variant: Variant,
-    /// To the first byte of the body, in microseconds.
+    /// Times to the first byte of the body, in microseconds.
     pub first_byte: Vec<f64>,
-    /// To the last.
+    /// Times to the last byte, in microseconds.
     pub last_byte: Vec<f64>,
-    /// In how many reads each answer came: for a stream, whether its chunks really came one by one.
+    /// Reads per answer. For a stream, they show whether the chunks arrived one by one.
     pub reads: Vec<f64>,
 }
 
-/// Latency with one request at a time, in short interleaved turns.
+/// Measures latency with one request at a time, in short interleaved turns.
 pub fn measure_latency(targets: &mut [Target], scenario: &Scenario, plan: &Plan) -> Result<Vec<Times>> {
-    // A stream takes 200 ms and more.
+    // A stream takes at least 200 ms.
     let (count, turn) = if scenario.stream { (plan.latencies.div_ceil(50), 1) } else { (plan.latencies, 25) };
     let requests = scenario.requests();
     let mut turns = requests.iter().cycle();

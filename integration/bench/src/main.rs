@@ -1,6 +1,6 @@
-//! `bench`: Envoy's CPU time per request through Pointsman, against bare Envoy, in one interleaved run.
+//! `bench`: Envoy's CPU time per request through Pointsman, compared with bare Envoy in one interleaved run.
 //!
-//! README.md says what is measured and how to read it.
+//! README.md describes what is measured and how to read it.
 
 mod client;
 mod envoy;
@@ -22,7 +22,7 @@ use clap::Parser;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// A failure, told once, at the end of the program.
+/// The error is a message, printed once at the end of the program.
 type Result<T> = std::result::Result<T, String>;
 
 /// Measures the CPU time of Envoy per request: bare, with a Wasm filter that does nothing, and with Pointsman.
@@ -35,28 +35,28 @@ struct Options {
     /// Pointsman's module.
     #[arg(long)]
     wasm: PathBuf,
-    /// The module that decides nothing (pointsman-noop).
+    /// The no-op module (pointsman-noop).
     #[arg(long)]
     noop_wasm: PathBuf,
     /// The `pointsman` command, which renders the configuration. Default: beside this program.
     #[arg(long)]
     pointsman: Option<PathBuf>,
-    /// The simulator, the upstream of all. Default: beside this program.
+    /// The simulator, which is the upstream of every variant. Default: beside this program.
     #[arg(long)]
     simulator: Option<PathBuf>,
-    /// How often all Envoys are started.
+    /// How often to start all Envoys.
     #[arg(long, default_value_t = 3)]
     starts: usize,
     /// Rounds per start, variant and scenario.
     #[arg(long, default_value_t = 15)]
     rounds: usize,
-    /// A smoke test: every scenario runs, the figures mean nothing.
+    /// Run the main scenarios once as a smoke test; the figures mean nothing.
     #[arg(long)]
     quick: bool,
-    /// What quotas cost, instead of the usual run.
+    /// Measure what quotas cost instead of the usual run.
     #[arg(long)]
     quotas: bool,
-    /// Only the scenarios whose name contains this.
+    /// Run only the scenarios whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
 }

@@ -1,4 +1,4 @@
-//! The policy that Pointsman runs under in the bench: two providers, so that the task's plan has a fallback.
+//! The policy of the bench. It has two providers, so that the task's plan has a fallback.
 
 use crate::envoy::Variant;
 use crate::quotas::TENANTS;
@@ -12,13 +12,13 @@ pub const MODEL: &str = "small";
 /// The task that other callers name: a plan of two attempts.
 pub const TASK: &str = "chat";
 
-/// The task whose answers are kept.
+/// The task whose answers are cached.
 pub const CACHED: &str = "cached";
 
-/// Its providers.
+/// The providers of the policy.
 pub const PROVIDERS: [&str; 2] = ["vllm", "openai"];
 
-/// The policy document. Keys are stored by their hash alone.
+/// Returns the policy document. It holds only the hashes of keys.
 #[allow(clippy::indexing_slicing)] // Members are set on objects that are made here.
 pub fn document(variant: Variant) -> Value {
     let hash: String = Sha256::digest(CALLER_KEY).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -43,7 +43,7 @@ pub fn document(variant: Variant) -> Value {
         "tenants": {"acme": {"tier": "pro", "keys": [format!("sha256:{hash}")]}},
     });
     if !matches!(variant, Variant::Pointsman | Variant::Carry) {
-        // Every window, and none of them ever full.
+        // Every kind of limit, each too high to be reached.
         let limits = json!({"requests_per_minute": 1_000_000_000, "tokens_per_minute": 10_000_000_000_u64,
             "tokens_per_day": 100_000_000_000_u64, "budget_usd_per_day": 1_000_000_000, "concurrent": 1_000_000,
             "budget_usd_per_month": 1_000_000_000});

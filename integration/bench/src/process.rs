@@ -1,4 +1,4 @@
-//! The processes that the bench starts and ends, and the directory that they share.
+//! Starts and ends the processes of the bench, and provides the directory that they share.
 
 use crate::Result;
 use serde_json::Value;
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 pub struct Scratch(TempDir);
 
 impl Scratch {
-    /// A new one.
+    /// Creates the directory.
     pub fn new() -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("pointsman-bench-").tempdir();
         let scratch = Self(directory.map_err(|e| format!("no temporary directory: {e}"))?);
@@ -23,19 +23,19 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// A file in it.
+    /// Returns the path of a file in the directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    /// Writes a file in it.
+    /// Writes a file in the directory and returns its path.
     pub fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
         let path = self.path(name);
         fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
         Ok(path)
     }
 
-    /// Prints the ends of the logs: of a failed run.
+    /// Prints the last lines of the logs, after a failed run.
     pub fn print_logs(&self) {
         for entry in fs::read_dir(self.0.path()).into_iter().flatten().flatten() {
             let path = entry.path();
@@ -50,7 +50,7 @@ impl Scratch {
     }
 }
 
-/// A command whose process the kernel ends when this one ends, however that happens (`setpriv` of util-linux).
+/// Returns a command whose process the kernel kills when this process ends, even by a crash (`setpriv` of util-linux).
 pub fn command(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(program);
@@ -61,7 +61,7 @@ pub fn command(program: &Path) -> Command {
 pub struct Process(Child);
 
 impl Process {
-    /// Starts `command`, its output in `NAME.out` and `NAME.log`.
+    /// Starts `command`, with standard output in `NAME.out` and standard error in `NAME.log`.
     pub fn start(command: &mut Command, name: &str, scratch: &Scratch) -> Result<Self> {
         let create = |suffix: &str| {
             let path = scratch.path(&format!("{name}.{suffix}"));
@@ -72,7 +72,7 @@ impl Process {
         Ok(Self(child))
     }
 
-    /// Waits until `ready` holds. Fails when the process ends before, or after two minutes.
+    /// Waits until `ready` returns true. Fails if the process ends first, or after two minutes.
     pub fn wait_until(&mut self, what: &str, mut ready: impl FnMut() -> bool) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(120);
         while Instant::now() < deadline {
@@ -87,7 +87,7 @@ impl Process {
         Err(format!("{what} was not ready in 120 s"))
     }
 
-    /// Bytes of memory that it holds, by the kernel's account of it.
+    /// Returns the resident memory in bytes, as the kernel counts it.
     pub fn resident_bytes(&self) -> Result<u64> {
         let path = format!("/proc/{}/status", self.0.id());
         let text = fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
@@ -96,7 +96,7 @@ impl Process {
         kib.map(|kib| kib * 1024).ok_or_else(|| format!("{path}: no VmRSS"))
     }
 
-    /// CPU time of all its threads so far, in nanoseconds, by the kernel's scheduler statistics.
+    /// Returns the CPU time of all threads so far, in nanoseconds, from the kernel's scheduler statistics.
     pub fn cpu_ns(&self) -> Result<u64> {
         let tasks = format!("/proc/{}/task", self.0.id());
         let mut sum = 0;
@@ -117,7 +117,7 @@ impl Drop for Process {
     }
 }
 
-/// A port that nobody listens on at the moment.
+/// Returns a port on which nothing listens at the moment.
 pub fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| format!("a free port: {e}"))?;
     listener.local_addr().map(|a| a.port()).map_err(|e| format!("a free port: {e}"))
@@ -125,13 +125,13 @@ pub fn free_port() -> Result<u16> {
 
 /// The scripted provider.
 pub struct Simulator {
-    /// Where it listens.
+    /// The port on which it listens.
     pub port: u16,
     _process: Process,
 }
 
 impl Simulator {
-    /// Starts it.
+    /// Starts the simulator.
     pub fn start(program: &Path, scratch: &Scratch) -> Result<Self> {
         let port = free_port()?;
         let mut command = command(program);
@@ -141,7 +141,7 @@ impl Simulator {
         Ok(Self { port, _process: process })
     }
 
-    /// Tells it what to answer.
+    /// Adds rules for what to answer.
     pub fn add_rules(&self, rules: &Value) -> Result<()> {
         let body = rules.to_string();
         let head =

@@ -1,9 +1,9 @@
-//! Prompts as people send them, JSON-escaped as a client library writes them.
+//! Prompts as people write them, JSON-escaped as a client library sends them.
 
 /// The text of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Text {
-    /// English prose: a line break about every 80 characters, now and then a quotation mark.
+    /// English prose: a line break about every 80 characters, and an occasional quotation mark.
     English,
     /// Vietnamese and Chinese, as UTF-8, which the official Python client does not escape.
     Asian,
@@ -26,7 +26,7 @@ const ASIAN: [&str; 4] = [
 ];
 
 impl Text {
-    /// About `bytes` bytes of it, ready to stand between quotation marks.
+    /// Returns almost `bytes` bytes of the text, ready to put between quotation marks.
     pub fn escaped(self, bytes: usize) -> String {
         let sentences: &[&str] = if self == Self::English { &ENGLISH } else { &ASIAN };
         let mut text = String::with_capacity(bytes + 128);

@@ -1,5 +1,5 @@
-//! What quotas cost: the same requests without limits, with budgets, with every kind of limit, and with 100,000 tenants
-//! that have them all.
+//! Measures what quotas cost: the same requests without limits, with budgets, with every kind of limit, and with
+//! 100,000 tenants that have every kind of limit.
 
 use crate::Result;
 use crate::envoy::{Envoy, Variant};
@@ -8,17 +8,17 @@ use crate::scenario::{self, Scenario};
 use crate::statistics::quartiles;
 use std::time::Duration;
 
-/// Tenants of the policy of [`Variant::Tenants`].
+/// The number of tenants in the policy of [`Variant::Tenants`].
 pub const TENANTS: usize = 100_000;
 
-/// How often Envoys are started at the least to measure what a check costs: two of one configuration differ by several
-/// microseconds for as long as they run, which is more than a check takes.
+/// The minimum number of starts for measuring what a check costs. Two Envoys with the same configuration differ by
+/// several microseconds for as long as they run, which is more than a check costs.
 const STARTS: usize = 8;
 
-/// Starts the Envoys one after the other by `start`, which tells how long that took, and measures.
+/// Starts the Envoys one after the other with `start`, measures, and prints the results.
 ///
 /// # Errors
-/// What did not start, or answered wrongly.
+/// If an Envoy does not start, or answers wrongly.
 pub fn run(start: impl Fn(Variant, u32) -> Result<Envoy>, plan: &Plan) -> Result<()> {
     println!("\n{:<16}{:>16}{:>20}{:>22}", "", "start, s", "resident, MiB", "above bare, MiB");
     let mut envoys = Vec::new();
@@ -33,7 +33,7 @@ pub fn run(start: impl Fn(Variant, u32) -> Result<Envoy>, plan: &Plan) -> Result
         envoys.push(envoy);
     }
     for variant in [Variant::Pointsman, Variant::Tenants] {
-        // What two workers more hold, which is a VM and its policy each.
+        // The memory of two more workers, each with a VM and its policy.
         let settled = |workers| -> Result<u64> {
             let envoy = start(variant, workers)?;
             std::thread::sleep(Duration::from_secs(3));
@@ -51,9 +51,9 @@ pub fn run(start: impl Fn(Variant, u32) -> Result<Envoy>, plan: &Plan) -> Result
     Ok(())
 }
 
-/// What limits cost: a request that is estimated, reserved and settled, and one check by itself, which is all that a
-/// hit of the cache needs. Each time all Envoys are started anew, and compared with the two of that time that have no
-/// limits, so that a machine which is slow for a while is slow to all of them. Told in shares of bare Envoy too,
+/// Measures what limits cost a request that is estimated, reserved and settled, and a cache hit, which needs only a
+/// check. Each time all Envoys are restarted and compared with the two of the same start that have no limits, so a
+/// machine that is slow for a while is slow for all of them. The results are also printed as shares of bare Envoy,
 /// because machines differ.
 fn checks(start: &impl Fn(Variant, u32) -> Result<Envoy>, plan: &Plan) -> Result<()> {
     const VARIANTS: [Variant; 5] =
@@ -87,10 +87,10 @@ fn checks(start: &impl Fn(Variant, u32) -> Result<Envoy>, plan: &Plan) -> Result
     Ok(())
 }
 
-/// For each variant its name, and for each start what it cost and how much more than the gateway without limits.
+/// For each variant: its name and, for each start, its cost and how far that is above the gateway without limits.
 type Table = [(&'static str, Vec<f64>, Vec<f64>); 4];
 
-/// Adds one start.
+/// Adds the costs of one start.
 fn add(table: &mut Table, costs: &[Cost]) -> Result<()> {
     let [bare, one, budgets, limited, other] = costs else { return Err("a variant was not measured".into()) };
     let both = one.per_request.iter().zip(&other.per_request);
@@ -105,7 +105,7 @@ fn add(table: &mut Table, costs: &[Cost]) -> Result<()> {
     Ok(())
 }
 
-/// The mean of a sample and the mean's standard error.
+/// Returns the mean of a sample and the standard error of the mean.
 fn mean(sample: &[f64]) -> (f64, f64) {
     let n = sample.len() as f64;
     let mean = sample.iter().sum::<f64>() / n;

@@ -1,4 +1,4 @@
-//! The tables that people read, and the lines that scripts read.
+//! Prints tables for people and lines for scripts.
 
 use crate::envoy::Variant;
 use crate::load::{Cost, Plan, Times, paired};
@@ -6,7 +6,7 @@ use crate::scenario::Scenario;
 use crate::statistics::{Quartiles, percentile, quartiles};
 use std::path::Path;
 
-/// What was measured, and how.
+/// Prints what is measured, and how.
 pub fn print_setting(module: &Path, bytes: u64, plan: &Plan) {
     let name = module.file_name().unwrap_or_default().to_string_lossy();
     let Plan { starts, rounds, round, .. } = plan;
@@ -16,7 +16,7 @@ pub fn print_setting(module: &Path, bytes: u64, plan: &Plan) {
     );
 }
 
-/// The head of the table of CPU times.
+/// Prints the head of the table of CPU times.
 pub fn print_cpu_heading() {
     println!(
         "\nCPU time of Envoy per request, in µs: median [quartiles]; pointsman and carry as ratios to bare in the \
@@ -25,7 +25,7 @@ pub fn print_cpu_heading() {
     println!("{:<24}{:>24}{:>10}{:>10}{:>26}{:>20}{:>20}", "", "bare", "no log", "noop", "pointsman", "carry", "ratio");
 }
 
-/// One scenario's row; returns the line for scripts.
+/// Prints the row of one scenario. Returns the line for scripts.
 pub fn print_cpu(scenario: &Scenario, costs: &[Cost]) -> String {
     let of = |variant| costs.iter().find(|c| c.variant == variant).map(|c| quartiles(&c.per_request));
     let spread =
@@ -47,7 +47,7 @@ pub fn print_cpu(scenario: &Scenario, costs: &[Cost]) -> String {
     format!("ratio {} {:.2}", scenario.name, ratio.median)
 }
 
-/// The head of the table of latencies.
+/// Prints the head of the table of latencies.
 pub fn print_latency_heading() {
     println!("\nLatency with one request at a time, in µs: p50 / p99 to the first and to the last byte of the body");
     println!(
@@ -56,7 +56,7 @@ pub fn print_latency_heading() {
     );
 }
 
-/// One scenario's rows.
+/// Prints the rows of one scenario.
 pub fn print_latency(scenario: &Scenario, times: &[Times]) {
     for Times { variant, first_byte, last_byte, reads } in times {
         println!(

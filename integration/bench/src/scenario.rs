@@ -1,4 +1,4 @@
-//! What is sent, and what comes back.
+//! The requests of each scenario, and the upstream's answers.
 
 use crate::policy::{CACHED, MODEL, TASK};
 use crate::prompt::Text;
@@ -8,20 +8,20 @@ use serde_json::{Value, json};
 pub struct Scenario {
     /// Its name in the table.
     pub name: &'static str,
-    /// Requests in flight at a time.
+    /// The number of requests in flight.
     pub connections: usize,
     /// Whether the answer is a stream.
     pub stream: bool,
-    /// Whether it is only told, not one of the ratios.
+    /// Whether it is informational only: not one of the ratios, and left out of a quick run.
     pub information: bool,
-    /// Whether its latency is measured too.
+    /// Whether latency is measured too.
     pub latency: bool,
     /// The JSON bodies, sent in turn.
     pub bodies: Vec<String>,
 }
 
 impl Scenario {
-    /// The whole requests, to be sent in turn.
+    /// Returns the complete requests, to be sent in turn.
     pub fn requests(&self) -> Vec<Vec<u8>> {
         self.bodies.iter().map(|body| request(body, self.stream)).collect()
     }
@@ -30,13 +30,13 @@ impl Scenario {
 /// Content chunks of the stream.
 pub const STREAM_CHUNKS: usize = 200;
 
-/// Ends a prompt that is answered with 16 KB.
+/// The end of a prompt that is answered with 16 KB.
 const LONG: &str = " Give the long answer.";
 
 /// The key that the caller sends.
 pub const CALLER_KEY: &str = "sk-bench-caller-0123456789abcdef0123456789abcdef";
 
-/// All, the figures that count first.
+/// Returns all scenarios, those with the main figures first.
 pub fn all() -> Vec<Scenario> {
     let chat = |name, connections, bytes, order, text: Text| Scenario {
         name,
@@ -81,7 +81,7 @@ pub fn all() -> Vec<Scenario> {
         cached("cache_hit_2k", English.escaped(2_000), 1),
         cached("cache_hit_2k, 16k out", English.escaped(2_000) + LONG, 1),
         cached("cache_hit_2k, many", English.escaped(2_000), 1000),
-        // So many that a worker remembers none of their keys until it is asked again.
+        // So many that a worker remembers none of their keys when they are asked again.
         cached("cache_hit_2k, first", English.escaped(2_000), 10_000),
         with_fallback("chat_2k, fallback", 16, 2_000),
         with_fallback("chat_1m, fallback", 4, 1_000_000),
@@ -112,7 +112,7 @@ fn chat_body(prompt: &str, model: &str, order: ModelAt, stream: bool) -> String 
     }
 }
 
-/// The whole request: the headers are those of OpenAI's Python client.
+/// Returns the complete request, with the headers of OpenAI's Python client.
 fn request(body: &str, stream: bool) -> Vec<u8> {
     let custom = if stream { "x-stainless-helper-method: stream\r\n" } else { "" };
     format!(
@@ -128,8 +128,8 @@ fn request(body: &str, stream: bool) -> Vec<u8> {
     .into_bytes()
 }
 
-/// What the simulator answers: about 400 bytes at once, or a stream of chunks a millisecond apart, as from a quick
-/// model.
+/// Returns what the simulator answers: about 400 bytes or 16 KB at once, or a stream of chunks a millisecond apart, as
+/// from a fast model.
 pub fn rules() -> Value {
     let completion = json!({
         "id": "chatcmpl-bench", "object": "chat.completion", "created": 1_700_000_000, "model": "bench",

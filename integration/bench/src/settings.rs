@@ -17,7 +17,7 @@ pub struct Modules<'a> {
     pub noop: &'a Path,
 }
 
-/// Writes the configuration of `variant` and returns its path. JSON is YAML, too.
+/// Writes the configuration of `variant` as JSON, which is also YAML, and returns its path.
 pub fn write(variant: Variant, modules: &Modules, port: u16, upstream: u16, scratch: &Scratch) -> Result<PathBuf> {
     let config = match variant {
         Variant::Bare => bare(port, upstream, true, None),
@@ -30,7 +30,7 @@ pub fn write(variant: Variant, modules: &Modules, port: u16, upstream: u16, scra
     scratch.write(&format!("{}.yaml", variant.name().replace(' ', "-")), &config.to_string())
 }
 
-/// What `pointsman render` makes of the bench's policy, both providers being the one upstream.
+/// Renders the bench's policy with `pointsman render`. Both providers have the same upstream.
 fn render(variant: Variant, modules: &Modules, port: u16, upstream: u16, scratch: &Scratch) -> Result<PathBuf> {
     let name = variant.name().replace([' ', ','], "-");
     let policy = scratch.write(&format!("{name}.json"), &crate::policy::document(variant).to_string())?;
@@ -71,7 +71,8 @@ const LOG: &str = concat!(
     "\n"
 );
 
-/// A plain proxy; with `wasm`, this module is a filter at both places where Pointsman has one.
+/// Returns the configuration of a plain proxy. With `wasm`, that module is a filter in both places where Pointsman has
+/// one.
 fn bare(port: u16, upstream: u16, log: bool, wasm: Option<&Path>) -> Value {
     let access_log = json!([{
         "name": "envoy.access_loggers.stdout",

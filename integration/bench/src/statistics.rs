@@ -1,4 +1,4 @@
-//! Medians and quartiles: one noisy neighbour must not move a figure.
+//! Medians and quartiles, so that one noisy neighbour does not move a figure.
 
 /// Three quartiles of a sample.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -11,7 +11,7 @@ pub struct Quartiles {
     pub high: f64,
 }
 
-/// The value below which the share `p` of the sample lies, interpolated; 0 of an empty sample.
+/// Returns the value below which the share `p` of the sample lies, interpolated; 0 for an empty sample.
 pub fn percentile(sample: &[f64], p: f64) -> f64 {
     let mut sorted = sample.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -21,7 +21,7 @@ pub fn percentile(sample: &[f64], p: f64) -> f64 {
     below + (above - below) * place.fract()
 }
 
-/// The quartiles of a sample.
+/// Returns the quartiles of a sample.
 pub fn quartiles(sample: &[f64]) -> Quartiles {
     Quartiles { low: percentile(sample, 0.25), median: percentile(sample, 0.5), high: percentile(sample, 0.75) }
 }

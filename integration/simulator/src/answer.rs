@@ -1,4 +1,4 @@
-//! Decides what the simulator says: the same for every dialect.
+//! Decides what the simulator answers, whatever the dialect.
 
 use hyper::HeaderMap;
 use serde_json::{Map, Value, json};
@@ -7,34 +7,34 @@ use crate::behavior::{Behavior, CallSpec, Echo, UsageSpec};
 use crate::chunked::Chunked;
 use crate::schema;
 
-/// A request, as far as the answer depends on it.
+/// The parts of a request on which the answer depends.
 #[derive(Debug, Default)]
 pub struct Ask {
     /// The model, as the request names it.
     pub model: String,
     /// Whether the answer is to be streamed.
     pub stream: bool,
-    /// Whether a stream is to end with the token counts.
+    /// Whether a stream ends with the token counts.
     pub include_usage: bool,
-    /// How many choices.
+    /// The number of choices.
     pub choices: usize,
-    /// The most tokens per choice.
+    /// The maximum number of tokens per choice.
     pub max_tokens: Option<usize>,
     /// The role of the last message.
     pub last_role: String,
     /// The text of the last message.
     pub last_text: String,
-    /// The end user the request names.
+    /// The end user that the request names.
     pub user: Option<String>,
     /// The tool to call, if the request offers one and does not forbid it.
     pub tool: Option<Tool>,
-    /// The form of the answer.
+    /// The format of the answer.
     pub format: Format,
-    /// The tokens of the prompt.
+    /// The number of tokens in the prompt.
     pub prompt_tokens: u64,
 }
 
-/// A function the request offers.
+/// A function that the request offers.
 #[derive(Debug)]
 pub struct Tool {
     /// Its name.
@@ -43,7 +43,7 @@ pub struct Tool {
     pub parameters: Value,
 }
 
-/// The form of an answer.
+/// The format of an answer.
 #[derive(Debug, Default)]
 pub enum Format {
     /// Plain text.
@@ -55,12 +55,12 @@ pub enum Format {
     JsonSchema(Value),
 }
 
-/// What the simulator says.
+/// The simulator's answer.
 #[derive(Debug)]
 pub struct Answer {
     /// The content of every choice.
     pub said: Said,
-    /// Why it ends, if a behavior says so or a limit was reached.
+    /// Why it ends, if a behavior fixes that or a limit was reached.
     pub finish_reason: Option<String>,
     /// The token counts.
     pub usage: Usage,
@@ -71,7 +71,7 @@ pub struct Answer {
 pub enum Said {
     /// Text.
     Text(Chunked),
-    /// Tool calls, none of them empty.
+    /// Tool calls, at least one.
     Calls(Vec<Call>),
 }
 
@@ -96,14 +96,14 @@ pub enum Usage {
         /// Of all choices.
         output: u64,
     },
-    /// This value, as it is (it may be `null`).
+    /// This value, sent unchanged (it may be `null`).
     Given(Value),
-    /// None at all.
+    /// No token counts.
     Omit,
 }
 
 impl Answer {
-    /// The number of content chunks of one choice.
+    /// Returns the number of content chunks of one choice.
     pub fn chunks(&self) -> usize {
         match &self.said {
             Said::Text(text) => text.len(),
@@ -112,10 +112,10 @@ impl Answer {
     }
 }
 
-/// What surrounds a request: who answers it, and the parts an echo repeats.
+/// The context of a request: who answers it, and the parts that an echo repeats.
 #[derive(Debug, Clone, Copy)]
 pub struct Circumstances<'a> {
-    /// The name the simulator goes by.
+    /// The name of the simulator.
     pub name: &'a str,
     /// The request's number, for ids.
     pub number: u64,
@@ -127,7 +127,7 @@ pub struct Circumstances<'a> {
     pub body: &'a [u8],
 }
 
-/// What to say to `ask` under `behavior`.
+/// Composes the answer to `ask` under `behavior`.
 pub fn compose(ask: &Ask, behavior: &Behavior, around: Circumstances<'_>) -> Answer {
     let mut finish_reason = behavior.finish_reason.clone();
     let said = match calls(ask, behavior, around.number) {
@@ -159,7 +159,8 @@ pub fn compose(ask: &Ask, behavior: &Behavior, around: Circumstances<'_>) -> Ans
     answer
 }
 
-/// The tool calls to answer with: those of the behavior, or one of the tool the request offers its user.
+/// Returns the tool calls to answer with: those of the behavior, or one call of the request's tool if the user spoke
+/// last and no text is scripted.
 fn calls(ask: &Ask, behavior: &Behavior, number: u64) -> Option<Vec<Call>> {
     let id = |index: usize| format!("call_sim{number:08}{index:02}");
     if let Some(specs) = behavior.tool_calls.as_deref().filter(|specs| !specs.is_empty()) {
@@ -190,7 +191,7 @@ fn call(spec: &CallSpec, id: String) -> Call {
     }
 }
 
-/// The text to answer with (none: made-up chunks), and whether a behavior fixes it.
+/// Returns the text to answer with (`None`: made-up chunks), and whether a behavior fixes it.
 fn text(ask: &Ask, behavior: &Behavior, around: Circumstances<'_>) -> (Option<String>, bool) {
     match behavior.echo {
         Echo::Body => return (Some(String::from_utf8_lossy(around.body).into_owned()), true),
@@ -220,7 +221,7 @@ fn text(ask: &Ask, behavior: &Behavior, around: Circumstances<'_>) -> (Option<St
     (Some(text), false)
 }
 
-/// Everything that says who asked.
+/// Returns everything that identifies the caller.
 fn identity(ask: &Ask, around: Circumstances<'_>) -> Value {
     let mut headers = Map::new();
     for name in around.headers.keys() {

@@ -1,4 +1,4 @@
-//! What a rule or a prompt may ask of the simulator: the `Behavior` document.
+//! The `Behavior` document: what a rule or a prompt can ask of the simulator.
 
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
@@ -6,11 +6,11 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// How to answer one request. Everything left out is as an obliging provider would do it.
+/// How to answer one request. Whatever is left out follows a well-behaved provider.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Behavior {
-    /// The status; one outside 2xx without a `body` or `json` gets the provider's own error document.
+    /// The status. Outside 2xx and without a `body` or `json`, the answer is the provider's own error document.
     #[serde(deserialize_with = "status")]
     pub status: Option<StatusCode>,
     /// Headers to set. A name given twice is sent twice.
@@ -98,7 +98,7 @@ pub struct CallSpec {
     pub _type: Option<String>,
     /// The function's name.
     pub name: Option<String>,
-    /// The arguments: a string is sent as it is, anything else as JSON text.
+    /// The arguments. A string is sent unchanged, anything else as JSON text.
     pub arguments: Option<Value>,
     /// The OpenAI shape of the two fields above.
     pub function: Option<FunctionSpec>,
@@ -114,7 +114,7 @@ pub struct FunctionSpec {
     pub arguments: Option<Value>,
 }
 
-/// The token counts an answer carries.
+/// The token counts of an answer.
 #[derive(Debug, Default, PartialEq)]
 pub enum UsageSpec {
     /// Counted from the request and the answer.
@@ -122,13 +122,13 @@ pub enum UsageSpec {
     Counted,
     /// `"usage": null`.
     Null,
-    /// No usage at all.
+    /// No token counts.
     Omit,
-    /// This object, as it is.
+    /// This object, unchanged.
     Given(Value),
 }
 
-/// What goes wrong. Those with `after_chunks` strike after that many content chunks; at 0, before the first event.
+/// What goes wrong. Faults with `after_chunks` occur after that many content chunks; at 0, before the first event.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Fault {
@@ -162,7 +162,7 @@ pub enum Fault {
     OversizedHeaders,
 }
 
-/// When a fault strikes.
+/// When a fault occurs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Strike {
@@ -186,7 +186,7 @@ pub struct ErrorStrike {
 pub struct Split {
     /// The size of each piece; 0 counts as 1.
     pub bytes: usize,
-    /// Milliseconds between pieces. At 0 each is flushed, but the peer may well read several at once.
+    /// Milliseconds between pieces. At 0 each piece is flushed, but the peer may read several at once.
     #[serde(default)]
     pub ms: u64,
 }

@@ -1,4 +1,4 @@
-//! The body of a response: one piece of known length, or what a player plays.
+//! A response body: one piece of known length, or the pieces that a player plays.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,24 +13,24 @@ use crate::record::Exchange;
 
 /// A response body.
 pub enum SimBody {
-    /// All of it at once.
+    /// The whole body at once.
     Whole {
         /// What is left to send.
         rest: Option<Bytes>,
-        /// Told when it is sent; the control API's own answers have none.
+        /// Notified when the body is sent. The control API's own answers have none.
         exchange: Option<Exchange>,
     },
     /// Piece by piece.
     Played {
         /// What is left to send.
         pieces: Pin<Box<dyn Stream<Item = Bytes> + Send>>,
-        /// Sent after it; HTTP/1.1 has none here.
+        /// Trailers to send after the pieces. HTTP/1.1 leaves them out.
         trailers: Option<HeaderMap>,
     },
 }
 
 impl SimBody {
-    /// A body of known length.
+    /// Creates a body of known length.
     pub fn whole(bytes: impl Into<Bytes>, mut exchange: Option<Exchange>) -> Self {
         let rest = Some(bytes.into()).filter(|bytes| !bytes.is_empty());
         if rest.is_none()
@@ -41,7 +41,7 @@ impl SimBody {
         Self::Whole { rest, exchange }
     }
 
-    /// A body that a player plays, and trailers after it if they are wanted.
+    /// Creates a body that a player plays, with trailers after it if `trailers` is set.
     pub fn played(pieces: impl Stream<Item = Bytes> + Send + 'static, trailers: bool) -> Self {
         let name = HeaderName::from_static("x-simulator-trailer");
         let trailers = trailers.then(|| HeaderMap::from_iter([(name, HeaderValue::from_static("end"))]));

@@ -1,8 +1,8 @@
-//! A text and where it is cut into chunks.
+//! A text and the places where it is cut into chunks.
 
 use std::ops::Range;
 
-/// A text cut into chunks, none of which splits a character.
+/// A text cut into chunks between characters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Chunked {
     text: String,
@@ -10,7 +10,7 @@ pub struct Chunked {
 }
 
 impl Chunked {
-    /// One chunk per word, with the space before it: roughly what a tokenizer does.
+    /// Cuts the text into words, each with the space before it, which is roughly what a tokenizer does.
     pub fn words(text: String) -> Self {
         let mut ends = Vec::with_capacity(text.len() / 5 + 1);
         let mut last = b' ';
@@ -26,7 +26,7 @@ impl Chunked {
         Self { text, ends }
     }
 
-    /// `count` chunks of nearly the same length. Those a short text has no character for are empty.
+    /// Cuts the text into `count` chunks of nearly the same length. Some are empty if the text has too few characters.
     pub fn count(text: String, count: usize) -> Self {
         let length = text.len();
         let ends =
@@ -34,7 +34,7 @@ impl Chunked {
         Self { text, ends }
     }
 
-    /// Chunks of `bytes` bytes, or as near as characters allow.
+    /// Cuts the text into chunks of `bytes` bytes, or as close to that as characters allow.
     pub fn bytes(text: String, bytes: usize) -> Self {
         let mut ends = Vec::new();
         let mut start = 0;
@@ -49,7 +49,7 @@ impl Chunked {
         Self { text, ends }
     }
 
-    /// `count` chunks of made-up text, each of `bytes` bytes if given.
+    /// Makes up a text of `count` chunks, each of `bytes` bytes if given.
     pub fn made(count: usize, bytes: Option<usize>) -> Self {
         const WORDS: [&str; 8] = ["sim", " steel", " rail", " points", " signal", " freight", " track", " yard"];
         let mut text = String::new();
@@ -64,17 +64,17 @@ impl Chunked {
         Self { text, ends }
     }
 
-    /// The number of chunks.
+    /// Returns the number of chunks.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// The whole text.
+    /// Returns the whole text.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// One chunk; empty past the end.
+    /// Returns one chunk; empty past the end.
     pub fn chunk(&self, index: usize) -> &str {
         let range: Option<Range<usize>> = self.ends.get(index).map(|&end| {
             let start = index.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
@@ -83,7 +83,7 @@ impl Chunked {
         range.and_then(|range| self.text.get(range)).unwrap_or_default()
     }
 
-    /// Drops all chunks but the first `count`; whether there were more.
+    /// Drops all chunks after the first `count`. Returns whether there were any.
     pub fn truncate(&mut self, count: usize) -> bool {
         if count >= self.ends.len() {
             return false;
@@ -94,7 +94,7 @@ impl Chunked {
     }
 }
 
-/// The last character boundary at or before `at`.
+/// Returns the last character boundary at or before `at`.
 fn boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }

@@ -7,7 +7,7 @@ use crate::body::SimBody;
 use crate::reply::json_response;
 use crate::serve::Sim;
 
-/// Answers one control request; `path` is what follows `/_sim/`.
+/// Answers one control request. `path` is the part after `/_sim/`.
 pub fn answer(sim: &Sim, method: &Method, path: &str, query: &str, body: &[u8]) -> Response<SimBody> {
     let answered = match (method.as_str(), path) {
         ("POST", "rules") => sim.rules.add(body).map(|added| json!({"added": added})),
@@ -38,7 +38,7 @@ fn refusal(message: &str) -> Value {
     json!({"error": message})
 }
 
-/// The number in `?since=N`; 0 without one.
+/// Returns the number in `?since=N`; 0 without one.
 fn since(query: &str) -> Result<u64, String> {
     match query.split('&').find_map(|pair| pair.strip_prefix("since=")) {
         None => Ok(0),

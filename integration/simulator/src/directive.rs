@@ -6,7 +6,7 @@ use crate::behavior::Behavior;
 
 const OPEN: &str = "[[sim:";
 
-/// The behavior a prompt asks for, if it asks for one; an error says what is wrong with the directive.
+/// Returns the behavior that a prompt asks for, if any. An error says what is wrong with the directive.
 pub fn find(text: &str) -> Result<Option<Behavior>, String> {
     let Some(at) = memmem::find(text.as_bytes(), OPEN.as_bytes()) else { return Ok(None) };
     let rest = text.get(at + OPEN.len()..).unwrap_or_default();

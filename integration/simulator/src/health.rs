@@ -1,4 +1,4 @@
-//! What health checks are told, per listener.
+//! The answers to health checks, per listener.
 
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
@@ -20,12 +20,12 @@ struct Written {
 }
 
 impl Health {
-    /// All are well.
+    /// Creates the state in which every listener is healthy.
     pub fn new(listeners: usize) -> Self {
         Self { listeners: (0..listeners).map(|_| (AtomicU16::new(200), AtomicU64::new(0))).collect() }
     }
 
-    /// Sets the status of one listener or of all; an error says what is wrong with the request.
+    /// Sets the status of one listener or of all. An error says what is wrong with the request.
     pub fn set(&self, body: &[u8]) -> Result<(), String> {
         let Written { listener, status } = serde_json::from_slice(body).map_err(|error| error.to_string())?;
         if !(200..600).contains(&status) {
@@ -42,14 +42,14 @@ impl Health {
         Ok(())
     }
 
-    /// The status to answer one check with.
+    /// Returns the status with which to answer one check, and counts the check.
     pub fn check(&self, listener: usize) -> StatusCode {
         let Some((status, checks)) = self.listeners.get(listener) else { return StatusCode::OK };
         checks.fetch_add(1, Ordering::Relaxed);
         StatusCode::from_u16(status.load(Ordering::Acquire)).unwrap_or(StatusCode::OK)
     }
 
-    /// Every listener's status, and how many checks it answered.
+    /// Returns every listener's status and how many checks it answered.
     pub fn list(&self) -> Value {
         let listeners = self.listeners.iter();
         listeners

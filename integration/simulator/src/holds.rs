@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-/// The names that have been released. One that has been stays so.
+/// The names that have been released. A released name stays released.
 #[derive(Debug, Default)]
 pub struct Holds {
     released: watch::Sender<HashSet<String>>,
@@ -19,7 +19,7 @@ struct Written {
 }
 
 impl Holds {
-    /// Lets go what waits for this name, now or later; an error says what is wrong with the request.
+    /// Releases the responses that wait for this name, and later ones. An error says what is wrong with the request.
     pub fn release(&self, body: &[u8]) -> Result<Value, String> {
         let Written { hold } = serde_json::from_slice(body).map_err(|error| error.to_string())?;
         self.released.send_modify(|released| {
@@ -28,7 +28,7 @@ impl Holds {
         Ok(json!({}))
     }
 
-    /// Returns once this name has been released.
+    /// Waits until this name has been released.
     pub async fn released(&self, name: &str) {
         let mut released = self.released.subscribe();
         // The sender lives as long as the simulator.

@@ -13,7 +13,7 @@ use crate::serve::{self, Sim};
 use crate::tls;
 use crate::wire::{Line, Wire};
 
-/// Which listener a request came on.
+/// The listener on which a request arrived.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
     /// The listener's position among the `--listen` flags.
@@ -25,15 +25,15 @@ pub struct Place {
 /// One accepted connection, as its requests see it.
 #[derive(Debug)]
 pub struct Peer {
-    /// Where it was accepted.
+    /// The listener that accepted it.
     pub place: Place,
-    /// The port at the other end.
+    /// The port of the client.
     pub port: u16,
     /// The handle that cuts it.
     pub line: Arc<Line>,
 }
 
-/// Accepts for ever.
+/// Accepts connections until the process ends.
 pub async fn accept(sim: Arc<Sim>, listener: TcpListener, place: Place) {
     loop {
         match listener.accept().await {
@@ -41,7 +41,7 @@ pub async fn accept(sim: Arc<Sim>, listener: TcpListener, place: Place) {
                 let peer = Arc::new(Peer { place, port: from.port(), line: Arc::default() });
                 tokio::spawn(connection(Arc::clone(&sim), stream, peer));
             }
-            // Out of file descriptors, most likely: let some connections end.
+            // Most likely out of file descriptors: let some connections end.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
@@ -49,7 +49,7 @@ pub async fn accept(sim: Arc<Sim>, listener: TcpListener, place: Place) {
 
 /// Serves one connection until either side ends it.
 async fn connection(sim: Arc<Sim>, stream: TcpStream, peer: Arc<Peer>) {
-    // A stream's events must leave as they are written.
+    // A stream's events must leave as soon as they are written.
     let _ = stream.set_nodelay(true);
     let tls = match sim.tls() {
         Some(tls) if tls::is_hello(&stream).await => Some(tls.clone()),
@@ -71,11 +71,11 @@ async fn serve(sim: Arc<Sim>, io: impl AsyncRead + AsyncWrite + Unpin + Send + '
     let line = Arc::clone(&peer.line);
     let service = service_fn(move |request| serve::handle(Arc::clone(&sim), Arc::clone(&peer), request));
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // Events are small: copying them into one buffer costs less than a vector of many.
+    // Events are small: copying them into one buffer costs less than a vectored write.
     builder.http1().writev(false);
     builder.http2().max_concurrent_streams(1024);
     tokio::select! {
-        // A client that goes away is recorded by the request it leaves behind, not here.
+        // A client that disconnects is recorded with its request, not here.
         _ = builder.serve_connection(TokioIo::new(io), service) => {}
         () = line.when_cut() => {}
     }

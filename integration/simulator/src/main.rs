@@ -1,8 +1,8 @@
-//! The `simulator` command: flags, listeners, and a clean stop.
+//! The `simulator` command: flags, listeners and a clean stop.
 //!
-//! The simulator speaks an LLM provider's wire protocol; only the model itself is simulated. Tests script it over
-//! `/_sim/`, a prompt may ask it for a fault with `[[sim:{…}]]`, and it says of itself that it is a simulator: in the
-//! `server` header and in the text of every default answer. `README.md` beside this crate describes all of it.
+//! The simulator speaks an LLM provider's wire protocol; only the model is simulated. Tests script it through `/_sim/`,
+//! and a prompt can ask it for a fault with `[[sim:{…}]]`. It identifies itself as a simulator in the `server` header
+//! and in the text of every default answer. `README.md` beside this crate describes all of it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod answer;
@@ -38,13 +38,13 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Debug, Parser)]
 #[command(name = "simulator", version)]
 struct Flags {
-    /// Where to listen; give it several times to pose as several providers. Port 0 takes a free port.
+    /// The address to listen on; may be repeated, to pose as several providers. Port 0 picks a free port.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: Vec<SocketAddr>,
     /// The provider it poses as, named in its default answers.
     #[arg(long, default_value = "simulator")]
     name: String,
-    /// A model for `GET /v1/models` to list; may be repeated.
+    /// A model that `GET /v1/models` lists; may be repeated.
     #[arg(long = "model", default_values = ["sim-small", "sim-large"])]
     models: Vec<String>,
     /// Keep no log of requests (for benchmarks).
@@ -56,10 +56,10 @@ struct Flags {
     /// Milliseconds between chunks, unless a behavior says otherwise.
     #[arg(long, default_value_t = 0)]
     chunk_ms: u64,
-    /// Worker threads; one is the cheapest and enough for most gateways.
+    /// Worker threads; one is cheapest, and enough for most gateways.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// A PEM certificate chain: every listener then takes TLS as well as plain connections.
+    /// A PEM certificate chain: every listener then accepts TLS as well as plain connections.
     #[arg(long, requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The certificate's key.

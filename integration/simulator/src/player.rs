@@ -1,4 +1,4 @@
-//! Plays a response body: pacing, faults in the middle of it, compression, and how it is cut into pieces.
+//! Plays a response body: pacing, faults in the middle, compression, and cutting into pieces.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -14,8 +14,7 @@ use crate::record::Exchange;
 use crate::sse::{Event, Kind};
 use crate::wire::{Cut, Line};
 
-/// How long written bytes get to reach the peer before the connection is cut: a reset discards what is still on its
-/// way.
+/// How long written bytes have to reach the peer before the connection is cut. A reset discards bytes still in transit.
 const GRACE: Duration = Duration::from_millis(20);
 
 /// What goes wrong in the middle of a body.
@@ -25,11 +24,11 @@ pub enum Trouble {
     Cut(Cut),
     /// Nothing more comes.
     Hang,
-    /// The body ends, cleanly, in the middle of the next event.
+    /// The body ends cleanly in the middle of the next event.
     Truncate,
-    /// These bytes come, and the body ends cleanly.
+    /// These bytes are sent, then the body ends cleanly.
     Last(Bytes),
-    /// These bytes come, and the body goes on.
+    /// These bytes are sent, and the body continues.
     Aside(Bytes),
 }
 
@@ -41,7 +40,7 @@ pub struct Score {
     pub trouble: Option<(usize, Trouble)>,
     /// Leave out the `Done` event.
     pub no_done: bool,
-    /// Comes after the last event.
+    /// Bytes sent after the last event.
     pub trailing: Option<&'static [u8]>,
     /// The wait before the first event.
     pub first_delay: Duration,
@@ -60,7 +59,7 @@ struct Player {
     line: Arc<Line>,
     exchange: Exchange,
     gzip: Option<GzEncoder<Vec<u8>>>,
-    /// Bytes that wait for a split to send them.
+    /// Bytes held back until a piece of the split size is full.
     held: BytesMut,
     contents: usize,
     started: bool,
@@ -81,7 +80,7 @@ enum Stop {
     Hang,
 }
 
-/// The pieces of the body; `exchange` learns how far they got.
+/// Returns the pieces of the body. `exchange` records how far they got.
 pub fn play(score: Score, line: Arc<Line>, exchange: Exchange) -> impl Stream<Item = Bytes> + Send {
     let gzip = score.gzip.then(|| GzEncoder::new(Vec::new(), Compression::fast()));
     let player = Player {
@@ -99,7 +98,7 @@ pub fn play(score: Score, line: Arc<Line>, exchange: Exchange) -> impl Stream<It
 }
 
 impl Player {
-    /// The next piece to write. A body that is cut or left to hang first writes all that came before.
+    /// Returns the next piece to write. A body that is cut or hangs first writes everything before that point.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(split) = self.score.split {
@@ -120,7 +119,7 @@ impl Player {
                 }
                 Some(Stop::Cut(how)) => {
                     self.exchange.give_up();
-                    // Waiting lets the connection write what it has.
+                    // The wait lets the connection write what it has.
                     tokio::time::sleep(GRACE).await;
                     self.line.cut(how);
                     return std::future::pending().await;
@@ -142,7 +141,7 @@ impl Player {
         }
     }
 
-    /// The next event, or what goes wrong instead of it.
+    /// Returns the next event, or what goes wrong instead.
     async fn step(&mut self) -> Step {
         if !self.started {
             self.started = true;
@@ -179,7 +178,7 @@ impl Player {
         Step::Send(event.bytes)
     }
 
-    /// Lets the trouble happen if it is due; `event` is what would come next, and comes back if the body goes on.
+    /// Applies the trouble if it is due. `event` is the next event, which is put back if the body continues.
     fn strike_if(&mut self, due: impl Fn(usize, usize) -> bool, event: Option<&Event>) -> Option<Step> {
         let (after, trouble) = self.score.trouble.take()?;
         if !due(after, self.contents) {
@@ -211,7 +210,7 @@ impl Player {
 
     fn encode(&mut self, bytes: Bytes) -> Bytes {
         let Some(gzip) = &mut self.gzip else { return bytes };
-        // Writing to memory does not fail.
+        // Writing to memory cannot fail.
         let _ = gzip.write_all(&bytes).and_then(|()| gzip.flush());
         std::mem::take(gzip.get_mut()).into()
     }
@@ -231,7 +230,7 @@ async fn wait(delay: Duration) {
     }
 }
 
-/// Lets the connection write what it has before the next piece comes.
+/// Lets the connection write what it has before the next piece.
 async fn pause(ms: u64) {
     if ms == 0 {
         tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! The log of requests: bounded, and how each of them ended.
+//! A bounded log of requests and of how each of them ended.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 
 use crate::listen::Peer;
 
-/// The most requests kept.
+/// The maximum number of requests kept.
 const MAX_REQUESTS: usize = 4096;
-/// The most bytes of bodies kept.
+/// The maximum total size of the bodies kept, in bytes.
 const MAX_BYTES: usize = 64 << 20;
 
-/// The log.
+/// The log of requests.
 #[derive(Debug)]
 pub struct Record {
     kept: Option<Mutex<Kept>>,
@@ -34,7 +34,7 @@ struct Kept {
     bytes: usize,
 }
 
-/// One request.
+/// One request in the log.
 #[derive(Debug)]
 pub struct Entry {
     seq: u64,
@@ -47,7 +47,7 @@ pub struct Entry {
     chunks: AtomicU64,
 }
 
-/// A request being answered; dropping it tells the log how that ended.
+/// A request being answered. Dropping it records how that ended.
 #[derive(Debug)]
 pub struct Exchange {
     record: Arc<Record>,
@@ -57,7 +57,7 @@ pub struct Exchange {
 }
 
 impl Record {
-    /// An empty log; without `keep` it only counts.
+    /// Creates an empty log. Without `keep` it only counts.
     pub fn new(keep: bool) -> Self {
         Self {
             kept: keep.then(Mutex::default),
@@ -68,7 +68,7 @@ impl Record {
         }
     }
 
-    /// A request has begun.
+    /// Records that a request has begun.
     pub fn begin(self: &Arc<Self>) -> Exchange {
         let number = self.seq.fetch_add(1, Ordering::Relaxed) + 1;
         self.count.fetch_add(1, Ordering::Relaxed);
@@ -77,14 +77,15 @@ impl Record {
         Exchange { record: Arc::clone(self), entry: None, ended: false, number }
     }
 
-    /// The requests after number `since`, oldest first.
+    /// Returns the requests after number `since`, oldest first.
     pub fn list(&self, since: u64) -> Value {
         let Some(kept) = &self.kept else { return Value::Array(Vec::new()) };
         let entries: Vec<_> = locked(kept).entries.iter().filter(|entry| entry.seq > since).cloned().collect();
         entries.iter().map(|entry| entry.document()).collect()
     }
 
-    /// How many requests came since the last [`clear`](Self::clear), and how many are being answered.
+    /// Returns how many requests arrived since the last [`clear`](Self::clear), how many are being answered, and the
+    /// maximum of that number.
     pub fn counts(&self) -> Value {
         json!({
             "count": self.count.load(Ordering::Relaxed),
@@ -147,12 +148,12 @@ impl Entry {
 }
 
 impl Exchange {
-    /// The request's number, counted from 1.
+    /// Returns the request's number, counted from 1.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Keeps the request, if the log keeps any.
+    /// Adds the request to the log, if the log keeps requests.
     pub fn keep(&mut self, peer: &Arc<Peer>, head: Parts, body: Bytes) {
         let Some(kept) = &self.record.kept else { return };
         let entry = Arc::new(Entry {
@@ -169,14 +170,14 @@ impl Exchange {
         locked(kept).push(entry);
     }
 
-    /// A content chunk has been handed to the connection.
+    /// Records that a content chunk has been handed to the connection.
     pub fn chunk(&self) {
         if let Some(entry) = &self.entry {
             entry.chunks.fetch_add(1, Ordering::Release);
         }
     }
 
-    /// The whole response has been handed to the connection.
+    /// Records that the whole response has been handed to the connection.
     pub fn finish(&mut self) {
         self.ended = true;
         if let Some(entry) = &self.entry {
@@ -184,7 +185,7 @@ impl Exchange {
         }
     }
 
-    /// A behavior is about to cut the response short: what follows is not the client's doing.
+    /// Records that a behavior is about to cut the response short, so that the end is not blamed on the client.
     pub fn give_up(&mut self) {
         self.ended = true;
     }

@@ -23,7 +23,7 @@ const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const PAGE: &str =
     "<html><head><title>502 Bad Gateway</title></head><body>The simulated provider's proxy speaks.</body></html>\n";
 
-/// A request to answer, and all that its answer needs.
+/// A request to answer, with everything its answer needs.
 pub struct Call<'a> {
     /// What is asked.
     pub ask: &'a Ask,
@@ -31,16 +31,16 @@ pub struct Call<'a> {
     pub behavior: &'a Behavior,
     /// The connection.
     pub line: &'a Arc<Line>,
-    /// The delays that hold unless the behavior has its own: before the first token, and between chunks.
+    /// The default delays in milliseconds, before the first token and between chunks. A behavior can override them.
     pub pace: (u64, u64),
 }
 
-/// A response of one JSON document.
+/// Returns a response of one JSON document.
 pub fn json_response(status: StatusCode, document: impl Into<Bytes>, exchange: Option<Exchange>) -> Response<SimBody> {
     respond(status, JSON, SimBody::whole(document, exchange))
 }
 
-/// A response with the headers that every one has.
+/// Returns a response with the headers that every response has.
 pub fn respond(status: StatusCode, content_type: HeaderValue, body: SimBody) -> Response<SimBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -49,13 +49,13 @@ pub fn respond(status: StatusCode, content_type: HeaderValue, body: SimBody) -> 
     response
 }
 
-/// What a body is made of, before faults.
+/// The content of a body, before faults.
 enum Content {
     Document(HeaderValue, Vec<u8>),
     Events(Stamp, Answer),
 }
 
-/// Answers as the behavior says. `say` makes the answer of an obliging provider, if it comes to that.
+/// Answers as the behavior says. `say` makes the answer of a well-behaved provider, if one is needed.
 pub async fn reply(
     call: Call<'_>,
     stamp: Stamp,
@@ -122,7 +122,7 @@ async fn cut(exchange: &mut Exchange, line: &Line, how: Cut) -> Response<SimBody
     std::future::pending().await
 }
 
-/// The document a behavior fixes, if it fixes one.
+/// Returns the document that a behavior fixes, if any.
 fn content(ask: &Ask, behavior: &Behavior, status: StatusCode) -> Option<(HeaderValue, Vec<u8>)> {
     if let Some(body) = &behavior.body {
         return Some((behavior.content_type.clone().unwrap_or(JSON), body.clone().into_bytes()));
@@ -141,7 +141,7 @@ fn content(ask: &Ask, behavior: &Behavior, status: StatusCode) -> Option<(Header
     (!status.is_success()).then(|| (JSON, openai::error_document(status, &ask.model).to_string().into_bytes()))
 }
 
-/// The trouble a fault makes for a stream.
+/// Returns what a fault does to a stream, and after how many chunks.
 fn trouble(behavior: &Behavior, framing: Framing) -> Option<(usize, Trouble)> {
     let event = |json: &[u8]| framing.event(Kind::Tail, |out| out.extend_from_slice(json)).bytes;
     Some(match behavior.fault.as_ref()? {
@@ -172,7 +172,7 @@ fn error(json: Option<&Value>) -> Value {
     json.cloned().unwrap_or_else(openai::server_error)
 }
 
-/// A response of one document. It has no chunks, so a fault in the middle strikes after half of it.
+/// Returns a response of one document. It has no chunks, so a fault in the middle occurs after half of it.
 fn document(
     content_type: HeaderValue,
     bytes: Vec<u8>,
@@ -227,7 +227,7 @@ fn document(
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write as _;
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    // Writing to memory does not fail.
+    // Writing to memory cannot fail.
     let _ = encoder.write_all(bytes);
     encoder.finish().unwrap_or_default()
 }

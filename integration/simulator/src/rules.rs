@@ -1,4 +1,4 @@
-//! The rules that tests set: which requests they are for, and how often.
+//! The rules that tests set: which requests they apply to, and how often.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,7 +35,7 @@ struct Written {
     respond: Behavior,
 }
 
-/// What a request must be like. A condition left out holds for all.
+/// The conditions on a request. A condition that is left out always holds.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct When {
@@ -46,26 +46,26 @@ struct When {
     stream: Option<bool>,
 }
 
-/// A request, as rules see it.
+/// The properties of a request that rules examine.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
-    /// Whether it only looks (GET, HEAD): such a request is matched by rules with a `path_suffix` alone, so that a
-    /// health check does not use up a rule meant for a completion.
+    /// Whether the request is a GET or HEAD. Only rules with a `path_suffix` match such a request, so that a health
+    /// check does not use up a rule meant for a completion.
     pub looks: bool,
     /// The path, without the query.
     pub path: &'a str,
-    /// The model it names.
+    /// The model that it names.
     pub model: &'a str,
     /// The body.
     pub body: &'a [u8],
-    /// The listener it came on.
+    /// The listener on which it arrived.
     pub listener: usize,
     /// Whether it asks for a stream.
     pub stream: bool,
 }
 
 impl Rules {
-    /// Adds one rule or an array of them, all or none; the number added, or what is wrong.
+    /// Adds one rule or an array of rules, all or none. Returns how many, or what is wrong.
     pub fn add(&self, body: &[u8]) -> Result<usize, String> {
         let document: Value = serde_json::from_slice(body).map_err(|error| format!("not JSON: {error}"))?;
         let documents = match document {
@@ -85,19 +85,19 @@ impl Rules {
         Ok(added)
     }
 
-    /// Removes all rules; how many there were.
+    /// Removes all rules. Returns how many there were.
     pub fn clear(&self) -> usize {
         let mut list = self.locked();
         self.any.store(false, Ordering::Release);
         std::mem::take(&mut *list).len()
     }
 
-    /// The rules with their hit counts.
+    /// Returns the rules with their hit counts.
     pub fn list(&self) -> Value {
         self.locked().iter().map(|rule| json!({"rule": rule.written, "hits": rule.hits, "left": rule.left})).collect()
     }
 
-    /// The behavior of the first rule for this request that has times left; this is one of them.
+    /// Returns the behavior of the first matching rule that has times left, and uses one of them.
     pub fn take(&self, facts: Facts<'_>) -> Option<Arc<Behavior>> {
         if !self.any.load(Ordering::Acquire) {
             return None;

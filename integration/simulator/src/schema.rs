@@ -2,12 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-/// Deeper than this a recursive schema gets `null`.
+/// The maximum depth. Below it, a recursive schema gets `null`.
 const DEEPEST: usize = 16;
 
-/// A value for `schema`: strings are `"sim"`, numbers 1, booleans true, arrays have one item, an enum gives its first.
-/// Knows `type`, `properties`, `required`, `items`, `enum`, `const`, `anyOf`/`oneOf` (the first), local `$ref`, and
-/// the bounds `minimum`, `maximum`, `minLength`, `maxLength`, `minItems`. Everything else is ignored.
+/// Returns a value for `schema`. Strings are `"sim"`, numbers are 1, booleans are true, arrays have one item, and an
+/// enum gets its first value. Supports `type`, `properties`, `required`, `items`, `enum`, `const`, `anyOf`/`oneOf` (the
+/// first), local `$ref`, and the bounds `minimum`, `maximum`, `minLength`, `maxLength`, `minItems`. Ignores everything
+/// else.
 pub fn instance(schema: &Value) -> Value {
     build(schema, schema, 0)
 }
@@ -64,7 +65,7 @@ fn object(schema: &Value, root: &Value, depth: usize) -> Value {
     Value::Object(made)
 }
 
-/// 1, moved into the schema's bounds.
+/// Returns 1, moved into the schema's bounds.
 fn bounded(schema: &Value, up: fn(f64) -> f64, down: fn(f64) -> f64) -> f64 {
     let bound = |name| schema.get(name).and_then(Value::as_f64);
     let mut number = 1.0_f64;
@@ -77,7 +78,7 @@ fn bounded(schema: &Value, up: fn(f64) -> f64, down: fn(f64) -> f64) -> f64 {
     number
 }
 
-/// The schema's type; of several the first that is not `null`.
+/// Returns the schema's type. Of several, it is the first that is not `null`.
 fn kind(schema: &Value) -> &str {
     match schema.get("type") {
         Some(Value::String(one)) => one,

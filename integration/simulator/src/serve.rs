@@ -1,4 +1,4 @@
-//! Takes one request to the endpoint it is for.
+//! Dispatches each request to its endpoint.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::reply::{self, Call, json_response};
 use crate::rules::{Facts, Rules};
 use crate::{control, directive};
 
-/// The largest request body read.
+/// The maximum size of a request body, in bytes.
 const LARGEST_BODY: usize = 64 << 20;
 
 /// What the flags set.
@@ -39,11 +39,11 @@ pub struct Settings {
     pub chunk_ms: u64,
     /// The number of listeners.
     pub listeners: usize,
-    /// How to accept TLS, if at all.
+    /// The TLS acceptor, if TLS is enabled.
     pub tls: Option<TlsAcceptor>,
 }
 
-/// The simulator: everything that requests share.
+/// The simulator: everything that its requests share.
 pub struct Sim {
     settings: Settings,
     obliging: Arc<Behavior>,
@@ -51,14 +51,14 @@ pub struct Sim {
     pub rules: Rules,
     /// The log of requests.
     pub record: Arc<Record>,
-    /// What health checks are told.
+    /// The answers to health checks.
     pub health: Health,
-    /// What waits to be released.
+    /// The responses that wait to be released.
     pub holds: Holds,
 }
 
 impl Sim {
-    /// A simulator without rules, in good health.
+    /// Creates a simulator without rules, with every listener healthy.
     pub fn new(settings: Settings) -> Self {
         Self {
             obliging: Arc::default(),
@@ -70,7 +70,7 @@ impl Sim {
         }
     }
 
-    /// How to accept TLS, if at all.
+    /// Returns the TLS acceptor, if TLS is enabled.
     pub fn tls(&self) -> Option<&TlsAcceptor> {
         self.settings.tls.as_ref()
     }
@@ -168,13 +168,13 @@ pub async fn handle(
     Ok(reply::reply(call, stamp, exchange, || compose(&ask, &behavior, around)).await)
 }
 
-/// Answers a health check. It is not recorded, and no rule is for it: `/_sim/health` sets it.
+/// Answers a health check. The check is not recorded, and only `/_sim/health` sets its answer, not a rule.
 fn probe(sim: &Sim, listener: usize, version: bool) -> Response<SimBody> {
     let status = sim.health.check(listener);
     json_response(status, if version && status.is_success() { r#"{"version":"0.0.0-sim"}"# } else { "" }, None)
 }
 
-/// Answers what is not a completion.
+/// Answers a request that is not a completion.
 fn other(
     sim: &Sim,
     method: &Method,

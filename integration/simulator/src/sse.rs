@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-/// What an event is to a fault's timing.
+/// The part of the stream an event belongs to, on which the timing of a fault depends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Before the content.
@@ -18,7 +18,7 @@ pub enum Kind {
 /// One framed event.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Its place in the stream.
+    /// The part of the stream it belongs to.
     pub kind: Kind,
     /// Its bytes, up to and including the blank line.
     pub bytes: Bytes,
@@ -34,7 +34,7 @@ pub struct Framing {
 }
 
 impl Framing {
-    /// One event; `data` writes its data, which must have no line end in it.
+    /// Frames one event. `data` writes its data, which must not contain a line end.
     pub fn event(self, kind: Kind, data: impl FnOnce(&mut Vec<u8>)) -> Event {
         let mut out = Vec::with_capacity(320);
         let end: &[u8] = if self.crlf { b"\r\n" } else { b"\n" };

@@ -1,4 +1,4 @@
-//! TLS for the listeners: the certificate, and telling a TLS client from a plain one.
+//! TLS for the listeners: loads the certificate, and tells a TLS client from a plain one.
 
 use std::io;
 use std::path::Path;
@@ -14,7 +14,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 /// The first byte of a TLS record that carries a handshake (RFC 8446, section 5.1). No HTTP request starts with it.
 const HANDSHAKE: u8 = 22;
 
-/// Loads a PEM certificate chain and its key; HTTP/2 and HTTP/1.1 are offered by ALPN.
+/// Loads a PEM certificate chain and its key. ALPN offers HTTP/2 and HTTP/1.1.
 pub fn load(certificate: &Path, key: &Path) -> io::Result<TlsAcceptor> {
     let wrong = |path: &Path, error: &dyn std::fmt::Display| {
         io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
@@ -31,7 +31,7 @@ pub fn load(certificate: &Path, key: &Path) -> io::Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Whether the client opens with a TLS handshake.
+/// Returns whether the client opens with a TLS handshake.
 pub async fn is_hello(stream: &TcpStream) -> bool {
     let mut first = [0];
     matches!(stream.peek(&mut first).await, Ok(1)) && first == [HANDSHAKE]

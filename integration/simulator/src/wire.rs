@@ -1,4 +1,4 @@
-//! A connection that can be cut from inside: with a FIN, or with a RST.
+//! A connection that the simulator can cut with a FIN or a RST.
 
 use std::io;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ pub enum Cut {
     Rst,
 }
 
-/// The handle by which a request cuts the connection it came on.
+/// The handle with which a request cuts its connection.
 #[derive(Debug, Default)]
 pub struct Line {
     reset: AtomicBool,
@@ -33,13 +33,13 @@ impl Line {
         self.cut.notify_one();
     }
 
-    /// Returns when the connection is to be dropped.
+    /// Waits until the connection is to be dropped.
     pub async fn when_cut(&self) {
         self.cut.notified().await;
     }
 }
 
-/// The socket; dropping it resets the connection if its [`Line`] was cut so.
+/// The socket. Dropping it resets the connection if its [`Line`] was cut with a reset.
 #[derive(Debug)]
 pub struct Wire {
     stream: TcpStream,
@@ -56,7 +56,7 @@ impl Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         if self.line.reset.load(Ordering::Acquire) {
-            // On a socket the peer has closed already there is nothing left to reset.
+            // If the peer has already closed the socket, there is nothing left to reset.
             let _ = self.stream.set_zero_linger();
         }
     }

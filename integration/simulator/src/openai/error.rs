@@ -1,9 +1,9 @@
-//! The error documents OpenAI answers with.
+//! The error documents that OpenAI answers with.
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-/// A request the dialect cannot answer.
+/// A request that the dialect cannot answer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// What is wrong.
@@ -15,7 +15,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// The error document.
+    /// Returns the error document.
     pub fn document(&self) -> Value {
         error(&self.message, "invalid_request_error", self.param, self.code)
     }
@@ -25,13 +25,13 @@ fn error(message: &str, kind: &str, param: Option<&str>, code: Option<&str>) -> 
     json!({"error": {"message": message, "type": kind, "param": param, "code": code}})
 }
 
-/// What comes inside a stream when the provider fails in the middle of it.
+/// Returns the error that a provider sends inside a stream when it fails in the middle.
 pub fn server_error() -> Value {
     error("The server had an error while processing your request. Sorry about that!", "server_error", None, None)
 }
 
-/// The document for a status, as the provider words it. That of 401 and 429 names an organization and part of a key,
-/// as the real ones do: a gateway must not pass these on.
+/// Returns the error document for a status, in the provider's wording. Those for 401 and 429 name an organization, and
+/// that for 401 part of a key, as the real ones do: a gateway must not pass these on.
 pub fn error_document(status: StatusCode, model: &str) -> Value {
     const INVALID: &str = "invalid_request_error";
     match status.as_u16() {

@@ -21,7 +21,7 @@ pub struct Stamp {
     pub created: u64,
 }
 
-/// The list of models.
+/// Returns the list of models.
 pub fn models(names: &[String], created: u64) -> Value {
     let data: Vec<Value> = names
         .iter()
@@ -32,7 +32,7 @@ pub fn models(names: &[String], created: u64) -> Value {
 
 /// Appends `text` as a JSON string.
 fn put_string(out: &mut Vec<u8>, text: &str) {
-    // Writing to memory does not fail.
+    // Writing to memory cannot fail.
     let _ = serde_json::to_writer(out, text);
 }
 

@@ -1,15 +1,15 @@
-//! Reads a chat completions request, refusing what the provider refuses.
+//! Reads a chat completions request, and refuses what the provider refuses.
 
 use serde_json::Value;
 
 use super::Refusal;
 use crate::answer::{Ask, Format, Tool};
 
-/// Tokens every message costs beside its text.
+/// The tokens that every message costs in addition to its text.
 const TOKENS_PER_MESSAGE: u64 = 3;
 
-/// What the body asks. Only its being JSON and its messages are checked. A key given twice counts as its last, as it
-/// does for a provider written in Python.
+/// Reads what the body asks for. Checks only that it is JSON and that it has messages. Of a repeated key the last value
+/// counts, as for a provider written in Python.
 pub fn read(body: &[u8]) -> Result<Ask, Refusal> {
     let Ok(document) = serde_json::from_slice::<Value>(body) else {
         return Err(Refusal {
@@ -69,7 +69,7 @@ fn string(of: &Value, name: &str) -> Option<String> {
     of.get(name).and_then(Value::as_str).map(str::to_owned)
 }
 
-/// The texts of a message: its content, or the text parts of it.
+/// Returns the texts of a message: its content, or the text parts of its content.
 fn texts(message: &Value) -> impl Iterator<Item = &str> {
     let content = message.get("content");
     let parts = content.and_then(Value::as_array).into_iter().flatten();
@@ -85,7 +85,7 @@ fn text(message: &Value) -> String {
     texts(message).collect()
 }
 
-/// The tool that `tool_choice` names, or the first.
+/// Returns the tool that `tool_choice` names, or the first one.
 fn tool(document: &Value) -> Option<Tool> {
     let choice = document.get("tool_choice");
     if choice.and_then(Value::as_str) == Some("none") {

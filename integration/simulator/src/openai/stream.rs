@@ -7,7 +7,7 @@ use super::{Stamp, put_string, put_usage};
 use crate::answer::{Answer, Ask, Said, Usage};
 use crate::sse::{Event, Framing, Kind};
 
-/// The events of a stream, made as they are asked for: roles, content, finish reasons, usage if asked for, `[DONE]`.
+/// Returns the events of a stream, made on demand: roles, content, finish reasons, usage if asked for, `[DONE]`.
 pub fn events(stamp: &Stamp, ask: &Ask, answer: Answer, framing: Framing) -> impl Iterator<Item = Event> + use<> {
     let choices = ask.choices.max(1);
     let usage = ask.include_usage && !matches!(answer.usage, Usage::Omit);
@@ -100,7 +100,7 @@ impl Chunks {
     }
 }
 
-/// The content deltas of a choice: taken from the text as they go, or made beforehand for tool calls.
+/// The content deltas of a choice: cut from the text on demand, or made in advance for tool calls.
 enum Deltas {
     Text(usize),
     Calls(Vec<Vec<u8>>),

@@ -3,7 +3,7 @@
 use super::{Stamp, put_string, put_usage};
 use crate::answer::{Answer, Ask, Said, Usage};
 
-/// The `chat.completion` document.
+/// Returns the `chat.completion` document.
 pub fn document(stamp: &Stamp, ask: &Ask, answer: &Answer) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(b"{\"id\":");
@@ -30,7 +30,7 @@ pub fn document(stamp: &Stamp, ask: &Ask, answer: &Answer) -> Vec<u8> {
     out
 }
 
-/// Why the answer ends.
+/// Returns the finish reason.
 pub(super) fn finish_reason(answer: &Answer) -> &str {
     match (&answer.finish_reason, &answer.said) {
         (Some(reason), _) => reason,

@@ -1,4 +1,4 @@
-//! The answers of an obliging provider.
+//! The answers of a well-behaved provider.
 
 use serde_json::{Value, json};
 

@@ -67,7 +67,7 @@ fn what_is_held_comes_once_it_is_released() {
         let ask = |stream| sim.ask(stream, &json!({"hold": "a", "content": "x"}));
         let held = [false, true].map(|stream| scope.spawn(move || ask(stream)));
         sim.last_request_until(|_| sim.requests().len() == 2);
-        // Another one is not held up, and what another name holds is not released.
+        // Another request is not held, and releasing another name releases none of these.
         assert_eq!(sim.ask(false, &json!({"content": "y"})).status, 200);
         sim.control("POST", "release", &json!({"hold": "b"}));
         assert!(!held.iter().any(|held| held.is_finished()));

@@ -98,7 +98,7 @@ fn delays_are_kept() {
     ] {
         let start = Instant::now();
         assert!(sim.ask(stream, &behavior).complete);
-        // A lower bound only: a busy machine may take longer, a timer never less.
+        // A lower bound only: a busy machine may take longer, but a timer never fires early.
         assert!(start.elapsed() >= Duration::from_millis(75), "{behavior}");
     }
 }

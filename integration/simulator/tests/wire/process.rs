@@ -36,17 +36,17 @@ impl Simulator {
         self.addresses[0]
     }
 
-    /// A chat completion.
+    /// Sends a chat completion.
     pub fn chat(&self, body: &Value) -> Answer {
         exchange(self.address(), &post("/v1/chat/completions", &body.to_string()))
     }
 
-    /// A chat completion of one short message that asks for `behavior`.
+    /// Sends a chat completion with one short message that asks for `behavior`.
     pub fn ask(&self, stream: bool, behavior: &Value) -> Answer {
         self.chat(&question(stream, behavior))
     }
 
-    /// A control request that must succeed.
+    /// Sends a control request, which must succeed.
     pub fn control(&self, method: &str, path: &str, body: &Value) -> Value {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let head = format!("{method} /_sim/{path} HTTP/1.1\r\nhost: s\r\ncontent-length: {}\r\n", body.len());
@@ -59,7 +59,7 @@ impl Simulator {
         self.control("GET", "requests", &Value::Null).as_array().unwrap().clone()
     }
 
-    /// Polls the last request until `holds` does.
+    /// Polls until the last request satisfies `holds`, and returns it.
     pub fn last_request_until(&self, holds: impl Fn(&Value) -> bool) -> Value {
         for _ in 0..6000 {
             if let Some(last) = self.requests().pop().filter(&holds) {
@@ -78,7 +78,7 @@ impl Drop for Simulator {
     }
 }
 
-/// The body of a chat completion that asks for `behavior`.
+/// Returns the body of a chat completion that asks for `behavior`.
 pub fn question(stream: bool, behavior: &Value) -> Value {
     json!({"model": "m", "stream": stream, "messages": [{"role": "user", "content": format!("[[sim:{behavior}]]")}]})
 }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 over a raw socket, keeping what a client library would hide.
+//! HTTP/1.1 over a raw socket, which shows what a client library would hide.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -11,11 +11,11 @@ use serde_json::Value;
 pub enum End {
     Closed,
     Reset,
-    /// Nothing for a while, as was expected of it.
+    /// Nothing arrived for a while, as expected.
     Silent,
 }
 
-/// What came back.
+/// The response.
 #[derive(Debug)]
 pub struct Answer {
     /// 0 when no response came.
@@ -43,12 +43,12 @@ pub fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: sim.test\r\nConnection: close\r\n\r\n").into_bytes()
 }
 
-/// Sends `request` and reads until the peer ends.
+/// Sends `request` and reads until the peer ends the connection.
 pub fn exchange(address: SocketAddr, request: &[u8]) -> Answer {
     exchange_until(Duration::from_secs(60), address, request)
 }
 
-/// The same where the peer is expected to fall silent without an end.
+/// Does the same for a peer that is expected to fall silent and keep the connection open.
 pub fn exchange_until_silent(address: SocketAddr, request: &[u8]) -> Answer {
     exchange_until(Duration::from_secs(1), address, request)
 }
@@ -121,7 +121,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    /// The data of every whole event.
+    /// Returns the data of every complete event.
     pub fn events(&self) -> Vec<String> {
         let text = self.text().replace("\r\n", "\n");
         let whole = text.rfind("\n\n").map_or("", |at| &text[..at]);
@@ -132,7 +132,7 @@ impl Answer {
             .collect()
     }
 
-    /// The text of the first choice, put together from its deltas.
+    /// Returns the text of the first choice, assembled from its deltas.
     pub fn streamed_text(&self) -> String {
         let documents = self.events().into_iter().filter_map(|data| serde_json::from_str::<Value>(&data).ok());
         documents.filter_map(|d| d["choices"][0]["delta"]["content"].as_str().map(str::to_owned)).collect()

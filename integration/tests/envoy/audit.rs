@@ -1,11 +1,11 @@
-//! The access log says of every request who asked, which model answered, what it took and what it cost; and of every
-//! attempt.
+//! The access log records of every request who asked, which model answered, what it used and what it cost. It also has
+//! a line for every attempt.
 
 use crate::standard::{ask, gateway, scripted, streamed};
 use pointsman_integration::call::Call;
 use serde_json::{Value, json};
 
-/// Every member of the record, in order of the alphabet.
+/// Every member of the record, in alphabetical order.
 const MEMBERS: [&str; 35] = [
     "cache_hit",
     "cached_input_tokens",
@@ -45,7 +45,7 @@ const MEMBERS: [&str; 35] = [
     "user_id_hash",
 ];
 
-/// Checks the members that are given, and that the record has all members and no others.
+/// Checks the members in `expected`, and that the record has all members and no others.
 #[track_caller]
 fn check(audit: &Value, expected: &Value) {
     let names: Vec<_> = audit.as_object().unwrap().keys().map(String::as_str).collect();
@@ -101,7 +101,7 @@ fn a_stream_is_recorded_with_its_time_to_first_token() {
     let usage = json!({"prompt_tokens": 10, "completion_tokens": 2});
     let answer = gateway.chat("sk-acme", &streamed("regional", &json!({"content": "a b", "usage": usage})));
     let audit = gateway.audit(answer.trace_id());
-    // 10 tokens at $2.20 and 2 at $8.80 per million: 22 + 17.6 micro-USD, in whole ones.
+    // 10 tokens at $2.20 and 2 at $8.80 per million: 22 + 17.6 micro-USD, rounded to a whole number.
     let cost = audit["estimated_cost_usd"].as_f64().unwrap();
     assert!((0.000_039..=0.000_040).contains(&cost), "{audit}");
     check(

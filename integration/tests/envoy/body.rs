@@ -1,4 +1,4 @@
-//! A request reaches the provider byte for byte as it was sent, but for the model's name and what the policy changes.
+//! A request reaches the provider byte for byte as sent, except for the model's name and what the policy changes.
 
 use crate::standard::{ask, gateway};
 use pointsman_integration::call::Call;
@@ -147,7 +147,7 @@ fn requests_on_one_connection_are_answered_in_turn() {
     let mut connection = Connection::to(gateway.address);
     let mut all = String::new();
     for i in 0..5 {
-        // Every other one is refused by the gateway itself.
+        // The gateway itself refuses every other one.
         let model = if i % 2 == 0 { "small" } else { "nothing" };
         let body = ask(model, &format!("[[sim:{}]]", json!({"content": format!("answer {i}")}))).to_string();
         all += &format!(
@@ -166,8 +166,8 @@ fn requests_on_one_connection_are_answered_in_turn() {
     }
 }
 
-/// Edits change the body's length. If the length in the headers did not follow, a provider would take what is left of
-/// one body for the next request.
+/// Edits change the body's length. If `content-length` did not follow, a provider would take the rest of one body for
+/// the next request.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_body_can_not_smuggle_a_request() {
@@ -186,7 +186,7 @@ fn a_body_can_not_smuggle_a_request() {
         let mark = format!("smuggler-{i}");
         let mut request = ask(model, &format!("{mark} {inner}"));
         request.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-        // What follows the JSON text as white space still belongs to the body.
+        // White space after the JSON text still belongs to the body.
         let body = format!("{request}\r\n\r\n\r\n");
         let answer = gateway.send(Call::chat(body).key("sk-acme"));
         assert_eq!(answer.status, 200, "{}", answer.text());

@@ -1,4 +1,4 @@
-//! A kept answer is given whole, in the form that its caller wants, and costs nothing.
+//! A cached answer is served whole, in the form that its caller asks for, and costs nothing.
 
 use crate::metrics::value;
 use crate::standard::{ask, scripted};
@@ -10,10 +10,10 @@ use pointsman_integration::response::Response;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
-/// The policy of the tests of the cache.
+/// The policy of the cache tests.
 pub const POLICY: &str = include_str!("cache.yaml");
 
-/// Where answers are kept; every test holds for both.
+/// Where answers are stored. Every test holds for both stores.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Store {
     Local,
@@ -31,27 +31,27 @@ pub fn start(policy: &str, store: Store) -> Gateway {
     }
 }
 
-/// The policy with its answers in Redis. The timeout is no promise of speed: machines that run tests are slow now and
-/// then.
+/// Returns the policy with its answers stored in Redis. The timeout is no promise of speed: machines that run tests are
+/// sometimes slow.
 pub fn in_redis(policy: &str) -> String {
     format!("redis: {{timeout: 2s}}\n{}", policy.replacen("cache: {", "cache: {store: redis, ", 1))
 }
 
-/// A gateway of each kind, which tests share.
+/// Returns the gateways that tests share, one per store.
 pub fn gateways() -> [(Store, Shared); 2] {
     static LOCAL: LazyLock<Gateway> = LazyLock::new(|| start(POLICY, Store::Local));
     static REDIS: LazyLock<Gateway> = LazyLock::new(|| start(POLICY, Store::Redis));
     [(Store::Local, Shared::of(&LOCAL)), (Store::Redis, Shared::of(&REDIS))]
 }
 
-/// A request that asks for one certain answer.
+/// Returns a request with temperature 0, whose answer may be cached.
 pub fn certain(model: &str, prompt: &str) -> Value {
     let mut request = ask(model, prompt);
     request["temperature"] = 0.into();
     request
 }
 
-/// How the response says it came about.
+/// Returns what the response says about the cache.
 pub fn cache(response: &Response) -> &str {
     response.header("x-pointsman-cache").unwrap_or("none")
 }
@@ -59,7 +59,7 @@ pub fn cache(response: &Response) -> &str {
 pub fn assert_cache(response: &Response, expected: &str) {
     assert_eq!((response.status, cache(response)), (200, expected), "{}", response.text());
     if expected == "miss" {
-        // Nobody waits for Redis to have taken it.
+        // The gateway does not wait until Redis has stored the answer.
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }

@@ -1,9 +1,9 @@
-//! OpenAI's own clients take an answer of the cache for the model's.
+//! OpenAI's own clients cannot tell a cached answer from the model's.
 
 use crate::cache::{Store, start};
 use pointsman_integration::deadline::await_true;
 
-/// What is answered from the cache, all of it when it is asked for the second time.
+/// The cases answered from the cache, completely so in the second run.
 const CASES: [&str; 7] = [
     "chat",
     "stream",
@@ -14,8 +14,8 @@ const CASES: [&str; 7] = [
     "json_schema",
 ];
 
-/// The clients' programs name models; here those are tasks whose every answer is kept, so that the second run is
-/// answered from the cache.
+/// The clients' programs name models. Here these names are tasks that cache every answer, so the second run is served
+/// from the cache.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn openais_own_clients_take_answers_of_the_cache() {

@@ -1,5 +1,5 @@
-//! Whoever asks what is being asked already waits for that answer; and a store that goes away costs misses, never
-//! errors.
+//! A caller waits for the answer to an identical request that is already under way. A store that goes away costs
+//! misses, never errors.
 
 use crate::cache::{POLICY, Store, certain, in_redis, start};
 use crate::standard::scripted;
@@ -13,19 +13,19 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A request that asks for one certain answer, which comes once `mark` is released.
+/// Returns a request with temperature 0, whose answer is held until `mark` is released.
 fn held(mark: &str) -> Value {
     let mut request = scripted("hosted", &json!({"content": mark, "hold": mark}));
     request["temperature"] = 0.into();
     request
 }
 
-/// Waits until this many requests of callers are under way.
+/// Waits until this many downstream requests are active.
 fn await_under_way(gateway: &Gateway, count: u64) {
     await_true(&format!("{count} requests to be under way"), || gateway.under_way() == count);
 }
 
-/// The same as [`ask_at_once`] of a held request, which is released when all of its callers wait.
+/// Does the same as [`ask_at_once`] with a held request, which is released when all callers wait.
 fn ask_held_at_once(gateway: &Gateway, mark: &str, count: usize) -> BTreeMap<String, usize> {
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| ask_at_once(gateway, &held(mark), count));
@@ -35,12 +35,12 @@ fn ask_held_at_once(gateway: &Gateway, mark: &str, count: usize) -> BTreeMap<Str
     })
 }
 
-/// How often each kind of answer came to `count` callers of whom one asked the provider.
+/// Returns the expected answers for `count` callers of which one reached the provider.
 fn all_but_one(count: usize) -> BTreeMap<String, usize> {
     BTreeMap::from([("200 hit".to_owned(), count - 1), ("200 miss".to_owned(), 1)])
 }
 
-/// How many of each kind of answer came to `count` requests at once, every fourth a stream.
+/// Sends `count` requests at the same time, every fourth as a stream. Returns how often each kind of answer came.
 fn ask_at_once(gateway: &Gateway, request: &Value, count: usize) -> BTreeMap<String, usize> {
     let mark = request["messages"][0]["content"].as_str().unwrap().to_owned();
     let answers = at_once(count, |number| {
@@ -73,8 +73,8 @@ fn of_200_identical_requests_at_once_one_reaches_the_provider() {
     }
 }
 
-/// Their answers come in few callbacks of Envoy, each inside the one before: too many at once are more than its stack
-/// has room for.
+/// Envoy delivers their answers in few callbacks, each nested in the one before. Too many at the same time would
+/// overflow its stack.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn of_700_identical_requests_at_once_all_are_answered() {
@@ -108,7 +108,7 @@ fn one_goes_on(gateway: &Gateway) {
     assert_eq!(served, all_but_one(39), "{kinds:?}");
     assert_eq!(gateway.simulator.with("first-fails").len(), 2);
 
-    // The first caller leaves; its request ends with it, and another one's takes its place.
+    // The first caller disconnects. Its upstream request ends with it, and another caller's request takes its place.
     let request = held("first-leaves");
     let body = request.to_string();
     let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-api-key: sk-acme\r\ncontent-length: ";
@@ -133,7 +133,7 @@ fn one_goes_on(gateway: &Gateway) {
 #[ignore = "needs a real Envoy: make test"]
 fn an_answer_that_cannot_be_kept_does_not_make_the_others_wait_one_after_the_other() {
     let gateway = start(POLICY, Store::Local);
-    // A request that the provider will never take has such an answer too.
+    // The answer to a request that the provider rejects cannot be cached either.
     for (mark, kind, mut behavior) in [
         ("is-filtered", "200 miss", json!({"content": "x", "finish_reason": "content_filter"})),
         ("is-rejected", "400 miss", json!({"status": 400})),
@@ -167,7 +167,7 @@ fn callers_who_want_nothing_old_go_together() {
         gateway.simulator.add_rule(&rule);
         let first = gateway.chat("sk-acme", &request);
         assert_eq!(first.header("x-pointsman-cache"), Some("miss"));
-        // By the time of its record it is some milliseconds old.
+        // Its audit record comes some milliseconds later, so the answer has an age by then.
         gateway.audit(first.trace_id());
         let (gateway, request) = (&gateway, &request);
         let answers = std::thread::scope(|scope| {
@@ -200,7 +200,7 @@ fn without_a_wait_or_after_it_every_request_asks_for_itself() {
     gateway.simulator.release("no-wait either");
     let other = gateway.chat("sk-acme", &held("no-wait either"));
     assert_eq!(gateway.audit(other.trace_id())["cache_reason"], "absent");
-    // The same once each has waited for as long as the policy says.
+    // The same after each has waited for as long as the policy allows.
     all_ask(&start(&POLICY.replacen("cache: {", "cache: {wait: 300ms, ", 1), Store::Local), "impatient");
 }
 
@@ -234,7 +234,7 @@ fn redis_killed_and_hung_under_load_costs_misses_and_no_errors() {
         request["stream"] = number.is_multiple_of(2).into();
         gateway.chat("sk-acme", &request)
     };
-    // 20 callers, each with one request after the other, while something happens.
+    // 20 callers, each sending one request after the other, while something happens.
     let load = |what: &str, happens: &mut (dyn FnMut() + Send)| {
         let answered = AtomicUsize::new(0);
         let answers = std::thread::scope(|scope| {
@@ -269,7 +269,7 @@ fn redis_killed_and_hung_under_load_costs_misses_and_no_errors() {
     redis.thaw();
     assert!(hung.iter().all(|answer| answer.status == 200 && answer.header("x-pointsman-cache") == Some("miss")));
     await_true("answers to be found again", || ask(1).header("x-pointsman-cache") == Some("hit"));
-    // Something else under a key is no entry. (For a moment an Envoy also has its own copy, for those who wait.)
+    // A value that is no cache entry is not served. (Envoy also has its own copy for a moment, for those who wait.)
     let keys = redis.command(&["KEYS", "pointsman:cache:*"]);
     for key in keys.as_array().unwrap() {
         redis.command(&["SET", key.as_str().unwrap(), "garbage"]);
@@ -316,8 +316,8 @@ fn gateways_of_other_prefixes_share_nothing_and_an_entry_is_nobody_elses_under_a
     assert_eq!(cache(&green, "sk-acme"), "miss");
     kept(2);
     assert_eq!((cache(&blue, "sk-acme"), cache(&green, "sk-acme")), ("hit".to_owned(), "hit".to_owned()));
-    // Another tenant's key with this one's entry in it, as somebody who can write to Redis might put it there. (For a
-    // moment an Envoy also has its own copy, for those who wait.)
+    // Another tenant's key holds this tenant's entry, as an attacker who can write to Redis could arrange. (Envoy also
+    // has its own copy for a moment, for those who wait.)
     assert_eq!(cache(&blue, "sk-other"), "miss");
     kept(3);
     let keys = redis.command(&["KEYS", "blue:*"]);
@@ -338,7 +338,8 @@ fn those_who_wait_are_answered_across_a_reload() {
         gateway
             .process
             .await_line_after(seen, "policy applied", |line| line.starts_with("policy applied").then_some(()));
-        // These wait while the others still do, and longer than those and their policy are there.
+        // These requests start waiting while the others still wait, and wait until after the others and their policy
+        // are gone.
         let after = scope.spawn(|| ask_at_once(&gateway, &held("waits-after"), 20));
         await_under_way(&gateway, 40);
         gateway.simulator.release("waits-before");

@@ -1,4 +1,4 @@
-//! What is kept is forgotten: after its time, when an operator raises a revision, and where memory ends.
+//! The cache forgets answers: after their time to live, when an operator raises a revision, and when memory is full.
 
 use crate::cache::{POLICY, Store, assert_cache, certain, in_redis, start};
 use crate::metrics::value;
@@ -20,7 +20,7 @@ fn an_answer_is_good_for_its_time_and_no_longer() {
     let shared = Gateway::start_as(&in_redis(POLICY), &setup, |_| vec![("redis", cluster("redis", redis.bridge, ""))]);
     for gateway in [local, shared] {
         clock.set("2027-07-01T12:00:00Z");
-        // For an hour.
+        // Its time to live is an hour.
         let request = certain("hosted", "for its time");
         assert_cache(&gateway.chat("sk-acme", &request), "miss");
         clock.set("2027-07-01T12:55:00Z");
@@ -37,7 +37,7 @@ fn a_raised_revision_forgets_hot() {
         let gateway = start(POLICY, store);
         let mut request = certain("hosted", "to be forgotten");
         request["metadata"] = json!({"prompt_id": "invoice", "prompt_version": "3"});
-        // What has other forms, under which a raised revision would not be found, is not kept at all.
+        // A request whose version has another form, which a raised revision would not match, is not cached at all.
         let mut odd = request.clone();
         odd["metadata"]["prompt_version"] = json!(3.0);
         assert_cache(&gateway.chat("sk-acme", &odd), "bypass");
@@ -57,7 +57,7 @@ fn a_raised_revision_forgets_hot() {
         .enumerate()
         {
             for request in [&request, &other] {
-                // Redis is told of an answer, not asked, so the next request may be faster.
+                // The gateway does not wait until Redis has stored an answer, so the next request may come first.
                 await_true("the answer to be kept", || {
                     gateway.chat("sk-acme", request).header("x-pointsman-cache") == Some("hit")
                 });
@@ -72,8 +72,8 @@ fn a_raised_revision_forgets_hot() {
                 Store::Local => gateway.replace_policy(&policy),
                 Store::Redis => gateway.replace_policy(&in_redis(&policy)),
             }
-            // Each worker takes the new policy by itself, within moments. What the new one alone knows tells which has
-            // it; each connection goes to one of the two.
+            // Each worker applies the new policy on its own, within moments. Only the new policy knows this task, which
+            // shows who has it. Each connection goes to one of the two workers.
             await_true("both workers to have the new policy", || {
                 (0..20).all(|_| gateway.chat("sk-acme", &ask(&mark, "are you there")).status == 200)
             });
@@ -83,7 +83,7 @@ fn a_raised_revision_forgets_hot() {
     }
 }
 
-/// The prompt and its version are part of what is kept also where the model is not told of them.
+/// The prompt and its version belong to a cached answer even where the model does not receive them.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn one_version_of_a_prompt_is_forgotten_alone() {
@@ -127,7 +127,7 @@ fn one_version_of_a_prompt_is_forgotten_alone() {
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn twenty_thousand_distinct_answers_stay_below_the_memory_limit() {
-    // POINTSMAN_DISTINCT=1000000 is for who has an hour.
+    // POINTSMAN_DISTINCT=1000000 takes an hour.
     let distinct = std::env::var("POINTSMAN_DISTINCT").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000u64);
     let limit = 1 << 20;
     let policy = POLICY.replacen("memory_bytes: 16777216", "memory_bytes: 1048576", 1);
@@ -151,7 +151,7 @@ fn twenty_thousand_distinct_answers_stay_below_the_memory_limit() {
     });
     let bytes = || value(&gateway.metrics(), "llm_cache_bytes", &[]);
     assert!(bytes().is_some_and(|bytes| bytes <= limit && bytes > limit / 2), "{:?}", bytes());
-    // A full table takes what comes next.
+    // A full table accepts new entries.
     let next = certain("hosted", "fill at last");
     assert_cache(&gateway.chat("sk-acme", &next), "miss");
     assert_cache(&gateway.chat("sk-acme", &next), "hit");

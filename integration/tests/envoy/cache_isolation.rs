@@ -1,9 +1,9 @@
-//! 100,000 random requests of 50 tenants, their users and permission sets: no answer ever crosses a boundary. In Redis
-//! 10,000.
+//! 100,000 random requests of 50 tenants with users and permission sets (10,000 with Redis): no answer crosses a
+//! boundary.
 //!
-//! The provider cannot know who asks: nothing that names a caller reaches it. But it sees the id of the request that
-//! reached it and answers with it, and each caller learns the id of its own request. So every answer tells for whom it
-//! was made.
+//! The provider does not learn who asks: it receives nothing that names a caller. But it sees the id of the request
+//! that reached it and returns that id as the answer, and each caller learns the id of its own request. So every answer
+//! shows for whom it was made.
 
 use crate::cache::{POLICY, Store, start};
 use pointsman_integration::raw::Connection;
@@ -16,7 +16,7 @@ const PERMISSIONS: u64 = 5;
 const QUESTIONS: u64 = 12;
 const CONNECTIONS: u64 = 48;
 
-/// SplitMix64: the same requests in every run.
+/// SplitMix64, which makes the same requests in every run.
 struct Random(u64);
 
 impl Random {
@@ -28,7 +28,7 @@ impl Random {
     }
 }
 
-/// Who asked, and what.
+/// Who asked what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Asked {
     tenant: u64,
@@ -50,7 +50,7 @@ impl Asked {
         }
     }
 
-    /// Whether an answer to `other` may be given to this one.
+    /// Returns whether this request may get the answer to `other`.
     fn may_share(&self, other: &Self) -> bool {
         let same = (self.tenant, self.task, self.question) == (other.tenant, other.task, other.question);
         same && match self.task {
@@ -60,7 +60,7 @@ impl Asked {
         }
     }
 
-    /// The request, in one of many spellings, with headers that try to make it another's.
+    /// Returns the request in one of many spellings, with headers that try to pass it off as another caller's.
     fn request(&self, random: &mut Random, streams: bool) -> String {
         let Self { tenant, user, permissions, task, question } = self;
         let (other_tenant, other_user) = (random.below(TENANTS), random.below(USERS));
@@ -102,9 +102,9 @@ impl Asked {
 struct Answered {
     asked: Asked,
     cache: String,
-    /// The caller's own request.
+    /// The id of the caller's own request.
     own_id: String,
-    /// The request that the answer was made for.
+    /// The id of the request for which the answer was made.
     made_for: String,
 }
 
@@ -141,7 +141,7 @@ fn nor_does_one_of_10000_that_are_kept_in_redis() {
     replay(Store::Redis, 10_000);
 }
 
-/// Asks so many questions, and looks at whose every answer is.
+/// Sends this many random requests and checks for whom each answer was made.
 fn replay(store: Store, requests: u64) {
     let tenants: String = (0..TENANTS).map(|n| format!("  tenant-{n}: {{tier: pro}}\n")).collect();
     let (head, _) = POLICY.split_once("tenants:\n").unwrap();
@@ -184,7 +184,7 @@ fn replay(store: Store, requests: u64) {
     }
     println!("{counts:?}");
     for task in ["whole-tenant", "own-user", "own-permissions"] {
-        // Of few requests many ask what nobody has asked before: users alone have 4,800 questions.
+        // With few requests, many ask a question for the first time: users alone have 4,800 questions.
         let least = if store == Store::Local { requests / 5 } else { requests / 20 };
         assert!(counts.get(&(task, "hit")).is_some_and(|hits| u64::from(*hits) > least), "{counts:?}");
     }

@@ -1,4 +1,4 @@
-//! Which requests are answered from the cache, and which answers are kept: whole ones of the plan's first model.
+//! Which requests are answered from the cache, and which answers are stored: complete ones of the plan's first model.
 
 use crate::cache::{POLICY, assert_cache, cache, certain, gateways, in_redis};
 use crate::metrics::value;
@@ -50,8 +50,8 @@ fn the_callers_cache_control_is_obeyed() {
     }
 }
 
-/// Nothing has asked Redis before, so there is no connection yet over which the answer could go; and the request that
-/// it is of ends in the same breath.
+/// No request has used Redis before, so there is no connection yet to send the answer over, and the request that it
+/// answers ends at the same moment.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn the_first_answer_of_all_is_kept_in_redis_as_well() {
@@ -104,7 +104,7 @@ fn nothing_partial_refused_filtered_failed_or_of_a_fallback_is_kept() {
         ] {
             twice("broken", json!({"content": "a b c d e f", "fault": fault}), true);
         }
-        // The first model fails once, the second serves, and the first is asked again.
+        // The first model fails once and the second serves. Then the first is asked again.
         gateway
             .simulator
             .add_rule(&json!({"when": {"body_contains": "fallback-once"}, "times": 1, "respond": {"status": 503}}));
@@ -113,13 +113,13 @@ fn nothing_partial_refused_filtered_failed_or_of_a_fallback_is_kept() {
         assert_eq!(answer.header("x-pointsman-fallback"), Some("true"), "{}", answer.text());
         assert_cache(&gateway.chat("sk-acme", &request), "miss");
         assert_cache(&gateway.chat("sk-acme", &request), "hit");
-        // Longer than an entry may be.
+        // Longer than a cache entry may be.
         twice("long", json!({"content": "x".repeat(20_000)}), false);
         twice("long", json!({"content": "x".repeat(20_000), "chunk_bytes": 1000}), true);
     }
 }
 
-/// As OpenAI's clients do, which leave when they have read `[DONE]`; the end of the body comes a little later.
+/// As OpenAI's clients do: they disconnect after `[DONE]`, and the end of the body comes a little later.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_stream_is_whole_and_kept_as_soon_as_its_end_marker_has_come() {
@@ -134,7 +134,7 @@ fn a_stream_is_whole_and_kept_as_soon_as_its_end_marker_has_come() {
             let trace_id = open.trace_id();
             open.read_until("[DONE]");
             if !leaves {
-                // The same question, while the end has not come.
+                // The same question, before the end has come.
                 assert_cache(&gateway.chat("sk-acme", &request), "hit");
                 while open.next_piece().is_some() {}
             }

@@ -1,4 +1,4 @@
-//! Whose an answer is, and which requests are the same.
+//! Which callers may share an answer, and which requests count as the same.
 
 use crate::cache::{POLICY, Store, assert_cache, cache, certain, gateways, start};
 use crate::standard::ask;
@@ -12,7 +12,8 @@ fn nobody_gets_another_tenants_answer_nor_one_above_its_class_or_tier() {
         assert_cache(&gateway.chat("sk-acme", &request), "miss");
         assert_cache(&gateway.chat("sk-other", &request), "miss");
         assert_cache(&gateway.chat("sk-acme-second", &request), "hit");
-        // The tier has no such model, the class no such provider: an answer that is there changes nothing.
+        // The tier does not allow this model, and the data class does not allow this provider. A cached answer does not
+        // change that.
         gateway.chat("sk-frugal", &request).assert_refusal(403, "model_not_allowed");
         let classed = |class: &str| {
             gateway.send(Call::chat_json(&request).key("sk-acme").header("x-pointsman-data-class", class))
@@ -57,7 +58,7 @@ fn the_same_meaning_hits_and_hostile_spellings_do_not() {
         ] {
             assert_cache(&send(&other), "miss");
         }
-        // Read one way by some, and the other way by others: never kept, never answered from what is.
+        // Parsers disagree about such a request, so its answer is never cached, and no cached answer serves it.
         let twice = first.replace("\"content\"", "\"content\":\"other\",\"content\"");
         assert_cache(&send(&twice), "bypass");
         assert_cache(&send(&first.replace("\"a\":1", "\"a\":1,\"\\u0061\":2")), "bypass");

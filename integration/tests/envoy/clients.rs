@@ -6,7 +6,7 @@ use pointsman_integration::gateway::{Gateway, Shared};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What each client must have shown.
+/// The cases that each client must have passed.
 const CASES: [&str; 17] = [
     "cancel_in_mid_stream",
     "chat",
@@ -27,12 +27,12 @@ const CASES: [&str; 17] = [
     "tools_streamed_with_usage",
 ];
 
-/// Runs a client's program: whether every case has passed, and what it said.
+/// Runs a client's program. Returns whether every case passed, and the program's output.
 pub fn say(gateway: &Gateway, program: &Path, script: &str) -> (bool, String) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(script);
     let mut command = Command::new(program);
     command.arg(&script).env("POINTSMAN_URL", format!("http://{}", gateway.address));
-    // The way to a gateway on this machine is never a proxy.
+    // A gateway on this machine is never reached through a proxy.
     command.env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
     let output = command.output().unwrap_or_else(|error| panic!("{}: {error}: run `make test`", program.display()));
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -40,7 +40,7 @@ pub fn say(gateway: &Gateway, program: &Path, script: &str) -> (bool, String) {
     (output.status.success(), said)
 }
 
-/// Runs a client's program; every case must have passed.
+/// Runs a client's program and checks that every case passed.
 fn run(gateway: &Shared, program: &Path, script: &str) {
     let (passed, said) = say(gateway, program, script);
     assert!(passed, "{said}");

@@ -1,4 +1,4 @@
-//! What else goes by Envoy's clock, on an Envoy whose clock a test sets: keys expire, and answers of the cache age.
+//! What else depends on Envoy's clock, tested on an Envoy whose clock a test sets: keys expire and cached answers age.
 
 use crate::standard::ask;
 use pointsman_integration::clock::Clock;
@@ -19,14 +19,14 @@ fn keys_expire_and_answers_age_by_the_clock_and_not_by_one_that_jumps_back() {
     let cache = |answer: &Response| answer.header("x-pointsman-cache").map(str::to_owned);
     let age = |answer: &Response| answer.header("age").and_then(|age| age.parse::<u64>().ok());
 
-    // It went on while the gateway started.
+    // The clock advanced while the gateway started.
     clock.set("2027-07-01T12:00:00Z");
     assert_eq!(cache(&asked("sk-guest")).as_deref(), Some("miss"));
     clock.set("2027-07-01T12:30:00Z");
     let hit = asked("sk-guest");
     assert_eq!(cache(&hit).as_deref(), Some("hit"));
     assert!(age(&hit).is_some_and(|age| (1740..=1860).contains(&age)), "{hit:?}");
-    // Before it was made.
+    // The time before the answer was made.
     clock.set("2027-06-30T12:00:00Z");
     let before = asked("sk-guest");
     assert!(before.status == 200 && age(&before).is_none_or(|age| age == 0), "{before:?}");

@@ -1,4 +1,5 @@
-//! What `make demo` prints is true: every command works as it says, the audit line is where it says, and it ends whole.
+//! What `make demo` prints is true: every command works as stated, the audit line is where it should be, and it ends
+//! cleanly.
 
 use pointsman_integration::deadline::{await_some, await_true};
 use pointsman_integration::environment;
@@ -14,7 +15,7 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// The demo on these ports: callers, admin, three providers.
+/// Starts the demo on these ports: callers, admin, three providers.
 fn start(ports: &[u16], log: &Path, directory: Option<&Path>) -> Process {
     let [port, admin, providers @ ..] = ports else { panic!("five ports") };
     let providers = providers.iter().map(u16::to_string).collect::<Vec<_>>().join(" ");
@@ -26,7 +27,7 @@ fn start(ports: &[u16], log: &Path, directory: Option<&Path>) -> Process {
         ("DEMO_LOG", log.as_os_str()),
     ];
     let (programs, wasm) = (environment::path("POINTSMAN_BIN"), environment::wasm());
-    // Whatever runs the tests may ignore Ctrl-C, as a background job of a shell does; no shell can take that back.
+    // The test runner may ignore SIGINT, as a background job of a shell does. A shell cannot undo that, so `env` does.
     let demo = script("demo.sh");
     let arguments = [OsStr::new("--default-signal=INT"), demo.as_os_str(), programs.as_os_str(), wasm.as_os_str()];
     Process::start(Path::new("env"), arguments, &variables, directory)
@@ -87,7 +88,7 @@ fn the_demo_does_what_it_prints() {
     });
     assert_eq!((&audit["tenant_id"], &audit["model"]), (&"demo-pro".into(), &"local-small".into()));
 
-    // A second one says why it cannot start, and does no harm.
+    // A second demo says why it cannot start, and does not disturb the first.
     let second = start(&ports, &directory.join("second.log"), None);
     let why = second.await_line("why it does not start", |line| line.contains("is taken").then(|| line.to_owned()));
     assert!(why.contains(&ports[0].to_string()) && why.contains("DEMO_PORT="), "{why}");

@@ -1,4 +1,4 @@
-//! The gateway serves three paths, each by its method, and everything else is refused in OpenAI's shape.
+//! The gateway serves three paths, each with its method. Everything else is refused in OpenAI's shape.
 
 use crate::standard::{ask, gateway};
 use pointsman_integration::call::Call;
@@ -40,14 +40,15 @@ fn a_tenant_is_shown_the_models_and_tasks_it_may_use() {
     let tasks = ["away", "chat", "extract", "reasoning", "two-local"];
     let mut free: Vec<_> = [&tasks[..], &["small", "spare"]].concat();
     let mut pro: Vec<_> = [&tasks[..], &["hosted", "small", "spare", "strict", "big", "regional"]].concat();
-    // Only there for faults.
+    // These exist only for fault tests.
     pro.extend(["gone", "unreachable"]);
     free.push("unreachable");
     free.sort_unstable();
     pro.sort_unstable();
     assert_eq!(list("sk-frugal"), free);
     assert_eq!(list("sk-acme"), pro);
-    // OpenAI may not see what is the clinic's, whatever its tier allows; a task of one such model is none for it.
+    // OpenAI may not see the clinic's data, whatever its tier allows. A task whose only model is at OpenAI does not
+    // exist for the clinic.
     pro.retain(|name| *name != "big");
     assert_eq!(list("sk-clinic"), pro);
     gateway.send(Call::new("GET", "/v1/models")).assert_refusal(401, "invalid_api_key");
@@ -100,7 +101,7 @@ fn head_is_answered_without_a_body() {
         let mut connection = Connection::to(gateway.address);
         connection.send(format!("HEAD {path} HTTP/1.1\r\nhost: x\r\nx-api-key: sk-acme\r\n\r\n"));
         assert_eq!(connection.response_to_head().status, status, "{path}");
-        // The connection is still in step: no body came.
+        // No body came, so the connection is still in sync.
         connection.send("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
         assert_eq!(connection.response().status, 200, "after HEAD {path}");
     }
@@ -117,8 +118,7 @@ fn a_query_is_ignored_and_does_not_go_upstream() {
     assert_eq!(gateway.upstream(&answer).path, "/v1/chat/completions");
 }
 
-/// A path in another spelling is that path, or none: there is no spelling by which a request comes past the gateway
-/// stage.
+/// A path in another spelling is either that path or refused. No spelling takes a request past the gateway stage.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_path_in_disguise_is_the_path_or_refused() {

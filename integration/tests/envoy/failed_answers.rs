@@ -1,11 +1,11 @@
-//! A provider's failure is told in the gateway's words, and soon, whatever length and shape it comes in.
+//! The gateway reports a provider's failure in its own words and promptly, whatever length and shape the failure has.
 
 use crate::unsteady::{call, gateway, is_served, request, script};
 use pointsman_integration::environment::envoy_version;
 use pointsman_integration::response::Response;
 use serde_json::{Value, json};
 
-/// Words that no caller may see.
+/// Internal text that no caller may see.
 const INTERNALS: &str = "key sk-proj-secret of org-AbC at gpu-7.cluster.local";
 
 fn ask(model: &str, behavior: &Value, stream: bool) -> Response {
@@ -21,7 +21,7 @@ fn an_error_too_long_to_hold_is_told_in_our_words_all_the_same() {
         (500, "text/html", 502, "provider_error"),
         (400, "application/json", 400, "provider_rejected_request"),
     ] {
-        // A direct request, a plan of one model, and one whose fallback fails as well.
+        // A direct request, a plan of one model, and a plan whose fallback fails as well.
         for (model, stream) in [("first", false), ("first", true), ("again", false), ("again", true)] {
             let body = format!("[[{model}-{stream}-{status}]]");
             let when = json!({"body_contains": body});
@@ -44,7 +44,7 @@ fn an_error_whose_end_does_not_come_is_not_waited_for() {
     let answer =
         ask("first", &json!({"fault": {"error_event": {"after_chunks": 0, "json": error}}, "chunk_ms": 600_000}), true);
     answer.assert_refusal(502, "provider_error");
-    // One that breaks off is told as what it is.
+    // An answer that breaks off is reported as such.
     for (model, stream) in [("first", false), ("first", true), ("again", true)] {
         let broken = json!({"status": 500, "content": "x", "fault": {"reset_mid_stream": {"after_chunks": 0}}});
         let answer = ask(model, &broken, stream);
@@ -72,7 +72,7 @@ fn what_was_not_asked_for_is_no_answer() {
         let when = json!({"listener": 2, "body_contains": name});
         gateway().simulator.add_rule(&json!({"when": when, "respond": behavior}));
         let served = gateway().send(call(&request("failing", name, stream)));
-        // What shows at the very end only is told there, and does not fall back.
+        // What shows only at the very end is reported there, and does not fall back.
         if name == "no-choice" && envoy_version() < (1, 38) {
             served.assert_refusal(502, "provider_error");
         } else {
@@ -86,7 +86,7 @@ fn what_was_not_asked_for_is_no_answer() {
     }
 }
 
-/// Each of these is what some server, or what stands before it, says in place of an answer or in the middle of one.
+/// Each of these is what some server, or a proxy in front of it, sends instead of an answer or in the middle of one.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn an_error_in_mid_stream_is_one_whatever_shape_it_has() {
@@ -109,7 +109,7 @@ fn an_error_in_mid_stream_is_one_whatever_shape_it_has() {
         assert!(!text.contains("sk-proj") && !text.contains("[DONE]"), "{name}: {text}");
         assert_eq!(gateway().audit(answer.trace_id())["error_code"], "stream_error", "{name}");
     }
-    // A stream may begin with a byte order mark, which its receivers leave out.
+    // A stream may begin with a byte order mark, which receivers ignore.
     let error = "\u{feff}data: {\"error\":{\"message\":\"sk-proj-secret\"}}\n\n";
     let respond =
         json!({"status": 200, "content_type": "text/event-stream", "body": format!("{error}{chunk}data: [DONE]\n\n")});
@@ -120,7 +120,8 @@ fn an_error_in_mid_stream_is_one_whatever_shape_it_has() {
     assert!(is_served(&served, true) && served.header("x-pointsman-model") == Some("local"), "{served:?}");
 }
 
-/// Envoy's own rate limits, for one, mark their answers so that a router which reads it makes no other attempt.
+/// Envoy's own rate limiting, for example, marks its answers so that a router that reads the mark makes no other
+/// attempt.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn no_header_of_a_provider_stops_the_fallback() {
@@ -157,7 +158,7 @@ fn a_retry_after_that_is_none_is_not_passed_on() {
     }
 }
 
-/// Trailers end a stream without a chunk in which anything could be said.
+/// Trailers end a stream without a chunk in which an error could be reported.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn trailers_are_no_end_of_a_stream_that_lacks_one() {

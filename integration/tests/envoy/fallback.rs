@@ -1,5 +1,5 @@
-//! When a model fails before its first token, the next one serves, with a request of its own and nothing of the attempt
-//! before.
+//! When a model fails before its first token, the next one serves. It gets its own request, with nothing left from the
+//! attempt before.
 
 use crate::standard::{ask, gateway};
 use crate::unsteady;
@@ -8,7 +8,7 @@ use pointsman_integration::gateway::{AZURE_SECRET, OPENAI_SECRET};
 use pointsman_integration::simulator::Seen;
 use serde_json::json;
 
-/// Checks that the request is what its provider should get: its path, host, credential, model and length.
+/// Checks that the request suits its provider: path, host, credential, model and length.
 fn check(seen: &Seen, gateway: &pointsman_integration::gateway::Gateway) {
     let (path, model, authorization, api_key) = match seen.provider {
         "openai" => ("/v1/chat/completions", "gpt-4.1", Some(format!("Bearer {OPENAI_SECRET}")), None),
@@ -140,7 +140,7 @@ fn every_status_from_500_on_and_every_answer_that_is_none_leads_to_the_next_mode
         gateway.simulator.rule("openai", &mark, &json!({"status": status}));
         [false, true].into_iter().for_each(|stream| served_by_the_second("failing", &mark, stream));
     }
-    // The task has one status of its own, and it is none of these.
+    // The task names one status, and none of these faults has it.
     let code = json!({"error": {"message": "x", "code": 520}});
     for (mark, behavior) in [
         ("none-malformed", json!({"fault": {"malformed_json": {"after_chunks": 0}}})),
@@ -150,7 +150,7 @@ fn every_status_from_500_on_and_every_answer_that_is_none_leads_to_the_next_mode
         gateway.simulator.rule("openai", mark, &behavior);
         served_by_the_second("unretried", mark, true);
     }
-    // A status that the task does not name stays what it is.
+    // A status that the task does not name is passed on.
     gateway.simulator.rule("openai", "not-named", &json!({"status": 503}));
     let answer = gateway.send(unsteady::call(&unsteady::request("unretried", "not-named", false)));
     assert_eq!((answer.status, answer.header("x-pointsman-attempts")), (503, Some("1")), "{answer:?}");

@@ -1,4 +1,4 @@
-//! Every fault of a provider × {stream, not} × {fallback, none}: what the caller gets, what is tried, recorded and
+//! Every fault of a provider × {stream, not} × {fallback, none}: what the caller gets, and what is tried, recorded and
 //! charged.
 
 use crate::standard::{POLICY, ask, gateway, scripted};
@@ -8,14 +8,14 @@ use pointsman_integration::response::Response;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 
-/// One fault of the first model, and what must follow from it.
+/// One fault of the first model, and its expected consequences.
 struct Fault {
     name: &'static str,
     /// What the provider does.
     behavior: Value,
-    /// The reason in the audit record where it fails before its first token.
+    /// The reason in the audit record if it fails before its first token.
     reason: &'static str,
-    /// What a caller without a fallback gets: status and code.
+    /// The status and code that a caller without a fallback gets.
     told: (u16, &'static str),
 }
 
@@ -40,7 +40,7 @@ fn early() -> Vec<Fault> {
         fault("502", json!({"status": 502}), "status_502", 502, "provider_error"),
         fault("503", json!({"status": 503}), "status_503", 503, "provider_unavailable"),
         fault("529", json!({"status": 529}), "status_529", 503, "provider_unavailable"),
-        // A status without a name of its own, as proxies before a provider send it.
+        // A status without a standard name, as some proxies in front of providers send it.
         fault("520", json!({"status": 520}), "status_520", 502, "provider_error"),
         fault(
             "500-html",
@@ -73,8 +73,8 @@ fn early() -> Vec<Fault> {
     ]
 }
 
-/// Faults that show only once a stream has begun; a whole answer is not begun before it has come, so there they are
-/// early.
+/// Faults that show only after a stream has begun. A whole answer is not forwarded before it is complete, so there they
+/// count as early.
 fn late() -> Vec<Fault> {
     let error = json!({"error": {"message": "overloaded in mid-stream"}});
     vec![
@@ -116,7 +116,8 @@ fn late() -> Vec<Fault> {
     ]
 }
 
-/// Refusals that another model would repeat, because the request is wrong, or the gateway's key: told at once.
+/// Refusals that another model would repeat, because the request or the gateway's key is wrong. They are passed on
+/// without another attempt.
 fn refusals() -> Vec<Fault> {
     let body = r#"{"error":{"message":"No for org-AbC123 at 127.0.0.1:8000, key sk-proj-9.","param":"temperature"}}"#;
     let refusal = |name, status: u16, told, code| {
@@ -143,7 +144,7 @@ fn name_of(status: u16) -> &'static str {
     }
 }
 
-/// Nobody listens where the provider should be.
+/// Nothing listens where the provider should be.
 fn refused() -> Fault {
     fault("refused", json!({}), "no_response", 503, "provider_unreachable")
 }
@@ -154,7 +155,7 @@ fn without_the_first() -> Gateway {
     Gateway::start_over(POLICY, &[], |_| vec![("openai", cluster("openai", nowhere, ""))])
 }
 
-/// Silence. Whose fault it is only a timer tells, so these need a policy with short ones.
+/// Silence. Only a timer detects these faults, so they need a policy with short timeouts.
 fn silent() -> Vec<Fault> {
     vec![
         fault("hang", json!({"fault": "hang_before_headers"}), "no_response", 504, "first_token_timeout"),
@@ -163,13 +164,13 @@ fn silent() -> Vec<Fault> {
     ]
 }
 
-/// A gateway that does not wait long.
+/// Starts a gateway with short timeouts.
 fn hasty() -> Gateway {
     let timers = "resilience: {first_token_timeout: 1s, attempt_timeout: 1s, chunk_timeout: 2s, max_retry_after: 1s}\n";
     Gateway::start(&format!("{timers}{POLICY}"))
 }
 
-/// Sends a request whose first model has the fault; `model` is the task with a fallback, or the model alone.
+/// Sends a request whose first model has the fault. `model` is the task with a fallback, or the model alone.
 fn provoke(gateway: &Gateway, fault: &Fault, model: &str, stream: bool) -> Response {
     let mark = format!("fault-{}-{model}-{stream}", fault.name);
     let mut behavior = fault.behavior.clone();
@@ -182,9 +183,9 @@ fn provoke(gateway: &Gateway, fault: &Fault, model: &str, stream: bool) -> Respo
     gateway.chat("sk-acme", &request)
 }
 
-/// Whether the fault shows only at the very end of the answer, on an Envoy that would crash if the attempt failed then
-/// (`fails_at_end: false` in the rendering): there it is told, honestly and without a charge, but it does not fall
-/// back.
+/// Returns whether the fault shows only at the very end of the answer, on an Envoy that would crash if the attempt
+/// failed then (`fails_at_end: false` in the rendering). There the error is reported and not charged, but there is no
+/// fallback.
 fn is_only_told(fault: &Fault, stream: bool) -> bool {
     let at_end = ["error", "malformed", "truncated", "late-error", "late-malformed", "late-truncated"];
     envoy_version() < (1, 38) && (fault.name == "truncated" || !stream && at_end.contains(&fault.name))
@@ -243,7 +244,7 @@ fn check_told(gateway: &Gateway, fault: &Fault, stream: bool) -> Result<(), Stri
     let answer = provoke(gateway, fault, "big", stream);
     let audit = gateway.audit(answer.trace_id());
     let (status, code) = match fault.told {
-        // The same timer under the name that it has for an answer that is not streamed.
+        // The same timer, under its name for an answer that is not streamed.
         (status, "first_token_timeout") if !stream => (status, "attempt_timeout"),
         told => told,
     };
@@ -261,7 +262,7 @@ fn check_told(gateway: &Gateway, fault: &Fault, stream: bool) -> Result<(), Stri
         ("x-pointsman-attempts 1", answer.header("x-pointsman-attempts") == Some("1")),
         ("audit: status", audit["status"] == status),
         ("audit: error_code", audit["error_code"] == code),
-        // What Envoy itself could not do has the caller's word for a reason.
+        // Where Envoy itself failed the attempt, the reason is the caller's error code.
         (
             "audit: why",
             !reason.is_empty() && (reason.starts_with(fault.reason) || fault.reason == "no_response" && reason == code),
@@ -271,7 +272,7 @@ fn check_told(gateway: &Gateway, fault: &Fault, stream: bool) -> Result<(), Stri
     said(fault, stream, "alone", &holds, &answer, &audit)
 }
 
-/// A refusal is the caller's, although a fallback stands by.
+/// A refusal is passed to the caller even where there is a fallback.
 fn check_not_retried(gateway: &Gateway, fault: &Fault, stream: bool) -> Result<(), String> {
     let answer = provoke(gateway, fault, "away", stream);
     let audit = gateway.audit(answer.trace_id());
@@ -291,13 +292,13 @@ fn check_not_retried(gateway: &Gateway, fault: &Fault, stream: bool) -> Result<(
     said(fault, stream, "away", &holds, &answer, &audit)
 }
 
-/// A stream that broke: an error event instead of `[DONE]`, no other model, charged for what came.
+/// Checks a stream that broke: an error event instead of `[DONE]`, no other model, and a charge for what arrived.
 fn check_broken(gateway: &Gateway, fault: &Fault, model: &str) -> Result<(), String> {
     let answer = provoke(gateway, fault, model, true);
     let audit = gateway.audit(answer.trace_id());
     let events = answer.events();
     let last: Value = events.last().and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
-    // Where Envoy itself cuts the connection to the caller, no event can be added; the caller sees the cut.
+    // Where Envoy itself cuts the connection to the caller, no event can be added. The caller sees the cut.
     let cut = matches!(fault.told.1, "stream_reset" | "chunk_timeout");
     let holds = [
         ("status 200", answer.status == 200),
@@ -316,7 +317,7 @@ fn check_broken(gateway: &Gateway, fault: &Fault, model: &str) -> Result<(), Str
     said(fault, true, model, &holds, &answer, &audit)
 }
 
-/// What of a case does not hold, all of it, so that one run tells everything.
+/// Reports every condition that does not hold, so that one run shows all of them.
 fn said(
     fault: &Fault,
     stream: bool,
@@ -379,8 +380,8 @@ fn a_connection_that_is_refused_is_a_fault_like_any_other() {
     report([false, true].into_iter().map(|stream| check_told(&gateway, &refused(), stream)));
 }
 
-/// A whole answer that breaks off was never begun, so its caller is told like that of an early fault; whatever the way
-/// to the provider is, with a credential or without.
+/// A whole answer that breaks off was never begun, so its caller gets the same error as for an early fault, whether or
+/// not the provider needs a credential.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_whole_answer_that_breaks_off_is_told_in_the_callers_dialect() {

@@ -1,4 +1,4 @@
-//! A model that is known to be ill is skipped without an attempt, and asked again once it is well.
+//! A model that is known to be unhealthy is skipped without an attempt, and used again once it has recovered.
 
 use crate::unsteady::{call, gateway, is_served, request};
 use pointsman_integration::deadline::await_true;
@@ -15,14 +15,14 @@ fn ask(gateway: &Gateway, task: &str, stream: bool) -> Response {
     gateway.send(call(&request(task, "health", stream)))
 }
 
-/// Both workers send the task's requests to `model`: each learns of a change a moment after the gauge.
+/// Waits until both workers send the task's requests to `model`. Each learns of a change a moment after the gauge.
 fn await_served(gateway: &Gateway, task: &str, model: &str) {
     await_true(&format!("{task} to be served by {model}"), || {
         (0..6).all(|_| ask(gateway, task, false).header("x-pointsman-model") == Some(model))
     });
 }
 
-/// The fallback served, and the ill provider was not even asked.
+/// Checks that the fallback serves and that the unhealthy provider is not even asked.
 fn check_skipped(gateway: &Gateway, task: &str) {
     await_served(gateway, task, "local");
     for stream in [false, true, false, true] {
@@ -45,12 +45,12 @@ fn a_model_whose_health_check_fails_is_skipped_until_it_is_well() {
     gateway.simulator.health("azure", 503);
     await_healthy(&gateway, "checked", 0);
     check_skipped(&gateway, "checked-first");
-    // Nobody else can serve: told at once, and without a word of Envoy's.
+    // No other model can serve: the gateway refuses immediately, without Envoy's own text.
     ask(&gateway, "checked", false).assert_refusal(503, "no_healthy_provider");
     ask(&gateway, "checked", true).assert_refusal(503, "no_healthy_provider");
     let audit = gateway.audit(ask(&gateway, "checked", false).trace_id());
     assert_eq!((&audit["model"], &audit["failed_attempts"]), (&json!(null), &json!([])), "nobody was asked: {audit}");
-    // Where somebody was, that one's error is told.
+    // If a model was asked first, its error is passed on.
     gateway.simulator.rule("openai", "before-the-ill", &json!({"status": 429}));
     for stream in [false, true] {
         let answer = gateway.send(call(&request("then-checked", "before-the-ill", stream)));
@@ -62,7 +62,7 @@ fn a_model_whose_health_check_fails_is_skipped_until_it_is_well() {
             "{audit}"
         );
         assert_eq!(audit["failed_attempts"][0], json!({"model": "first", "reason": "status_429"}), "{audit}");
-        // Before 1.40 Envoy goes back to the first where it finds no other.
+        // Before 1.40, Envoy returns to the first model if it finds no other.
         let asked = gateway.simulator.of(answer.trace_id()).len();
         assert_eq!(audit["retry_count"], json!(asked - 1), "{audit}");
         assert_eq!(answer.header("x-pointsman-attempts"), Some(asked.to_string().as_str()));

@@ -1,4 +1,4 @@
-//! Nothing that a caller or a provider sends makes the module trap: Envoy stays up, no VM is started anew, the next
+//! Nothing that a caller or a provider sends makes the module trap: Envoy stays up, no VM is restarted, and the next
 //! request works.
 
 use crate::standard::{POLICY, ask, scripted};
@@ -7,7 +7,7 @@ use pointsman_integration::gateway::Gateway;
 use pointsman_integration::raw::Connection;
 use serde_json::json;
 
-/// A generator of numbers that are the same in every run (xorshift64*).
+/// A generator of the same numbers in every run (xorshift64*).
 struct Numbers(u64);
 
 impl Numbers {
@@ -23,7 +23,7 @@ impl Numbers {
     }
 }
 
-/// Pieces that parsers trip over.
+/// Pieces of text that parsers stumble over.
 const PIECES: [&[u8]; 24] = [
     b"{",
     b"}",
@@ -90,7 +90,7 @@ fn mutate(body: &mut Vec<u8>, numbers: &mut Numbers) {
     }
 }
 
-/// Statistics of Envoy that move when a VM traps or is loaded again, and when Envoy itself starts again.
+/// Returns the statistics that change when a VM traps or is reloaded, and when Envoy itself restarts.
 fn vms(gateway: &Gateway) -> Vec<(String, u64)> {
     let stats = gateway.stats();
     let moves = |name: &str| {
@@ -136,7 +136,7 @@ fn no_body_makes_it_trap() {
         assert!(matches!(status, 200 | 400 | 404), "{status}: {shown}");
         *statuses.entry(status).or_insert(0) += 1;
     }
-    // A fuzzer all of whose bodies are refused for the same reason shows little.
+    // A fuzzer whose bodies are all refused for the same reason shows little.
     assert!(statuses.get(&200) > Some(&30) && statuses.get(&400) > Some(&300), "{statuses:?}");
     unharmed(&gateway, &before);
 }

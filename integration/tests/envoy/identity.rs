@@ -1,12 +1,11 @@
-//! A caller is known by its key alone, and nothing that a caller sends about itself or about Envoy goes on to a
-//! provider.
+//! Only its key identifies a caller, and nothing that a caller sends about itself or about Envoy reaches a provider.
 
 use crate::standard::{ask, gateway, scripted};
 use pointsman_integration::call::Call;
 use pointsman_integration::gateway::Gateway;
 use serde_json::{Value, json};
 
-/// What a provider gets to see of a request's headers, all of it. A longer list is a leak.
+/// All request headers that a provider receives. A longer list is a leak.
 const PASSED: [&str; 7] =
     ["accept", "content-length", "content-type", "host", "traceparent", "user-agent", "x-request-id"];
 
@@ -122,7 +121,7 @@ fn nothing_that_names_the_caller_reaches_a_provider() {
     }
 }
 
-/// The body's own words for a caller go to the models that may have them: not to one that names them in
+/// What the body says about the caller reaches only the models that may have it, not one that names it in
 /// `unsupported_params`.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
@@ -168,7 +167,7 @@ fn control_headers_of_envoy_and_pointsman_have_no_effect() {
     assert_eq!((seen.provider, seen.path.as_str()), ("vllm", "/v1/chat/completions"));
     assert_eq!(gateway.audit(answer.trace_id())["tenant_id"], "acme");
 
-    // Were the timeout believed, this would be a 504.
+    // If the gateway obeyed the timeout, this would be a 504.
     let slow = json!({"delay_headers_ms": 300});
     let hurried = Call::chat_json(&scripted("small", &slow)).key("sk-acme");
     let hurried =

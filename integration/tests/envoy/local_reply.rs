@@ -1,4 +1,4 @@
-//! What Envoy answers by itself is in the caller's dialect, and recorded as what it is.
+//! Envoy's own local replies are in the caller's dialect, and recorded correctly.
 
 use crate::standard::{ask, gateway};
 use pointsman_integration::call::Call;
@@ -31,13 +31,13 @@ fn a_request_that_envoy_refuses_is_answered_in_openais_shape() {
     ] {
         check(&send(request), status, code);
     }
-    // The module's own words stay: it knows better.
+    // The module's own messages are kept.
     gateway.send(Call::new("GET", "/v1/models")).assert_refusal(401, "invalid_api_key");
     gateway.send(Call::chat("{").key("sk-acme")).assert_refusal(400, "invalid_json");
     gateway.chat("sk-acme", &ask("nothing", "a")).assert_refusal(404, "model_not_found");
 }
 
-/// Envoy gives a caller ten seconds for its headers.
+/// Envoy waits ten seconds for the headers of a request.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_request_that_does_not_end_in_time_is_answered_in_openais_shape() {
@@ -50,7 +50,7 @@ fn a_request_that_does_not_end_in_time_is_answered_in_openais_shape() {
 fn a_request_that_envoy_refuses_is_recorded_with_its_status_and_no_decision() {
     let gateway = gateway();
     Connection::to(gateway.address).send("GET /v1%2fmodels HTTP/1.1\r\nhost: x\r\n\r\n").response();
-    // Envoy refuses it before it gives it an id.
+    // Envoy refuses the request before assigning an id to it.
     let refused = |line: &Value| {
         json!([line["status"], line["endpoint"], line["policy_decision"], line["error_code"]])
             == json!([400, "unknown", "none", "bad_request"])

@@ -1,4 +1,4 @@
-//! What must hold on a real Envoy: one module per promise. `make test` runs them; `ENVOY` chooses the Envoy.
+//! The real-Envoy tests: one module per promise. `make test` runs them; `ENVOY` chooses the Envoy.
 
 mod audit;
 mod body;

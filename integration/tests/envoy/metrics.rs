@@ -6,10 +6,10 @@ use pointsman_integration::deadline::await_some;
 use pointsman_integration::gateway::Gateway;
 use serde_json::json;
 
-/// Labels that Envoy before 1.40 adds: it counts in the scope of the cluster that has loaded the module first.
+/// Labels that Envoy before 1.40 adds, because it counts in the scope of the cluster that loaded the module first.
 const ENVOYS: [&str; 2] = ["pointsman_scope=\"\"", "envoy_cluster_name="];
 
-/// The value of the one series of `metric` with these labels, and no others.
+/// Returns the value of the series of `metric` with exactly these labels.
 pub fn value(lines: &[String], metric: &str, labels: &[(&str, &str)]) -> Option<u64> {
     let mut wanted: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
     wanted.sort();
@@ -81,7 +81,7 @@ fn every_metric_has_its_labels_and_counts_what_happened() {
     assert_eq!(value(&gateway.metrics(), "llm_time_to_first_token_ms_count", &labels), Some(1));
 }
 
-/// A label's value is never a caller's word, so no caller can make Envoy grow.
+/// A label's value never comes from a caller, so callers cannot make Envoy's memory grow.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn callers_cannot_make_series() {

@@ -39,13 +39,13 @@ fn two_hundred_at_once_are_all_served_by_the_fallback() {
     }
 }
 
-/// How a caller fared.
+/// What happened to the requests of a caller.
 #[derive(Default, Debug)]
 struct Fared {
     asked: usize,
     by_primary: usize,
     by_fallback: usize,
-    /// Streams that had begun when their provider died: nobody can go on with another's sentence.
+    /// Streams that had begun when their provider died. No other model can continue them.
     cut: usize,
     lost: Vec<String>,
 }
@@ -75,7 +75,7 @@ impl Fared {
     }
 }
 
-/// Keeps asking, by a few callers at once, until told to stop.
+/// Keeps sending requests from a few concurrent callers until `stop` is set.
 fn keep_asking(gateway: &Gateway, callers: usize, document: impl Fn(bool) -> Value + Sync, stop: &AtomicBool) -> Fared {
     let ask = |caller: usize| {
         let mut fared = Fared::default();
@@ -89,7 +89,7 @@ fn keep_asking(gateway: &Gateway, callers: usize, document: impl Fn(bool) -> Val
     at_once(callers, ask).into_iter().fold(Fared::default(), Fared::add)
 }
 
-/// The primary's process is killed and started again every second. `make test-long` makes it a minute.
+/// The primary's process is killed and restarted every second, for a minute with `make test-long`.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_primary_that_dies_and_comes_back_every_second_costs_no_request() {
@@ -118,7 +118,7 @@ fn a_primary_that_dies_and_comes_back_every_second_costs_no_request() {
     assert!(lost.is_empty(), "{} of {asked} lost, such as {}", lost.len(), lost[0]);
     assert!(*by_primary > 20 && *by_fallback > 20, "{fared:?}");
     assert_eq!(asked - cut, by_primary + by_fallback);
-    // At each death each of the six callers can have one stream under way.
+    // At each death, each of the six callers can have one stream in progress.
     assert!(*cut as u64 <= 6 * seconds.div_ceil(2), "{cut} streams cut");
 }
 
@@ -153,7 +153,7 @@ fn a_reload_under_load_drops_neither_requests_nor_open_streams() {
 fn offline_every_task_with_a_local_model_goes_on() {
     let hybrid = include_str!("../../../policies/hybrid.yaml");
     let policy = format!("{hybrid}\nresilience: {{first_token_timeout: 1s, attempt_timeout: 1s}}\n");
-    // Takes connections, and never answers.
+    // Accepts connections and never answers.
     let port = Port::reserve();
     let network = TcpListener::bind(port.address).expect("binds");
     let gateway = Gateway::start_over(&policy, &[], |_| vec![("openai", cluster("openai", port.address, ""))]);
@@ -177,9 +177,9 @@ fn call_as(key: &str, document: &Value) -> pointsman_integration::call::Call {
     pointsman_integration::call::Call::chat_json(document).key(key)
 }
 
-/// A rule that holds for the first `times` requests that contain `mark`.
+/// Makes OpenAI's provider answer the first `times` requests that contain `mark` with `respond`.
 fn fail(gateway: &Gateway, mark: &str, times: u32, respond: &Value) {
-    // OpenAI's listener.
+    // The listener of OpenAI.
     let when = json!({"listener": 2, "body_contains": mark});
     gateway.simulator.add_rule(&json!({"when": when, "times": times, "respond": respond}));
 }
@@ -209,7 +209,7 @@ fn a_chain_that_names_a_model_twice_gives_it_a_second_try() {
     }
 }
 
-/// A gateway that would wait for a provider for longer than a test has patience.
+/// Returns a gateway whose own timeouts are longer than those of the tests.
 fn patient() -> Shared {
     static GATEWAY: LazyLock<Gateway> = LazyLock::new(|| {
         let model = |provider: &str| {
@@ -262,7 +262,7 @@ fn a_providers_wait_beyond_the_deadline_is_not_kept_and_the_caller_is_told_of_it
         assert_eq!(answer.header("x-pointsman-attempts"), Some("2"));
         assert_eq!(answer.header("retry-after"), (status == 429).then_some("300"));
     }
-    // The policy does not try another model after this status, so the wait is the caller's.
+    // The policy does not try another model after this status, so it is up to the caller to wait.
     let mark = "wait-without-a-retry";
     fail(&gateway, mark, 1, &busy);
     let answer = gateway.send(call(&request("unretried", mark, false)));

@@ -1,5 +1,4 @@
-//! A limit is a limit: concurrent requests cannot run through it, whosever it is, and a refusal says when there is
-//! room.
+//! A limit is a limit: concurrent requests of any caller cannot exceed it, and a refusal says when there is room.
 
 use crate::quota_gateways::{EACH, assert_exhausted, gateways, hanging, open, window, with_usage};
 use crate::standard::ask;
@@ -9,7 +8,8 @@ use pointsman_integration::deadline::{await_some, await_true};
 use pointsman_integration::response::{Open, Response};
 use serde_json::json;
 
-/// Tiers that refuse, with the window that does. What is full of requests under way is full for the moment, money too.
+/// The tiers that refuse, with the window that does. A window full of requests in progress is full only for the moment,
+/// budgets included.
 const FULL: [(&str, &str); 7] = [
     ("requests", "requests_per_minute"),
     ("minute", "tokens_per_minute"),
@@ -55,7 +55,7 @@ fn a_place_among_the_concurrent_is_free_again_at_whatever_chunk_its_caller_leave
     for gateway in gateways() {
         let key = "sk-single0";
         for chunks in 1..=12 {
-            // The one before has just left.
+            // The stream before has just ended.
             let mut stream = await_some("a place", || {
                 Some(open(&gateway, key, &hanging("paid", chunks))).filter(|stream| stream.status == 200)
             });
@@ -109,7 +109,7 @@ fn a_refusal_says_when_to_come_back_and_a_window_too_small_says_never() {
         }
         let before = window(&gateway, "sk-dollars3", "budget_usd_per_day");
         assert_eq!(before["used"].as_f64(), Some(0.0), "{before}");
-        // A day's window: the wait is longer than a client's patience.
+        // For a day's window, the wait is longer than a client's patience.
         for _ in 0..3 {
             gateway.audit(gateway.chat("sk-dollars3", &with_usage("paid", 20_000, 15_000)).trace_id());
         }
@@ -150,7 +150,7 @@ fn a_user_who_is_named_has_limits_of_its_own_and_the_smallest_bound_counts() {
             gateway.chat("sk-named", &request)
         };
         let most = |answer: &Response| gateway.upstream(answer).json()["max_tokens"].clone();
-        // The user's bound, the named user's, and the model's where that is less.
+        // The default user's limit, the named user's, and the model's where that is lower.
         assert_eq!(most(&ask("bob", "paid", "x")), 300);
         assert_eq!(most(&ask("ann", "paid", "x")), 700);
         assert_eq!(most(&ask("ann", "free", "x")), 50);
@@ -158,12 +158,12 @@ fn a_user_who_is_named_has_limits_of_its_own_and_the_smallest_bound_counts() {
         ask("bob", "paid", &long).assert_refusal(400, "context_length_exceeded");
         assert_eq!(ask("ann", "paid", &long).status, 200);
         ask("ann", "free", &long).assert_refusal(400, "context_length_exceeded");
-        // A task goes on without the model that takes less.
+        // A task continues without the model whose limit is lower.
         let answer = ask("ann", "both", &long);
         assert_eq!((answer.status, answer.header("x-pointsman-model")), (200, Some("paid")));
         let audit = gateway.audit(answer.trace_id());
         assert_eq!(audit["left_out"], json!([{"model": "free", "reason": "quota"}]), "{audit}");
-        // Two requests a minute for anybody, five for the one who is named.
+        // Two requests per minute for any user, five for the named one.
         assert_eq!(ask("bob", "paid", "x").status, 200);
         ask("bob", "paid", "x").assert_refusal(429, "rate_limit_exceeded");
         assert_eq!(ask("ann", "paid", "x").status, 200);
@@ -177,7 +177,8 @@ fn a_user_who_is_named_has_limits_of_its_own_and_the_smallest_bound_counts() {
 fn a_model_whose_own_window_is_full_is_left_out_and_the_next_one_serves() {
     for gateway in gateways() {
         let key = "sk-models0";
-        // The dear model may have one token a day, so it never serves; the paid one until its tokens are used.
+        // The expensive model may use one token per day, so it never serves. The paid one serves until its tokens are
+        // used.
         let first = gateway.chat(key, &with_usage("chat", 60_000, 40_000));
         assert_eq!(first.header("x-pointsman-model"), Some("paid"));
         let audit = gateway.audit(first.trace_id());

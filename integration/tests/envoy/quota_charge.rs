@@ -1,4 +1,4 @@
-//! What was used is charged, once, whoever leaves when; and nothing else is.
+//! What was used is charged exactly once, no matter who disconnects when, and nothing else is charged.
 
 use crate::quota_gateways::{await_used, gateways, hanging, open, used, window, with_usage};
 use crate::standard::ask;
@@ -8,7 +8,7 @@ use pointsman_integration::deadline::await_true;
 use pointsman_integration::raw::Connection;
 use serde_json::{Value, json};
 
-/// Two workers change the same records at the same time, and neither knows of the other's changes but by them.
+/// Two workers change the same records at the same time, and each learns of the other's changes only from the records.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn of_hundreds_of_requests_over_two_workers_each_is_charged_once() {
@@ -24,7 +24,7 @@ fn of_hundreds_of_requests_over_two_workers_each_is_charged_once() {
             let usage = gateway.send(Call::new("GET", "/v1/usage").key(key)).json();
             usage["windows"].as_array().expect("a list").clone()
         };
-        // Of the tenant, of the model and of the user, which are in two records.
+        // The windows of the tenant, the model and the user, which are in two records.
         await_true("everything to be settled", || windows().iter().all(|window| window["reserved"] == 0));
         let tokens = |window: &&Value| window["window"] == "tokens_per_day";
         let used: Vec<_> = windows().iter().filter(tokens).map(|window| window["used"].clone()).collect();
@@ -47,7 +47,7 @@ fn a_callers_disconnect_at_every_chunk_is_charged_for_what_was_seen() {
                 let piece = stream.next_piece().expect("goes on");
                 seen += String::from_utf8_lossy(&piece).matches("\"content\":\"").count().min(chunks as usize) as u32;
             }
-            // Whatever the gateway has let through it has counted.
+            // The gateway has counted everything that it forwarded.
             drop(stream);
             let audit = gateway.audit(&trace_id);
             assert_eq!(audit["usage_estimated"], true, "{audit}");
@@ -56,14 +56,14 @@ fn a_callers_disconnect_at_every_chunk_is_charged_for_what_was_seen() {
             charged += tokens;
             outputs.push(audit["output_tokens"].as_u64().unwrap());
         }
-        // Forty bytes of English a chunk, some ten tokens, which the estimate makes rather more than less.
+        // Forty bytes of English per chunk are some ten tokens. The estimate is rather too high than too low.
         let steps: Vec<_> = outputs.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert!(steps.iter().all(|step| (8..=30).contains(step)), "{outputs:?}");
         await_true("everything to be settled", || window(&gateway, key, "concurrent")["reserved"] == 0);
     }
 }
 
-/// Nobody gets a model to read prompts for nothing by not waiting for the answer.
+/// A caller cannot make a model read prompts for free by not waiting for the answer.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_caller_that_does_not_wait_for_the_answer_is_charged_for_its_prompt() {
@@ -105,14 +105,14 @@ fn the_providers_usage_is_charged_and_failures_are_not() {
         gateway.audit(answer.trace_id());
         await_used(&gateway, key, "tokens_per_day", 1234);
         assert_eq!(window(&gateway, key, "budget_usd_per_day")["used"].as_f64(), Some(0.001234));
-        // A provider's error, and one that no attempt survives, cost nothing.
+        // An error of the provider, and a request of which every attempt fails, cost nothing.
         for behavior in [json!({"status": 500}), json!({"status": 400}), json!({"fault": "reset_before_headers"})] {
             let failed = gateway.chat(key, &ask("paid", &format!("[[sim:{behavior}]]")));
             assert_ne!(failed.status, 200);
             gateway.audit(failed.trace_id());
             await_used(&gateway, key, "tokens_per_day", 1234);
         }
-        // Of a fallback only the attempt that answered counts, at its own price.
+        // Of a fallback, only the attempt that answered counts, at its own price.
         gateway.simulator.rule("vllm", "fall-back-now", &json!({"status": 503}));
         let usage = json!({"usage": {"prompt_tokens": 10, "completion_tokens": 10}, "content": "x"});
         let answer = gateway.chat(key, &ask("chat", &format!("fall-back-now [[sim:{usage}]]")));
@@ -120,7 +120,7 @@ fn the_providers_usage_is_charged_and_failures_are_not() {
         gateway.audit(answer.trace_id());
         await_used(&gateway, key, "tokens_per_day", 1254);
         assert_eq!(window(&gateway, key, "budget_usd_per_day")["used"].as_f64(), Some(0.001434));
-        // What is absurd is held within bounds, and does not wrap.
+        // Absurd counts are clamped, and do not wrap around.
         let absurd = json!({"usage": {"prompt_tokens": -5, "completion_tokens": 1e30}, "content": "x"});
         let answer = gateway.chat("sk-metered2", &ask("free", &format!("[[sim:{absurd}]]")));
         gateway.audit(answer.trace_id());

@@ -1,5 +1,5 @@
-//! The edges of windows on a real Envoy, whose clock a test sets: a month's end, days of 23 and 25 hours, a clock that
-//! jumps back. What is counted in Redis goes by Redis's clock.
+//! The edges of windows on a real Envoy whose clock a test sets: a month's end, days of 23 and 25 hours, and a clock
+//! that jumps back. Counts in Redis depend on Redis's clock.
 
 use crate::quota_gateways::{hanging, open, window, with_usage};
 use pointsman_integration::clock::Clock;
@@ -23,7 +23,7 @@ fn gateway(zone: &str, clock: &Clock) -> Gateway {
     Gateway::start_by(&policy, clock)
 }
 
-/// So many tokens of the day are used, so many dollars of the month, and the windows end then.
+/// Checks the tokens used today, the dollars used this month, and when each window ends.
 #[track_caller]
 fn assert_windows(gateway: &Gateway, day: (u64, &str), month: (f64, &str)) {
     await_true("the charge", || window(gateway, "sk-acme", DAY)["used"].as_u64() == Some(day.0));
@@ -34,7 +34,7 @@ fn assert_windows(gateway: &Gateway, day: (u64, &str), month: (f64, &str)) {
     assert_eq!(dollars["resets_at"], month.1, "{dollars}");
 }
 
-/// Uses so many tokens.
+/// Uses this many tokens.
 #[track_caller]
 fn uses(gateway: &Gateway, tokens: u64) {
     let answer = gateway.chat("sk-acme", &with_usage("m", tokens - 1, 1));
@@ -54,7 +54,7 @@ fn a_request_that_spans_the_end_of_a_month_is_charged_to_the_month_in_which_it_e
     assert_eq!(stream.status, 200);
     assert!(stream.next_piece().is_some());
     clock.set("2027-02-01T00:00:05Z");
-    // It has not ended: what it may use counts in the new windows, and what was used in the old ones does not.
+    // The stream has not ended. Its reservation counts in the new windows, and what was used in the old ones does not.
     for name in [DAY, MONTH] {
         let window = window(&gateway, "sk-acme", name);
         assert_eq!(window["used"].as_f64(), Some(0.0), "{window}");
@@ -72,7 +72,7 @@ fn a_request_that_spans_the_end_of_a_month_is_charged_to_the_month_in_which_it_e
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn days_have_23_and_25_hours_where_clocks_change() {
-    // In Berlin 2027-03-28 02:00 is 03:00, and 2027-10-31 has the hour from 02:00 twice.
+    // In Berlin, 2027-03-28 02:00 is 03:00, and on 2027-10-31 the hour from 02:00 occurs twice.
     let clock = Clock::at("2027-03-28T00:30:00Z");
     let gateway = gateway("Europe/Berlin", &clock);
     uses(&gateway, 100);
@@ -103,7 +103,8 @@ fn a_clock_that_jumps_back_gives_nothing_back() {
     uses(&gateway, 100);
     assert_windows(&gateway, (100, "2027-07-02T00:00:00Z"), (0.1, "2027-08-01T00:00:00Z"));
 
-    // Into the day before, and the month before. Until it has caught up, no request drains from the minute's bucket.
+    // Back to the day before, in the month before. Until the clock has caught up, no request drains from the minute's
+    // bucket.
     clock.set("2027-06-30T11:00:00Z");
     let used = |name| window(&gateway, "sk-acme", name)["used"].as_f64();
     assert_eq!((used(DAY), used(MONTH)), (Some(100.0), Some(0.1)));
@@ -112,7 +113,7 @@ fn a_clock_that_jumps_back_gives_nothing_back() {
     refused.assert_refusal(429, "rate_limit_exceeded");
     await_true("the charge", || (used(DAY), used(MONTH)) == (Some(600.0), Some(0.6)));
 
-    // It has caught up, by a little: what was used since is used.
+    // The clock is a little past where it was: what was used since then is used.
     clock.set("2027-07-01T12:02:00Z");
     uses(&gateway, 100);
     assert_windows(&gateway, (700, "2027-07-02T00:00:00Z"), (0.7, "2027-08-01T00:00:00Z"));

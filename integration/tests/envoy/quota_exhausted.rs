@@ -1,5 +1,4 @@
-//! Where a quota is used up, or nearly: another model or the policy's own words answer, and those who are to know are
-//! told.
+//! When a quota is used up, or nearly: another model or the policy's own message answers, and callers are alerted.
 
 use crate::quota_gateways::{await_used, gateways, window, with_usage};
 use crate::standard::ask;
@@ -11,7 +10,7 @@ use serde_json::json;
 fn when_a_budget_is_used_up_a_cheaper_model_serves_and_says_so() {
     for gateway in gateways() {
         let key = "sk-degrading0";
-        // Nothing but 10,000 tokens for a cent fits, twice.
+        // Two requests of 10,000 tokens, a cent each, are all that fits.
         let first = gateway.chat(key, &with_usage("paid", 5000, 4000));
         assert_eq!((first.status, first.header("x-pointsman-degraded")), (200, None));
         gateway.audit(first.trace_id());
@@ -111,11 +110,11 @@ fn a_share_of_a_budget_is_reported_once_in_log_metric_and_header() {
             });
             (answer.status, answer.header("x-pointsman-quota-alert").map(str::to_owned))
         };
-        // The first one crosses a tenth; the second one is told.
+        // The first request crosses a tenth. The second one carries the alert.
         let told = Some("budget_usd_per_day=10%".to_owned());
         let all: Vec<_> = [2000, 1000, 1000, 1, 1].into_iter().map(ask).collect();
         assert_eq!(all, [(200, None), (200, told), (200, None), (200, None), (200, None)]);
-        // Where it crosses all there is, the one that is refused is told, once.
+        // If one request uses up everything, the request that is refused carries the alert, once.
         let key = "sk-wall0";
         let ask = || {
             let answer = gateway.chat(key, &with_usage("paid", 100_000, 4000));

@@ -1,4 +1,4 @@
-//! The gateways that quotas are tested on, one for each store, and what is asked of them.
+//! The gateways on which quotas are tested, one for each store, and the requests they receive.
 
 use crate::standard::ask;
 use pointsman_integration::call::Call;
@@ -9,7 +9,7 @@ use pointsman_integration::response::{Open, Response};
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
-/// Tenants of each tier, so that no test finds a window that another has used.
+/// The number of tenants in each tier, so that no test finds a window that another has used.
 pub const EACH: usize = 4;
 
 fn policy() -> String {
@@ -38,7 +38,7 @@ fn policy() -> String {
     include_str!("quota.yaml").replace("TENANTS", &tenants)
 }
 
-/// One gateway for each store: everything here holds for both.
+/// Returns one gateway for each store. Every test here holds for both.
 pub fn gateways() -> [Shared; 2] {
     static LOCAL: LazyLock<Gateway> = LazyLock::new(|| Gateway::start(&policy()));
     static REDIS: LazyLock<Redis> = LazyLock::new(Redis::start);
@@ -49,7 +49,7 @@ pub fn gateways() -> [Shared; 2] {
     [Shared::of(&LOCAL), Shared::of(&SHARED)]
 }
 
-/// A stream that says this many chunks and then nothing more.
+/// Returns a request for a stream that sends this many chunks and then hangs.
 pub fn hanging(model: &str, chunks: u32) -> Value {
     let fault =
         json!({"fault": {"hang_mid_stream": {"after_chunks": chunks}}, "chunks": chunks + 1, "chunk_bytes": 40});
@@ -58,18 +58,18 @@ pub fn hanging(model: &str, chunks: u32) -> Value {
     request
 }
 
-/// An answer with this usage.
+/// Returns a request for an answer with this usage.
 pub fn with_usage(model: &str, input: u64, output: u64) -> Value {
     let usage = json!({"usage": {"prompt_tokens": input, "completion_tokens": output}, "content": "done"});
     ask(model, &format!("[[sim:{usage}]]"))
 }
 
-/// The answer as it comes.
+/// Opens the answer as a stream.
 pub fn open(gateway: &Gateway, key: &str, request: &Value) -> Open {
     Call::chat_json(request).key(key).open(gateway.address)
 }
 
-/// A window of the tenant's, as it sees it.
+/// Returns a window of the tenant, as the tenant sees it.
 pub fn window(gateway: &Gateway, key: &str, name: &str) -> Value {
     let answer = gateway.send(Call::new("GET", "/v1/usage").key(key));
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -77,18 +77,18 @@ pub fn window(gateway: &Gateway, key: &str, name: &str) -> Value {
     all.into_iter().find(|window| window["window"] == name).unwrap_or_else(|| panic!("no {name}: {}", answer.text()))
 }
 
-/// Waits until so much of a window is used: a charge comes a moment after its request has ended.
+/// Waits until this much of a window is used: a charge follows a moment after its request has ended.
 #[track_caller]
 pub fn await_used(gateway: &Gateway, key: &str, name: &str, wanted: u64) {
     await_true(&format!("{wanted} of {name} to be used by {key}"), || used(gateway, key, name) == wanted);
 }
 
-/// So much of a window is used.
+/// Returns how much of a window is used.
 pub fn used(gateway: &Gateway, key: &str, name: &str) -> u64 {
     window(gateway, key, name)["used"].as_u64().expect("a number")
 }
 
-/// Asserts that this window is full, and that the answer says when to come back.
+/// Checks that this window is full, and that the answer says when to come back.
 #[track_caller]
 pub fn assert_exhausted(answer: &Response, code: &str, name: &str) {
     answer.assert_refusal(429, code);

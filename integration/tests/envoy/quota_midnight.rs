@@ -1,4 +1,4 @@
-//! Midnight, as it comes.
+//! Midnight passes while gateways run.
 
 use crate::standard::ask;
 use pointsman_integration::call::Call;
@@ -45,7 +45,7 @@ fn at_midnight_a_day_begins_anew_for_requests_and_for_gauges_that_nobody_asks_fo
         assert!((1..=600).contains(&seconds), "{refused:?}");
     }
     clock.set("2027-07-01T21:59:57Z");
-    // Without a request, which would settle and so set the gauge.
+    // No request settles here, which would also set the gauge.
     let used = || gateways[0].send(Call::new("GET", "/v1/usage").key("sk-acme")).json()["windows"][0]["used"].clone();
     await_true("the new day", || used() == 0);
     for gateway in &gateways {

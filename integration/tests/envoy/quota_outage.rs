@@ -1,4 +1,4 @@
-//! Redis goes away and comes back, and Envoys end: what was used is charged once, and nothing is overshot.
+//! Redis goes away and comes back, and Envoys end: what was used is charged once, and no limit is exceeded.
 
 use crate::quota_redis::{open, policy, start, tokens, with_usage};
 use crate::unsteady::at_once;
@@ -10,10 +10,10 @@ use pointsman_integration::redis::Redis;
 use pointsman_integration::response::Open;
 use std::collections::BTreeMap;
 
-/// Calls this often, one call after the other; how many were served of each status.
+/// Sends `count` requests one after the other. Returns how many had each status.
 fn load(gateway: &Gateway, key: &str, count: usize) -> BTreeMap<u16, u64> {
     let mut all = BTreeMap::new();
-    // What is reserved for those that are not settled yet takes no part of the day worth mentioning.
+    // The reservations of requests that are not settled yet are a negligible part of the day.
     let mut request = with_usage(100);
     request["max_tokens"] = 100.into();
     for _ in 0..count {
@@ -22,7 +22,7 @@ fn load(gateway: &Gateway, key: &str, count: usize) -> BTreeMap<u16, u64> {
     all
 }
 
-/// Asserts that nothing is charged beyond `used`: what comes twice comes before what is charged later.
+/// Checks that nothing is charged beyond `used`. A duplicate charge would arrive before the later charges do.
 fn assert_nothing_comes_twice(gateway: &Gateway, key: &str, used: u64) {
     let after = load(gateway, key, 10);
     assert_eq!(after, BTreeMap::from([(200, 10)]));
@@ -41,7 +41,8 @@ fn redis_is_killed_and_restarted_under_load_and_everything_is_charged_once() {
         assert_eq!(before.keys().collect::<Vec<_>>(), [&200], "{mode}: {before:?}");
         let mut served = before[&200];
         await_true("the charges", || tokens(&gateway, key) == Some((served * 100, 0)));
-        // A settlement whose answer came too late is asked again, which the Redis that is to come could not know.
+        // A settlement whose reply came too late is sent again, and the new Redis could not know that it was already
+        // applied.
         let missed = || gateway.stat("cluster.redis.upstream_rq_timeout");
         await_true("a moment without one", || {
             let before = missed();
@@ -59,7 +60,7 @@ fn redis_is_killed_and_restarted_under_load_and_everything_is_charged_once() {
         let served = during.get(&200).copied().unwrap_or(0);
         assert!(mode == "deny" || served > 5, "{during:?}");
         redis.restart();
-        // It has lost what it knew, as it keeps nothing here; what was served while it was away is charged to it, once.
+        // Redis has lost its data, as it persists nothing here. What was served in the meantime is charged to it once.
         let charged = || tokens(&gateway, key).map(|(used, _)| used);
         await_true(&format!("{mode}: {served} requests to be charged"), || charged() == Some(served * 100));
         let after = load(&gateway, key, 20);
@@ -79,10 +80,10 @@ fn a_redis_that_hangs_and_goes_on_charges_nothing_twice() {
     gateway.audit(gateway.chat(key, &with_usage(100)).trace_id());
     await_true("the charge", || tokens(&gateway, key) == Some((100, 0)));
     redis.freeze();
-    // What it is asked now it will do when it goes on, though nobody waits for that.
+    // Redis will carry out these commands when it continues, although no caller waits for them any longer.
     let answers = at_once(8, |_| gateway.chat(key, &with_usage(100)));
     assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
-    // Each of the eight, and their charges by each of the two workers, more than once.
+    // Each of the eight timed out, and their charges were tried more than once by each of the two workers.
     await_true("charges to be tried again", || gateway.stat("cluster.redis.upstream_rq_timeout") >= 8 + 4);
     redis.thaw();
     await_true("all charges", || tokens(&gateway, key) == Some((900, 0)));
@@ -101,7 +102,7 @@ fn while_redis_is_away_local_counters_hold_the_same_limits() {
     assert!(answers.iter().all(|answer| [200, 429].contains(&answer.status)));
 }
 
-/// Input and output tokens of a request, as they were charged.
+/// Returns the input and output tokens for which a request was charged.
 fn charged(gateway: &Gateway, trace_id: &str) -> u64 {
     let audit = gateway.audit(trace_id);
     audit["input_tokens"].as_u64().expect("a number") + audit["output_tokens"].as_u64().expect("a number")
@@ -121,7 +122,7 @@ fn requests_under_way_when_redis_dies_are_charged_once_when_it_is_back() {
         let reserved = tokens(&gateway, key).expect("Redis is there").1;
         assert!(reserved >= 60_000, "{mode}: {reserved}");
         redis.kill();
-        // Some end while it is away, some when it is back.
+        // Some end while Redis is away, some after it is back.
         let mut wanted = 100;
         let end = |stream: Open| {
             let trace_id = stream.trace_id();
@@ -166,7 +167,7 @@ fn an_envoy_that_is_drained_delivers_what_waits_for_redis() {
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn an_envoy_that_is_killed_leaves_its_reservations_until_they_expire() {
-    // Reservations expire by the time of day in Redis.
+    // Reservations expire by Redis's clock.
     let clock = Clock::at("2027-07-01T12:00:00Z");
     let redis = Redis::start_by(&clock);
     let document = format!("{}resilience: {{request_timeout: 1s}}\n", policy("deny", "5s"));
@@ -182,12 +183,12 @@ fn an_envoy_that_is_killed_leaves_its_reservations_until_they_expire() {
     assert!(kill.is_ok_and(|status| status.success()));
     await_true("it to be gone", || !killed.process.is_running());
     drop((stream, killed));
-    // What it had reserved stays so, for whoever asks: nothing is overshot.
+    // Its reservation remains for everyone, so no limit is exceeded.
     let refused = || {
         other.chat(key, &with_usage(10)).assert_refusal(429, "rate_limit_exceeded");
     };
     refused();
-    // A minute after the request's timeout at the least, and at most a minute later, it is free.
+    // It is free at the earliest one minute after the request's timeout, and at the latest one minute after that.
     clock.set("2027-07-01T12:00:55Z");
     refused();
     clock.set("2027-07-01T12:02:05Z");

@@ -1,5 +1,5 @@
-//! Budgets in Redis: many Envoys share them, they survive a restart, and a request that waits for Redis goes nowhere
-//! before.
+//! Budgets in Redis: many Envoys share them, they survive a restart, and a request that waits for Redis is not sent
+//! upstream.
 
 use crate::standard::ask;
 use crate::unsteady::at_once;
@@ -47,7 +47,7 @@ pub fn with_usage(tokens: u64) -> Value {
     ask("paid", &format!("[[sim:{usage}]]"))
 }
 
-/// What a tenant has used of its day, and what it has reserved; `None` while Redis is away.
+/// Returns what a tenant has used and reserved of its day; `None` while Redis is away.
 pub fn tokens(gateway: &Gateway, key: &str) -> Option<(u64, u64)> {
     let answer = gateway.send(Call::new("GET", "/v1/usage").key(key));
     if answer.status == 503 {
@@ -73,7 +73,7 @@ fn two_envoys_on_one_redis_let_exactly_ten_through_and_a_restart_forgets_nothing
         drop(passed);
         let windows = |gateway: &Gateway| {
             let mut windows = gateway.send(Call::new("GET", "/v1/usage").key(&key)).json()["windows"].clone();
-            // A bucket drains from one look to the next.
+            // A bucket drains between the two reads.
             windows[0]
                 .as_object_mut()
                 .expect("a window")
@@ -83,7 +83,7 @@ fn two_envoys_on_one_redis_let_exactly_ten_through_and_a_restart_forgets_nothing
         await_true("everything to be settled", || windows(&two[0])[0]["reserved"].as_f64() == Some(0.0));
         assert_eq!(windows(&two[0]), windows(&two[1]));
     }
-    // A budget that is used up stays so in an Envoy that begins anew.
+    // A budget that is used up stays used up for an Envoy that starts again.
     let [first, second] = two;
     for _ in 0..2 {
         first.audit(first.chat("sk-t3", &with_usage(50_000)).trace_id());
@@ -119,14 +119,14 @@ fn a_caller_who_leaves_before_redis_answers_leaves_nothing_reserved() {
     }
     redis.thaw();
     await_true("everything to be given back", || tokens(&gateway, key) == Some((10, 0)));
-    // Nor comes a charge after all, which would come before these.
+    // No late charge arrives either. It would arrive before these.
     for _ in 0..10 {
         assert_eq!(gateway.chat(key, &with_usage(10)).status, 200);
     }
     await_true("nothing else to be charged", || tokens(&gateway, key) == Some((110, 0)));
 }
 
-/// Nothing of a request goes upstream before it has been decided, not even where its method should have no body.
+/// Nothing of a request goes upstream before it has been decided, even if its method should have no body.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_body_does_not_carry_a_waiting_request_past_the_gateway() {
@@ -141,7 +141,7 @@ fn a_body_does_not_carry_a_waiting_request_past_the_gateway() {
         let answer = Connection::to(gateway.address).send(format!("{head}{framing}")).response();
         redis.thaw();
         assert!(answer.status == 503 && answer.text().contains("quota_unavailable"), "{answer:?}");
-        // Redis, or its bridge, may still have to catch up.
+        // Redis or its bridge may still have to catch up.
         await_true("an answer of Redis", || {
             let answer = Connection::to(gateway.address).send(format!("{head}{framing}")).response();
             answer.status == 200 && answer.text().contains("tokens_per_day")
@@ -163,7 +163,7 @@ fn a_deadline_that_passes_while_redis_is_asked_leaves_nothing_reserved() {
         let before = asked();
         let late = scope.spawn(|| gateway.send(call));
         await_true("Redis to be asked", || asked() > before);
-        // The deadline has begun before.
+        // The deadline began earlier.
         std::thread::sleep(Duration::from_millis(100));
         redis.thaw();
         late.join().expect("ends well")

@@ -1,4 +1,4 @@
-//! What a change of the policy does to the windows and gauges of requests that began before it.
+//! What a policy change does to the windows and gauges of requests that began before it.
 
 use crate::standard::ask;
 use pointsman_integration::call::Call;
@@ -65,7 +65,7 @@ fn requests_that_began_under_other_limits_give_nobody_back_what_the_new_ones_hol
             }
             passed
         });
-        // The slow ones count as well, so the bucket is full of more than it takes, and drains by one in twelve
+        // The slow requests count as well, so the bucket holds more than its limit, and drains one request in twelve
         // seconds.
         assert!(passed <= 5, "{store}: {passed}");
     }
@@ -85,11 +85,11 @@ fn gauges_are_right_after_the_policy_has_changed_too() {
         let limits = Call::new("GET", "/v1/usage").key("sk-acme");
         (0..10).all(|_| gateway.send(limits.clone()).json()["windows"][0]["limit"] == 40_000)
     });
-    // Without one more request.
+    // No further request is needed.
     await_true("the gauges", || gauge(&gateway, "acme") == Some(39_000) && gauge(&gateway, "other") == Some(39_900));
 }
 
-/// What a worker has to ask Redis of a tenant without limits must not stand before what others have used.
+/// What a worker has to query in Redis for a tenant without limits must not hold up the charges of others.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_tenant_that_loses_its_limits_keeps_no_others_from_being_charged() {
@@ -114,7 +114,7 @@ fn a_tenant_that_loses_its_limits_keeps_no_others_from_being_charged() {
     await_true("both workers to have the new policy", || {
         (0..10).all(|_| windows("sk-acme").as_array().is_some_and(Vec::is_empty))
     });
-    // The gauges of both are due now, and one of them has none.
+    // The gauges of both tenants are due now, and one of them has none.
     clock.set("2027-07-01T12:10:00Z");
     for _ in 0..10 {
         assert_eq!(gateway.chat("sk-other", &used).status, 200);

@@ -1,5 +1,5 @@
-//! A change of the policy is picked up without a restart; an invalid one is refused with its place, and the old one
-//! keeps serving.
+//! A policy change is applied without a restart. An invalid policy is refused with the place of its mistake, and the
+//! old one stays in force.
 
 use crate::standard::{POLICY, ask, streamed};
 use pointsman_integration::call::Call;
@@ -10,7 +10,7 @@ use pointsman_integration::raw::Connection;
 use serde_json::json;
 use std::time::Duration;
 
-/// Waits for `pointsman up` to say this after `seen` lines.
+/// Waits for `pointsman up` to print this after `seen` lines.
 fn await_word(gateway: &Gateway, seen: usize, word: &str) -> String {
     gateway.process.await_line_after(seen, word, |line| line.starts_with(word).then(|| line.to_owned())).1
 }
@@ -22,7 +22,7 @@ fn apply(gateway: &Gateway, policy: &str) {
     await_word(gateway, seen, "policy applied");
 }
 
-/// Waits until `pointsman up` has looked at what it may take away, as it does after each policy that it has applied.
+/// Waits until `pointsman up` has checked what it can remove, as it does after each policy that it applies.
 fn looks_around(gateway: &Gateway, policy: &str) {
     for time in 0..2 {
         apply(gateway, &format!("{policy}\n# the same again: {time}\n"));
@@ -49,7 +49,7 @@ fn a_new_model_task_and_tenant_are_served_while_an_old_stream_goes_on() {
         .replace("small, spare, strict", "small, fresh, spare, strict")
         .replace("\ntenants:\n", "\ntenants:\n  newcomer: {tier: pro, keys: [<sk-newcomer>]}\n");
     apply(&gateway, &new);
-    // Each worker takes the new policy by itself, within moments of the other.
+    // Each worker applies the new policy on its own, at almost the same time as the other.
     await_true("the new model to be served", || gateway.chat("sk-acme", &ask("fresh", "now")).status == 200);
     await_true("both workers to know it", || {
         (0..20).all(|_| gateway.chat("sk-newcomer", &ask("fresh", "now")).status == 200)
@@ -103,15 +103,15 @@ fn a_key_that_is_taken_away_is_refused_at_once() {
     assert_eq!(gateway.chat("sk-acme", &ask("small", "a")).status, 200);
 }
 
-/// The first model hangs for longer than clusters were once kept; then its fallback is asked for along a plan, and at a
-/// provider, that the new policy does not have.
+/// The first model hangs for longer than clusters were once kept. Then its fallback is needed, along a plan and at a
+/// provider that the new policy does not have.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_request_under_way_keeps_its_fallback_although_the_new_policy_has_neither_plan_nor_provider() {
     let without = |name: &str, text: &str| -> String {
         text.lines().filter(|line| !line.starts_with(&format!("  {name}:"))).map(|line| format!("{line}\n")).collect()
     };
-    // Neither the provider, nor its model, nor the task.
+    // Without the provider, its model and its task.
     let (_, rest) = POLICY.split_once("  spare:\n").expect("it has this model");
     let (spare, _) = rest.split_once("  strict:\n").expect("it has the next one");
     let new = POLICY.replace(&format!("  spare:\n{spare}"), "").replace("[spare, big]", "[big]").replace("spare, ", "");
@@ -140,7 +140,7 @@ fn a_request_under_way_keeps_its_fallback_although_the_new_policy_has_neither_pl
     assert_eq!(answer.header("x-pointsman-attempts"), Some("2"));
 }
 
-/// A policy's clusters stay for as long as a request that began under it may last: an upload of five minutes, and its
+/// A policy's clusters stay for as long as a request that began under it may last: an upload of five minutes, plus its
 /// own timeout.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
@@ -167,7 +167,7 @@ fn what_only_an_old_policy_had_is_taken_away_once_its_longest_request_is_over() 
 fn a_providers_key_is_exchanged_without_a_request_that_fails() {
     let gateway = Gateway::start(POLICY);
     gateway.simulator.rule("openai", "by-its-plan", &json!({"status": 503}));
-    // Alone, along its own cluster; and as a fallback, along a plan's.
+    // As a direct request, along its own cluster, and as a fallback, along the cluster of a plan.
     let keys = || {
         [ask("regional", "alone"), ask("hosted", "by-its-plan")].map(|request| {
             let answer = gateway.chat("sk-acme", &request);
@@ -184,6 +184,6 @@ fn a_providers_key_is_exchanged_without_a_request_that_fails() {
     let both = |key: &str| [Some(key.to_owned()), Some(key.to_owned())];
     assert_eq!(keys(), both(AZURE_SECRET));
     gateway.replace_azure_key("the-next-key-of-azure");
-    // Each worker takes it by itself.
+    // Each worker applies the key on its own.
     await_true("the new key", || (0..10).all(|_| keys() == both("the-next-key-of-azure")));
 }

@@ -1,4 +1,4 @@
-//! The model that serves is the one that tenant, task, data class and request allow; a request that none may serve is
+//! The model that serves is one that tenant, task, data class and request allow. A request that no model may serve is
 //! refused.
 
 use crate::standard::{ask, gateway, scripted};
@@ -95,7 +95,7 @@ fn a_tier_allows_its_models_and_no_others() {
         assert_eq!(answer.param().as_deref(), Some("model"));
     }
     assert!(gateway.simulator.with("beyond-the-tier").is_empty());
-    // Of a chain, what the tier allows is left.
+    // Of a chain, the models that the tier allows remain.
     let answer = gateway.chat("sk-frugal", &ask("reasoning", "what is left"));
     assert_eq!((answer.status, gateway.upstream(&answer).provider), (200, "vllm"));
     assert_eq!(gateway.audit(answer.trace_id())["plan"], json!(["small"]));
@@ -108,7 +108,7 @@ fn confidential_data_never_reaches_a_provider_for_less() {
     let mark = "confidential-of-the-clinic";
     gateway.simulator.rule("vllm", mark, &json!({"status": 503}));
     gateway.simulator.rule("azure", mark, &json!({"status": 503}));
-    // openai may see internal data: out. azure may see confidential data. Everything that is left fails.
+    // openai may see internal data only, so it is out. azure may see confidential data. Everything that remains fails.
     for (model, status) in [("chat", 503), ("reasoning", 503), ("extract", 200), ("away", 503)] {
         let answer = gateway.chat("sk-clinic", &ask(model, mark));
         assert_eq!(answer.status, status, "{model}: {}", answer.text());
@@ -166,7 +166,7 @@ fn a_model_is_not_asked_for_what_it_cannot_do() {
         answer.assert_refusal(400, "unsupported_capability");
         assert_eq!(answer.param().as_deref(), Some(param));
     }
-    // A provider reads what is written with escapes as what it stands for.
+    // A provider decodes escapes, so the gateway must as well.
     let escaped = with(ask("small", "a"), image.clone()).to_string().replace("image_url", "image\\u005furl");
     let answer = gateway.send(Call::chat(escaped).key("sk-acme"));
     answer.assert_refusal(400, "unsupported_capability");
@@ -177,7 +177,7 @@ fn a_model_is_not_asked_for_what_it_cannot_do() {
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert_eq!(gateway.upstream(&answer).provider, provider);
     }
-    // Not on fallback either: spare, next in the chain, is left out.
+    // The same on fallback: spare, next in the chain, is left out.
     let answer = gateway.chat("sk-acme", &with(ask("extract", "a"), tools));
     assert_eq!(gateway.audit(answer.trace_id())["plan"], json!(["small", "big"]));
 }
@@ -195,7 +195,7 @@ fn a_field_that_a_model_does_not_take_is_refused_or_dropped_as_the_policy_says()
     let dropped = gateway.chat("sk-acme", &with(ask("spare", "a"), seed.clone()));
     let body = gateway.upstream(&dropped).json();
     assert_eq!((body.get("seed"), &body["temperature"]), (None, &json!(0.5)));
-    // The first model of the plan takes it, the second does not.
+    // The first model of the plan accepts the field, the second does not.
     let mark = "dropped-on-fallback";
     gateway.simulator.rule("vllm", mark, &json!({"status": 503}));
     let answer = gateway.chat("sk-acme", &with(ask("two-local", mark), seed));
@@ -237,6 +237,6 @@ fn a_prompt_longer_than_a_context_window_goes_to_a_model_with_a_longer_one() {
     let answer = gateway.chat("sk-acme", &ask("two-local", &long));
     assert_eq!(answer.status, 200);
     assert_eq!(gateway.audit(answer.trace_id())["plan"], json!(["small"]));
-    // The twin that fits.
+    // Its counterpart, which fits.
     assert_eq!(gateway.chat("sk-acme", &scripted("spare", &json!({"content": "short"}))).status, 200);
 }

@@ -1,18 +1,18 @@
-//! No log at any level has a prompt, an answer, a key, a user's id or any other text from outside in it.
+//! No log at any level contains a prompt, an answer, a key, a user id or any other text from outside.
 
 use crate::standard::{POLICY, ask, scripted};
 use pointsman_integration::call::Call;
 use pointsman_integration::gateway::{AZURE_SECRET, Gateway, OPENAI_SECRET};
 use serde_json::json;
 
-/// In every text that we send, in some place or other.
+/// Part of every text that we send, somewhere.
 const CANARY: &str = "canary-4711";
 
-/// What the gateway says of its answers in headers.
+/// Headers in which the gateway describes its answers.
 const FORGED: [&str; 5] =
     ["x-pointsman-model", "x-pointsman-attempts", "x-pointsman-provider", "x-pointsman-cost-usd", "x-request-id"];
 
-/// Requests with the canary wherever there is a place for it, valid and not.
+/// Returns requests with the canary in every possible place, valid and invalid.
 fn calls() -> Vec<Call> {
     let chat = |body: String| Call::chat(body).key("sk-acme");
     let mut full = scripted("big", &json!({"content": format!("the answer {CANARY}")}));
@@ -57,7 +57,8 @@ fn calls() -> Vec<Call> {
             calls.push(chat(request.to_string()));
         }
     }
-    // A provider that speaks for the gateway: to one attempt and to several, streamed and not, with a key and without.
+    // A provider that forges the gateway's headers: with one attempt and with several, streamed and not, with a key and
+    // without.
     let forged: Vec<_> = FORGED.iter().map(|name| json!([name, format!("the prompt said {CANARY}")])).collect();
     for model in ["small", "big", "away"] {
         for stream in [true, false] {
@@ -84,7 +85,7 @@ fn nothing_from_outside_is_in_any_log() {
             *requests += 1;
         }
     };
-    // With the levels that an operator runs with, then with everything that the module and its host have to say.
+    // First at the levels that an operator uses, then with everything that the module and its host log.
     send_all(&mut statuses, &mut requests);
     gateway.log_module_at("trace");
     send_all(&mut statuses, &mut requests);

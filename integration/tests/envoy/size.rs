@@ -1,4 +1,4 @@
-//! A prompt of 20 MB passes whole; a body beyond the policy's limit is refused, however it is sent.
+//! A prompt of 20 MB passes unchanged. A body beyond the policy's limit is refused, however it is sent.
 
 use crate::standard::{ask, gateway as standard};
 use pointsman_integration::call::Call;
@@ -24,7 +24,7 @@ tenants: {{acme: {{tier: free, keys: [<sk-acme>]}}}}
     Shared::of(&GATEWAY)
 }
 
-/// A request of exactly this many bytes.
+/// Returns a request of exactly this many bytes.
 fn of_size(bytes: usize, mark: &str) -> Vec<u8> {
     let empty = ask("small", mark).to_string();
     ask("small", &format!("{mark}{}", "x".repeat(bytes - empty.len()))).to_string().into_bytes()
@@ -72,9 +72,9 @@ fn a_length_beyond_the_limit_is_refused_before_the_body_comes() {
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn twenty_megabytes_pass_whole_over_http1_and_http2() {
-    // A gateway of its own, because the simulator remembers 64 MiB of bodies.
+    // A separate gateway, because the simulator keeps 64 MiB of bodies.
     let gateway = Gateway::start(&crate::standard::POLICY.replace("context: 1000000", "context: 100000000"));
-    // Not all the same, so that a lost or doubled piece shows.
+    // The bytes differ, so that a lost or doubled piece shows.
     let prompt: String = (0..20_000_000).map(|at: u32| char::from(b'a' + (at % 23) as u8)).collect();
     let body = format!(r#"{{"model":"big","messages":[{{"role":"user","content":"{prompt}"}}]}}"#).into_bytes();
     let expected = format!(r#"{{"model":"gpt-4.1","messages":[{{"role":"user","content":"{prompt}"}}]}}"#);

@@ -1,4 +1,4 @@
-//! A full model is left out of the plan, so that the next one serves without a failed attempt; and no count ever leaks.
+//! A full model is left out of the plan, so that the next one serves without a failed attempt, and no count ever leaks.
 
 use crate::unsteady::{LIMITED, at_once, call, gateway, is_served, open, request, script, slow};
 use pointsman_integration::call::Call;
@@ -41,7 +41,7 @@ fn a_model_never_serves_more_than_it_may_and_the_next_one_serves_the_rest_at_onc
 #[ignore = "needs a real Envoy: make test"]
 fn with_no_next_model_the_caller_is_told_to_come_back_and_so_it_is_by_the_circuit_breaker() {
     let gateway = gateway();
-    // The policy's limit of one, and a circuit breaker that lets one through.
+    // The policy's limit of one, and a circuit breaker that lets one request through.
     let busy = ["lone", "narrow"].map(|model| {
         let first = open(&gateway, model, &slow(200, 50));
         let refused = [false, true].map(|stream| gateway.send(call(&request(model, "one too many", stream))));
@@ -62,7 +62,7 @@ fn with_no_next_model_the_caller_is_told_to_come_back_and_so_it_is_by_the_circui
     });
     let [by_policy, by_breaker] = busy.map(|refused| refused.map(|answer| answer.json()));
     assert_eq!(by_policy, by_breaker, "the same words");
-    // Envoy does not retry an overflow; the policy's limit, which does spill over, comes before it.
+    // Envoy does not retry an overflow. The policy's limit, which does spill over, applies first.
     await_true("the breaker to close", || gateway.send(call(&request("narrow", "alone", false))).status == 200);
     let first = open(&gateway, "narrow", &slow(200, 50));
     let overflow = gateway.send(call(&request("overflow", "one too many", true)));
@@ -70,7 +70,7 @@ fn with_no_next_model_the_caller_is_told_to_come_back_and_so_it_is_by_the_circui
     drop(first);
 }
 
-/// Whether exactly two requests of `pair` fit in at a time: none leaked, and none is given back twice.
+/// Checks that exactly two requests of `pair` fit at a time: none leaked, and none is released twice.
 fn exactly_two_fit(gateway: &Gateway, after: &str) {
     await_true(&format!("room for two after {after}"), || {
         let two = [0, 1].map(|_| open(gateway, "paired", &slow(200, 50)));
@@ -83,7 +83,7 @@ fn exactly_two_fit(gateway: &Gateway, after: &str) {
     });
 }
 
-/// Sends a request that its provider leaves unanswered, and goes away. Where those before are still counted, it is sent
+/// Sends a request that its provider leaves unanswered, and disconnects. If earlier ones are still counted, it is sent
 /// again.
 fn ask_and_leave(gateway: &Gateway, document: &Value, mark: &str) {
     let body = document.to_string();
@@ -153,7 +153,7 @@ fn no_way_in_which_a_request_ends_leaves_it_counted() {
     exactly_two_fit(&gateway, "requests that were refused");
 }
 
-/// The second try of a model is part of the same request: it neither stands in its own way, nor counts as another.
+/// The second try of a model is part of the same request. It neither blocks itself, nor counts as another request.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_second_try_is_not_a_second_request() {

@@ -1,4 +1,4 @@
-//! A stream reaches the caller as it comes, whatever its pieces, and what it took is known, also of one that is left
+//! A stream reaches the caller as it arrives, however it is divided, and its usage is known even if the caller leaves
 //! halfway.
 
 use crate::standard::{gateway, streamed};
@@ -129,7 +129,7 @@ fn a_caller_that_leaves_cancels_the_provider_and_is_charged_for_what_it_saw() {
             "{audit}"
         );
         let tokens = audit["output_tokens"].as_u64().unwrap();
-        // Some ten tokens for each forty bytes; no more than the provider sent, no less than what was read.
+        // Some ten tokens for each forty bytes: no more than the provider sent, and no less than the caller read.
         assert!((50..=30 * (seen.chunks_sent + 1)).contains(&tokens), "{tokens} for {} chunks", seen.chunks_sent);
         assert!(audit["estimated_cost_usd"].as_f64().is_some_and(|cost| cost > 0.0));
     }

@@ -1,4 +1,4 @@
-//! Every wait has an end, each with its own word: first token, gap between chunks, whole request, a caller that leaves.
+//! Every wait is limited, and each limit has its own code: first token, gap between chunks, whole request, a caller that leaves.
 
 use crate::unsteady::{call, gateway, is_served, open, request, script};
 use pointsman_integration::gateway::Gateway;
@@ -7,19 +7,19 @@ use pointsman_integration::response::Response;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// How `provider` answers requests with this mark.
+/// Sets how `provider` answers requests with this mark.
 fn rule(gateway: &Gateway, provider: &str, mark: &str, respond: Value) {
     gateway.simulator.rule(provider, mark, &respond);
 }
 
-/// What `make` gives, which must not come sooner than this. It may always come later, because machines that run tests
-/// are slow now and then; so what must not be waited for lasts longer than a test has patience.
+/// Returns the result of `make`, which must not come sooner than this. It may come later, because machines that run
+/// tests are sometimes slow. So what a test must not wait for lasts longer than any test waits.
 #[track_caller]
 fn no_sooner(limit_ms: u64, make: impl FnOnce() -> Response) -> Response {
     let start = Instant::now();
     let answer = make();
     let took = start.elapsed();
-    // Envoy rounds the time at which a timer begins.
+    // Envoy rounds the start time of a timer.
     assert!(took + Duration::from_millis(20) >= Duration::from_millis(limit_ms), "{took:?}: {answer:?}");
     answer
 }
@@ -53,7 +53,7 @@ fn a_provider_that_stalls_before_its_first_token_is_left_for_the_next() {
     }
 }
 
-/// Envoy cuts the connection of a stream that has begun: the caller sees that its answer is not whole.
+/// Envoy cuts the connection of a stream that has begun, so the caller sees that its answer is incomplete.
 fn check_cut(gateway: &Gateway, answer: &Response, code: &str) {
     assert_eq!(answer.status, 200);
     assert!(answer.streamed_text().starts_with("one two"), "{answer:?}");
@@ -81,7 +81,7 @@ fn a_stream_that_falls_silent_is_cut_and_charged_for_what_came() {
         check_cut(&gateway, &answer, "chunk_timeout");
     }
     gateway.simulator.await_request(mark, "the silent stream to be cancelled", |seen| seen.aborted);
-    // The gap is between two chunks: a stream that takes longer in all is none of its business.
+    // The timeout is for the gap between two chunks. It does not affect a stream that takes longer in total.
     let steady = script(&json!({"chunks": 6, "chunk_ms": 300}));
     assert!(is_served(&gateway.send(call(&request("hasty", &steady, true))), true));
 }
@@ -92,7 +92,8 @@ fn a_whole_request_has_a_deadline_that_a_caller_can_only_shorten() {
     let gateway = gateway();
     let mark = "too-late";
     rule(&gateway, "openai", mark, json!({"fault": "hang_before_headers"}));
-    // The policy's own is a second for `brief`; `failing` has a fallback that serves once the first attempt times out.
+    // The policy's own deadline for `brief` is a second. `failing` has a fallback, which serves once the first attempt
+    // times out.
     for (task, deadline, limit) in [
         ("brief", None, 1000),
         ("brief", Some("300"), 300),
@@ -118,8 +119,7 @@ fn a_whole_request_has_a_deadline_that_a_caller_can_only_shorten() {
     }
 }
 
-/// An answer that has begun, and is held until it is whole, is no other case: the caller is told the same, and in the
-/// same words.
+/// An answer that has begun and is held until it is complete is no special case: the caller gets the same error.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_deadline_that_passes_while_an_answer_is_held_is_told_as_one() {
@@ -199,7 +199,7 @@ fn a_caller_that_leaves_cancels_the_provider_and_is_charged_for_what_it_saw() {
     }
 }
 
-/// What the two providers of a hedged task do, and who must win.
+/// What the two providers of a hedged task do, and which one must win.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_hedged_attempt_gives_one_answer_and_the_record_says_whose() {

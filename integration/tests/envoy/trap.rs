@@ -1,6 +1,5 @@
-//! Should the module ever trap: the request fails closed, the caller is told in the gateway's words, and the next one
-//! finds a new VM. No input is known that makes Pointsman's module trap, so here another one stands in its place, which
-//! does.
+//! If the module traps, the request fails closed, the caller gets the gateway's error, and the next request finds a new
+//! VM. No input is known that makes Pointsman's module trap, so these tests load another module that does.
 
 use crate::standard::ask;
 use pointsman_integration::call::Call;
@@ -10,8 +9,8 @@ use serde_json::json;
 
 const POLICY: &str = include_str!("standard.yaml");
 
-/// A module that answers a request without a body with 200 and goes on with `with_body` for one that has a body. That
-/// runs on each call; `$calls` are the calls that this VM has had.
+/// Returns a module that answers a request without a body with 200, and runs `with_body` for a request with a body.
+/// `with_body` runs on each call; `$calls` counts the calls of this VM.
 fn module(with_body: &str) -> Vec<u8> {
     let text = format!(
         r#"(module
@@ -38,7 +37,7 @@ fn module(with_body: &str) -> Vec<u8> {
     wat::parse_str(text).expect("is a module")
 }
 
-/// Sends a request that traps, twice, with one that does not before and after each.
+/// Sends two requests that trap, with a request that does not trap before and after each.
 fn traps(with_body: &str) {
     let gateway = Gateway::start_with_module(POLICY, &module(with_body));
     let lives = || gateway.send(Call::new("GET", "/anything")).status == 200;
@@ -63,7 +62,7 @@ fn a_trap_of_the_gateway_stage_fails_closed_and_the_next_request_finds_a_new_vm(
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn so_does_a_trap_of_the_model_stage() {
-    // The first call is the gateway's, the second the upstream filter's.
+    // The first call is the gateway stage's, the second the upstream filter's.
     traps(
         "(drop (call $add (i32.const 0) (i32.const 0) (i32.const 19) (i32.const 64) (i32.const 16)))
          (if (i32.eq (global.get $calls) (i32.const 2)) (then unreachable))",

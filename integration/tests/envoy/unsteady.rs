@@ -1,4 +1,4 @@
-//! The gateway of the tests of outages, overload, timers and health: providers that fail, die, are full or ill.
+//! The gateway for tests of outages, overload, timers and health: providers that fail, die, are full or unhealthy.
 
 use crate::standard::ask;
 use pointsman_integration::call::Call;
@@ -11,19 +11,19 @@ use pointsman_integration::simulator::Simulator;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
-/// The policy.
+/// The policy of these tests.
 pub const POLICY: &str = include_str!("unsteady.yaml");
 
 /// The simulator behind the provider `limited`.
 pub static LIMITED: LazyLock<Simulator> = LazyLock::new(Simulator::start);
 
-/// Where the provider `mortal` is when it lives.
+/// The port of the provider `mortal`.
 pub static MORTAL: LazyLock<Port> = LazyLock::new(Port::reserve);
 
-/// Options of a cluster that is spoken to over HTTP/2.
+/// The options of a cluster that uses HTTP/2.
 const HTTP2: &str = "typed_extension_protocol_options:\n  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:\n    \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n    explicit_http_config: {http2_protocol_options: {}}\n";
 
-/// The gateway with [`POLICY`] that these tests share.
+/// Returns the gateway with [`POLICY`] that these tests share.
 pub fn gateway() -> Shared {
     static GATEWAY: LazyLock<Gateway> = LazyLock::new(|| {
         Gateway::start_over(POLICY, &[], |simulator| {
@@ -55,24 +55,24 @@ pub fn revive() -> Process {
     process
 }
 
-/// A request for `model`, streamed or not.
+/// Returns a request for `model`, streamed or not.
 pub fn request(model: &str, prompt: &str, stream: bool) -> Value {
     let mut request = ask(model, prompt);
     request["stream"] = stream.into();
     request
 }
 
-/// Prompt that makes a provider answer like this.
+/// Returns a prompt that makes a provider answer like this.
 pub fn script(behavior: &Value) -> String {
     format!("[[sim:{behavior}]]")
 }
 
-/// Prompt of a stream that takes some time.
+/// Returns the prompt of a stream that takes some time.
 pub fn slow(chunks: u32, chunk_ms: u32) -> String {
     script(&json!({"chunks": chunks, "chunk_ms": chunk_ms}))
 }
 
-/// Sends it as the tests' tenant.
+/// Creates a call with the key of the tests' tenant.
 pub fn call(request: &Value) -> Call {
     Call::chat_json(request).key("sk-acme")
 }
@@ -82,7 +82,7 @@ pub fn open(gateway: &Gateway, model: &str, prompt: &str) -> Open {
     call(&request(model, prompt, true)).open(gateway.address)
 }
 
-/// Makes `count` calls at once; `make` is told which one.
+/// Makes `count` calls at the same time. `make` gets the number of the call.
 pub fn at_once<T: Send>(count: usize, make: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let make = &make;
     std::thread::scope(|scope| {
@@ -91,7 +91,7 @@ pub fn at_once<T: Send>(count: usize, make: impl Fn(usize) -> T + Sync) -> Vec<T
     })
 }
 
-/// Whether a whole answer of a model came, streamed or not.
+/// Returns whether a complete answer of a model arrived, streamed or not.
 pub fn is_served(answer: &Response, stream: bool) -> bool {
     let ended =
         if stream { answer.text().ends_with("data: [DONE]\n\n") } else { answer.text().contains("\"choices\"") };

@@ -1,5 +1,5 @@
-# Commands of the project; README.md says what each is for. Everything that a command needs it installs by itself, into
-# target/ and .tools/ (both ignored by git), and says clearly what is missing where it cannot.
+# The project's commands; README.md says what each is for. A command installs everything it needs into target/ and
+# .tools/ (both ignored by git), and says clearly what is missing if it cannot.
 
 ENVOY_VERSION ?= 1.40.0
 MATRIX ?= 1.36.4 1.37.0 1.38.2 1.39.3 1.40.0
@@ -20,9 +20,9 @@ export ENVOY
 
 all: wasm native
 
-# --- what the rest needs ---------------------------------------------------------------------------------------------
+# --- tools -----------------------------------------------------------------------------------------------------------
 
-# The Wasm target comes with rustup; a Rust from elsewhere must bring its own.
+# rustup installs the Wasm target; a Rust from elsewhere must include it.
 $(TOOLS)/wasm-target:
 	@mkdir -p $(TOOLS)
 	@command -v cargo >/dev/null || { echo "missing: cargo. Install Rust 1.90 or later (https://rustup.rs)." >&2; exit 1; }
@@ -53,8 +53,8 @@ integration/clients/node_modules: integration/clients/package-lock.json
 	@cd integration/clients && npm ci --silent --no-audit --no-fund
 	@touch $@
 
-# Redis and the HTTP bridge before it, for the tests of the stores that many Envoys share. Debian's packages; their
-# services are not needed, the tests start their own.
+# Redis and its HTTP bridge, for the tests of stores that many Envoys share. These are Debian's packages; their services
+# are not needed, because the tests start their own.
 $(TOOLS)/redis:
 	@mkdir -p $(TOOLS)
 	@if ! { command -v redis-server && command -v webdis; } >/dev/null; then \
@@ -65,7 +65,7 @@ $(TOOLS)/redis:
 	      "On Debian: apt-get install redis-server webdis." >&2; exit 1; }; fi
 	@touch $@
 
-# mdBook, which makes a site of the user's pages. Without optimization it is built in half of the time.
+# mdBook, which builds the user documentation. Without optimization it compiles in half the time.
 $(MDBOOK):
 	@mkdir -p $(TOOLS)
 	@CARGO_PROFILE_RELEASE_OPT_LEVEL=0 cargo install -q mdbook --version $(MDBOOK_VERSION) --locked \
@@ -79,8 +79,8 @@ wasm: $(TOOLS)/wasm-target
 native:
 	@cargo build -q --profile native --locked -p pointsman -p pointsman-simulator
 
-# What the tests are of and run: one list, so that nothing is compiled twice. The programs are those that `cargo test`
-# builds too.
+# The packages that tests cover and run, as one list, so that nothing is compiled twice. `cargo test` builds the same
+# programs.
 TESTED := $(addprefix -p pointsman,-core -stages -simulator -estimate -clock -integration) -p pointsman
 
 programs:
@@ -91,14 +91,14 @@ programs:
 demo: wasm native $(ENVOY)
 	@integration/demo.sh $(BIN) $(WASM)
 
-# The user's pages, as a site in target/book.
+# The user documentation, as a site in target/book.
 docs: $(MDBOOK)
 	@$(MDBOOK) build docs
 	@echo "target/book/index.html"
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
-# The tests wait for timers and for Envoys to start more than they compute: more threads than cores.
+# The tests mostly wait for timers and for Envoys to start, so they use more threads than cores.
 test test-envoy: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 test test-envoy: export POINTSMAN_BIN = $(DEV)
 test test-envoy: export POINTSMAN_WASM = $(WASM)
@@ -111,16 +111,16 @@ test:
 test-native:
 	cargo test -q --locked
 
-# Of these, only those that run an Envoy.
+# Only the tests that run an Envoy.
 test-envoy:
 	cargo test -q --locked $(TESTED) --test envoy --test up --test render -- --include-ignored
 
-# The same on every version that the design supports.
+# The same on every supported Envoy version.
 test-matrix:
 	@for version in $(MATRIX); do echo "=== Envoy $$version"; \
 	  $(MAKE) --no-print-directory test-envoy ENVOY=$(TOOLS)/envoy-$$version/bin/envoy || exit 1; done
 
-# All tests; those that keep up a load for a while keep it up for longer.
+# All tests, with longer load in those that keep up a load.
 test-long: export POINTSMAN_LONG = 1
 test-long: test
 
@@ -134,11 +134,12 @@ check: wasm programs $(ENVOY) docs
 	python3 integration/house
 	integration/validate.sh $(DEV) $(WASM)
 
-# Circles of imports, long files and lines, links that lead nowhere: what `make check` asks of the files, as a list.
+# Lists import cycles, long files and lines, and broken links, which `make check` refuses.
 house:
 	@python3 integration/house --report
 
-# cargo-fuzz brings libFuzzer. Without a sanitizer it needs no nightly compiler; the core has no unsafe code to watch.
+# cargo-fuzz includes libFuzzer. It runs without a sanitizer, since the core has no unsafe code, and so needs no nightly
+# compiler.
 FUZZ := entry policy records redis request stream
 FUZZ_SECONDS ?= 60
 
@@ -148,7 +149,7 @@ $(TOOLS)/cargo-fuzz/bin/cargo-fuzz:
 	@cargo install -q --locked --root $(TOOLS)/cargo-fuzz cargo-fuzz@0.13.2 \
 	  || { rm -rf $(TOOLS)/cargo-fuzz; echo "missing: cargo-fuzz; crates.io refused it." >&2; exit 1; }
 
-# Each law for a minute. New inputs go to target/fuzz-corpus, those that break one to integration/fuzz/artifacts.
+# Fuzzes each law for a minute. New inputs go to target/fuzz-corpus, failing inputs to integration/fuzz/artifacts.
 fuzz: $(TOOLS)/cargo-fuzz/bin/cargo-fuzz
 	@for law in $(FUZZ); do mkdir -p target/fuzz-corpus/$$law; log=target/fuzz-corpus/$$law.log; \
 	  $< run --fuzz-dir integration/fuzz --target-dir target/fuzz --sanitizer none $$law \

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A gateway to try: a stock Envoy with policies/hybrid.yaml before simulated providers. Runs until Ctrl-C.
+# A gateway to try: a stock Envoy with policies/hybrid.yaml in front of simulated providers. Runs until Ctrl-C.
 #
 #   integration/demo.sh BIN_DIR WASM        (`make demo` builds both and calls this; ENVOY names the Envoy)
 #
-# Ports, to be changed by environment: DEMO_PORT 8080 (callers), DEMO_ADMIN_PORT 9901 (Envoy's admin interface),
-# DEMO_PROVIDER_PORTS "18101 18102 18103" (vllm, ollama, openai). DEMO_LOG: the access log.
+# Environment variables set the ports: DEMO_PORT 8080 (callers), DEMO_ADMIN_PORT 9901 (Envoy's admin interface),
+# DEMO_PROVIDER_PORTS "18101 18102 18103" (vllm, ollama, openai). DEMO_LOG sets the access log.
 set -euo pipefail
 
 bin=${1:?the directory of the programs simulator and pointsman} wasm=${2:?the module}
@@ -34,7 +34,7 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# Waits until a program has said that it listens. Its own words tell why where it does not.
+# Waits until a program prints that it listens. If it does not, prints its output.
 await() {
   local child=$1 file=$2 lines=$3
   for _ in $(seq 600); do
@@ -108,7 +108,7 @@ Metrics: curl -s http://127.0.0.1:$admin/stats/prometheus | grep ^llm_
 Edit policies/hybrid.yaml and save it: the change is applied at once. Ctrl-C ends everything.
 
 END
-# What pointsman says from now on: policies applied or refused.
+# Show what pointsman prints from now on: policies applied or refused.
 tail -n +2 -f "$work/up.log" &
 children+=($!)
 wait $gateway

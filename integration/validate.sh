@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every policy of policies/ as an Envoy configuration, for the oldest Envoy that is supported and for this one, checked
-# by Envoy.
+# Renders every policy in policies/ for the oldest supported Envoy and for this one, and has this Envoy validate the
+# latter.
 #
 #   integration/validate.sh BIN_DIR WASM        (`make check` builds both and calls this; ENVOY names the Envoy)
 set -euo pipefail
@@ -22,7 +22,7 @@ for policy in "$root"/policies/*.yaml; do
     "$bin/pointsman" render --policy "$policy" --providers "$root/envoy/providers" --envoy-version "$version" \
       --wasm "$wasm" --out "$out"
     [ "$version" = "$current" ] || continue
-    # bootstrap.yaml has its filters from files, which this mode does not read; validate.yaml has everything in it.
+    # bootstrap.yaml loads its filters from files, which this mode does not read; validate.yaml contains everything.
     for file in bootstrap validate; do
       if ! said=$("$ENVOY" --mode validate --disable-hot-restart -l error -c "$out/$file.yaml" 2>&1); then
         printf '%s: Envoy %s refuses %s.yaml:\n%s\n' "$policy" "$version" "$file" "$said" >&2

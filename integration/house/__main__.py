@@ -1,15 +1,14 @@
-"""What `make check` asks of the files themselves, in place of a reviewer.
+"""The checks of the source files in `make check`, which save a reviewer the work.
 
     python3 integration/house [--report] [circles] [lines] [links]
 
-`circles`: no file of the core, the filter or the command line needs, by way of others, itself. A child that imports
-from the module it lies in, while that module calls the child, is a circle too: what both need belongs in a file of its
-own. (Few files did otherwise when this was written, all for one type that had no room.)
-`lines`: no file of the filter or the command line over 500 lines, no line over 120 columns, and a first line in each
-Rust file that says what it is for.
-`links`: links between Markdown files with their anchors, and paths in backticks, lead somewhere.
+`circles`: no file of the core, the filter or the command line depends on itself through others. A child that imports
+from its parent module while the parent calls the child is a circle too: what both need belongs in a separate file.
+`lines`: no file of the filter or the command line has over 500 lines, no line has over 120 columns, and the first line
+of each Rust file says what the file is for.
+`links`: links between Markdown files, with their anchors, and paths in backticks have a target.
 
-Without a name it asks all. `--report` prints the same and never fails.
+Without a name, all checks run. `--report` prints the same and never fails.
 """
 
 import subprocess
@@ -20,7 +19,7 @@ import links
 import lines
 import modules
 
-# The crates whose modules are checked: those that lie in these folders.
+# The crates in these folders have their modules checked.
 FOLDERS = ("filter/", "cli/")
 
 
@@ -36,7 +35,7 @@ def circles(base, tracked):
 
 def main(arguments):
     base = Path(__file__).resolve().parents[2]
-    # What is new and not ignored counts too, what is deleted does not.
+    # New files that are not ignored count too; deleted files do not.
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=base, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     tracked = sorted({name for name in listed if (base / name).is_file()})

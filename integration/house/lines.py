@@ -1,4 +1,4 @@
-"""The size of files and lines, and the first line that says what a file is for."""
+"""Checks the size of files and lines, and the first line, which says what a file is for."""
 
 MAX_LINES = 500
 MAX_COLUMNS = 120
@@ -6,15 +6,15 @@ MAX_COLUMNS = 120
 LONG_WORD = 70
 RAW = 'r#"'
 
-# Written by a program, or data whose lines are not ours to break.
+# Generated files, and data whose lines must not be broken.
 GENERATED = ("envoy/rendered/", "cli/tests/fixtures/", "integration/estimate/corpora/", "fuzz/corpus/")
 KINDS = (".rs", ".py", ".sh", ".yaml", ".lua", ".mjs", ".toml", "Makefile", ".md")
-# Where a file has one job.
+# Folders in which a file has one job, and so a limit on its lines.
 ROOMS = ("filter/", "cli/")
 
 
 def problems(base, tracked):
-    """What is wrong with the tracked files below `base`, one line of text each."""
+    """Yields the problems of the tracked files below `base`, one line of text each."""
     for name in tracked:
         if not name.endswith(KINDS) or name.startswith(GENERATED):
             continue
@@ -31,7 +31,7 @@ def problems(base, tracked):
 
 
 def unbreakable(name, line):
-    """Whether a line may be long: a row of a table in Markdown, a raw string of Rust, a word that cannot be broken."""
+    """Returns whether a line may be long: a Markdown table row, a Rust raw string, or a word that cannot be broken."""
     if name.endswith(".md") and line.lstrip().startswith("|"):
         return True
     return (name.endswith(".rs") and RAW in line) or max(map(len, line.split())) > LONG_WORD

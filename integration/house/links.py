@@ -1,6 +1,6 @@
-"""Links between the tracked files: those of Markdown with their anchors, and paths in backticks (`NAME` is any name).
+"""Checks links between the tracked files: Markdown links with anchors, and paths in backticks (`NAME` is any name).
 
-Addresses on the web are not asked for: the check needs no network.
+Web addresses are not checked, so the check needs no network.
 """
 
 import posixpath
@@ -21,7 +21,7 @@ def blank(match):
 
 
 def anchors(text):
-    """The anchors of a Markdown text, as GitHub and mdBook make them of its headings."""
+    """Returns the anchors of a Markdown text, as GitHub and mdBook derive them from its headings."""
     seen, found = {}, set(EXPLICIT.findall(text))
     for heading in HEADING.findall(FENCE.sub(blank, text)):
         words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").replace("*", "")
@@ -33,7 +33,7 @@ def anchors(text):
 
 
 def problems(base, tracked):
-    """What is wrong with the links in the tracked files below `base`, one line of text each."""
+    """Yields the problems of the links in the tracked files below `base`, one line of text each."""
     files = set(tracked)
     folders = {folder for name in files for folder in parents(name)}
     tops = {name.split("/")[0] for name in files if "/" in name}
@@ -54,7 +54,7 @@ def problems(base, tracked):
 
 
 def wrong_link(name, link, files, folders, texts):
-    """Why `link`, written in the file `name`, leads nowhere, if it does."""
+    """Returns why `link`, written in the file `name`, has no target, or None if it has one."""
     path, _, anchor = link.partition("#")
     target = posixpath.normpath(posixpath.join(posixpath.dirname(name), path)) if path else name
     if target not in files and target not in folders and target != ".":

@@ -1,20 +1,20 @@
 """The graph of imports between the production modules of one crate, and the circles in it.
 
 One node per file. An edge is a path that names another file of the crate, in a `use` or in the code: `crate::a::B`,
-`super::B`, `self::a::B`, and `a::B` where `a` is a child or an imported module. A re-export is an edge; `mod a;` is
-none, and neither is a mention in a comment or a documentation link. Tests are no production: what stands under
-`#[cfg(test)]` and the files it declares are left out.
+`super::B`, `self::a::B`, and `a::B` where `a` is a child or an imported module. A re-export is an edge. `mod a;` is not
+an edge, nor is a mention in a comment or a documentation link. Test code is left out: items under `#[cfg(test)]` and
+the files they declare.
 
-An edge leads to the innermost file that the path names, not to where a re-exported item is defined: who imports from
-`policy` needs `policy`. Methods called on a value are not seen: two files with an `impl` of the same type meet in the
-file of the type.
+An edge leads to the innermost file that the path names, not to where a re-exported item is defined: a file that imports
+from `policy` needs `policy`. Method calls on a value are not edges: two files with an `impl` of the same type meet in
+the file of the type.
 """
 
 import re
 from pathlib import Path
 
 IDENT = r"[A-Za-z_]\w*"
-# Comments, strings and characters; a lifetime ('a) is none of them.
+# Comments, strings and characters, but not lifetimes ('a).
 NOT_CODE = re.compile(
     r"""//[^\n]*|/\*.*?\*/|\bb?r(\#*)".*?"\1|\bb?"(?:\\.|[^"\\])*"|"(?:\\.|[^"\\])*"|'(?:\\[^'\n]+|\\'|[^\\'\n])'""", re.S
 )
@@ -26,19 +26,19 @@ VISIBILITY = re.compile(r"\bpub\s*\([^)]*\)")
 
 
 class Module:
-    """A file of the crate: `name` is its module path, `code` its production text, line for line."""
+    """A file of the crate: `name` is its module path, `code` its production code, line for line."""
 
     def __init__(self, file, name, code):
         self.file, self.name, self.code = file, name, code
 
 
 def blank(text):
-    """As long as `text`, with nothing but its line ends."""
+    """Returns `text` with every character but its line ends replaced by a space."""
     return re.sub(r"[^\n]", " ", text)
 
 
 def production(text):
-    """The code of `text` without comments, literals, visibilities and whatever is compiled for tests only."""
+    """Returns the code of `text` without comments, literals, visibilities and test-only items."""
     code = VISIBILITY.sub(lambda m: blank(m[0]), NOT_CODE.sub(lambda m: blank(m[0]), text))
     while found := TEST_ITEM.search(code):
         if found[0].startswith("#!"):
@@ -49,7 +49,7 @@ def production(text):
 
 
 def item_end(code, at):
-    """Where the item that starts at `at` ends: after its `;`, or after the bracket that closes its body."""
+    """Returns where the item that starts at `at` ends: after its `;`, or after the bracket that closes its body."""
     attributes = re.compile(r"\s*#\[[^\]]*\]").match
     while more := attributes(code, at):
         at = more.end()
@@ -71,7 +71,7 @@ def item_end(code, at):
 
 
 def read(root):
-    """The production modules below the crate's root file (`lib.rs` or `main.rs`), by module path."""
+    """Returns the production modules below the crate's root file (`lib.rs` or `main.rs`), by module path."""
     modules = {}
 
     def visit(file, name, folder):
@@ -90,7 +90,7 @@ def read(root):
 
 
 def leaves(tree):
-    """The paths of one use tree, each with the name that it binds (None for `*`)."""
+    """Yields the paths of one use tree, each with the name that it binds (None for `*`)."""
     tree = tree.strip()
     brace = tree.find("{")
     if brace >= 0:
@@ -111,7 +111,7 @@ def leaves(tree):
 
 
 def resolve(modules, module, path, aliases):
-    """The module path of the innermost file that `path` names, and what is left of the path; None outside the crate."""
+    """Returns the module path of the innermost file that `path` names, and the rest of it; None outside the crate."""
     first, rest = path[0], list(path[1:])
     if first == "crate":
         at = ()
@@ -133,7 +133,7 @@ def resolve(modules, module, path, aliases):
 
 
 def edges(modules):
-    """{module path: {module path it needs: [line, …]}}"""
+    """Returns {module path: {module path it needs: [line, …]}}."""
     graph = {name: {} for name in modules}
     for name, module in modules.items():
         aliases, bound_at = {}, {}
@@ -168,7 +168,7 @@ def edges(modules):
 
 
 def circles(graph):
-    """The strongly connected components of more than one node (Tarjan's algorithm)."""
+    """Returns the strongly connected components of more than one node (Tarjan's algorithm)."""
     index, low, stack, found = {}, {}, [], []
 
     def visit(node):
@@ -194,7 +194,7 @@ def circles(graph):
 
 
 def without_parents(graph):
-    """The graph without what children import from the modules that they lie in."""
+    """Returns the graph without what children import from their parent modules."""
     return {
         node: {target: lines for target, lines in targets.items() if node[: len(target)] != target}
         for node, targets in graph.items()
@@ -202,7 +202,7 @@ def without_parents(graph):
 
 
 def describe(modules, graph, component, base):
-    """One circle as lines of text: each file of it with what it imports from the others, and where."""
+    """Yields one circle as lines of text: each of its files with what it imports from the others, and where."""
     file = lambda name: modules[name].file.relative_to(base)
     for node in sorted(component):
         yield f"  {file(node)}"

@@ -1,4 +1,4 @@
-"""The house rules, each shown to find what it forbids and to leave its twin alone."""
+"""Tests of the house rules: each finds what it forbids and accepts a valid counterpart."""
 
 import tempfile
 import unittest

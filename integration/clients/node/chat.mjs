@@ -1,5 +1,4 @@
-// What a program with OpenAI's JavaScript client sees of the gateway. Prints `ok CASE` or `FAILED CASE: why` for each
-// case.
+// Calls the gateway with OpenAI's JavaScript client. Prints `ok CASE` or `FAILED CASE: why` for each case.
 
 import OpenAI from "openai";
 import assert from "node:assert/strict";

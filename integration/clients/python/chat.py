@@ -1,4 +1,4 @@
-"""What a program with OpenAI's Python client sees of the gateway. Prints `ok CASE` or `FAILED CASE: why`."""
+"""Calls the gateway with OpenAI's Python client. Prints `ok CASE` or `FAILED CASE: why` for each case."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-//! Every wait is limited, and each limit has its own code: first token, gap between chunks, whole request, a caller that leaves.
+//! Every wait is limited and ends with its own code: first token, gap between chunks, whole request, a caller that
+//! leaves.
 
 use crate::unsteady::{call, gateway, is_served, open, request, script};
 use pointsman_integration::gateway::Gateway;

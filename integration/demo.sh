@@ -18,7 +18,7 @@ for check in "$port DEMO_PORT=8081" "$admin DEMO_ADMIN_PORT=9902" \
   "$vllm DEMO_PROVIDER_PORTS='28101 28102 28103'" "$ollama DEMO_PROVIDER_PORTS='28101 28102 28103'" \
   "$openai DEMO_PROVIDER_PORTS='28101 28102 28103'"; do
   if is_taken "${check%% *}"; then
-    echo "port ${check%% *} is taken, perhaps by another demo; free it, or choose another: ${check#* } make demo" >&2
+    echo "port ${check%% *} is in use, perhaps by another demo; free it or choose another: ${check#* } make demo" >&2
     exit 1
   fi
 done
@@ -79,17 +79,17 @@ Try in another terminal:
   curl -sN $url/chat/completions -H 'authorization: Bearer sk-demo-pro' \
 -d '{"model":"summarize","stream":true,"messages":[{"role":"user","content":"hello"}]}'
 
-  # A request that is refused: the free tier does not have this model.
+  # A rejected request: the free tier does not include this model.
   curl -si $url/chat/completions -H 'authorization: Bearer sk-demo-free' \
 -d '{"model":"hosted-flagship","messages":[{"role":"user","content":"hello"}]}'
 
-  # Requests that come too fast: the free tier has six a minute. The seventh is told when to come back.
+  # Too many requests: the free tier allows six per minute. The seventh gets 429 with retry-after.
   for i in 1 2 3 4 5 6 7; do \
 curl -si $url/chat/completions -H 'authorization: Bearer sk-demo-free' \
 -d '{"model":"chat","messages":[{"role":"user","content":"hello"}]}' \
 | grep -E '^(HTTP|retry-after:)'; done
 
-  # What a tenant may use, and how its quota stands.
+  # The models a tenant may use, and its quota usage.
   curl -s $url/models -H 'authorization: Bearer sk-demo-free'
   curl -s $url/usage -H 'authorization: Bearer sk-demo-free'
 
@@ -100,12 +100,12 @@ OpenAI's Python client (pip install openai):
   answer = client.chat.completions.create(model="chat", messages=[{"role": "user", "content": "hello"}])
   print(answer.choices[0].message.content)
 
-Who asked, what answered, what it took and cost, one line for each request and each attempt:
+The audit log, one line per request and per attempt (caller, model, tokens, cost, latency):
 
   tail -f $log
 
 Metrics: curl -s http://127.0.0.1:$admin/stats/prometheus | grep ^llm_
-Edit policies/hybrid.yaml and save it: the change is applied at once. Ctrl-C ends everything.
+Edit policies/hybrid.yaml and save it: the change takes effect immediately. Ctrl-C stops everything.
 
 END
 # Show what pointsman prints from now on: policies applied or refused.

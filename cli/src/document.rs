@@ -44,7 +44,7 @@ pub fn from_yaml(text: &str) -> Result<Value, InvalidDocument> {
         let at = error.location().map(|l| (l.line(), l.column())).filter(|(line, _)| *line > 0);
         let message = match error.without_snippet() {
             serde_saphyr::Error::DuplicateMappingKey { key, .. } => given_twice(key.as_deref().unwrap_or_default()),
-            serde_saphyr::Error::MultipleDocuments { .. } => "a policy is one document".to_owned(),
+            serde_saphyr::Error::MultipleDocuments { .. } => "a policy must be a single document".to_owned(),
             error => without_place(&error.to_string()),
         };
         InvalidDocument { at, message }
@@ -63,7 +63,7 @@ pub fn from_json(text: &str) -> Result<Value, InvalidDocument> {
 }
 
 fn given_twice(name: &str) -> String {
-    format!("the name {} is given twice", quoted(name))
+    format!("duplicate name {}", quoted(name))
 }
 
 /// Removes the position from a parser's message. Parsers word it differently; here it precedes the message.
@@ -91,7 +91,7 @@ impl<'de> Visitor<'de> for TreeVisitor {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a value that JSON has too")
+        f.write_str("a JSON-compatible value")
     }
     fn visit_unit<E>(self) -> Result<Value, E> {
         Ok(Value::Null)
@@ -179,9 +179,9 @@ mod tests {
 
     #[test]
     fn a_name_given_twice_is_refused() {
-        assert_eq!(yaml_error("a:\n  b: 1\n  c: 2\n  b: 3\n"), "line 4, column 3: the name \"b\" is given twice");
+        assert_eq!(yaml_error("a:\n  b: 1\n  c: 2\n  b: 3\n"), "line 4, column 3: duplicate name \"b\"");
         let json = from_json("{\"a\": {\"b\": 1,\n \"b\": 1}}").unwrap_err();
-        assert_eq!(json.to_string(), "line 2, column 4: the name \"b\" is given twice");
+        assert_eq!(json.to_string(), "line 2, column 4: duplicate name \"b\"");
     }
 
     #[test]

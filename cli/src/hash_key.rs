@@ -31,10 +31,10 @@ pub fn run(Args {}: &Args) -> ExitCode {
 fn hash(text: &str) -> Result<String, String> {
     let key = text.trim_ascii();
     if key.is_empty() {
-        return Err("standard input holds no key".to_owned());
+        return Err("no key on standard input".to_owned());
     }
     if key.chars().any(char::is_control) {
-        return Err("one line with one key is expected on standard input".to_owned());
+        return Err("expected one line with one key on standard input".to_owned());
     }
     let digest = Sha256::digest(key.as_bytes());
     Ok(digest.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}")))

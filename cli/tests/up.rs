@@ -37,7 +37,7 @@ fn a_missing_key_is_named_with_its_provider() {
     assert_eq!(
         text(&output),
         "provider \"b\": the environment variable POINTSMAN_TEST_UNSET is not set\n\
-         (--allow-missing-credentials starts all the same)\n"
+         (use --allow-missing-credentials to start anyway)\n"
     );
 }
 
@@ -52,7 +52,7 @@ fn a_missing_or_old_envoy_is_named() {
     let output = up(&scratch).arg("--envoy").arg(&old).output().unwrap();
     assert_eq!(
         scratch.hide(&text(&output)),
-        "HERE/envoy: it is 1.35.9; an Envoy version from 1.36 on is expected, like 1.40\n"
+        "HERE/envoy: unsupported version 1.35.9: expected Envoy version 1.36 or later, such as 1.40\n"
     );
 }
 
@@ -190,8 +190,8 @@ fn it_serves_reloads_and_ends_without_a_trace() {
 
     // First the policy's rules refuse it, then Envoy: the old policy keeps serving.
     scratch.write("policy.yaml", &with_key(more.replace("primary: nearer", "primary: nowhere")));
-    up.says("policy refused, the old one keeps serving: ");
-    up.says("policy.yaml: tasks.quick.primary: no model named \"nowhere\"; models are far, near, nearer");
+    up.says("policy rejected, still serving the previous one: ");
+    up.says("policy.yaml: tasks.quick.primary: unknown model \"nowhere\"; known models: far, near, nearer");
     scratch.write("providers/a.yaml", &cluster("a", 1).replace("STATIC", "STATICAL"));
     scratch.write("policy.yaml", &with_key(more.clone()));
     up.says("STATICAL");
@@ -209,7 +209,7 @@ fn it_ends_when_envoy_does() {
     let mut up = Up::start(&scratch);
     assert!(Command::new("kill").args(["-KILL", &up.envoy()]).status().unwrap().success());
     assert_eq!(up.ends(), Some(1));
-    up.says("Envoy has ended: signal: 9");
+    up.says("Envoy exited: signal: 9");
     assert_eq!(std::fs::read_dir(scratch.path("tmp")).unwrap().count(), 0, "the temporary directory is gone");
 }
 
@@ -361,7 +361,7 @@ fn what_envoy_refuses_leaves_every_file_as_it_was() {
     );
     assert_ne!(new, policy("PATH"));
     scratch.write("policy.yaml", &new);
-    up.says("policy refused, the old one keeps serving: ");
+    up.says("policy rejected, still serving the previous one: ");
     let after = files();
     assert!(before == after, "{before:#?}\n{after:#?}");
 }

@@ -145,21 +145,21 @@ fn local_replies() -> Value {
     };
     let attempts = json!({"key": "x-pointsman-attempts", "value": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"});
     let attempted = json!([{"header": attempts, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]);
-    let mut timeout = told(&["UT"], "attempt_timeout", "The model's provider did not answer in time.");
+    let mut timeout = told(&["UT"], "attempt_timeout", "The model provider did not respond in time.");
     timeout["headers_to_add"] = attempted.clone();
     let broken = ["UC", "UR", "LR", "UPE"];
-    let mut broken = told(&broken, "provider_unreachable", "The model's provider is not available. Try again later.");
+    let mut broken = told(&broken, "provider_unreachable", "The model provider is unavailable. Try again later.");
     broken["headers_to_add"] = attempted;
     broken["status_code"] = 503.into();
     let other = ["LH", "UH", "UF", "UO", "NR", "NC", "DT", "DPE", "SI", "OM", "UMSDR"];
     let mut mappers = vec![timeout, broken, told(&other, "gateway_error", "The request could not be served.")];
     // The rest has no flag. The codes are those of the audit record.
     for (status, kind, message) in [
-        (408, "invalid_request_error", "The request was not complete in time."),
+        (408, "invalid_request_error", "The request was not received in time."),
         (413, "invalid_request_error", "The request is too large."),
-        (431, "invalid_request_error", "The request's headers are too large."),
+        (431, "invalid_request_error", "The request headers are too large."),
         (500, "server_error", "The request could not be served."),
-        (400, "invalid_request_error", "The request is not one that the gateway understands."),
+        (400, "invalid_request_error", "The gateway cannot process this request."),
     ] {
         mappers.push(reply(of_envoy(status), kind, envoy_reply::outcome(status).code(), message));
     }

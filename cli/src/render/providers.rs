@@ -25,7 +25,7 @@ pub fn clusters(directory: &Path, policy: &Policy) -> Result<BTreeMap<String, Va
             }
         };
         if let Some((other, _)) = found.get(&name) {
-            problems.push(format!("{}: {} has a cluster named \"{name}\" too", path.display(), other.display()));
+            problems.push(format!("{}: {} also has a cluster named \"{name}\"", path.display(), other.display()));
         }
         found.insert(name, (path, cluster));
     }
@@ -39,7 +39,7 @@ pub fn clusters(directory: &Path, policy: &Policy) -> Result<BTreeMap<String, Va
                 Err(problem) => problems.push(format!("{}: {problem}", path.display())),
             },
             None => problems.push(format!(
-                "{}: no file has the cluster of provider \"{}\": a *.yaml that begins `name: {1}`",
+                "{}: no cluster for provider \"{}\"; add a *.yaml file that begins with `name: {1}`",
                 directory.display(),
                 provider.name
             )),
@@ -52,7 +52,7 @@ pub fn clusters(directory: &Path, policy: &Policy) -> Result<BTreeMap<String, Va
                 clusters.insert(bridge.cluster.to_string(), cluster);
             }
             None => problems.push(format!(
-                "{}: no file has the cluster of the bridge to Redis: a *.yaml that begins `name: {}`",
+                "{}: no cluster for the Redis bridge; add a *.yaml file that begins with `name: {}`",
                 directory.display(),
                 bridge.cluster
             )),
@@ -79,7 +79,7 @@ fn read(path: &Path) -> Result<(String, Value), String> {
     let cluster = document::from_yaml(&text).map_err(|e| e.to_string())?;
     match cluster.get("name").and_then(Value::as_str) {
         Some(name) => Ok((name.to_owned(), cluster)),
-        None => Err("an Envoy cluster is expected, with `name:` and the provider's name".to_owned()),
+        None => Err("expected an Envoy cluster whose `name` is the provider's name".to_owned()),
     }
 }
 
@@ -103,12 +103,12 @@ fn prepare(provider: &Provider, mut cluster: Value) -> Result<Value, String> {
         return Err(format!("typed_extension_protocol_options: {HTTP_OPTIONS} is not an object"));
     }
     if options.is_some_and(|options| options.get("http_filters").is_some()) {
-        return Err("http_filters of a provider's cluster never run: requests come by way of a plan cluster".to_owned());
+        return Err("http_filters of a provider cluster never run: requests go through a plan cluster".to_owned());
     }
     let is_direct = provider.credential.is_none();
     let is_old = |old: &&&str| is_direct && options.is_none() && cluster.get(**old).is_some();
     if let Some(old) = OLD_HTTP_OPTIONS.iter().find(is_old) {
-        return Err(format!("{old}: say it in typed_extension_protocol_options, by {HTTP_OPTIONS}"));
+        return Err(format!("{old}: set it in typed_extension_protocol_options, under {HTTP_OPTIONS}"));
     }
     let is_tls = cluster.get("transport_socket").is_some();
     let mut endpoints = 0;
@@ -126,7 +126,7 @@ fn prepare(provider: &Provider, mut cluster: Value) -> Result<Value, String> {
     }
     if endpoints == 0 {
         return Err(format!(
-            "the cluster \"{}\" has no endpoints in load_assignment; endpoints from EDS cannot be told whose they are",
+            "the cluster \"{}\" has no endpoints in load_assignment; EDS endpoints cannot be marked with their provider",
             provider.name
         ));
     }

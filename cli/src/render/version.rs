@@ -47,7 +47,7 @@ pub struct InvalidVersion;
 
 impl fmt::Display for InvalidVersion {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("an Envoy version from 1.36 on is expected, like 1.40")
+        f.write_str("expected Envoy version 1.36 or later, such as 1.40")
     }
 }
 

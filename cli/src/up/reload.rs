@@ -116,7 +116,7 @@ impl RunningConfig {
             (rendering.files(), rendering.clusters())
         };
         if files.get("bootstrap.yaml") != self.files.get("bootstrap.yaml") {
-            let line = "request.max_body_bytes: before Envoy 1.37 it belongs to the listener; restart to change it";
+            let line = "request.max_body_bytes: before Envoy 1.37 this is a listener setting; restart to change it";
             return Err(NotApplied::Refused(vec![named(&line.to_owned())]));
         }
         let validated = self.validate(envoy, &inputs, stopped);
@@ -225,7 +225,7 @@ impl RunningConfig {
                 return Err(NotApplied::Stopped);
             }
             if start.elapsed() >= PATIENCE {
-                return Err(refused("envoy: its admin interface does not answer".to_owned()));
+                return Err(refused("envoy: the admin interface does not respond".to_owned()));
             }
             std::thread::sleep(Duration::from_millis(100));
         };
@@ -238,13 +238,13 @@ impl RunningConfig {
             }
             let Some((taken, rejected, warming)) = counts() else { continue };
             if rejected > refused_before {
-                return Err(refused(format!("envoy: it refuses {path}; its log says why")));
+                return Err(refused(format!("envoy: rejected {path}; see the Envoy log for the reason")));
             }
             if taken > taken_before && warming == 0 {
                 return Ok(());
             }
         }
-        Err(refused(format!("envoy: it has not taken {path} within {} s", PATIENCE.as_secs())))
+        Err(refused(format!("envoy: did not load {path} within {} s", PATIENCE.as_secs())))
     }
 
     /// Removes the clusters of earlier policies once no request can need them.

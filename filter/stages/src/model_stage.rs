@@ -186,14 +186,14 @@ impl<H: Host> Stage for ModelStage<H> {
     fn on_request_headers(&mut self, _: bool) -> Action {
         let record = self.host().state(STATE_DISPATCH).unwrap_or_default();
         let Some(plan) = dispatch::decode(&record) else {
-            return self.refuse("pointsman: a request came to the model stage without the gateway stage before it");
+            return self.refuse("pointsman: a request reached the model stage without passing the gateway stage");
         };
         let provider = self.host().text(Property::Provider).unwrap_or_default();
         let provider = std::str::from_utf8(&provider).unwrap_or_default();
         let count = if plan.needs_count() { self.attempt_count() } else { 1 };
         let Some((index, attempt)) = plan.choose(provider, count) else {
             return self
-                .refuse("pointsman: the chosen host's metadata pointsman.provider is not a provider of the plan");
+                .refuse("pointsman: the selected host's metadata pointsman.provider is not a provider of the plan");
         };
         if count > 1 {
             self.note_silent_attempt(count);

@@ -56,7 +56,7 @@ impl<H: Host> SettlementQueue<H> {
         let max = if unsettled.charges() { MAX_KEPT } else { MAX_KEPT / 2 };
         if waiting.len() >= max {
             if unsettled.charges() {
-                let line = "pointsman: too many settlements wait for Redis: one is lost";
+                let line = "pointsman: too many settlements are waiting for Redis; one was dropped";
                 generation.host().log(LogLevel::Error, line);
             }
             return;
@@ -120,7 +120,10 @@ impl<H: Host> Queue<H> {
             }
             let Some(mut pending) = self.waiting.pop_front() else { return };
             if pending.unsettled.is_too_old(now) {
-                host.log(LogLevel::Error, "pointsman: Redis has been away for too long: a settlement is lost");
+                host.log(
+                    LogLevel::Error,
+                    "pointsman: Redis has been unavailable for too long; a settlement was dropped",
+                );
                 continue;
             }
             let Some(call) = pending.unsettled.call(pending.generation.policy(), !pending.with_script) else {

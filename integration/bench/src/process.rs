@@ -17,7 +17,7 @@ impl Scratch {
     /// Creates the directory.
     pub fn new() -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("pointsman-bench-").tempdir();
-        let scratch = Self(directory.map_err(|e| format!("no temporary directory: {e}"))?);
+        let scratch = Self(directory.map_err(|e| format!("cannot create a temporary directory: {e}"))?);
         let providers = scratch.path("providers");
         fs::create_dir_all(&providers).map_err(|e| format!("{}: {e}", providers.display()))?;
         Ok(scratch)

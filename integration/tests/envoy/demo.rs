@@ -48,7 +48,7 @@ fn the_demo_does_what_it_prints() {
     let directory = process::directory();
     let log = directory.join("access.log");
     let mut demo = start(&ports, &log, Some(&directory));
-    demo.await_line("the end of its greeting", |line| line.contains("Ctrl-C ends everything").then_some(()));
+    demo.await_line("the end of its greeting", |line| line.contains("Ctrl-C stops everything").then_some(()));
     let lines = demo.lines();
     let commands: Vec<&str> = lines.iter().map(|line| line.trim()).filter(|line| line.starts_with("curl ")).collect();
     let [whole, streamed, refused, models, usage] = commands[..] else { panic!("{commands:?}") };
@@ -90,7 +90,7 @@ fn the_demo_does_what_it_prints() {
 
     // A second demo says why it cannot start, and does not disturb the first.
     let second = start(&ports, &directory.join("second.log"), None);
-    let why = second.await_line("why it does not start", |line| line.contains("is taken").then(|| line.to_owned()));
+    let why = second.await_line("why it does not start", |line| line.contains("is in use").then(|| line.to_owned()));
     assert!(why.contains(&ports[0].to_string()) && why.contains("DEMO_PORT="), "{why}");
     drop(second);
     assert!(paste(whole).starts_with("HTTP/1.1 200"));

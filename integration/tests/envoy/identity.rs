@@ -34,10 +34,10 @@ fn without_a_valid_key_nothing_is_sent() {
     let gateway = gateway();
     let call = || Call::chat_json(&ask("small", "no-key-for-this"));
     for (call, message) in [
-        (call(), "No API key was sent"),
-        (call().header("authorization", "Bearer "), "No API key was sent"),
-        (call().header("authorization", "Basic c2stYWNtZTo="), "No API key was sent"),
-        (call().header("cookie", "key=sk-acme"), "No API key was sent"),
+        (call(), "No API key was provided"),
+        (call().header("authorization", "Bearer "), "No API key was provided"),
+        (call().header("authorization", "Basic c2stYWNtZTo="), "No API key was provided"),
+        (call().header("cookie", "key=sk-acme"), "No API key was provided"),
         (call().key("sk-acm"), "Incorrect API key"),
         (call().key("sk-acme2"), "Incorrect API key"),
         (call().key("sk-acme, sk-acme"), "Incorrect API key"),

@@ -190,7 +190,7 @@ fn a_model_whose_own_window_is_full_is_left_out_and_the_next_one_serves() {
         });
         let refused = gateway.chat(key, &with_usage("chat", 1, 1));
         refused.assert_refusal(429, "rate_limit_exceeded");
-        assert!(refused.text().contains("of the model 'paid'"), "{}", refused.text());
+        assert!(refused.text().contains("for the model 'paid'"), "{}", refused.text());
         assert_eq!(gateway.chat(key, &with_usage("free", 1, 1)).status, 200);
     }
 }

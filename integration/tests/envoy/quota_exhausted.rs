@@ -127,7 +127,7 @@ fn a_share_of_a_budget_is_reported_once_in_log_metric_and_header() {
         let told = Some("budget_usd_per_day=50%".to_owned());
         assert_eq!([ask(), ask(), ask()], [(200, None), (429, told), (429, None)]);
         let lines = gateway.process.lines();
-        let said = lines.iter().filter(|line| line.contains("tenant degrading1 has used 10.0 % of budget_usd_per_day"));
+        let said = lines.iter().filter(|line| line.contains("tenant degrading1 has used 10.0% of budget_usd_per_day"));
         assert_eq!(said.count(), 1);
         let metric = gateway
             .metrics()

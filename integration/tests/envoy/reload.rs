@@ -83,7 +83,7 @@ fn an_invalid_policy_is_refused_with_its_place_and_the_next_valid_one_is_taken()
         assert_ne!(broken, POLICY);
         let seen = gateway.process.lines().len();
         gateway.replace_policy(&broken);
-        let said = await_word(&gateway, seen, "policy refused, the old one keeps serving: ");
+        let said = await_word(&gateway, seen, "policy rejected, still serving the previous one: ");
         assert!(said.contains(place), "{place}: {said}");
         assert_eq!(gateway.chat("sk-acme", &ask("chat", "still there")).status, 200);
     }

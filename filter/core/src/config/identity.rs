@@ -64,7 +64,7 @@ impl<'de> Deserialize<'de> for Identity {
                 Ok(Self::ApiKey)
             }
             IdentityFields { source: IdentitySource::ApiKey, .. } => Err(de::Error::custom(
-                "the source api_key has no other fields; tenant, user and permissions belong to the source header",
+                "source api_key accepts no other fields; tenant, user and permissions belong to source header",
             )),
         }
     }
@@ -129,7 +129,7 @@ impl JsonSchema for Key {
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let with_expiry = generator.subschema_for::<KeyWithExpiry>();
         schemars::json_schema!({
-            "description": "An API key as SHA-256, alone or with the time from which it is refused.",
+            "description": "The SHA-256 of an API key, alone or with its expiry time.",
             "anyOf": [{"type": "string", "pattern": "^sha256:[0-9a-fA-F]{64}$"}, with_expiry]
         })
     }

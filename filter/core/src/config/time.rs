@@ -17,7 +17,7 @@ impl<'de> Deserialize<'de> for Time {
         let text = String::deserialize(deserializer)?;
         let time = humantime::parse_duration(&text).ok().and_then(|time| u64::try_from(time.as_millis()).ok());
         time.map(Time)
-            .ok_or_else(|| de::Error::custom(format!("{} is not a time like 250ms, 30s or 10m", quoted(&text))))
+            .ok_or_else(|| de::Error::custom(format!("{} is not a duration like 250ms, 30s or 10m", quoted(&text))))
     }
 }
 
@@ -34,7 +34,7 @@ impl JsonSchema for Time {
     }
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
-            "description": "A length of time like 250ms, 30s, 10m or 1h 30m.",
+            "description": "A duration like 250ms, 30s, 10m or 1h 30m.",
             "type": "string",
             "pattern": "^[0-9]+ ?[a-z]+( ?[0-9]+ ?[a-z]+)*$"
         })

@@ -84,14 +84,14 @@ impl Exchange {
         });
         let text = |name: &str, value: &[u8]| match std::str::from_utf8(value) {
             Ok(text) => Ok(text.to_owned()),
-            Err(_) => Err(Refusal::InvalidField(name.to_owned(), format!("The header '{name}' is not UTF-8."))),
+            Err(_) => Err(Refusal::InvalidField(name.to_owned(), format!("The header '{name}' is not valid UTF-8."))),
         };
         let task = head.task.map(|task| text("x-pointsman-task", task)).transpose()?;
         let class = match head.data_class {
             None => None,
             Some(class) => Some(class.map_err(|()| {
                 let message =
-                    "The header 'x-pointsman-data-class' is one of public, internal, confidential, regulated.";
+                    "The header 'x-pointsman-data-class' must be one of public, internal, confidential, regulated.";
                 Refusal::InvalidField("x-pointsman-data-class".to_owned(), message.to_owned())
             })?),
         };
@@ -101,7 +101,8 @@ impl Exchange {
                 let digits = std::str::from_utf8(value).ok().filter(|ms| ms.bytes().all(|b| b.is_ascii_digit()));
                 let ms = digits.and_then(|ms| ms.parse::<u64>().ok()).filter(|ms| *ms > 0);
                 Some(ms.ok_or_else(|| {
-                    let message = "The header 'x-pointsman-deadline-ms' is a positive whole number of milliseconds.";
+                    let message =
+                        "The header 'x-pointsman-deadline-ms' must be a positive whole number of milliseconds.";
                     Refusal::InvalidField("x-pointsman-deadline-ms".to_owned(), message.to_owned())
                 })?)
             }

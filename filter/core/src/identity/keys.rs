@@ -78,14 +78,14 @@ impl KeyTable {
         let hash = hash
             .strip_prefix("sha256:")
             .and_then(parse_hex)
-            .ok_or("a key is written as sha256: and 64 hexadecimal digits, its SHA-256; never as the key itself")?;
+            .ok_or("expected sha256: and 64 hexadecimal digits, the SHA-256 of the key; never write the key itself")?;
         let expires_ms = match expires {
             None => u64::MAX,
             Some(time) => humantime::parse_rfc3339(time)
                 .ok()
                 .and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok())
                 .and_then(|d| u64::try_from(d.as_millis()).ok())
-                .ok_or_else(|| format!("\"{time}\" is not a time like 2027-01-31T00:00:00Z"))?,
+                .ok_or_else(|| format!("\"{time}\" is not a UTC time like 2027-01-31T00:00:00Z"))?,
         };
         self.sorted.push(Entry { hash, tenant, expires_ms });
         Ok(())
@@ -99,7 +99,7 @@ impl KeyTable {
                 && a.hash == b.hash
             {
                 let message =
-                    format!("has a key that {} has too; a key belongs to one tenant, once", name_of(a.tenant));
+                    format!("has a key that {} also has; list each key once, under one tenant", name_of(a.tenant));
                 problems.push(Problem::new(format!("tenants.{}.keys", name_of(b.tenant)), message));
             }
         }

@@ -69,15 +69,15 @@ pub fn error_body(status: u16, cause: Option<Outcome>, message: impl FnOnce() ->
     };
     match cause {
         Some(Outcome::FirstTokenTimeout | Outcome::AttemptTimeout | Outcome::ChunkTimeout) => {
-            told(504, "The model's provider did not answer in time.")
+            told(504, "The model provider did not respond in time.")
         }
-        Some(Outcome::DeadlineExceeded) => told(504, "The request was not done by its deadline."),
+        Some(Outcome::DeadlineExceeded) => told(504, "The request exceeded its deadline."),
         Some(Outcome::ModelOverloaded) => Refusal::Overloaded.response(),
         Some(Outcome::ProviderUnreachable | Outcome::NoHealthyProvider) => {
-            told(503, "The model's provider is not available. Try again later.")
+            told(503, "The model provider is unavailable. Try again later.")
         }
         Some(Outcome::NoSuchPlan) => told(503, "The gateway is being reconfigured. Try again in a moment."),
-        Some(Outcome::ResponseTooLarge) => told(502, "The model's provider answered more than the gateway takes."),
+        Some(Outcome::ResponseTooLarge) => told(502, "The model provider's response exceeds the gateway's size limit."),
         _ => by_status(status, message),
     }
 }
@@ -103,24 +103,26 @@ fn by_status(status: u16, message: impl FnOnce() -> ProviderMessage) -> ErrorBod
                 kind: "invalid_request_error",
                 code: Outcome::ProviderRejectedRequest,
                 param: told.param.filter(|param| is_field_path(param)),
-                message: told.message.map_or_else(|| "The provider refused the request.".to_owned(), |m| redact(&m)),
+                message: told
+                    .message
+                    .map_or_else(|| "The model provider rejected the request.".to_owned(), |m| redact(&m)),
             }
         }
         // The provider's own 401 or 403 is about the gateway's credential, not the caller's.
-        401..=403 => server(502, Outcome::ProviderRefusedGateway, "The model's provider refused the gateway."),
-        408 | 504 => server(504, Outcome::ProviderTimeout, "The model's provider did not answer in time."),
+        401..=403 => {
+            server(502, Outcome::ProviderRefusedGateway, "The model provider rejected the gateway's credentials.")
+        }
+        408 | 504 => server(504, Outcome::ProviderTimeout, "The model provider did not respond in time."),
         429 => ErrorBody {
             status: 429,
             kind: "rate_limit_error",
             code: Outcome::ProviderRateLimited,
             param: None,
-            message: "The model's provider is receiving too many requests. Try again later.".to_owned(),
+            message: "The model provider is receiving too many requests. Try again later.".to_owned(),
         },
-        503 | 529 => {
-            server(503, Outcome::ProviderUnavailable, "The model's provider is not available. Try again later.")
-        }
-        500..=599 => server(502, Outcome::ProviderError, "The model's provider failed."),
-        _ => server(502, Outcome::ProviderUnexpectedStatus, "The model's provider answered in an unexpected way."),
+        503 | 529 => server(503, Outcome::ProviderUnavailable, "The model provider is unavailable. Try again later."),
+        500..=599 => server(502, Outcome::ProviderError, "The model provider failed."),
+        _ => server(502, Outcome::ProviderUnexpectedStatus, "The model provider returned an unexpected response."),
     }
 }
 
@@ -155,7 +157,7 @@ mod tests {
         assert_eq!(words(529, None, b"").status, 503);
         assert_eq!(words(500, None, b"<html>").status, 502);
         assert_eq!(words(418, None, b"").status, 502);
-        assert_eq!(words(422, None, b"not json").message, "The provider refused the request.");
+        assert_eq!(words(422, None, b"not json").message, "The model provider rejected the request.");
     }
 
     #[test]

@@ -100,22 +100,20 @@ impl Refusal {
                 INVALID,
                 Outcome::MethodNotAllowed,
                 None,
-                format!("Not allowed to use this method here; use {allowed}."),
+                format!("This method is not allowed here; use {allowed}."),
             ),
             Self::MissingKey => row(
                 401,
                 INVALID,
                 Outcome::InvalidApiKey,
                 None,
-                "No API key was sent. Send it as 'Authorization: Bearer KEY'.".into(),
+                "No API key was provided. Send it as 'Authorization: Bearer KEY'.".into(),
             ),
-            Self::UnknownKey => row(401, INVALID, Outcome::InvalidApiKey, None, "Incorrect API key.".into()),
+            Self::UnknownKey => row(401, INVALID, Outcome::InvalidApiKey, None, "Incorrect API key provided.".into()),
             Self::ExpiredKey => row(401, INVALID, Outcome::InvalidApiKey, None, "This API key has expired.".into()),
-            Self::UnknownTenant => {
-                row(401, INVALID, Outcome::InvalidApiKey, None, "The caller is not a known tenant.".into())
-            }
+            Self::UnknownTenant => row(401, INVALID, Outcome::InvalidApiKey, None, "The tenant is unknown.".into()),
             Self::ContentEncoding => {
-                let message = "The request body has a content-encoding; send it as plain JSON.";
+                let message = "Encoded request bodies are not supported; send plain JSON.";
                 row(415, INVALID, Outcome::UnsupportedContentEncoding, None, message.into())
             }
             Self::TooLarge(limit) => row(
@@ -125,9 +123,13 @@ impl Refusal {
                 None,
                 format!("The request body is larger than {limit} bytes."),
             ),
-            Self::InvalidJson(message) => {
-                row(400, INVALID, Outcome::InvalidJson, None, format!("We could not read the request body: {message}."))
-            }
+            Self::InvalidJson(message) => row(
+                400,
+                INVALID,
+                Outcome::InvalidJson,
+                None,
+                format!("We could not parse the JSON body of your request: {message}."),
+            ),
             Self::InvalidField(param, message) => {
                 row(400, INVALID, Outcome::InvalidValue, Some(param), message.clone())
             }
@@ -143,11 +145,15 @@ impl Refusal {
                 INVALID,
                 Outcome::MissingModel,
                 Some("model"),
-                "Name a model or a task in 'model'; this gateway has no default task.".into(),
+                "Set 'model' to a model or a task; this gateway has no default task.".into(),
             ),
-            Self::UnknownTask(task, place) => {
-                row(400, INVALID, Outcome::TaskNotFound, Some(place), format!("There is no task '{}'.", shorten(task)))
-            }
+            Self::UnknownTask(task, place) => row(
+                400,
+                INVALID,
+                Outcome::TaskNotFound,
+                Some(place),
+                format!("The task '{}' does not exist.", shorten(task)),
+            ),
             Self::TaskConflict(one, other) => row(
                 400,
                 INVALID,
@@ -156,27 +162,23 @@ impl Refusal {
                 format!("The request names two tasks, '{}' and '{}'.", shorten(one), shorten(other)),
             ),
             Self::ModelNotAllowed(model) => {
-                let message = format!("The model '{}' is not available to your tier.", shorten(model));
+                let message = format!("The model '{}' is not available on your tier.", shorten(model));
                 row(403, INVALID, Outcome::ModelNotAllowed, Some("model"), message)
             }
-            Self::DeadlinePassed => row(
-                504,
-                "server_error",
-                Outcome::DeadlineExceeded,
-                None,
-                "The request was not done by its deadline.".into(),
-            ),
+            Self::DeadlinePassed => {
+                row(504, "server_error", Outcome::DeadlineExceeded, None, "The request exceeded its deadline.".into())
+            }
             Self::DataClass => row(
                 403,
                 INVALID,
                 Outcome::DataClassNotAllowed,
                 None,
-                "No model that could serve this request may see data of its class.".into(),
+                "No model that could serve this request is allowed to process its data class.".into(),
             ),
             Self::MissingCapability(capability) => {
                 let (param, what) = match capability {
                     Capability::Tools => ("tools", "tools"),
-                    Capability::JsonSchema => ("response_format", "a JSON Schema for its answer"),
+                    Capability::JsonSchema => ("response_format", "JSON Schema output"),
                     Capability::Vision => ("messages", "images"),
                 };
                 let message = format!("No model that could serve this request supports {what}.");
@@ -194,7 +196,7 @@ impl Refusal {
                 INVALID,
                 Outcome::ContextLengthExceeded,
                 Some("messages"),
-                "The messages are longer than the context window of every model that could serve this request.".into(),
+                "The messages exceed the context window of every model that could serve this request.".into(),
             ),
             Self::Overloaded => row(
                 503,
@@ -208,10 +210,16 @@ impl Refusal {
                 INVALID,
                 Outcome::ContextLengthExceeded,
                 Some("messages"),
-                format!("The request has about {tokens} input tokens; you may send {most}."),
+                format!("The request has about {tokens} input tokens; your limit is {most}."),
             ),
             Self::Quota(exhausted) => exhausted.error.clone(),
-            Self::Internal => row(500, "server_error", Outcome::InternalError, None, "The gateway failed.".into()),
+            Self::Internal => row(
+                500,
+                "server_error",
+                Outcome::InternalError,
+                None,
+                "The gateway encountered an internal error.".into(),
+            ),
         }
     }
 }

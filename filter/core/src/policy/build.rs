@@ -74,14 +74,17 @@ impl TryFrom<Config> for Policy {
         for name in tasks.keys().filter(|name| models.contains_key(*name)) {
             p.push(Problem::new(
                 format!("tasks.{name}"),
-                "a model has the same name; callers could not tell them apart",
+                "a model has the same name; models and tasks share one namespace",
             ));
         }
         keys.finish(p, |tenant| tenants.keys().nth(tenant.0 as usize).map_or("", String::as_str));
         // A key that was rejected above has already been reported. Its tenant still has a key.
         let keyless = keys.is_empty() && !tenants.is_empty() && tenants.values().all(|t| t.keys.is_empty());
         if identity == Identity::ApiKey && keyless {
-            p.push(Problem::new("tenants", "no tenant has a key, so nobody could call; add `keys`, or set `identity`"));
+            p.push(Problem::new(
+                "tenants",
+                "no tenant has a key, so every request would be rejected; add `keys` or set `identity`",
+            ));
         }
         let built_providers = providers.iter().map(|(name, v)| build_provider(name, v, p)).collect();
 
@@ -126,11 +129,13 @@ fn check_request(bounds: &RequestBounds, problems: &mut Vec<Problem>) {
     let RequestBounds { max_body_bytes, max_nesting, set_output_limit: _ } = bounds;
     // A VM may use 1 GiB, and it holds a body and what is made from it.
     if !(1024..=1 << 27).contains(max_body_bytes) {
-        problems
-            .push(Problem::new("request.max_body_bytes", format!("{max_body_bytes} is not within 1024 and 134217728")));
+        problems.push(Problem::new(
+            "request.max_body_bytes",
+            format!("{max_body_bytes} is out of range: expected 1024 to 134217728"),
+        ));
     }
     if !(4..=256).contains(max_nesting) {
-        problems.push(Problem::new("request.max_nesting", format!("{max_nesting} is not within 4 and 256")));
+        problems.push(Problem::new("request.max_nesting", format!("{max_nesting} is out of range: expected 4 to 256")));
     }
 }
 
@@ -143,7 +148,10 @@ fn build_redis(
 ) -> Bridge {
     check_name("redis.cluster", &redis.cluster, "_-", problems);
     if providers.contains_key(&redis.cluster) {
-        problems.push(Problem::new("redis.cluster", format!("{} is a provider's cluster", quoted(&redis.cluster))));
+        problems.push(Problem::new(
+            "redis.cluster",
+            format!("{} is already the cluster of a provider", quoted(&redis.cluster)),
+        ));
     }
     Bridge::from_config(redis, problems)
 }
@@ -159,7 +167,7 @@ fn build_provider(name: &str, provider: &config::Provider, problems: &mut Vec<Pr
     {
         problems.push(Problem::new(
             format!("{place}.base_path"),
-            format!("{} is not a path that starts with \"/\" and does not end with it", quoted(base_path)),
+            format!("{} must start with \"/\" and must not end with \"/\"", quoted(base_path)),
         ));
     }
     if let Some(credential) = credential {
@@ -179,13 +187,13 @@ fn build_provider(name: &str, provider: &config::Provider, problems: &mut Vec<Pr
 fn check_credential(place: &str, credential: &config::Credential, problems: &mut Vec<Problem>) {
     let config::Credential { header, prefix, env, file, sds } = credential;
     if !is_header_name(header) {
-        problems.push(Problem::new(format!("{place}.header"), format!("not a usable header name: {HEADER_NAME}")));
+        problems.push(Problem::new(format!("{place}.header"), format!("not a valid header name: {HEADER_NAME}")));
     }
     if !prefix.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'%') {
-        problems.push(Problem::new(format!("{place}.prefix"), "only printable ASCII without % is allowed"));
+        problems.push(Problem::new(format!("{place}.prefix"), "must be printable ASCII without %"));
     }
     if [env, file, sds].iter().filter(|source| source.is_some()).count() != 1 {
-        problems.push(Problem::new(place, "name exactly one source of the key: env, file or sds"));
+        problems.push(Problem::new(place, "set exactly one of env, file and sds"));
     }
     if let Some(env) = env
         && (env.bytes().next().is_none_or(|b| b.is_ascii_digit())
@@ -193,14 +201,14 @@ fn check_credential(place: &str, credential: &config::Credential, problems: &mut
     {
         problems.push(Problem::new(
             format!("{place}.env"),
-            "not the name of an environment variable, like OPENAI_API_KEY; the key itself never belongs in a policy",
+            "expected the name of an environment variable, like OPENAI_API_KEY; never put the key itself in a policy",
         ));
     }
     for (field, path) in [("file", file), ("sds", sds)] {
         if path.as_ref().is_some_and(|path| !path.starts_with('/') || path.chars().any(char::is_control)) {
             problems.push(Problem::new(
                 format!("{place}.{field}"),
-                "not an absolute path, like /etc/envoy/openai.key; the key itself never belongs in a policy",
+                "expected an absolute path, like /etc/envoy/openai.key; never put the key itself in a policy",
             ));
         }
     }
@@ -229,24 +237,23 @@ fn build_model(
     let place = format!("models.{name}");
     check_name(&place, name, "._:/-", problems);
     if name == "auto" {
-        problems.push(Problem::new(&*place, "\"auto\" is reserved: it asks for the default task"));
+        problems.push(Problem::new(&*place, "\"auto\" is reserved: it selects the default task"));
     }
     let provider = providers.find(provider, || format!("{place}.provider"), problems).unwrap_or(0);
     if upstream_id.is_empty() || upstream_id.len() > 256 || upstream_id.chars().any(char::is_control) {
-        problems
-            .push(Problem::new(format!("{place}.model"), "the provider's model id is 1 to 256 printable characters"));
+        problems.push(Problem::new(format!("{place}.model"), "must be 1 to 256 printable characters"));
     }
     check_range(&place, "context", *context, 1..=100_000_000, problems);
     check_range(&place, "max_output_tokens", *max_output_tokens, 1..=100_000_000, problems);
     if *max_concurrent == Some(0) {
-        let message = "0 would never let a request through; leave the field out for no limit";
+        let message = "0 would block every request; omit the field for no limit";
         problems.push(Problem::new(format!("{place}.max_concurrent"), message));
     }
     for (i, param) in unsupported_params.iter().enumerate() {
         let message = match param.as_str() {
-            "" => "the name of a request field is expected",
-            "model" | "messages" | "stream" | "stream_options" => "every model takes this field",
-            "max_tokens" | "max_completion_tokens" => "say with `output_param` which output limit the model takes",
+            "" => "expected the name of a request field",
+            "model" | "messages" | "stream" | "stream_options" => "every model must accept this field",
+            "max_tokens" | "max_completion_tokens" => "set `output_param` to the output limit that the model accepts",
             _ => continue,
         };
         problems.push(Problem::new(format!("{place}.unsupported_params[{i}]"), message));
@@ -284,7 +291,7 @@ fn build_task(
     let place = format!("tasks.{name}");
     check_name(&place, name, "._:/-", problems);
     if name == "auto" {
-        problems.push(Problem::new(&*place, "\"auto\" is reserved: it asks for the default task"));
+        problems.push(Problem::new(&*place, "\"auto\" is reserved: it selects the default task"));
     }
     if let Some(limit) = max_output_tokens {
         check_range(&place, "max_output_tokens", *limit, 1..=100_000_000, problems);
@@ -348,7 +355,7 @@ fn build_tenant(
         // Check this here, because the message must not repeat the value: hash, time and key are easily confused.
         if key.expires.as_ref().is_some_and(|time| humantime::parse_rfc3339(time).is_err()) {
             let place = format!("tenants.{name}.keys[{i}].expires");
-            problems.push(Problem::new(place, "not a time like 2027-01-31T00:00:00Z"));
+            problems.push(Problem::new(place, "expected a UTC time like 2027-01-31T00:00:00Z"));
         } else if let Err(message) = table.add(id, key) {
             problems.push(Problem::new(format!("tenants.{name}.keys[{i}]"), message));
         }
@@ -364,7 +371,7 @@ fn check_range(
     problems: &mut Vec<Problem>,
 ) {
     if !range.contains(&value) {
-        let message = format!("{value} is not within {} and {}", range.start(), range.end());
+        let message = format!("{value} is out of range: expected {} to {}", range.start(), range.end());
         problems.push(Problem::new(format!("{place}.{field}"), message));
     }
 }
@@ -379,16 +386,16 @@ fn is_name(name: &str, punctuation: &str) -> bool {
 fn check_name(place: &str, name: &str, punctuation: &str, problems: &mut Vec<Problem>) {
     if !is_name(name, punctuation) {
         let message =
-            format!("a name is 1 to 64 letters, digits or any of {punctuation}, and starts with a letter or digit");
+            format!("a name must be 1 to 64 letters, digits or any of {punctuation}, and start with a letter or digit");
         problems.push(Problem::new(place, message));
     }
 }
 
-const HEADER_NAME: &str = "lower case letters, digits, - and _, and none of the proxy's own";
+const HEADER_NAME: &str = "use lowercase letters, digits, - and _, and no name reserved by the proxy";
 
 fn check_header_name(place: &str, name: &str, problems: &mut Vec<Problem>) {
     if !is_header_name(name) {
-        problems.push(Problem::new(place, format!("{} is not a usable header name: {HEADER_NAME}", quoted(name))));
+        problems.push(Problem::new(place, format!("{} is not a valid header name: {HEADER_NAME}", quoted(name))));
     }
 }
 

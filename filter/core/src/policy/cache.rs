@@ -67,7 +67,7 @@ impl Rules {
         } = config;
         let mut range = |field: &str, value: u64, min: u64, max: u64| {
             if !(min..=max).contains(&value) {
-                let message = format!("{value} is not within {min} and {max}");
+                let message = format!("{value} is out of range: expected {min} to {max}");
                 problems.push(Problem::new(format!("cache.{field}"), message));
             }
         };
@@ -77,7 +77,7 @@ impl Rules {
             problems.push(Problem::new("cache.wait", format!("{}ms is more than 10m", wait.0)));
         }
         if *store == CacheStore::Redis && !has_redis {
-            problems.push(Problem::new("cache.store", "redis needs the section `redis`, which names the bridge"));
+            problems.push(Problem::new("cache.store", "redis requires the `redis` section, which names the bridge"));
         }
         for prompt in
             prompt_revisions.keys().filter(|prompt| prompt.split_once('@').is_none_or(|(id, _)| id.is_empty()))
@@ -85,12 +85,12 @@ impl Rules {
             let place = format!("cache.prompt_revisions.{prompt}");
             problems.push(Problem::new(
                 place,
-                format!("{} is not a prompt and its version, like invoice@3", quoted(prompt)),
+                format!("{} is not a prompt name and version, like invoice@3", quoted(prompt)),
             ));
         }
         let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b':' | b'.' | b'_' | b'-');
         if !(1..=64).contains(&key_prefix.len()) || !key_prefix.bytes().all(is_plain) {
-            let message = format!("{} is not 1 to 64 of a-z, A-Z, 0-9 and :._-", quoted(key_prefix));
+            let message = format!("{} must be 1 to 64 characters from a-z, A-Z, 0-9 and :._-", quoted(key_prefix));
             problems.push(Problem::new("cache.key_prefix", message));
         }
         let keys = SharedKeyIndex::within(*memory_bytes);
@@ -128,12 +128,15 @@ impl TaskRules {
     ) -> Self {
         let config::TaskCache { ttl, scope, requests, max_data, revision } = config;
         if !(1000..=30 * DAY_MS).contains(&ttl.0) {
-            problems.push(Problem::new(format!("{place}.ttl"), format!("{}ms is not within 1s and 30days", ttl.0)));
+            problems.push(Problem::new(
+                format!("{place}.ttl"),
+                format!("{}ms is out of range: expected 1s to 30days", ttl.0),
+            ));
         }
         let has_permissions = matches!(identity, config::Identity::Header { permissions: Some(_), .. });
         if *scope == CacheScope::Permission && !has_permissions {
-            let message = "permission needs `identity.permissions`: a header in which a trusted filter says what the \
-                caller may see";
+            let message = "permission requires `identity.permissions`, the header in which a trusted filter states \
+                what the caller may see";
             problems.push(Problem::new(format!("{place}.scope"), message));
         }
         Self { ttl_ms: ttl.0, scope: *scope, requests: *requests, max_data: *max_data, revision: *revision }

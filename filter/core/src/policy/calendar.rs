@@ -48,7 +48,9 @@ impl Zone {
         let sane = changes.iter().all(|(_, offset)| offset.unsigned_abs() < DAY as u32);
         match changes.first() {
             None => Err("is not UTC, a fixed offset like +07:00, or an IANA name like Europe/Berlin".to_owned()),
-            Some(_) if !ordered || !sane => Err("has changes that are not in order, or of more than a day".to_owned()),
+            Some(_) if !ordered || !sane => {
+                Err("has changes that are out of order, or offsets of a day or more".to_owned())
+            }
             Some((_, first)) => {
                 let mut all = vec![(i64::MIN, *first)];
                 all.extend(changes.iter().skip(1));

@@ -48,9 +48,8 @@ pub(crate) fn check(models: &[Model], tasks: &[Task], problems: &mut Vec<Problem
         plans.add(models, task);
         if plans.all.len() > MAX_CLUSTERS {
             let message = format!(
-                "its chain of {} models takes the policy past {MAX_CLUSTERS} sequences of providers, \
-                 each of which is an \
-                 Envoy cluster; shorten the chains",
+                "this chain of {} models takes the policy past {MAX_CLUSTERS} provider sequences, each of \
+                 which needs an Envoy cluster; shorten the chains",
                 task.chain.len()
             );
             problems.push(Problem::new(format!("tasks.{}", task.name), message));
@@ -169,9 +168,8 @@ mod tests {
         // Sorted by name: t0, t1, t10, t11, t2, …
         assert_eq!(
             problems,
-            ["tasks.t5: its chain of 8 models takes the policy past 2000 sequences of providers, \
-                 each of which is an Envoy \
-             cluster; shorten the chains"]
+            ["tasks.t5: this chain of 8 models takes the policy past 2000 provider sequences, each of \
+                 which needs an Envoy cluster; shorten the chains"]
         );
         // It is reported along with the other mistakes, and a chain that is too long is not expanded.
         let mut document = document(&names, &chains);

@@ -89,14 +89,14 @@ pub fn model_key(name: &str) -> ScopeKey {
 pub(crate) fn counting(quota: &Quota, has_redis: bool, problems: &mut Vec<Problem>) -> Counting {
     let Quota { time_zone, time_zone_changes, store, failure_mode, default_price: _, users } = quota;
     if *store == StoreKind::Redis && !has_redis {
-        problems.push(Problem::new("quota.store", "redis needs the section `redis`, which names its bridge"));
+        problems.push(Problem::new("quota.store", "redis requires the `redis` section, which names the bridge"));
     }
     let zone = Zone::new(time_zone, time_zone_changes).unwrap_or_else(|message| {
         problems.push(Problem::new("quota.time_zone", format!("{} {message}", quoted(time_zone))));
         Zone::fixed(0)
     });
     if !(16..=65_536).contains(users) {
-        problems.push(Problem::new("quota.users", format!("{users} is not within 16 and 65536")));
+        problems.push(Problem::new("quota.users", format!("{users} is out of range: expected 16 to 65536")));
     }
     Counting { zone, users: *users, store: *store, failure_mode: *failure_mode }
 }
@@ -112,25 +112,25 @@ pub(crate) fn check(limits: &config::Limits, is_tier: bool, place: &str, problem
         check_scope(limits, &place, problems);
     }
     if users.keys().any(|user| user.is_empty() || user.len() > 256) {
-        problems.push(Problem::new(format!("{place}.users"), "a user's id has 1 to 256 bytes"));
+        problems.push(Problem::new(format!("{place}.users"), "a user id must be 1 to 256 bytes"));
     }
     if is_tier && !users.is_empty() {
-        let message = "a user belongs to a tenant: write its limits under `tenants.NAME.limits.users`";
+        let message = "users belong to a tenant: put their limits under `tenants.NAME.limits.users`";
         problems.push(Problem::new(format!("{place}.users"), message));
     }
     let share = |share: f64| (0.001..=1.0).contains(&share);
     if degrade_at.is_some_and(|at| !share(at)) {
-        problems.push(Problem::new(format!("{place}.degrade_at"), "is a share from 0.001 to 1"));
+        problems.push(Problem::new(format!("{place}.degrade_at"), "must be a share from 0.001 to 1"));
     }
     if let Some(shares) = alert_at
         && (shares.len() > 8 || !shares.iter().all(|at| share(*at)))
     {
-        problems.push(Problem::new(format!("{place}.alert_at"), "holds at most 8 shares from 0.001 to 1"));
+        problems.push(Problem::new(format!("{place}.alert_at"), "must be up to 8 shares from 0.001 to 1"));
     }
     if let Some(OnExhausted::Template(text)) = on_exhausted
         && (text.trim().is_empty() || text.len() > 4096)
     {
-        problems.push(Problem::new(format!("{place}.on_exhausted.template"), "is a text of 1 to 4096 bytes"));
+        problems.push(Problem::new(format!("{place}.on_exhausted.template"), "must be 1 to 4096 bytes and not blank"));
     }
 }
 
@@ -148,7 +148,7 @@ fn check_scope(limits: &config::Limits, place: &str, problems: &mut Vec<Problem>
         ("shadow", shadow.is_some()),
     ] {
         if is_set {
-            let message = "belongs to the limits of a tier or a tenant, not to those of a user or a model";
+            let message = "allowed only in the limits of a tier or a tenant, not in those of a user or a model";
             problems.push(Problem::new(format!("{place}.{field}"), message));
         }
     }
@@ -166,7 +166,8 @@ fn check_bounds(limits: &config::Limits, place: &str, problems: &mut Vec<Problem
     if let Some(burst) = limits.burst
         && !(1..=3_600_000).contains(&burst.0)
     {
-        problems.push(Problem::new(format!("{place}.burst"), format!("{}ms is not within 1ms and 1h", burst.0)));
+        problems
+            .push(Problem::new(format!("{place}.burst"), format!("{}ms is out of range: expected 1ms to 1h", burst.0)));
     }
 }
 
@@ -200,7 +201,7 @@ impl LimitValue {
 
     fn problem(self) -> String {
         match self {
-            Self::Count(count) => format!("{count} is not within 1 and {MAX_COUNT}"),
+            Self::Count(count) => format!("{count} is out of range: expected 1 to {MAX_COUNT}"),
             Self::Usd(usd) => {
                 format!("{usd} is not an amount of US dollars from 0 to {MAX_USD} with at most six decimals")
             }
@@ -270,7 +271,7 @@ pub(crate) fn build(
         },
     };
     if degrade_at.is_some() && !matches!(on_exhausted, Exhaustion::Degrade(_)) {
-        let message = "needs `on_exhausted: {degrade: MODEL}`, which names the model that serves from there on";
+        let message = "requires `on_exhausted: {degrade: MODEL}`, which names the model that serves from that share on";
         problems.push(Problem::new(format!("{place}.degrade_at"), message));
     }
     let per_user = per_user.as_deref();
@@ -280,7 +281,7 @@ pub(crate) fn build(
     };
     for (_, name) in unpriced.iter().filter(|(model, name)| allowed(*model) && has_budget(name)) {
         let message = format!(
-            "a budget applies to the model {}, which has no price; give it one, or set `quota.default_price`",
+            "a budget applies to the model {}, which has no price; set its price or `quota.default_price`",
             quoted(name)
         );
         problems.push(Problem::new(place, message));

@@ -81,11 +81,11 @@ pub fn plugin_config(text: &[u8]) -> Result<PluginConfig, Vec<Problem>> {
             Ok(PluginConfig::Model { fails_at_end: fails_at_end.unwrap_or(true) })
         }
         Ok(RawPluginConfig { role: Role::Gateway, policy: None, .. }) => {
-            problem("the role \"gateway\" needs a policy".into())
+            problem("the role \"gateway\" requires a policy".into())
         }
         Ok(RawPluginConfig { role: Role::Model, policy: Some(_), .. }) => {
-            problem("the role \"model\" takes no policy".into())
+            problem("the role \"model\" accepts no policy".into())
         }
-        Err(e) => problem(format!("the plugin configuration is not readable: {e}")),
+        Err(e) => problem(format!("invalid plugin configuration: {e}")),
     }
 }

@@ -143,7 +143,7 @@ impl Resilience {
         if place.is_empty() || retry_on_status.is_some() {
             for status in statuses.listed.iter().filter(|status| !may_retry(**status)) {
                 let message = format!(
-                    "{status} is not retried: another model would refuse the request too; possible are 408, 409, 425, \
+                    "{status} cannot be retried: another model would reject the request too; allowed are 408, 409, 425, \
                      429 and 500 to 599"
                 );
                 problems.push(Problem::new(format!("{section}.retry_on_status"), message));
@@ -257,7 +257,7 @@ fn may_retry(status: u16) -> bool {
 fn check_time(place: &str, time: Time, least: u64, problems: &mut Vec<Problem>) {
     const DAY: u64 = 86_400_000;
     if !(least..=DAY).contains(&time.0) {
-        problems.push(Problem::new(place, format!("{}ms is not within {least}ms and 24h", time.0)));
+        problems.push(Problem::new(place, format!("{}ms is out of range: expected {least}ms to 24h", time.0)));
     }
 }
 

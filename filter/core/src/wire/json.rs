@@ -71,12 +71,12 @@ impl InvalidJson {
     /// Returns a message for people: what is wrong and where, without any of the text.
     pub fn message(self) -> String {
         let what = match self.why {
-            Why::End => "the JSON text ends too early",
+            Why::End => "unexpected end of JSON",
             Why::Unexpected => "invalid JSON",
             Why::Control => "unescaped control character in a JSON string",
             Why::Escape => "invalid escape in a JSON string",
-            Why::TooDeep => "the JSON text is nested too deeply",
-            Why::Utf8 => "the JSON text is not valid UTF-8",
+            Why::TooDeep => "JSON is nested too deeply",
+            Why::Utf8 => "JSON is not valid UTF-8",
         };
         format!("{what}, at byte {}", self.at)
     }

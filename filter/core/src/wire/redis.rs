@@ -27,7 +27,8 @@ impl Bridge {
     pub(crate) fn from_config(config: &config::Redis, problems: &mut Vec<Problem>) -> Self {
         let config::Redis { cluster, timeout } = config;
         if !(1..=10_000).contains(&timeout.0) {
-            problems.push(Problem::new("redis.timeout", format!("{}ms is not within 1ms and 10s", timeout.0)));
+            problems
+                .push(Problem::new("redis.timeout", format!("{}ms is out of range: expected 1ms to 10s", timeout.0)));
         }
         Self { cluster: cluster.as_str().into(), timeout_ms: timeout.0 }
     }

@@ -15,9 +15,9 @@ pub fn body(error: &ErrorBody) -> Vec<u8> {
 /// Returns the last event of a broken stream: the error object, without `[DONE]`.
 pub fn event(code: Outcome) -> Vec<u8> {
     let message = match code {
-        Outcome::StreamError => "The model's provider reported an error in the middle of the stream.",
-        Outcome::StreamMalformed => "The model's provider sent an event that could not be read.",
-        _ => "The model's provider ended the stream before it was complete.",
+        Outcome::StreamError => "The model provider reported an error mid-stream.",
+        Outcome::StreamMalformed => "The model provider sent an event that could not be parsed.",
+        _ => "The model provider ended the stream before it was complete.",
     };
     let error = json!({"error": {"message": message, "type": "server_error", "param": null, "code": code.code()}});
     format!("data: {error}\n\n").into_bytes()

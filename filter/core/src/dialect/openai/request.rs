@@ -46,7 +46,10 @@ impl<'a> ChatRequest<'a> {
             let name = unquote(s.bytes(&key)).ok_or(InvalidJson { at: key.start, why: Why::Utf8 })?;
             if request.facts.members.len() >= MAX_MEMBERS {
                 let name = shorten(&name);
-                return Err(wrong(name, format!("Too many fields: '{name}' is one more than {MAX_MEMBERS}.")));
+                return Err(wrong(
+                    name,
+                    format!("Too many fields: '{name}' exceeds the limit of {MAX_MEMBERS} fields."),
+                ));
             }
             if is_duplicate(&request.facts.members, &mut names, &name) {
                 let name = shorten(&name);
@@ -54,7 +57,7 @@ impl<'a> ChatRequest<'a> {
             }
             if let Some(known) = differs_in_case(&name) {
                 let name = shorten(&name);
-                return Err(wrong(name, format!("Invalid field '{name}': write it '{known}'.")));
+                return Err(wrong(name, format!("Invalid field '{name}': use '{known}'.")));
             }
             let value = match &*name {
                 "messages" => request.messages(s)?,
@@ -122,7 +125,7 @@ impl<'a> ChatRequest<'a> {
             })?;
             if !role {
                 let param = format!("messages[{index}].role");
-                let message = format!("Missing required parameter: '{param}', a string.");
+                let message = format!("Missing required parameter: '{param}'. Expected a string.");
                 return Err(wrong(&param, message));
             }
             Ok(())
@@ -307,7 +310,7 @@ fn text<'a>(param: &str, value: &Scanned, bytes: &'a [u8]) -> Result<Cow<'a, str
     if value.kind != Kind::String {
         return Err(wrong(param, format!("Invalid type for '{param}': expected a string.")));
     }
-    unquote(bytes).ok_or_else(|| wrong(param, format!("Invalid text in '{param}'.")))
+    unquote(bytes).ok_or_else(|| wrong(param, format!("Invalid string in '{param}'.")))
 }
 
 fn optional_text<'a>(param: &str, value: &Scanned, bytes: &'a [u8]) -> Result<Option<Cow<'a, str>>, InvalidRequest> {

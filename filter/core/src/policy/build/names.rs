@@ -20,7 +20,7 @@ impl<'a> Names<'a> {
         problems: &mut Vec<Problem>,
     ) -> Self {
         if section.len() < least {
-            problems.push(Problem::new(plural, format!("at least one {singular} is needed")));
+            problems.push(Problem::new(plural, format!("at least one {singular} is required")));
         }
         if section.len() > most {
             problems.push(Problem::new(plural, format!("{} entries; at most {most} are supported", section.len())));
@@ -43,7 +43,7 @@ impl<'a> Names<'a> {
             let have = if some.is_empty() { "none".to_owned() } else { format!("{}{more}", some.join(", ")) };
             problems.push(Problem::new(
                 place(),
-                format!("no {} named {}; {} are {have}", self.singular, quoted(name), self.plural),
+                format!("unknown {} {}; known {}: {have}", self.singular, quoted(name), self.plural),
             ));
         }
         found

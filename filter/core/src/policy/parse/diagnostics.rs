@@ -161,12 +161,12 @@ impl Mistake {
             Kind::UnknownField(fields) => Problem::new(
                 path(parents),
                 match fields.as_slice() {
-                    [] => format!("unknown field {}; it has no fields", name(last)),
-                    fields => format!("unknown field {}; fields are {}", name(last), fields.join(", ")),
+                    [] => format!("unknown field {}; no fields are allowed here", name(last)),
+                    fields => format!("unknown field {}; known fields: {}", name(last), fields.join(", ")),
                 },
             ),
             Kind::MissingField => Problem::new(path(parents), format!("missing field \"{last}\"")),
-            Kind::DuplicateField => Problem::new(path(parents), format!("field \"{last}\" is given twice")),
+            Kind::DuplicateField => Problem::new(path(parents), format!("duplicate field \"{last}\"")),
             Kind::UnknownVariant(variant, names) => {
                 let names = names.join(", ");
                 Problem::new(path(&self.place), format!("{} is not one of {names}", name(variant)))
@@ -174,8 +174,8 @@ impl Mistake {
             Kind::WrongType(found, _) if self.place.is_empty() => {
                 Problem::new("", format!("expected the sections of a policy, found {found}"))
             }
-            Kind::WrongType(found @ ("a number" | "true or false"), expected) if expected == "text" => {
-                Problem::new(path(&self.place), format!("expected text, found {found}; put it in quotation marks"))
+            Kind::WrongType(found @ ("a number" | "a boolean"), expected) if expected == "a string" => {
+                Problem::new(path(&self.place), format!("expected a string, found {found}; put it in quotes"))
             }
             Kind::WrongType(found, expected) => {
                 Problem::new(path(&self.place), format!("expected {expected}, found {found}"))
@@ -195,13 +195,13 @@ impl Mistake {
         });
         let message = match names.as_slice() {
             [Some("limits")] if value.is_some_and(is_all_limits) => {
-                format!("limits belong to a tier or a tenant: `tiers: {{NAME: {{limits: {}}}}}`", shown(value))
+                format!("limits belong under a tier or a tenant: `tiers: {{NAME: {{limits: {}}}}}`", shown(value))
             }
             [Some("limits")] => {
-                format!("bounds on a request are written under `request`: `request: {}`", shown(value))
+                format!("request bounds belong under `request`: `request: {}`", shown(value))
             }
             [Some("tiers" | "tenants"), Some(_), Some(field)] if is_field::<Limits>(field) => {
-                format!("limits are written under `limits`: `limits: {{{field}: {}}}`", shown(value))
+                format!("limits belong under `limits`: `limits: {{{field}: {}}}`", shown(value))
             }
             _ => return None,
         };
@@ -324,29 +324,29 @@ fn wrong_type(text: &str) -> Option<(&'static str, String)> {
     let found = match found.split([' ', '`']).next().unwrap_or_default() {
         _ if found == "unit variant" => "the name alone",
         "null" | "unit" => "nothing",
-        "boolean" => "true or false",
+        "boolean" => "a boolean",
         "integer" if found.starts_with("integer `-") => "a negative number",
-        "integer" | "floating" | "number" => "another number",
-        "string" | "character" => "text",
-        "map" => "fields",
+        "floating" => "a decimal number",
+        "integer" | "number" => "a number out of range",
+        "string" | "character" => "a string",
+        "map" => "a mapping",
         _ => "a list",
     };
     let expected = match expected {
         "u64" | "u32" | "usize" => "a whole number".to_owned(),
         "f64" => "a number".to_owned(),
-        "a string" | "string" => "text".to_owned(),
-        "a boolean" => "true or false".to_owned(),
+        "a string" | "string" => "a string".to_owned(),
+        "a boolean" => "a boolean".to_owned(),
         "a sequence" => "a list".to_owned(),
-        "a map" => "names, each with its fields".to_owned(),
+        "a map" => "a mapping of names to fields".to_owned(),
         "string or map" | "variant identifier" => "a name".to_owned(),
-        "newtype variant" => "a value of its own".to_owned(),
+        "newtype variant" => "a value".to_owned(),
         "unit" | "unit variant" => "the name alone".to_owned(),
-        struct_ if struct_.starts_with("struct ") => "fields".to_owned(),
+        struct_ if struct_.starts_with("struct ") => "a mapping of fields".to_owned(),
         other => other.to_owned(),
     };
     let found = match (found, &*expected) {
-        ("another number", "text" | "a list" | "fields" | "true or false" | "a name") => "a number",
-        ("text", "a list") => "text alone",
+        ("a number out of range" | "a decimal number", other) if other != "a whole number" => "a number",
         (found, _) => found,
     };
     Some((found, expected))

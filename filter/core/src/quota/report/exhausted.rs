@@ -35,7 +35,7 @@ pub fn exhausted(policy: &Policy, refused: &Refused) -> Exhausted {
         }
         Refused::TooManyUsers => {
             headers.push(("retry-after", "60".into()));
-            let message = "More users of this tenant are active than are counted apart. Try again later.";
+            let message = "This tenant has too many active users. Try again later.";
             return Exhausted {
                 error: error(503, "server_error", Outcome::QuotaUsersFull, message.to_owned()),
                 headers,
@@ -73,8 +73,8 @@ fn message(policy: &Policy, scope: Scope, full: &Full) -> String {
     };
     let whose = match scope {
         Scope::Tenant => String::new(),
-        Scope::User => " of this user".to_owned(),
-        Scope::Model(id) => format!(" of the model '{}'", policy.model(id).name),
+        Scope::User => " for this user".to_owned(),
+        Scope::Model(id) => format!(" for the model '{}'", policy.model(id).name),
     };
     let is_spent = full.window.is_budget() && !full.is_momentary;
     let what = if is_spent { "You exceeded your quota" } else { "Rate limit reached" };
@@ -85,15 +85,13 @@ fn message(policy: &Policy, scope: Scope, full: &Full) -> String {
         amount(full.asked)
     );
     let then = match full.wait_ms {
-        Some(_) if full.is_momentary => {
-            "It is full for the moment only: try again when one of your requests has ended.".to_owned()
-        }
+        Some(_) if full.is_momentary => "Try again when one of your requests has finished.".to_owned(),
         Some(wait) => format!("Try again in {}.", go_duration(wait)),
-        None => "The request is larger than the limit: waiting will not help.".to_owned(),
+        None => "The request exceeds the limit, so waiting will not help.".to_owned(),
     };
     if full.window == Window::Concurrent {
         return format!(
-            "{what}: concurrent{whose}, limit {}. Try again when one of your requests has ended.",
+            "{what}: concurrent{whose}, limit {}. Try again when one of your requests has finished.",
             full.limit
         );
     }

@@ -116,7 +116,7 @@ pub(crate) fn gauges(tenant: TenantId, statuses: &[(Scope, WindowStatus)]) -> Ve
 /// Returns the log lines for shares that were reached.
 pub(crate) fn lines(tenant: &str, crossed: &[Crossed]) -> Vec<String> {
     let line = |c: &Crossed| {
-        format!("pointsman: tenant {tenant} has used {}.{} % of {}", c.share / 10, c.share % 10, c.window.name())
+        format!("pointsman: tenant {tenant} has used {}.{}% of {}", c.share / 10, c.share % 10, c.window.name())
     };
     crossed.iter().map(line).collect()
 }

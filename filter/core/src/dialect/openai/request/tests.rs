@@ -29,7 +29,7 @@ fn a_name_in_another_case_is_no_other_name() {
         let body = with(name);
         let InvalidRequest::Field(param, message) = parse(&body).unwrap_err() else { panic!("{name}") };
         assert!(
-            message.contains("write it") && param.chars().count() == name.replace("\\u0045", "E").chars().count(),
+            message.contains("use '") && param.chars().count() == name.replace("\\u0045", "E").chars().count(),
             "{message}"
         );
     }
@@ -86,7 +86,7 @@ fn refuses_what_is_no_chat_request_and_names_the_field() {
     }
     assert_eq!(refused(&format!(r#"{{{m},"metadata":{{"task":"a","t\u0061sk":"b"}}}}"#)), "metadata.task");
     assert!(refused("[]").starts_with("invalid JSON"));
-    assert!(refused("").starts_with("the JSON text ends"));
+    assert!(refused("").starts_with("unexpected end of JSON"));
     assert!(parse(&format!(r#"{{{m},"max_tokens":null}}"#)).is_ok());
 }
 

@@ -1,4 +1,4 @@
-//! Each mistake of shape is reported once, at its place, and no message repeats a key.
+//! Each mistake of shape is named once, at its place, and no message repeats a key.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn good() -> Value {
     })
 }
 
-/// Returns the problems of the good policy with some places changed. `null` removes a place.
+/// The problems of the good policy with some places changed; `null` takes a place away.
 fn problems(changes: &[(&str, Value)]) -> Vec<String> {
     let mut tree = good();
     for (pointer, value) in changes {
@@ -39,17 +39,17 @@ fn a_good_document_has_no_problem() {
 fn an_unknown_field_names_its_section_and_the_fields_there() {
     assert_eq!(
         problems(&[("/models/fast/price/inptu", json!(1))]),
-        ["models.fast.price: unknown field \"inptu\"; fields are input, cached_input, cache_write, output"]
+        ["models.fast.price: unknown field \"inptu\"; known fields: input, cached_input, cache_write, output"]
     );
     assert_eq!(
         problems(&[("/tenant", json!({}))]),
-        ["unknown field \"tenant\"; fields are identity, request, resilience, cache, redis, quota, default_task, \
+        ["unknown field \"tenant\"; known fields: identity, request, resilience, cache, redis, quota, default_task, \
              providers, models, tasks, tiers, tenants"]
     );
-    // A name that looks like part of serde's message.
+    // A name that serde's own words would be confused by.
     assert_eq!(
         problems(&[("/tiers/free/a`, expected `b", json!(1))]),
-        ["tiers.free: unknown field \"a`, expected `b\"; fields are models, limits"]
+        ["tiers.free: unknown field \"a`, expected `b\"; known fields: models, limits"]
     );
 }
 
@@ -73,28 +73,28 @@ fn a_missing_field_is_named_and_the_others_too() {
 #[test]
 fn a_wrong_type_says_what_was_expected_and_causes_no_second_problem() {
     for (pointer, value, expected) in [
-        ("/models/fast/context", json!("many"), "models.fast.context: expected a whole number, found text"),
+        ("/models/fast/context", json!("many"), "models.fast.context: expected a whole number, found a string"),
         ("/models/fast/context", json!(-1), "models.fast.context: expected a whole number, found a negative number"),
-        ("/models/fast/context", json!(1.5), "models.fast.context: expected a whole number, found another number"),
-        ("/models/fast/price", json!("free"), "models.fast.price: expected fields, found text"),
-        ("/models/fast/price/input", json!("0"), "models.fast.price.input: expected a number, found text"),
-        ("/models/fast/drop_params", json!("yes"), "models.fast.drop_params: expected true or false, found text"),
+        ("/models/fast/context", json!(1.5), "models.fast.context: expected a whole number, found a decimal number"),
+        ("/models/fast/price", json!("free"), "models.fast.price: expected a mapping of fields, found a string"),
+        ("/models/fast/price/input", json!("0"), "models.fast.price.input: expected a number, found a string"),
+        ("/models/fast/drop_params", json!("yes"), "models.fast.drop_params: expected a boolean, found a string"),
         (
             "/models/fast/provider",
             json!(5),
-            "models.fast.provider: expected text, found a number; put it in quotation marks",
+            "models.fast.provider: expected a string, found a number; put it in quotes",
         ),
         ("/models/fast/tier", json!(5), "models.fast.tier: expected a name, found a number"),
         ("/models/fast/tier", json!("big"), "models.fast.tier: \"big\" is not one of local, mid, flagship"),
-        ("/models/fast", json!([]), "models.fast: expected fields, found a list"),
-        ("/models", json!(["fast"]), "models: expected names, each with its fields, found a list"),
-        ("/request", json!(true), "request: expected fields, found true or false"),
+        ("/models/fast", json!([]), "models.fast: expected a mapping of fields, found a list"),
+        ("/models", json!(["fast"]), "models: expected a mapping of names to fields, found a list"),
+        ("/request", json!(true), "request: expected a mapping of fields, found a boolean"),
         (
             "/tasks/chat/fallback/0",
             json!(7),
-            "tasks.chat.fallback[0]: expected text, found a number; put it in quotation marks",
+            "tasks.chat.fallback[0]: expected a string, found a number; put it in quotes",
         ),
-        ("/tasks/chat/fallback", json!("fast"), "tasks.chat.fallback: expected a list, found text alone"),
+        ("/tasks/chat/fallback", json!("fast"), "tasks.chat.fallback: expected a list, found a string"),
     ] {
         assert_eq!(problems(&[(pointer, value)]), [expected]);
     }
@@ -114,12 +114,12 @@ fn several_mistakes_are_each_named_once_in_the_order_of_the_document() {
         ]),
         [
             "identity.source: \"jwt\" is not one of api_key, header",
-            "models.fast.context: expected a whole number, found text",
-            "models.fast: unknown field \"prise\"; fields are provider, model, tier, context, max_output_tokens, \
+            "models.fast.context: expected a whole number, found a string",
+            "models.fast: unknown field \"prise\"; known fields: provider, model, tier, context, max_output_tokens, \
              price, max_concurrent, capabilities, output_param, unsupported_params, drop_params",
             "models.fast: missing field \"tier\"",
-            "tasks.chat.fallback[0]: expected text, found a number; put it in quotation marks",
-            "tasks.chat.fallback[1]: expected text, found a number; put it in quotation marks",
+            "tasks.chat.fallback[0]: expected a string, found a number; put it in quotes",
+            "tasks.chat.fallback[1]: expected a string, found a number; put it in quotes",
             "tenants.acme.data: \"secret\" is not one of public, internal, confidential, regulated",
         ]
     );
@@ -130,12 +130,12 @@ fn a_misspelt_field_is_not_missing_too_but_another_is() {
     let tenant = |tenant: Value| problems(&[("/tenants/acme", tenant)]);
     assert_eq!(
         tenant(json!({"tire": "free"})),
-        ["tenants.acme: unknown field \"tire\"; fields are tier, keys, data, cache_revision, limits"]
+        ["tenants.acme: unknown field \"tire\"; known fields: tier, keys, data, cache_revision, limits"]
     );
     assert_eq!(
         tenant(json!({"plan": "free"})),
         [
-            "tenants.acme: unknown field \"plan\"; fields are tier, keys, data, cache_revision, limits",
+            "tenants.acme: unknown field \"plan\"; known fields: tier, keys, data, cache_revision, limits",
             "tenants.acme: missing field \"tier\"",
         ]
     );
@@ -152,15 +152,15 @@ fn the_source_of_identity_has_its_own_fields_and_no_others() {
     assert_eq!(of(json!({})), ["identity: missing field \"source\""]);
     assert_eq!(
         of(json!({"source": "api_key", "tenant": "x-t"})),
-        ["identity: the source api_key has no other fields; tenant, user and permissions belong to the source header"]
+        ["identity: source api_key accepts no other fields; tenant, user and permissions belong to source header"]
     );
     assert_eq!(
         of(json!({"source": "header", "tenat": "x-t"})),
-        ["identity: unknown field \"tenat\"; fields are source, tenant, user, permissions"]
+        ["identity: unknown field \"tenat\"; known fields: source, tenant, user, permissions"]
     );
     assert_eq!(
         of(json!({"source": "header", "tenant": 1})),
-        ["identity.tenant: expected text, found a number; put it in quotation marks"]
+        ["identity.tenant: expected a string, found a number; put it in quotes"]
     );
 }
 
@@ -173,7 +173,7 @@ fn a_document_of_nonsense_ends() {
     assert_eq!(problems(&[("/models", many.into())]).len(), ENOUGH + 1);
 }
 
-/// Fills every place of the policy with every kind of value that holds a key.
+/// Every place of the policy, filled with every kind of value that holds a key.
 #[test]
 fn no_message_repeats_what_may_be_a_key() {
     const KEY: &str = "sk-live-0123456789";
@@ -226,10 +226,10 @@ fn a_choice_that_needs_a_value_or_must_have_none_says_so() {
     assert_eq!(said(json!("reject")), [""; 0]);
     assert_eq!(
         said(json!("degrade")),
-        ["tiers.free.limits.on_exhausted.degrade: expected a value of its own, found the name alone"]
+        ["tiers.free.limits.on_exhausted.degrade: expected a value, found the name alone"]
     );
     assert_eq!(
         said(json!({"reject": "x"})),
-        ["tiers.free.limits.on_exhausted.reject: expected the name alone, found text"]
+        ["tiers.free.limits.on_exhausted.reject: expected the name alone, found a string"]
     );
 }

@@ -174,9 +174,9 @@ fn kind(schema: &Value, said: &Value) -> String {
     }
     let types = [&said["type"]].into_iter().chain(said["type"].as_array().into_iter().flatten());
     match types.filter_map(Value::as_str).next() {
-        Some("string") => "text".to_owned(),
+        Some("string") => "string".to_owned(),
         Some("integer" | "number") => "number".to_owned(),
-        Some("boolean") => "true or false".to_owned(),
+        Some("boolean") => "boolean".to_owned(),
         Some("array") if said["items"].is_object() => format!("list of {}", kind(schema, &said["items"])),
         Some("array") => "list".to_owned(),
         Some("object") => format!("name → {}", kind(schema, &said["additionalProperties"])),
@@ -189,7 +189,7 @@ fn named(schema: &Value, name: &str) -> String {
     let definition = definition(schema, name);
     let link = |words: &str, place: &str| format!("[{words}](#{place})");
     match name {
-        "Time" => "time".to_owned(),
+        "Time" => "duration".to_owned(),
         "Statuses" => "list of statuses, `5xx` for 500 to 599".to_owned(),
         "Key" => "key".to_owned(),
         "DataClass" => link("data class", "data-classes"),

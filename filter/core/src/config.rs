@@ -35,50 +35,50 @@ pub use time::Time;
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// How a caller proves which tenant it is; API keys by default.
+    /// How callers are identified; by API key if absent.
     #[serde(default)]
     pub identity: Identity,
-    /// Bounds on a request.
+    /// Bounds on each request.
     #[serde(default)]
     pub request: RequestBounds,
-    /// Timers, retries and backoff.
+    /// Timeouts, retries and backoff.
     #[serde(default)]
     pub resilience: Resilience,
-    /// The cache of answers, for all tasks that use it.
+    /// The response cache, shared by all tasks that enable it.
     #[serde(default)]
     pub cache: Cache,
-    /// The bridge to Redis; needed where a store is `redis`.
+    /// The Redis bridge. Required if any store is `redis`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redis: Option<Redis>,
     /// How quotas and budgets are counted.
     #[serde(default)]
     pub quota: Quota,
-    /// The task of a request that names no model, or the model `auto`.
+    /// The task used when a request names no model, or names `auto`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_task: Option<String>,
-    /// Where models are served. Each name is also the name of an Envoy cluster that you own.
+    /// The servers that host models. Each name must match an Envoy cluster that you define.
     pub providers: BTreeMap<String, Provider>,
-    /// The models that callers may get, by the name that callers use.
+    /// The available models, by the name that callers use.
     pub models: BTreeMap<String, Model>,
-    /// Kinds of work, each with its chain of models. A task is also a virtual model: `"model": "extract"`.
+    /// Kinds of work, each with a chain of models. Callers can name a task as the model: `"model": "extract"`.
     #[serde(default)]
     pub tasks: BTreeMap<String, Task>,
-    /// Service levels: models and limits.
+    /// Service levels: which models a tenant may use, and its limits.
     pub tiers: BTreeMap<String, Tier>,
-    /// Who may call.
+    /// The organizations or teams that may call the gateway.
     pub tenants: BTreeMap<String, Tenant>,
 }
 
-/// Bounds on a request.
+/// Bounds on each request.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct RequestBounds {
-    /// Largest request body, 1024 to 134217728 bytes (128 MiB). A larger one gets 413.
+    /// Maximum request body, 1024 to 134217728 bytes (128 MiB). A larger body gets 413.
     pub max_body_bytes: u64,
-    /// Deepest nesting of arrays and objects, 4 to 256. A deeper body gets 400.
+    /// Maximum nesting depth of arrays and objects, 4 to 256. A deeper body gets 400.
     pub max_nesting: u32,
-    /// Whether a request without an output limit gets the model's or task's `max_output_tokens`.
+    /// Whether to set the model's or task's `max_output_tokens` on a request that has no output limit.
     pub set_output_limit: bool,
 }
 
@@ -88,28 +88,28 @@ impl Default for RequestBounds {
     }
 }
 
-/// Timers, retries and backoff. Times are written like `250ms`, `30s` or `10m`.
+/// Timeouts, retries and backoff. Durations are written like `250ms`, `30s` or `10m`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Resilience {
-    /// Provider statuses that lead to the next attempt; `5xx` means 500 to 599. If the list has any entry, a body
-    /// that is no answer leads to the next attempt too. 400, 401, 403, 404, 413 and 422 are not allowed.
+    /// Provider statuses that trigger the next attempt; `5xx` means 500 to 599. If the list is not empty, an invalid
+    /// response body also triggers the next attempt. 400, 401, 403, 404, 413 and 422 are not allowed.
     pub retry_on_status: Statuses,
-    /// How long an attempt at a stream may take to its first event.
+    /// How long a streaming attempt may take to send its first event.
     pub first_token_timeout: Time,
-    /// How long an attempt at an answer that is not streamed may take.
+    /// How long a non-streaming attempt may take.
     pub attempt_timeout: Time,
-    /// How long a stream may be silent between two chunks.
+    /// How long a stream may be idle between two chunks.
     pub chunk_timeout: Time,
-    /// How long a request may take in all, its attempts and its stream included. A caller's `x-pointsman-deadline-ms`
-    /// shortens it.
+    /// How long the whole request may take, including all attempts and the stream. A caller can shorten it with
+    /// `x-pointsman-deadline-ms`.
     pub request_timeout: Time,
-    /// The wait before the second attempt; it grows with each attempt, with jitter.
+    /// The delay before the second attempt. It grows with each attempt, with jitter.
     pub backoff_base: Time,
-    /// The longest wait between two attempts.
+    /// The maximum delay between two attempts.
     pub backoff_max: Time,
-    /// The longest `retry-after` that Envoy waits for before it tries the same provider again.
+    /// The longest `retry-after` that Envoy honors before it retries the same provider.
     pub max_retry_after: Time,
 }
 
@@ -128,10 +128,10 @@ impl Default for Resilience {
     }
 }
 
-/// HTTP statuses: numbers, and `5xx` for all from 500 to 599.
+/// HTTP statuses: numbers, or `5xx` for 500 to 599.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Statuses {
-    /// Those that are named one by one.
+    /// The statuses listed as numbers.
     pub listed: Vec<u16>,
     /// Whether `5xx` is among them.
     pub all_5xx: bool,
@@ -195,21 +195,21 @@ impl JsonSchema for Statuses {
     }
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
-            "description": "HTTP statuses: numbers, and 5xx for all from 500 to 599.",
+            "description": "HTTP statuses: numbers, or 5xx for 500 to 599.",
             "type": "array",
             "items": {"anyOf": [{"type": "integer", "minimum": 408, "maximum": 599}, {"const": "5xx"}]}
         })
     }
 }
 
-/// An HTTP bridge to Redis (webdis), as an Envoy cluster that the operator owns.
+/// An HTTP bridge to Redis (webdis), reached through an Envoy cluster that you define.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Redis {
-    /// Envoy cluster of the bridge: a file in the providers' folder.
+    /// The Envoy cluster of the bridge, defined by a file in the providers directory.
     pub cluster: String,
-    /// How long a command may take, 1ms to 10s; then Redis counts as away.
+    /// How long a command may take, 1ms to 10s. After that, Redis counts as unavailable.
     pub timeout: Time,
 }
 
@@ -219,25 +219,25 @@ impl Default for Redis {
     }
 }
 
-/// A place that serves models.
+/// A server, or a vendor's API, that hosts models.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
-    /// Wire protocol of the provider.
+    /// The wire protocol of the provider.
     pub dialect: Dialect,
-    /// Whether it runs on your own machines.
+    /// Whether the provider runs on your own machines.
     #[serde(default)]
     pub local: bool,
-    /// The most sensitive class of data that it may see.
+    /// The most sensitive data class that may be sent to it.
     pub data: DataClass,
-    /// Where it processes data, for people.
+    /// Where it processes data. Informational only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// Path before `/chat/completions`. It starts with `/`, does not end with `/`, and may be empty.
+    /// The path before `/chat/completions`: empty, or starting with `/` and not ending with `/`.
     #[serde(default = "default_base_path")]
     pub base_path: String,
-    /// Where Envoy finds the provider's key; never the key itself.
+    /// Where Envoy finds the provider's API key. Never the key itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<Credential>,
 }
@@ -251,27 +251,27 @@ fn default_base_path() -> String {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Dialect {
-    /// OpenAI chat completions, which vLLM, Ollama and many other servers speak too.
+    /// OpenAI chat completions, also supported by vLLM, Ollama and many other servers.
     Openai,
 }
 
-/// Where Envoy finds a provider's key, and the header it puts it into. Exactly one of `env`, `file`, `sds`.
+/// Where Envoy finds a provider's API key, and the header that carries it. Set exactly one of `env`, `file` and `sds`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Credential {
-    /// Header that carries the key: `authorization`, `api-key`, …
+    /// The header that carries the key, such as `authorization` or `api-key`.
     pub header: String,
-    /// Text before the key: `"Bearer "` with its space. Printable ASCII without `%`.
+    /// Text before the key, such as `"Bearer "` with the trailing space. Printable ASCII without `%`.
     #[serde(default)]
     pub prefix: String,
-    /// Environment variable of the Envoy process that holds the key.
+    /// The environment variable of the Envoy process that holds the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<String>,
-    /// Absolute path of a file that holds the key alone.
+    /// The absolute path of a file that contains only the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// Absolute path of an Envoy SDS file with a generic secret named like the provider.
+    /// The absolute path of an Envoy SDS file with a generic secret that has the provider's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sds: Option<String>,
 }
@@ -281,54 +281,54 @@ pub struct Credential {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// Name of the provider that serves it.
+    /// The name of the provider that serves the model.
     pub provider: String,
-    /// The provider's own id of the model, 1 to 256 characters, for example `gpt-4.1`. Callers need not know it.
+    /// The provider's id for the model, 1 to 256 characters, such as `gpt-4.1`. Callers do not need it.
     pub model: String,
-    /// What kind of model it is.
+    /// The kind of model.
     pub tier: ModelTier,
-    /// Context window, 1 to 100000000 tokens. Messages that are certainly longer leave the model out.
+    /// The context window, 1 to 100000000 tokens. A request whose messages certainly exceed it skips the model.
     pub context: u64,
-    /// Most output tokens of a request, 1 to 100000000. A caller who asks for more gets this.
+    /// Maximum output tokens per request, 1 to 100000000. A larger limit in a request is lowered to this.
     pub max_output_tokens: u64,
-    /// US dollars per million tokens; without it the cost of the model is unknown.
+    /// The price in US dollars per million tokens. Without it, the model's cost is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Price>,
-    /// Most requests that it serves at a time, at least 1, over all workers of one Envoy. When it is full, the next
-    /// model serves.
+    /// Maximum concurrent requests, at least 1, across all workers of one Envoy. When the model is at this limit, the
+    /// next model serves the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrent: Option<u32>,
-    /// What it can do beyond text: all of it if the field is absent, nothing if the list is empty.
+    /// What the model supports beyond text: everything if absent, nothing if the list is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<Capability>>,
-    /// The one output limit that the model takes; the other is renamed. Without it the model takes both, and a quota
-    /// reserves the larger of two that a caller sends, or the model's own limit where the caller sends only
-    /// `max_completion_tokens`, which a server may not know.
+    /// The only output limit field that the model accepts; the other one is renamed to it. If absent, the model accepts
+    /// both. A quota then reserves the larger of the two, or the model's own limit if the caller sends only
+    /// `max_completion_tokens`, because a server may not know that field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_param: Option<OutputParam>,
-    /// Top-level request fields that the model does not take. Not allowed: `model`, `messages`, `stream`,
-    /// `stream_options`.
+    /// Top-level request fields that the model does not accept. `model`, `messages`, `stream` and `stream_options`
+    /// cannot be listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unsupported_params: Vec<String>,
-    /// Whether the model serves a request with such a field, without the field. Otherwise the model leaves the plan.
+    /// Whether to remove these fields from a request. If false, a request with such a field skips the model.
     #[serde(default)]
     pub drop_params: bool,
 }
 
-/// What kind of model a model is.
+/// The kind of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ModelTier {
-    /// Small and near.
+    /// Small and nearby.
     Local,
     /// Hosted, moderately priced.
     Mid,
-    /// The best and most expensive.
+    /// The most capable and most expensive.
     Flagship,
 }
 
-/// Something that not every model can do.
+/// A feature that not every model supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -346,7 +346,7 @@ pub enum Capability {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OutputParam {
-    /// The older name, which most servers know.
+    /// The older name, which most servers accept.
     MaxTokens,
     /// OpenAI's newer name.
     MaxCompletionTokens,
@@ -357,40 +357,40 @@ pub enum OutputParam {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Task {
-    /// The model that serves it first.
+    /// The model to try first.
     pub primary: String,
-    /// Up to 7 models that serve it, in order, when those before failed or may not be used.
+    /// Up to 7 models to try next, in order, when the previous ones fail or may not be used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fallback: Vec<String>,
-    /// Most output tokens of a request of this task, 1 to 100000000.
+    /// Maximum output tokens per request of this task, 1 to 100000000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output_tokens: Option<u64>,
-    /// Whether and how answers are kept; without it the task's requests bypass the cache.
+    /// Whether and how to cache responses. If absent, the task's requests bypass the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<TaskCache>,
-    /// Timers and retries of this task.
+    /// Timeouts and retries of this task.
     #[serde(default)]
     pub resilience: TaskResilience,
 }
 
-/// Timers and retries of one task.
+/// Timeouts and retries of one task.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct TaskResilience {
-    /// Replaces that of `resilience`.
+    /// Overrides the value in the top-level `resilience`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_on_status: Option<Statuses>,
-    /// Replaces that of `resilience`.
+    /// Overrides the value in the top-level `resilience`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_token_timeout: Option<Time>,
-    /// Replaces that of `resilience`.
+    /// Overrides the value in the top-level `resilience`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt_timeout: Option<Time>,
-    /// Replaces that of `resilience`.
+    /// Overrides the value in the top-level `resilience`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_timeout: Option<Time>,
-    /// When an attempt times out, start the next one and wait for both; the first answer is taken.
+    /// When an attempt times out, start the next one without canceling it and use the first response.
     pub hedge: bool,
 }
 
@@ -399,9 +399,9 @@ pub struct TaskResilience {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Tier {
-    /// The models that its tenants may use, at least one.
+    /// The models that its tenants may use; at least one.
     pub models: Vec<String>,
-    /// Limits of each of its tenants.
+    /// The limits that apply to each tenant of the tier.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
 }
@@ -411,18 +411,18 @@ pub struct Tier {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Tenant {
-    /// Name of its tier.
+    /// The name of the tenant's tier.
     pub tier: String,
-    /// Its API keys, as SHA-256.
+    /// The tenant's API keys, as SHA-256 hashes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<Key>,
-    /// The class of the data that it sends, unless a request raises it.
+    /// The data class of the tenant's requests. A request can raise it but not lower it.
     #[serde(default = "default_tenant_data")]
     pub data: DataClass,
-    /// Raise it to forget the tenant's cached answers.
+    /// Increase it to invalidate the tenant's cached responses.
     #[serde(default)]
     pub cache_revision: u64,
-    /// Its limits; each one given replaces that of its tier.
+    /// The tenant's limits. Each overrides the same limit of its tier.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
 }

@@ -8,33 +8,34 @@ use std::collections::BTreeMap;
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
 
-/// The cache of answers.
+/// The response cache.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Cache {
-    /// Where answers are kept.
+    /// Where responses are stored.
     pub store: CacheStore,
-    /// Bytes that the local store may hold over all workers, bookkeeping included: 1048576 to 17179869184. With
-    /// `redis`, what each Envoy keeps for requests that wait.
+    /// Maximum size of the local store in bytes, across all workers and including its own overhead: 1048576 to
+    /// 17179869184. With `redis`, it limits the responses that each Envoy keeps for waiting requests.
     pub memory_bytes: u64,
-    /// Bytes of the longest answer that is kept, 1024 to 524288.
+    /// Maximum size of a cached response in bytes, 1024 to 524288.
     pub max_entry_bytes: u64,
-    /// The most sensitive class of data whose answers are kept, unless a task says otherwise.
+    /// The most sensitive data class that may be cached, unless a task overrides it.
     pub max_data: DataClass,
-    /// Start of the keys in Redis: 1 to 64 letters, digits and `:._-`. Gateways that share a Redis but not their
-    /// answers need different ones.
+    /// The prefix of the keys in Redis: 1 to 64 letters, digits and `:._-`. Gateways that share a Redis but must not
+    /// share responses need different prefixes.
     pub key_prefix: String,
-    /// Raise it to forget everything.
+    /// Increase it to invalidate the whole cache.
     pub revision: u64,
-    /// By prompt and version (`invoice@3`): raise one to forget the answers to it.
+    /// Revisions by prompt name and version (`invoice@3`). Increase one to invalidate the responses to that prompt.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub prompt_revisions: BTreeMap<String, u64>,
-    /// Whether texts that Unicode calls equal (NFC: é as one character or as two) are the same request.
+    /// Whether requests that differ only in Unicode normalization (NFC: é as one character or as two) share a cache
+    /// entry.
     pub unicode_nfc: bool,
-    /// How long a request waits for an identical one that is at the model, up to 10m.
+    /// How long a request waits for an identical request in flight, up to 10m.
     pub wait: Time,
-    /// Most requests that wait for one answer; further ones ask the model themselves.
+    /// Maximum requests that wait for one response. Further requests go to the model.
     pub max_waiting: u32,
 }
 
@@ -55,39 +56,39 @@ impl Default for Cache {
     }
 }
 
-/// Where answers are kept.
+/// Where responses are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CacheStore {
-    /// In the memory of each Envoy.
+    /// In each Envoy's memory.
     Local,
-    /// In Redis, for many Envoys.
+    /// In Redis, shared by many Envoys.
     Redis,
 }
 
-/// The cache of one task.
+/// The cache settings of one task.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TaskCache {
-    /// How long an answer is good, 1s to 30 days.
+    /// How long a response stays valid, 1s to 30 days.
     pub ttl: Time,
-    /// Who shares answers; never more than one tenant.
+    /// Who shares cached responses. Tenants never share.
     #[serde(default)]
     pub scope: CacheScope,
     /// Which requests use the cache.
     #[serde(default)]
     pub requests: CacheRequests,
-    /// The most sensitive class of data whose answers are kept; that of `cache` if absent.
+    /// The most sensitive data class that may be cached; `cache.max_data` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_data: Option<DataClass>,
-    /// Raise it to forget the task's answers.
+    /// Increase it to invalidate the task's responses.
     #[serde(default)]
     pub revision: u64,
 }
 
-/// Who shares answers.
+/// Who shares cached responses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -95,18 +96,18 @@ pub enum CacheScope {
     /// All callers of the tenant.
     #[default]
     Tenant,
-    /// Each end user alone.
+    /// Each end user separately.
     User,
     /// Callers of the tenant with the same permissions.
     Permission,
 }
 
-/// Which requests a cache answers.
+/// Which requests use a task's cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CacheRequests {
-    /// Requests that ask for one certain answer: `temperature` 0, or a `seed`.
+    /// Requests meant to be reproducible: `temperature` 0, or a `seed`.
     #[default]
     Deterministic,
     /// All requests of the task.

@@ -14,9 +14,9 @@ pub enum DataClass {
     Public,
     /// Ordinary business data.
     Internal,
-    /// Data whose disclosure does harm.
+    /// Data whose disclosure would do harm.
     Confidential,
-    /// Data under law or contract: health, payment, personal records.
+    /// Data protected by law or contract, such as health, payment and personal records.
     Regulated,
 }
 

@@ -12,19 +12,20 @@ use schemars::JsonSchema;
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(tag = "source", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Identity {
-    /// `Authorization: Bearer KEY`, `x-api-key: KEY` or `api-key: KEY`, looked up by SHA-256 among the tenants' keys.
+    /// An API key in `Authorization: Bearer KEY`, `x-api-key: KEY` or `api-key: KEY`, matched by SHA-256 against the
+    /// tenants' keys.
     #[default]
     ApiKey,
-    /// Headers that a trusted filter before this one sets (jwt_authn, ext_authz). That filter must overwrite or remove
-    /// what the client sent under these names.
+    /// Headers set by a trusted filter that runs first (jwt_authn, ext_authz). That filter must overwrite or remove any
+    /// values that the client sent.
     Header {
-        /// Only with `header`, and required there: the header that carries the tenant's name.
+        /// The header that carries the tenant's name. Required with source `header`, not allowed otherwise.
         tenant: String,
-        /// Only with `header`: the header that carries the end user's id. Only a hash of it is ever logged.
+        /// The header that carries the end user's id. Logs contain only a hash of it. Only with source `header`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user: Option<String>,
-        /// Only with `header`: the header that carries what the caller may see, such as a hash of its groups. The
-        /// cache keeps answers apart by it.
+        /// The header that carries the caller's permissions, such as a hash of its groups. The cache scope `permission`
+        /// separates responses by it. Only with source `header`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         permissions: Option<String>,
     },
@@ -75,7 +76,7 @@ impl<'de> Deserialize<'de> for Identity {
 pub struct Key {
     /// `sha256:` and 64 hexadecimal digits: the SHA-256 of the key's bytes.
     pub hash: String,
-    /// RFC 3339 time (UTC, `Z`) from which the key is refused.
+    /// Expiry as an RFC 3339 time (UTC, `Z`), from which the key is rejected.
     pub expires: Option<String>,
 }
 
@@ -86,7 +87,7 @@ struct KeyWithExpiry {
     /// `sha256:` and 64 hexadecimal digits: the SHA-256 of the key's bytes.
     #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^sha256:[0-9a-fA-F]{64}$")))]
     hash: String,
-    /// RFC 3339 time (UTC, `Z`) from which the key gets 401, for example `2027-01-31T00:00:00Z`.
+    /// Expiry as an RFC 3339 time (UTC, `Z`), such as `2027-01-31T00:00:00Z`. From then on, the key gets 401.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires: Option<String>,
 }

@@ -7,64 +7,65 @@ use std::collections::BTreeMap;
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
 
-/// Limits of a tier or a tenant, of each of its users, or of its use of one model. The fields from `per_user` on belong
-/// to the limits of a tier or a tenant.
+/// Limits of a tier or a tenant, of each of its users, or of its use of one model. The fields from `per_user` on are
+/// allowed only in the limits of a tier or a tenant.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Requests, 1 to 100000000000, by a bucket that refills smoothly: 6 a minute are one every 10 seconds.
+    /// Requests per minute, 1 to 100000000000, as a token bucket that refills continuously: 6 per minute is one every
+    /// 10 seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_per_minute: Option<u64>,
-    /// Input and output tokens, likewise. Reserved tokens drain only once they are settled.
+    /// Input and output tokens per minute, as such a bucket. Reserved tokens drain only after settlement.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_per_minute: Option<u64>,
-    /// How much of the minute limits may be used at once, as the time in which it refills: 1ms to 1h, by default
-    /// `60s`, the whole minute.
+    /// How much of the per-minute limits may be used in one burst, given as the time in which it refills: 1ms to 1h.
+    /// The default, `60s`, allows a full minute's worth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<Time>,
-    /// Input and output tokens of a calendar day, 1 to 100000000000.
+    /// Input and output tokens per calendar day, 1 to 100000000000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_per_day: Option<u64>,
-    /// US dollars of a calendar day, at most six decimals.
+    /// US dollars per calendar day, with up to six decimals.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_usd_per_day: Option<f64>,
-    /// US dollars of a calendar month, at most six decimals.
+    /// US dollars per calendar month, with up to six decimals.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_usd_per_month: Option<f64>,
-    /// Requests at a time, 1 to 4294967295.
+    /// Concurrent requests, 1 to 4294967295.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrent: Option<u32>,
-    /// Input tokens of one request, by estimate. A longer request gets 400 (`context_length_exceeded`).
+    /// Maximum estimated input tokens per request. A longer request gets 400 (`context_length_exceeded`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_input_tokens: Option<u64>,
-    /// Output tokens of one request. A caller who asks for more gets this.
+    /// Maximum output tokens per request. A larger limit in a request is lowered to this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_output_tokens: Option<u64>,
-    /// Limits of each user of a tenant, besides the tenant's own.
+    /// Limits of each user of a tenant, in addition to the tenant's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_user: Option<Box<Limits>>,
-    /// Only of a tenant: limits of single users, by user id; each replaces that of `per_user`.
+    /// Limits of individual users, by user id. Each overrides the same limit in `per_user`. Only allowed for a tenant.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub users: BTreeMap<String, Limits>,
-    /// Limits of a tenant's use of single models, besides the tenant's own.
+    /// Limits of a tenant's use of individual models, in addition to the tenant's own.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub per_model: BTreeMap<String, Limits>,
-    /// What happens when a window of a day or a month is full; `reject` by default. Rates always refuse.
+    /// What happens when a daily or monthly window is full; `reject` by default. Rate limits always reject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_exhausted: Option<OnExhausted>,
-    /// Share of such a window, 0.001 to 1, from which the model of `degrade` serves.
+    /// The share of such a window, 0.001 to 1, from which the `degrade` model serves requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub degrade_at: Option<f64>,
-    /// Up to 8 shares of such a window at which its use is reported, once per window.
+    /// Up to 8 shares of such a window at which an alert is reported, once per window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alert_at: Option<Vec<f64>>,
-    /// Refuse and shorten nothing: count and report what would have been.
+    /// Shadow mode: enforce nothing, but count and report what would have been rejected or shortened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shadow: Option<bool>,
 }
 
-/// What happens to a request when a quota is used up.
+/// What happens to a request when a quota is exhausted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -74,7 +75,7 @@ pub enum OnExhausted {
     Reject,
     /// The model of this name serves the request.
     Degrade(String),
-    /// The request gets this text as its answer.
+    /// The response is this text.
     Template(String),
 }
 

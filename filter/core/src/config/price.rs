@@ -5,19 +5,19 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
 
-/// Price in USD per million tokens, at most six decimals.
+/// Price in US dollars per million tokens, with up to six decimals.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Price {
-    /// Input tokens.
+    /// Price of input tokens.
     pub input: f64,
-    /// Input tokens that the provider read from its own prompt cache; the input price if absent.
+    /// Price of input tokens that the provider read from its own prompt cache; the `input` price if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached_input: Option<f64>,
-    /// Input tokens that the provider wrote into its own prompt cache; the input price if absent.
+    /// Price of input tokens that the provider wrote into its own prompt cache. Default: the `input` price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_write: Option<f64>,
-    /// Output tokens.
+    /// Price of output tokens.
     pub output: f64,
 }

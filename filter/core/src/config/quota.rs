@@ -6,25 +6,25 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
 
-/// How quotas are counted, for the whole policy.
+/// How quotas and budgets are counted.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Quota {
-    /// Where days and months begin: `UTC`, an offset like `+07:00`, or an IANA name like `Europe/Berlin`.
+    /// The time zone in which days and months begin: `UTC`, an offset like `+07:00`, or an IANA name like
+    /// `Europe/Berlin`.
     pub time_zone: String,
-    /// Changes of an IANA zone's offset, as `[seconds since 1970, offset in seconds]`. Leave it out: `pointsman`
-    /// fills it in for the module.
+    /// Offset changes of an IANA zone, as `[seconds since 1970, offset in seconds]`. Omit it: `pointsman` fills it in.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub time_zone_changes: Vec<(i64, i32)>,
     /// Where counters are kept.
     pub store: StoreKind,
-    /// What happens to requests while Redis is away.
+    /// What happens to requests while Redis is unavailable.
     pub failure_mode: FailureMode,
-    /// The price of models that have none. Without it, a budget over such a model is an error.
+    /// The price of models that set none. If absent, a budget that covers such a model is an error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_price: Option<Price>,
-    /// Users that are counted apart in each tenant whose users have limits, 16 to 65536; only of the local store.
+    /// The number of users that the local store tracks per tenant, where users have limits: 16 to 65536.
     pub users: u32,
 }
 
@@ -46,21 +46,21 @@ impl Default for Quota {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StoreKind {
-    /// In Envoy's shared data: for all workers of one Envoy, until it ends.
+    /// In Envoy's shared data: shared by all workers of one Envoy, lost when it stops.
     Local,
-    /// In Redis: for many Envoys, and across restarts.
+    /// In Redis: shared by many Envoys, kept across restarts.
     Redis,
 }
 
-/// What happens to requests while Redis is away.
+/// What happens to requests while Redis is unavailable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FailureMode {
     /// Requests of tenants with limits get 503.
     Deny,
-    /// Requests pass, and are charged when Redis is back.
+    /// Requests pass without limits and are charged once Redis is back.
     Allow,
-    /// Each Envoy applies the same limits by local counters, and charges Redis when it is back.
+    /// Each Envoy applies the same limits with local counters and charges Redis once it is back.
     Local,
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
 
-/// A length of time in milliseconds, written like `250ms`, `30s`, `10m` or `1h 30m`.
+/// A duration in milliseconds, written like `250ms`, `30s`, `10m` or `1h 30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub u64);
 

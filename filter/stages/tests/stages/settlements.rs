@@ -142,7 +142,7 @@ fn what_redis_may_have_forgotten_is_not_charged_a_second_time() {
     envoy.host.state().now_ms += 2 * 3_600_000;
     nothing_is_sent_within(&mut envoy, 1000);
     let logs = envoy.host.state().logs.clone();
-    assert!(logs.iter().any(|line| line.contains("a settlement is lost")), "{logs:?}");
+    assert!(logs.iter().any(|line| line.contains("a settlement was dropped")), "{logs:?}");
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn prepare(provider: &Provider, mut cluster: Value) -> Result<Value, String> {
     }
     if endpoints == 0 {
         return Err(format!(
-            "the cluster \"{}\" has no endpoints in load_assignment; EDS endpoints cannot be marked with their provider",
+            "the cluster \"{}\" has no endpoints in load_assignment; EDS endpoints cannot be marked with a provider",
             provider.name
         ));
     }

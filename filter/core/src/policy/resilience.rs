@@ -143,8 +143,8 @@ impl Resilience {
         if place.is_empty() || retry_on_status.is_some() {
             for status in statuses.listed.iter().filter(|status| !may_retry(**status)) {
                 let message = format!(
-                    "{status} cannot be retried: another model would reject the request too; allowed are 408, 409, 425, \
-                     429 and 500 to 599"
+                    "{status} cannot be retried: another model would reject the request too; allowed are 408, 409, \
+                     425, 429 and 500 to 599"
                 );
                 problems.push(Problem::new(format!("{section}.retry_on_status"), message));
             }

@@ -77,7 +77,8 @@ fn a_completion_is_recorded_with_numbers_as_numbers() {
             "trace_id": answer.trace_id(), "tenant_id": "acme", "tier": "pro", "endpoint": "chat", "task": "reasoning",
             "prompt_id": null, "prompt_version": null, "schema_version": null, "data_class": "internal",
             "provider": "openai", "model": "big", "plan": ["big", "regional", "small"], "route_reason": "task",
-            "stream": false, "status": 200, "input_tokens": 1000, "cached_input_tokens": 400, "cache_write_tokens": 0, "output_tokens": 100,
+            "stream": false, "status": 200, "input_tokens": 1000, "cached_input_tokens": 400, "cache_write_tokens": 0,
+            "output_tokens": 100,
             "usage_estimated": false, "estimated_cost_usd": 0.0022, "time_to_first_token_ms": null, "cache_hit": false,
             "retry_count": 0, "failed_attempts": [], "fallback_used": false, "tool_names": [],
             "policy_decision": "allow", "error_code": null,
@@ -108,7 +109,8 @@ fn a_stream_is_recorded_with_its_time_to_first_token() {
         &audit,
         &json!({
             "task": null, "model": "regional", "plan": ["regional"], "route_reason": "model", "stream": true,
-            "status": 200, "input_tokens": 10, "cached_input_tokens": 0, "cache_write_tokens": 0, "output_tokens": 2, "error_code": null,
+            "status": 200, "input_tokens": 10, "cached_input_tokens": 0, "cache_write_tokens": 0,
+            "output_tokens": 2, "error_code": null,
         }),
     );
     assert!(audit["time_to_first_token_ms"].is_u64(), "{audit}");

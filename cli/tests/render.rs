@@ -93,7 +93,7 @@ fn a_mistake_in_a_providers_file_is_named_with_the_file() {
         one("eds", &[("a.yaml", "name: a\ntype: EDS\n"), ("b.yaml", &b)]),
         "HERE/providers/a.yaml: the cluster \"a\" has no endpoints in load_assignment; \
          EDS endpoints cannot be \
-         marked with their provider\n"
+         marked with a provider\n"
     );
     assert_eq!(
         one("nameless", &[("a.yaml", &a), ("b.yaml", "type: STATIC\n")]).lines().next(),

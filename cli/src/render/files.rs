@@ -28,7 +28,10 @@ fn discovery(command: &str, resources: Vec<Value>) -> String {
 
 fn document(command: &str, document: &Value) -> String {
     let command: String = command.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    format!("# Generated. Change the policy or the providers, and run again:\n#   {command}\n{}", to_yaml(document))
+    format!(
+        "# Generated file. To change it, edit the policy or the provider files and run:\n#   {command}\n{}",
+        to_yaml(document)
+    )
 }
 
 impl Files {

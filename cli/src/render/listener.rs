@@ -159,7 +159,7 @@ fn local_replies() -> Value {
         (413, "invalid_request_error", "The request is too large."),
         (431, "invalid_request_error", "The request headers are too large."),
         (500, "server_error", "The request could not be served."),
-        (400, "invalid_request_error", "The gateway cannot process this request."),
+        (400, "invalid_request_error", "The gateway could not understand the request."),
     ] {
         mappers.push(reply(of_envoy(status), kind, envoy_reply::outcome(status).code(), message));
     }

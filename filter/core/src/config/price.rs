@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 pub struct Price {
     /// Price of input tokens.
     pub input: f64,
-    /// Price of input tokens that the provider read from its own prompt cache; the `input` price if absent.
+    /// Price of input tokens that the provider read from its own prompt cache. Default: the `input` price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached_input: Option<f64>,
     /// Price of input tokens that the provider wrote into its own prompt cache. Default: the `input` price.

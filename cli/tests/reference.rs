@@ -196,6 +196,7 @@ fn named(schema: &Value, name: &str) -> String {
         "Price" => link("price", "prices"),
         "Credential" => link("section", "credentials"),
         "RequestBounds" => link("section", "request-bounds"),
+        "ResponseBounds" => link("section", "response-bounds"),
         "TaskResilience" => link("section", "resilience"),
         "TaskCache" => link("section", "cache"),
         "Identity" | "Limits" | "Quota" | "Resilience" | "Cache" | "Redis" => link("section", &name.to_lowercase()),

@@ -41,6 +41,9 @@ pub struct Config {
     /// Bounds on each request.
     #[serde(default)]
     pub request: RequestBounds,
+    /// Bounds on each response.
+    #[serde(default)]
+    pub response: ResponseBounds,
     /// Timeouts, retries and backoff.
     #[serde(default)]
     pub resilience: Resilience,
@@ -85,6 +88,22 @@ pub struct RequestBounds {
 impl Default for RequestBounds {
     fn default() -> Self {
         Self { max_body_bytes: 32 << 20, max_nesting: 64, set_output_limit: false }
+    }
+}
+
+/// Bounds on each response.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct ResponseBounds {
+    /// Longest event of a stream, 262144 to 134217728 bytes (128 MiB). A longer one ends the stream with an error. An
+    /// image arrives as a single event.
+    pub max_event_bytes: u64,
+}
+
+impl Default for ResponseBounds {
+    fn default() -> Self {
+        Self { max_event_bytes: 16 << 20 }
     }
 }
 

@@ -145,6 +145,20 @@ impl StreamReader {
         }
     }
 
+    /// Reads the start of an event that is too long to hold. Returns whether it is a chunk.
+    pub fn long_event(&mut self, start: &[u8]) -> bool {
+        match self {
+            Self::OpenAi(reader) => reader.long_event(start),
+        }
+    }
+
+    /// Returns the event of a usage chunk without its usage.
+    pub fn without_usage(&self, event: &[u8]) -> Vec<u8> {
+        match self {
+            Self::OpenAi(_) => openai::stream::StreamReader::without_usage(event),
+        }
+    }
+
     /// Returns whether an event is the end marker, which is valid even without a closing empty line.
     pub fn is_end(&self, event: &[u8]) -> bool {
         match self {

@@ -324,6 +324,7 @@ impl Routed {
             tool_names: request.tool_names.iter().map(|n| n.chars().take(64).collect()).collect(),
             served: None,
             failed_as: None,
+            corrected_type: None,
             skips_model_stage: false,
             plan,
         }

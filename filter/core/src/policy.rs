@@ -1,6 +1,6 @@
 //! The policy as the filter uses it: validated and indexed, with nothing left to check.
 
-use crate::config::{self, Capability, DataClass, Dialect, Identity, OutputParam, RequestBounds};
+use crate::config::{self, Capability, DataClass, Dialect, Identity, OutputParam, RequestBounds, ResponseBounds};
 use crate::identity::keys::KeyTable;
 use crate::identity::keys::UserHash;
 use crate::ids::{ModelId, ProviderId, QuotaId, TaskId, TenantId, TierId};
@@ -28,6 +28,8 @@ pub struct Policy {
     pub identity: Identity,
     /// Bounds on a request.
     pub request: RequestBounds,
+    /// Bounds on responses.
+    pub response: ResponseBounds,
     /// Timers and retries of a request without a task.
     pub resilience: Resilience,
     /// Backoff between attempts.

@@ -32,6 +32,8 @@ pub struct ModelStage<H: Host> {
     next: Option<Next>,
     /// Counts the attempt against its model. The gateway stage has already counted the plan's first model.
     in_flight: Option<InFlightGuard>,
+    /// The media type of the answer, where its provider labels it otherwise.
+    corrected_type: Option<&'static str>,
 }
 
 /// What is known of the attempt that may follow.
@@ -80,6 +82,7 @@ impl<H: Host> ModelStage<H> {
             attempt: None,
             next: None,
             in_flight: None,
+            corrected_type: None,
         }
     }
 
@@ -147,7 +150,12 @@ impl<H: Host> ModelStage<H> {
         };
         match verdict {
             None => return false,
-            Some(Ok(())) => self.response = ResponseBody::Pass,
+            Some(Ok(())) => {
+                self.response = ResponseBody::Pass;
+                if let Some(corrected) = self.corrected_type {
+                    self.host().set_header(Map::ResponseHeaders, "content-type", corrected);
+                }
+            }
             // Too late to fail the attempt: the gateway stage reports the failure to the caller.
             Some(Err(failure)) if end_of_stream && !self.fails_at_end => {
                 self.failed(failure.code);
@@ -281,6 +289,7 @@ impl<H: Host> Stage for ModelStage<H> {
             OnHead::HoldEvent => self.response = ResponseBody::HoldEvent,
             OnHead::HoldWhole => self.response = ResponseBody::HoldWhole,
         }
+        self.corrected_type = attempt::corrected_type(self.stream, content_type);
         Action::Pause
     }
 

@@ -65,8 +65,8 @@ fn what_was_not_asked_for_is_no_answer() {
     for (name, behavior, stream, reason) in [
         ("stream-for-document", event_stream(chunk), false, "wrong_content_type"),
         ("document-for-stream", document(whole), true, "wrong_content_type"),
-        ("no-chunk", event_stream("data: {\"detail\":\"engine is dead\"}\n\ndata: [DONE]\n\n"), true, "not_a_chunk"),
-        ("empty-object", event_stream("data: {}\n\ndata: [DONE]\n\n"), true, "not_a_chunk"),
+        ("no-chunk", event_stream("data: {\"detail\":\"engine is dead\"}\n\ndata: [DONE]\n\n"), true, "error_event"),
+        ("empty-object", event_stream("data: {}\n\ndata: [DONE]\n\n"), true, "empty_stream"),
         ("no-choice", document("{\"choices\":[]}"), false, "not_a_completion"),
     ] {
         let when = json!({"listener": 2, "body_contains": name});

@@ -10,7 +10,7 @@ pub enum StreamEvent {
     Silent,
     /// The end marker.
     End,
-    /// Its event type is `error`.
+    /// It says by its type, or by a line that is no event's, that the stream failed.
     Error,
     /// A part of the answer, or what came in its place.
     Chunk(Result<Chunk, Fault>),
@@ -25,9 +25,20 @@ pub struct Chunk {
     pub has_text: bool,
     /// The usage of the answer so far.
     pub usage: Option<ReportedUsage>,
-    /// Whether it carries usage and no part of the answer, so that it can be withheld from a caller that did not ask
-    /// for the usage.
-    pub is_usage_alone: bool,
+    /// What remains of it for a caller that did not ask for the usage.
+    pub without_usage: WithoutUsage,
+}
+
+/// What remains of a chunk for a caller that did not ask for the usage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WithoutUsage {
+    /// All of it: it has a part of the answer, or no usage.
+    #[default]
+    Whole,
+    /// Only what the server adds to the usage.
+    Extras,
+    /// Nothing.
+    Nothing,
 }
 
 /// What is wrong with a chunk.

@@ -3,6 +3,7 @@
 pub mod chunk_template;
 pub mod completion;
 pub mod error;
+pub mod failure;
 pub mod proof;
 pub mod rate_limits;
 pub mod read;

@@ -2,14 +2,14 @@
 
 use crate::cache::local::recording::BudgetGuard;
 use crate::dialect::StreamReader;
-use crate::dialect::answer::{Fault, NotKept, StreamEvent};
+use crate::dialect::answer::{Fault, NotKept, StreamEvent, WithoutUsage};
 use crate::dialect::client::ClientDialect;
 use crate::dialect::kept::KeptAnswer;
 use crate::outcome::outcome::Outcome;
 use crate::routing::attempt::Failure;
 use crate::tokens::TokenCounter;
 use crate::usage::{Estimated, ReportedUsage, Usage};
-use crate::wire::sse::{self, EventCutter};
+use crate::wire::sse::{EventCutter, MAX_HELD, Piece};
 
 /// The answer of one exchange.
 #[derive(Debug)]
@@ -57,6 +57,24 @@ pub struct Stream {
     /// Whether the caller has been told of the error.
     told: bool,
     error: Option<Outcome>,
+    /// Longest event, in bytes.
+    max_event: u64,
+    /// Bytes of the long event that is passing.
+    long_event: u64,
+    /// Whether that event is text, not an image.
+    is_long_text: bool,
+}
+
+/// How a stream is treated.
+#[derive(Debug)]
+pub struct StreamRules {
+    /// Whether the caller did not ask for the usage chunk.
+    pub hide_usage: bool,
+    /// The longest answer to record, in bytes, and the stream's share of the recording budget; `None` if it is not
+    /// recorded.
+    pub recording: Option<(usize, BudgetGuard)>,
+    /// Longest event, in bytes.
+    pub max_event: u64,
 }
 
 impl Answer {
@@ -95,14 +113,9 @@ impl Answer {
         Self::Whole { status, usage: None, text: TokenCounter::default(), complete: false, error: None }
     }
 
-    /// A stream that is still to come. `hide_usage`: the caller did not ask for the usage chunk. `recording`: records
-    /// it, up to this many bytes.
-    pub fn stream(
-        dialect: ClientDialect,
-        status: u16,
-        hide_usage: bool,
-        recording: Option<(usize, BudgetGuard)>,
-    ) -> Self {
+    /// A stream that is still to come.
+    pub fn stream(dialect: ClientDialect, status: u16, rules: StreamRules) -> Self {
+        let StreamRules { hide_usage, recording, max_event } = rules;
         Self::Stream(Box::new(Stream {
             status,
             hide_usage,
@@ -116,6 +129,9 @@ impl Answer {
             ended: false,
             told: false,
             error: None,
+            max_event,
+            long_event: 0,
+            is_long_text: false,
         }))
     }
 
@@ -228,7 +244,7 @@ impl Stream {
 
     fn push(&mut self, chunk: &[u8], end_of_stream: bool, elapsed_ms: impl Fn() -> u64) -> Option<Vec<u8>> {
         if self.has_nothing_to_do(end_of_stream)
-            && !sse::is_too_long(chunk)
+            && chunk.len() <= MAX_HELD
             && let Some(text) = self.reader.known_text(chunk)
         {
             self.is_usage_old = self.usage.is_some();
@@ -236,21 +252,19 @@ impl Stream {
             return None;
         }
         let mut cutter = std::mem::take(&mut self.cutter);
-        let mut pass =
-            Passthrough { chunk, whole: 0, out: (!cutter.is_empty()).then(|| Vec::with_capacity(chunk.len() + 256)) };
-        cutter.push(chunk, |event| match self.event(event, &elapsed_ms) {
-            true => pass.keep(event),
-            false => {
+        let out = cutter.holds().then(|| Vec::with_capacity(chunk.len() + 256));
+        let mut pass = Passthrough { chunk, whole: 0, out };
+        cutter.push(chunk, |piece| match self.piece(piece, &elapsed_ms) {
+            Forward::Yes(bytes) => pass.keep(bytes),
+            Forward::No => {
                 pass.leave_out();
             }
+            Forward::Instead(bytes) => pass.leave_out().extend_from_slice(&bytes),
         });
-        if sse::is_too_long(cutter.held()) && !self.done {
-            self.error.get_or_insert(Outcome::StreamMalformed);
-        }
         if end_of_stream || self.error.is_some() {
             // An event without a closing empty line was cut off, unless it is the end marker.
             let rest = cutter.take_rest();
-            if self.reader.is_end(&rest) && self.event(&rest, &elapsed_ms) {
+            if self.reader.is_end(&rest) && matches!(self.event(&rest, &elapsed_ms), Forward::Yes(_)) {
                 pass.keep(&rest);
             } else if !rest.is_empty() {
                 pass.leave_out();
@@ -265,7 +279,12 @@ impl Stream {
         }
         if let (Some(code), false) = (self.error, self.told) {
             self.told = true;
-            pass.leave_out().extend_from_slice(&self.reader.error_event(code));
+            let out = pass.leave_out();
+            if self.long_event > 0 {
+                // Close the event of which a part has been forwarded.
+                out.extend_from_slice(b"\n\n");
+            }
+            out.extend_from_slice(&self.reader.error_event(code));
         }
         self.cutter = cutter;
         pass.finish()
@@ -273,28 +292,65 @@ impl Stream {
 
     /// Whether a chunk holding one more text event changes only the amount of text.
     fn has_nothing_to_do(&self, end_of_stream: bool) -> bool {
-        !end_of_stream && self.cutter.is_empty() && self.error.is_none() && !self.done
+        !end_of_stream && self.cutter.is_between_events() && self.error.is_none() && !self.done
     }
 
-    /// Handles one event and says whether to forward it. Nothing is forwarded after an error or the end marker.
-    fn event(&mut self, event: &[u8], elapsed_ms: &impl Fn() -> u64) -> bool {
+    /// Handles a part of the stream and says what to forward. Nothing is forwarded after an error or the end marker.
+    fn piece<'a>(&mut self, piece: Piece<'a>, elapsed_ms: &impl Fn() -> u64) -> Forward<'a> {
         if self.error.is_some() || self.done {
-            return false;
+            return Forward::No;
         }
-        // The limit is the same whether the event arrives in pieces or at once.
-        if sse::is_too_long(event) {
+        match piece {
+            Piece::Event(event) => self.event(event, elapsed_ms),
+            Piece::Start(start) => {
+                if !self.reader.long_event(start) {
+                    self.error = Some(Outcome::StreamMalformed);
+                    return Forward::No;
+                }
+                self.first_token_ms.get_or_insert_with(elapsed_ms);
+                self.is_usage_old = self.usage.is_some();
+                self.is_long_text = memchr::memmem::find(start, b";base64,").is_none();
+                self.pass_long(start)
+            }
+            Piece::Middle(bytes) => self.pass_long(bytes),
+            Piece::End(bytes) => {
+                let forward = self.pass_long(bytes);
+                if self.error.is_none() {
+                    self.long_event = 0;
+                }
+                forward
+            }
+        }
+    }
+
+    /// Forwards a part of a long event, up to the longest one that may be.
+    fn pass_long<'a>(&mut self, bytes: &'a [u8]) -> Forward<'a> {
+        let left = usize::try_from(self.max_event - self.long_event).unwrap_or(usize::MAX);
+        let part = bytes.get(..left).unwrap_or(bytes);
+        self.long_event += part.len() as u64;
+        if self.is_long_text {
+            self.text.push_unseen(part.len());
+        }
+        if part.len() < bytes.len() {
             self.error = Some(Outcome::StreamMalformed);
-            return false;
+        }
+        Forward::Yes(part)
+    }
+
+    /// Handles one event and says what to forward.
+    fn event<'a>(&mut self, event: &'a [u8], elapsed_ms: &impl Fn() -> u64) -> Forward<'a> {
+        if self.error.is_some() || self.done {
+            return Forward::No;
         }
         let chunk = match self.reader.event(event) {
-            StreamEvent::Silent => return true,
+            StreamEvent::Silent => return Forward::Yes(event),
             StreamEvent::Error => {
                 self.error = Some(Outcome::StreamError);
-                return false;
+                return Forward::No;
             }
             StreamEvent::End => {
                 self.done = true;
-                return true;
+                return Forward::Yes(event);
             }
             StreamEvent::Chunk(chunk) => chunk,
         };
@@ -306,7 +362,7 @@ impl Stream {
                     Fault::Reported => Outcome::StreamError,
                     Fault::Malformed => Outcome::StreamMalformed,
                 });
-                return false;
+                return Forward::No;
             }
         };
         self.text.add(chunk.text);
@@ -315,8 +371,22 @@ impl Stream {
             self.usage = Some(usage);
             self.is_usage_old = false;
         }
-        !(self.hide_usage && chunk.is_usage_alone)
+        match chunk.without_usage {
+            WithoutUsage::Extras if self.hide_usage => Forward::Instead(self.reader.without_usage(event)),
+            WithoutUsage::Nothing if self.hide_usage => Forward::No,
+            _ => Forward::Yes(event),
+        }
     }
+}
+
+/// What to forward of a part of the stream.
+enum Forward<'a> {
+    /// These bytes of it, from its start.
+    Yes(&'a [u8]),
+    /// Nothing.
+    No,
+    /// These bytes instead.
+    Instead(Vec<u8>),
 }
 
 /// The part of a chunk to forward: the chunk itself while nothing is removed or added.

@@ -1,6 +1,6 @@
 //! The answer as it arrives: judged, counted, passed to the caller with its headers, or replaced by an accurate error.
 
-use crate::exchange::answer::Answer;
+use crate::exchange::answer::{Answer, StreamRules};
 use crate::exchange::state::{Routed, Served, State, Upstream};
 use crate::exchange::{Exchange, OnResponseHead, ResponseHead, Whole};
 use crate::memory::Context;
@@ -27,11 +27,16 @@ impl Exchange {
             _ => routed.last_attempt(head.last_attempt),
         };
         let judged = attempt::head(routed.stream, head.status, head.content_type, head.is_encoded, head.end_of_stream);
+        if matches!(judged, OnHead::HoldEvent | OnHead::HoldWhole) {
+            routed.corrected_type = attempt::corrected_type(routed.stream, head.content_type);
+        }
         let status = match judged {
             OnHead::HoldEvent => {
                 let hide_usage = routed.hide_usage;
                 let recording = self.recording(context);
-                self.set_answer(Answer::stream(self.dialect(), head.status, hide_usage, recording));
+                let max_event = policy.response.max_event_bytes;
+                let rules = StreamRules { hide_usage, recording, max_event };
+                self.set_answer(Answer::stream(self.dialect(), head.status, rules));
                 return OnResponseHead::Stream(self.response_headers(policy));
             }
             OnHead::HoldWhole => {
@@ -136,6 +141,7 @@ impl Exchange {
             headers.push(("x-pointsman-cost-usd", cost.to_decimal()));
         }
         if replace.is_some() {
+            headers.retain(|(name, _)| *name != "content-type");
             headers.push(("content-type", "application/json".into()));
         }
         headers.extend(retry_after);
@@ -250,6 +256,9 @@ impl Exchange {
         let mut headers = Vec::with_capacity(8 + self.quota.headers.len());
         headers.push(("x-pointsman-cache", self.cache_header().into()));
         headers.append(&mut self.quota.headers);
+        if let Some(corrected) = self.routed().and_then(|routed| routed.corrected_type) {
+            headers.push(("content-type", corrected.into()));
+        }
         if let Some(Routed { plan, served: Some(served), .. }) = self.routed() {
             let model = policy.model(served.model);
             headers.push(("x-pointsman-provider", (*policy.provider(model.provider).name).to_owned().into()));

@@ -66,6 +66,8 @@ pub(super) struct Routed {
     pub(super) failed_as: Option<Outcome>,
     /// Whether it bypassed the model stage.
     pub(super) skips_model_stage: bool,
+    /// The media type of the answer, where its provider labels it otherwise.
+    pub(super) corrected_type: Option<&'static str>,
 }
 
 /// Who answered in the end.

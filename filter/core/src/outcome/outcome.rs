@@ -52,7 +52,6 @@ outcomes! {
     /// The first event of a stream cannot be read.
     MalformedEvent, "malformed_event", InvalidResponse;
     /// The first event of a stream is not part of a completion.
-    NotAChunk, "not_a_chunk", InvalidResponse;
     /// A whole answer cannot be read.
     MalformedBody, "malformed_body", InvalidResponse;
     /// A whole answer is not a completion.

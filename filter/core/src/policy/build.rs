@@ -1,7 +1,7 @@
 //! Builds a `Policy` from a `Config`: checks every reference and value, and reports each mistake at its place.
 
 use crate::config::problem::{Problem, quoted};
-use crate::config::{self, Config, Identity, RequestBounds};
+use crate::config::{self, Config, Identity, RequestBounds, ResponseBounds};
 use crate::identity::keys::KeyTable;
 use crate::ids::{ModelId, ProviderId, TaskId, TenantId, TierId};
 use crate::policy::build::names::Names;
@@ -22,6 +22,7 @@ impl TryFrom<Config> for Policy {
         let Config {
             identity,
             request,
+            response,
             resilience,
             cache,
             redis,
@@ -38,6 +39,7 @@ impl TryFrom<Config> for Policy {
 
         check_identity(&identity, p);
         check_request(&request, p);
+        check_response(&response, p);
         let built_resilience = Resilience::from_config(&resilience, p);
         let built_redis = redis.as_ref().map(|redis| build_redis(redis, &providers, p));
         let built_cache = Rules::from_config(&cache, redis.is_some(), p);
@@ -94,6 +96,7 @@ impl TryFrom<Config> for Policy {
         Ok(Self {
             identity,
             request,
+            response,
             backoff: Backoff::from(&resilience),
             resilience: built_resilience,
             has_cache: tasks.values().any(|task| task.cache.is_some()),
@@ -136,6 +139,16 @@ fn check_request(bounds: &RequestBounds, problems: &mut Vec<Problem>) {
     }
     if !(4..=256).contains(max_nesting) {
         problems.push(Problem::new("request.max_nesting", format!("{max_nesting} is out of range: expected 4 to 256")));
+    }
+}
+
+fn check_response(bounds: &ResponseBounds, problems: &mut Vec<Problem>) {
+    let ResponseBounds { max_event_bytes } = bounds;
+    if !(1 << 18..=1 << 27).contains(max_event_bytes) {
+        problems.push(Problem::new(
+            "response.max_event_bytes",
+            format!("{max_event_bytes} is out of range: expected 262144 to 134217728"),
+        ));
     }
 }
 

@@ -44,19 +44,34 @@ pub fn head(stream: bool, status: u16, content_type: &[u8], is_encoded: bool, en
     if !(200..300).contains(&status) {
         return OnHead::Pass;
     }
-    let is = |wanted: &[u8]| content_type.get(..wanted.len()).is_some_and(|start| start.eq_ignore_ascii_case(wanted));
     if end_of_stream {
         OnHead::Fail(Failure::bad_gateway(Outcome::EmptyBody))
     } else if is_encoded {
         // No encoding was requested, and an encoded body cannot be metered.
         OnHead::Fail(Failure::bad_gateway(Outcome::EncodedBody))
-    } else if stream && is(b"text/event-stream") {
-        OnHead::HoldEvent
-    } else if !stream && is(b"application/json") {
-        OnHead::HoldWhole
-    } else {
+    } else if is_type(content_type, b"text/html") || !stream && is_type(content_type, EVENT_STREAM.as_bytes()) {
         OnHead::Fail(Failure::bad_gateway(Outcome::WrongContentType))
+    } else if stream {
+        OnHead::HoldEvent
+    } else {
+        OnHead::HoldWhole
     }
+}
+
+/// Media type of a stream.
+const EVENT_STREAM: &str = "text/event-stream";
+/// Media type of a whole answer.
+const JSON: &str = "application/json";
+
+/// Returns the media type of an answer whose provider labels it otherwise or not at all: clients read what the label
+/// says. Returns `None` if the label is right. `stream`: whether the answer is a stream.
+pub fn corrected_type(stream: bool, content_type: &[u8]) -> Option<&'static str> {
+    let right = if stream { EVENT_STREAM } else { JSON };
+    (!is_type(content_type, right.as_bytes())).then_some(right)
+}
+
+fn is_type(content_type: &[u8], wanted: &[u8]) -> bool {
+    content_type.get(..wanted.len()).is_some_and(|start| start.eq_ignore_ascii_case(wanted))
 }
 
 /// Returns whether a `content-encoding` means that the body is encoded.
@@ -76,16 +91,19 @@ mod tests {
                 OnHead::Fail(failure) => failure.code,
                 other => panic!("{other:?}"),
             };
-            let (wanted, other) = match stream {
-                true => (&b"text/event-stream"[..], &b"application/json"[..]),
-                false => (&b"application/json"[..], &b"text/event-stream"[..]),
-            };
+            let wanted = if stream { EVENT_STREAM } else { JSON }.as_bytes();
             assert_eq!(failed(wanted, false, true), Outcome::EmptyBody);
             assert_eq!(failed(wanted, true, false), Outcome::EncodedBody);
-            for no in [other, b"text/html", b""] {
-                assert_eq!(failed(no, false, false), Outcome::WrongContentType);
+            assert_eq!(failed(b"text/html; charset=utf-8", false, false), Outcome::WrongContentType);
+            // The body decides, whatever its label.
+            let held = if stream { OnHead::HoldEvent } else { OnHead::HoldWhole };
+            for label in [wanted, b"text/plain", b"application/octet-stream", b""] {
+                assert_eq!(head(stream, 200, label, false, false), held);
+                assert_eq!(corrected_type(stream, label).is_none(), label == wanted);
             }
         }
+        let failed = OnHead::Fail(Failure::bad_gateway(Outcome::WrongContentType));
+        assert_eq!(head(false, 200, b"text/event-stream", false, false), failed);
         assert_eq!(head(true, 200, b"text/event-stream; charset=utf-8", false, false), OnHead::HoldEvent);
         assert_eq!(head(false, 200, b"Application/JSON", false, false), OnHead::HoldWhole);
     }

@@ -89,12 +89,21 @@ pub struct Scanner<'a> {
     depth: u32,
     max_depth: u32,
     seen: u8x16,
+    /// Whether `NaN` and `Infinity` are numbers.
+    is_lenient: bool,
 }
 
 impl<'a> Scanner<'a> {
     /// Creates a scanner that allows `max_depth` nested arrays and objects.
     pub fn new(text: &'a [u8], max_depth: u32) -> Self {
-        Self { text, at: 0, depth: 0, max_depth, seen: u8x16::ZERO }
+        Self { text, at: 0, depth: 0, max_depth, seen: u8x16::ZERO, is_lenient: false }
+    }
+
+    /// Creates a scanner for the text of a server: a byte order mark may precede it, and `NaN`, `Infinity` and
+    /// `-Infinity`, which Python writes into JSON, are numbers.
+    pub fn lenient(text: &'a [u8], max_depth: u32) -> Self {
+        let at = if text.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+        Self { at, is_lenient: true, ..Self::new(text, max_depth) }
     }
 
     /// Returns the bytes of `span`.
@@ -132,6 +141,7 @@ impl<'a> Scanner<'a> {
             b't' | b'f' => Ok(Kind::Bool),
             b'n' => Ok(Kind::Null),
             b'-' | b'0'..=b'9' => Ok(Kind::Number),
+            b'N' | b'I' if self.is_lenient => Ok(Kind::Number),
             _ => Err(self.error(Why::Unexpected)),
         }
     }
@@ -271,6 +281,11 @@ impl<'a> Scanner<'a> {
     fn number(&mut self) -> Result<(), InvalidJson> {
         if self.byte() == b'-' {
             self.at += 1;
+        }
+        match self.byte() {
+            b'N' if self.is_lenient => return self.literal(b"NaN"),
+            b'I' if self.is_lenient => return self.literal(b"Infinity"),
+            _ => {}
         }
         if self.byte() == b'0' {
             self.at += 1;

@@ -5,7 +5,7 @@ use pointsman_core::cache::entry::Entry;
 use pointsman_core::cache::key::Key;
 use pointsman_core::dialect::client::ClientDialect;
 use pointsman_core::dialect::kept::KeptAnswer;
-use pointsman_core::exchange::answer::Answer;
+use pointsman_core::exchange::answer::{Answer, StreamRules};
 use pointsman_core::usage::Usage;
 use serde_json::Value;
 
@@ -41,7 +41,8 @@ fn kept(key: Key, dialect: ClientDialect, answer: KeptAnswer, choices: u64) {
     assert!(dialect.read_whole(&whole).is_ok(), "{}", String::from_utf8_lossy(&whole));
     for wants_usage in [true, false] {
         let stream = entry.answer.stream(&entry.usage, "id", 1, wants_usage);
-        let mut answer = Answer::stream(dialect, 200, false, None);
+        let mut answer =
+            Answer::stream(dialect, 200, StreamRules { hide_usage: false, recording: None, max_event: u64::MAX });
         assert_eq!(answer.stream_chunk(&stream, false, || 1), None, "{}", String::from_utf8_lossy(&stream));
         assert!(answer.is_done(), "{}", String::from_utf8_lossy(&stream));
     }

@@ -6,7 +6,7 @@
 use pointsman_core::cache::local::recording::RecordingBudget;
 use pointsman_core::config::Dialect;
 use pointsman_core::dialect::client::ClientDialect;
-use pointsman_core::exchange::answer::Answer;
+use pointsman_core::exchange::answer::{Answer, StreamRules};
 use pointsman_core::outcome::provider_error;
 
 pub fn stream(input: &[u8]) {
@@ -41,7 +41,7 @@ fn run(
 ) -> impl PartialEq + std::fmt::Debug + use<> {
     let (hide_usage, is_recorded) = (flags & 1 == 1, flags & 2 == 2);
     let recording = is_recorded.then(|| (10_000, RecordingBudget::default().guard()));
-    let mut answer = Answer::stream(dialect, 200, hide_usage, recording);
+    let mut answer = Answer::stream(dialect, 200, StreamRules { hide_usage, recording, max_event: 1 << 20 });
     let mut out = Vec::new();
     for chunk in chunks {
         out.extend(answer.stream_chunk(chunk, false, || 1).unwrap_or_else(|| chunk.to_vec()));

@@ -66,7 +66,8 @@ fn second_serves(envoy: &mut Envoy, request: &mut Request) {
 
 fn check(cut: Cut, piece: usize) {
     let length = EVENTS.concat().len();
-    let first_event = EVENTS[0].len();
+    // The role alone is nothing that the caller reads.
+    let first_event = EVENTS[..2].concat().len();
     // At the end of a body, the marker needs no empty line after it.
     let done = if cut == Cut::Ended { length - "\n\n".len() } else { length };
     let usage_at = EVENTS[..4].concat().len();

@@ -1,42 +1,71 @@
 //! Checks that an upstream answer really is an answer in OpenAI's format, before the caller sees any of it.
 
 use crate::dialect::openai::read::{self, ReadAnswer};
+use crate::dialect::openai::stream::{is_chunk_start, is_end};
 use crate::outcome::outcome::Outcome;
 use crate::routing::attempt::{Failure, HOLD_LIMIT};
-use crate::wire::json::{InvalidJson, Kind, Scanner};
-use crate::wire::sse::{self, EventCutter};
+use crate::wire::json::{InvalidJson, Kind, Scanner, Span};
+use crate::wire::sse::{self, EventCutter, Piece};
 
-/// Checks the start of a stream. `so_far`: everything that has arrived. Returns `None` while no event with data is
-/// complete, unless the stream has ended or exceeds `HOLD_LIMIT`: then it fails.
+/// Checks the start of a stream. `so_far`: everything that has arrived. The first event with something for the caller
+/// decides. Returns `None` while there is none, unless the stream has ended or exceeds [`HOLD_LIMIT`]: then it fails.
 pub fn first_event(so_far: &[u8], end_of_stream: bool) -> Option<Result<(), Failure>> {
     let mut verdict = None;
     let mut cutter = EventCutter::default();
-    cutter.push(so_far, |event| {
-        let data = sse::data(event);
-        if verdict.is_none() && !data.is_empty() {
-            verdict = Some(if sse::is_error(event) { Err(error_event(&data)) } else { judge(&data) });
+    cutter.push(so_far, |piece| {
+        if verdict.is_none() {
+            verdict = match piece {
+                Piece::Event(event) => judge_event(event),
+                Piece::Start(start) if is_chunk_start(start) => Some(Ok(())),
+                Piece::Start(_) => Some(Err(Failure::bad_gateway(Outcome::MalformedEvent))),
+                Piece::Middle(_) | Piece::End(_) => None,
+            };
         }
     });
+    if verdict.is_none() && end_of_stream {
+        verdict = judge_rest(&cutter.take_rest());
+    }
     match verdict {
         None if end_of_stream || so_far.len() > HOLD_LIMIT => Some(Err(Failure::bad_gateway(Outcome::NoFirstEvent))),
         verdict => verdict,
     }
 }
 
-fn error_event(data: &[u8]) -> Failure {
-    Failure { status: error_status(data).unwrap_or(502), code: Outcome::ErrorEvent }
+/// Checks one event. Returns `None` if a later one decides.
+fn judge_event(event: &[u8]) -> Option<Result<(), Failure>> {
+    let data = sse::data(event);
+    if sse::is_error(event) || sse::has_foreign_line(event) {
+        return Some(Err(error_event(if data.is_empty() { event } else { &data })));
+    }
+    if data.is_empty() {
+        return None;
+    }
+    if is_end(&data) {
+        return Some(Err(Failure::bad_gateway(Outcome::EmptyStream)));
+    }
+    match read::chunk(&data, None) {
+        Err(_) => Some(Err(Failure::bad_gateway(Outcome::MalformedEvent))),
+        Ok(read) if read.is_error => Some(Err(error_event(&data))),
+        // Usage without choices ends an answer that has nothing else.
+        Ok(read) => (read.has_content || read.usage.is_some() && read.choices_empty).then_some(Ok(())),
+    }
 }
 
-fn judge(data: &[u8]) -> Result<(), Failure> {
-    if data.trim_ascii() == b"[DONE]" {
-        return Err(Failure::bad_gateway(Outcome::EmptyStream));
-    }
-    match read::chunk(data, None) {
-        Err(_) => Err(Failure::bad_gateway(Outcome::MalformedEvent)),
-        Ok(completion) if completion.is_error => Err(error_event(data)),
-        Ok(completion) if completion.has_choices || completion.usage.is_some() => Ok(()),
-        Ok(_) => Err(Failure::bad_gateway(Outcome::NotAChunk)),
-    }
+/// Checks what remains of a stream that ends without an empty line: it may be JSON in place of a stream.
+fn judge_rest(rest: &[u8]) -> Option<Result<(), Failure>> {
+    let text = rest.strip_prefix(b"\xef\xbb\xbf").unwrap_or(rest).trim_ascii();
+    text.starts_with(b"{").then(|| {
+        Err(match read::chunk(text, None) {
+            Ok(read) if !read.is_error => Failure::bad_gateway(Outcome::WrongContentType),
+            _ => error_event(text),
+        })
+    })
+}
+
+/// Returns the failure of an event that reports an error. In a text that is not an event, the first object counts.
+fn error_event(text: &[u8]) -> Failure {
+    let json = memchr::memchr(b'{', text).and_then(|start| text.get(start..)).unwrap_or_default();
+    Failure { status: error_status(json).unwrap_or(502), code: Outcome::ErrorEvent }
 }
 
 /// Checks the beginning of a body that is too long to hold: it may be a long error.
@@ -44,12 +73,14 @@ fn judge(data: &[u8]) -> Result<(), Failure> {
 /// # Errors
 /// If its first member is a non-null `error`.
 pub fn beginning(body: &[u8]) -> Result<(), Failure> {
-    let body = body.trim_ascii_start();
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
     let value =
         body.strip_prefix(b"{").map(|rest| rest.trim_ascii_start()).and_then(|rest| rest.strip_prefix(b"\"error\""));
     let value = value.and_then(|rest| rest.trim_ascii_start().strip_prefix(b":")).map(<[u8]>::trim_ascii_start);
     match value {
-        Some(value) if !value.starts_with(b"null") => Err(Failure::bad_gateway(Outcome::ErrorBody)),
+        Some(value) if ![&b"null"[..], b"false", b"\"\"", b"{}", b"[]"].iter().any(|none| value.starts_with(none)) => {
+            Err(Failure::bad_gateway(Outcome::ErrorBody))
+        }
         _ => Ok(()),
     }
 }
@@ -69,23 +100,27 @@ pub fn completion(body: &[u8]) -> Result<ReadAnswer, Failure> {
     }
 }
 
-/// Returns the status in `error.code` or `error.status`, which vLLM and others set, if it is 400 to 599.
+/// Returns the status of an error, if it is 400 to 599: that of its `error` object, which vLLM and others set, or else
+/// its own.
 fn error_status(text: &[u8]) -> Option<u16> {
-    let mut status = None;
-    let mut scanner = Scanner::new(text, 64);
+    let (mut own, mut inner) = (None, None);
+    let mut scanner = Scanner::lenient(text, 64);
     let _ = scanner.object(|s, key| match s.bytes(&key) {
-        b"\"error\"" if s.peek()? == Kind::Object => s.object(|s, key| {
-            let named = matches!(s.bytes(&key), b"\"code\"" | b"\"status\"");
-            let value = s.value()?;
-            if named && value.kind == Kind::Number {
-                let number = std::str::from_utf8(s.bytes(&value.span)).ok().and_then(|n| n.parse::<u16>().ok());
-                status = number.filter(|n| (400..600).contains(n)).or(status);
-            }
-            Ok::<_, InvalidJson>(())
-        }),
-        _ => s.value().map(drop),
+        b"\"error\"" if s.peek()? == Kind::Object => s.object(|s, key| read_status(s, &key, &mut inner)),
+        _ => read_status(s, &key, &mut own),
     });
-    status
+    inner.or(own)
+}
+
+fn read_status(s: &mut Scanner, key: &Span, status: &mut Option<u16>) -> Result<(), InvalidJson> {
+    let is_status =
+        matches!(s.bytes(key), b"\"code\"" | b"\"status\"" | b"\"status_code\"" | b"\"error_code\"" | b"\"http_code\"");
+    let value = s.value()?.span;
+    if is_status {
+        let number = std::str::from_utf8(s.bytes(&value)).ok().and_then(|text| text.trim_matches('"').parse().ok());
+        *status = number.filter(|number| (400..600).contains(number)).or(*status);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -97,36 +132,95 @@ mod tests {
         for error in [&br#"{"error":{"mess"#[..], b" \n{ \"error\" : \"x", br#"{"error":"#] {
             assert_eq!(beginning(error), Err(Failure::bad_gateway(Outcome::ErrorBody)));
         }
-        for other in [&br#"{"error":null,"id":"x"#[..], br#"{"errors":1"#, br#"{"id":"x","error"#, b"[", b""] {
+        for other in [
+            &br#"{"error":null,"id":"x"#[..],
+            br#"{"error": {}, "id":"#,
+            br#"{"error":false"#,
+            br#"{"errors":1"#,
+            br#"{"id":"x","error"#,
+            b"[",
+            b"",
+        ] {
             assert_eq!(beginning(other), Ok(()));
         }
     }
 
+    fn failed(status: u16, code: Outcome) -> Option<Result<(), Failure>> {
+        Some(Err(Failure { status, code }))
+    }
+
     #[test]
-    fn the_first_event_decides() {
-        let good = b"data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n";
+    fn the_first_event_with_content_decides() {
+        let good = b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
         assert_eq!(first_event(good, false), Some(Ok(())));
         assert_eq!(first_event(&good[..good.len() - 1], false), None);
-        assert_eq!(first_event(b": keep-alive\n\n", false), None);
-        assert_eq!(first_event(b": keep-alive\n\n", true), Some(Err(Failure::bad_gateway(Outcome::NoFirstEvent))));
-        assert_eq!(first_event(b"", true), Some(Err(Failure::bad_gateway(Outcome::NoFirstEvent))));
-        assert_eq!(first_event(b"data: [DONE]\n\n", false), Some(Err(Failure::bad_gateway(Outcome::EmptyStream))));
-        assert_eq!(first_event(b"data: {oops\n\n", false), Some(Err(Failure::bad_gateway(Outcome::MalformedEvent))));
-        for no_chunk in [&b"data: {}\n\n"[..], b"data: {\"detail\":\"dead\"}\n\n"] {
-            assert_eq!(first_event(no_chunk, false), Some(Err(Failure::bad_gateway(Outcome::NotAChunk))));
+        for silent in [
+            ": keep-alive\n\n",
+            "data: {\"type\":\"ping\"}\n\n",
+            "data: {}\n\n",
+            "data: {\"sources\":[{}]}\n\n",
+            "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\"}\n\n",
+            "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n",
+            // Azure's first chunk has only what its filter made of the prompt.
+            "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n",
+        ] {
+            assert_eq!(first_event(silent.as_bytes(), false), None, "{silent}");
+            assert_eq!(first_event(silent.as_bytes(), true), failed(502, Outcome::NoFirstEvent), "{silent}");
+            assert_eq!(first_event(&[silent.as_bytes(), good].concat(), false), Some(Ok(())), "{silent}");
         }
-        // Azure's first chunk reports only its filter's results for the prompt.
-        assert_eq!(first_event(b"data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n", false), Some(Ok(())));
-        let error = |status| Some(Err(Failure { status, code: Outcome::ErrorEvent }));
-        assert_eq!(first_event(b"data: {\"error\":{\"message\":\"x\"}}\n\n", false), error(502));
-        assert_eq!(first_event(b"data: {\"error\":{\"code\":429}}\n\n", false), error(429));
-        assert_eq!(first_event(b"data: {\"error\":{\"code\":\"x\",\"status\":200}}\n\n", false), error(502));
+        assert_eq!(first_event(b"", true), failed(502, Outcome::NoFirstEvent));
+        assert_eq!(first_event(b"data: [DONE]\n\n", false), failed(502, Outcome::EmptyStream));
+        assert_eq!(first_event(b"data: {oops\n\n", false), failed(502, Outcome::MalformedEvent));
+        let end = b"data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+        assert_eq!(first_event(end, false), Some(Ok(())));
+    }
+
+    #[test]
+    fn an_error_before_the_first_text_fails_the_attempt_with_its_status() {
+        let role = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
+        for (error, status) in [
+            ("data: {\"error\":{\"message\":\"x\"}}\n\n", 502),
+            ("data: {\"error\":{\"code\":429}}\n\n", 429),
+            ("data: {\"error\":{\"code\":\"x\",\"status\":200}}\n\n", 502),
+            ("data: {\"detail\":\"dead\"}\n\n", 502),
+            ("data: {\"status\":503,\"title\":\"x\"}\n\n", 503),
+            ("data: {\"code\":1302,\"msg\":\"rate limit\"}\n\n", 502),
+            ("data: {\"choices\":null,\"base_resp\":{\"status_code\":1008}}\n\n", 502),
+            ("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"error\"}]}\n\n", 502),
+            ("error: {\"code\":500}\n\n", 500),
+            ("event: error\n\n", 502),
+            ("Service Unavailable\n\n", 502),
+        ] {
+            for before in ["", role] {
+                let text = format!("{before}{error}data: [DONE]\n\n");
+                assert_eq!(first_event(text.as_bytes(), false), failed(status, Outcome::ErrorEvent), "{text}");
+            }
+        }
+        // JSON in place of a stream, which may have been labelled as one.
+        assert_eq!(first_event(b"{\"error\":{\"code\":503}}", true), failed(503, Outcome::ErrorEvent));
+        assert_eq!(first_event(b"{\n \"choices\":[{}]\n}", true), failed(502, Outcome::WrongContentType));
+    }
+
+    #[test]
+    fn a_long_first_event_is_judged_by_its_start() {
+        let event = |start: &str| format!("data: {start}{}", "x".repeat(sse::MAX_HELD));
+        let image = event("{\"id\":\"x\",\"choices\":[{\"delta\":{\"images\":[{\"url\":\"data:image/png;base64,");
+        assert_eq!(first_event(&image.as_bytes()[..sse::MAX_HELD], false), None);
+        assert_eq!(first_event(image.as_bytes(), false), Some(Ok(())));
+        let other = event("{\"error\":\"");
+        assert_eq!(first_event(other.as_bytes(), false), failed(502, Outcome::MalformedEvent));
     }
 
     #[test]
     fn a_whole_body_must_be_a_completion() {
         let whole = |body: &[u8]| completion(body).map(drop);
         assert_eq!(whole(b"{\"choices\":[{}]}"), Ok(()));
+        assert_eq!(
+            whole("\u{feff}{\"error\":[],\"choices\":[{\"logprobs\":{\"x\":[NaN,-Infinity]}}]}".as_bytes()),
+            Ok(())
+        );
+        let error = Err(Failure { status: 502, code: Outcome::ErrorBody });
+        assert_eq!(whole(b"{\"choices\":[{\"finish_reason\":\"error\"}]}"), error);
         assert_eq!(whole(b"{\"choices\":[]}"), Err(Failure::bad_gateway(Outcome::NotACompletion)));
         assert_eq!(whole(b"{\"choices\":[]"), Err(Failure::bad_gateway(Outcome::MalformedBody)));
         assert_eq!(whole(b"{}"), Err(Failure::bad_gateway(Outcome::NotACompletion)));

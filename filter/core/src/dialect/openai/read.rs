@@ -1,5 +1,6 @@
 //! The one reader of completions and chunks: usage, text for the token estimate, and the parts of a transcript.
 
+use crate::dialect::openai::failure::{self, Mark};
 use crate::dialect::openai::usage;
 use crate::tokens::TokenCounter;
 use crate::usage::ReportedUsage;
@@ -14,12 +15,14 @@ pub struct ReadAnswer {
     pub choices_empty: bool,
     /// Whether there is a `choices` array.
     pub has_choices: bool,
-    /// Whether the object is an error, which some providers send inside a stream: `{"error": …}`, `{"object": "error",
-    /// …}` as vLLM once did, or a choice with an `error`.
+    /// Whether it is an error, by itself or in place of choices and usage.
     pub is_error: bool,
-    /// Whether it has `message` or `detail` in place of choices and usage. Many server frameworks report failures that
-    /// way.
-    pub has_words: bool,
+    /// Whether it carries nothing on purpose: an empty object, or one of the type `ping`.
+    pub is_ping: bool,
+    /// Whether a choice has something for the caller: text, an object such as an image, or the reason of its end.
+    pub has_content: bool,
+    /// Whether it has members that a chunk of OpenAI's usually does not have.
+    pub has_extras: bool,
     /// The text in the choices, counted for the token estimate: content, reasoning, names and arguments of tool calls.
     pub generated: TokenCounter,
     /// Span of the last such text, quotation marks included.
@@ -100,32 +103,36 @@ struct Walk<'p> {
 
 impl Walk<'_> {
     fn read(mut self, text: &[u8]) -> Result<ReadAnswer, InvalidJson> {
-        let mut scanner = Scanner::new(text, MAX_DEPTH);
+        let mut scanner = Scanner::lenient(text, MAX_DEPTH);
+        let (mut is_empty, mut no_answer) = (true, false);
         scanner.object(|s, key| {
             let (kind, start) = next(s)?;
             match (s.bytes(&key), kind) {
                 (b"\"choices\"", Kind::Array) => self.choices(s)?,
                 (b"\"usage\"", Kind::Object) => self.found.usage = usage::read(s)?,
                 (b"\"obfuscation\"", Kind::String) => self.found.filler = Some(s.value()?.span),
-                (b"\"object\"", _) => {
-                    let object = s.value()?.span;
-                    self.found.is_error |= s.bytes(&object) == b"\"error\"";
-                }
                 (name, kind) => {
-                    match name {
-                        b"\"error\"" => self.found.is_error |= kind != Kind::Null,
-                        b"\"message\"" | b"\"detail\"" => self.found.has_words |= kind != Kind::Null,
-                        _ => {}
+                    let value = s.value()?.span;
+                    let value = s.bytes(&value);
+                    match failure::mark(name, value) {
+                        Mark::None => {}
+                        Mark::Error => self.found.is_error = true,
+                        Mark::InPlaceOfAnswer => no_answer = true,
                     }
-                    s.value()?;
+                    self.found.is_ping |= name == b"\"type\"" && value == b"\"ping\"";
+                    self.found.has_extras |= kind != Kind::Null && !is_usual(name);
                 }
             }
+            is_empty = false;
             self.part(Place::Chunk, key, kind, start..s.position());
             Ok::<_, InvalidJson>(())
         })?;
         scanner.finish()?;
         let mut found = self.found;
-        found.has_words &= !found.has_choices && found.usage.is_none();
+        let is_answer = found.has_choices || found.usage.is_some();
+        found.is_error |= no_answer && !is_answer;
+        found.has_content |= !found.generated.is_empty();
+        found.is_ping = (found.is_ping || is_empty) && !is_answer && !found.is_error;
         Ok(found)
     }
 
@@ -160,8 +167,16 @@ impl Walk<'_> {
                         Ok::<_, InvalidJson>(())
                     })?,
                     (name, kind) => {
-                        self.found.is_error |= name == b"\"error\"" && kind != Kind::Null;
-                        s.value()?;
+                        let value = s.value()?.span;
+                        let value = s.bytes(&value);
+                        match name {
+                            b"\"error\"" => self.found.is_error |= !failure::is_empty(value),
+                            b"\"finish_reason\"" => {
+                                self.found.is_error |= value == b"\"error\"";
+                                self.found.has_content |= kind == Kind::String && value != b"\"\"";
+                            }
+                            _ => {}
+                        }
                     }
                 }
                 self.part(Place::Choice, key, kind, start..s.position());
@@ -178,7 +193,9 @@ impl Walk<'_> {
                 (b"\"function_call\"", Kind::Object) => self.members(s, Place::FunctionCall)?,
                 (name, _) => self.member_texts(s, name)?,
             }
-            self.part(Place::Delta, key, kind, start..s.position());
+            let value = start..s.position();
+            self.found.has_content |= matches!(kind, Kind::Object | Kind::Array) && !failure::is_empty(s.bytes(&value));
+            self.part(Place::Delta, key, kind, value);
             Ok(())
         })
     }
@@ -246,6 +263,11 @@ fn next(s: &mut Scanner) -> Result<(Kind, usize), InvalidJson> {
     Ok((kind, s.position()))
 }
 
+/// Whether a chunk of OpenAI's has a member of this name.
+fn is_usual(name: &[u8]) -> bool {
+    matches!(name, b"\"id\"" | b"\"object\"" | b"\"created\"" | b"\"model\"" | b"\"service_tier\"")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,6 +298,42 @@ mod tests {
         assert!(extra.choices_empty && extra.usage.is_some());
         assert!(read(br#"{"error":{"message":"overloaded"}}"#).unwrap().is_error);
         assert!(!read(br#"{"error":null,"choices":[{}]}"#).unwrap().is_error);
+        assert!(!read(br#"{"error":{},"code":7,"choices":[{"error":""}]}"#).unwrap().is_error);
+    }
+
+    #[test]
+    fn an_error_comes_in_many_forms() {
+        for error in [
+            r#"{"code":1302,"msg":"rate limit"}"#,
+            r#"{"choices":null,"base_resp":{"status_code":1008}}"#,
+            r#"{"choices":[{"delta":{}}],"base_resp":{"status_code":1008}}"#,
+            r#"{"error_code":336501,"error_msg":"x"}"#,
+            r#"{"errors":[{"message":"x"}]}"#,
+            r#"{"status":500,"title":"x"}"#,
+            r#"{"choices":[{"delta":{},"finish_reason":"error"}]}"#,
+            r#"{"choices":[{"delta":{},"error":{"code":502}}]}"#,
+        ] {
+            assert!(read(error.as_bytes()).unwrap().is_error, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_the_caller_reads_is_content() {
+        for content in [
+            r#"{"content":"a"}"#,
+            r#"{"reasoning_content":"a"}"#,
+            r#"{"images":[{"url":"data:"}]}"#,
+            r#"{"tool_calls":[{"index":0}]}"#,
+        ] {
+            assert!(read(format!(r#"{{"choices":[{{"delta":{content}}}]}}"#).as_bytes()).unwrap().has_content);
+        }
+        for none in [r#"{"role":"assistant","content":""}"#, r#"{"content":null,"tool_calls":[]}"#, "{}"] {
+            let chunk = format!(r#"{{"choices":[{{"delta":{none},"finish_reason":null}}]}}"#);
+            assert!(!read(chunk.as_bytes()).unwrap().has_content, "{none}");
+        }
+        assert!(read(br#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#).unwrap().has_content);
+        assert!(read(b"{}").unwrap().is_ping && read(br#"{"type":"ping"}"#).unwrap().is_ping);
+        assert!(!read(br#"{"sources":[]}"#).unwrap().is_ping);
     }
 
     #[test]

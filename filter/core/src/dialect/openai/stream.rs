@@ -1,11 +1,12 @@
 //! Reads a stream in OpenAI's format, event by event.
 
 use crate::cache::local::recording::BudgetGuard;
-use crate::dialect::answer::{Chunk, Fault, NotKept, StreamEvent};
+use crate::dialect::answer::{Chunk, Fault, NotKept, StreamEvent, WithoutUsage};
 use crate::dialect::openai::chunk_template::ChunkTemplate;
 use crate::dialect::openai::completion::Completion;
 use crate::dialect::openai::read::{self, Part};
 use crate::dialect::openai::transcript::Transcript;
+use crate::wire::json::{InvalidJson, Kind, Scanner, Why};
 use crate::wire::sse;
 
 /// Reads each event once, for usage, text and transcript.
@@ -16,6 +17,8 @@ pub struct StreamReader {
     transcript: Option<Box<Transcript>>,
     /// The parts of the current event, if it is recorded.
     parts: Vec<Part>,
+    /// Whether a part of the answer has come that the caller reads.
+    has_begun: bool,
 }
 
 impl StreamReader {
@@ -37,34 +40,76 @@ impl StreamReader {
 
     /// Reads the next event.
     pub fn event(&mut self, event: &[u8]) -> StreamEvent {
+        if sse::is_error(event) || sse::has_foreign_line(event) {
+            return StreamEvent::Error;
+        }
         let data = sse::data(event);
         if data.is_empty() {
             return StreamEvent::Silent;
-        }
-        if sse::is_error(event) {
-            return StreamEvent::Error;
         }
         if is_end(&data) {
             return StreamEvent::End;
         }
         self.parts.clear();
         let read = match read::chunk(&data, self.transcript.is_some().then_some(&mut self.parts)) {
-            Ok(read) if read.is_error || read.has_words => return StreamEvent::Chunk(Err(Fault::Reported)),
+            Ok(read) if read.is_error => return StreamEvent::Chunk(Err(Fault::Reported)),
+            Ok(read) if read.is_ping => return StreamEvent::Silent,
+            Ok(read) if !read.has_choices && read.usage.is_none() => {
+                // Before the answer it may be anything, such as a list of sources. Later it is in place of the answer.
+                return match self.has_begun {
+                    true => StreamEvent::Chunk(Err(Fault::Reported)),
+                    false => StreamEvent::Silent,
+                };
+            }
             Ok(read) => read,
             Err(_) => return StreamEvent::Chunk(Err(Fault::Malformed)),
         };
+        self.has_begun |= read.has_content;
         if let Some(transcript) = &mut self.transcript {
             transcript.event(&data, &self.parts);
         }
         if read.usage.is_none() && read.texts == 1 {
             self.template.learn(event, &read.text, read.filler.as_ref());
         }
+        let is_usage_alone = read.usage.is_some() && (read.choices_empty || !read.has_choices);
         StreamEvent::Chunk(Ok(Chunk {
             text: read.generated,
             has_text: read.texts > 0,
             usage: read.usage,
-            is_usage_alone: read.usage.is_some() && (read.choices_empty || !read.has_choices),
+            without_usage: match (is_usage_alone, read.has_extras) {
+                (false, _) => WithoutUsage::Whole,
+                (true, true) => WithoutUsage::Extras,
+                (true, false) => WithoutUsage::Nothing,
+            },
         }))
+    }
+
+    /// Reads the start of an event that is too long to hold. Returns whether it is a chunk.
+    pub fn long_event(&mut self, start: &[u8]) -> bool {
+        if let Some(transcript) = &mut self.transcript {
+            transcript.give_up(NotKept("too_long"));
+        }
+        self.has_begun = true;
+        is_chunk_start(start)
+    }
+
+    /// Returns the event of a usage chunk without its usage. A chunk without choices is a surprise to a caller that did
+    /// not ask for the usage, so it gets a choice that adds nothing.
+    pub fn without_usage(event: &[u8]) -> Vec<u8> {
+        let data = sse::data(event);
+        let mut out = b"data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":null}]".to_vec();
+        let mut scanner = Scanner::lenient(&data, u32::MAX);
+        // It was scanned before, so it cannot fail.
+        let _ = scanner.object(|s, key| {
+            let value = s.value()?;
+            if !matches!(s.bytes(&key), b"\"choices\"" | b"\"usage\"") {
+                out.push(b',');
+                out.extend_from_slice(s.bytes(&(key.start..value.span.end)));
+            }
+            Ok::<_, InvalidJson>(())
+        });
+        out.extend_from_slice(b"}\n\n");
+        out
     }
 
     /// Returns the answer to keep, once the stream has ended properly; `None` if it was not recorded. `choices`: the
@@ -81,6 +126,19 @@ pub fn is_end_event(event: &[u8]) -> bool {
     is_end(&sse::data(event))
 }
 
-fn is_end(data: &[u8]) -> bool {
+/// Returns whether the `start` of an event, cut off anywhere, is that of a chunk: its choices come before any error.
+pub fn is_chunk_start(start: &[u8]) -> bool {
+    let data = sse::data(start);
+    let mut is_chunk = false;
+    // Ends with an error where the text is cut off.
+    let _ = Scanner::lenient(&data, u32::MAX).object(|s, key| {
+        is_chunk |= s.bytes(&key) == b"\"choices\"" && s.peek()? == Kind::Array;
+        if is_chunk { Err(InvalidJson { at: 0, why: Why::End }) } else { s.value().map(drop) }
+    });
+    is_chunk
+}
+
+/// Returns whether the data of an event is the end marker.
+pub fn is_end(data: &[u8]) -> bool {
     data.trim_ascii() == b"[DONE]"
 }

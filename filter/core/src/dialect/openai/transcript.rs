@@ -67,10 +67,15 @@ impl Transcript {
             _ => Ok(()),
         });
         if let Err(why) = read {
-            (self.members, self.choices) = (BTreeMap::new(), Vec::new());
-            (self.bytes, self.unfit) = (0, Some(why));
-            self.budget.set(0);
+            self.give_up(why);
         }
+    }
+
+    /// Forgets the answer, which is not kept.
+    pub fn give_up(&mut self, why: NotKept) {
+        (self.members, self.choices) = (BTreeMap::new(), Vec::new());
+        (self.bytes, self.unfit) = (0, Some(why));
+        self.budget.set(0);
     }
 
     /// Returns the completion, once the stream has ended properly.

@@ -1,6 +1,7 @@
 //! Streams and whole answers under every split, and what they cost.
 
 use super::*;
+use crate::wire::sse;
 
 const STREAM: &str = concat!(
     "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"Hél\"}}],\"usage\":null}\n\n",
@@ -8,6 +9,11 @@ const STREAM: &str = concat!(
     "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2}}\n\n",
     "data: [DONE]\n\n"
 );
+
+fn stream(hide_usage: bool) -> Answer {
+    let rules = StreamRules { hide_usage, recording: None, max_event: 16 << 20 };
+    Answer::stream(ClientDialect::OpenAi, 200, rules)
+}
 
 fn tokens_of(input: u64, output: u64) -> Usage {
     Usage { input, output, ..Usage::default() }
@@ -19,7 +25,7 @@ fn counted(answer: &Answer, input_bytes: usize) -> Option<(Usage, bool)> {
 }
 
 fn run(chunks: &[&[u8]], hide_usage: bool) -> (Answer, Vec<u8>) {
-    let mut answer = Answer::stream(ClientDialect::OpenAi, 200, hide_usage, None);
+    let mut answer = stream(hide_usage);
     let mut out = Vec::new();
     for (i, chunk) in chunks.iter().enumerate() {
         let replaced = answer.stream_chunk(chunk, i + 1 == chunks.len(), || 5);
@@ -47,14 +53,14 @@ fn every_split_gives_the_same_usage_and_the_same_bytes() {
 
 #[test]
 fn a_whole_chunk_is_passed_without_a_copy() {
-    let mut answer = Answer::stream(ClientDialect::OpenAi, 200, false, None);
+    let mut answer = stream(false);
     assert_eq!(answer.stream_chunk(STREAM.as_bytes(), false, || 1), None);
     assert_eq!(answer.stream_chunk(b"", true, || 2), None);
 }
 
 #[test]
 fn an_aborted_stream_is_charged_for_what_was_seen() {
-    let mut answer = Answer::stream(ClientDialect::OpenAi, 200, true, None);
+    let mut answer = stream(true);
     answer.stream_chunk(STREAM.split_inclusive("\n\n").next().unwrap().as_bytes(), false, || 3);
     let (usage, estimated) = counted(&answer, 400).unwrap();
     assert!(estimated);
@@ -65,7 +71,7 @@ fn an_aborted_stream_is_charged_for_what_was_seen() {
 
 #[test]
 fn a_stream_is_whole_at_its_end_marker_and_no_sooner() {
-    let mut answer = Answer::stream(ClientDialect::OpenAi, 200, true, None);
+    let mut answer = stream(true);
     for (event, is_done) in STREAM.split_inclusive("\n\n").zip([false, false, false, true]) {
         answer.stream_chunk(event.as_bytes(), false, || 3);
         assert_eq!(
@@ -83,7 +89,7 @@ fn a_usage_that_came_before_the_text_does_not_count_it() {
         format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]{usage}}}\n\n")
     };
     let early = ",\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":1}";
-    let mut answer = Answer::stream(ClientDialect::OpenAi, 200, true, None);
+    let mut answer = stream(true);
     answer.stream_chunk(chunk("Ten", early).as_bytes(), false, || 1);
     assert_eq!(counted(&answer, 0), Some((tokens_of(7, 1), false)));
     for _ in 0..20 {
@@ -99,7 +105,7 @@ fn a_usage_that_came_before_the_text_does_not_count_it() {
 #[test]
 fn what_was_seen_is_counted_by_its_language_however_it_was_cut_into_chunks() {
     let seen = |text: &str, size: usize| {
-        let mut answer = Answer::stream(ClientDialect::OpenAi, 200, false, None);
+        let mut answer = stream(false);
         for piece in text.chars().collect::<Vec<_>>().chunks(size) {
             let piece: String = piece.iter().collect();
             let event = serde_json::json!({"choices": [{"delta": {"content": piece}}]});
@@ -145,34 +151,76 @@ fn text_that_a_provider_counts_as_nothing_is_estimated() {
     assert_eq!(counted(&answer, 40), Some((tokens_of(10, 3), true)));
 }
 
+/// An event of so many bytes, with text or an image.
+fn event(bytes: usize, text: &str) -> String {
+    let frame = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n");
+    frame.replace("\"}}]}", &format!("{}\"}}}}]}}", "x".repeat(bytes - frame.len())))
+}
+
 #[test]
-fn an_event_is_too_long_however_it_is_cut_into_chunks() {
-    let event = |bytes: usize| {
-        let frame = "data: {\"choices\":[{\"delta\":{\"content\":\"\"}}]}\n\n";
-        frame.replace(":\"\"", &format!(":\"{}\"", "x".repeat(bytes - frame.len())))
-    };
-    let (longest, longer) = (event(sse::MAX_EVENT), event(sse::MAX_EVENT + 1));
-    for size in [longer.len(), 1 << 19, 300_000] {
-        for (text, code) in [(&longest, None), (&longer, Some(Outcome::StreamMalformed))] {
+fn an_event_of_any_length_passes_however_it_is_cut_into_chunks() {
+    for len in [sse::MAX_HELD, sse::MAX_HELD + 1, 1_600_000] {
+        let text = format!("{}{}", event(len, "data:image/png;base64,"), STREAM);
+        let end = text.len() - STREAM.len();
+        for size in [text.len(), 1 << 19, 65_536, 30_011] {
             // Also after a similar event, which is then recognized by its frame.
-            for before in ["", &event(100)] {
-                let mut chunks = vec![before.as_bytes()];
-                chunks.extend(text.as_bytes().chunks(size));
-                chunks.push(b"data: [DONE]\n\n");
-                assert_eq!(run(&chunks, false).0.error_code(), code, "{size} {}", text.len());
+            for before in ["", &event(100, "")] {
+                let chunks: Vec<_> = before.as_bytes().chunks(1000).chain(text.as_bytes().chunks(size)).collect();
+                let (answer, out) = run(&chunks, false);
+                assert!(out == format!("{before}{text}").as_bytes(), "{len} {size}");
+                assert_eq!((answer.error_code(), counted(&answer, 0)), (None, Some((tokens_of(7, 2), false))));
             }
         }
+        // Cut off: the caller is told in an event of its own.
+        let (answer, out) = run(&[&text.as_bytes()[..end - 1000]], false);
+        assert_eq!(answer.error_code(), Some(Outcome::StreamTruncated));
+        let is_held = end - 1000 <= sse::MAX_HELD;
+        let error = ClientDialect::OpenAi.stream_reader(None).error_event(Outcome::StreamTruncated);
+        assert!(out.ends_with(&error) && (out.len() == error.len()) == is_held);
+        assert!(is_held || out[..out.len() - error.len()].ends_with(b"xx\n\n"));
     }
 }
 
 #[test]
+fn an_event_is_too_long_however_it_is_cut_into_chunks() {
+    let max = 1 << 20;
+    let run = |chunks: &[&[u8]]| {
+        let rules = StreamRules { hide_usage: false, recording: None, max_event: max };
+        let mut answer = Answer::stream(ClientDialect::OpenAi, 200, rules);
+        let out: Vec<u8> = chunks
+            .iter()
+            .flat_map(|chunk| answer.stream_chunk(chunk, false, || 5).unwrap_or_else(|| chunk.to_vec()))
+            .collect();
+        (answer.error_code(), out)
+    };
+    let max = usize::try_from(max).unwrap();
+    let (longest, longer) = (event(max, ""), event(max + 1, ""));
+    let mut outs = Vec::new();
+    for size in [longer.len(), 1 << 19, 300_000, 1000] {
+        for (text, code) in [(&longest, None), (&longer, Some(Outcome::StreamMalformed))] {
+            let mut chunks: Vec<_> = text.as_bytes().chunks(size).collect();
+            chunks.push(b"data: [DONE]\n\n");
+            let (error, out) = run(&chunks);
+            assert_eq!(error, code, "{size} {}", text.len());
+            outs.push(out);
+        }
+    }
+    assert!(outs.chunks(2).all(|pair| pair == &outs[..2]), "the same bytes for every split");
+    // What is long and no chunk is not forwarded at all.
+    let foreign = format!("data: {{\"x\":\"{}\"}}\n\n", "x".repeat(sse::MAX_HELD));
+    let (error, out) = run(&[foreign.as_bytes()]);
+    assert_eq!(error, Some(Outcome::StreamMalformed));
+    assert!(out.starts_with(b"data: {\"error\""));
+}
+
+#[test]
 fn nothing_is_held_of_what_comes_after_the_end_marker() {
-    let mut answer = Answer::stream(ClientDialect::OpenAi, 200, false, None);
+    let mut answer = stream(false);
     answer.stream_chunk(STREAM.as_bytes(), false, || 1);
     for _ in 0..4 {
         assert_eq!(answer.stream_chunk(&[b'x'; 1 << 20], false, || 1), Some(Vec::new()));
         let Answer::Stream(stream) = &answer else { unreachable!() };
-        assert!(stream.cutter.is_empty());
+        assert!(stream.cutter.is_between_events());
     }
     assert_eq!(answer.error_code(), None);
 }
@@ -189,8 +237,49 @@ fn a_usage_chunk_without_choices_is_hidden_too() {
 }
 
 #[test]
+fn what_a_server_adds_to_the_usage_passes_without_it() {
+    let chunk = "data: {\"choices\":[],\"usage\":{\"completion_tokens\":2},\"timings\":{\"n\":1},\"id\":\"x\"}\n\n";
+    let (answer, out) = run(&[chunk.as_bytes(), b"data: [DONE]\n\n"], true);
+    let passes = "{\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":null}],\"timings\":{\"n\":1},\"id\":\"x\"}";
+    assert_eq!(String::from_utf8(out).unwrap(), format!("data: {passes}\n\ndata: [DONE]\n\n"));
+    assert_eq!(counted(&answer, 0), Some((tokens_of(0, 2), true)));
+}
+
+#[test]
+fn an_error_in_any_form_ends_the_stream() {
+    let chunk = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
+    for error in [
+        "error: {\"code\":500}\n\n",
+        "{\"error\":{\"message\":\"x\"}}\n\n",
+        "Internal Server Error\n\n",
+        "event: error\n\n",
+        "data: {\"code\":1302,\"msg\":\"rate limit\"}\n\n",
+        "data: {\"choices\":null,\"base_resp\":{\"status_code\":1008}}\n\n",
+        "data: {\"error_code\":336501,\"error_msg\":\"x\"}\n\n",
+        "data: {\"errors\":[{}]}\n\n",
+        "data: {\"status\":500,\"title\":\"x\"}\n\n",
+        "data: {\"anything\":1}\n\n",
+        "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"error\"}]}\n\n",
+    ] {
+        let (answer, out) = run(&[chunk.as_bytes(), error.as_bytes(), b"data: [DONE]\n\n"], false);
+        assert_eq!(answer.error_code(), Some(Outcome::StreamError), "{error}");
+        let told = ClientDialect::OpenAi.stream_reader(None).error_event(Outcome::StreamError);
+        assert_eq!(out, [chunk.as_bytes(), &told].concat(), "{error}");
+    }
+    // None of these is one.
+    for passes in [": comment\n\n", "data: {}\n\n", "data: {\"type\":\"ping\"}\n\n", "event: ping\ndata: {}\n\n"] {
+        let chunks = [chunk.as_bytes(), passes.as_bytes(), chunk.as_bytes(), b"data: [DONE]\n\n"];
+        let (answer, out) = run(&chunks, false);
+        assert_eq!((answer.error_code(), out), (None, chunks.concat()), "{passes}");
+    }
+    let sources = "data: {\"sources\":[1]}\n\n";
+    let (answer, _) = run(&[sources.as_bytes(), chunk.as_bytes(), b"data: [DONE]\n\n"], false);
+    assert_eq!(answer.error_code(), None);
+}
+
+#[test]
 fn a_stream_whose_end_could_not_be_sent_is_no_success() {
-    let mut answer = Answer::stream(ClientDialect::OpenAi, 200, false, None);
+    let mut answer = stream(false);
     assert_eq!(answer.stream_chunk(STREAM.as_bytes(), true, || 1), None);
     assert_eq!(answer.error_code(), None);
     answer.truncated();

@@ -43,8 +43,8 @@ fn an_unknown_field_names_its_section_and_the_fields_there() {
     );
     assert_eq!(
         problems(&[("/tenant", json!({}))]),
-        ["unknown field \"tenant\"; known fields: identity, request, resilience, cache, redis, quota, default_task, \
-             providers, models, tasks, tiers, tenants"]
+        ["unknown field \"tenant\"; known fields: identity, request, response, resilience, cache, redis, quota, \
+             default_task, providers, models, tasks, tiers, tenants"]
     );
     // A name that serde's own words would be confused by.
     assert_eq!(

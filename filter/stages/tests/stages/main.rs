@@ -12,5 +12,6 @@ mod policy;
 mod redis;
 mod request;
 mod settlements;
+mod transcripts;
 mod unanswered_calls;
 mod whole_request;

@@ -47,7 +47,7 @@ pub struct Behavior {
     pub hold: Option<String>,
     /// The content type.
     #[serde(deserialize_with = "content_type")]
-    pub content_type: Option<HeaderValue>,
+    pub content_type: ContentType,
     /// Encode the body with gzip, whatever the request accepts.
     pub gzip: bool,
     /// What goes wrong.
@@ -112,6 +112,18 @@ pub struct FunctionSpec {
     pub name: Option<String>,
     /// As [`CallSpec::arguments`].
     pub arguments: Option<Value>,
+}
+
+/// The content type of a response.
+#[derive(Debug, Default, PartialEq)]
+pub enum ContentType {
+    /// That of the body.
+    #[default]
+    Own,
+    /// This one.
+    Given(HeaderValue),
+    /// No such header.
+    Omit,
 }
 
 /// The token counts of an answer.
@@ -209,10 +221,12 @@ fn headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(HeaderName
         .collect()
 }
 
-fn content_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<HeaderValue>, D::Error> {
-    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+fn content_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ContentType, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(ContentType::Omit) };
     let value = HeaderValue::try_from(text.as_str());
-    value.map(Some).map_err(|_| D::Error::custom(format!("content_type: {text:?} is not a valid header value")))
+    value
+        .map(ContentType::Given)
+        .map_err(|_| D::Error::custom(format!("content_type: {text:?} is not a valid header value")))
 }
 
 fn usage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UsageSpec, D::Error> {
@@ -245,6 +259,8 @@ mod tests {
         assert_eq!(read("{}").unwrap().usage, UsageSpec::Counted);
         assert_eq!(read(r#"{"usage":null}"#).unwrap().usage, UsageSpec::Null);
         assert_eq!(read(r#"{"usage":"omit"}"#).unwrap().usage, UsageSpec::Omit);
+        assert_eq!(read("{}").unwrap().content_type, ContentType::Own);
+        assert_eq!(read(r#"{"content_type":null}"#).unwrap().content_type, ContentType::Omit);
         assert!(read(r#"{"usage":3}"#).unwrap_err().starts_with("usage: 3 is neither"));
     }
 

@@ -9,7 +9,7 @@ use hyper::{Response, StatusCode};
 use serde_json::Value;
 
 use crate::answer::{Answer, Ask};
-use crate::behavior::{Behavior, Fault};
+use crate::behavior::{Behavior, ContentType, Fault};
 use crate::body::SimBody;
 use crate::openai::{self, Stamp};
 use crate::player::{self, Score, Trouble};
@@ -125,7 +125,11 @@ async fn cut(exchange: &mut Exchange, line: &Line, how: Cut) -> Response<SimBody
 /// Returns the document that a behavior fixes, if any.
 fn content(ask: &Ask, behavior: &Behavior, status: StatusCode) -> Option<(HeaderValue, Vec<u8>)> {
     if let Some(body) = &behavior.body {
-        return Some((behavior.content_type.clone().unwrap_or(JSON), body.clone().into_bytes()));
+        let content_type = match &behavior.content_type {
+            ContentType::Given(given) => given.clone(),
+            ContentType::Own | ContentType::Omit => JSON,
+        };
+        return Some((content_type, body.clone().into_bytes()));
     }
     if let Some(json) = &behavior.json {
         return Some((JSON, json.to_string().into_bytes()));
@@ -237,8 +241,10 @@ fn finish_headers(response: &mut Response<SimBody>, behavior: &Behavior) {
     if behavior.gzip {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
-    if let Some(content_type) = &behavior.content_type {
-        headers.insert(CONTENT_TYPE, content_type.clone());
+    match &behavior.content_type {
+        ContentType::Own => {}
+        ContentType::Given(given) => drop(headers.insert(CONTENT_TYPE, given.clone())),
+        ContentType::Omit => drop(headers.remove(CONTENT_TYPE)),
     }
     if behavior.fault == Some(Fault::OversizedHeaders)
         && let Ok(value) = HeaderValue::try_from("x".repeat(100 << 10))

@@ -100,6 +100,17 @@ fn models_health_and_version() {
 }
 
 #[test]
+fn a_body_is_sent_as_it_is_with_the_type_that_was_asked_for() {
+    let sim = Simulator::start();
+    let body = "\u{feff}data: {\"choices\":NaN}\r\n\rerror: x";
+    for content_type in [Value::Null, json!("text/plain"), json!("text/event-stream")] {
+        let answer = sim.ask(true, &json!({"body": body, "content_type": content_type}));
+        assert_eq!((answer.status, answer.text()), (200, body));
+        assert_eq!(answer.header("content-type"), content_type.as_str());
+    }
+}
+
+#[test]
 fn an_echo_repeats_body_or_credentials() {
     let sim = Simulator::start();
     let body = sim.ask(false, &json!({"echo": true})).json();

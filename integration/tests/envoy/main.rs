@@ -39,5 +39,6 @@ mod spillover;
 mod standard;
 mod streaming;
 mod timers;
+mod transcripts;
 mod trap;
 mod unsteady;

@@ -3,6 +3,8 @@
 //! The format is in the README beside the files. Tests replay each file through the stages and through a real Envoy.
 
 pub mod answer;
+mod generated;
+pub mod pending;
 mod sse;
 
 use serde::Deserialize;
@@ -171,10 +173,10 @@ impl Transcript {
     }
 }
 
-/// Every file of the corpus, by name.
+/// The whole corpus: every file, by name, and those that are too long to be files.
 ///
 /// # Panics
-/// If one cannot be read or understood.
+/// If a file cannot be read or understood.
 pub fn all() -> Vec<Transcript> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let entries = std::fs::read_dir(folder).expect("reads the folder").map(|entry| entry.expect("reads the folder"));
@@ -186,7 +188,7 @@ pub fn all() -> Vec<Transcript> {
         let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{name}: {error}"));
         Transcript::read(name, &text).unwrap_or_else(|problem| panic!("{problem}"))
     };
-    files.iter().map(read).collect()
+    files.iter().map(read).chain(generated::all()).collect()
 }
 
 #[cfg(test)]

@@ -6,63 +6,11 @@ use crate::fake_host::Headers;
 use crate::policy;
 use crate::request::{Event, Request};
 use pointsman_transcripts::answer::{self, Answer};
+use pointsman_transcripts::pending::{PENDING, UNSTEADY};
 use pointsman_transcripts::{Outcome, Transcript, Usage};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
-/// Files whose expectation does not hold yet, and what is wrong.
-const PENDING: &[(&str, &str)] = &[
-    ("anthropic-field-path", "redacts a field's path"),
-    ("anthropic-ping-first", "fails at a ping before the first chunk"),
-    ("azure-content-filter", "replaces the provider's code"),
-    ("azure-problem-details", "tells problem details in mid-stream as part of a good answer"),
-    ("cloudflare-errors", "tells an envelope of errors in mid-stream as part of a good answer"),
-    ("copilot-error-reason", "takes the finish reason error for a good end"),
-    ("copilot-error-reason-first", "takes the finish reason error for a good end"),
-    ("copilot-error-reason-whole", "takes the finish reason error for a good end"),
-    ("dotnet-bom-whole", "does not read a whole answer with a byte order mark"),
-    ("dynamo-event-error", "passes an error event that has no data"),
-    ("envoy-plain-text-line", "passes a line that is no field"),
-    ("fastapi-detail-list", "does not read the message"),
-    ("fastapi-detail-text", "does not read the message"),
-    ("fastapi-plain-text", "does not read the message"),
-    ("gemini-error-list", "does not read the message"),
-    ("generated-image-event", "an event over 1 MiB is malformed"),
-    ("kimi-usage-in-choice", "does not read usage in a choice"),
-    ("llamacpp-error-field", "passes a line that is no field"),
-    ("llamacpp-timings", "hides the timings with the usage"),
-    ("minimax-base-resp", "tells a chunk whose choices are null as part of a good answer"),
-    ("mistral-validation-error", "does not read the message"),
-    ("ollama-error-text", "does not read the message"),
-    ("openai-context-length", "replaces the provider's code"),
-    ("openai-unsupported-parameter", "replaces the provider's code"),
-    ("openrouter-error-after-role", "a chunk with a role and no text already commits the answer"),
-    ("openwebui-sources-first", "fails at a first event without choices"),
-    ("phala-stream-without-type", "refuses a stream by its label"),
-    ("proxy-chunk-without-choices-first", "fails at a first event without choices"),
-    ("proxy-empty-object-first", "fails at a first event without choices"),
-    ("proxy-stream-as-json", "refuses a stream by its label"),
-    ("proxy-stream-as-text", "refuses a stream by its label"),
-    ("proxy-whole-as-text", "refuses an answer by its label"),
-    ("proxy-whole-without-type", "refuses an answer by its label"),
-    ("qianfan-error-code", "tells an error code in mid-stream as part of a good answer"),
-    ("relay-empty-error-false", "takes an empty error for one"),
-    ("relay-empty-error-list", "takes an empty error for one"),
-    ("relay-empty-error-members", "takes an empty error for one"),
-    ("relay-empty-error-object", "takes an empty error for one"),
-    ("relay-empty-error-text", "takes an empty error for one"),
-    ("relay-json-line", "passes a line that is no field"),
-    ("sglang-nan-logprobs", "does not read NaN"),
-    ("sglang-nan-logprobs-stream", "does not read NaN"),
-    ("vllm-continuous-usage-alone", "shows usage that the caller did not ask for"),
-    ("vllm-fingerprint", "hides the fingerprint with the usage"),
-    ("vllm-model-name", "redacts a URL"),
-    ("zhipu-rate-limit", "tells a code and a message in mid-stream as part of a good answer"),
-];
-
-/// Files that come out differently by how they are cut, and how.
-const UNSTEADY: &[(&str, &str)] = &[("generated-first-event", "over 512 KB it passes only at once")];
 
 /// Longest body of which every split is tried; of a longer one, or with a long prompt, a sample is.
 const EVERY_SPLIT: usize = 4096;
@@ -297,45 +245,10 @@ fn problem(act: impl FnOnce()) -> Option<String> {
     Some(text.or(error.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default())
 }
 
-/// Answers too long to be files.
-fn generated() -> [Transcript; 2] {
-    let chunk = |length: usize| {
-        let url = format!("data:image/png;base64,{}", "A".repeat(length));
-        let delta = json!({"role": "assistant", "content": "", "images": [{"image_url": {"url": url}}]});
-        json!({"choices": [{"index": 0, "delta": delta, "finish_reason": null}]})
-    };
-    let text = json!({"choices": [{"index": 0, "delta": {"content": "Look."}, "finish_reason": "stop"}]});
-    let usage = json!({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 1290, "total_tokens": 1299}});
-    let stream = |name: &str, about: &str, chunks: &[&Value]| {
-        let events = chunks.iter().map(|chunk| format!("    data: {chunk}\n\n")).collect::<String>();
-        let file = format!(
-            "source: OpenRouter's documentation, \"Image generation\"\nabout: {about}\n\
-             request: {{stream: true, stream_options: {{include_usage: true}}}}\n\
-             response:\n  status: 200\n  content_type: text/event-stream\n  body: |+\n{events}    data: [DONE]\n\n\
-             expect: {{outcome: served, text: Look., usage: {{input: 9, output: 1290}}}}\n"
-        );
-        Transcript::read(name, &file).unwrap()
-    };
-    [
-        stream("generated-image-event", "An image as one event.", &[&text_start(), &chunk(1_600_000), &text, &usage]),
-        stream("generated-first-event", "A first event of 700 KB.", &[&chunk(700_000), &text, &usage]),
-    ]
-}
-
-fn text_start() -> Value {
-    json!({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": null}]})
-}
-
-fn all() -> Vec<Transcript> {
-    let mut all = pointsman_transcripts::all();
-    all.extend(generated());
-    all
-}
-
 /// Replays one part of the corpus.
 fn replay_part(part: usize) {
     let mut problems = String::new();
-    for transcript in all().iter().skip(part).step_by(PARTS) {
+    for transcript in pointsman_transcripts::all().iter().skip(part).step_by(PARTS) {
         let name = &*transcript.name;
         let mut envoy = Envoy::new(&policy());
         let mut first = None;
@@ -375,7 +288,7 @@ fn every_other_transcript_comes_out_as_it_should() {
 
 #[test]
 fn what_is_pending_is_in_the_corpus() {
-    let all = all();
+    let all = pointsman_transcripts::all();
     for (name, why) in PENDING.iter().chain(UNSTEADY) {
         assert!(!why.is_empty() && all.iter().any(|transcript| transcript.name == *name), "{name}");
     }

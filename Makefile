@@ -113,7 +113,7 @@ test-native:
 
 # Only the tests that run an Envoy.
 test-envoy:
-	cargo test -q --locked $(TESTED) --test envoy --test up --test render -- --include-ignored
+	cargo test -q --locked $(TESTED) --test envoy --test up --test up_start --test render -- --include-ignored
 
 # The same on every supported Envoy version.
 test-matrix:

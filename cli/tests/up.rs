@@ -1,170 +1,15 @@
-//! `pointsman up`: what it refuses before it starts, and how it starts, reloads and ends with a real Envoy.
+//! `pointsman up`: how it starts, reloads and ends with a real Envoy.
 
 // Clippy treats helpers as test code only inside #[test].
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-use support::{Scratch, cluster, envoy, pointsman, policy, text, wasm};
-
-/// Writes a policy and its providers to a scratch directory.
-fn inputs(name: &str, variable: &str) -> Scratch {
-    let scratch = Scratch::new(name);
-    scratch.write("policy.yaml", &policy(variable));
-    scratch.write("providers/a.yaml", &cluster("a", 1));
-    scratch.write("providers/b.yaml", &cluster("b", 2));
-    scratch
-}
-
-fn up(scratch: &Scratch) -> Command {
-    let mut command = pointsman();
-    command.args(["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--access-log", "-", "--policy"]);
-    command.arg(scratch.path("policy.yaml")).arg("--providers").arg(scratch.path("providers"));
-    command
-}
-
-#[test]
-fn a_missing_key_is_named_with_its_provider() {
-    let scratch = inputs("up-key", "POINTSMAN_TEST_UNSET");
-    let output = up(&scratch).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert_eq!(
-        text(&output),
-        "provider \"b\": the environment variable POINTSMAN_TEST_UNSET is not set\n\
-         (use --allow-missing-credentials to start anyway)\n"
-    );
-}
-
-#[test]
-fn a_missing_or_old_envoy_is_named() {
-    let scratch = inputs("up-envoy", "PATH");
-    let output = up(&scratch).args(["--envoy", "/nonexistent/envoy"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output).starts_with("/nonexistent/envoy: No such file"), "{}", text(&output));
-    let old = scratch.write("envoy", "#!/bin/sh\necho \"$0  version: 0123abc/1.35.9/Clean/RELEASE/BoringSSL\"\n");
-    std::fs::set_permissions(&old, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let output = up(&scratch).arg("--envoy").arg(&old).output().unwrap();
-    assert_eq!(
-        scratch.hide(&text(&output)),
-        "HERE/envoy: unsupported version 1.35.9: expected Envoy version 1.36 or later, such as 1.40\n"
-    );
-}
-
-/// The time limit of every wait. It is generous, because test machines are slow at times.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Polls until `found` returns a value. Panics with `why` if it never does.
-fn await_some<T>(mut found: impl FnMut() -> Option<T>, why: impl Fn() -> String) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(value) = found() {
-            return value;
-        }
-        assert!(start.elapsed() < PATIENCE, "{}", why());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// A running `up`, stopped when it is dropped.
-struct Up {
-    child: Child,
-    address: String,
-    errors: Arc<Mutex<String>>,
-}
-
-impl Up {
-    fn start(scratch: &Scratch) -> Self {
-        Self::start_on(scratch, &envoy())
-    }
-
-    fn start_on(scratch: &Scratch, envoy: &Path) -> Self {
-        Self::run(up(scratch), scratch, envoy)
-    }
-
-    fn run(pointsman: Command, scratch: &Scratch, envoy: &Path) -> Self {
-        // The test runner may ignore SIGHUP (`nohup`); the child must not.
-        let mut command = Command::new("env");
-        command
-            .arg("--default-signal=HUP")
-            .arg(pointsman.get_program())
-            .args(pointsman.get_args())
-            .env("TMPDIR", scratch.path("tmp"))
-            .env("POINTSMAN_TEST_KEY", "k")
-            .arg("--envoy")
-            .arg(envoy)
-            .arg("--wasm")
-            .arg(wasm());
-        std::fs::create_dir_all(scratch.path("tmp")).unwrap();
-        let mut child =
-            command.args(["--concurrency", "1"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let errors = Arc::new(Mutex::new(String::new()));
-        let (mut stderr, all) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&errors));
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            while stderr.read_line(&mut line).is_ok_and(|n| n > 0) {
-                all.lock().unwrap().push_str(&std::mem::take(&mut line));
-            }
-        });
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        // Access log lines follow, and the pipe must be drained.
-        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-        let address = line.trim().strip_prefix("listening on http://").map(str::to_owned);
-        let address = address.unwrap_or_else(|| panic!("{line}{}", errors.lock().unwrap()));
-        Self { child, address, errors }
-    }
-
-    fn get(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer k\r\nconnection: close\r\n\r\n")
-            .unwrap();
-        let mut response = String::new();
-        stream.read_to_string(&mut response).unwrap();
-        response
-    }
-
-    /// Waits until standard error contains `words`.
-    fn says(&self, words: &str) {
-        await_some(
-            || self.errors.lock().unwrap().contains(words).then_some(()),
-            || format!("not said: {words}\n{}", self.errors.lock().unwrap()),
-        );
-    }
-
-    fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
-    }
-
-    /// Returns the process id of its Envoy.
-    fn envoy(&self) -> String {
-        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.child.id())).unwrap();
-        children.split_whitespace().next().unwrap().to_owned()
-    }
-
-    fn ends(&mut self) -> Option<i32> {
-        let (child, errors) = (&mut self.child, &self.errors);
-        let status = || format!("it has not ended\n{}", errors.lock().unwrap());
-        await_some(|| child.try_wait().unwrap(), status).code()
-    }
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        // SIGTERM first, so that Envoy ends too.
-        if self.child.try_wait().unwrap().is_none() {
-            self.signal("-TERM");
-            let _ = self.child.wait();
-        }
-    }
-}
+use std::process::Command;
+use support::running::{
+    ANY_KEY, SHA256_OF_K, Up, await_some, before_envoy, gone, inputs, up, when_reloading, when_validating,
+};
+use support::{cluster, envoy, policy};
 
 #[test]
 #[ignore = "needs a real Envoy: make test"]
@@ -194,7 +39,8 @@ fn it_serves_reloads_and_ends_without_a_trace() {
     up.says("policy.yaml: tasks.quick.primary: unknown model \"nowhere\"; known models: far, near, nearer");
     scratch.write("providers/a.yaml", &cluster("a", 1).replace("STATIC", "STATICAL"));
     scratch.write("policy.yaml", &with_key(more.clone()));
-    up.says("STATICAL");
+    let places = format!("{}:2:7: unknown enum value: 'STATICAL'", scratch.path("providers/a.yaml").display());
+    up.says(&format!("policy rejected, still serving the previous one: {places}"));
     assert!(up.get("/v1/models").contains("\"quick\""));
 
     up.signal("-TERM");
@@ -211,28 +57,6 @@ fn it_ends_when_envoy_does() {
     assert_eq!(up.ends(), Some(1));
     up.says("Envoy exited: signal: 9");
     assert_eq!(std::fs::read_dir(scratch.path("tmp")).unwrap().count(), 0, "the temporary directory is gone");
-}
-
-/// Writes a wrapper around the real Envoy. `script` may exit; otherwise Envoy runs.
-fn before_envoy(scratch: &Scratch, script: &str) -> PathBuf {
-    let path = scratch.write("envoy", &format!("#!/bin/sh\n{script}\nexec '{}' \"$@\"\n", envoy().display()));
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    path
-}
-
-/// Returns a script that runs `script` only for `--mode validate`.
-fn when_validating(script: &str) -> String {
-    format!("case \" $* \" in *' --mode validate '*) {script} ;; esac")
-}
-
-/// Waits until a process is gone.
-fn gone(pid: &str) {
-    // A zombie that has not been reaped counts as gone.
-    let runs = || {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        status.lines().any(|line| line.starts_with("State:") && !line.contains("zombie"))
-    };
-    await_some(|| (!runs()).then_some(()), || format!("{pid} still runs"));
 }
 
 #[test]
@@ -307,7 +131,7 @@ fn nobody_need_read_what_it_says() {
     scratch.write("providers/a.yaml", &cluster("a", 1).replace("STATIC", "STATICAL"));
     scratch.write("policy.yaml", &valid.replace("chat", "mumble"));
     await_some(
-        || std::fs::read_to_string(&looks).is_ok_and(|text| text.lines().count() == 2).then_some(()),
+        || std::fs::read_to_string(&looks).is_ok_and(|text| text.lines().count() == 3).then_some(()),
         || "it does not look at the policy".to_owned(),
     );
     scratch.write("providers/a.yaml", &cluster("a", 1));
@@ -323,7 +147,7 @@ fn nobody_need_read_what_it_says() {
 fn it_ends_at_once_in_the_middle_of_a_reload() {
     let scratch = inputs("up-busy", "POINTSMAN_TEST_KEY");
     let mark = scratch.path("validating");
-    let script = when_validating(&format!("echo $$ >'{}'; exec sleep 600", mark.display()));
+    let script = when_reloading(&scratch, &format!("echo $$ >'{}'; exec sleep 600", mark.display()));
     let mut up = Up::start_on(&scratch, &before_envoy(&scratch, &script));
     scratch.write("policy.yaml", &policy("POINTSMAN_TEST_KEY").replace("chat", "talk"));
     await_some(
@@ -365,6 +189,3 @@ fn what_envoy_refuses_leaves_every_file_as_it_was() {
     let after = files();
     assert!(before == after, "{before:#?}\n{after:#?}");
 }
-
-const ANY_KEY: &str = "3a1cdbbac5d6b86d15c4bfb2e6d5bd0c3d2b1a8e6f74d5c6b7a89f0e1d2c3b4a";
-const SHA256_OF_K: &str = "8254c329a92850f6d539dd376f4816ee2764517da5e0235514af433164480d7a";

@@ -36,16 +36,24 @@ pub fn bootstrap(settings: &Settings, listener: Value, clusters: Clusters) -> Va
             bootstrap["dynamic_resources"] = json!({"cds_config": source(&settings.path("cds.yaml"))});
         }
         Clusters::Inline(clusters) => {
-            let without_type = clusters.into_iter().map(|mut cluster| {
-                if let Some(members) = cluster.as_object_mut() {
-                    members.remove("@type");
-                }
-                cluster
-            });
-            bootstrap["static_resources"]["clusters"] = without_type.collect();
+            bootstrap["static_resources"]["clusters"] = clusters.into_iter().map(without_type).collect();
         }
     }
     bootstrap
+}
+
+/// Returns a bootstrap with one cluster and no listener.
+pub fn cluster_bootstrap(cluster: Value) -> Value {
+    let node = json!({"id": "pointsman", "cluster": "pointsman"});
+    json!({"node": node, "static_resources": {"clusters": [without_type(cluster)]}})
+}
+
+/// A static cluster, unlike one in a discovery response, does not say that it is one.
+fn without_type(mut cluster: Value) -> Value {
+    if let Some(members) = cluster.as_object_mut() {
+        members.remove("@type");
+    }
+    cluster
 }
 
 /// One tag per label: `wasmcustom.llm_requests_total|tier=pro|…` becomes `llm_requests_total{tier="pro",…}`.

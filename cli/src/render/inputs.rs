@@ -1,11 +1,10 @@
 //! The input of a rendering: a policy and the operator's clusters for its providers.
 
-use super::providers;
+use super::providers::{self, OwnCluster};
 use crate::policy_file::{self, InvalidPolicyFile};
 use pointsman_core::config::Config;
 use pointsman_core::policy::Policy;
 use pointsman_core::policy::clusters::{self, ProviderSequence};
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
@@ -20,8 +19,8 @@ pub struct Inputs {
     pub policy: Policy,
     /// The plans that it may need.
     pub plans: BTreeSet<ProviderSequence>,
-    /// The provider clusters by name, ready for Envoy.
-    pub providers: BTreeMap<String, Value>,
+    /// The operator's clusters by name: the providers' and the Redis bridge's.
+    pub providers: BTreeMap<String, OwnCluster>,
 }
 
 /// Why rendering is impossible.

@@ -8,12 +8,21 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// A cluster of the operator's own.
+#[derive(Debug)]
+pub struct OwnCluster {
+    /// The file that it was read from.
+    pub file: PathBuf,
+    /// The cluster, ready for Envoy.
+    pub cluster: Value,
+}
+
 /// Returns the clusters of the policy's providers and of its Redis bridge, by name. Ignores files for other providers,
 /// so one directory can serve many policies.
 ///
 /// # Errors
 /// Every mistake found, each with its file name.
-pub fn clusters(directory: &Path, policy: &Policy) -> Result<BTreeMap<String, Value>, Vec<String>> {
+pub fn clusters(directory: &Path, policy: &Policy) -> Result<BTreeMap<String, OwnCluster>, Vec<String>> {
     let mut problems = Vec::new();
     let mut found: BTreeMap<String, (PathBuf, Value)> = BTreeMap::new();
     for path in files(directory).map_err(|e| vec![format!("{}: {e}", directory.display())])? {
@@ -32,11 +41,11 @@ pub fn clusters(directory: &Path, policy: &Policy) -> Result<BTreeMap<String, Va
     let mut clusters = BTreeMap::new();
     for provider in policy.providers() {
         match found.remove(&*provider.name) {
-            Some((path, cluster)) => match prepare(provider, cluster) {
+            Some((file, cluster)) => match prepare(provider, cluster) {
                 Ok(cluster) => {
-                    clusters.insert(provider.name.to_string(), cluster);
+                    clusters.insert(provider.name.to_string(), OwnCluster { file, cluster });
                 }
-                Err(problem) => problems.push(format!("{}: {problem}", path.display())),
+                Err(problem) => problems.push(format!("{}: {problem}", file.display())),
             },
             None => problems.push(format!(
                 "{}: no cluster for provider \"{}\"; add a *.yaml file that begins with `name: {1}`",
@@ -47,9 +56,9 @@ pub fn clusters(directory: &Path, policy: &Policy) -> Result<BTreeMap<String, Va
     }
     if let Some(bridge) = &policy.redis {
         match found.remove(&*bridge.cluster) {
-            Some((_, mut cluster)) => {
+            Some((file, mut cluster)) => {
                 set_type(&mut cluster);
-                clusters.insert(bridge.cluster.to_string(), cluster);
+                clusters.insert(bridge.cluster.to_string(), OwnCluster { file, cluster });
             }
             None => problems.push(format!(
                 "{}: no cluster for the Redis bridge; add a *.yaml file that begins with `name: {}`",

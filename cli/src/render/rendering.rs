@@ -1,6 +1,6 @@
 //! Builds Envoy's resources, and the files that hold them, from a policy and its providers.
 
-use super::bootstrap::{Clusters, bootstrap};
+use super::bootstrap::{Clusters, bootstrap, cluster_bootstrap};
 use super::files::Files;
 use super::inputs::Inputs;
 use super::listener::{self, Source, listener};
@@ -28,7 +28,8 @@ impl<'a> Rendering<'a> {
     /// Returns all clusters by name: the providers', the plans' and the direct ones.
     pub fn clusters(&self) -> BTreeMap<String, Value> {
         let policy = &self.inputs.policy;
-        let mut all = self.inputs.providers.clone();
+        let own = self.inputs.providers.iter().map(|(name, own)| (name.clone(), own.cluster.clone()));
+        let mut all: BTreeMap<_, _> = own.collect();
         let plans =
             self.inputs.plans.iter().map(|plan| (plan.cluster(policy), clusters::plan(self.settings, policy, plan)));
         let direct = policy.providers().filter(|p| p.credential.is_some());
@@ -86,6 +87,13 @@ impl<'a> Rendering<'a> {
         let listener = listener(settings, policy, Source::Inline { filter, routes });
         bootstrap(settings, listener, Clusters::Inline(self.clusters().into_values().collect()))
     }
+}
+
+/// Returns `validate.yaml` with one cluster of the operator's and nothing else. `command`: as in [`Files::new`].
+pub fn cluster_alone(command: &str, cluster: &Value) -> Files {
+    let mut files = Files::new(command);
+    files.document("validate.yaml", &cluster_bootstrap(cluster.clone()));
+    files
 }
 
 /// Removes the module's filters from every list of filters.

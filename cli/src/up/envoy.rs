@@ -39,9 +39,9 @@ impl Program {
     /// Has Envoy validate a configuration. Envoy's output goes to `log`. Kills Envoy if `stopped` becomes true.
     ///
     /// # Errors
-    /// Envoy's objections; no line if it was stopped.
-    pub fn validate(&self, bootstrap: &Path, log: &Path, stopped: &dyn Fn() -> bool) -> Result<(), Vec<String>> {
-        let failed = |e: std::io::Error| vec![format!("{}: {e}", self.path.display())];
+    /// Why Envoy cannot be asked.
+    pub fn validate(&self, bootstrap: &Path, log: &Path, stopped: &dyn Fn() -> bool) -> Result<Verdict, String> {
+        let failed = |e: std::io::Error| format!("{}: {e}", self.path.display());
         let output = std::fs::File::create(log).map_err(failed)?;
         let child = child::command(&self.path)
             .args(["--mode", "validate", "--disable-hot-restart", "-l", "error", "-c"])
@@ -53,7 +53,7 @@ impl Program {
         let mut process = Process { child, address_file: PathBuf::new() };
         let status = loop {
             if stopped() {
-                return Err(Vec::new());
+                return Ok(Verdict::Stopped);
             }
             match process.child.try_wait().map_err(failed)? {
                 Some(status) => break status,
@@ -61,15 +61,11 @@ impl Program {
             }
         };
         if status.success() {
-            return Ok(());
+            return Ok(Verdict::Accepted);
         }
         let text = std::fs::read(log).map_err(failed)?;
-        let mut lines: Vec<_> = String::from_utf8_lossy(&text).lines().map(|line| format!("envoy: {line}")).collect();
-        lines.truncate(20);
-        if lines.is_empty() {
-            lines.push(format!("envoy: {status}"));
-        }
-        Err(lines)
+        let text = String::from_utf8_lossy(&text).into_owned();
+        Ok(Verdict::Refused(if text.trim().is_empty() { status.to_string() } else { text }))
     }
 
     /// Starts Envoy on the files in `directory`.
@@ -90,6 +86,16 @@ impl Program {
             child::command(&self.path).args(arguments).spawn().map_err(|e| format!("{}: {e}", self.path.display()))?;
         Ok(Process { child, address_file })
     }
+}
+
+/// What Envoy says of a configuration.
+pub enum Verdict {
+    /// It would run on it.
+    Accepted,
+    /// Its output.
+    Refused(String),
+    /// `stopped` became true meanwhile.
+    Stopped,
 }
 
 /// A running Envoy. Dropping it kills the process.

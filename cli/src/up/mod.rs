@@ -4,10 +4,12 @@ mod admin;
 mod child;
 mod credentials;
 mod envoy;
+mod objection;
 mod reload;
 mod retired;
 mod say;
 mod stop;
+mod validation;
 mod watch;
 
 use crate::render::gateway_args::GatewayArgs;
@@ -23,6 +25,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use stop::Stop;
 use tempfile::TempDir;
+use validation::Validation;
 use watch::Watch;
 
 /// Run Envoy on a policy. Apply changes of the policy and its providers without a restart.
@@ -96,6 +99,12 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
         admin: args.gateway.admin,
         access_log: args.gateway.access_log.clone(),
     };
+    let validation =
+        Validation { envoy: &program, settings: &settings, directory: directory.path(), policy: &args.gateway.policy };
+    if let Err(lines) = validation.run(inputs, &stopped) {
+        lines.iter().for_each(say);
+        return Ok(if stopped() { ExitCode::SUCCESS } else { ExitCode::from(1) });
+    }
     let mut live = RunningConfig::start(directory.path(), settings, inputs, args.allow_missing_credentials)
         .map_err(|e| e.to_string())?;
 

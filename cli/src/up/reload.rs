@@ -5,6 +5,7 @@ use super::credentials;
 use super::envoy::Program;
 use super::retired::DrainingClusters;
 use super::say::say;
+use super::validation::Validation;
 use crate::render::files::{Files, cds, replace};
 use crate::render::gateway_args::GatewayArgs;
 use crate::render::inputs::Inputs;
@@ -119,11 +120,13 @@ impl RunningConfig {
             let line = "request.max_body_bytes: before Envoy 1.37 this is a listener setting; restart to change it";
             return Err(NotApplied::Refused(vec![named(&line.to_owned())]));
         }
-        let validated = self.validate(envoy, &inputs, stopped);
+        let validation =
+            Validation { envoy, settings: &self.settings, directory: &self.directory, policy: &from.policy };
+        let validated = validation.run(&inputs, stopped);
         if stopped() {
             return Err(NotApplied::Stopped);
         }
-        validated.map_err(|lines| lines.iter().map(named).collect::<Vec<_>>())?;
+        validated?;
 
         let mut united = self.clusters.clone();
         united.extend(clusters.clone());
@@ -134,18 +137,6 @@ impl RunningConfig {
         self.clusters = united;
         self.files = files;
         Ok(())
-    }
-
-    /// Has Envoy validate a candidate: the same files in a separate directory, without the module.
-    fn validate(&self, envoy: &Program, inputs: &Inputs, stopped: &dyn Fn() -> bool) -> Result<(), Vec<String>> {
-        let candidate = self.directory.join("candidate");
-        let settings = Settings { prefix: candidate.display().to_string(), ..self.settings.clone() };
-        let written = Rendering::new(&settings, inputs).without_module().write(&candidate);
-        let result = written
-            .map_err(|e| vec![e.to_string()])
-            .and_then(|()| envoy.validate(&candidate.join("validate.yaml"), &candidate.join("validate.log"), stopped));
-        let _ = std::fs::remove_dir_all(&candidate);
-        result
     }
 
     /// Replaces secrets, then clusters, then what sends requests to the clusters. Restores all old files if one cannot

@@ -3,6 +3,8 @@
 // Clippy treats helpers as test code only inside #[test]; not every test uses every helper.
 #![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs)]
 
+pub mod running;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

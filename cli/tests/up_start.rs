@@ -1,0 +1,74 @@
+//! What `pointsman up` refuses before it says that it listens.
+
+// Clippy treats helpers as test code only inside #[test].
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use support::running::{ends, inputs, up};
+use support::{cluster, text};
+
+#[test]
+fn a_missing_key_is_named_with_its_provider() {
+    let scratch = inputs("up-key", "POINTSMAN_TEST_UNSET");
+    let output = up(&scratch).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        text(&output),
+        "provider \"b\": the environment variable POINTSMAN_TEST_UNSET is not set\n\
+         (use --allow-missing-credentials to start anyway)\n"
+    );
+}
+
+#[test]
+fn a_missing_or_old_envoy_is_named() {
+    let scratch = inputs("up-envoy", "PATH");
+    let output = up(&scratch).args(["--envoy", "/nonexistent/envoy"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output).starts_with("/nonexistent/envoy: No such file"), "{}", text(&output));
+    let old = scratch.write("envoy", "#!/bin/sh\necho \"$0  version: 0123abc/1.35.9/Clean/RELEASE/BoringSSL\"\n");
+    std::fs::set_permissions(&old, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let output = up(&scratch).arg("--envoy").arg(&old).output().unwrap();
+    assert_eq!(
+        scratch.hide(&text(&output)),
+        "HERE/envoy: unsupported version 1.35.9: expected Envoy version 1.36 or later, such as 1.40\n"
+    );
+}
+
+/// The first start is held to what a reload is held to.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_mistake_in_a_providers_file_is_refused_at_the_first_start_too() {
+    let scratch = inputs("up-mistakes", "POINTSMAN_TEST_KEY");
+    let tls = "transport_socket:\n  name: envoy.transport_sockets.tls\n  typed_config:\n    \
+        \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext\n    \
+        common_tls_context: {validation_contex: {trusted_ca: {filename: /etc/ssl/certs/ca-certificates.crt}}}\n";
+    let a = cluster("a", 1);
+    for (file, message) in [
+        (
+            format!("{a}{tls}"),
+            "13:26: transport_socket.typed_config.common_tls_context: unknown field \"validation_contex\"",
+        ),
+        (a.replace("connect_timeout", "connect_timeot"), "3:1: unknown field \"connect_timeot\""),
+        (a.replace("STATIC", "STATICAL"), "2:7: unknown enum value: 'STATICAL'"),
+        (a.replace("timeout: 1s", "timeout: 0s"), " connect_timeout: value must be greater than 0s"),
+        (a.replace("timeout: 1s", "timeout: fast"), " connect_timeout: duration must start with an integer"),
+    ] {
+        scratch.write("providers/a.yaml", &file);
+        let (status, said) = ends(up(&scratch), &scratch);
+        assert_eq!(scratch.hide(&said), format!("HERE/providers/a.yaml:{message} (reported by Envoy)\n"));
+        assert_eq!(status, Some(1), "{said}");
+    }
+    // Each file with a mistake, and only those.
+    scratch.write("providers/a.yaml", &a.replace("STATIC", "STATICAL"));
+    scratch.write("providers/b.yaml", &cluster("b", 2).replace("STATIC", "STATICALLY"));
+    let (_, said) = ends(up(&scratch), &scratch);
+    let lines: Vec<_> = said.lines().map(|line| scratch.hide(line)).collect();
+    assert_eq!(
+        lines,
+        [
+            "HERE/providers/a.yaml:2:7: unknown enum value: 'STATICAL' (reported by Envoy)",
+            "HERE/providers/b.yaml:2:7: unknown enum value: 'STATICALLY' (reported by Envoy)",
+        ]
+    );
+}

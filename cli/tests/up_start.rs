@@ -5,8 +5,9 @@
 
 mod support;
 
-use support::running::{ends, inputs, up};
-use support::{cluster, text};
+use std::net::TcpListener;
+use support::running::{Port, Up, ends, inputs, up, up_at};
+use support::{Scratch, cluster, envoy, text};
 
 #[test]
 fn a_missing_key_is_named_with_its_provider() {
@@ -71,4 +72,60 @@ fn a_mistake_in_a_providers_file_is_refused_at_the_first_start_too() {
             "HERE/providers/b.yaml:2:7: unknown enum value: 'STATICALLY' (reported by Envoy)",
         ]
     );
+}
+
+/// Envoy would share an address that is in use, and each of the two would get a part of the requests.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn an_address_that_is_in_use_is_refused() {
+    let scratch = inputs("up-taken", "POINTSMAN_TEST_KEY");
+    let (listen, admin, free) = (Port::reserve(), Port::reserve(), Port::reserve());
+    let first = Up::run(up_at(&scratch, listen.address, admin.address), &scratch, &envoy());
+    let in_use =
+        "address in use, possibly by another `pointsman up`; stop that process or choose another address".to_owned();
+    let (one, other) =
+        (format!("--listen {}: {in_use}\n", listen.address), format!("--admin {}: {in_use}\n", admin.address));
+    for (second, message) in [
+        (up_at(&scratch, listen.address, free.address), one.clone()),
+        (up_at(&scratch, free.address, admin.address), other.clone()),
+        (up_at(&scratch, listen.address, admin.address), format!("{one}{other}")),
+    ] {
+        assert_eq!(ends(second, &scratch), (Some(2), message));
+    }
+    assert!(first.get("/healthz").starts_with("HTTP/1.1 200"));
+    drop(first);
+
+    // By a program of another kind.
+    let taken = TcpListener::bind(listen.address).unwrap();
+    let second = up_at(&scratch, listen.address, free.address);
+    assert_eq!(ends(second, &scratch), (Some(2), one));
+    drop(taken);
+    // And none of that is left: it starts again at once.
+    let again = Up::run(up_at(&scratch, listen.address, admin.address), &scratch, &envoy());
+    assert!(again.get("/healthz").starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn of_several_that_start_at_once_on_one_address_one_starts() {
+    let listen = Port::reserve();
+    let scratches: Vec<Scratch> = (0..3).map(|_| inputs("up-race", "POINTSMAN_TEST_KEY")).collect();
+    let admins: Vec<Port> = scratches.iter().map(|_| Port::reserve()).collect();
+    let mut started: Vec<Up> = Vec::new();
+    let mut refused = Vec::new();
+    std::thread::scope(|scope| {
+        let run = |(scratch, admin): (_, &Port)| {
+            let command = up_at(scratch, listen.address, admin.address);
+            scope.spawn(move || Up::try_run(command, scratch, &envoy()))
+        };
+        let all: Vec<_> = scratches.iter().zip(&admins).map(run).collect();
+        for thread in all {
+            match thread.join().unwrap() {
+                Ok(up) => started.push(up),
+                Err(said) => refused.push(said),
+            }
+        }
+    });
+    assert_eq!(started.len(), 1, "{refused:?}");
+    assert!(refused.iter().all(|said| said.contains("address in use")), "{refused:?}");
 }

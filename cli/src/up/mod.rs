@@ -1,5 +1,6 @@
 //! `pointsman up`: renders a policy, runs Envoy on it, and applies policy changes to the running Envoy.
 
+mod address;
 mod admin;
 mod child;
 mod credentials;
@@ -15,6 +16,7 @@ mod watch;
 use crate::render::gateway_args::GatewayArgs;
 use crate::render::inputs::Inputs;
 use crate::render::settings::Settings;
+use address::NotClaimed;
 use envoy::{NotReady, Program};
 use reload::{NotApplied, RunningConfig};
 use say::say;
@@ -89,6 +91,12 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
     let wasm = module(args.wasm.as_deref())?;
     let stop = Stop::on_signals().map_err(|e| e.to_string())?;
     let stopped = || stop.is_told();
+    let addresses = [("--listen", args.gateway.listen), ("--admin", args.gateway.admin)];
+    let claim = match address::claim(&addresses, START_LIMIT, &stopped) {
+        Ok(claim) => claim,
+        Err(NotClaimed::Stopped) => return Ok(ExitCode::SUCCESS),
+        Err(NotClaimed::Taken(lines)) => return Err(lines.join("\n")),
+    };
     let directory = private_directory().map_err(|e| format!("cannot create a temporary directory: {e}"))?;
     let settings = Settings {
         command: "pointsman up".to_owned(),
@@ -118,6 +126,7 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
         Err(NotReady::Ended(status)) => return Err(format!("Envoy did not start: {status}")),
         Err(NotReady::Timeout) => return Err(format!("Envoy was not ready after {} s", START_LIMIT.as_secs())),
     };
+    drop(claim);
     let mut stdout = std::io::stdout();
     let _ = writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush());
 

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs)]
 
 use super::{Scratch, cluster, envoy, pointsman, policy, text, wasm};
+use rustix::net;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -20,10 +22,33 @@ pub fn inputs(name: &str, variable: &str) -> Scratch {
 }
 
 pub fn up(scratch: &Scratch) -> Command {
+    let any = "127.0.0.1:0".parse().unwrap();
+    up_at(scratch, any, any)
+}
+
+/// Like [`up`], listening at these addresses.
+pub fn up_at(scratch: &Scratch, listen: SocketAddr, admin: SocketAddr) -> Command {
     let mut command = pointsman();
-    command.args(["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--access-log", "-", "--policy"]);
-    command.arg(scratch.path("policy.yaml")).arg("--providers").arg(scratch.path("providers"));
+    command.args(["up", "--access-log", "-", "--listen", &listen.to_string(), "--admin", &admin.to_string()]);
+    command.arg("--policy").arg(scratch.path("policy.yaml")).arg("--providers").arg(scratch.path("providers"));
     command
+}
+
+/// A port of this machine that the system gives to nobody else.
+pub struct Port {
+    pub address: SocketAddr,
+    _held: OwnedFd,
+}
+
+impl Port {
+    pub fn reserve() -> Self {
+        // A socket that is bound and never listens does not hinder one that sets SO_REUSEADDR, as Envoy's do.
+        let held = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None).unwrap();
+        net::sockopt::set_socket_reuseaddr(&held, true).unwrap();
+        net::bind(&held, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = net::getsockname(&held).unwrap();
+        Self { address: address.try_into().unwrap(), _held: held }
+    }
 }
 
 /// The time limit of every wait. It is generous, because test machines are slow at times.
@@ -89,12 +114,17 @@ impl Up {
     }
 
     pub fn run(pointsman: Command, scratch: &Scratch, envoy: &Path) -> Self {
+        Self::try_run(pointsman, scratch, envoy).unwrap_or_else(|said| panic!("{said}"))
+    }
+
+    /// Starts it. Returns what it said if it ends without listening.
+    pub fn try_run(pointsman: Command, scratch: &Scratch, envoy: &Path) -> Result<Self, String> {
         let mut command = equipped(&pointsman, scratch);
         command.arg("--envoy").arg(envoy).arg("--wasm").arg(wasm());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let errors = Arc::new(Mutex::new(String::new()));
         let (mut stderr, all) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&errors));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut line = String::new();
             while stderr.read_line(&mut line).is_ok_and(|n| n > 0) {
                 all.lock().unwrap().push_str(&std::mem::take(&mut line));
@@ -103,11 +133,14 @@ impl Up {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
+        let Some(address) = line.trim().strip_prefix("listening on http://").map(str::to_owned) else {
+            let _ = child.wait();
+            reader.join().unwrap();
+            return Err(format!("{line}{}", errors.lock().unwrap()));
+        };
         // Access log lines follow, and the pipe must be drained.
         std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-        let address = line.trim().strip_prefix("listening on http://").map(str::to_owned);
-        let address = address.unwrap_or_else(|| panic!("{line}{}", errors.lock().unwrap()));
-        Self { child, address, errors }
+        Ok(Self { child, address, errors })
     }
 
     pub fn get(&self, path: &str) -> String {

@@ -7,7 +7,7 @@ mod support;
 
 use std::net::TcpListener;
 use support::running::{Port, Up, ends, inputs, up, up_at};
-use support::{Scratch, cluster, envoy, text};
+use support::{Scratch, cluster, envoy, text, wasm};
 
 #[test]
 fn a_missing_key_is_named_with_its_provider() {
@@ -72,6 +72,50 @@ fn a_mistake_in_a_providers_file_is_refused_at_the_first_start_too() {
             "HERE/providers/b.yaml:2:7: unknown enum value: 'STATICALLY' (reported by Envoy)",
         ]
     );
+}
+
+/// Envoy would start on it, and answer every request with 500.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_file_that_is_not_the_module_is_refused() {
+    let scratch = inputs("up-module", "POINTSMAN_TEST_KEY");
+    let whole = std::fs::read(wasm()).unwrap();
+    let other = wasm().with_file_name("noop.wasm");
+    for (content, message) in [
+        (&b"no module"[..], "not a WebAssembly module"),
+        (b"", "not a WebAssembly module"),
+        (&whole[..whole.len() / 2], "truncated WebAssembly module"),
+        (&std::fs::read(other).unwrap(), "a WebAssembly module, but not Pointsman's"),
+    ] {
+        let file = scratch.path("module.wasm");
+        std::fs::write(&file, content).unwrap();
+        let mut command = up(&scratch);
+        command.arg("--wasm").arg(&file);
+        let (status, said) = ends(command, &scratch);
+        assert_eq!((status, scratch.hide(&said)), (Some(2), format!("HERE/module.wasm: {message}\n")));
+    }
+}
+
+/// Envoy's word counts, not only that of the checks before it: here a module that has the mark and does not load.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn what_envoy_does_not_load_is_not_served() {
+    let scratch = inputs("up-unloadable", "POINTSMAN_TEST_KEY");
+    let mut module = b"\0asm\x01\0\0\0\0\x0f\x09pointsman9.9.9".to_vec();
+    module.extend_from_slice(b"\x01\x01\xff");
+    let file = scratch.path("module.wasm");
+    std::fs::write(&file, module).unwrap();
+    let mut command = up(&scratch);
+    command.arg("--wasm").arg(&file);
+    let (status, said) = ends(command, &scratch);
+    let said = scratch.hide(&said);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(
+        said.starts_with("warning: HERE/module.wasm: built from version 9.9.9, but this command is version "),
+        "{said}"
+    );
+    assert!(said.ends_with("Envoy rejected cds.yaml and ecds.yaml; see its messages above\n"), "{said}");
+    assert!(!said.contains("listening"), "{said}");
 }
 
 /// Envoy would share an address that is in use, and each of the two would get a part of the requests.

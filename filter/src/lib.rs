@@ -7,6 +7,7 @@
 
 #![allow(missing_docs)] // The macro below defines `_initialize`, without documentation.
 
+mod mark;
 mod proxy_wasm_host;
 mod root;
 

@@ -5,6 +5,7 @@ mod admin;
 mod child;
 mod credentials;
 mod envoy;
+mod module;
 mod objection;
 mod reload;
 mod retired;
@@ -22,7 +23,7 @@ use reload::{NotApplied, RunningConfig};
 use say::say;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use stop::Stop;
@@ -88,7 +89,8 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
         missing.iter().for_each(|line| say(format_args!("warning: {line}")));
     }
     let program = Program::find(args.envoy.as_deref())?;
-    let wasm = module(args.wasm.as_deref())?;
+    let (wasm, warning) = module::find(args.wasm.as_deref())?;
+    warning.iter().for_each(|line| say(format_args!("warning: {line}")));
     let stop = Stop::on_signals().map_err(|e| e.to_string())?;
     let stopped = || stop.is_told();
     let addresses = [("--listen", args.gateway.listen), ("--admin", args.gateway.admin)];
@@ -127,6 +129,11 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
         Err(NotReady::Timeout) => return Err(format!("Envoy was not ready after {} s", START_LIMIT.as_secs())),
     };
     drop(claim);
+    if let Err(line) = reload::applied(&admin) {
+        process.stop(STOP_LIMIT);
+        say(line);
+        return Ok(ExitCode::from(1));
+    }
     let mut stdout = std::io::stdout();
     let _ = writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush());
 
@@ -170,27 +177,6 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
             live.prune(&admin, &stopped);
         }
         std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// Returns the path of the module.
-fn module(chosen: Option<&Path>) -> Result<String, String> {
-    let candidates = match chosen {
-        Some(path) => vec![path.to_owned()],
-        None => {
-            let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("pointsman.wasm")));
-            beside.into_iter().chain([PathBuf::from("target/wasm32-wasip1/release/pointsman.wasm")]).collect()
-        }
-    };
-    match candidates.iter().find(|path| path.is_file()).map(std::path::absolute) {
-        Some(path) => path.map(|path| path.display().to_string()).map_err(|e| e.to_string()),
-        None => {
-            let tried: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
-            Err(format!(
-                "no filter module at {}; build it: cargo build --release --target wasm32-wasip1 -p pointsman-filter",
-                tried.join(" or ")
-            ))
-        }
     }
 }
 

@@ -26,6 +26,37 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// The delay before the removal of clusters is tried again.
 const NEXT_TRY: Duration = Duration::from_secs(60);
 
+/// Prefix of the counters of `cds.yaml`.
+const CDS_STATS: &str = "cluster_manager.cds.";
+
+/// Returns the prefix of the counters of `rds.yaml`.
+fn rds_stats() -> String {
+    format!("http.{}.rds.{}.", listener::NAME, route::NAME)
+}
+
+/// Returns the prefix of the counters of `ecds.yaml`.
+fn ecds_stats() -> String {
+    format!("extension_config_discovery.http_filter.{}.", listener::FILTER)
+}
+
+/// Makes sure that an Envoy, just started, has applied all of its files: it starts without those that it refuses.
+///
+/// # Errors
+/// The files that it has not applied.
+pub fn applied(admin: &Admin) -> Result<(), String> {
+    let files = [("cds.yaml", CDS_STATS.to_owned()), ("rds.yaml", rds_stats()), ("ecds.yaml", ecds_stats())];
+    let is_applied = |prefix: &str| {
+        let stats = admin.stats(prefix).unwrap_or_default();
+        let of = |name: &str| stats.get(name).copied().unwrap_or(0);
+        of("update_success") > 0 && of("update_rejected") == 0
+    };
+    let refused: Vec<_> = files.iter().filter(|(_, prefix)| !is_applied(prefix)).map(|(path, _)| *path).collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    Err(format!("Envoy rejected {}; see its messages above", refused.join(" and ")))
+}
+
 /// The configuration that Envoy runs on.
 pub struct RunningConfig {
     directory: PathBuf,
@@ -155,14 +186,9 @@ impl RunningConfig {
         let secrets = files.iter().filter(|(path, _)| path.starts_with("sds/"));
         let mut steps: Vec<_> = secrets.map(|(path, text)| step(path, text, None)).collect();
         steps.extend([
-            Step {
-                path: "cds.yaml",
-                new: &new_cds,
-                old: Some(&old_cds),
-                stats: Some("cluster_manager.cds.".to_owned()),
-            },
-            discovery("rds.yaml", format!("http.{}.rds.{}.", listener::NAME, route::NAME)),
-            discovery("ecds.yaml", format!("extension_config_discovery.http_filter.{}.", listener::FILTER)),
+            Step { path: "cds.yaml", new: &new_cds, old: Some(&old_cds), stats: Some(CDS_STATS.to_owned()) },
+            discovery("rds.yaml", rds_stats()),
+            discovery("ecds.yaml", ecds_stats()),
         ]);
         steps.retain(|step| step.old != Some(step.new));
         for (i, Step { path, new, stats, .. }) in steps.iter().enumerate() {
@@ -248,7 +274,7 @@ impl RunningConfig {
         let (rest, over): (BTreeMap<_, _>, BTreeMap<_, _>) =
             self.clusters.clone().into_iter().partition(|(name, _)| is_kept(name));
         let text = cds(&self.settings.command, &rest);
-        match self.replace(admin, "cds.yaml", &text, "cluster_manager.cds.", stopped) {
+        match self.replace(admin, "cds.yaml", &text, CDS_STATS, stopped) {
             Ok(()) => self.clusters = rest,
             Err(NotApplied::Stopped) => {}
             Err(NotApplied::Refused(lines)) => {

@@ -9,11 +9,12 @@ use serde_json::json;
 
 const POLICY: &str = include_str!("standard.yaml");
 
-/// Returns a module that answers a request without a body with 200, and runs `with_body` for a request with a body.
-/// `with_body` runs on each call; `$calls` counts the calls of this VM.
+/// Returns a module that passes for Pointsman's. It answers a request without a body with 200, and runs `with_body` for
+/// a request with a body. `with_body` runs on each call; `$calls` counts the calls of this VM.
 fn module(with_body: &str) -> Vec<u8> {
     let text = format!(
         r#"(module
+        (@custom "pointsman" "a stand-in")
         (import "env" "proxy_send_local_response"
             (func $reply (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
         (import "env" "proxy_add_header_map_value" (func $add (param i32 i32 i32 i32 i32) (result i32)))

@@ -192,6 +192,32 @@ fn a_key_is_injected_for_its_provider_alone() {
     }
 }
 
+/// At a start, Envoy compiles the module in the thread that also checks health, for longer than a check may take.
+#[test]
+fn the_first_health_check_waits_until_envoy_has_compiled_the_module() {
+    let scratch = Scratch::new("first-check");
+    let policy = scratch.write("policy.yaml", &format!("redis: {{cluster: store}}\n{}", policy("KEY")));
+    let check = |more: &str| {
+        let check = "tcp_health_check: {}, timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1";
+        format!("health_checks: [{{{check}{more}}}]\n")
+    };
+    scratch.write("providers/a.yaml", &format!("{}{}", cluster("a", 1), check("")));
+    scratch.write("providers/b.yaml", &format!("{}{}", cluster("b", 2), check(", initial_jitter: 3s")));
+    scratch.write("providers/store.yaml", &format!("{}{}", cluster("store", 3), check("")));
+    let mut command = pointsman();
+    command.args(["render", "--prefix", "/p", "--policy"]).arg(policy);
+    command.arg("--providers").arg(scratch.path("providers")).arg("--out").arg(scratch.path("out"));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let cds = std::fs::read_to_string(scratch.path("out/cds.yaml")).unwrap();
+    let cds: serde_json::Value = serde_saphyr::from_str(&cds).unwrap();
+    let delay = |name: &str| {
+        let clusters = cds["resources"].as_array().unwrap();
+        clusters.iter().find(|cluster| cluster["name"] == name).unwrap()["health_checks"][0]["initial_jitter"].clone()
+    };
+    assert_eq!([delay("a"), delay("b"), delay("store")], ["0.001s", "3s", "0.001s"], "an operator's own delay stays");
+}
+
 /// The listener's own timer ends requests that are silent for 15 minutes.
 #[test]
 fn a_request_that_may_take_longer_than_the_listener_waits_has_a_route_that_waits() {

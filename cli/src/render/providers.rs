@@ -1,5 +1,5 @@
 //! The operator's own clusters: the providers', with Pointsman's metadata added to their endpoints, and the Redis
-//! bridge's, unchanged.
+//! bridge's.
 
 use super::clusters::{HTTP_OPTIONS, as_direct};
 use crate::document;
@@ -58,6 +58,7 @@ pub fn clusters(directory: &Path, policy: &Policy) -> Result<BTreeMap<String, Ow
         match found.remove(&*bridge.cluster) {
             Some((file, mut cluster)) => {
                 set_type(&mut cluster);
+                delay_first_check(&mut cluster);
                 clusters.insert(bridge.cluster.to_string(), OwnCluster { file, cluster });
             }
             None => problems.push(format!(
@@ -140,12 +141,24 @@ fn prepare(provider: &Provider, mut cluster: Value) -> Result<Value, String> {
         ));
     }
     set_type(&mut cluster);
+    delay_first_check(&mut cluster);
     Ok(if is_direct { as_direct(cluster) } else { cluster })
 }
 
 fn set_type(cluster: &mut Value) {
     if let Some(members) = cluster.as_object_mut() {
         members.insert("@type".to_owned(), "type.googleapis.com/envoy.config.cluster.v3.Cluster".into());
+    }
+}
+
+/// Delays the first health check of a cluster until Envoy's main loop runs, unless the operator has set a delay. During
+/// startup, Envoy compiles the module in the same thread, for seconds: a check that began before would time out and the
+/// cluster would serve nothing until the next check. Envoy becomes ready after the first check either way.
+fn delay_first_check(cluster: &mut Value) {
+    for check in cluster.get_mut("health_checks").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(members) = check.as_object_mut() {
+            members.entry("initial_jitter").or_insert_with(|| "0.001s".into());
+        }
     }
 }
 

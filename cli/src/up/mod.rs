@@ -5,6 +5,7 @@ mod admin;
 mod child;
 mod credentials;
 mod envoy;
+mod health;
 mod module;
 mod objection;
 mod reload;
@@ -134,6 +135,7 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
         say(line);
         return Ok(ExitCode::from(1));
     }
+    health::unavailable(&admin, &inputs.policy).iter().for_each(|line| say(format_args!("warning: {line}")));
     let mut stdout = std::io::stdout();
     let _ = writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush());
 

@@ -31,6 +31,7 @@ mod quota_midnight;
 mod quota_outage;
 mod quota_redis;
 mod quota_reload;
+mod ready;
 mod reload;
 mod routing;
 mod secrecy;

@@ -22,6 +22,7 @@ impl ClientDialect {
     pub fn keep(self, body: &[u8], choices: u64) -> Result<KeptAnswer, NotKept> {
         match self {
             Self::OpenAi => {
+                let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
                 let whole = serde_json::from_slice(body).map_err(|_| NotKept("shape"))?;
                 Completion::from_whole(whole, choices).map(KeptAnswer::OpenAi)
             }

@@ -109,7 +109,7 @@ impl Walk<'_> {
             let (kind, start) = next(s)?;
             match (s.bytes(&key), kind) {
                 (b"\"choices\"", Kind::Array) => self.choices(s)?,
-                (b"\"usage\"", Kind::Object) => self.found.usage = usage::read(s)?,
+                (b"\"usage\"", Kind::Object) => self.found.usage = usage::read(s)?.or(self.found.usage),
                 (b"\"obfuscation\"", Kind::String) => self.found.filler = Some(s.value()?.span),
                 (name, kind) => {
                     let value = s.value()?.span;
@@ -161,6 +161,8 @@ impl Walk<'_> {
                 match (s.bytes(&key), kind) {
                     (b"\"delta\"", Kind::Object) if self.estimates => self.delta(s)?,
                     (b"\"delta\"" | b"\"message\"", _) if self.estimates => self.texts(s)?,
+                    // Kimi counts in the last choice.
+                    (b"\"usage\"", Kind::Object) => self.found.usage = self.found.usage.or(usage::read(s)?),
                     (b"\"logprobs\"", Kind::Object) if self.parts.is_some() => s.object(|s, key| {
                         let value = s.value()?;
                         self.part(Place::Logprobs, key, value.kind, value.span);

@@ -149,7 +149,7 @@ impl Choice {
     fn end(&mut self, parts: Parts, bytes: &mut usize) -> Result<(), NotKept> {
         for part in parts.of(Place::Choice) {
             match (parts.name(part)?, part.kind) {
-                ("index" | "content_filter_results", _) | (_, Kind::Null) => {}
+                ("index" | "content_filter_results" | "usage", _) | (_, Kind::Null) => {}
                 ("delta" | "logprobs", Kind::Object) => {}
                 // A choice finishes once. Of two different reasons one is wrong, and one may be the content filter's.
                 ("finish_reason", Kind::String) => {

@@ -150,7 +150,9 @@ fn stream_options_into(head: &mut Vec<u8>, request: &ChatRequest) {
         // It was scanned before, so it cannot fail. If it did, the caller's other options would be dropped.
         let _ = scanner.object(|s, key| {
             let value = s.value()?;
-            if crate::wire::json::unquote(s.bytes(&key)).as_deref() != Some("include_usage") {
+            // Without `include_usage` vLLM ignores the wish for usage in every chunk, so it must not come with ours.
+            let name = crate::wire::json::unquote(s.bytes(&key));
+            if !matches!(name.as_deref(), Some("include_usage" | "continuous_usage_stats")) {
                 head.push(b',');
                 head.extend_from_slice(s.bytes(&(key.start..value.span.end)));
             }
@@ -220,6 +222,8 @@ mod tests {
         assert_eq!(one(&format!(r#"{{{M},"stream":true}}"#)), format!(r#"{ID}{ask}}},{M},"stream":true}}"#));
         let with_other = format!(r#"{{{M},"stream_options":{{"x":[1],"include_usage":false}},"stream":true}}"#);
         assert_eq!(one(&with_other), format!(r#"{ID}{ask},"x":[1]}},{M},"stream":true}}"#));
+        let each = format!(r#"{{{M},"stream":true,"stream_options":{{"continuous_usage_stats":true}}}}"#);
+        assert!(one(&each).contains(&format!("{ask}}}")), "{}", one(&each));
         let asked = format!(r#"{{{M},"stream":true,"stream_options":{{"include_usage":true}}}}"#);
         assert_eq!(one(&asked), format!(r#"{ID}{}"#, &asked[1..]));
         let null = format!(r#"{{{M},"stream_options":null,"stream":true}}"#);

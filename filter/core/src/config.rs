@@ -325,8 +325,8 @@ pub struct Model {
     /// `max_completion_tokens`, because a server may not know that field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_param: Option<OutputParam>,
-    /// Top-level request fields that the model does not accept. `model`, `messages`, `stream` and `stream_options`
-    /// cannot be listed.
+    /// Top-level request fields that the model does not accept. `model`, `messages` and `stream` cannot be listed.
+    /// `stream_options` is never sent to a model that lists it, and the usage of its streams is estimated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unsupported_params: Vec<String>,
     /// Whether to remove these fields from a request. If false, a request with such a field skips the model.

@@ -106,9 +106,15 @@ impl Model {
         self.capabilities & capability_bit(capability) != 0
     }
 
-    /// Returns whether the model accepts the request field `name`.
+    /// Returns whether the model accepts the request field `name`. Servers in Go ignore the case of names.
     pub fn takes(&self, name: &str) -> bool {
-        self.unsupported_params.binary_search_by(|p| (**p).cmp(name)).is_err()
+        !self.unsupported_params.iter().any(|param| param.eq_ignore_ascii_case(name))
+    }
+
+    /// Returns whether a request with the field `name` cannot go to the model. `stream_options` only says how the usage
+    /// is reported, so it can always be dropped.
+    pub fn refuses(&self, name: &str) -> bool {
+        !self.drop_params && name != "stream_options" && !self.takes(name)
     }
 }
 

@@ -265,7 +265,7 @@ fn build_model(
     for (i, param) in unsupported_params.iter().enumerate() {
         let message = match param.as_str() {
             "" => "expected the name of a request field",
-            "model" | "messages" | "stream" | "stream_options" => "every model must accept this field",
+            "model" | "messages" | "stream" => "every model must accept this field",
             "max_tokens" | "max_completion_tokens" => "set `output_param` to the output limit that the model accepts",
             _ => continue,
         };

@@ -57,9 +57,7 @@ pub fn fits(policy: &Policy, id: ModelId, request: &Facts, data: DataClass) -> R
     if let Some((_, missing)) = needs.iter().find(|(needed, capability)| *needed && !model.can(*capability)) {
         return Err(Ineligible::Capability(*missing));
     }
-    if !model.drop_params
-        && let Some(member) = request.members.iter().find(|m| !model.takes(&m.name))
-    {
+    if let Some(member) = request.members.iter().find(|m| model.refuses(&m.name)) {
         return Err(Ineligible::Param(member.name.to_string()));
     }
     if certainly_longer(request, model.context) {

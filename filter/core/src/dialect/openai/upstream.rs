@@ -39,7 +39,7 @@ pub fn build(
     let ask_usage = facts.stream && !facts.wants_usage;
     let moves = |member: &Member| match &*member.name {
         "model" => true,
-        "stream_options" => ask_usage,
+        "stream_options" if ask_usage => true,
         "max_tokens" | "max_completion_tokens" => limits_change,
         name => models.iter().any(|(model, ..)| !model.takes(name)),
     };
@@ -51,15 +51,18 @@ pub fn build(
             let mut head = Vec::with_capacity(96);
             head.extend_from_slice(b"{\"model\":");
             quote_into(&mut head, &model.upstream_id);
-            if ask_usage {
+            if ask_usage && model.takes("stream_options") {
                 stream_options_into(&mut head, request);
             }
             if limits_change {
                 output_limits_into(&mut head, request, model, *limit, *set);
             }
             for member in &moved {
-                let rewritten =
-                    matches!(&*member.name, "model" | "stream_options" | "max_tokens" | "max_completion_tokens");
+                let rewritten = match &*member.name {
+                    "model" | "max_tokens" | "max_completion_tokens" => true,
+                    "stream_options" => ask_usage,
+                    _ => false,
+                };
                 if !rewritten && model.takes(&member.name) {
                     head.push(b',');
                     head.extend_from_slice(request.facts.bytes(&(member.key.start..member.value.span.end)));
@@ -255,6 +258,18 @@ mod tests {
         let both = policy(json!({"a": model(100), "b": strict}));
         let all = bodies(&both, &format!(r#"{{"seed":  7,{M}}}"#));
         assert_eq!(all, [format!(r#"{ID}"seed":  7,{M}}}"#), format!("{ID}{M}}}")]);
+    }
+
+    #[test]
+    fn a_model_that_refuses_stream_options_gets_none() {
+        let mut strict = model(100);
+        strict["unsupported_params"] = json!(["stream_options"]);
+        let both = policy(json!({"a": model(100), "b": strict}));
+        let ask = r#""stream_options":{"include_usage":true}"#;
+        let all = bodies(&both, &format!(r#"{{{M},"stream":true}}"#));
+        assert_eq!(all, [format!(r#"{ID}{ask},{M},"stream":true}}"#), format!(r#"{ID}{M},"stream":true}}"#)]);
+        let all = bodies(&both, &format!(r#"{{{M},"stream":true,{ask}}}"#));
+        assert_eq!(all, [format!(r#"{ID}{ask},{M},"stream":true}}"#), format!(r#"{ID}{M},"stream":true}}"#)]);
     }
 
     #[test]

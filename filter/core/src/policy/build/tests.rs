@@ -47,7 +47,7 @@ fn a_valid_policy_is_indexed_by_name() {
     assert!(tier.allows(small) && !tier.allows(big));
     assert!(policy.model(big).can(Capability::Tools) && !policy.model(big).can(Capability::Vision));
     assert!(policy.model(small).can(Capability::Tools) && policy.model(small).can(Capability::Vision));
-    assert!(policy.model(big).takes("seed") && !policy.model(small).takes("seed"));
+    assert!(policy.model(big).takes("seed") && !policy.model(small).takes("Seed"));
     assert_eq!(&*policy.provider_of(small).name, "vllm");
     assert_eq!(policy.tenant(policy.find_tenant("a@b.example").unwrap()).data, DataClass::Internal);
 }
@@ -87,7 +87,7 @@ fn values_past_the_edge_are_one_problem_at_their_place() {
         ("/models/big/model", json!("a\nb"), "models.big.model"),
         ("/models/big/provider", json!("gone"), "models.big.provider"),
         ("/models/big/unsupported_params", json!(["seed", "stream"]), "models.big.unsupported_params[1]"),
-        ("/models/big/unsupported_params", json!(["stream_options"]), "models.big.unsupported_params[0]"),
+        ("/models/big/unsupported_params", json!(["stream"]), "models.big.unsupported_params[0]"),
         ("/models/big/unsupported_params", json!(["max_tokens"]), "models.big.unsupported_params[0]"),
         ("/models/big/unsupported_params", json!([""]), "models.big.unsupported_params[0]"),
         ("/models/big/price", json!({"input": -1, "output": 0}), "models.big.price.input"),

@@ -3,19 +3,21 @@
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod quiet;
+
 use pointsman_core::cache::entry::Entry;
 use pointsman_core::cache::key::Key;
 use pointsman_core::cache::normal_form::{self, Reading};
 use pointsman_core::dialect::client::ClientDialect;
-use pointsman_core::exchange::{BodyPart, Exchange, Observer, RequestStep, ResponseHead};
+use pointsman_core::exchange::{BodyPart, Exchange, RequestStep, ResponseHead};
 use pointsman_core::memory::{Context, WorkerMemory};
-use pointsman_core::outcome::outcome::Outcome;
 use pointsman_core::policy::parse;
 use pointsman_core::quota::store::Store;
 use pointsman_core::request::head::RequestHead;
 use pointsman_core::routing::plan::Load;
 use pointsman_core::store::shared_data::{NEW, SharedData};
 use pointsman_core::tokens::Correction;
+use quiet::Quiet;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -60,24 +62,6 @@ impl Store for Memory {
     fn learn(&mut self, _: &str, _: u64, _: u64) {}
     fn unique(&mut self) -> u128 {
         0
-    }
-}
-
-/// No attempt failed, and Envoy sent no reply of its own.
-struct Quiet;
-
-impl Observer for Quiet {
-    fn code_details(&self) -> String {
-        String::new()
-    }
-    fn response_code(&self) -> u16 {
-        200
-    }
-    fn last_attempt(&self) -> Option<(usize, u32)> {
-        None
-    }
-    fn failed_attempts(&self) -> Vec<(usize, Outcome)> {
-        Vec::new()
     }
 }
 

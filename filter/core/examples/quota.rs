@@ -3,9 +3,10 @@
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-use pointsman_core::exchange::{BodyPart, Exchange, Observer, RequestStep, ResponseHead};
+mod quiet;
+
+use pointsman_core::exchange::{BodyPart, Exchange, RequestStep, ResponseHead};
 use pointsman_core::memory::{Context, WorkerMemory};
-use pointsman_core::outcome::outcome::Outcome;
 use pointsman_core::policy::Policy;
 use pointsman_core::policy::calendar::{CalendarMemo, Zone};
 use pointsman_core::policy::parse;
@@ -17,6 +18,7 @@ use pointsman_core::request::head::RequestHead;
 use pointsman_core::routing::plan::Load;
 use pointsman_core::store::shared_data::{NEW, SharedData};
 use pointsman_core::tokens::Correction;
+use quiet::Quiet;
 use serde_json::{Value, json};
 use std::hint::black_box;
 use std::time::Instant;
@@ -62,24 +64,6 @@ impl Load for One {
     }
     fn is_full(&mut self, _: &str, _: u32) -> bool {
         false
-    }
-}
-
-/// No attempt failed, and Envoy sent no reply of its own.
-struct Quiet;
-
-impl Observer for Quiet {
-    fn code_details(&self) -> String {
-        String::new()
-    }
-    fn response_code(&self) -> u16 {
-        200
-    }
-    fn last_attempt(&self) -> Option<(usize, u32)> {
-        None
-    }
-    fn failed_attempts(&self) -> Vec<(usize, Outcome)> {
-        Vec::new()
     }
 }
 

@@ -213,23 +213,7 @@ impl Flight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashMap;
-
-    #[derive(Default)]
-    struct Memory(HashMap<String, (Vec<u8>, u32)>);
-
-    impl SharedData for Memory {
-        fn get(&mut self, name: &str) -> (Vec<u8>, u32) {
-            self.0.get(name).cloned().unwrap_or((Vec::new(), u32::MAX))
-        }
-        fn set(&mut self, name: &str, record: &[u8], version: u32) -> bool {
-            let now = self.get(name).1;
-            if now == version {
-                self.0.insert(name.to_owned(), (record.to_vec(), now.wrapping_add(2)));
-            }
-            now == version
-        }
-    }
+    use crate::cache::fixture::Memory;
 
     const COALESCER: Coalescer = Coalescer { wait_ms: 1000, max_waiting: 3 };
     const KEY: Key = Key([1; 32]);

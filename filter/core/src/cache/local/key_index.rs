@@ -110,23 +110,7 @@ impl<'a> Known<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashMap;
-
-    #[derive(Default)]
-    struct Memory(HashMap<String, (Vec<u8>, u32)>);
-
-    impl SharedData for Memory {
-        fn get(&mut self, name: &str) -> (Vec<u8>, u32) {
-            self.0.get(name).cloned().unwrap_or((Vec::new(), NEW))
-        }
-        fn set(&mut self, name: &str, record: &[u8], version: u32) -> bool {
-            let is_right = self.get(name).1 == version;
-            if is_right {
-                self.0.insert(name.to_owned(), (record.to_vec(), version.wrapping_add(2)));
-            }
-            is_right
-        }
-    }
+    use crate::cache::fixture::Memory;
 
     fn print(hash: u128, identity: &[u8]) -> Fingerprint {
         Fingerprint { hash, identity: identity.into() }

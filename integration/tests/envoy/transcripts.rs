@@ -5,7 +5,7 @@ use pointsman_integration::environment::{self, envoy_version};
 use pointsman_integration::gateway::Gateway;
 use pointsman_integration::simulator::Seen;
 use pointsman_transcripts::answer::{self, Answer};
-use pointsman_transcripts::pending::{PENDING, UNSTEADY};
+use pointsman_transcripts::pending::PENDING;
 use pointsman_transcripts::{Outcome, Transcript};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -201,7 +201,7 @@ fn official_clients_make_the_same_of_every_transcript_through_the_gateway() {
     let mut problems = Vec::new();
     for (at, transcript) in all.iter().enumerate() {
         let Transcript { name, expect, .. } = transcript;
-        if PENDING.iter().chain(UNSTEADY).any(|(pending, _)| pending == name) {
+        if PENDING.iter().any(|(pending, _)| pending == name) {
             continue;
         }
         let (mut differs, mut is_read) = (Vec::new(), expect.outcome == Outcome::Failed);

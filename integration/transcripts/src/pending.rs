@@ -14,6 +14,3 @@ pub const PENDING: &[(&str, &str)] = &[
     ("openai-unsupported-parameter", "replaces the provider's code"),
     ("vllm-model-name", "redacts a URL"),
 ];
-
-/// Files that come out differently by how they are cut, and how.
-pub const UNSTEADY: &[(&str, &str)] = &[];

@@ -6,7 +6,7 @@ use crate::fake_host::Headers;
 use crate::policy;
 use crate::request::{Event, Request};
 use pointsman_transcripts::answer::{self, Answer};
-use pointsman_transcripts::pending::{PENDING, UNSTEADY};
+use pointsman_transcripts::pending::PENDING;
 use pointsman_transcripts::{Outcome, Transcript, Usage};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
@@ -262,12 +262,13 @@ fn replay_part(part: usize) {
             }
         });
         let wrong = first.as_ref().and_then(|first| problem(|| check(transcript, first)));
-        for (problem, known, list) in [(unsteady, UNSTEADY, "UNSTEADY"), (wrong, PENDING, "PENDING")] {
-            match (problem, known.iter().any(|(known, _)| *known == name)) {
-                (Some(_), true) | (None, false) => {}
-                (Some(problem), false) => writeln!(problems, "{name}: {problem:.2000}").unwrap(),
-                (None, true) => writeln!(problems, "{name} holds now: take it off {list}").unwrap(),
-            }
+        let is_pending = PENDING.iter().any(|(pending, _)| *pending == name);
+        // No file may come out differently by how it is cut.
+        match (unsteady, wrong) {
+            (Some(wrong), _) => writeln!(problems, "{name}: {wrong:.2000}").unwrap(),
+            (None, Some(wrong)) if !is_pending => writeln!(problems, "{name}: {wrong:.2000}").unwrap(),
+            (None, None) if is_pending => writeln!(problems, "{name} holds now: take it off PENDING").unwrap(),
+            (None, _) => {}
         }
     }
     assert!(problems.is_empty(), "\n{problems}");
@@ -289,7 +290,7 @@ fn every_other_transcript_comes_out_as_it_should() {
 #[test]
 fn what_is_pending_is_in_the_corpus() {
     let all = pointsman_transcripts::all();
-    for (name, why) in PENDING.iter().chain(UNSTEADY) {
+    for (name, why) in PENDING {
         assert!(!why.is_empty() && all.iter().any(|transcript| transcript.name == *name), "{name}");
     }
 }

@@ -145,6 +145,13 @@ impl StreamReader {
         }
     }
 
+    /// Returns whether every part of the answer has come, even without an end marker.
+    pub fn is_finished(&self) -> bool {
+        match self {
+            Self::OpenAi(reader) => reader.is_finished(),
+        }
+    }
+
     /// Reads the start of an event that is too long to hold. Returns whether it is a chunk.
     pub fn long_event(&mut self, start: &[u8]) -> bool {
         match self {
@@ -163,6 +170,13 @@ impl StreamReader {
     pub fn is_end(&self, event: &[u8]) -> bool {
         match self {
             Self::OpenAi(_) => openai::stream::is_end_event(event),
+        }
+    }
+
+    /// Returns the end marker as an event.
+    pub fn end_event(&self) -> &'static [u8] {
+        match self {
+            Self::OpenAi(_) => openai::stream::END,
         }
     }
 

@@ -28,6 +28,20 @@ pub struct ReportedUsage {
     pub output: u64,
 }
 
+impl ReportedUsage {
+    /// Returns the usage after a later report of the same answer. What it does not count keeps its count.
+    pub fn then(self, later: Self) -> Self {
+        let input = later.input.or(self.input);
+        let cache = if later.input.is_some() { later } else { self };
+        Self {
+            input,
+            cached_input: cache.cached_input,
+            cache_write: cache.cache_write,
+            output: if later.output > 0 { later.output } else { self.output },
+        }
+    }
+}
+
 /// Which counts of a [`Usage`] are estimates of the gateway.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Estimated {

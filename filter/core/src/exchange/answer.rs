@@ -268,6 +268,9 @@ impl Stream {
                 pass.keep(&rest);
             } else if !rest.is_empty() {
                 pass.leave_out();
+            } else if !self.done && self.error.is_none() && self.long_event == 0 && self.reader.is_finished() {
+                self.done = true;
+                pass.leave_out().extend_from_slice(self.reader.end_event());
             }
         }
         if self.done {
@@ -368,7 +371,7 @@ impl Stream {
         self.text.add(chunk.text);
         self.is_usage_old |= chunk.has_text;
         if let Some(usage) = chunk.usage {
-            self.usage = Some(usage);
+            self.usage = Some(self.usage.map_or(usage, |before| before.then(usage)));
             self.is_usage_old = false;
         }
         match chunk.without_usage {

@@ -109,7 +109,9 @@ impl Exchange {
     /// A stream ended after its last chunk was forwarded. Whether the caller lacks something: the rest of an event, or
     /// notice of an error.
     pub(super) fn ends_short(&mut self, now_ms: impl Fn() -> u64) -> bool {
-        let is_short = self.stream_chunk(&[], true, now_ms).is_some_and(|unsent| !unsent.is_empty());
+        let unsent = self.stream_chunk(&[], true, now_ms);
+        // A missing end marker alone is nothing that the caller lacks.
+        let is_short = !self.is_done() && unsent.is_some_and(|unsent| !unsent.is_empty());
         if is_short && let Some(upstream) = self.state.upstream_mut() {
             upstream.answer.truncated();
         }

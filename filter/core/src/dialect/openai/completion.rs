@@ -129,6 +129,10 @@ impl Choice {
             _ => return Err(NotKept("unfinished")),
         };
         let Some(Value::Object(message)) = choice.remove("message") else { return Err(NotKept("shape")) };
+        // An empty answer is more often a fault of the server than the answer to every such question.
+        if !message.iter().any(|(name, value)| name != "role" && !is_blank(value)) {
+            return Err(NotKept("empty"));
+        }
         if message.get("refusal").is_some_and(|refusal| !refusal.is_null()) {
             return Err(NotKept("refused"));
         }
@@ -150,6 +154,17 @@ impl Choice {
         }
         let delta = delta(&message)?;
         Ok(Self { index, message: Value::Object(message).to_string(), delta, logprobs, finish_reason, ending })
+    }
+}
+
+/// Whether a member of a message has nothing for the caller.
+fn is_blank(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

@@ -46,8 +46,7 @@ fn judge_event(event: &[u8]) -> Option<Result<(), Failure>> {
     match read::chunk(&data, None) {
         Err(_) => Some(Err(Failure::bad_gateway(Outcome::MalformedEvent))),
         Ok(read) if read.is_error => Some(Err(error_event(&data))),
-        // Usage without choices ends an answer that has nothing else.
-        Ok(read) => (read.has_content || read.usage.is_some() && read.choices_empty).then_some(Ok(())),
+        Ok(read) => read.has_content.then_some(Ok(())),
     }
 }
 
@@ -93,6 +92,10 @@ pub fn completion(body: &[u8]) -> Result<ReadAnswer, Failure> {
     match read::whole(body) {
         Ok(completion) if completion.is_error => {
             Err(Failure { status: error_status(body).unwrap_or(502), code: Outcome::ErrorBody })
+        }
+        // Nothing was said, and nothing says that this is all: the server broke off.
+        Ok(read) if !read.has_content && read.usage.is_none_or(|usage| usage.output == 0) && read.choices > 0 => {
+            Err(Failure::bad_gateway(Outcome::NotACompletion))
         }
         Ok(completion) if completion.has_choices && !completion.choices_empty => Ok(completion),
         Ok(_) => Err(Failure::bad_gateway(Outcome::NotACompletion)),
@@ -161,6 +164,7 @@ mod tests {
             "data: {\"sources\":[{}]}\n\n",
             "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\"}\n\n",
             "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n",
+            "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1}}\n\n",
             // Azure's first chunk has only what its filter made of the prompt.
             "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n",
         ] {
@@ -214,9 +218,12 @@ mod tests {
     #[test]
     fn a_whole_body_must_be_a_completion() {
         let whole = |body: &[u8]| completion(body).map(drop);
-        assert_eq!(whole(b"{\"choices\":[{}]}"), Ok(()));
+        assert_eq!(whole(b"{\"choices\":[{\"message\":{\"content\":\"a\"}}]}"), Ok(()));
+        assert_eq!(whole(b"{\"choices\":[{}],\"usage\":{\"completion_tokens\":1}}"), Ok(()));
+        let nothing = b"{\"choices\":[{\"message\":{\"content\":null},\"finish_reason\":null}]}";
+        assert_eq!(whole(nothing), Err(Failure::bad_gateway(Outcome::NotACompletion)));
         assert_eq!(
-            whole("\u{feff}{\"error\":[],\"choices\":[{\"logprobs\":{\"x\":[NaN,-Infinity]}}]}".as_bytes()),
+            whole("\u{feff}{\"error\":[],\"choices\":[{\"logprobs\":{\"x\":[NaN,-Infinity]},\"finish_reason\":\"stop\"}]}".as_bytes()),
             Ok(())
         );
         let error = Err(Failure { status: 502, code: Outcome::ErrorBody });

@@ -21,6 +21,12 @@ pub struct ReadAnswer {
     pub is_ping: bool,
     /// Whether a choice has something for the caller: text, an object such as an image, or the reason of its end.
     pub has_content: bool,
+    /// The number of choices that it says the end of.
+    pub finished: u64,
+    /// One more than the highest index of a choice in it.
+    pub choices: u64,
+    /// The kind of its `usage`, if present, even if nothing is counted in it.
+    pub usage_kind: Option<Kind>,
     /// Whether it has members that a chunk of OpenAI's usually does not have.
     pub has_extras: bool,
     /// The text in the choices, counted for the token estimate: content, reasoning, names and arguments of tool calls.
@@ -123,6 +129,9 @@ impl Walk<'_> {
                     self.found.has_extras |= kind != Kind::Null && !is_usual(name);
                 }
             }
+            if s.bytes(&key) == b"\"usage\"" {
+                self.found.usage_kind = Some(kind);
+            }
             is_empty = false;
             self.part(Place::Chunk, key, kind, start..s.position());
             Ok::<_, InvalidJson>(())
@@ -156,6 +165,7 @@ impl Walk<'_> {
                 return s.value().map(drop);
             }
             self.mark(Place::NewChoice);
+            let mut index = 0u64;
             s.object(|s, key| {
                 let (kind, start) = next(s)?;
                 match (s.bytes(&key), kind) {
@@ -175,15 +185,22 @@ impl Walk<'_> {
                             b"\"error\"" => self.found.is_error |= !failure::is_empty(value),
                             b"\"finish_reason\"" => {
                                 self.found.is_error |= value == b"\"error\"";
-                                self.found.has_content |= kind == Kind::String && value != b"\"\"";
+                                let is_end = kind == Kind::String && value != b"\"\"";
+                                self.found.has_content |= is_end;
+                                self.found.finished += u64::from(is_end);
+                            }
+                            b"\"index\"" => {
+                                index = std::str::from_utf8(value).ok().and_then(|n| n.parse().ok()).unwrap_or(0)
                             }
                             _ => {}
                         }
                     }
                 }
                 self.part(Place::Choice, key, kind, start..s.position());
-                Ok(())
-            })
+                Ok::<_, InvalidJson>(())
+            })?;
+            self.found.choices = self.found.choices.max(index.saturating_add(1));
+            Ok(())
         })
     }
 
@@ -267,7 +284,7 @@ fn next(s: &mut Scanner) -> Result<(Kind, usize), InvalidJson> {
 
 /// Whether a chunk of OpenAI's has a member of this name.
 fn is_usual(name: &[u8]) -> bool {
-    matches!(name, b"\"id\"" | b"\"object\"" | b"\"created\"" | b"\"model\"" | b"\"service_tier\"")
+    matches!(name, b"\"id\"" | b"\"object\"" | b"\"created\"" | b"\"model\"" | b"\"service_tier\"" | b"\"usage\"")
 }
 
 #[cfg(test)]

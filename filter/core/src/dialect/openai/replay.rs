@@ -37,7 +37,7 @@ pub fn whole(kept: &Completion, id: &str, now_ms: u64) -> Vec<u8> {
 
 /// Returns the answer as a complete stream of server-sent events. `counted`: its usage as it was charged.
 pub fn stream(kept: &Completion, counted: &Usage, id: &str, now_ms: u64, include_usage: bool) -> Vec<u8> {
-    let Completion { common, extra: _, usage, choices } = kept;
+    let Completion { common, extra, usage, choices } = kept;
     let created = (now_ms / 1000).to_string();
     let head = ["data: {\"id\":\"", id, "\",\"object\":\"chat.completion.chunk\",\"created\":", &created, common];
     // If usage is requested, every other chunk has `"usage":null`.
@@ -54,10 +54,12 @@ pub fn stream(kept: &Completion, counted: &Usage, id: &str, now_ms: u64, include
         ]);
         out.all(&[",\"logprobs\":", choice.logprobs.as_deref().unwrap_or("null"), ",\"finish_reason\":null}]", tail]);
     }
-    for choice in choices {
+    for (i, choice) in choices.iter().enumerate() {
         out.all(&head);
         out.all(&[",\"choices\":[{\"index\":", &choice.index.to_string(), ",\"delta\":{},\"logprobs\":null"]);
-        out.all(&[",\"finish_reason\":\"", &choice.finish_reason, "\"", &choice.ending, "}]", tail]);
+        // What the server says of the whole answer comes with its end.
+        let extra = if i + 1 == choices.len() { extra } else { "" };
+        out.all(&[",\"finish_reason\":\"", &choice.finish_reason, "\"", &choice.ending, "}]", extra, tail]);
     }
     if include_usage {
         out.all(&head);

@@ -19,6 +19,9 @@ pub struct StreamReader {
     parts: Vec<Part>,
     /// Whether a part of the answer has come that the caller reads.
     has_begun: bool,
+    /// The number of choices so far, and of those whose end has come.
+    choices: u64,
+    finished: u64,
 }
 
 impl StreamReader {
@@ -65,23 +68,31 @@ impl StreamReader {
             Err(_) => return StreamEvent::Chunk(Err(Fault::Malformed)),
         };
         self.has_begun |= read.has_content;
+        self.choices = self.choices.max(read.choices);
+        self.finished += read.finished;
         if let Some(transcript) = &mut self.transcript {
             transcript.event(&data, &self.parts);
         }
         if read.usage.is_none() && read.texts == 1 {
             self.template.learn(event, &read.text, read.filler.as_ref());
         }
-        let is_usage_alone = read.usage.is_some() && (read.choices_empty || !read.has_choices);
+        let is_without_choices = read.choices_empty || !read.has_choices;
         StreamEvent::Chunk(Ok(Chunk {
             text: read.generated,
             has_text: read.texts > 0,
             usage: read.usage,
-            without_usage: match (is_usage_alone, read.has_extras) {
-                (false, _) => WithoutUsage::Whole,
-                (true, true) => WithoutUsage::Extras,
-                (true, false) => WithoutUsage::Nothing,
+            without_usage: match read.usage_kind {
+                Some(_) if is_without_choices && !read.has_extras => WithoutUsage::Nothing,
+                Some(Kind::Null) | None => WithoutUsage::Whole,
+                Some(_) if is_without_choices => WithoutUsage::Extras,
+                Some(_) => WithoutUsage::Whole,
             },
         }))
+    }
+
+    /// Returns whether every choice has come to its end. Some servers, such as Perplexity's, then send no end marker.
+    pub fn is_finished(&self) -> bool {
+        self.choices > 0 && self.finished >= self.choices
     }
 
     /// Reads the start of an event that is too long to hold. Returns whether it is a chunk.
@@ -137,6 +148,9 @@ pub fn is_chunk_start(start: &[u8]) -> bool {
     });
     is_chunk
 }
+
+/// The end marker as an event.
+pub const END: &[u8] = b"data: [DONE]\n\n";
 
 /// Returns whether the data of an event is the end marker.
 pub fn is_end(data: &[u8]) -> bool {

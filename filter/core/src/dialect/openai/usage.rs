@@ -22,8 +22,8 @@ pub fn read(s: &mut Scanner) -> Result<Option<ReportedUsage>, InvalidJson> {
     let mut counts = Counts::default();
     s.object(|s, key| {
         let into = match s.bytes(&key) {
-            b"\"prompt_tokens\"" => &mut counts.prompt,
-            b"\"completion_tokens\"" => &mut counts.completion,
+            b"\"prompt_tokens\"" | b"\"input_tokens\"" => &mut counts.prompt,
+            b"\"completion_tokens\"" | b"\"output_tokens\"" => &mut counts.completion,
             b"\"total_tokens\"" => &mut counts.total,
             // Kimi; DeepSeek; Anthropic's names, as LiteLLM and Bedrock's gateways pass them on.
             b"\"cached_tokens\"" | b"\"prompt_cache_hit_tokens\"" | b"\"cache_read_input_tokens\"" => {
@@ -42,7 +42,9 @@ pub fn read(s: &mut Scanner) -> Result<Option<ReportedUsage>, InvalidJson> {
 fn input_details(s: &mut Scanner, counts: &mut Counts) -> Result<(), InvalidJson> {
     s.object(|s, key| match s.bytes(&key) {
         b"\"cached_tokens\"" => tokens(s, &mut counts.cached),
-        b"\"cache_write_tokens\"" | b"\"cache_creation_tokens\"" => tokens(s, &mut counts.cache_write),
+        b"\"cache_write_tokens\"" | b"\"cache_creation_tokens\"" | b"\"cache_creation_input_tokens\"" => {
+            tokens(s, &mut counts.cache_write)
+        }
         _ => s.value().map(drop),
     })
 }
@@ -60,8 +62,14 @@ impl Counts {
         if self.prompt.is_none() && self.completion.is_none() && self.total.is_none() {
             return None;
         }
-        let (prompt, completion) = (self.prompt.filter(|tokens| *tokens > 0), self.completion.unwrap_or(0));
-        let reasoning = self.reasoning.unwrap_or(0);
+        let (cached_input, cache_write) = (self.cached.unwrap_or(0), self.cache_write.unwrap_or(0));
+        let (completion, reasoning) = (self.completion.unwrap_or(0), self.reasoning.unwrap_or(0));
+        let prompt = self.prompt.filter(|tokens| *tokens > 0).map(|prompt| {
+            // As Anthropic does it: the prompt is what the cache has nothing to do with.
+            let (beside, plain) = (cached_input + cache_write, prompt.saturating_add(completion));
+            let is_beside = beside > prompt || beside > 0 && self.total == plain.checked_add(beside);
+            if is_beside { prompt.saturating_add(beside) } else { prompt }
+        });
         // Reasoning that exceeds the completion cannot be a part of it.
         let counted = if reasoning > completion { completion.saturating_add(reasoning) } else { completion };
         let (input, output) = match (prompt, self.total) {
@@ -70,12 +78,7 @@ impl Counts {
             (None, Some(total)) => (total.checked_sub(counted).filter(|input| *input > 0), counted),
             (None, None) => (None, counted),
         };
-        Some(ReportedUsage {
-            input,
-            cached_input: self.cached.unwrap_or(0),
-            cache_write: self.cache_write.unwrap_or(0),
-            output,
-        })
+        Some(ReportedUsage { input, cached_input, cache_write, output })
     }
 }
 
@@ -152,7 +155,21 @@ mod tests {
         assert_eq!(cached(json!({"cached_tokens": 40, "prompt_tokens_details": {"cached_tokens": 0}})), (40, 0));
         let anthropic = json!({"cache_read_input_tokens": 30, "cache_creation_input_tokens": 50});
         assert_eq!(cached(anthropic), (30, 50));
+        assert_eq!(cached(json!({"prompt_tokens_details": {"cache_creation_input_tokens": 5}})), (0, 5));
         assert_eq!(cached(json!({"prompt_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 5}})), (3, 5));
+    }
+
+    #[test]
+    fn what_the_prompt_cache_served_may_be_counted_beside_the_prompt() {
+        let usage = json!({"prompt_tokens": 368, "completion_tokens": 19, "total_tokens": 10923,
+                           "cache_read_input_tokens": 10536, "cache_creation_input_tokens": 0});
+        let read = reported(usage).unwrap();
+        assert_eq!((read.input, read.cached_input, read.output), (Some(10_904), 10_536, 19));
+        let no_total = json!({"input_tokens": 5, "output_tokens": 7, "cache_creation_input_tokens": 90});
+        assert_eq!(counts(no_total), (Some(95), 7));
+        let within = json!({"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107,
+                            "prompt_tokens_details": {"cached_tokens": 90}});
+        assert_eq!(counts(within), (Some(100), 7));
     }
 
     #[test]

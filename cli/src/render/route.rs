@@ -5,7 +5,7 @@ use super::duration::{IDLE_MS, seconds};
 use super::settings::Settings;
 use pointsman_core::policy::Policy;
 use pointsman_core::policy::clusters;
-use pointsman_core::policy::resilience::IDLE_HEADER;
+use pointsman_core::policy::resilience::{IDLE_HEADER, NEXT_HEADER};
 use serde_json::{Value, json};
 
 /// Name of the route configuration.
@@ -30,6 +30,8 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
         // request with one attempt has neither, so Envoy keeps no copy of it. The gateway stage sets
         // x-envoy-max-retries to the number of its plan; this is the maximum.
         "num_retries": clusters::longest(policy) - 1,
+        // By this header the model stage asks for the next attempt where the status alone does not lead to it.
+        "retriable_headers": [{"name": NEXT_HEADER, "present_match": true}],
         "retry_back_off": {"base_interval": seconds(backoff.base_ms), "max_interval": seconds(backoff.max_ms)},
     });
     if backoff.max_retry_after_ms > 0 {

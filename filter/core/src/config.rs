@@ -112,8 +112,10 @@ impl Default for ResponseBounds {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Resilience {
-    /// Provider statuses that trigger the next attempt; `5xx` means 500 to 599. If the list is not empty, an invalid
-    /// response body also triggers the next attempt. 400, 401, 403, 404, 413 and 422 are not allowed.
+    /// Provider statuses that trigger the next attempt; `5xx` means 500 to 599. If the list is not empty, three other
+    /// failures also trigger it: an invalid response body; a rejection of the gateway itself (401, 402, 403, 404 and so
+    /// on), if a model of another provider is left; and a prompt that exceeds the context window, if a model with a
+    /// larger one is left. 400, 413 and 422 are not allowed.
     pub retry_on_status: Statuses,
     /// How long a streaming attempt may take to send its first event.
     pub first_token_timeout: Time,
@@ -216,7 +218,10 @@ impl JsonSchema for Statuses {
         schemars::json_schema!({
             "description": "HTTP statuses: numbers, or 5xx for 500 to 599.",
             "type": "array",
-            "items": {"anyOf": [{"type": "integer", "minimum": 408, "maximum": 599}, {"const": "5xx"}]}
+            "items": {"anyOf": [
+                {"type": "integer", "minimum": 401, "maximum": 599, "not": {"enum": [413, 422]}},
+                {"const": "5xx"},
+            ]}
         })
     }
 }

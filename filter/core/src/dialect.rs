@@ -117,7 +117,7 @@ impl ClientDialect {
     /// Reads the provider's message from the body of a failure.
     pub fn read_error(self, body: &[u8]) -> ProviderMessage {
         match self {
-            Self::OpenAi => openai::error::read(body),
+            Self::OpenAi => openai::provider_error::read(body),
         }
     }
 }
@@ -214,6 +214,13 @@ impl Dialect {
     pub fn path(self, provider: &Provider) -> String {
         match self {
             Self::Openai => [&*provider.base_path, "/chat/completions"].concat(),
+        }
+    }
+
+    /// Reads the provider's message from the body of a failure, or from a stream that begins with an error event.
+    pub fn read_error(self, body: &[u8]) -> ProviderMessage {
+        match self {
+            Self::Openai => openai::provider_error::read(body),
         }
     }
 

@@ -275,6 +275,7 @@ impl Exchange {
             routed: Routed { skips_model_stage, ..Routed::of(facts, plan) },
             answer: Answer::Awaited,
             reception: Reception::Awaited,
+            is_body_envoys: false,
             cancelled: None,
         }));
         outgoing
@@ -321,6 +322,7 @@ impl Routed {
             stream: request.stream,
             hide_usage: request.stream && !request.wants_usage,
             prompt_bytes: request.prompt_bytes(),
+            urls: request.urls(),
             tool_names: request.tool_names.iter().map(|n| n.chars().take(64).collect()).collect(),
             served: None,
             failed_as: None,

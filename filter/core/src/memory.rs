@@ -8,6 +8,7 @@ use crate::identity::keys::ApiKeyMemo;
 use crate::policy::Policy;
 use crate::policy::calendar::CalendarMemo;
 use crate::quota::window::Moment;
+use crate::telemetry::refusal_log::RefusalLog;
 
 /// What one worker remembers under one policy.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct WorkerMemory {
     pub calendar: CalendarMemo,
     /// Questions, answers and recorded streams.
     pub cache: CacheMemory,
+    /// The refusals of the gateway that were logged.
+    pub refusals: RefusalLog,
 }
 
 /// The policy and the memory that an exchange works with.
@@ -43,6 +46,7 @@ impl WorkerMemory {
             api_keys: ApiKeyMemo::default(),
             calendar: CalendarMemo::default(),
             cache: CacheMemory::new(policy.cache.memory_bytes),
+            refusals: RefusalLog::default(),
         }
     }
 

@@ -4,4 +4,5 @@ pub mod attempt;
 pub mod dispatch;
 pub mod eligibility;
 pub mod in_flight;
+pub mod next;
 pub mod plan;

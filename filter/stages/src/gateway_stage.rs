@@ -20,7 +20,7 @@ use pointsman_core::routing::attempt;
 use pointsman_core::routing::dispatch::{
     STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_SERVED, decode_served, read_failed,
 };
-use pointsman_core::wire::header::{HeaderLine, is_retry_after};
+use pointsman_core::wire::header::{HeaderLine, is_retry_after, is_retry_after_ms};
 use pointsman_core::wire::http_call::HttpCallResult;
 use std::rc::Rc;
 
@@ -342,6 +342,7 @@ impl<H: Host> Stage for GatewayStage<H> {
                 b"content-type" => head.content_type = value,
                 b"content-length" => head.content_length = std::str::from_utf8(value).ok().and_then(|n| n.parse().ok()),
                 b"retry-after" if is_retry_after(value) => head.retry_after = value,
+                b"retry-after-ms" if is_retry_after_ms(value) => head.retry_after_ms = value,
                 b"content-encoding" => head.is_encoded = attempt::is_encoding(value),
                 b"x-pointsman-model" => head.model = value,
                 b"x-pointsman-attempts" => head.attempts = value,

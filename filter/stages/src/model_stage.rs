@@ -9,11 +9,15 @@ use crate::stage::Stage;
 use crate::worker_host::WorkerHost;
 use pointsman_core::config::Dialect;
 use pointsman_core::dialect::client::ClientDialect;
+use pointsman_core::outcome::blame::Blame;
 use pointsman_core::outcome::outcome::Outcome;
+use pointsman_core::outcome::provider_error;
 use pointsman_core::outcome::refusal::Refusal;
-use pointsman_core::policy::resilience::Retries;
+use pointsman_core::policy::resilience::NEXT_HEADER;
 use pointsman_core::routing::attempt::{self, Failure, HOLD_LIMIT, OnHead};
 use pointsman_core::routing::dispatch::{self, STATE_DISPATCH, STATE_FAILED, STATE_PROVIDER, STATE_SERVED};
+use pointsman_core::routing::next;
+use pointsman_core::wire::header::RetryAfter;
 use std::rc::Rc;
 
 /// One attempt.
@@ -28,22 +32,10 @@ pub struct ModelStage<H: Host> {
     response: ResponseBody,
     /// The index in the plan, the model, and the number of the attempt.
     attempt: Option<(usize, String, usize)>,
-    /// The next attempt, if the plan has one.
-    next: Option<Next>,
     /// Counts the attempt against its model. The gateway stage has already counted the plan's first model.
     in_flight: Option<InFlightGuard>,
     /// The media type of the answer, where its provider labels it otherwise.
     corrected_type: Option<&'static str>,
-}
-
-/// What is known of the attempt that may follow.
-struct Next {
-    /// The statuses that lead to it: numbers separated by commas.
-    on_status: String,
-    /// The latest time for it, in milliseconds since the Unix epoch.
-    until_ms: u64,
-    /// Whether it goes to another provider.
-    moves_on: bool,
 }
 
 /// What is left to do with the request body.
@@ -64,6 +56,9 @@ enum ResponseBody {
     HoldEvent,
     /// Hold it until it is complete.
     HoldWhole,
+    /// Hold it until it is complete: it says why the provider refused the request with this status. It may have this
+    /// many bytes.
+    HoldRefusal(u16, Option<usize>),
     /// The attempt failed: drop the whole body.
     Drop,
 }
@@ -80,7 +75,6 @@ impl<H: Host> ModelStage<H> {
             request: RequestBody::Pass,
             response: ResponseBody::Pass,
             attempt: None,
-            next: None,
             in_flight: None,
             corrected_type: None,
         }
@@ -123,20 +117,68 @@ impl<H: Host> ModelStage<H> {
         }
     }
 
-    /// Turns a response that claimed success into a failed attempt. Envoy decides on a retry by the status set here.
-    fn fail(&mut self, failure: Failure) {
-        self.failed(failure.code);
+    /// Records that this attempt failed, and asks Envoy for the next one if a model may serve that has not been asked.
+    /// `can_fail`: whether this is not too late. Returns whether it asked.
+    fn lead_on(&self, blame: Blame, outcome: Outcome, can_fail: bool) -> bool {
+        let record = self.host().state(STATE_DISPATCH).unwrap_or_default();
+        let failed = dispatch::read_failed(&self.host().state(STATE_FAILED).unwrap_or_default());
+        self.failed(provider_error::meaning(blame).map_or(outcome, |told| provider_error::recorded(told, outcome)));
+        let (Some((index, ..)), Some(plan)) = (&self.attempt, dispatch::decode(&record)) else { return false };
+        let leads = can_fail && next::may_serve(&plan, *index, &failed, blame);
+        if leads {
+            self.host().set_header(Map::ResponseHeaders, NEXT_HEADER, "1");
+            // Envoy would wait that long before it asks another provider.
+            self.remove_retry_after();
+        }
+        leads
+    }
+
+    /// Drops the body, of which this many bytes are held: Envoy must not see any of a body that was held when it
+    /// retries. Before 1.38 it would send them to the caller.
+    fn drop_body(&mut self, held: usize) {
         let map = Map::ResponseHeaders;
-        let status = self.next.as_ref().map_or(failure.status, |next| next.retries().leading_to_next(failure.status));
-        self.host().set_header(map, ":status", &status.to_string());
         self.host().set_header(map, "content-type", "application/json");
-        // The body is dropped. With length 0, the gateway stage answers without waiting for the end of the body. Before
-        // Envoy 1.38 it must not answer during a body callback of this filter: Envoy crashes.
+        // With length 0, the gateway stage answers without waiting for the end of the body. Before Envoy 1.38 it must
+        // not answer during a body callback of this filter: Envoy crashes.
         self.host().set_header(map, "content-length", if self.fails_at_end { "0" } else { "1" });
-        for name in [&b"content-encoding"[..], b"retry-after"] {
-            self.host().remove_header(map, name);
+        self.host().remove_header(map, b"content-encoding");
+        if held > 0 {
+            self.host().replace_prefix(Buffer::ResponseBody, held, b"");
         }
         self.response = ResponseBody::Drop;
+    }
+
+    fn remove_retry_after(&self) {
+        for name in [&b"retry-after"[..], b"retry-after-ms"] {
+            self.host().remove_header(Map::ResponseHeaders, name);
+        }
+    }
+
+    /// The provider answered a status that the policy may retry. If an attempt follows, `retry-after` is for Envoy,
+    /// otherwise for the caller.
+    fn wait(&self, status: u16, retry_after: &[u8], retry_after_ms: &[u8]) {
+        let Some(asked) = RetryAfter::read(retry_after, retry_after_ms) else { return };
+        let record = self.host().state(STATE_DISPATCH).unwrap_or_default();
+        let (Some((index, ..)), Some(plan)) = (&self.attempt, dispatch::decode(&record)) else { return };
+        let mut attempts = plan.attempts.iter().skip(*index);
+        let (Some(this), Some(next)) = (attempts.next(), attempts.next()) else { return };
+        if !plan.retries.follow(status) {
+            return;
+        }
+        match plan.retries.wait(&asked, self.host().now_ms()).filter(|_| next.provider == this.provider) {
+            Some(seconds) => self.host().set_header(Map::ResponseHeaders, "retry-after", &seconds),
+            None => self.remove_retry_after(),
+        }
+    }
+
+    /// Turns a response that claimed success into a failed attempt. Envoy decides on a retry by the headers set here.
+    /// `blame`: whose matter the failure is.
+    /// `held`: the bytes of its body that are held.
+    fn fail(&mut self, failure: Failure, blame: Blame, held: usize) {
+        self.lead_on(blame, failure.code, true);
+        self.host().set_header(Map::ResponseHeaders, ":status", &failure.status.to_string());
+        self.remove_retry_after();
+        self.drop_body(held);
     }
 
     /// Judges the part of the body that is held. Returns whether it can go on.
@@ -146,6 +188,9 @@ impl<H: Host> ModelStage<H> {
             ResponseBody::HoldEvent => self.dialect.first_event(&held, end_of_stream),
             ResponseBody::HoldWhole if end_of_stream => Some(self.dialect.whole(&held)),
             ResponseBody::HoldWhole => (size > HOLD_LIMIT).then(|| self.dialect.beginning(&held)),
+            ResponseBody::HoldRefusal(status, length) => {
+                return self.judge_refusal(status, length, &held, end_of_stream);
+            }
             ResponseBody::Pass | ResponseBody::Drop => Some(Ok(())),
         };
         match verdict {
@@ -156,31 +201,38 @@ impl<H: Host> ModelStage<H> {
                     self.host().set_header(Map::ResponseHeaders, "content-type", corrected);
                 }
             }
-            // Too late to fail the attempt: the gateway stage reports the failure to the caller.
-            Some(Err(failure)) if end_of_stream && !self.fails_at_end => {
-                self.failed(failure.code);
-                self.response = ResponseBody::Pass;
-            }
             Some(Err(failure)) => {
-                self.fail(failure);
-                self.host().replace_prefix(Buffer::ResponseBody, held.len(), b"");
+                let code = match Blame::of_status(failure.status) {
+                    Blame::Request => self.dialect.read_error(&held).code,
+                    _ => None,
+                };
+                let blame = provider_error::blame(failure.status, code);
+                // Too late to fail the attempt: the gateway stage reports the failure to the caller.
+                if end_of_stream && !self.fails_at_end {
+                    self.lead_on(blame, failure.code, false);
+                    self.response = ResponseBody::Pass;
+                    return true;
+                }
+                self.fail(failure, blame, held.len());
             }
         }
         true
     }
-}
 
-impl Next {
-    /// Returns whether `retry-after` stays. If no attempt follows, it is for the caller. Otherwise Envoy waits that
-    /// long before the next attempt, so the next attempt must use the same provider and have the time.
-    fn waits(&self, host: &impl Host, status: u16, retry_after: Option<&[u8]>) -> bool {
-        let Some(retry_after) = retry_after else { return true };
-        let retries = self.retries();
-        !retries.follow(status) || !self.moves_on && retries.can_wait(retry_after, host.now_ms())
-    }
-
-    fn retries(&self) -> Retries<'_> {
-        Retries { on_status: &self.on_status, until_ms: self.until_ms }
+    /// Judges the body of a rejected request, which passes unless another attempt follows. Returns whether it can go on.
+    fn judge_refusal(&mut self, status: u16, length: Option<usize>, held: &[u8], end_of_stream: bool) -> bool {
+        let is_whole = end_of_stream || length.is_some_and(|length| held.len() >= length);
+        if !is_whole && held.len() <= HOLD_LIMIT {
+            return false;
+        }
+        let code = if is_whole { self.dialect.read_error(held).code } else { None };
+        let can_fail = !end_of_stream || self.fails_at_end;
+        if self.lead_on(provider_error::blame(status, code), Outcome::Status(status), can_fail) {
+            self.drop_body(held.len());
+        } else {
+            self.response = ResponseBody::Pass;
+        }
+        true
     }
 }
 
@@ -210,12 +262,6 @@ impl<H: Host> Stage for ModelStage<H> {
             // Envoy has already chosen the attempt, so it counts even if the model is full.
             self.in_flight = InFlightGuard::acquire(&self.host, attempt.model, u32::MAX, self.host().now_ms());
         }
-        self.next = plan.attempts.get(index + 1).map(|next| Next {
-            on_status: plan.retries.on_status.to_owned(),
-            until_ms: plan.retries.until_ms,
-            moves_on: next.provider != attempt.provider,
-        });
-
         self.stream = plan.stream;
         self.dialect = attempt.dialect;
         let map = Map::RequestHeaders;
@@ -254,36 +300,42 @@ impl<H: Host> Stage for ModelStage<H> {
         let map = Map::ResponseHeaders;
         let headers = self.host().headers(map);
         let (mut status, mut content_type, mut is_encoded) = (0, &b""[..], false);
-        let (mut retry_after, mut is_limited) = (None, false);
+        let (mut retry_after, mut retry_after_ms, mut length) = (&b""[..], &b""[..], None);
         for (name, value) in headers.iter() {
             match name {
                 b":status" => status = status_of(value),
                 b"content-type" => content_type = value,
-                b"retry-after" => retry_after = Some(value),
+                b"retry-after" => retry_after = value,
+                b"retry-after-ms" => retry_after_ms = value,
+                b"content-length" => length = std::str::from_utf8(value).ok().and_then(|length| length.parse().ok()),
                 b"content-encoding" => is_encoded = attempt::is_encoding(value),
-                b"x-envoy-ratelimited" => is_limited = true,
+                // Set by an Envoy that limits rates in front of the provider. It would keep the router from retrying,
+                // whatever the policy says. The other is the word of this stage.
+                b"x-envoy-ratelimited" | b"x-pointsman-next" => self.host().remove_header(map, name),
                 _ => {}
             }
-        }
-        // Set by an Envoy that limits rates in front of the provider. It would keep the router from retrying, whatever
-        // the policy says.
-        if is_limited {
-            self.host().remove_header(map, b"x-envoy-ratelimited");
         }
         // For the gateway stage and for the router's upstream_log, which can read headers but not filter state.
         // Overwrites whatever the provider sent under these names.
         self.host().set_header(map, "x-pointsman-model", model);
         self.host().set_header(map, "x-pointsman-attempts", &count.to_string());
         match attempt::head(self.stream, status, content_type, is_encoded, end_of_stream) {
-            OnHead::Pass => {
-                self.failed(Outcome::Status(status));
-                if self.next.as_ref().is_some_and(|next| !next.waits(self.host(), status, retry_after)) {
-                    self.host().remove_header(map, b"retry-after");
+            OnHead::Pass => match Blame::of_status(status) {
+                Blame::Request if !end_of_stream && !is_encoded => {
+                    self.response = ResponseBody::HoldRefusal(status, length);
                 }
-                return Action::Continue;
-            }
+                Blame::Provider => {
+                    self.failed(Outcome::Status(status));
+                    self.wait(status, retry_after, retry_after_ms);
+                    return Action::Continue;
+                }
+                blame => {
+                    self.lead_on(blame, Outcome::Status(status), true);
+                    return Action::Continue;
+                }
+            },
             OnHead::Fail(failure) => {
-                self.fail(failure);
+                self.fail(failure, Blame::of_status(failure.status), 0);
                 return Action::Continue;
             }
             OnHead::HoldEvent => self.response = ResponseBody::HoldEvent,
@@ -301,18 +353,14 @@ impl<H: Host> Stage for ModelStage<H> {
                 Action::Continue
             }
             ResponseBody::HoldWhole if !end_of_stream && size <= HOLD_LIMIT => Action::Pause,
-            ResponseBody::HoldEvent | ResponseBody::HoldWhole => {
-                if self.judge(size, end_of_stream) {
-                    Action::Continue
-                } else {
-                    Action::Pause
-                }
+            ResponseBody::HoldEvent | ResponseBody::HoldWhole | ResponseBody::HoldRefusal(..) => {
+                if self.judge(size, end_of_stream) { Action::Continue } else { Action::Pause }
             }
         }
     }
 
     fn on_response_trailers(&mut self) -> Action {
-        if matches!(self.response, ResponseBody::HoldEvent | ResponseBody::HoldWhole) {
+        if !matches!(self.response, ResponseBody::Pass | ResponseBody::Drop) {
             self.judge(usize::MAX, true);
         }
         Action::Continue

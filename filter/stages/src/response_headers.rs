@@ -2,8 +2,7 @@
 
 use crate::host::{HeaderMap, Host, Map};
 use pointsman_core::request::head::response_header_passes;
-use pointsman_core::wire::header::HeaderLine;
-use pointsman_core::wire::header::is_retry_after;
+use pointsman_core::wire::header::{HeaderLine, is_retry_after, is_retry_after_ms};
 
 const MAP: Map = Map::ResponseHeaders;
 
@@ -54,7 +53,12 @@ impl<M: HeaderMap> ResponseHeaders<M> {
     }
 
     fn stays(&self, (name, value): (&[u8], &[u8])) -> bool {
-        self.passes(name) && (name != b"retry-after" || is_retry_after(value))
+        self.passes(name)
+            && match name {
+                b"retry-after" => is_retry_after(value),
+                b"retry-after-ms" => is_retry_after_ms(value),
+                _ => true,
+            }
     }
 
     fn passes(&self, name: &[u8]) -> bool {

@@ -116,8 +116,24 @@ fn late() -> Vec<Fault> {
     ]
 }
 
-/// Refusals that another model would repeat, because the request or the gateway's key is wrong. They are passed on
-/// without another attempt.
+/// Refusals of the gateway, because its key, account or configuration is wrong. Another provider may serve.
+fn refusals_of_the_gateway() -> Vec<Fault> {
+    let body = json!({"error": {"message": "No for org-AbC123 at 127.0.0.1:8000, key sk-proj-9."}}).to_string();
+    let refusal = |name, status: u16, reason| {
+        fault(name, json!({"status": status, "body": body}), reason, 502, "provider_refused_gateway")
+    };
+    vec![
+        refusal("401", 401, "status_401"),
+        refusal("402", 402, "status_402"),
+        refusal("403", 403, "status_403"),
+        refusal("404", 404, "status_404"),
+        refusal("410", 410, "status_410"),
+        refusal("424", 424, "status_424"),
+        refusal("499", 499, "status_499"),
+    ]
+}
+
+/// Refusals that another model would repeat, because the request is wrong. They are passed on without another attempt.
 fn refusals() -> Vec<Fault> {
     let body = r#"{"error":{"message":"No for org-AbC123 at 127.0.0.1:8000, key sk-proj-9.","param":"temperature"}}"#;
     let refusal = |name, status: u16, told, code| {
@@ -125,9 +141,6 @@ fn refusals() -> Vec<Fault> {
     };
     vec![
         refusal("400", 400, 400, "provider_rejected_request"),
-        refusal("401", 401, 502, "provider_refused_gateway"),
-        refusal("403", 403, 502, "provider_refused_gateway"),
-        refusal("404", 404, 404, "provider_rejected_request"),
         refusal("413", 413, 413, "provider_rejected_request"),
         refusal("422", 422, 422, "provider_rejected_request"),
     ]
@@ -136,9 +149,6 @@ fn refusals() -> Vec<Fault> {
 fn name_of(status: u16) -> &'static str {
     match status {
         400 => "status_400",
-        401 => "status_401",
-        403 => "status_403",
-        404 => "status_404",
         413 => "status_413",
         _ => "status_422",
     }
@@ -349,7 +359,7 @@ fn report(results: impl Iterator<Item = Result<(), String>>) {
 fn a_fault_before_the_first_token_is_not_the_callers_problem() {
     let gateway = gateway();
     let both = |fault: Fault| [false, true].map(|stream| check_served_by_fallback(&gateway, &fault, stream));
-    report(early().into_iter().flat_map(both));
+    report(early().into_iter().chain(refusals_of_the_gateway()).flat_map(both));
     report(late().iter().map(|fault| check_served_by_fallback(&gateway, fault, false)));
 }
 
@@ -357,7 +367,7 @@ fn a_fault_before_the_first_token_is_not_the_callers_problem() {
 #[ignore = "needs a real Envoy: make test"]
 fn without_a_fallback_the_caller_is_told_what_failed_in_its_own_dialect() {
     let gateway = gateway();
-    let all = early().into_iter().chain(refusals());
+    let all = early().into_iter().chain(refusals()).chain(refusals_of_the_gateway());
     report(all.flat_map(|fault| [false, true].map(|stream| check_told(&gateway, &fault, stream))));
 }
 

@@ -32,6 +32,7 @@ mod quota_outage;
 mod quota_redis;
 mod quota_reload;
 mod ready;
+mod refusals;
 mod reload;
 mod routing;
 mod secrecy;

@@ -5,6 +5,8 @@ pub mod completion;
 pub mod error;
 pub mod failure;
 pub mod proof;
+pub mod provider_error;
+pub mod provider_words;
 pub mod rate_limits;
 pub mod read;
 pub mod replay;

@@ -67,6 +67,10 @@ pub struct ResponseHead<'a> {
     pub content_length: Option<u64>,
     /// `retry-after`; empty if absent.
     pub retry_after: &'a [u8],
+    /// `retry-after-ms`; empty if absent.
+    pub retry_after_ms: &'a [u8],
+    /// How the last attempt failed, if the model stage recorded it; needed only if the status is not a success.
+    pub last_failure: Option<Outcome>,
     /// Whether the response has no body.
     pub end_of_stream: bool,
     /// Envoy's `response.code_details`, which say why Envoy answered itself; needed only if the status is not a
@@ -86,12 +90,9 @@ pub trait Observer {
     /// The failed attempts the model stage recorded, by place in the plan.
     fn failed_attempts(&self) -> Vec<(usize, Outcome)>;
 
-    /// The last attempt's failure status, if its provider sent one.
-    fn last_failed_status(&self) -> Option<u16> {
-        match self.failed_attempts().last()?.1 {
-            Outcome::Status(status) => Some(status),
-            _ => None,
-        }
+    /// How the last attempt failed, if the model stage recorded it.
+    fn last_failure(&self) -> Option<Outcome> {
+        self.failed_attempts().last().map(|(_, outcome)| *outcome)
     }
 }
 

@@ -34,10 +34,11 @@ impl Exchange {
         let details;
         if !(200..300).contains(&head.status) {
             details = host.code_details();
+            head.details = &details;
             // No remaining model is healthy: the last attempt's failure says more.
-            match details.starts_with("no_healthy_upstream").then(|| host.last_failed_status()).flatten() {
-                Some(status) => head.status = status,
-                None => head.details = &details,
+            let is_unserved = details.starts_with("no_healthy_upstream");
+            if is_unserved || !self.skips_model_stage() {
+                head.last_failure = host.last_failure();
             }
         }
         if head.model.is_empty() && !self.skips_model_stage() {

@@ -8,7 +8,7 @@ use crate::identity::keys::UserHash;
 use crate::ids::ModelId;
 use crate::memory::Context;
 use crate::outcome::envoy_reply;
-use crate::outcome::outcome::Outcome;
+use crate::outcome::outcome::{Kind, Outcome};
 use crate::outcome::provider_error;
 use crate::policy::Policy;
 use crate::policy::price::MicroUsd;
@@ -34,13 +34,18 @@ impl Exchange {
         if self.is_cut_off() {
             self.cut_off(&host.code_details(), host.response_code(), host.last_attempt());
         }
-        let (log_lines, settlement) = match self.has_reserved() {
+        let (mut log_lines, settlement) = match self.has_reserved() {
             true => self.settle(context, shared),
             false => (Vec::new(), None),
         };
         let failed = if self.has_failed_attempts() { host.failed_attempts() } else { Vec::new() };
         let audit = self.audit(context.policy, &failed, ended_ms);
         let metrics = self.metrics(context.policy, &failed, ended_ms);
+        for (model, why) in self.failed(context.policy, &failed) {
+            if why.kind() == Kind::RefusedGateway {
+                log_lines.extend(context.memory.refusals.line(context.policy, model, why, ended_ms));
+            }
+        }
         Finished { audit, metrics, log_lines, settlement, ended_ms }
     }
 
@@ -201,6 +206,9 @@ impl Exchange {
             self.quota_metrics(caller.tenant, &mut all);
         }
         for (model, why) in self.failed(policy, failed).into_iter().filter(|(_, why)| *why != hedge::CANCELLED) {
+            if why.kind() == Kind::RefusedGateway {
+                all.push((Metric::ProviderRefusedGateway { model }, 1));
+            }
             all.push((Metric::ProviderErrors { model, error: why.kind().label() }, 1));
         }
         if self.saved().is_some() {

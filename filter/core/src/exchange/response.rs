@@ -4,8 +4,9 @@ use crate::exchange::answer::{Answer, StreamRules};
 use crate::exchange::state::{Routed, Served, State, Upstream};
 use crate::exchange::{Exchange, OnResponseHead, ResponseHead, Whole};
 use crate::memory::Context;
+use crate::outcome::error_body::ProviderMessage;
 use crate::outcome::outcome::Outcome;
-use crate::outcome::provider_error;
+use crate::outcome::provider_error::{self, CallersOwn};
 use crate::outcome::reply::Reply;
 use crate::policy::Policy;
 use crate::routing::attempt::{self, Failure, HOLD_LIMIT, OnHead};
@@ -47,23 +48,27 @@ impl Exchange {
             OnHead::Fail(failure) => failure.status,
         };
         let cause = provider_error::cause(head.details).map(|why| routed.which_timer(why));
+        let is_envoys = !matches!(head.details, "" | "via_upstream");
+        let (status, cause) = provider_error::told_by_last_attempt(status, cause, head.last_failure, is_envoys);
         routed.failed_as = match judged {
             OnHead::Fail(failure) => Some(failure.code),
-            _ if cause.is_some() => None,
-            _ => Some(Outcome::Status(head.status)),
+            _ if cause.is_some() => cause.filter(|_| !is_envoys),
+            _ => Some(Outcome::Status(status)),
         };
         upstream.answer = Answer::failed(status, cause);
+        upstream.is_body_envoys = is_envoys;
         // Envoy's own answer is already whole; a provider's is awaited only where it must be.
-        let is_envoys = !matches!(head.details, "" | "via_upstream");
         let is_short = head.content_length.is_some_and(|length| (1..=HOLD_LIMIT as u64).contains(&length));
-        let must_wait = is_envoys || is_short || provider_error::is_quoted(status) && head.content_length != Some(0);
+        let must_wait = is_envoys || is_short || provider_error::is_read(status) && head.content_length != Some(0);
         if !head.end_of_stream && must_wait {
             return OnResponseHead::Hold;
         }
         let mut reply = self.failed_reply(policy);
         let is_told = reply.headers.iter().any(|(name, _)| *name == "retry-after");
-        if let Some(wait) = std::str::from_utf8(head.retry_after).ok().filter(|wait| !wait.is_empty() && !is_told) {
-            reply.headers.push(("retry-after", wait.to_owned().into()));
+        for (name, wait) in [("retry-after", head.retry_after), ("retry-after-ms", head.retry_after_ms)] {
+            if let Some(wait) = std::str::from_utf8(wait).ok().filter(|wait| !wait.is_empty() && !is_told) {
+                reply.headers.push((name, wait.to_owned().into()));
+            }
         }
         OnResponseHead::Replace(reply)
     }
@@ -128,10 +133,19 @@ impl Exchange {
             Err(failure) => self.fail(failure),
         }
         let (mut final_for_caller, mut retry_after) = (false, None);
-        if let Some(Upstream { answer: Answer::Failed { status, code }, .. }) = self.state.upstream_mut() {
-            let error = provider_error::error_body(*status, *code, || dialect.read_error(body));
+        if let Some(Upstream { answer: Answer::Failed { status, code }, routed, is_body_envoys, .. }) =
+            self.state.upstream_mut()
+        {
+            let served = routed.served.map(|served| policy.model(served.model));
+            let own = CallersOwn {
+                urls: &routed.urls,
+                models: served.map_or([""; 2], |model| [&*model.name, &*model.upstream_id]),
+            };
+            let message = || if *is_body_envoys { ProviderMessage::default() } else { dialect.read_error(body) };
+            let error = provider_error::error_body(*status, *code, &own, message);
             *status = error.status;
             *code = Some(error.code);
+            routed.failed_as = routed.failed_as.map(|failed_as| provider_error::recorded(error.code, failed_as));
             final_for_caller = !provider_error::may_retry(&error);
             retry_after = provider_error::retry_after(&error);
             replace = Some((error.status, dialect.error_body(&error)));

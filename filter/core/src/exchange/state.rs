@@ -49,6 +49,8 @@ pub(super) struct Upstream {
     pub(super) routed: Routed,
     pub(super) answer: Answer,
     pub(super) reception: Reception,
+    /// Whether Envoy wrote the body of the response, which then says nothing of the provider's.
+    pub(super) is_body_envoys: bool,
     /// The model of an attempt still running when another one answered.
     pub(super) cancelled: Option<ModelId>,
 }
@@ -61,6 +63,8 @@ pub(super) struct Routed {
     pub(super) hide_usage: bool,
     pub(super) prompt_bytes: usize,
     pub(super) tool_names: Vec<String>,
+    /// URLs in the request, which a provider's error may repeat.
+    pub(super) urls: Vec<Box<str>>,
     pub(super) served: Option<Served>,
     /// The last attempt's failure, where the gateway stage judged it.
     pub(super) failed_as: Option<Outcome>,

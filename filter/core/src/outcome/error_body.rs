@@ -24,4 +24,7 @@ pub struct ProviderMessage {
     pub message: Option<String>,
     /// The member of the request that is at fault.
     pub param: Option<String>,
+    /// What it means, where the gateway knows the provider's code or words: a code for the caller,
+    /// [`Outcome::ProviderRefusedGateway`] or [`Outcome::ProviderRateLimited`].
+    pub code: Option<Outcome>,
 }

@@ -1,5 +1,7 @@
 //! How an attempt, an answer or a request failed: one enum with its code, its metric label and its number.
 
+use crate::outcome::blame::Blame;
+
 macro_rules! outcomes {
     ($($(#[$doc:meta])* $name:ident, $code:literal, $kind:ident;)*) => {
         /// How an attempt, an answer or a request failed.
@@ -22,13 +24,18 @@ macro_rules! outcomes {
                 }
             }
 
+            /// Returns the one of `all` with this code.
+            pub fn of_code(all: &[Self], code: &str) -> Option<Self> {
+                all.iter().copied().find(|outcome| outcome.code() == code)
+            }
+
             /// Returns the kind of failure, for a metric's label.
             pub fn kind(self) -> Kind {
                 match self {
                     Self::Status(429) => Kind::RateLimited,
                     Self::Status(408 | 504) => Kind::Timeout,
-                    Self::Status(401 | 403) => Kind::RefusedGateway,
                     Self::Status(500..=599) => Kind::ServerError,
+                    Self::Status(status) if Blame::of_status(status) == Blame::Gateway => Kind::RefusedGateway,
                     Self::Status(400..=499) => Kind::RejectedRequest,
                     Self::Status(_) => Kind::InvalidResponse,
                     $(Self::$name => Kind::$kind,)*
@@ -102,8 +109,8 @@ outcomes! {
     ProviderError, "provider_error", InvalidResponse;
     /// The provider refused the request.
     ProviderRejectedRequest, "provider_rejected_request", InvalidResponse;
-    /// The provider refused the gateway's credential.
-    ProviderRefusedGateway, "provider_refused_gateway", InvalidResponse;
+    /// The provider refused the gateway's own credential, account or configuration.
+    ProviderRefusedGateway, "provider_refused_gateway", RefusedGateway;
     /// The provider reported a timeout.
     ProviderTimeout, "provider_timeout", InvalidResponse;
     /// The provider limits the gateway's rate.
@@ -143,7 +150,7 @@ outcomes! {
     /// No model accepts a field of the request.
     UnsupportedParameter, "unsupported_parameter", NotTheProvider;
     /// The prompt is too long.
-    ContextLengthExceeded, "context_length_exceeded", NotTheProvider;
+    ContextLengthExceeded, "context_length_exceeded", RejectedRequest;
     /// A rate limit of the tenant or its user is used up.
     RateLimitExceeded, "rate_limit_exceeded", NotTheProvider;
     /// A budget of the tenant or its user is used up.
@@ -162,6 +169,66 @@ outcomes! {
     BadRequest, "bad_request", NotTheProvider;
     /// Envoy failed.
     GatewayError, "gateway_error", NotTheProvider;
+    /// A required field of the request is missing.
+    MissingRequiredParameter, "missing_required_parameter", RejectedRequest;
+    /// A field of the request has the wrong type.
+    InvalidType, "invalid_type", RejectedRequest;
+    /// A list in the request is empty.
+    EmptyArray, "empty_array", RejectedRequest;
+    /// A list in the request is too long.
+    ArrayAboveMaxLength, "array_above_max_length", RejectedRequest;
+    /// A text in the request is too long.
+    StringAboveMaxLength, "string_above_max_length", RejectedRequest;
+    /// An integer in the request is too small.
+    IntegerBelowMinValue, "integer_below_min_value", RejectedRequest;
+    /// An integer in the request is too large.
+    IntegerAboveMaxValue, "integer_above_max_value", RejectedRequest;
+    /// A number in the request is too small.
+    DecimalBelowMinValue, "decimal_below_min_value", RejectedRequest;
+    /// A number in the request is too large.
+    DecimalAboveMaxValue, "decimal_above_max_value", RejectedRequest;
+    /// The request has a field that does not exist.
+    UnknownParameter, "unknown_parameter", RejectedRequest;
+    /// The model does not accept this value of a field.
+    UnsupportedValue, "unsupported_value", RejectedRequest;
+    /// The prompt is refused for its content.
+    ContentFilter, "content_filter", RejectedRequest;
+    /// The prompt is refused for its content.
+    ContentPolicyViolation, "content_policy_violation", RejectedRequest;
+    /// The prompt is refused.
+    InvalidPrompt, "invalid_prompt", RejectedRequest;
+    /// The JSON Schema for the answer is invalid.
+    InvalidJsonSchema, "invalid_json_schema", RejectedRequest;
+    /// The JSON Schema of a tool is invalid.
+    InvalidFunctionParameters, "invalid_function_parameters", RejectedRequest;
+    /// An image is invalid.
+    InvalidImage, "invalid_image", RejectedRequest;
+    /// An image has an unknown format.
+    InvalidImageFormat, "invalid_image_format", RejectedRequest;
+    /// An image's URL is invalid, or cannot be read.
+    InvalidImageUrl, "invalid_image_url", RejectedRequest;
+    /// An image is not valid base64.
+    InvalidBase64Image, "invalid_base64_image", RejectedRequest;
+    /// An image has a color mode that is not supported.
+    InvalidImageMode, "invalid_image_mode", RejectedRequest;
+    /// An image has too many pixels.
+    ImageTooLarge, "image_too_large", RejectedRequest;
+    /// An image has too few pixels.
+    ImageTooSmall, "image_too_small", RejectedRequest;
+    /// An image has too many bytes.
+    ImageFileTooLarge, "image_file_too_large", RejectedRequest;
+    /// An image cannot be decoded.
+    ImageParseError, "image_parse_error", RejectedRequest;
+    /// An image is refused for its content.
+    ImageContentPolicyViolation, "image_content_policy_violation", RejectedRequest;
+    /// An image has a media type that is not supported.
+    UnsupportedImageMediaType, "unsupported_image_media_type", RejectedRequest;
+    /// An image is empty.
+    EmptyImageFile, "empty_image_file", RejectedRequest;
+    /// An image could not be fetched.
+    FailedToDownloadImage, "failed_to_download_image", RejectedRequest;
+    /// An image was not found.
+    ImageFileNotFound, "image_file_not_found", RejectedRequest;
 }
 
 /// A kind of failure, as counted in metrics.
@@ -171,7 +238,7 @@ pub enum Kind {
     RateLimited,
     /// A timeout expired.
     Timeout,
-    /// The provider refused the gateway's credential.
+    /// The provider refused the gateway's own credential, account or configuration.
     RefusedGateway,
     /// The provider refused the request.
     RejectedRequest,
@@ -306,9 +373,12 @@ mod tests {
             (408, Kind::Timeout),
             (504, Kind::Timeout),
             (403, Kind::RefusedGateway),
-            (404, Kind::RejectedRequest),
+            (404, Kind::RefusedGateway),
+            (302, Kind::RefusedGateway),
+            (400, Kind::RejectedRequest),
+            (409, Kind::RejectedRequest),
             (520, Kind::ServerError),
-            (302, Kind::InvalidResponse),
+            (200, Kind::InvalidResponse),
         ] {
             assert_eq!(Outcome::Status(status).kind(), kind, "{status}");
         }

@@ -5,16 +5,22 @@
 
 use crate::config::problem::Problem;
 use crate::config::{self, Time};
-use crate::wire::header::HeaderLine;
+use crate::outcome::blame::Blame;
+use crate::wire::header::{HeaderLine, RetryAfter};
 
-/// Retry conditions in addition to listed statuses, without and with all statuses from 500 to 599.
-const RETRY_ON: &str = "reset,connect-failure,refused-stream,retriable-status-codes";
-const RETRY_ON_5XX: &str = "5xx,reset,connect-failure,refused-stream,retriable-status-codes";
+/// Retry conditions in addition to listed statuses, without and with all statuses from 500 to 599. The retriable header
+/// is [`NEXT_HEADER`]; `pointsman render` puts its name on the routes.
+const RETRY_ON: &str = "reset,connect-failure,refused-stream,retriable-status-codes,retriable-headers";
+const RETRY_ON_5XX: &str = "5xx,reset,connect-failure,refused-stream,retriable-status-codes,retriable-headers";
 /// Stands for all statuses from 500 to 599 in a list of statuses.
 const ALL_5XX: &str = "5xx";
 
 /// The header that selects a stream's route by its idle timeout. The routes remove it.
 pub const IDLE_HEADER: &str = "x-pointsman-idle-ms";
+
+/// The response header with which the model stage makes Envoy's router retry, whatever the status. It never reaches a
+/// caller.
+pub const NEXT_HEADER: &str = "x-pointsman-next";
 
 /// Validated timers and retries. Times are in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,22 +65,12 @@ impl Retries<'_> {
         })
     }
 
-    /// Returns a status that makes Envoy retry after a failure for which the provider sent no such status, for example
-    /// an invalid answer: `status` itself, or the nearest listed one. Returns `status` if another model would fail in
-    /// the same way, or if no status is listed.
-    pub fn leading_to_next(&self, status: u16) -> u16 {
-        if self.follow(status) || !may_retry(status) {
-            return status;
-        }
-        let listed = self.on_status.split(',').filter_map(|one| one.parse::<u16>().ok());
-        listed.min_by_key(|one| one.abs_diff(status)).unwrap_or(status)
-    }
-
-    /// Returns whether there is time to wait for a provider's `retry-after` (seconds; RFC 9110, 10.2.3), to which Envoy
-    /// adds up to half. Envoy does not wait for a date.
-    pub fn can_wait(&self, retry_after: &[u8], now_ms: u64) -> bool {
-        let seconds = std::str::from_utf8(retry_after).ok().and_then(|text| text.trim().parse::<u64>().ok());
-        seconds.is_some_and(|seconds| now_ms.saturating_add(seconds.saturating_mul(1500)) < self.until_ms)
+    /// Returns the `retry-after` for Envoy, which reads only whole seconds: the time that the provider asked for,
+    /// rounded up. Returns `None` if there is no time to wait, with the half that Envoy may add, or if the provider
+    /// sent a date, for which Envoy does not wait.
+    pub fn wait(&self, asked: &RetryAfter, now_ms: u64) -> Option<String> {
+        let seconds = asked.ms()?.div_ceil(1000);
+        (now_ms.saturating_add(seconds.saturating_mul(1500)) < self.until_ms).then(|| seconds.to_string())
     }
 }
 
@@ -143,8 +139,8 @@ impl Resilience {
         if place.is_empty() || retry_on_status.is_some() {
             for status in statuses.listed.iter().filter(|status| !may_retry(**status)) {
                 let message = format!(
-                    "{status} cannot be retried: another model would reject the request too; allowed are 408, 409, \
-                     425, 429 and 500 to 599"
+                    "{status} cannot be retried: another model would reject the request too; allowed are 401 to 599 \
+                     except 413 and 422"
                 );
                 problems.push(Problem::new(format!("{section}.retry_on_status"), message));
             }
@@ -251,7 +247,7 @@ impl Resilience {
 
 /// Returns whether another attempt can help after this status.
 fn may_retry(status: u16) -> bool {
-    matches!(status, 408 | 409 | 425 | 429 | 500..=599)
+    (400..600).contains(&status) && Blame::of_status(status) != Blame::Request
 }
 
 fn check_time(place: &str, time: Time, least: u64, problems: &mut Vec<Problem>) {
@@ -329,20 +325,18 @@ mod tests {
         let resilience =
             Resilience::of_task(&config::Resilience::default(), &TaskResilience::default(), "tasks.t", &mut Vec::new());
         let retries = resilience.retries(Some(5_000), 1_000_000);
-        assert!(retries.can_wait(b"3", 1_000_499) && !retries.can_wait(b"3", 1_000_500));
-        assert!(!retries.can_wait(b"18446744073709551615", 0) && !retries.can_wait(b"soon", 0));
+        let wait = |retry_after: &[u8], ms: &[u8], now| retries.wait(&RetryAfter::read(retry_after, ms)?, now);
+        assert_eq!((wait(b"3", b"", 1_000_499), wait(b"3", b"", 1_000_500)), (Some("3".to_owned()), None));
+        // Envoy reads whole seconds. Waiting too long is safer than asking too soon.
+        for (retry_after, ms, seconds) in [("0.5", "", "1"), ("", "1500", "2"), ("2.0", "", "2"), ("9", "100", "1")] {
+            assert_eq!(wait(retry_after.as_bytes(), ms.as_bytes(), 1_000_000).as_deref(), Some(seconds));
+        }
+        for never in ["18446744073709551615", "soon", "Sun, 06 Nov 1994 08:49:37 GMT", ""] {
+            assert_eq!(wait(never.as_bytes(), b"", 0), None, "{never}");
+        }
         assert!([408, 409, 429, 500, 501, 520, 529, 599].iter().all(|status| retries.follow(*status)));
         assert!(![200, 400, 401, 403, 404, 413, 422, 600, 52].iter().any(|status| retries.follow(*status)));
         assert_eq!(resilience.retries(None, 0).until_ms, 600_000);
-    }
-
-    #[test]
-    fn an_answer_that_is_none_leads_to_the_next_model_whatever_statuses_do() {
-        let to = |on_status, status| Retries { on_status, until_ms: 0 }.leading_to_next(status);
-        assert_eq!((to("408,409,429,5xx", 502), to("408,409,429,5xx", 520)), (502, 520));
-        assert_eq!((to("429,503", 502), to("429", 502), to("500", 599)), (503, 429, 500));
-        // No other model would accept these requests. Without listed statuses, nothing leads to another attempt.
-        assert_eq!((to("429,503", 400), to("429,503", 422), to("", 502)), (400, 422, 502));
     }
 
     #[test]
@@ -366,7 +360,7 @@ mod tests {
     fn a_status_that_no_retry_mends_is_refused_in_the_policy() {
         let mut problems = Vec::new();
         let task = TaskResilience {
-            retry_on_status: Some(listed(&[429, 400])),
+            retry_on_status: Some(listed(&[402, 404, 429, 499, 400])),
             first_token_timeout: Some(Time(0)),
             ..TaskResilience::default()
         };

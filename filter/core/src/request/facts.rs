@@ -3,7 +3,7 @@
 //! The prompt is neither decoded nor copied: its texts are spans of the body.
 
 use crate::request::prompt::PromptFields;
-use crate::wire::json::{self, InvalidJson, Scanned, Span};
+use crate::wire::json::{self, InvalidJson, Kind, Scanned, Scanner, Span, unquote};
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
@@ -76,6 +76,12 @@ pub struct AskedOutput {
 
 /// Most tool names kept for the audit record.
 pub const MAX_TOOL_NAMES: usize = 32;
+
+/// Most URLs of a request that are kept until its answer.
+pub const MAX_URLS: usize = 16;
+
+/// Longest of them, in bytes.
+const MAX_URL: usize = 2048;
 
 /// Why a body is not a valid request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,6 +164,28 @@ impl<'a> Facts<'a> {
             let all = characters(&self.system) + characters(&self.messages);
             all.saturating_sub(self.files.iter().map(characters).sum())
         })
+    }
+
+    /// Returns the URLs of images, audio, video and files, at most [`MAX_URLS`] that are not too long to be repeated in
+    /// an error. Inline data is none.
+    pub fn urls(&self) -> Vec<Box<str>> {
+        let mut urls = Vec::new();
+        for span in self.images.iter().chain(&self.files) {
+            let mut scanner = Scanner::new(self.bytes(span), u32::MAX);
+            let mut note = |s: &Scanner, value: &Scanned| {
+                let text = s.bytes(&value.span);
+                if value.kind == Kind::String && text.starts_with(b"\"http") && text.len() <= MAX_URL {
+                    urls.extend(unquote(text).filter(|_| urls.len() < MAX_URLS).map(|url| Box::from(&*url)));
+                }
+            };
+            // It was scanned before, so it cannot fail. If it did, an error would not repeat the URL.
+            let _: Result<(), InvalidJson> = match scanner.peek() {
+                Ok(Kind::Object) => scanner.object(|s, _| s.value().map(|value| note(s, &value))),
+                Ok(_) => scanner.value().map(|value| note(&scanner, &value)),
+                Err(error) => Err(error),
+            };
+        }
+        urls
     }
 
     /// Returns the number at `span`.

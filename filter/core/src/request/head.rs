@@ -145,7 +145,10 @@ impl<'a> RequestHead<'a> {
 pub fn response_header_passes(name: &[u8], skips_model_stage: bool) -> bool {
     !skips_model_stage && matches!(name, b"x-pointsman-model" | b"x-pointsman-attempts")
         || name.first() == Some(&b':')
-        || matches!(name, b"content-type" | b"content-length" | b"cache-control" | b"date" | b"retry-after")
+        || matches!(
+            name,
+            b"content-type" | b"content-length" | b"cache-control" | b"date" | b"retry-after" | b"retry-after-ms"
+        )
 }
 
 #[cfg(test)]

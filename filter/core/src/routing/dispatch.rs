@@ -11,7 +11,7 @@ use crate::policy::{Policy, Provider};
 use crate::request::splice::Splice;
 use crate::wire::bytes::{Reader, Writer};
 
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 
 /// Filter state (`wasm.NAME`) with the record of the plan. Gateway stage to model stage.
 pub const STATE_DISPATCH: &str = "pointsman_dispatch";
@@ -55,14 +55,6 @@ pub fn read_failed(record: &[u8]) -> Vec<(usize, Outcome)> {
     all
 }
 
-/// Returns the status of the last failed attempt, if the provider sent it.
-pub fn last_failed_status(record: &[u8]) -> Option<u16> {
-    match read_failed(record).last()?.1 {
-        Outcome::Status(status) => Some(status),
-        _ => None,
-    }
-}
-
 /// One attempt of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attempt<'a> {
@@ -76,6 +68,8 @@ pub struct Attempt<'a> {
     pub credential_header: &'a str,
     /// Whether requests to the model are counted (`max_concurrent`).
     pub is_counted: bool,
+    /// Context window of the model, in tokens.
+    pub context: u64,
     /// The API that the provider speaks.
     pub dialect: Dialect,
     /// Head of the request body.
@@ -111,6 +105,7 @@ pub fn encode(policy: &Policy, models: &[ModelId], splice: &Splice, retries: &Re
         out.text(&provider.dialect.path(provider));
         out.text(provider.credential.as_ref().map_or("", |c| &c.header));
         out.flag(model.max_concurrent.is_some());
+        out.u64(model.context);
         out.u8(provider.dialect.id());
         out.bytes(head);
     }
@@ -135,6 +130,7 @@ pub fn decode(bytes: &[u8]) -> Option<Dispatch<'_>> {
             path: reader.text()?,
             credential_header: reader.text()?,
             is_counted: reader.flag()?,
+            context: reader.u64()?,
             dialect: Dialect::of_id(reader.u8()?)?,
             head: reader.bytes()?,
         });
@@ -214,6 +210,7 @@ mod tests {
                 path: "/v1",
                 credential_header: "",
                 is_counted: false,
+                context: 1000,
                 dialect: Dialect::Openai,
                 head: b"{",
             })
@@ -259,7 +256,9 @@ mod tests {
     #[test]
     fn damaged_records_are_refused() {
         assert!(decode(b"").is_none());
-        let whole = [&[VERSION, 1][..], &[0; 1 + 4 + 8 + 4], &[0; 4 * 4], &[0, Dialect::Openai.id()], &[0; 4]].concat();
+        let whole =
+            [&[VERSION, 1][..], &[0; 1 + 4 + 8 + 4], &[0; 4 * 4], &[0; 1 + 8], &[Dialect::Openai.id()], &[0; 4]]
+                .concat();
         assert!(decode(&whole).is_some());
         for end in 0..whole.len() {
             assert!(decode(&whole[..end]).is_none(), "{end}");
@@ -278,20 +277,9 @@ mod tests {
         push_failed(&mut record, 0, Outcome::Status(503));
         push_failed(&mut record, 1, Outcome::NoResponse);
         assert_eq!(read_failed(&record), [(0, Outcome::Status(503)), (1, Outcome::NoResponse)]);
-        assert_eq!(last_failed_status(&record), None);
         record.pop();
         assert_eq!(read_failed(&record), [(0, Outcome::Status(503))]);
         assert_eq!(read_failed(b""), []);
-    }
-
-    #[test]
-    fn the_last_real_error_is_told_whatever_its_status() {
-        for status in [425, 501, 505, 520, 530] {
-            let mut record = Vec::new();
-            push_failed(&mut record, 0, Outcome::Status(503));
-            push_failed(&mut record, 1, Outcome::Status(status));
-            assert_eq!(last_failed_status(&record), Some(status));
-        }
     }
 
     #[test]

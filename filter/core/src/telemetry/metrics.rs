@@ -23,6 +23,8 @@ pub enum Metric {
     Fallbacks { task: Option<TaskId>, from: ModelId, to: ModelId },
     /// `llm_provider_errors_total{provider,error_type}`
     ProviderErrors { model: ModelId, error: &'static str },
+    /// `llm_provider_refused_gateway_total{provider}`: attempts at which the provider refused the gateway itself.
+    ProviderRefusedGateway { model: ModelId },
     /// `llm_cache_hits_total{task,cache_type}`: the store that answered.
     CacheHits { task: Option<TaskId>, cache_type: &'static str },
     /// `llm_cache_misses_total{task,reason}`
@@ -119,6 +121,9 @@ impl Metric {
             }
             Self::ProviderErrors { model: m, error } => {
                 format!("llm_provider_errors_total|provider={}|error_type={error}", provider(m))
+            }
+            Self::ProviderRefusedGateway { model: m } => {
+                format!("llm_provider_refused_gateway_total|provider={}", provider(m))
             }
             Self::CacheHits { task: t, cache_type } => {
                 format!("llm_cache_hits_total|task={}|cache_type={cache_type}", task(t))

@@ -45,7 +45,7 @@ fn stages(bytes: &[u8]) {
     let mut again = Vec::new();
     failed.iter().for_each(|(index, outcome)| dispatch::push_failed(&mut again, *index, *outcome));
     assert_eq!(dispatch::read_failed(&again), failed);
-    let _ = dispatch::last_failed_status(bytes);
+    let _ = dispatch::read_failed(bytes);
     if let Some((index, count)) = dispatch::decode_served(bytes) {
         assert_eq!(dispatch::encode_served(index, count as usize), *bytes);
     }

@@ -7,7 +7,7 @@ use pointsman_core::cache::local::recording::RecordingBudget;
 use pointsman_core::config::Dialect;
 use pointsman_core::dialect::client::ClientDialect;
 use pointsman_core::exchange::answer::{Answer, StreamRules};
-use pointsman_core::outcome::provider_error;
+use pointsman_core::outcome::provider_error::{self, CallersOwn};
 
 pub fn stream(input: &[u8]) {
     let Some(([flags, a, b], text)) = input.split_first_chunk() else { return };
@@ -20,7 +20,7 @@ pub fn stream(input: &[u8]) {
         assert_eq!(run(&mut text.chunks(1)), whole, "byte by byte");
         assert_eq!(run(&mut by_event(text).into_iter()), whole, "by event");
         let _ = (dialect.read_whole(text).is_ok(), dialect.beginning(text).is_ok());
-        let _ = provider_error::error_body(400, None, || dialect.read_error(text));
+        let _ = provider_error::error_body(400, None, &CallersOwn::default(), || dialect.read_error(text));
     }
     // The verdict before anything has gone to the caller: more of the stream does not change it.
     let dialect = Dialect::Openai;

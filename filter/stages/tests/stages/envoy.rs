@@ -151,6 +151,11 @@ impl Envoy {
         self.host.context(self.gateway.0).tick_ms
     }
 
+    /// Returns all lines that were logged.
+    pub fn logs(&self) -> Vec<String> {
+        self.host.state().logs.clone()
+    }
+
     /// Returns the sum of all metrics whose names have this prefix.
     pub fn metric(&self, begins: &str) -> u64 {
         self.host.state().metrics.iter().filter(|(name, _)| name.starts_with(begins)).map(|(_, value)| value).sum()

@@ -10,6 +10,7 @@ mod fake_host;
 mod fallback;
 mod policy;
 mod redis;
+mod refusals;
 mod request;
 mod settlements;
 mod transcripts;

@@ -317,6 +317,14 @@ impl Attempt {
         }
     }
 
+    /// Returns a header that the router sees, if it has any yet.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        match self.out.front() {
+            Some(Event::Headers(headers, _)) => headers.one(name),
+            _ => None,
+        }
+    }
+
     /// Ends the attempt, whatever its outcome.
     pub fn end(mut self) {
         let stage = &mut *self.stage;

@@ -155,7 +155,7 @@ impl Table {
             let short = u32::try_from(missing / MIN_ENTRY).unwrap_or(u32::MAX);
             let stretch = short.clamp(STRETCH, MAX_STRETCH).min(held.end);
             let first = held.hand;
-            held.hand = (first + stretch) % held.end.max(1);
+            held.hand = ahead(first, stretch, held.end);
             if !data.set(TOTAL, &held.encode(), version) {
                 continue;
             }
@@ -163,7 +163,7 @@ impl Table {
             // First the expired entries of this stretch, then any.
             for expired_only in [true, false] {
                 for i in 0..stretch {
-                    let other = (first + i) % held.end.max(1);
+                    let other = ahead(first, i, held.end);
                     if missing > 0 && other != slot {
                         missing = missing.saturating_sub(self.free(data, other, expired_only, now_ms));
                     }
@@ -233,6 +233,12 @@ impl Occupancy {
         [written, end, hand, buckets].into_iter().for_each(|number| out.u32(number));
         out.finish()
     }
+}
+
+/// Returns the slot that is `steps` after `from`, around a table of `slots`. A damaged record may have any numbers.
+fn ahead(from: u32, steps: u32, slots: u32) -> u32 {
+    let slot = (u64::from(from) + u64::from(steps)) % u64::from(slots.max(1));
+    u32::try_from(slot).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -1,17 +1,25 @@
 //! Removes internals from a provider's error message: keys, ids, hosts, addresses, paths.
 
+/// What the caller may see in a provider's message although it looks like internals.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CallersOwn<'a> {
+    /// URLs that the caller sent itself.
+    pub urls: &'a [Box<str>],
+    /// The ids of the model: that of the policy, and the provider's, which answers carry too.
+    pub models: [&'a str; 2],
+}
+
 /// Returns whether a text can be the path of a request field: `messages[0].content`.
 pub fn is_field_path(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'[' | b']');
     text.len() <= 200 && text.bytes().all(allowed) && !is_internal(text)
 }
 
-/// Returns the message without what looks like internals. Cuts a word after 200 characters, and ends the message with
-/// `…` after the word that exceeds 500 bytes.
-pub fn redact(message: &str) -> String {
+/// Returns the message without what looks like internals, unless it is the caller's own. Cuts a word after 200
+/// characters, and ends the message with `…` after the word that exceeds 500 bytes.
+pub fn redact(message: &str, own: &CallersOwn) -> String {
     let mut out = String::with_capacity(message.len().min(512));
-    // Whether the previous word was `Basic` or `Bearer`, so that this one is a credential.
-    let mut is_credential = false;
+    let mut credential = Credential::No;
     for (i, word) in message.split(|c: char| c.is_whitespace() || c.is_control()).enumerate() {
         if i > 0 {
             out.push(' ');
@@ -20,21 +28,75 @@ pub fn redact(message: &str) -> String {
             out.push('…');
             break;
         }
-        let word: String = word.chars().take(200).collect();
-        if word.contains("://") || is_credential && word.len() > 5 {
+        let cut: String = word.chars().take(200).collect();
+        if own.has_url(word) {
+            out.push_str(&cut);
+        } else if cut.contains("://") || credential == Credential::Scheme && cut.len() > 5 {
             out.push_str(REDACTED);
+        } else if credential.is_value(&cut) {
+            let value = cut.trim_matches(|c: char| !c.is_alphanumeric());
+            out.push_str(&cut.replacen(value, REDACTED, 1));
         } else {
-            redact_parts(&mut out, &word);
+            redact_parts(&mut out, &cut, own);
         }
-        is_credential = matches!(word.to_ascii_lowercase().trim_end_matches(':'), "basic" | "bearer");
+        credential = credential.after(&cut);
     }
     out
+}
+
+impl CallersOwn<'_> {
+    /// Returns whether a word is one of the URLs, with punctuation around it.
+    fn has_url(&self, word: &str) -> bool {
+        let around =
+            |c: char| matches!(c, '\'' | '"' | '`' | '(' | ')' | '<' | '>' | '[' | ']' | ',' | '.' | ':' | ';');
+        let trimmed = word.trim_matches(around);
+        self.urls.iter().any(|url| trimmed == url.trim_end_matches(around))
+    }
+
+    fn has_model(&self, part: &str) -> bool {
+        !part.is_empty() && self.models.contains(&part)
+    }
+}
+
+/// Whether the next word is a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Credential {
+    No,
+    /// The last word was `Basic` or `Bearer`.
+    Scheme,
+    /// The last word was `API`: `key` may follow.
+    Kind,
+    /// The last words were `API key`, or another name of a credential: it may follow.
+    Named,
+}
+
+impl Credential {
+    fn is_value(self, word: &str) -> bool {
+        // A word of a sentence: `API key is`, `API key: none`.
+        let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_punctuation() && !matches!(b, b'-' | b'_');
+        self == Self::Named && word.len() > 5 && !word.bytes().all(is_plain)
+    }
+
+    fn after(self, word: &str) -> Self {
+        let lower = word.to_ascii_lowercase();
+        let name = lower.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+        match name {
+            "basic" | "bearer" => Self::Scheme,
+            "api" | "access" | "secret" => Self::Kind,
+            "key" if self == Self::Kind => Self::Named,
+            "credential" | "credentials" => Self::Named,
+            // `Incorrect API key provided: …`
+            "provided" | "is" | "was" | "given" | "of" if self == Self::Named => Self::Named,
+            name if names_credential(name) && word.ends_with([':', '=']) => Self::Named,
+            _ => Self::No,
+        }
+    }
 }
 
 const REDACTED: &str = "[redacted]";
 
 /// Appends a word, with its parts that look like internals redacted: in `(host='10.0.0.1')`, the address.
-fn redact_parts(out: &mut String, word: &str) {
+fn redact_parts(out: &mut String, word: &str, own: &CallersOwn) {
     let is_part =
         |c: char| c.is_alphanumeric() || matches!(c, '.' | ':' | '_' | '-' | '/' | '@' | '%' | '+' | '~' | '\\');
     // Whether the last part names a credential, and whether the next part is its value. Punctuation may stand between
@@ -44,7 +106,8 @@ fn redact_parts(out: &mut String, word: &str) {
         let part = piece.trim_end_matches(|c| !is_part(c)).trim_end_matches(['.', ':']);
         let rest = piece.get(part.len()..).unwrap_or_default();
         if !part.is_empty() {
-            let is_internal = is_value || is_internal(part) || part.split(':').any(is_internal);
+            let is_internal = || is_internal(part) || part.split(':').any(is_internal);
+            let is_internal = is_value || !own.has_model(part) && is_internal();
             out.push_str(if is_internal { REDACTED } else { part });
             (named, is_value) = (names_credential(part), false);
         }
@@ -65,7 +128,7 @@ fn is_internal(part: &str) -> bool {
     let lower = part.to_ascii_lowercase();
     let anywhere = ["sk-", "sk_", "org-", "org_", "proj-", "proj_", "key-", "pk-", "req_", "hf_", "bearer"];
     let prefixes = ["arn:", "xoxa-", "xoxb-", "xoxp-", "ghp_", "gho_", "ghs_", "glpat-"];
-    anywhere.iter().any(|prefix| lower.contains(prefix))
+    anywhere.iter().any(|prefix| has_key(&lower, prefix))
         || prefixes.iter().any(|prefix| lower.starts_with(prefix))
         || part.contains('@')
         || has_address(part)
@@ -73,6 +136,16 @@ fn is_internal(part: &str) -> bool {
         || has_port(&lower)
         || is_file(part)
         || is_secret(part)
+}
+
+/// Returns whether a key or id with this prefix is in a part: at the start of a word, or within one if it is as long as
+/// a key, so that `task-specific` is none.
+fn has_key(part: &str, prefix: &str) -> bool {
+    part.match_indices(prefix).any(|(at, _)| {
+        let begins = !part.get(..at).unwrap_or_default().ends_with(|c: char| c.is_ascii_alphanumeric());
+        let rest = part.get(at + prefix.len()..).unwrap_or_default();
+        begins || rest.len() >= 12 && rest.bytes().any(|b| b.is_ascii_digit())
+    })
 }
 
 /// Returns whether it contains an IP address.
@@ -105,8 +178,8 @@ fn is_file(part: &str) -> bool {
     rooted && part.split('/').filter(|name| !name.is_empty()).count() > 1 && !part.starts_with("/v1/")
 }
 
-/// Returns whether it looks like a key or an id: an AWS key id, or a long run of letters and digits. Names of models do
-/// not match, because they have no capitals.
+/// Returns whether it looks like a key or an id: an AWS key id, or a long run of letters and digits. The ids of tool
+/// calls do not, because the caller sent them, nor do names of models.
 fn is_secret(part: &str) -> bool {
     let has = |test: fn(&u8) -> bool| part.as_bytes().iter().any(test);
     let is_word = part.bytes().all(|b| b.is_ascii_alphanumeric());
@@ -121,8 +194,110 @@ fn is_secret(part: &str) -> bool {
         .windows(2)
         .filter(|two| matches!(two, [a, b] if a.is_ascii_lowercase() && b.is_ascii_uppercase()));
     is_aws
-        || part.len() >= 24 && has(u8::is_ascii_digit) && (is_word || is_id || is_key)
+        || part.len() >= 24
+            && has(u8::is_ascii_digit)
+            && (is_word || is_id || is_key && !is_model_name(part))
+            && !is_call_id(part)
         || part.len() >= 32 && is_word && turns.count() > 4
+}
+
+/// Returns whether it is the id of a tool call, as OpenAI, Anthropic, Bedrock, vLLM and others make them. A caller
+/// sends them back with the results.
+fn is_call_id(part: &str) -> bool {
+    ["call_", "toolu_", "tooluse_", "tool_call_", "chatcmpl-tool-", "fc_", "functions."]
+        .iter()
+        .any(|prefix| part.starts_with(prefix))
+}
+
+/// Returns whether it is composed as names of models are: `Qwen/Qwen2.5-VL-72B-Instruct`. Each of their pieces is
+/// short, and a word, a number, or a word and a number. Of the pieces of a key, at least one is neither.
+fn is_model_name(part: &str) -> bool {
+    let mut pieces = part.split(['-', '_', '.', '/']).filter(|piece| !piece.is_empty()).peekable();
+    let is_plain = |piece: &str| {
+        let bytes = piece.as_bytes();
+        let changes =
+            |test: fn(&u8, &u8) -> bool| bytes.windows(2).filter(|w| matches!(w, [a, b] if test(a, b))).count();
+        let kinds = changes(|a, b| a.is_ascii_digit() != b.is_ascii_digit());
+        let turns = changes(|a, b| a.is_ascii_lowercase() && b.is_ascii_uppercase());
+        bytes.len() <= 16 && kinds <= 2 && turns + kinds <= 3
+    };
+    pieces.peek().is_some() && part.contains(['-', '/']) && pieces.all(is_plain)
+}
+
+/// Common and internal top-level domains.
+const DOMAINS: [&str; 24] = [
+    "com",
+    "net",
+    "org",
+    "io",
+    "ai",
+    "dev",
+    "cloud",
+    "local",
+    "internal",
+    "intranet",
+    "lan",
+    "corp",
+    "home",
+    "svc",
+    "localhost",
+    "app",
+    "host",
+    "site",
+    "tech",
+    "xyz",
+    "eu",
+    "us",
+    "cn",
+    "de",
+];
+
+/// Request fields that have fields of their own, in the dialects that providers speak.
+const FIELDS: [&str; 34] = [
+    "messages",
+    "message",
+    "content",
+    "tools",
+    "tool",
+    "tool_choice",
+    "functions",
+    "function",
+    "function_call",
+    "tool_calls",
+    "response_format",
+    "json_schema",
+    "schema",
+    "stream_options",
+    "metadata",
+    "thinking",
+    "reasoning",
+    "text",
+    "input",
+    "output_config",
+    "output_format",
+    "system",
+    "audio",
+    "prediction",
+    "web_search_options",
+    "generation_config",
+    "generationconfig",
+    "contents",
+    "parameters",
+    "extra_body",
+    "chat_template_kwargs",
+    "guided_json",
+    "structured_outputs",
+    "cache_control",
+];
+
+/// Returns whether these labels, in lower case, are the path of a request field, such as `thinking.adaptive.display`. A
+/// name that may be a host of the public or of a private network is none.
+fn is_field(labels: &[&str]) -> bool {
+    let names = |l: &&str| l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let is_root = |l: &&str| FIELDS.contains(&l.split('[').next().unwrap_or_default());
+    labels.first().is_some_and(is_root)
+        && labels.iter().skip(1).all(names)
+        && !labels.last().is_some_and(|l| DOMAINS.contains(l))
 }
 
 /// Returns whether it is a host, with or without a port: at least three labels, or two of which the last is a common or
@@ -132,29 +307,15 @@ fn is_host(word: &str) -> bool {
     let labels: Vec<&str> = host.split('.').collect();
     let label = |l: &&str| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let alphabetic_end = labels.last().is_some_and(|l| l.len() >= 2 && l.bytes().all(|b| b.is_ascii_alphabetic()));
-    let endings = [
-        "com",
-        "net",
-        "org",
-        "io",
-        "ai",
-        "dev",
-        "cloud",
-        "local",
-        "internal",
-        "intranet",
-        "lan",
-        "corp",
-        "home",
-        "svc",
-        "localhost",
-    ];
+    if is_field(&labels) {
+        return false;
+    }
     // `messages.0.content` is a field of the request.
     let has_index = labels.iter().any(|l| l.len() <= 3 && l.bytes().all(|b| b.is_ascii_digit()));
     labels.iter().all(label)
         && !has_index
         && alphabetic_end
-        && (labels.len() >= 3 || labels.len() == 2 && labels.last().is_some_and(|l| endings.contains(l)))
+        && (labels.len() >= 3 || labels.len() == 2 && labels.last().is_some_and(|l| DOMAINS.contains(l)))
 }
 
 #[cfg(test)]
@@ -184,10 +345,27 @@ mod tests {
             (r"C:\models\llama and \\files\share", "[redacted] and [redacted]"),
             ("AbCdEfGhIjKlMnOpQrStUvWxYzAbCdEf", "[redacted]"),
             ("https://a.b/c?token=short", "[redacted]"),
+            ("Incorrect API key provided: secret-of-azure-91be.", "Incorrect API key provided: [redacted]."),
+            ("The API key secret-of-azure-91be is wrong", "The API key [redacted] is wrong"),
+            ("'api_key': Zx9-short is wrong", "'api_key': [redacted] is wrong"),
+            ("api_key= Zx9-short", "api_key= [redacted]"),
+            ("token: abc123def", "token: [redacted]"),
+            ("call_sk-proj-9 toolu_org-1", "[redacted] [redacted]"),
+            ("thinking.adaptive.example.com text.vllm.svc messages.gpu-7.prod.lan", "[redacted] [redacted] [redacted]"),
+            ("mysk-0123456789abc", "[redacted]"),
+            ("Qwen/9tSrke72PouQMnMXa7eZSW0jkFMBWY", "[redacted]"),
         ] {
-            assert_eq!(redact(said), left);
+            assert_eq!(redact(said, &CallersOwn::default()), left);
         }
-        for path in ["temperature", "messages[0].content", "messages.0.content", "tools.1.function-name"] {
+        for path in [
+            "temperature",
+            "messages[0].content",
+            "messages.0.content",
+            "tools.1.function-name",
+            "thinking.adaptive.display",
+            "response_format.json_schema.schema",
+            "messages.3.content.0.tool_use.id",
+        ] {
             assert!(is_field_path(path), "{path}");
         }
         for other in [
@@ -206,14 +384,58 @@ mod tests {
     #[test]
     fn ordinary_words_stay() {
         for name in ["claude-3-5-sonnet-20241022", "text-embedding-3-large:latest", "Use /v1/responses/compact."] {
-            assert_eq!(redact(name), name);
+            assert_eq!(redact(name, &CallersOwn::default()), name);
+        }
+        for id in [
+            "toolu_01A09q90qw90lq917835lq9",
+            "call_uCzNsYLrbc4TbTzXmZ4Bsm3c",
+            "chatcmpl-tool-6b1ec73d6db04082920cebdfb7626c9a",
+            "Qwen/Qwen2.5-VL-72B-Instruct",
+            "meta-llama/Llama-3.3-70B-Instruct",
+            "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B",
+        ] {
+            let said = format!("thinking.adaptive.display: Extra inputs are not permitted, `{id}`.");
+            assert_eq!(redact(&said, &CallersOwn::default()), said);
         }
         for plain in
             ["max_tokens=4096 is too large: max_tokens must be at most 2048", "std::vec at 12:30, 3:2", "Tokens: 12"]
         {
-            assert_eq!(redact(plain), plain);
+            assert_eq!(redact(plain, &CallersOwn::default()), plain);
+        }
+        for plain in [
+            "task-specific",
+            "a risk-averse model",
+            "the disk-cache",
+            "Unrecognized key: 'tool_choices'",
+            "The API key is missing.",
+        ] {
+            assert_eq!(redact(plain, &CallersOwn::default()), plain);
         }
         let plain = "This model's maximum context length is 8192 tokens, e.g. 3.5 or gpt-4.1. See messages.0.content.";
-        assert_eq!(redact(plain), plain);
+        assert_eq!(redact(plain, &CallersOwn::default()), plain);
+    }
+    #[test]
+    fn the_callers_own_urls_and_the_models_ids_stay() {
+        let urls = ["https://example.com/cats/1.png?size=2".into(), "https://10.1.2.3:8000/a.".into()];
+        let own = CallersOwn { urls: &urls, models: ["big", "my-org-model-of-team-0123456789"] };
+        for said in [
+            "Error while downloading https://example.com/cats/1.png?size=2.",
+            "Cannot read 'https://example.com/cats/1.png?size=2': 404",
+            "Cannot read (https://10.1.2.3:8000/a).",
+            "The model `my-org-model-of-team-0123456789` cannot see.",
+        ] {
+            assert_eq!(redact(said, &own), said);
+        }
+        for (said, left) in [
+            ("https://example.com/cats/2.png", "[redacted]"),
+            ("https://example.com/", "[redacted]"),
+            ("via https://proxy.internal/https://example.com/cats/1.png?size=2", "via [redacted]"),
+            ("my-org-model-of-team-0123456780", "[redacted]"),
+        ] {
+            assert_eq!(redact(said, &own), left);
+        }
+        let long: [Box<str>; 1] = [format!("https://a.b/{}", "x".repeat(2000)).into()];
+        let cut = redact(&long[0], &CallersOwn { urls: &long, ..CallersOwn::default() });
+        assert_eq!(cut, long[0][..200]);
     }
 }

@@ -24,6 +24,7 @@ use crate::quota::reservation::Scope;
 use crate::quota::window::WindowStatus;
 use crate::request::splice::Splice;
 use crate::routing::attempt::Failure;
+use crate::usage::ReportedUsage;
 use crate::wire::header::HeaderLine;
 
 impl ClientRequest<'_> {
@@ -156,6 +157,13 @@ impl StreamReader {
     pub fn long_event(&mut self, start: &[u8]) -> bool {
         match self {
             Self::OpenAi(reader) => reader.long_event(start),
+        }
+    }
+
+    /// Reads the `tail` of an event that was too long to hold, for its usage.
+    pub fn long_event_usage(&self, tail: &[u8]) -> Option<ReportedUsage> {
+        match self {
+            Self::OpenAi(_) => openai::stream::StreamReader::long_event_usage(tail),
         }
     }
 

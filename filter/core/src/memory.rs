@@ -3,12 +3,16 @@
 //! No decision depends on what is remembered. It only saves computing again what the policy and the stores would say. A
 //! new policy begins with an empty memory, so whatever it revokes or purges takes effect immediately.
 
+use crate::cache::local::recording::RecordingBudget;
 use crate::cache::worker::CacheMemory;
 use crate::identity::keys::ApiKeyMemo;
 use crate::policy::Policy;
 use crate::policy::calendar::CalendarMemo;
 use crate::quota::window::Moment;
 use crate::telemetry::refusal_log::RefusalLog;
+
+/// Most bytes of all copies of long answers that a worker holds. The usage of further ones is estimated.
+const COPIES: usize = 64 << 20;
 
 /// What one worker remembers under one policy.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub struct WorkerMemory {
     pub calendar: CalendarMemo,
     /// Questions, answers and recorded streams.
     pub cache: CacheMemory,
+    /// The budget for the copies of long answers, whose usage is read at their end.
+    pub copies: RecordingBudget,
     /// The refusals of the gateway that were logged.
     pub refusals: RefusalLog,
 }
@@ -46,6 +52,7 @@ impl WorkerMemory {
             api_keys: ApiKeyMemo::default(),
             calendar: CalendarMemo::default(),
             cache: CacheMemory::new(policy.cache.memory_bytes),
+            copies: RecordingBudget::new(COPIES),
             refusals: RefusalLog::default(),
         }
     }

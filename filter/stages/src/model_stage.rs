@@ -219,7 +219,7 @@ impl<H: Host> ModelStage<H> {
         true
     }
 
-    /// Judges the body of a rejected request, which passes unless another attempt follows. Returns whether it can go on.
+    /// Judges the body of a rejected request, which passes unless another attempt follows. Returns whether it goes on.
     fn judge_refusal(&mut self, status: u16, length: Option<usize>, held: &[u8], end_of_stream: bool) -> bool {
         let is_whole = end_of_stream || length.is_some_and(|length| held.len() >= length);
         if !is_whole && held.len() <= HOLD_LIMIT {

@@ -22,7 +22,13 @@ pub enum Bypass {
     NoPermissions,
     /// The body can be read in two ways.
     Ambiguous,
+    /// The body is longer than [`MAX_BODY`].
+    TooLong,
 }
+
+/// Longest request that is cached, in bytes. The key is derived from the whole body in a canonical order, which takes
+/// time and memory that one request must not take from all others.
+pub const MAX_BODY: usize = 1 << 20;
 
 impl Bypass {
     /// Returns the code for the audit record and the metric.
@@ -34,6 +40,7 @@ impl Bypass {
             Self::NoUser => "no_user",
             Self::NoPermissions => "no_permissions",
             Self::Ambiguous => "ambiguous",
+            Self::TooLong => "request_too_long",
         }
     }
 }
@@ -64,6 +71,9 @@ pub fn sharing<'a>(
 ) -> Result<Sharing<'a>, Bypass> {
     if control.no_store {
         return Err(Bypass::NoStore);
+    }
+    if request.body.len() > MAX_BODY {
+        return Err(Bypass::TooLong);
     }
     if data > task.max_data.unwrap_or(rules.max_data) {
         return Err(Bypass::DataClass);

@@ -3,9 +3,11 @@
 use crate::dialect::answer::NotKept;
 use crate::dialect::client::ClientDialect;
 use crate::dialect::openai::completion::Completion;
+use crate::dialect::openai::read::MAX_DEPTH;
 use crate::dialect::openai::replay;
 use crate::usage::Usage;
 use crate::wire::bytes::{Reader, Writer};
+use crate::wire::json;
 
 /// A stored answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,9 @@ impl ClientDialect {
         match self {
             Self::OpenAi => {
                 let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+                if json::has_doubtful_names(body, MAX_DEPTH) {
+                    return Err(NotKept("shape"));
+                }
                 let whole = serde_json::from_slice(body).map_err(|_| NotKept("shape"))?;
                 Completion::from_whole(whole, choices).map(KeptAnswer::OpenAi)
             }

@@ -40,6 +40,9 @@ pub enum Answer {
     Stream(Box<Stream>),
 }
 
+/// Bytes kept of the end of a long event, which may have the usage.
+const TAIL: usize = 4096;
+
 /// A stream's progress.
 #[derive(Debug)]
 pub struct Stream {
@@ -63,6 +66,8 @@ pub struct Stream {
     long_event: u64,
     /// Whether that event is text, not an image.
     is_long_text: bool,
+    /// Its last bytes so far.
+    tail: Vec<u8>,
 }
 
 /// How a stream is treated.
@@ -132,6 +137,7 @@ impl Answer {
             max_event,
             long_event: 0,
             is_long_text: false,
+            tail: Vec::new(),
         }))
     }
 
@@ -318,12 +324,21 @@ impl Stream {
             Piece::Middle(bytes) => self.pass_long(bytes),
             Piece::End(bytes) => {
                 let forward = self.pass_long(bytes);
+                let tail = std::mem::take(&mut self.tail);
                 if self.error.is_none() {
                     self.long_event = 0;
+                    if let Some(usage) = self.reader.long_event_usage(&tail) {
+                        self.count(usage);
+                    }
                 }
                 forward
             }
         }
+    }
+
+    fn count(&mut self, usage: ReportedUsage) {
+        self.usage = Some(self.usage.map_or(usage, |before| before.then(usage)));
+        self.is_usage_old = false;
     }
 
     /// Forwards a part of a long event, up to the longest one that may be.
@@ -334,6 +349,8 @@ impl Stream {
         if self.is_long_text {
             self.text.push_unseen(part.len());
         }
+        self.tail.extend_from_slice(part.get(part.len().saturating_sub(TAIL)..).unwrap_or_default());
+        self.tail.drain(..self.tail.len().saturating_sub(TAIL));
         if part.len() < bytes.len() {
             self.error = Some(Outcome::StreamMalformed);
         }
@@ -371,8 +388,7 @@ impl Stream {
         self.text.add(chunk.text);
         self.is_usage_old |= chunk.has_text;
         if let Some(usage) = chunk.usage {
-            self.usage = Some(self.usage.map_or(usage, |before| before.then(usage)));
-            self.is_usage_old = false;
+            self.count(usage);
         }
         match chunk.without_usage {
             WithoutUsage::Extras if self.hide_usage => Forward::Instead(self.reader.without_usage(event)),

@@ -89,7 +89,11 @@ impl Exchange {
                 let held = read(size);
                 match self.release(context.policy, &held) {
                     Ok(headers) => {
-                        self.receive(Reception::Copied(held));
+                        let mut budget = context.memory.copies.guard();
+                        self.receive(match budget.set(held.len()) {
+                            true => Reception::Copied(held, budget),
+                            false => Reception::Counted(held.len()),
+                        });
                         OnResponseBody::Release(headers).into()
                     }
                     Err(reply) => {
@@ -98,15 +102,12 @@ impl Exchange {
                     }
                 }
             }
-            Reception::Copied(copy) if copy.len() + size <= COPY_LIMIT => {
-                copy.extend(read(size));
-                match end_of_stream {
-                    true => self.end(context, part, shared),
-                    false => BodyStep::PASS,
+            Reception::Copied(copy, budget) => {
+                let all = copy.len() + size;
+                match all <= COPY_LIMIT && budget.set(all) {
+                    true => copy.extend(read(size)),
+                    false => upstream.reception = Reception::Counted(all),
                 }
-            }
-            Reception::Copied(copy) => {
-                upstream.reception = Reception::Counted(copy.len() + size);
                 match end_of_stream {
                     true => self.end(context, part, shared),
                     false => BodyStep::PASS,
@@ -133,7 +134,7 @@ impl Exchange {
         let Some(upstream) = self.state.upstream() else { return BodyStep::PASS };
         match upstream.reception {
             Reception::Held => self.complete(context, part, shared),
-            Reception::Copied(_) | Reception::Counted(_) => self.end(context, part, shared),
+            Reception::Copied(..) | Reception::Counted(_) => self.end(context, part, shared),
             // Its last chunk has gone, so nothing can be sent any more, neither a missing part nor an error.
             Reception::Stream => {
                 let next = match self.ends_short(part.now_ms) {
@@ -151,7 +152,7 @@ impl Exchange {
     /// The response broke off, or ended long ago: what has passed of an unheld one is known.
     pub(super) fn end_reception(&mut self) {
         match self.receive(Reception::Over) {
-            Some(Reception::Copied(copy)) => self.on_truncated(&copy),
+            Some(Reception::Copied(copy, _)) => self.on_truncated(&copy),
             Some(Reception::Counted(bytes)) => self.on_uninspected(bytes, false),
             _ => {}
         }
@@ -169,7 +170,7 @@ impl Exchange {
     /// A response that was not held is whole.
     fn end(&mut self, context: &mut Context, part: &BodyPart, shared: &mut dyn SharedData) -> BodyStep {
         match self.receive(Reception::Over) {
-            Some(Reception::Copied(copy)) => self.on_passed_through(&copy),
+            Some(Reception::Copied(copy, _)) => self.on_passed_through(&copy),
             Some(Reception::Counted(bytes)) => self.on_uninspected(bytes, true),
             _ => {}
         }

@@ -1,5 +1,6 @@
 //! How far an exchange is, and the data of each step.
 
+use crate::cache::local::recording::BudgetGuard;
 use crate::exchange::answer::Answer;
 use crate::ids::ModelId;
 use crate::outcome::outcome::Outcome;
@@ -93,7 +94,7 @@ pub(super) enum Reception {
     /// Held until it is whole.
     Held,
     /// Too long to hold: it passes, and this copy is kept to read the usage.
-    Copied(Vec<u8>),
+    Copied(Vec<u8>, BudgetGuard),
     /// Too long even to copy; this many bytes have passed.
     Counted(usize),
     /// Nothing more of it is read.

@@ -71,7 +71,8 @@ pub fn corrected_type(stream: bool, content_type: &[u8]) -> Option<&'static str>
 }
 
 fn is_type(content_type: &[u8], wanted: &[u8]) -> bool {
-    content_type.get(..wanted.len()).is_some_and(|start| start.eq_ignore_ascii_case(wanted))
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(wanted)
 }
 
 /// Returns whether a `content-encoding` means that the body is encoded.

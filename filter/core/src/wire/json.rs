@@ -317,6 +317,37 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// Returns whether an object in a valid text has a name twice, or a name with escapes, so that readers may differ on
+/// what it says. A text that is not valid JSON is as doubtful.
+pub fn has_doubtful_names(text: &[u8], max_depth: u32) -> bool {
+    let mut scanner = Scanner::new(text, max_depth);
+    doubtful(&mut scanner).unwrap_or(true)
+}
+
+fn doubtful(s: &mut Scanner) -> Result<bool, InvalidJson> {
+    let mut found = false;
+    match s.peek()? {
+        Kind::Object => {
+            let mut names: Vec<&[u8]> = Vec::new();
+            s.object(|s, key| {
+                let name = s.bytes(&key);
+                found |= memchr::memchr(b'\\', name).is_some();
+                names.push(name);
+                found |= doubtful(s)?;
+                Ok::<_, InvalidJson>(())
+            })?;
+            names.sort_unstable();
+            found |= names.windows(2).any(|pair| matches!(pair, [one, other] if one == other));
+        }
+        Kind::Array => s.array(|s, _| {
+            found |= doubtful(s)?;
+            Ok::<_, InvalidJson>(())
+        })?,
+        _ => drop(s.value()?),
+    }
+    Ok(found)
+}
+
 /// Returns the text of a scanned string; `quoted` includes the quotes. It is borrowed unless it has escapes.
 ///
 /// Returns `None` if the text is not UTF-8, or if an escape is half a surrogate pair, which is not a character.

@@ -133,6 +133,9 @@ impl Choice {
         if !message.iter().any(|(name, value)| name != "role" && !is_blank(value)) {
             return Err(NotKept("empty"));
         }
+        if message.get("error").is_some_and(|error| !is_blank(error)) {
+            return Err(NotKept("error"));
+        }
         if message.get("refusal").is_some_and(|refusal| !refusal.is_null()) {
             return Err(NotKept("refused"));
         }

@@ -4,7 +4,7 @@ use crate::dialect::openai::failure::{self, Mark};
 use crate::dialect::openai::usage;
 use crate::tokens::TokenCounter;
 use crate::usage::ReportedUsage;
-use crate::wire::json::{InvalidJson, Kind, Scanner, Span};
+use crate::wire::json::{InvalidJson, Kind, Scanner, Span, Why};
 
 /// The contents of one completion or of one stream chunk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub enum Place {
 }
 
 /// Deepest nesting of an answer: more than any schema-bound output needs.
-const MAX_DEPTH: u32 = 256;
+pub const MAX_DEPTH: u32 = 256;
 
 /// Reads a stream chunk and appends its parts to `parts`, if given.
 ///
@@ -112,6 +112,7 @@ impl Walk<'_> {
         let mut scanner = Scanner::lenient(text, MAX_DEPTH);
         let (mut is_empty, mut no_answer) = (true, false);
         scanner.object(|s, key| {
+            plain(s, &key)?;
             let (kind, start) = next(s)?;
             match (s.bytes(&key), kind) {
                 (b"\"choices\"", Kind::Array) => self.choices(s)?,
@@ -167,6 +168,7 @@ impl Walk<'_> {
             self.mark(Place::NewChoice);
             let mut index = 0u64;
             s.object(|s, key| {
+                plain(s, &key)?;
                 let (kind, start) = next(s)?;
                 match (s.bytes(&key), kind) {
                     (b"\"delta\"", Kind::Object) if self.estimates => self.delta(s)?,
@@ -213,6 +215,7 @@ impl Walk<'_> {
                 (name, _) => self.member_texts(s, name)?,
             }
             let value = start..s.position();
+            self.found.is_error |= s.bytes(&key) == b"\"error\"" && !failure::is_empty(s.bytes(&value));
             self.found.has_content |= matches!(kind, Kind::Object | Kind::Array) && !failure::is_empty(s.bytes(&value));
             self.part(Place::Delta, key, kind, value);
             Ok(())
@@ -276,6 +279,14 @@ impl Walk<'_> {
     }
 }
 
+/// Refuses a name with escapes: no server writes one, and it would not be compared with the names that are read.
+fn plain(s: &Scanner, key: &Span) -> Result<(), InvalidJson> {
+    match memchr::memchr(b'\\', s.bytes(key)) {
+        Some(_) => Err(InvalidJson { at: key.start, why: Why::Escape }),
+        None => Ok(()),
+    }
+}
+
 /// Returns the kind and the start of the next value.
 fn next(s: &mut Scanner) -> Result<(Kind, usize), InvalidJson> {
     let kind = s.peek()?;
@@ -331,6 +342,7 @@ mod tests {
             r#"{"status":500,"title":"x"}"#,
             r#"{"choices":[{"delta":{},"finish_reason":"error"}]}"#,
             r#"{"choices":[{"delta":{},"error":{"code":502}}]}"#,
+            r#"{"choices":[{"delta":{"content":"a","error":{"code":502}}}]}"#,
         ] {
             assert!(read(error.as_bytes()).unwrap().is_error, "{error}");
         }
@@ -357,7 +369,15 @@ mod tests {
 
     #[test]
     fn broken_json_is_an_error() {
-        for text in [&b""[..], b"[]", b"{\"usage\":", b"{\"usage\":{\"prompt_tokens\":1}", b"{}x", b"oops"] {
+        for text in [
+            &b""[..],
+            b"[]",
+            b"{\"usage\":",
+            b"{\"usage\":{\"prompt_tokens\":1}",
+            b"{}x",
+            b"oops",
+            br#"{"\u0065rror":1}"#,
+        ] {
             assert!(read(text).is_err());
         }
     }

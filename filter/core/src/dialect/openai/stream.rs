@@ -4,10 +4,16 @@ use crate::cache::local::recording::BudgetGuard;
 use crate::dialect::answer::{Chunk, Fault, NotKept, StreamEvent, WithoutUsage};
 use crate::dialect::openai::chunk_template::ChunkTemplate;
 use crate::dialect::openai::completion::Completion;
-use crate::dialect::openai::read::{self, Part};
+use crate::dialect::openai::failure::{self, Mark};
+use crate::dialect::openai::read::{self, MAX_DEPTH, Part};
 use crate::dialect::openai::transcript::Transcript;
+use crate::dialect::openai::usage;
+use crate::usage::ReportedUsage;
 use crate::wire::json::{InvalidJson, Kind, Scanner, Why};
 use crate::wire::sse;
+
+/// Most parts of an event that are recorded: more than any answer needs, so that a strange one costs little.
+const MAX_PARTS: usize = 4096;
 
 /// Reads each event once, for usage, text and transcript.
 #[derive(Debug, Default)]
@@ -61,7 +67,13 @@ impl StreamReader {
                 // Before the answer it may be anything, such as a list of sources. Later it is in place of the answer.
                 return match self.has_begun {
                     true => StreamEvent::Chunk(Err(Fault::Reported)),
-                    false => StreamEvent::Silent,
+                    false => {
+                        // A hit would lack it.
+                        if read.has_extras {
+                            self.give_up("shape");
+                        }
+                        StreamEvent::Silent
+                    }
                 };
             }
             Ok(read) => read,
@@ -70,6 +82,9 @@ impl StreamReader {
         self.has_begun |= read.has_content;
         self.choices = self.choices.max(read.choices);
         self.finished += read.finished;
+        if self.parts.len() > MAX_PARTS {
+            self.give_up("too_long");
+        }
         if let Some(transcript) = &mut self.transcript {
             transcript.event(&data, &self.parts);
         }
@@ -97,11 +112,24 @@ impl StreamReader {
 
     /// Reads the start of an event that is too long to hold. Returns whether it is a chunk.
     pub fn long_event(&mut self, start: &[u8]) -> bool {
-        if let Some(transcript) = &mut self.transcript {
-            transcript.give_up(NotKept("too_long"));
-        }
+        self.give_up("too_long");
         self.has_begun = true;
         is_chunk_start(start)
+    }
+
+    /// Reads the `tail` of an event that was too long to hold, for the usage that may follow its choices.
+    pub fn long_event_usage(tail: &[u8]) -> Option<ReportedUsage> {
+        const USAGE: &[u8] = b"\"usage\":";
+        let at = memchr::memmem::rfind(tail, USAGE)?;
+        usage::read(&mut Scanner::lenient(tail.get(at + USAGE.len()..)?, MAX_DEPTH)).ok()?
+    }
+
+    /// Stops recording: the answer is not kept.
+    fn give_up(&mut self, why: &'static str) {
+        self.parts = Vec::new();
+        if let Some(transcript) = &mut self.transcript {
+            transcript.give_up(NotKept(why));
+        }
     }
 
     /// Returns the event of a usage chunk without its usage. A chunk without choices is a surprise to a caller that did
@@ -109,7 +137,7 @@ impl StreamReader {
     pub fn without_usage(event: &[u8]) -> Vec<u8> {
         let data = sse::data(event);
         let mut out = b"data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":null}]".to_vec();
-        let mut scanner = Scanner::lenient(&data, u32::MAX);
+        let mut scanner = Scanner::lenient(&data, MAX_DEPTH);
         // It was scanned before, so it cannot fail.
         let _ = scanner.object(|s, key| {
             let value = s.value()?;
@@ -137,16 +165,30 @@ pub fn is_end_event(event: &[u8]) -> bool {
     is_end(&sse::data(event))
 }
 
-/// Returns whether the `start` of an event, cut off anywhere, is that of a chunk: its choices come before any error.
+/// Returns whether the `start` of an event, cut off anywhere, is that of a chunk: it has choices, and no error before
+/// them. A comment is as good.
 pub fn is_chunk_start(start: &[u8]) -> bool {
+    if start.starts_with(b":") && memchr::memchr2(b'\n', b'\r', start).is_none() {
+        return true;
+    }
+    // The last line may be cut off in its name.
+    let whole_lines = memchr::memrchr2(b'\n', b'\r', start).and_then(|end| start.get(..end)).unwrap_or_default();
+    if sse::is_error(whole_lines) || sse::has_foreign_line(whole_lines) {
+        return false;
+    }
     let data = sse::data(start);
-    let mut is_chunk = false;
+    let (mut is_chunk, mut is_error) = (false, false);
     // Ends with an error where the text is cut off.
-    let _ = Scanner::lenient(&data, u32::MAX).object(|s, key| {
+    let _ = Scanner::lenient(&data, MAX_DEPTH).object(|s, key| {
         is_chunk |= s.bytes(&key) == b"\"choices\"" && s.peek()? == Kind::Array;
-        if is_chunk { Err(InvalidJson { at: 0, why: Why::End }) } else { s.value().map(drop) }
+        if is_chunk {
+            return Err(InvalidJson { at: 0, why: Why::End });
+        }
+        let value = s.value()?.span;
+        is_error |= failure::mark(s.bytes(&key), s.bytes(&value)) == Mark::Error || s.bytes(&key).contains(&b'\\');
+        Ok(())
     });
-    is_chunk
+    is_chunk && !is_error
 }
 
 /// The end marker as an event.

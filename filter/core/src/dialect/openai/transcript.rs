@@ -112,7 +112,16 @@ impl Transcript {
                 }
             }
         }
-        chunk.split(Place::NewChoice).try_for_each(|choice| self.choice(choice))
+        let mut indexes = Vec::new();
+        chunk.split(Place::NewChoice).try_for_each(|choice| {
+            // Two deltas of one choice in one chunk may as well be two choices without an index.
+            let index = choice.index(Place::Choice)?.flatten().unwrap_or(0);
+            if indexes.contains(&index) {
+                return Err(NotKept("shape"));
+            }
+            indexes.push(index);
+            self.choice(choice)
+        })
     }
 
     fn choice(&mut self, parts: Parts) -> Result<(), NotKept> {

@@ -75,6 +75,8 @@ impl Counts {
         let (input, output) = match (prompt, self.total) {
             (Some(prompt), Some(total)) => (Some(prompt), completion.max(total.saturating_sub(prompt))),
             (Some(prompt), None) => (Some(prompt), counted),
+            // A total alone does not tell input from output.
+            (None, Some(_)) if self.completion.is_none() => (None, counted),
             (None, Some(total)) => (total.checked_sub(counted).filter(|input| *input > 0), counted),
             (None, None) => (None, counted),
         };

@@ -80,8 +80,11 @@ impl Credential {
     fn after(self, word: &str) -> Self {
         let lower = word.to_ascii_lowercase();
         let name = lower.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+        // The scheme may follow its name without a space: `Authorization=Bearer`.
+        if matches!(name.rsplit(|c: char| !c.is_ascii_alphanumeric()).next(), Some("basic" | "bearer")) {
+            return Self::Scheme;
+        }
         match name {
-            "basic" | "bearer" => Self::Scheme,
             "api" | "access" | "secret" => Self::Kind,
             "key" if self == Self::Kind => Self::Named,
             "credential" | "credentials" => Self::Named,
@@ -119,7 +122,7 @@ fn redact_parts(out: &mut String, word: &str, own: &CallersOwn) {
 /// Returns whether a name is that of a credential, whose value is then redacted.
 fn names_credential(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["password", "passwd", "pwd", "secret", "token", "apikey", "api_key", "api-key"]
+    ["password", "passwd", "pwd", "secret", "token", "apikey", "api_key", "api-key", "-key", "authorization"]
         .iter()
         .any(|end| name.ends_with(end))
 }
@@ -321,6 +324,20 @@ fn is_host(word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_redacted_wherever_its_scheme_stands() {
+        for message in [
+            "headers {'Authorization': 'Bearer token-abc123'}",
+            "{\"authorization\": \"Bearer token-abc123\"}",
+            "(Bearer token-abc123)",
+            "Authorization=Bearer token-abc123",
+            "header x-good-key: token-abc123",
+        ] {
+            let redacted = redact(message, &CallersOwn::default());
+            assert!(!redacted.contains("token-abc123"), "{redacted}");
+        }
+    }
 
     #[test]
     fn internals_are_found_within_a_word_and_in_the_field_that_is_named() {

@@ -148,13 +148,18 @@ fn a_functions_name_is_assigned() {
 #[test]
 fn calls_that_cannot_be_told_apart_are_not_kept() {
     let piece = |arguments: &str| json!({"index": 0, "function": {"name": "f", "arguments": arguments}});
-    let cases: [&[Value]; 5] = [
+    let cases: [&[Value]; 10] = [
         // Two calls without ids, and their arguments one after the other.
         &[piece("{}"), piece("{}")],
         &[json!({"function": {"name": "f", "arguments": "{}"}})],
         &[call("a", "f", "{}"), json!({"function": {"arguments": "{}"}})],
         &[indexed(0, call("a", "f", "{}")), call("b", "f", "{}")],
         &[indexed(0, call("a", "f", "{\"x\":"))],
+        &[piece(""), piece("")],
+        &[piece(""), piece("{}")],
+        &[piece("{}"), indexed(0, call("b", "f", ""))],
+        &[piece("{}"), json!({"index": 0, "id": "b", "function": {"arguments": ""}})],
+        &[indexed(0, call("a", "f", "1")), indexed(0, call("a", "f", "2"))],
     ];
     for deltas in cases {
         assert_eq!(calls(deltas), Err(NotKept("shape")), "{deltas:?}");

@@ -48,6 +48,18 @@ impl ToolCalls {
             }
         }
         let call = self.of(index, id.as_deref(), bytes)?;
+        // Without an id, only the first delta says clearly which call it is of.
+        let is_nameless = call.texts.get("id").is_empty();
+        if is_nameless && call.function.as_ref().is_some_and(|function| function.is_whole() && id.is_some()) {
+            return Err(NotKept("shape"));
+        }
+        let name = call.function.as_ref().map_or("", |function| function.0.get("name"));
+        let may_repeat_name = !is_nameless || name.is_empty();
+        for part in parts.of(Place::CallFunction).filter(|_| !may_repeat_name) {
+            if parts.name(part)? == "name" && part.kind == Kind::String && !parts.text(part)?.is_empty() {
+                return Err(NotKept("shape"));
+            }
+        }
         for part in parts.of(Place::Call) {
             match (parts.name(part)?, part.kind) {
                 ("index", _) | (_, Kind::Null) => {}
@@ -143,13 +155,18 @@ impl Function {
         Ok(())
     }
 
+    /// Whether its arguments are a JSON object already.
+    fn is_whole(&self) -> bool {
+        let arguments = self.0.get("arguments").trim_start();
+        arguments.starts_with('{') && serde_json::from_str::<&RawValue>(arguments).is_ok()
+    }
+
     /// Returns the function as in a whole message.
     ///
     /// # Errors
-    /// [`NotKept`] if the arguments are neither empty nor one JSON text: two calls may have been glued together.
+    /// [`NotKept`] if the arguments are neither empty nor one JSON object: two calls may have been glued together.
     pub(super) fn finish(self) -> Result<Value, NotKept> {
-        let arguments = self.0.get("arguments");
-        if !arguments.trim().is_empty() && serde_json::from_str::<&RawValue>(arguments).is_err() {
+        if !self.0.get("arguments").trim().is_empty() && !self.is_whole() {
             return Err(NotKept("shape"));
         }
         Ok(Value::Object(self.0.into_json()))

@@ -237,9 +237,18 @@ impl<H: Host> GatewayStage<H> {
         let read = |max| host.buffer(Buffer::ResponseBody, max);
         let now_ms = || host.now_ms();
         let part = BodyPart { size, end_of_stream, read: &read, now_ms: &now_ms };
-        let BodyStep { next, call } = generation.serve(|context| act(&mut self.exchange, context, &part, &mut store));
+        let BodyStep { next, call, is_over } =
+            generation.serve(|context| act(&mut self.exchange, context, &part, &mut store));
         // Nothing waits for the result of this call.
         call.and_then(|call| host.call(&call));
+        if is_over {
+            self.release();
+            let (lines, settlement) = generation.serve(|context| self.exchange.settle_early(context, &mut store));
+            lines.iter().for_each(|line| host.log(LogLevel::Warn, line));
+            if let Some(settlement) = settlement {
+                self.settlements.push(&generation, settlement);
+            }
+        }
         match next {
             OnResponseBody::Pass => Action::Continue,
             OnResponseBody::Hold => Action::Pause,

@@ -43,6 +43,9 @@ pub enum Answer {
 /// Bytes kept of the end of a long event, which may have the usage.
 const TAIL: usize = 4096;
 
+/// Most bytes that may follow the end marker.
+const MAX_SURPLUS: usize = 64 << 10;
+
 /// A stream's progress.
 #[derive(Debug)]
 pub struct Stream {
@@ -68,6 +71,8 @@ pub struct Stream {
     is_long_text: bool,
     /// Its last bytes so far.
     tail: Vec<u8>,
+    /// Bytes after the end of the stream.
+    surplus: usize,
 }
 
 /// How a stream is treated.
@@ -138,6 +143,7 @@ impl Answer {
             long_event: 0,
             is_long_text: false,
             tail: Vec::new(),
+            surplus: 0,
         }))
     }
 
@@ -169,6 +175,17 @@ impl Answer {
     /// Whether the stream has reached its end marker.
     pub fn is_done(&self) -> bool {
         matches!(self, Self::Stream(stream) if stream.done && stream.error.is_none())
+    }
+
+    /// Whether the stream has reached its end marker or an error.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Stream(stream) if stream.done || stream.error.is_some())
+    }
+
+    /// Whether the provider goes on for too long after the end of the stream. The error event ends the stream for the
+    /// caller. After the end marker it may still read to the end of the body.
+    pub fn goes_on_too_long(&self) -> bool {
+        matches!(self, Self::Stream(stream) if stream.surplus > if stream.told { 0 } else { MAX_SURPLUS })
     }
 
     /// Milliseconds from the start of the exchange to the first event of the stream.
@@ -256,6 +273,9 @@ impl Stream {
             self.is_usage_old = self.usage.is_some();
             self.text.push(text);
             return None;
+        }
+        if self.done || self.told {
+            self.surplus += chunk.len();
         }
         let mut cutter = std::mem::take(&mut self.cutter);
         let out = cutter.holds().then(|| Vec::with_capacity(chunk.len() + 256));

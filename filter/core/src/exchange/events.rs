@@ -129,16 +129,18 @@ pub struct BodyStep {
     pub next: OnResponseBody,
     /// A call to make; nothing waits for its end.
     pub call: Option<HttpCall>,
+    /// Whether nothing that counts can follow, although the response may not have ended: its places are free.
+    pub is_over: bool,
 }
 
 impl BodyStep {
     /// Nothing to do.
-    pub const PASS: Self = Self { next: OnResponseBody::Pass, call: None };
+    pub const PASS: Self = Self { next: OnResponseBody::Pass, call: None, is_over: false };
 }
 
 impl From<OnResponseBody> for BodyStep {
     fn from(next: OnResponseBody) -> Self {
-        Self { next, call: None }
+        Self { next, call: None, is_over: false }
     }
 }
 

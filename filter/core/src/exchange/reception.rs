@@ -75,13 +75,15 @@ impl Exchange {
             Reception::Stream => {
                 let chunk = if size > 0 { read(size) } else { Vec::new() };
                 let next = match self.stream_chunk(&chunk, end_of_stream, now_ms) {
+                    _ if self.goes_on_too_long() => OnResponseBody::Reset,
                     Some(replacement) => OnResponseBody::Replace(replacement),
                     None => OnResponseBody::Pass,
                 };
                 // Many callers leave once they have the end marker, before the body has ended.
-                let is_over = end_of_stream || self.is_done();
-                let call = if is_over { self.keep_if_wanted(context, shared, now_ms) } else { None };
-                BodyStep { next, call }
+                let is_over = end_of_stream || self.is_over();
+                let call =
+                    if end_of_stream || self.is_done() { self.keep_if_wanted(context, shared, now_ms) } else { None };
+                BodyStep { next, call, is_over }
             }
             Reception::Held if end_of_stream => self.complete(context, part, shared),
             Reception::Held if size <= HOLD_LIMIT => OnResponseBody::Hold.into(),
@@ -143,7 +145,7 @@ impl Exchange {
                 };
                 let call = self.keep_if_wanted(context, shared, part.now_ms);
                 self.receive(Reception::Over);
-                BodyStep { next, call }
+                BodyStep { next, call, is_over: false }
             }
             Reception::Awaited | Reception::Over => BodyStep::PASS,
         }
@@ -164,7 +166,7 @@ impl Exchange {
         let whole = self.on_full_body(context.policy, &body);
         let call = self.keep_if_wanted(context, shared, part.now_ms);
         self.receive(Reception::Over);
-        BodyStep { next: OnResponseBody::Complete(whole, body.len()), call }
+        BodyStep { next: OnResponseBody::Complete(whole, body.len()), call, is_over: false }
     }
 
     /// A response that was not held is whole.
@@ -174,7 +176,7 @@ impl Exchange {
             Some(Reception::Counted(bytes)) => self.on_uninspected(bytes, true),
             _ => {}
         }
-        BodyStep { next: OnResponseBody::Pass, call: self.keep_if_wanted(context, shared, part.now_ms) }
+        BodyStep { next: OnResponseBody::Pass, call: self.keep_if_wanted(context, shared, part.now_ms), is_over: false }
     }
 
     fn receive(&mut self, reception: Reception) -> Option<Reception> {

@@ -99,6 +99,16 @@ impl Exchange {
         self.state.upstream().is_some_and(|upstream| upstream.answer.is_done())
     }
 
+    /// Whether the stream has reached its end marker or an error: nothing of it counts any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.state.upstream().is_some_and(|upstream| upstream.answer.is_over())
+    }
+
+    /// Whether the provider goes on for too long after that.
+    pub(super) fn goes_on_too_long(&self) -> bool {
+        self.state.upstream().is_some_and(|upstream| upstream.answer.goes_on_too_long())
+    }
+
     /// A chunk of a stream has arrived. `Some` replaces it. `now_ms`: milliseconds since the Unix epoch.
     pub(super) fn stream_chunk(
         &mut self,

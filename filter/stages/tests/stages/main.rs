@@ -8,6 +8,7 @@ mod cut_streams;
 mod envoy;
 mod fake_host;
 mod fallback;
+mod lingering;
 mod policy;
 mod redis;
 mod refusals;

@@ -50,6 +50,12 @@ impl Exchange {
         (lines, held.map(|held| Unsettled { tenant, held: Some(held), charge, moment }))
     }
 
+    /// Settles before the exchange ends, once nothing that counts can follow: a caller or provider that lets the
+    /// connection linger must not occupy a place. Returns what to log and what Redis must be told.
+    pub fn settle_early<S: Store>(&mut self, context: &mut Context, store: &mut S) -> (Vec<String>, Option<Unsettled>) {
+        if self.has_reserved() { self.settle(context, store) } else { (Vec::new(), None) }
+    }
+
     fn is_reservation_uncertain(&self) -> bool {
         self.quota.is_away || self.journal.is_uncertain(Purpose::Quota)
     }

@@ -1,0 +1,75 @@
+//! Streams whose provider goes on after their end.
+
+use crate::envoy::Envoy;
+use crate::policy;
+use crate::request::Event;
+use serde_json::{Value, json};
+
+const CHUNK: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"}}]}\n\n";
+const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":3}}\n\n";
+const PING: &[u8] = b": ping\n\n";
+
+/// The tenant's and the model's only places are free: another request of the tenant goes to the plan's first model.
+#[track_caller]
+fn is_free(envoy: &mut Envoy) -> Value {
+    let next = envoy.chat("sk-acme", &json!({"messages": [{"role": "user", "content": "Next"}]}));
+    let audit = next.end_without_answer();
+    assert_eq!((&audit["plan"], &audit["quota_window"]), (&json!(["small", "big"]), &json!(null)), "{audit}");
+    audit
+}
+
+#[test]
+fn the_places_are_free_at_the_end_marker_and_the_body_may_end_later() {
+    let mut envoy = Envoy::new(&policy::document());
+    let mut request =
+        envoy.chat("sk-acme", &json!({"messages": [{"role": "user", "content": "Tell"}], "stream": true}));
+    let mut attempt = request.attempt(&mut envoy, "vllm");
+    let stream = [CHUNK, USAGE, "data: [DONE]\n\n"].concat().into_bytes();
+    attempt.respond([Event::head(200, "text/event-stream"), Event::Body(stream, false)]);
+    request.relay(&mut attempt);
+    assert!(request.client.text().ends_with("data: [DONE]\n\n"));
+    assert_eq!(envoy.tokens_today("sk-acme"), 12);
+    let estimate = is_free(&mut envoy)["input_tokens"].as_u64().unwrap();
+    attempt.respond([Event::Body(PING.to_vec(), false), Event::Body(Vec::new(), true)]);
+    request.relay(&mut attempt);
+    attempt.end();
+    assert!(request.client.is_whole && !request.client.is_reset);
+    let audit = request.end();
+    assert_eq!((&audit["error_code"], &audit["output_tokens"]), (&json!(null), &json!(3)), "{audit}");
+    // Charged once.
+    assert_eq!(envoy.tokens_today("sk-acme"), 12 + estimate);
+}
+
+#[test]
+fn a_provider_that_goes_on_after_an_error_is_cut_off() {
+    let mut envoy = Envoy::new(&policy::document());
+    let mut request =
+        envoy.chat("sk-acme", &json!({"messages": [{"role": "user", "content": "Tell"}], "stream": true}));
+    let mut attempt = request.attempt(&mut envoy, "vllm");
+    let stream = [CHUNK, "data: {\"error\":{\"message\":\"out of memory\"}}\n\n"].concat().into_bytes();
+    attempt.respond([Event::head(200, "text/event-stream"), Event::Body(stream, false)]);
+    request.relay(&mut attempt);
+    assert!(request.client.text().contains("stream_error"));
+    is_free(&mut envoy);
+    assert!(!request.client.is_reset);
+    attempt.respond([Event::Body(PING.to_vec(), false)]);
+    request.relay(&mut attempt);
+    attempt.end();
+    assert!(request.client.is_reset);
+    assert_eq!(request.end()["error_code"], "stream_error");
+}
+
+#[test]
+fn a_provider_that_sends_much_after_the_end_marker_is_cut_off() {
+    let mut envoy = Envoy::new(&policy::document());
+    let mut request =
+        envoy.chat("sk-acme", &json!({"messages": [{"role": "user", "content": "Tell"}], "stream": true}));
+    let mut attempt = request.attempt(&mut envoy, "vllm");
+    let stream = [CHUNK, USAGE, "data: [DONE]\n\n"].concat().into_bytes();
+    let more = || Event::Body(vec![b'x'; 40 << 10], false);
+    attempt.respond([Event::head(200, "text/event-stream"), Event::Body(stream, false), more(), more()]);
+    request.relay(&mut attempt);
+    attempt.end();
+    assert!(request.client.is_reset && request.client.text().ends_with("[DONE]\n\n"));
+    assert_eq!(request.end()["error_code"], json!(null));
+}

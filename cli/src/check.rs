@@ -11,10 +11,12 @@ pub struct Args {
     policy: PathBuf,
 }
 
-/// Prints one line per problem to standard error, or a summary of the policy to standard output.
+/// Prints one line per problem to standard error, or a summary of the policy to standard output. Warnings go to
+/// standard error and do not change the exit status.
 pub fn run(args: &Args) -> ExitCode {
     match policy_file::load(&args.policy) {
-        Ok((config, _)) => {
+        Ok((config, policy)) => {
+            policy_file::warnings(&args.policy, &policy).iter().for_each(|line| eprintln!("{line}"));
             let count = |n: usize, singular: &str| format!("{n} {singular}{}", if n == 1 { "" } else { "s" });
             println!(
                 "{}: ok: {}, {}, {}, {}, {}",

@@ -34,6 +34,12 @@ pub fn load(path: &Path) -> Result<(Config, Policy), InvalidPolicyFile> {
     read(path).map_err(|reason| InvalidPolicyFile { path: path.to_owned(), reason })
 }
 
+/// Returns one line per setting of the policy that is valid and probably not meant. Each starts with the file name.
+pub fn warnings(path: &Path, policy: &Policy) -> Vec<String> {
+    let line = |warning: &Problem| format!("{}: warning: {warning}", path.display());
+    pointsman_core::policy::warnings::warnings(policy).iter().map(line).collect()
+}
+
 fn read(path: &Path) -> Result<(Config, Policy), Reason> {
     let text = std::fs::read_to_string(path).map_err(Reason::Io)?;
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));

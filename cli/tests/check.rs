@@ -79,3 +79,20 @@ fn a_valid_policy_is_counted_and_a_missing_file_is_not_a_mistake_in_it() {
     assert_eq!((status, stdout.as_str()), (2, ""));
     assert!(stderr.starts_with("nowhere.yaml: "), "{stderr}");
 }
+
+#[test]
+fn a_suspicious_setting_is_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let minimal = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies/hybrid.yaml");
+    let policy = std::fs::read_to_string(minimal).unwrap();
+    let file = dir.path().join("policy.yaml");
+    std::fs::write(&file, policy.replace("prefix: \"Bearer \"", "prefix: Bearer")).unwrap();
+    let (status, stdout, stderr) = check(&file);
+    assert_eq!(
+        stderr,
+        "policy.yaml: warning: providers.openai.credential.prefix: \"Bearer\" is not followed by exactly one space \
+         before the key; use \"Bearer \"\n"
+    );
+    assert!(stdout.starts_with("policy.yaml: ok: "), "{stdout}");
+    assert_eq!(status, 0);
+}

@@ -7,7 +7,7 @@ mod support;
 
 use std::net::TcpListener;
 use support::running::{Port, Up, ends, inputs, up, up_at};
-use support::{Scratch, cluster, envoy, text, wasm};
+use support::{Scratch, cluster, envoy, policy, text, wasm};
 
 #[test]
 fn a_missing_key_is_named_with_its_provider() {
@@ -19,6 +19,27 @@ fn a_missing_key_is_named_with_its_provider() {
         "provider \"b\": the environment variable POINTSMAN_TEST_UNSET is not set\n\
          (use --allow-missing-credentials to start anyway)\n"
     );
+}
+
+/// What follows a warning here is an error, which ends `up`.
+#[test]
+fn a_key_that_would_be_sent_in_the_wrong_form_is_a_warning() {
+    let scratch = inputs("up-form", "POINTSMAN_TEST_KEY");
+    let without_space = policy("POINTSMAN_TEST_KEY").replace("prefix: \"Bearer \"", "prefix: Bearer");
+    scratch.write("policy.yaml", &without_space);
+    let mut command = up(&scratch);
+    command.args(["--envoy", "/nonexistent/envoy"]).env("POINTSMAN_TEST_KEY", "Bearer sk-live");
+    let said = scratch.hide(&text(&command.output().unwrap()));
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(
+        lines[..2],
+        [
+            "HERE/policy.yaml: warning: providers.b.credential.prefix: \"Bearer\" is not followed by exactly one space \
+             before the key; use \"Bearer \"",
+            "warning: provider \"b\": the key in POINTSMAN_TEST_KEY already starts with the prefix",
+        ]
+    );
+    assert!(!said.contains("sk-live"), "{said}");
 }
 
 #[test]

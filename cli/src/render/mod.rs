@@ -20,6 +20,7 @@ pub mod version;
 mod wasm;
 mod yaml;
 
+use crate::policy_file;
 use gateway_args::GatewayArgs;
 use rendering::Rendering;
 use settings::Settings;
@@ -53,6 +54,7 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(inputs) => inputs,
         Err(refused) => return refused.report(),
     };
+    policy_file::warnings(&args.gateway.policy, &inputs.policy).iter().for_each(|line| eprintln!("{line}"));
     let written = args.settings().and_then(|settings| Rendering::new(&settings, &inputs).files().write(&args.out));
     match written {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
-//! Checks that the keys that a policy names exist.
+//! Checks that the keys that a policy names exist, and that they look like keys.
 
 use pointsman_core::policy::Policy;
+use std::io::Read as _;
 
 /// Returns one line per key that Envoy will not find. Envoy answers requests to a provider without its key with 401.
 pub fn missing(policy: &Policy) -> Vec<String> {
@@ -19,4 +20,84 @@ pub fn missing(policy: &Policy) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Returns one line per key that Envoy would send in a form that providers do not accept. No line repeats a key. Keys
+/// in SDS files are not looked at.
+pub fn suspicious(policy: &Policy) -> Vec<String> {
+    let mut lines = Vec::new();
+    for provider in policy.providers() {
+        let Some(credential) = &provider.credential else { continue };
+        let (source, value) = match (&credential.env, &credential.file) {
+            (Some(variable), _) => (variable, std::env::var(variable).ok()),
+            (None, Some(path)) => (path, read(path)),
+            (None, None) => continue,
+        };
+        if let Some(reason) = value.as_deref().and_then(|value| fault(&credential.prefix, value)) {
+            lines.push(format!("provider \"{}\": the key in {source} {reason}", provider.name));
+        }
+    }
+    lines
+}
+
+/// Reads a file with a key. `None` if it is not a file, or not text.
+fn read(path: &str) -> Option<String> {
+    const LONGEST: u64 = 64 << 10;
+    if !std::fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
+    let mut text = String::new();
+    std::fs::File::open(path).ok()?.take(LONGEST).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// Returns what is suspicious about a key that follows `prefix` in its header.
+fn fault(prefix: &str, value: &str) -> Option<&'static str> {
+    // Envoy drops the end of the line that an editor or `echo` adds.
+    let key = value.trim_end_matches(['\r', '\n']);
+    let scheme = prefix.trim();
+    let repeats = |scheme: &str| {
+        let start = key.trim_start().get(..scheme.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    if !scheme.is_empty() && repeats(scheme) {
+        return Some("already starts with the prefix");
+    }
+    if key.starts_with(['"', '\'']) || key.ends_with(['"', '\'']) {
+        return Some("has quotation marks around it");
+    }
+    // Without a prefix, the value may be a scheme and a key.
+    let parts = if scheme.is_empty() { 2 } else { 1 };
+    if key.trim() != key || key.split_whitespace().count() > parts || key.chars().any(char::is_control) {
+        return Some("contains white space");
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fault;
+
+    #[test]
+    fn a_key_as_providers_issue_it_is_not_suspicious() {
+        for (prefix, key) in [("Bearer ", "sk-1"), ("Bearer ", "sk-1\n"), ("", "Bearer sk-1"), ("", "sk-1\r\n")] {
+            assert_eq!(fault(prefix, key), None, "{prefix}{key}");
+        }
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_form_is_suspicious() {
+        for (prefix, key, reason) in [
+            ("Bearer ", "Bearer sk-1", "already starts with the prefix"),
+            ("Bearer", "bearer sk-1", "already starts with the prefix"),
+            ("Bearer ", "\"sk-1\"", "has quotation marks around it"),
+            ("", "'sk-1'\n", "has quotation marks around it"),
+            ("Bearer ", " sk-1", "contains white space"),
+            ("Bearer ", "sk-1\nsk-2\n", "contains white space"),
+            ("Bearer ", "OPENAI_API_KEY=x sk-1", "contains white space"),
+            ("", "a b c", "contains white space"),
+        ] {
+            assert_eq!(fault(prefix, key), Some(reason), "{prefix}{key}");
+        }
+    }
 }

@@ -15,6 +15,7 @@ mod stop;
 mod validation;
 mod watch;
 
+use crate::policy_file;
 use crate::render::gateway_args::GatewayArgs;
 use crate::render::inputs::Inputs;
 use crate::render::settings::Settings;
@@ -82,6 +83,8 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, String> {
+    policy_file::warnings(&args.gateway.policy, &inputs.policy).iter().for_each(say);
+    credentials::suspicious(&inputs.policy).iter().for_each(|line| say(format_args!("warning: {line}")));
     let missing = credentials::missing(&inputs.policy);
     if !missing.is_empty() {
         if !args.allow_missing_credentials {

@@ -6,6 +6,7 @@ use super::envoy::Program;
 use super::retired::DrainingClusters;
 use super::say::say;
 use super::validation::Validation;
+use crate::policy_file;
 use crate::render::files::{Files, cds, replace};
 use crate::render::gateway_args::GatewayArgs;
 use crate::render::inputs::Inputs;
@@ -167,6 +168,8 @@ impl RunningConfig {
         self.needed = clusters.into_keys().collect();
         self.clusters = united;
         self.files = files;
+        policy_file::warnings(&from.policy, &inputs.policy).iter().for_each(say);
+        credentials::suspicious(&inputs.policy).iter().for_each(|line| say(format_args!("warning: {line}")));
         Ok(())
     }
 

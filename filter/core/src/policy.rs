@@ -20,6 +20,7 @@ pub mod output_limit;
 pub mod parse;
 pub mod price;
 pub mod resilience;
+pub mod warnings;
 
 /// A validated policy.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! The two access logs: one JSON line per request, and one per attempt at a provider.
 
-use super::settings::{LogTarget, Settings};
+use super::settings::{LogTarget, SHARED_PREFIX, Settings};
 use pointsman_core::routing::dispatch::STATE_AUDIT;
 use serde_json::{Value, json};
 
@@ -22,10 +22,21 @@ pub fn requests(settings: &Settings) -> Value {
         "latency_ms": "%DURATION%",
         "policy_decision": "none",
     });
-    json!([
-        logger(settings, &record, None),
-        logger(settings, &json!({"json_format": no_record}), Some(failed_without_record(&without))),
-    ])
+    let mut failed = failed_without_record(&without);
+    if settings.shared {
+        failed = both(of_gateway(), failed);
+    }
+    json!([logger(settings, &record, None), logger(settings, &json!({"json_format": no_record}), Some(failed))])
+}
+
+/// Matches requests to the gateway in a shared listener.
+pub fn of_gateway() -> Value {
+    json!({"header_filter": {"header": {"name": ":path", "string_match": {"prefix": SHARED_PREFIX}}}})
+}
+
+/// Matches what both filters match.
+pub fn both(one: Value, other: Value) -> Value {
+    json!({"and_filter": {"filters": [one, other]}})
 }
 
 /// Response headers by which the model stage passes the model and the attempt number to the attempt log.
@@ -48,7 +59,9 @@ pub fn attempts(settings: &Settings) -> Value {
         "transport_failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
         "duration_ms": "%DURATION%",
     });
-    json!([logger(settings, &json!({"json_format": attempt}), None)])
+    // The router also logs requests to the other clusters of a shared listener. Their endpoints name no provider.
+    let to_provider = settings.shared.then(|| cel("'pointsman' in xds.upstream_host_metadata.filter_metadata"));
+    json!([logger(settings, &json!({"json_format": attempt}), to_provider)])
 }
 
 /// The upstream filter for attempts without a model stage. It removes the headers that the log would read as the model
@@ -88,15 +101,16 @@ fn failed_without_record(expression: &str) -> Value {
         let value = json!({"default_value": value, "runtime_key": "pointsman.access_log.status"});
         json!({"status_code_filter": {"comparison": {"op": op, "value": value}}})
     };
-    let cel = json!({"extension_filter": {
+    both(json!({"or_filter": {"filters": [status("GE", 400), status("EQ", 0)]}}), cel(expression))
+}
+
+/// Matches requests for which a CEL expression is true.
+pub fn cel(expression: &str) -> Value {
+    json!({"extension_filter": {
         "name": "envoy.access_loggers.extension_filters.cel",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
             "expression": expression,
         },
-    }});
-    json!({"and_filter": {"filters": [
-        {"or_filter": {"filters": [status("GE", 400), status("EQ", 0)]}},
-        cel,
-    ]}})
+    }})
 }

@@ -11,8 +11,6 @@ use std::net::SocketAddr;
 
 /// Name of the listener.
 pub const NAME: &str = "gateway";
-/// Name of the gateway stage, under which Envoy requests its configuration.
-pub const FILTER: &str = "pointsman.gateway";
 
 /// Returns the config source for a file that Envoy watches.
 pub fn source(path: &str) -> Value {
@@ -40,9 +38,9 @@ pub enum Source {
 /// Returns the listener.
 pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
     let limit = route::buffer_limit(policy);
-    let (filter, (routes_field, mut routes)) = match from {
+    let (mut filter, (routes_field, mut routes)) = match from {
         Source::Files => (
-            json!({"name": FILTER, "config_discovery": {
+            json!({"name": wasm::FILTER, "config_discovery": {
                 "config_source": source(&settings.path("ecds.yaml")),
                 "type_urls": [wasm::TYPE],
                 // Nothing passes without a policy.
@@ -51,9 +49,12 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
             ("rds", json!({"config_source": source(&settings.path("rds.yaml")), "route_config_name": route::NAME})),
         ),
         Source::Inline { filter, routes } => {
-            (json!({"name": FILTER, "typed_config": filter}), ("route_config", routes))
+            (json!({"name": wasm::FILTER, "typed_config": filter}), ("route_config", routes))
         }
     };
+    if settings.shared {
+        filter["disabled"] = true.into();
+    }
     if let Some(routes) = routes.as_object_mut() {
         routes.remove("@type");
     }
@@ -83,7 +84,7 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
         // A prompt of tens of megabytes over a slow line takes minutes.
         "request_timeout": "300s",
         "stream_idle_timeout": seconds(IDLE_MS),
-        "local_reply_config": local_replies(),
+        "local_reply_config": local_replies(settings),
         "always_set_request_id_in_response": true,
         "http_filters": [filter, {
             "name": "envoy.filters.http.router",
@@ -127,7 +128,7 @@ fn callers_own() -> Value {
 
 /// Returns Envoy's own replies, for when the module can no longer answer (a held response breaks off) or cannot answer
 /// yet (a request is malformed). The first match applies.
-fn local_replies() -> Value {
+fn local_replies(settings: &Settings) -> Value {
     let reply = |filter: Value, kind: &str, code: &str, message: &str| {
         let error = json!({"error": {"message": message, "type": kind, "param": null, "code": code}});
         json!({
@@ -163,6 +164,11 @@ fn local_replies() -> Value {
     ] {
         mappers.push(reply(of_envoy(status), kind, envoy_reply::outcome(status).code(), message));
     }
+    if settings.shared {
+        for mapper in &mut mappers {
+            mapper["filter"] = access_log::both(access_log::of_gateway(), mapper["filter"].take());
+        }
+    }
     json!({"mappers": mappers})
 }
 
@@ -172,16 +178,10 @@ fn local_replies() -> Value {
 fn of_envoy(status: u16) -> Value {
     let op = if status.is_multiple_of(100) { "GE" } else { "EQ" };
     let value = json!({"default_value": status, "runtime_key": format!("pointsman.local_reply.status_{status}")});
-    json!({"and_filter": {"filters": [
-        {"status_code_filter": {"comparison": {"op": op, "value": value}}},
-        {"extension_filter": {
-            "name": "envoy.access_loggers.extension_filters.cel",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
-                "expression": format!("response.code_details != '{REPLY_DETAILS}'"),
-            },
-        }},
-    ]}})
+    access_log::both(
+        json!({"status_code_filter": {"comparison": {"op": op, "value": value}}}),
+        access_log::cel(&format!("response.code_details != '{REPLY_DETAILS}'")),
+    )
 }
 
 /// Before Envoy 1.37, the connection limit is also the limit of what a filter may hold of an HTTP/1.1 request.

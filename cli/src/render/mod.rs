@@ -17,7 +17,7 @@ pub mod rendering;
 pub mod route;
 pub mod settings;
 pub mod version;
-mod wasm;
+pub mod wasm;
 mod yaml;
 
 use crate::policy_file;
@@ -45,6 +45,10 @@ pub struct Args {
     /// Envoy version to render for: 1.36 to 1.40.
     #[arg(long, value_name = "VERSION", default_value_t = EnvoyVersion::NEWEST)]
     envoy_version: EnvoyVersion,
+    /// Render for a listener that also has routes of your own. The gateway then serves paths below `/v1/`.
+    /// Its filter is off on all other routes, and its logs and error responses leave other requests alone.
+    #[arg(long)]
+    shared_listener: bool,
 }
 
 /// Runs `render`. Exit status: 0 on success, 1 if the policy or the providers are refused, 2 if a file cannot be read
@@ -80,6 +84,7 @@ impl Args {
             listen: self.gateway.listen,
             admin: self.gateway.admin,
             access_log: self.gateway.access_log.clone(),
+            shared: self.shared_listener,
         })
     }
 }

@@ -3,7 +3,7 @@
 use super::bootstrap::{Clusters, bootstrap, cluster_bootstrap};
 use super::files::Files;
 use super::inputs::Inputs;
-use super::listener::{self, Source, listener};
+use super::listener::{Source, listener};
 use super::settings::Settings;
 use super::{clusters, credential, route, wasm};
 use pointsman_core::routing::dispatch::direct_cluster;
@@ -49,7 +49,7 @@ impl<'a> Rendering<'a> {
         files.discovery("rds.yaml", vec![route::configuration(settings, &inputs.policy)]);
         let filter = json!({
             "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
-            "name": listener::FILTER,
+            "name": wasm::FILTER,
             "typed_config": wasm::gateway_stage(settings, &self.policy),
         });
         files.discovery("ecds.yaml", vec![filter]);

@@ -2,7 +2,8 @@
 //! route of its own.
 
 use super::duration::{IDLE_MS, seconds};
-use super::settings::Settings;
+use super::settings::{SHARED_PREFIX, Settings};
+use super::wasm;
 use pointsman_core::policy::Policy;
 use pointsman_core::policy::clusters;
 use pointsman_core::policy::resilience::{IDLE_HEADER, NEXT_HEADER};
@@ -52,7 +53,7 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
     }
     let mut route = json!({
         "name": "pointsman",
-        "match": {"prefix": "/"},
+        "match": {"prefix": if settings.shared { SHARED_PREFIX } else { "/" }},
         "route": {
             "cluster_header": "x-pointsman-cluster",
             // For requests without a model stage. All others carry their own timeout, which Envoy uses instead.
@@ -62,27 +63,47 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
             "retry_policy": retry_policy,
         },
     });
-    // A request that is not a stream may be silent for its whole duration. The route sets this only if it exceeds the
-    // listener's limit.
+    // A request that is not a stream may be silent for its whole duration. The route sets this if the listener's limit
+    // is lower, or not known.
     let longest_ms = policy.longest_request_ms();
-    if longest_ms > IDLE_MS {
-        route["route"]["idle_timeout"] = seconds(longest_ms).into();
+    if longest_ms > IDLE_MS || settings.shared {
+        route["route"]["idle_timeout"] = seconds(longest_ms.max(IDLE_MS)).into();
     }
     // Bytes of a request that Envoy holds to read and to resend it. Before 1.37 the listener's limit does both.
     if settings.version.has_route_buffer_limit() {
         route["request_body_buffer_limit"] = buffer_limit(policy).into();
     }
+    if settings.shared {
+        for (field, headers) in header_removals() {
+            route[field] = headers;
+        }
+        // The filter is off by default. The empty configuration is required, and has no meaning of its own.
+        let on = json!({"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}});
+        route["typed_per_filter_config"] = json!({wasm::FILTER: on});
+    }
     let mut routes: Vec<Value> = policy.idle_timeouts_ms().into_iter().map(|ms| idle_route(&route, ms)).collect();
     routes.push(route);
-    json!({
+    let mut configuration = json!({
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         "name": NAME,
-        // Headers that the gateway stage left for the router, and Envoy for the choice of a route.
-        "request_headers_to_remove": ["x-pointsman-cluster", IDLE_HEADER, "x-forwarded-proto"],
-        // Envoy sets its own. The module handles all other headers, and would handle this one.
-        "response_headers_to_remove": ["server"],
         "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}],
-    })
+    });
+    if !settings.shared {
+        for (field, headers) in header_removals() {
+            configuration[field] = headers;
+        }
+    }
+    configuration
+}
+
+/// Returns the headers that the router removes.
+fn header_removals() -> [(&'static str, Value); 2] {
+    [
+        // Those that the gateway stage left for the router, and Envoy for the choice of a route.
+        ("request_headers_to_remove", json!(["x-pointsman-cluster", IDLE_HEADER, "x-forwarded-proto"])),
+        // Envoy sets its own. The module handles all other headers, and would handle this one.
+        ("response_headers_to_remove", json!(["server"])),
+    ]
 }
 
 /// Returns the route of streams that may be idle for `ms`. Envoy reads this timer only from the route.

@@ -29,7 +29,12 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// Where access log lines go.
     pub access_log: LogTarget,
+    /// Whether the listener also has routes that are not Pointsman's. All of it then applies to [`SHARED_PREFIX`] only.
+    pub shared: bool,
 }
+
+/// The paths of the gateway in a shared listener.
+pub const SHARED_PREFIX: &str = "/v1/";
 
 impl Settings {
     /// Returns the path at which Envoy finds a rendered file.

@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 /// Type URL of Envoy's Wasm filter.
 pub const TYPE: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 
+/// Name of the gateway stage, under which Envoy requests its configuration.
+pub const FILTER: &str = "pointsman.gateway";
+
 /// Returns the filter for a role, with its plugin configuration.
 ///
 /// The VM configuration of both roles is identical, so they share one VM per worker and its shared data.

@@ -112,6 +112,7 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
         listen: args.gateway.listen,
         admin: args.gateway.admin,
         access_log: args.gateway.access_log.clone(),
+        shared: false,
     };
     let validation =
         Validation { envoy: &program, settings: &settings, directory: directory.path(), policy: &args.gateway.policy };

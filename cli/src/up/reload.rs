@@ -12,7 +12,7 @@ use crate::render::gateway_args::GatewayArgs;
 use crate::render::inputs::Inputs;
 use crate::render::rendering::Rendering;
 use crate::render::settings::Settings;
-use crate::render::{listener, route};
+use crate::render::{listener, route, wasm};
 use pointsman_core::policy::Policy;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,7 +37,7 @@ fn rds_stats() -> String {
 
 /// Returns the prefix of the counters of `ecds.yaml`.
 fn ecds_stats() -> String {
-    format!("extension_config_discovery.http_filter.{}.", listener::FILTER)
+    format!("extension_config_discovery.http_filter.{}.", wasm::FILTER)
 }
 
 /// Makes sure that an Envoy, just started, has applied all of its files: it starts without those that it refuses.

@@ -22,6 +22,7 @@ mod identity;
 mod local_reply;
 mod metrics;
 mod outage;
+mod own_envoy;
 mod quota;
 mod quota_charge;
 mod quota_clock;

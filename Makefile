@@ -9,12 +9,13 @@ WASM := $(CURDIR)/target/wasm32-wasip1/release/pointsman.wasm
 NOOP := $(CURDIR)/target/wasm32-wasip1/release/noop.wasm
 BIN := $(CURDIR)/target/native
 DEV := $(CURDIR)/target/debug
+PREFIX ?= $(HOME)/.local
 PYTHON := $(TOOLS)/python/bin/python
 MDBOOK_VERSION := 0.5.4
 MDBOOK := $(TOOLS)/mdbook-$(MDBOOK_VERSION)/bin/mdbook
 export ENVOY
 
-.PHONY: all demo test test-native test-envoy test-matrix test-long
+.PHONY: all demo install test test-native test-envoy test-matrix test-long
 .PHONY: check house docs fuzz bench wasm native programs clean
 .DEFAULT_GOAL := all
 
@@ -91,6 +92,10 @@ programs:
 demo: wasm native $(ENVOY)
 	@integration/demo.sh $(BIN) $(WASM)
 
+# The command, its module, and files to start from, below PREFIX.
+install: wasm native
+	@cli/install.sh $(BIN) $(WASM) "$(PREFIX)"
+
 # The user documentation, as a site in target/book.
 docs: $(MDBOOK)
 	@$(MDBOOK) build docs
@@ -113,7 +118,7 @@ test-native:
 
 # Only the tests that run an Envoy.
 test-envoy:
-	cargo test -q --locked $(TESTED) --test envoy --test up --test up_start --test render -- --include-ignored
+	cargo test -q --locked $(TESTED) $(addprefix --test ,envoy install render up up_start) -- --include-ignored
 
 # The same on every supported Envoy version.
 test-matrix:

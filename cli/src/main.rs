@@ -3,6 +3,7 @@
 mod check;
 mod document;
 mod hash_key;
+mod module;
 mod policy_file;
 mod render;
 mod schema;

@@ -20,7 +20,7 @@ pub mod version;
 pub mod wasm;
 mod yaml;
 
-use crate::policy_file;
+use crate::{module, policy_file};
 use gateway_args::GatewayArgs;
 use rendering::Rendering;
 use settings::Settings;
@@ -61,7 +61,10 @@ pub fn run(args: &Args) -> ExitCode {
     policy_file::warnings(&args.gateway.policy, &inputs.policy).iter().for_each(|line| eprintln!("{line}"));
     let written = args.settings().and_then(|settings| Rendering::new(&settings, &inputs).files().write(&args.out));
     match written {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            args.module_is_missing().iter().for_each(|line| eprintln!("{line}"));
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("{}: {error}", args.out.display());
             ExitCode::from(2)
@@ -70,6 +73,19 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 impl Args {
+    /// Returns a warning if Envoy is to find the module beside the files, and there is none.
+    fn module_is_missing(&self) -> Option<String> {
+        let path = self.out.join(module::FILE);
+        if self.wasm.is_some() || self.prefix.is_some() || path.exists() {
+            return None;
+        }
+        let remedy = match module::find(None) {
+            Ok((found, _)) => format!("copy {found} there, or set --wasm"),
+            Err(_) => "put it there, or set --wasm".to_owned(),
+        };
+        Some(format!("warning: no filter module at {}; {remedy}", path.display()))
+    }
+
     fn settings(&self) -> std::io::Result<Settings> {
         let prefix = match &self.prefix {
             Some(prefix) => prefix.clone(),

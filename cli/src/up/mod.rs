@@ -6,7 +6,6 @@ mod child;
 mod credentials;
 mod envoy;
 mod health;
-mod module;
 mod objection;
 mod reload;
 mod retired;
@@ -15,6 +14,7 @@ mod stop;
 mod validation;
 mod watch;
 
+use crate::module;
 use crate::policy_file;
 use crate::render::gateway_args::GatewayArgs;
 use crate::render::inputs::Inputs;
@@ -46,8 +46,8 @@ pub struct Args {
     /// The Envoy program, 1.36 or later. Default: $ENVOY, else `envoy` in the PATH.
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
-    /// The module. Default: `pointsman.wasm` beside this program, else the output of `cargo build` below the working
-    /// directory.
+    /// The filter module. Default: $POINTSMAN_WASM, else `pointsman.wasm` beside this program, in `../share/pointsman`,
+    /// or where `make wasm` put it.
     #[arg(long, value_name = "FILE")]
     wasm: Option<PathBuf>,
     /// Start even if a provider's key is missing. Its requests then fail with 401 or go to the next model.

@@ -78,7 +78,7 @@ fn equipped(pointsman: &Command, scratch: &Scratch) -> Command {
     // The test runner may ignore SIGHUP (`nohup`); the child must not.
     let mut command = Command::new("env");
     command.arg("--default-signal=HUP").arg(pointsman.get_program()).args(pointsman.get_args());
-    command.args(["--concurrency", "1"]);
+    command.args(["--concurrency", "1"]).current_dir("/").env_remove("POINTSMAN_WASM");
     std::fs::create_dir_all(scratch.path("tmp")).unwrap();
     command.env("TMPDIR", scratch.path("tmp")).env("POINTSMAN_TEST_KEY", "k");
     command
@@ -119,8 +119,25 @@ impl Up {
 
     /// Starts it. Returns what it said if it ends without listening.
     pub fn try_run(pointsman: Command, scratch: &Scratch, envoy: &Path) -> Result<Self, String> {
+        Self::try_run_with(pointsman, scratch, envoy, Some(&wasm()))
+    }
+
+    /// Starts one that finds its module by itself.
+    pub fn without_module(pointsman: Command, scratch: &Scratch) -> Self {
+        Self::try_run_with(pointsman, scratch, &envoy(), None).unwrap_or_else(|said| panic!("{said}"))
+    }
+
+    fn try_run_with(
+        pointsman: Command,
+        scratch: &Scratch,
+        envoy: &Path,
+        module: Option<&Path>,
+    ) -> Result<Self, String> {
         let mut command = equipped(&pointsman, scratch);
-        command.arg("--envoy").arg(envoy).arg("--wasm").arg(wasm());
+        command.arg("--envoy").arg(envoy);
+        if let Some(module) = module {
+            command.arg("--wasm").arg(module);
+        }
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let errors = Arc::new(Mutex::new(String::new()));
         let (mut stderr, all) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&errors));

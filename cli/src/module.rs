@@ -28,22 +28,24 @@ impl fmt::Display for InvalidModule {
     }
 }
 
-/// Returns the path of the module and, if it was built from another version than this program, a warning.
+/// The module's file name.
+pub const FILE: &str = "pointsman.wasm";
+/// The environment variable that names the module.
+const VARIABLE: &str = "POINTSMAN_WASM";
+
+/// Returns the path of the module and, if it was built from another version than this program, a warning. Looks at
+/// `chosen`, else at `$POINTSMAN_WASM`, else where [`places`] says.
 ///
 /// # Errors
 /// Where it was looked for, or why the file is not the module.
 pub fn find(chosen: Option<&Path>) -> Result<(String, Option<String>), String> {
-    let candidates = match chosen {
-        Some(path) => vec![path.to_owned()],
-        None => {
-            let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("pointsman.wasm")));
-            beside.into_iter().chain([PathBuf::from("target/wasm32-wasip1/release/pointsman.wasm")]).collect()
-        }
-    };
+    let named = chosen.map(Path::to_owned);
+    let named = named.or_else(|| std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from));
+    let candidates = named.map_or_else(|| places(&std::env::current_exe().unwrap_or_default()), |path| vec![path]);
     let Some(path) = candidates.iter().find(|path| path.is_file()) else {
         let tried: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
         return Err(format!(
-            "no filter module at {}; build it: cargo build --release --target wasm32-wasip1 -p pointsman-filter",
+            "no filter module at {}; build it with `make wasm`, or set --wasm or ${VARIABLE}",
             tried.join(" or ")
         ));
     };
@@ -55,6 +57,22 @@ pub fn find(chosen: Option<&Path>) -> Result<(String, Option<String>), String> {
         .then(|| named(&format_args!("built from version {version}, but this command is version {own}")));
     let path = std::path::absolute(path).map_err(|e| e.to_string())?;
     Ok((path.display().to_string(), warning))
+}
+
+/// Returns where the module of this program is: beside it, in `../share/pointsman` if it is installed, or in the build
+/// directory if it was built there. None depends on the working directory.
+fn places(program: &Path) -> Vec<PathBuf> {
+    let mut places = Vec::new();
+    let mut above = program.ancestors().skip(1);
+    if let Some(beside) = above.next() {
+        places.push(beside.join(FILE));
+    }
+    if let Some(prefix) = above.next() {
+        places.push(prefix.join("share/pointsman").join(FILE));
+        // target/PROFILE/pointsman
+        places.push(prefix.join("wasm32-wasip1/release").join(FILE));
+    }
+    places
 }
 
 /// The custom section that `filter/src/mark.rs` writes.
@@ -97,6 +115,20 @@ fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_module_is_beside_the_program_or_in_its_prefix() {
+        assert_eq!(
+            places(Path::new("/usr/local/bin/pointsman")),
+            [
+                "/usr/local/bin/pointsman.wasm",
+                "/usr/local/share/pointsman/pointsman.wasm",
+                "/usr/local/wasm32-wasip1/release/pointsman.wasm",
+            ]
+            .map(PathBuf::from)
+        );
+        assert!(places(Path::new("")).is_empty());
+    }
 
     /// A module with these sections: identifier and content.
     fn module(sections: &[(u8, &[u8])]) -> Vec<u8> {

@@ -234,9 +234,9 @@ impl Dialect {
 
     /// Checks the start of a stream. `so_far`: everything that has arrived. Returns `None` while no event with data is
     /// complete and more may come.
-    pub fn first_event(self, so_far: &[u8], end_of_stream: bool) -> Option<Result<(), Failure>> {
+    pub fn first_event(self, so_far: &[u8], judged: &mut usize, end_of_stream: bool) -> Option<Result<(), Failure>> {
         match self {
-            Self::Openai => openai::proof::first_event(so_far, end_of_stream),
+            Self::Openai => openai::proof::first_event(so_far, judged, end_of_stream),
         }
     }
 

@@ -36,6 +36,8 @@ pub struct ModelStage<H: Host> {
     in_flight: Option<InFlightGuard>,
     /// The media type of the answer, where its provider labels it otherwise.
     corrected_type: Option<&'static str>,
+    /// Bytes of a held stream that have nothing for the caller.
+    judged: usize,
 }
 
 /// What is left to do with the request body.
@@ -77,6 +79,7 @@ impl<H: Host> ModelStage<H> {
             attempt: None,
             in_flight: None,
             corrected_type: None,
+            judged: 0,
         }
     }
 
@@ -185,7 +188,7 @@ impl<H: Host> ModelStage<H> {
     fn judge(&mut self, size: usize, end_of_stream: bool) -> bool {
         let held = self.host().buffer(Buffer::ResponseBody, size);
         let verdict = match self.response {
-            ResponseBody::HoldEvent => self.dialect.first_event(&held, end_of_stream),
+            ResponseBody::HoldEvent => self.dialect.first_event(&held, &mut self.judged, end_of_stream),
             ResponseBody::HoldWhole if end_of_stream => Some(self.dialect.whole(&held)),
             ResponseBody::HoldWhole => (size > HOLD_LIMIT).then(|| self.dialect.beginning(&held)),
             ResponseBody::HoldRefusal(status, length) => {

@@ -43,6 +43,9 @@ pub enum Answer {
 /// Bytes kept of the end of a long event, which may have the usage.
 const TAIL: usize = 4096;
 
+/// Most bytes that may follow an error: many servers still send their end marker.
+const MAX_SURPLUS_OF_ERROR: usize = 1 << 10;
+
 /// Most bytes that may follow the end marker.
 const MAX_SURPLUS: usize = 64 << 10;
 
@@ -185,7 +188,7 @@ impl Answer {
     /// Whether the provider goes on for too long after the end of the stream. The error event ends the stream for the
     /// caller. After the end marker it may still read to the end of the body.
     pub fn goes_on_too_long(&self) -> bool {
-        matches!(self, Self::Stream(stream) if stream.surplus > if stream.told { 0 } else { MAX_SURPLUS })
+        matches!(self, Self::Stream(stream) if stream.surplus > if stream.told { MAX_SURPLUS_OF_ERROR } else { MAX_SURPLUS })
     }
 
     /// Milliseconds from the start of the exchange to the first event of the stream.

@@ -24,9 +24,9 @@ pub fn stream(input: &[u8]) {
     }
     // The verdict before anything has gone to the caller: more of the stream does not change it.
     let dialect = Dialect::Openai;
-    let is_taken = dialect.first_event(text, true).map(|judged| judged.is_ok());
+    let is_taken = dialect.first_event(text, &mut 0, true).map(|judged| judged.is_ok());
     for end in [first, last] {
-        if let Some(early) = dialect.first_event(&text[..end], false) {
+        if let Some(early) = dialect.first_event(&text[..end], &mut 0, false) {
             assert_eq!(Some(early.is_ok()), is_taken, "after {end} bytes");
         }
     }

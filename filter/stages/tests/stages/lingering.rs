@@ -52,7 +52,11 @@ fn a_provider_that_goes_on_after_an_error_is_cut_off() {
     assert!(request.client.text().contains("stream_error"));
     is_free(&mut envoy);
     assert!(!request.client.is_reset);
-    attempt.respond([Event::Body(PING.to_vec(), false)]);
+    // The end marker that many servers still send is no reason.
+    attempt.respond([Event::Body(b"data: [DONE]\n\n".to_vec(), false)]);
+    request.relay(&mut attempt);
+    assert!(!request.client.is_reset);
+    attempt.respond([Event::Body(PING.repeat(200), false)]);
     request.relay(&mut attempt);
     attempt.end();
     assert!(request.client.is_reset);

@@ -1,7 +1,7 @@
 //! Checks that an upstream answer really is an answer in OpenAI's format, before the caller sees any of it.
 
 use crate::dialect::openai::read::{self, ReadAnswer};
-use crate::dialect::openai::stream::{is_chunk_start, is_end};
+use crate::dialect::openai::stream::{is_chunk_start, is_comment_start, is_end};
 use crate::outcome::outcome::Outcome;
 use crate::routing::attempt::{Failure, HOLD_LIMIT};
 use crate::wire::json::{InvalidJson, Kind, Scanner, Span};
@@ -9,13 +9,21 @@ use crate::wire::sse::{self, EventCutter, Piece};
 
 /// Checks the start of a stream. `so_far`: everything that has arrived. The first event with something for the caller
 /// decides. Returns `None` while there is none, unless the stream has ended or exceeds [`HOLD_LIMIT`]: then it fails.
-pub fn first_event(so_far: &[u8], end_of_stream: bool) -> Option<Result<(), Failure>> {
+/// `judged`: how many bytes of it an earlier call has already found to have nothing for the caller; updated.
+pub fn first_event(so_far: &[u8], judged: &mut usize, end_of_stream: bool) -> Option<Result<(), Failure>> {
     let mut verdict = None;
     let mut cutter = EventCutter::default();
-    cutter.push(so_far, |piece| {
+    cutter.push(so_far.get(*judged..).unwrap_or_default(), |piece| {
         if verdict.is_none() {
             verdict = match piece {
-                Piece::Event(event) => judge_event(event),
+                Piece::Event(event) => {
+                    let verdict = judge_event(event);
+                    if verdict.is_none() {
+                        *judged += event.len();
+                    }
+                    verdict
+                }
+                Piece::Start(start) if is_comment_start(start) => None,
                 Piece::Start(start) if is_chunk_start(start) => Some(Ok(())),
                 Piece::Start(_) => Some(Err(Failure::bad_gateway(Outcome::MalformedEvent))),
                 Piece::Middle(_) | Piece::End(_) => None,
@@ -129,6 +137,17 @@ fn read_status(s: &mut Scanner, key: &Span, status: &mut Option<u16>) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Judges the whole of it at once, and in two steps.
+    fn first_event(so_far: &[u8], end_of_stream: bool) -> Option<Result<(), Failure>> {
+        let at_once = super::first_event(so_far, &mut 0, end_of_stream);
+        for at in [so_far.len() / 3, so_far.len() / 2, so_far.len().saturating_sub(2)] {
+            let mut judged = 0;
+            let early = super::first_event(&so_far[..at], &mut judged, false);
+            assert_eq!(early.or_else(|| super::first_event(so_far, &mut judged, end_of_stream)), at_once);
+        }
+        at_once
+    }
 
     #[test]
     fn an_error_is_one_however_long_it_is() {

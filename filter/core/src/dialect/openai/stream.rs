@@ -110,8 +110,11 @@ impl StreamReader {
         self.choices > 0 && self.finished >= self.choices
     }
 
-    /// Reads the start of an event that is too long to hold. Returns whether it is a chunk.
+    /// Reads the start of an event that is too long to hold. Returns whether it may pass: it is a chunk, or a comment.
     pub fn long_event(&mut self, start: &[u8]) -> bool {
+        if is_comment_start(start) {
+            return true;
+        }
         self.give_up("too_long");
         self.has_begun = true;
         is_chunk_start(start)
@@ -165,12 +168,14 @@ pub fn is_end_event(event: &[u8]) -> bool {
     is_end(&sse::data(event))
 }
 
+/// Returns whether the `start` of an event is all one comment.
+pub fn is_comment_start(start: &[u8]) -> bool {
+    start.starts_with(b":") && memchr::memchr2(b'\n', b'\r', start).is_none()
+}
+
 /// Returns whether the `start` of an event, cut off anywhere, is that of a chunk: it has choices, and no error before
-/// them. A comment is as good.
+/// them.
 pub fn is_chunk_start(start: &[u8]) -> bool {
-    if start.starts_with(b":") && memchr::memchr2(b'\n', b'\r', start).is_none() {
-        return true;
-    }
     // The last line may be cut off in its name.
     let whole_lines = memchr::memrchr2(b'\n', b'\r', start).and_then(|end| start.get(..end)).unwrap_or_default();
     if sse::is_error(whole_lines) || sse::has_foreign_line(whole_lines) {

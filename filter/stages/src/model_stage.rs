@@ -179,7 +179,13 @@ impl<H: Host> ModelStage<H> {
     /// `held`: the bytes of its body that are held.
     fn fail(&mut self, failure: Failure, blame: Blame, held: usize) {
         self.lead_on(blame, failure.code, true);
-        self.host().set_header(Map::ResponseHeaders, ":status", &failure.status.to_string());
+        // The policy may retry the status that stands for an error without one, as it must not after these.
+        let status = match blame {
+            Blame::Context => 400,
+            Blame::Gateway if Blame::of_status(failure.status) != Blame::Gateway => 403,
+            _ => failure.status,
+        };
+        self.host().set_header(Map::ResponseHeaders, ":status", &status.to_string());
         self.remove_retry_after();
         self.drop_body(held);
     }
@@ -205,11 +211,11 @@ impl<H: Host> ModelStage<H> {
                 }
             }
             Some(Err(failure)) => {
-                let code = match Blame::of_status(failure.status) {
-                    Blame::Request => self.dialect.read_error(&held).code,
+                let code = match failure.code {
+                    Outcome::ErrorEvent | Outcome::ErrorBody => self.dialect.read_error(&held).code,
                     _ => None,
                 };
-                let blame = provider_error::blame(failure.status, code);
+                let blame = provider_error::blame_of_error(failure.status, code);
                 // Too late to fail the attempt: the gateway stage reports the failure to the caller.
                 if end_of_stream && !self.fails_at_end {
                     self.lead_on(blame, failure.code, false);

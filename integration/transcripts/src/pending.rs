@@ -1,7 +1,4 @@
 //! What the gateway does not do right yet. The native test fails when a file on this list comes out right.
 
 /// Files whose expectation does not hold yet, and what is wrong.
-pub const PENDING: &[(&str, &str)] = &[
-    ("ollama-error-text", "redacts a model whose name begins with a host"),
-    ("vllm-model-name", "redacts a public URL that the caller did not send"),
-];
+pub const PENDING: &[(&str, &str)] = &[];

@@ -140,7 +140,7 @@ impl Exchange {
         let read = self.state.upstream_mut().map_or(Ok(()), |upstream| upstream.answer.on_full_body(dialect, body));
         match read {
             Ok(()) => self.note_whole(policy, body),
-            Err(failure) => self.fail(failure),
+            Err(failure) => self.fail(failure, body),
         }
         let (mut final_for_caller, mut retry_after) = (false, None);
         if let Some(Upstream { answer: Answer::Failed { status, code }, routed, is_body_envoys, .. }) =
@@ -209,7 +209,7 @@ impl Exchange {
         if let Some(Upstream { answer: Answer::Whole { .. }, .. }) = self.state.upstream()
             && let Err(failure) = self.dialect().beginning(held)
         {
-            self.fail(failure);
+            self.fail(failure, held);
         }
         match self.state.upstream() {
             Some(Upstream { answer: Answer::Failed { .. }, .. }) => Err(self.failed_reply(policy)),
@@ -218,9 +218,16 @@ impl Exchange {
     }
 
     /// The response claimed to be an answer but is not one.
-    fn fail(&mut self, failure: Failure) {
+    fn fail(&mut self, failure: Failure, body: &[u8]) {
+        let means = match failure.code {
+            Outcome::ErrorBody => {
+                let code = self.dialect().read_error(body).code;
+                provider_error::meaning(provider_error::blame_of_error(failure.status, code))
+            }
+            _ => None,
+        };
         if let Some(upstream) = self.state.upstream_mut() {
-            upstream.answer = Answer::failed(failure.status, None);
+            upstream.answer = Answer::failed(failure.status, means);
             upstream.routed.failed_as = Some(failure.code);
         }
     }

@@ -14,13 +14,15 @@ pub enum Blame {
 }
 
 impl Blame {
-    /// Judges a status. A status other than these does not speak of the request: the gateway chose the provider, its
-    /// credential, the path, the model id and all headers.
+    /// Judges a status. All but three of the statuses that are defined for clients speak of what the gateway chose: the
+    /// provider, its credential, the path, the model id and the headers. 424 and 499 are what some proxies answer for
+    /// their own upstream.
     pub fn of_status(status: u16) -> Self {
         match status {
             400 | 413 | 422 => Self::Request,
-            408 | 409 | 425 | 429 | 500..=599 => Self::Provider,
-            300..=499 => Self::Gateway,
+            300..=399 | 401..=407 | 410..=412 | 414..=417 | 421 | 423 | 424 | 426 | 428 | 431 | 451 | 499 => {
+                Self::Gateway
+            }
             _ => Self::Provider,
         }
     }
@@ -38,7 +40,7 @@ mod tests {
         for status in [301, 302, 307, 401, 402, 403, 404, 405, 406, 407, 410, 415, 421, 424, 426, 431, 451, 499] {
             assert_eq!(Blame::of_status(status), Blame::Gateway, "{status}");
         }
-        for status in [0, 200, 408, 409, 425, 429, 500, 503, 529, 599, 600] {
+        for status in [0, 200, 408, 409, 420, 425, 429, 498, 500, 503, 529, 599, 600] {
             assert_eq!(Blame::of_status(status), Blame::Provider, "{status}");
         }
     }

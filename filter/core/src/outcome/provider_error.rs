@@ -25,6 +25,15 @@ pub fn blame(status: u16, code: Option<Outcome>) -> Blame {
     }
 }
 
+/// Judges an error that came in place of an answer. It has a status only if it names one, so what it says counts more.
+pub fn blame_of_error(status: u16, code: Option<Outcome>) -> Blame {
+    match code {
+        Some(Outcome::ContextLengthExceeded) => Blame::Context,
+        Some(Outcome::ProviderRefusedGateway) => Blame::Gateway,
+        _ => blame(status, code),
+    }
+}
+
 /// Returns the outcome to record for an attempt that failed with `otherwise`, when its failure means `told`.
 pub fn recorded(told: Outcome, otherwise: Outcome) -> Outcome {
     match otherwise {
@@ -139,9 +148,8 @@ pub fn error_body(
         }
         Some(Outcome::NoSuchPlan) => told(503, "The gateway is being reconfigured. Try again in a moment."),
         Some(Outcome::ResponseTooLarge) => told(502, "The model provider's response exceeds the gateway's size limit."),
-        Some(known @ (Outcome::ContextLengthExceeded | Outcome::ProviderRefusedGateway)) => {
-            by_status(status, own, || ProviderMessage { code: Some(known), ..message() })
-        }
+        Some(Outcome::ContextLengthExceeded) => quoted(400, Outcome::ContextLengthExceeded, message(), own),
+        Some(Outcome::ProviderRefusedGateway) => refused(status),
         _ => by_status(status, own, message),
     }
 }
@@ -169,18 +177,7 @@ fn by_status(status: u16, own: &CallersOwn, message: impl FnOnce() -> ProviderMe
             let code = told.code.unwrap_or(Outcome::ProviderRejectedRequest);
             quoted(status, code, told, own)
         }
-        (Blame::Gateway, 404 | 405 | 410) => server(
-            502,
-            Outcome::ProviderRefusedGateway,
-            "The model provider does not know the path or the model id in the gateway's policy. The gateway's operator \
-             must correct it.",
-        ),
-        (Blame::Gateway, _) => server(
-            502,
-            Outcome::ProviderRefusedGateway,
-            "The model provider rejected the gateway's credential, account or configuration, not this request. The \
-             gateway's operator must correct it.",
-        ),
+        (Blame::Gateway, _) => refused(status),
         (Blame::Provider, 408 | 504) => {
             server(504, Outcome::ProviderTimeout, "The model provider did not respond in time.")
         }
@@ -198,6 +195,27 @@ fn by_status(status: u16, own: &CallersOwn, message: impl FnOnce() -> ProviderMe
         (Blame::Provider, _) => {
             server(502, Outcome::ProviderUnexpectedStatus, "The model provider returned an unexpected response.")
         }
+    }
+}
+
+/// Returns the error for a provider that refused the gateway.
+fn refused(status: u16) -> ErrorBody {
+    let message = match status {
+        404 | 405 | 410 => {
+            "The model provider does not know the path or the model id in the gateway's policy. The gateway's operator \
+             must correct it."
+        }
+        _ => {
+            "The model provider rejected the gateway's credential, account or configuration, not this request. The \
+             gateway's operator must correct it."
+        }
+    };
+    ErrorBody {
+        status: 502,
+        kind: "server_error",
+        code: Outcome::ProviderRefusedGateway,
+        param: None,
+        message: message.to_owned(),
     }
 }
 
@@ -244,7 +262,7 @@ mod tests {
 
     #[test]
     fn the_gateways_own_credential_is_not_the_callers_fault() {
-        for status in [301, 401, 402, 403, 404, 405, 407, 410, 415, 418, 424, 451, 499] {
+        for status in [301, 401, 402, 403, 404, 405, 407, 410, 415, 424, 451, 499] {
             let told = words(status, None, br#"{"error":{"message":"Incorrect API key provided: sk-abc"}}"#);
             assert_eq!((told.status, told.code), (502, Outcome::ProviderRefusedGateway), "{status}");
             assert!(!told.message.contains("sk-") && !may_retry(&told), "{status}");
@@ -303,6 +321,10 @@ mod tests {
             assert_eq!(blame(status, Some(Outcome::ContentFilter)), Blame::Request);
         }
         assert_eq!(blame(503, Some(Outcome::ContextLengthExceeded)), Blame::Provider);
+        assert_eq!(blame_of_error(502, Some(Outcome::ContextLengthExceeded)), Blame::Context);
+        assert_eq!(blame_of_error(502, Some(Outcome::ProviderRefusedGateway)), Blame::Gateway);
+        assert_eq!(blame_of_error(404, None), Blame::Gateway);
+        assert_eq!(blame_of_error(502, Some(Outcome::ContentFilter)), Blame::Provider);
         assert_eq!(blame(429, Some(Outcome::ProviderRateLimited)), Blame::Provider);
         let of = |blame, outcome| meaning(blame).map_or(outcome, |told| recorded(told, outcome));
         assert_eq!(of(Blame::Gateway, Outcome::Status(404)), Outcome::Status(404));

@@ -158,6 +158,8 @@ fn a_refusal_in_place_of_an_answer_asks_for_the_model_that_may_serve() {
         ),
         (json!({"code": 400, "message": "prompt is too long"}), "shorter", "openai", None, "context_length_exceeded"),
         (json!({"code": 400, "message": "No."}), "chat", "vllm", None, "error_"),
+        (json!({"code": "model_not_found"}), "again", "vllm", None, "provider_refused_gateway"),
+        (json!({"type": "exceed_context_size_error"}), "shorter", "openai", None, "context_length_exceeded"),
         (json!({"code": 503}), "chat", "vllm", Some("openai"), "error_"),
         (json!({"message": "No."}), "chat", "vllm", Some("openai"), "error_"),
     ] {

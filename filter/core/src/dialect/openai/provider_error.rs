@@ -5,7 +5,7 @@
 
 use crate::dialect::openai::provider_words;
 use crate::outcome::error_body::ProviderMessage;
-use crate::wire::sse;
+use crate::wire::sse::{self, EventCutter, Piece};
 use serde_json::Value;
 
 /// Members that hold a message, or an object that does. The first one that says something counts: `error` may be the
@@ -40,30 +40,36 @@ const PLAIN: usize = 2000;
 /// Reads the body of a failure, or a stream that begins with an error event.
 pub fn read(body: &[u8]) -> ProviderMessage {
     let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body).trim_ascii();
-    let document = serde_json::from_slice::<Value>(body).or_else(|_| serde_json::from_slice(&first_data(body)));
+    let document = serde_json::from_slice::<Value>(body).ok().or_else(|| in_stream(body));
     let (message, param, codes) = match &document {
-        Ok(document) => {
+        Some(document) => {
             let mut codes = Vec::new();
             gather_codes(document, DEPTH, &mut codes);
             (words(document, DEPTH), param(document, DEPTH), codes)
         }
-        Err(_) => (plain(body), None, Vec::new()),
+        None => (plain(body), None, Vec::new()),
     };
     let code = codes.iter().find_map(|code| provider_words::code(code));
     let code = code.or_else(|| provider_words::said(message.as_deref()?));
     ProviderMessage { message, param, code }
 }
 
-/// Returns the data of the first event that has any.
-fn first_data(stream: &[u8]) -> Vec<u8> {
-    let mut data = Vec::new();
-    let mut cutter = sse::EventCutter::default();
+/// Returns the first document with an error or a message in a stream: the data of an event, or an object in a line that
+/// is no field.
+fn in_stream(stream: &[u8]) -> Option<Value> {
+    let mut found = None;
+    let mut cutter = EventCutter::default();
     cutter.push(&[stream, b"\n\n"].concat(), |piece| {
-        if let (sse::Piece::Event(event), true) = (piece, data.is_empty()) {
-            data = sse::data(event).into_owned();
-        }
+        let Piece::Event(event) = piece else { return };
+        found = found.take().or_else(|| {
+            let data = sse::data(event);
+            let text = if data.is_empty() { event } else { &data };
+            let object = text.get(memchr::memchr(b'{', text)?..)?;
+            let document = serde_json::Deserializer::from_slice(object).into_iter::<Value>().next()?.ok()?;
+            (document.get("error").is_some() || words(&document, DEPTH).is_some()).then_some(document)
+        });
     });
-    data
+    found
 }
 
 /// Returns a body that is neither JSON nor a page.
@@ -174,6 +180,8 @@ mod tests {
             "\u{feff} {\"error\":\"No.\"}\n",
             "data: {\"error\":{\"message\":\"No.\",\"code\":400}}\n\n",
             ": wait\n\nevent: error\ndata: {\"error\":\"No.\"}\n\ndata: [DONE]\n\n",
+            "data: {\"type\":\"ping\"}\n\ndata: {\"detail\":\"No.\"}\n\n",
+            "error: {\"code\":500,\"message\":\"No.\"}\n\n",
         ] {
             assert_eq!(message(body), "No.", "{body}");
         }

@@ -144,16 +144,29 @@ fn no_header_of_a_provider_stops_the_fallback() {
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn a_retry_after_that_is_none_is_not_passed_on() {
-    for (name, said, told) in [
-        ("wait-words", "Wed, 21 Oct 2099 07:28:00 GMT sk-proj-secret", None),
-        ("wait-date", "Wed, 21 Oct 2099 07:28:00 GMT", Some("Wed, 21 Oct 2099 07:28:00 GMT")),
-        ("wait-seconds", "7", Some("7")),
+    for (name, header, said, is_told) in [
+        ("wait-words", "retry-after", "Wed, 21 Oct 2099 07:28:00 GMT sk-proj-secret", false),
+        ("wait-date", "retry-after", "Wed, 21 Oct 2099 07:28:00 GMT", true),
+        ("wait-seconds", "retry-after", "7", true),
+        ("wait-half-a-second", "retry-after", "0.5", true),
+        ("wait-milliseconds", "retry-after-ms", "1500", true),
+        ("wait-parts-of-milliseconds", "retry-after-ms", "20.5", true),
+        ("wait-words-of-milliseconds", "retry-after-ms", "1s sk-proj-secret", false),
     ] {
-        let respond = json!({"status": 429, "content": "x", "headers": [["retry-after", said]]});
-        gateway().simulator.add_rule(&json!({"when": {"body_contains": name}, "respond": respond}));
-        for model in ["first", "again"] {
-            let answer = gateway().send(call(&request(model, name, false)));
-            assert_eq!((answer.status, answer.header("retry-after")), (429, told), "{name}: {answer:?}");
+        for (status, length) in [(429, "short"), (503, "none")] {
+            let name = format!("{name}-{length}");
+            let mut respond = json!({"status": status, "headers": [[header, said]]});
+            if length == "none" {
+                respond["body"] = "".into();
+            }
+            gateway().simulator.add_rule(&json!({"when": {"body_contains": name}, "respond": respond}));
+            for (model, stream) in [("first", false), ("first", true), ("again", false)] {
+                let answer = gateway().send(call(&request(model, &name, stream)));
+                assert_eq!(answer.status, status, "{name}: {answer:?}");
+                assert_eq!(answer.header(header), is_told.then_some(said), "{name}: {answer:?}");
+                let other = if header == "retry-after" { "retry-after-ms" } else { "retry-after" };
+                assert_eq!(answer.header(other), None, "{name}: {answer:?}");
+            }
         }
     }
 }

@@ -241,6 +241,13 @@ fn a_providers_wait_is_kept_before_that_provider_is_tried_again_and_no_other() {
     let answer = gateway.send(call(&request("again", "wait-again", true)));
     assert!(start.elapsed() >= Duration::from_millis(1980), "{:?}", start.elapsed());
     assert_eq!(answer.header("x-pointsman-model"), Some("first"), "{answer:?}");
+    // In milliseconds. Envoy reads whole seconds, so it waits no less.
+    let busy_ms = json!({"status": 429, "headers": [["retry-after-ms", "1500"]]});
+    fail(&gateway, "wait-in-ms", 1, &busy_ms);
+    let start = Instant::now();
+    let answer = gateway.send(call(&request("again", "wait-in-ms", false)));
+    assert!(start.elapsed() >= Duration::from_millis(1480), "{:?}", start.elapsed());
+    assert_eq!((answer.status, answer.header("x-pointsman-attempts")), (200, Some("2")), "{answer:?}");
     // This wait is longer than the test's patience.
     fail(&gateway, "wait-other", 1, &busy("300"));
     let answer = gateway.send(call(&request("failing", "wait-other", true)));

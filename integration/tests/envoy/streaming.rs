@@ -128,6 +128,11 @@ fn a_caller_that_leaves_cancels_the_provider_and_is_charged_for_what_it_saw() {
             (&json!("client_disconnected"), &json!(true)),
             "{audit}"
         );
+        // It had got a 200, but that is not how it ended.
+        assert_eq!(audit["status"], 499, "{audit}");
+        let labels =
+            [("tenant_tier", "pro"), ("task", "none"), ("provider", "openai"), ("model", "big"), ("status", "499")];
+        assert!(crate::metrics::value(&gateway.metrics(), "llm_requests_total", &labels) >= Some(1));
         let tokens = audit["output_tokens"].as_u64().unwrap();
         // Some ten tokens for each forty bytes: no more than the provider sent, and no less than the caller read.
         assert!((50..=30 * (seen.chunks_sent + 1)).contains(&tokens), "{tokens} for {} chunks", seen.chunks_sent);
@@ -162,8 +167,8 @@ fn a_caller_that_leaves_before_the_first_token_cancels_the_provider_and_is_charg
         gateway.simulator.await_request(&mark, "the provider's request to be cancelled", |seen| seen.aborted);
         let audit = gateway.audit(seen.header("x-request-id").unwrap());
         assert_eq!(
-            (&audit["error_code"], &audit["failed_attempts"]),
-            (&json!("client_disconnected"), &json!([])),
+            (&audit["error_code"], &audit["failed_attempts"], &audit["status"]),
+            (&json!("client_disconnected"), &json!([]), &json!(499)),
             "{audit}"
         );
         // The provider has read the prompt.

@@ -25,6 +25,10 @@ pub(super) enum State {
     },
 }
 
+/// Status in record and metrics of an exchange whose caller left before its end, whatever it had got by then: nginx's
+/// "client closed request".
+const CALLER_LEFT: u16 = 499;
+
 /// A request without a decision yet.
 #[derive(Debug, Default)]
 pub(super) struct Deciding {
@@ -153,8 +157,11 @@ impl State {
         }
     }
 
-    /// Status the caller gets; `None` if there was no answer.
+    /// Status the caller gets, or [`CALLER_LEFT`]; `None` if there was no answer.
     pub(super) fn status(&self) -> Option<u16> {
+        if self.outcome() == Some(Outcome::ClientDisconnected) {
+            return Some(CALLER_LEFT);
+        }
         match self {
             Self::Deciding(_) => None,
             Self::Answered(answered) => Some(answered.status),

@@ -369,7 +369,6 @@ fn what_envoy_answers_before_anything_was_decided_is_recorded_as_that() {
         ("path_normalization_failed", 400, "bad_request"),
         ("http1.codec_error", 400, "bad_request"),
         ("wasm_fail_stream", 503, "gateway_error"),
-        ("downstream_remote_disconnect", 0, "client_disconnected"),
     ] {
         let (mut exchange, verdict) = open(&policy, &CHAT);
         assert!(matches!(verdict, RequestStep::AwaitBody) && exchange.is_cut_off());
@@ -384,6 +383,13 @@ fn what_envoy_answers_before_anything_was_decided_is_recorded_as_that() {
                 .any(|(metric, _)| matches!(metric, Metric::Requests { status: counted, .. } if *counted == status))
         );
     }
+    // Envoy sent nothing, but the record and the metric have a status all the same.
+    let (mut exchange, _) = open(&policy, &CHAT);
+    exchange.cut_off("downstream_remote_disconnect", 0, None);
+    let left = record(&exchange);
+    assert_eq!((&left["status"], &left["error_code"]), (&499.into(), &"client_disconnected".into()));
+    let counted = exchange.metrics(&policy, &[], 1500);
+    assert!(counted.iter().any(|(metric, _)| matches!(metric, Metric::Requests { status: 499, .. })), "{counted:?}");
     // What was answered here was decided here.
     let (exchange, _) = open(&policy, &[(":method", "GET"), (":path", "/v1/models"), CHAT[2]]);
     assert!(!exchange.is_cut_off());

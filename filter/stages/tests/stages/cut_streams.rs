@@ -92,6 +92,8 @@ fn check(cut: Cut, piece: usize) {
         charged += tokens("input_tokens") + tokens("output_tokens");
         assert_eq!(envoy.tokens_today("sk-acme"), charged, "{place}: {audit}");
         let code = audit["error_code"].as_str();
+        let status = if code == Some("client_disconnected") { 499 } else { 200 };
+        assert_eq!(audit["status"], status, "{place}: {audit}");
         if failed {
             match cut {
                 Cut::Left => assert_eq!((code, is_answered), (Some("client_disconnected"), false), "{place}: {audit}"),

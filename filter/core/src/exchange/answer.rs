@@ -188,7 +188,11 @@ impl Answer {
     /// Whether the provider goes on for too long after the end of the stream. The error event ends the stream for the
     /// caller. After the end marker it may still read to the end of the body.
     pub fn goes_on_too_long(&self) -> bool {
-        matches!(self, Self::Stream(stream) if stream.surplus > if stream.told { MAX_SURPLUS_OF_ERROR } else { MAX_SURPLUS })
+        match self {
+            Self::Stream(stream) if stream.told => stream.surplus > MAX_SURPLUS_OF_ERROR,
+            Self::Stream(stream) => stream.surplus > MAX_SURPLUS,
+            _ => false,
+        }
     }
 
     /// Milliseconds from the start of the exchange to the first event of the stream.

@@ -343,7 +343,9 @@ fn doubtful(s: &mut Scanner) -> Result<bool, InvalidJson> {
             found |= doubtful(s)?;
             Ok::<_, InvalidJson>(())
         })?,
-        _ => drop(s.value()?),
+        _ => {
+            s.value()?;
+        }
     }
     Ok(found)
 }

@@ -153,6 +153,13 @@ impl StreamReader {
         }
     }
 
+    /// Stops recording: the answer is not kept, for this reason.
+    pub fn give_up(&mut self, why: &'static str) {
+        match self {
+            Self::OpenAi(reader) => reader.give_up(why),
+        }
+    }
+
     /// Reads the start of an event that is too long to hold. Returns whether it is a chunk.
     pub fn long_event(&mut self, start: &[u8]) -> bool {
         match self {

@@ -420,10 +420,11 @@ fn a_stream_that_breaks_ends_with_an_error_and_is_charged_for_what_came() {
     let gateway = gateway();
     let both = |fault: Fault| ["away", "big"].map(|model| check_broken(&gateway, &fault, model));
     report(late().into_iter().flat_map(both));
-    let no_done = fault("no-done", json!({"fault": "no_done"}), "", 200, "stream_truncated");
+    // Every choice has come to its end: nothing is missing but the marker.
+    let no_done = fault("no-done", json!({"fault": "no_done"}), "", 200, "");
     let answer = provoke(&gateway, &no_done, "big", true);
-    assert!(answer.events().last().is_some_and(|last| last.contains("stream_truncated")), "{}", answer.text());
-    assert_eq!(gateway.audit(answer.trace_id())["error_code"], "stream_truncated");
+    assert_eq!(answer.events().last().map(String::as_str), Some("[DONE]"), "{}", answer.text());
+    assert_eq!(gateway.audit(answer.trace_id())["error_code"], Value::Null);
 }
 
 #[test]

@@ -303,6 +303,7 @@ impl Stream {
                 pass.leave_out();
             } else if !self.done && self.error.is_none() && self.long_event == 0 && self.reader.is_finished() {
                 self.done = true;
+                self.reader.give_up("unmarked");
                 pass.leave_out().extend_from_slice(self.reader.end_event());
             }
         }

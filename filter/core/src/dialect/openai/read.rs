@@ -29,6 +29,8 @@ pub struct ReadAnswer {
     pub usage_kind: Option<Kind>,
     /// Whether it has members that a chunk of OpenAI's usually does not have.
     pub has_extras: bool,
+    /// Whether it has a `system_fingerprint`, which some servers send in every chunk and some in the last one only.
+    pub has_fingerprint: bool,
     /// The text in the choices, counted for the token estimate: content, reasoning, names and arguments of tool calls.
     pub generated: TokenCounter,
     /// Span of the last such text, quotation marks included.
@@ -127,7 +129,11 @@ impl Walk<'_> {
                         Mark::InPlaceOfAnswer => no_answer = true,
                     }
                     self.found.is_ping |= name == b"\"type\"" && value == b"\"ping\"";
-                    self.found.has_extras |= kind != Kind::Null && !is_usual(name);
+                    match name {
+                        _ if kind == Kind::Null => {}
+                        b"\"system_fingerprint\"" => self.found.has_fingerprint = true,
+                        name => self.found.has_extras |= !is_usual(name),
+                    }
                 }
             }
             if s.bytes(&key) == b"\"usage\"" {

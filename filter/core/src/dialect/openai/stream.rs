@@ -25,6 +25,8 @@ pub struct StreamReader {
     parts: Vec<Part>,
     /// Whether a part of the answer has come that the caller reads.
     has_begun: bool,
+    /// Whether a chunk had a fingerprint.
+    has_fingerprint: bool,
     /// The number of choices so far, and of those whose end has come.
     choices: u64,
     finished: u64,
@@ -80,6 +82,8 @@ impl StreamReader {
             Err(_) => return StreamEvent::Chunk(Err(Fault::Malformed)),
         };
         self.has_begun |= read.has_content;
+        let has_extras = read.has_extras || read.has_fingerprint && !self.has_fingerprint;
+        self.has_fingerprint |= read.has_fingerprint;
         self.choices = self.choices.max(read.choices);
         self.finished += read.finished;
         if self.parts.len() > MAX_PARTS {
@@ -97,7 +101,7 @@ impl StreamReader {
             has_text: read.texts > 0,
             usage: read.usage,
             without_usage: match read.usage_kind {
-                Some(_) if is_without_choices && !read.has_extras => WithoutUsage::Nothing,
+                Some(_) if is_without_choices && !has_extras => WithoutUsage::Nothing,
                 Some(Kind::Null) | None => WithoutUsage::Whole,
                 Some(_) if is_without_choices => WithoutUsage::Extras,
                 Some(_) => WithoutUsage::Whole,
@@ -128,7 +132,7 @@ impl StreamReader {
     }
 
     /// Stops recording: the answer is not kept.
-    fn give_up(&mut self, why: &'static str) {
+    pub fn give_up(&mut self, why: &'static str) {
         self.parts = Vec::new();
         if let Some(transcript) = &mut self.transcript {
             transcript.give_up(NotKept(why));

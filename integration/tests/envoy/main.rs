@@ -32,6 +32,7 @@ mod quota_midnight;
 mod quota_outage;
 mod quota_redis;
 mod quota_reload;
+mod readme;
 mod ready;
 mod refusals;
 mod reload;

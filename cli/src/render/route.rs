@@ -74,7 +74,7 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
         route["request_body_buffer_limit"] = buffer_limit(policy).into();
     }
     if settings.shared {
-        for (field, headers) in header_removals() {
+        for (field, headers) in header_changes() {
             route[field] = headers;
         }
         // The filter is off by default. The empty configuration is required, and has no meaning of its own.
@@ -89,16 +89,24 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
         "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}],
     });
     if !settings.shared {
-        for (field, headers) in header_removals() {
+        for (field, headers) in header_changes() {
             configuration[field] = headers;
         }
     }
     configuration
 }
 
-/// Returns the headers that the router removes.
-fn header_removals() -> [(&'static str, Value); 2] {
+/// Returns the headers that the router changes.
+fn header_changes() -> [(&'static str, Value); 3] {
     [
+        // A request that does not say so accepts any coding (RFC 9110, section 12.5.3), and the module reads none.
+        (
+            "request_headers_to_add",
+            json!([{
+                "header": {"key": "accept-encoding", "value": "identity"},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }]),
+        ),
         // Those that the gateway stage left for the router, and Envoy for the choice of a route.
         ("request_headers_to_remove", json!(["x-pointsman-cluster", IDLE_HEADER, "x-forwarded-proto"])),
         // Envoy sets its own. The module handles all other headers, and would handle this one.

@@ -1,7 +1,7 @@
 //! The `Behavior` document: what a rule or a prompt can ask of the simulator.
 
-use hyper::StatusCode;
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{ACCEPT_ENCODING, HeaderName, HeaderValue};
+use hyper::{HeaderMap, StatusCode};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -48,8 +48,8 @@ pub struct Behavior {
     /// The content type.
     #[serde(deserialize_with = "content_type")]
     pub content_type: ContentType,
-    /// Encode the body with gzip, whatever the request accepts.
-    pub gzip: bool,
+    /// Encode the body with gzip.
+    pub gzip: Gzip,
     /// What goes wrong.
     pub fault: Option<Fault>,
     /// Write the body in pieces of this size.
@@ -62,6 +62,40 @@ pub struct Behavior {
     pub comments: bool,
     /// Send trailers after a stream (HTTP/2).
     pub trailers: bool,
+}
+
+/// Whether a body is encoded with gzip.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Gzip {
+    /// No.
+    #[default]
+    No,
+    /// Whatever the request accepts.
+    Always,
+    /// Unless the request asks for no coding. One without `accept-encoding` accepts any (RFC 9110, section 12.5.3).
+    UnlessIdentity,
+}
+
+impl Gzip {
+    /// Returns whether the response to a request with these headers is encoded.
+    pub fn encodes(self, headers: &HeaderMap) -> bool {
+        match self {
+            Self::No => false,
+            Self::Always => true,
+            Self::UnlessIdentity => headers.get(ACCEPT_ENCODING).is_none_or(|accepted| accepted != "identity"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Gzip {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Bool(true) => Ok(Self::Always),
+            Value::Bool(false) => Ok(Self::No),
+            Value::String(text) if text == "unless_identity" => Ok(Self::UnlessIdentity),
+            other => Err(D::Error::custom(format!("gzip: {other} is neither true, false nor \"unless_identity\""))),
+        }
+    }
 }
 
 /// What an answer repeats of its request.

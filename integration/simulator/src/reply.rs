@@ -29,6 +29,8 @@ pub struct Call<'a> {
     pub ask: &'a Ask,
     /// How to answer.
     pub behavior: &'a Behavior,
+    /// Whether to encode the body with gzip.
+    pub gzip: bool,
     /// The connection.
     pub line: &'a Arc<Line>,
     /// The default delays in milliseconds, before the first token and between chunks. A behavior can override them.
@@ -62,7 +64,7 @@ pub async fn reply(
     mut exchange: Exchange,
     say: impl FnOnce() -> Answer,
 ) -> Response<SimBody> {
-    let Call { ask, behavior, line, pace } = call;
+    let Call { ask, behavior, gzip, line, pace } = call;
     match behavior.fault {
         Some(Fault::ResetBeforeHeaders) => return cut(&mut exchange, line, Cut::Rst).await,
         Some(Fault::CloseBeforeHeaders) => return cut(&mut exchange, line, Cut::Fin).await,
@@ -86,7 +88,7 @@ pub async fn reply(
         }
     };
     let mut response = match content {
-        Content::Document(content_type, bytes) => document(content_type, bytes, behavior, line, exchange),
+        Content::Document(content_type, bytes) => document(content_type, bytes, behavior, gzip, line, exchange),
         Content::Events(stamp, answer) => {
             let framing = Framing { crlf: behavior.crlf, comments: behavior.comments };
             let score = Score {
@@ -97,7 +99,7 @@ pub async fn reply(
                 first_delay: Duration::from_millis(first),
                 chunk_delay: Duration::from_millis(between),
                 end_delay: Duration::from_millis(behavior.end_ms),
-                gzip: behavior.gzip,
+                gzip,
                 split: behavior.split,
             };
             let body = SimBody::played(player::play(score, Arc::clone(line), exchange), behavior.trailers);
@@ -105,7 +107,7 @@ pub async fn reply(
         }
     };
     *response.status_mut() = status;
-    finish_headers(&mut response, behavior);
+    finish_headers(&mut response, behavior, gzip);
     response
 }
 
@@ -181,6 +183,7 @@ fn document(
     content_type: HeaderValue,
     bytes: Vec<u8>,
     behavior: &Behavior,
+    gzip: bool,
     line: &Arc<Line>,
     exchange: Exchange,
 ) -> Response<SimBody> {
@@ -198,8 +201,8 @@ fn document(
     if behavior.trailing_bytes {
         bytes.extend_from_slice(b"\n\n\n");
     }
-    if behavior.gzip {
-        bytes = gzip(&bytes);
+    if gzip {
+        bytes = compressed(&bytes);
     }
     let is_stream = content_type.as_bytes().starts_with(b"text/event-stream");
     if trouble.is_none() && behavior.split.is_none() && !is_stream {
@@ -228,7 +231,7 @@ fn document(
     response
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+fn compressed(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write as _;
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     // Writing to memory cannot fail.
@@ -236,9 +239,9 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap_or_default()
 }
 
-fn finish_headers(response: &mut Response<SimBody>, behavior: &Behavior) {
+fn finish_headers(response: &mut Response<SimBody>, behavior: &Behavior, gzip: bool) {
     let headers = response.headers_mut();
-    if behavior.gzip {
+    if gzip {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     match &behavior.content_type {

@@ -163,8 +163,13 @@ pub async fn handle(
     if let Some(name) = &behavior.hold {
         sim.holds.released(name).await;
     }
-    let call =
-        Call { ask: &ask, behavior: &behavior, line: &peer.line, pace: (sim.settings.ttft_ms, sim.settings.chunk_ms) };
+    let call = Call {
+        ask: &ask,
+        behavior: &behavior,
+        gzip: behavior.gzip.encodes(&head.headers),
+        line: &peer.line,
+        pace: (sim.settings.ttft_ms, sim.settings.chunk_ms),
+    };
     Ok(reply::reply(call, stamp, exchange, || compose(&ask, &behavior, around)).await)
 }
 

@@ -1,6 +1,6 @@
 //! A request reaches the provider byte for byte as sent, except for the model's name and what the policy changes.
 
-use crate::standard::{ask, gateway};
+use crate::standard::{ask, gateway, scripted, streamed};
 use pointsman_integration::call::Call;
 use pointsman_integration::raw::Connection;
 use serde_json::json;
@@ -207,4 +207,32 @@ fn a_body_can_not_smuggle_a_request() {
         assert!((400..500).contains(&answer.status) || answer.status == 501, "{framing}: {answer:?}");
     }
     assert!(gateway.simulator.requests(before).iter().all(|seen| !seen.text().contains("smuggler-of-headers")));
+}
+
+/// A provider may compress unless it is asked not to, whatever the caller accepts: as a direct request, in a plan, and
+/// on a later attempt.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_provider_is_asked_not_to_compress() {
+    let gateway = gateway();
+    let behavior = json!({"content": "not compressed", "gzip": "unless_identity"});
+    gateway.simulator.rule("vllm", "first fails, then not compressed", &json!({"status": 503}));
+    let falls_back = json!({"content": "first fails, then not compressed", "gzip": "unless_identity"});
+    for (model, behavior) in [("small", &behavior), ("chat", &behavior), ("big", &behavior), ("chat", &falls_back)] {
+        for accepted in [None, Some("gzip"), Some("br, *;q=0.5"), Some("identity")] {
+            for body in [scripted(model, behavior), streamed(model, behavior)] {
+                let mut call = Call::chat_json(&body).key("sk-acme");
+                if let Some(accepted) = accepted {
+                    call = call.header("accept-encoding", accepted);
+                }
+                let answer = gateway.send(call);
+                assert_eq!((answer.status, answer.header("content-encoding")), (200, None), "{answer:?}");
+                assert!(answer.text().contains("not"), "{answer:?}");
+                assert_eq!(
+                    gateway.simulator.of(answer.trace_id()).pop().unwrap().header("accept-encoding"),
+                    Some("identity")
+                );
+            }
+        }
+    }
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::process::Simulator;
+use crate::process::{Simulator, question};
+use crate::raw::{exchange, post};
 
 #[test]
 fn a_split_cuts_events_and_characters_anywhere() {
@@ -57,6 +58,20 @@ fn gzip_is_applied_to_documents_and_streams() {
         let mut text = String::new();
         flate2::read::GzDecoder::new(&answer.body[..]).read_to_string(&mut text).unwrap();
         assert!(text.contains("compressed"));
+    }
+}
+
+#[test]
+fn gzip_can_depend_on_what_the_request_accepts() {
+    let sim = Simulator::start();
+    for (accepted, coding) in [(None, Some("gzip")), (Some("gzip, br"), Some("gzip")), (Some("identity"), None)] {
+        let body = question(false, &json!({"content": "compressed", "gzip": "unless_identity"})).to_string();
+        let mut request = String::from_utf8(post("/v1/chat/completions", &body)).unwrap();
+        if let Some(accepted) = accepted {
+            request = request.replacen("\r\n", &format!("\r\naccept-encoding: {accepted}\r\n"), 1);
+        }
+        let answer = exchange(sim.address(), request.as_bytes());
+        assert_eq!(answer.header("content-encoding"), coding, "{accepted:?}");
     }
 }
 

@@ -63,6 +63,14 @@ impl Connection {
         self.read(false)
     }
 
+    /// Reads a response whose body ends with the connection, as in HTTP/1.0.
+    pub fn response_to_end(&mut self) -> RawResponse {
+        let mut response = self.read(false);
+        while self.more() {}
+        response.body.append(&mut self.received);
+        response
+    }
+
     /// Reads the response to a HEAD request.
     pub fn response_to_head(&mut self) -> RawResponse {
         self.read(true)

@@ -75,6 +75,8 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
             // x_a and x-a are different to Envoy but the same to many servers behind it.
             "headers_with_underscores_action": "DROP_HEADER",
         },
+        // Old programs and load testers (ab, some health checkers) speak HTTP/1.0, and then may name no host.
+        "http_protocol_options": {"accept_http_10": true, "default_host_for_http_10": "pointsman"},
         "http2_protocol_options": {
             "max_concurrent_streams": 100,
             "initial_connection_window_size": 16 << 20,

@@ -163,3 +163,45 @@ fn a_path_in_disguise_is_the_path_or_refused() {
         assert_eq!(seen.path, "/v1/chat/completions");
     }
 }
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn http_1_0_is_served() {
+    let gateway = gateway();
+    let post = |body: &Value, host: &str| {
+        let body = body.to_string();
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.0\r\n{host}authorization: Bearer sk-acme\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        Connection::to(gateway.address).send(head + &body).response_to_end()
+    };
+    for host in ["", "host: gateway.example\r\n"] {
+        let whole = post(&ask("small", "one point zero"), host);
+        assert_eq!(whole.status, 200, "{whole:?}");
+        assert!(whole.text().contains("\"object\":\"chat.completion\""), "{whole:?}");
+        // A stream has no chunks there: it ends with the connection.
+        let mut body = ask("small", "one point zero");
+        body["stream"] = true.into();
+        let stream = post(&body, host);
+        assert_eq!((stream.status, stream.header("transfer-encoding")), (200, None), "{stream:?}");
+        let text = stream.text();
+        assert!(text.starts_with("data: ") && text.ends_with("data: [DONE]\n\n"), "{text}");
+    }
+    let models = Connection::to(gateway.address)
+        .send("GET /v1/models HTTP/1.0\r\nauthorization: Bearer sk-acme\r\n\r\n")
+        .response_to_end();
+    assert_eq!(models.status, 200, "{models:?}");
+    // A caller gains nothing by it.
+    let nobody = Connection::to(gateway.address).send("GET /v1/models HTTP/1.0\r\n\r\n").response_to_end();
+    assert_eq!((nobody.status, nobody.text().contains("invalid_api_key")), (401, true), "{nobody:?}");
+    // Chunks have no place there (RFC 9112, section 6.1). What follows them is never a second request.
+    let body = ask("small", "chunks of one point zero").to_string();
+    let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\nPOST /v1/chat/completions HTTP/1.0\r\n", body.len());
+    let head = "POST /v1/chat/completions HTTP/1.0\r\nauthorization: Bearer sk-acme\r\ntransfer-encoding: chunked\r\n";
+    let answer = Connection::to(gateway.address).send(format!("{head}\r\n{chunked}")).response_to_end();
+    assert!([200, 400].contains(&answer.status), "{answer:?}");
+    let seen = gateway.simulator.with("chunks of one point zero");
+    assert_eq!(seen.len(), usize::from(answer.status == 200), "{seen:?}");
+    assert!(!answer.text().contains("HTTP/1"), "one response: {answer:?}");
+}

@@ -70,7 +70,9 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
         "early_header_mutation_extensions": [callers_own()],
         "normalize_path": true,
         "merge_slashes": true,
-        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        // The id of a model in a path may have slashes, which OpenAI's clients encode. The module takes only paths that
+        // it knows, and no other filter sees them.
+        "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
         "common_http_protocol_options": {
             // x_a and x-a are different to Envoy but the same to many servers behind it.
             "headers_with_underscores_action": "DROP_HEADER",

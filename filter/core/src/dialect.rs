@@ -64,6 +64,13 @@ impl ClientDialect {
         }
     }
 
+    /// Returns the description of the model or task with this id, if the tenant may use it.
+    pub fn model(self, policy: &Policy, tenant: TenantId, id: &str) -> Option<Reply> {
+        match self {
+            Self::OpenAi => openai::reply::model(policy, tenant, id),
+        }
+    }
+
     /// Returns the rate-limit headers for these windows.
     pub fn rate_limits(self, statuses: &[(Scope, WindowStatus)]) -> Vec<HeaderLine> {
         match self {

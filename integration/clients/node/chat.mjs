@@ -95,8 +95,17 @@ const cases = {
   error_401: () =>
     expectError(OpenAI.AuthenticationError, 401, "invalid_api_key", () =>
       create({ model: "small", messages: user("a") }, "sk-nobody")),
-  error_400: () => expectError(OpenAI.BadRequestError, 400, "invalid_value", () =>
+  error_400: () => expectError(OpenAI.BadRequestError, 400, "empty_array", () =>
     create({ model: "small", messages: [] })),
+  error_400_of_the_provider: () => {
+    const message = "This model's maximum context length is 8192 tokens.";
+    const json = { error: { message, code: "context_length_exceeded" } };
+    return expectError(OpenAI.BadRequestError, 400, "context_length_exceeded", () =>
+      create({ model: "small", messages: script({ status: 400, json }) }));
+  },
+  error_402_is_the_gateways: () =>
+    expectError(OpenAI.InternalServerError, 502, "provider_refused_gateway", () =>
+      create({ model: "small", messages: script({ status: 402 }) })),
   error_403: () =>
     expectError(OpenAI.PermissionDeniedError, 403, "model_not_allowed", () =>
       create({ model: "big", messages: user("a") }, "sk-frugal")),
@@ -119,6 +128,13 @@ const cases = {
     };
     await assert.rejects(read, OpenAI.APIError);
     assert.equal(seen, "a b");
+  },
+  async models_retrieve() {
+    for (const id of ["small", "extract", "hub/small:latest"]) {
+      const model = await client().models.retrieve(id);
+      assert.deepEqual([model.id, model.object], [id, "model"]);
+    }
+    await expectError(OpenAI.NotFoundError, 404, "model_not_found", () => client("sk-frugal").models.retrieve("big"));
   },
   async models_list() {
     const ids = (await all(await client("sk-frugal").models.list())).map((model) => model.id);

@@ -134,7 +134,24 @@ def error_401():
 
 def error_400():
     call = lambda: client().chat.completions.create(model="small", messages=[])
-    expect(openai.BadRequestError, 400, "invalid_value", call)
+    expect(openai.BadRequestError, 400, "empty_array", call)
+
+
+def error_400_of_the_provider():
+    message = "This model's maximum context length is 8192 tokens. However, your messages resulted in 9001 tokens."
+    document = {"error": {"message": message, "code": "context_length_exceeded"}}
+    call = lambda: client().chat.completions.create(model="small", messages=script({"status": 400, "json": document}))
+    expect(openai.BadRequestError, 400, "context_length_exceeded", call)
+    listed = [{"error": {"code": 400, "message": "Invalid JSON payload.", "status": "INVALID_ARGUMENT"}}]
+    try:
+        client().chat.completions.create(model="small", messages=script({"status": 400, "json": listed}))
+    except openai.BadRequestError as caught:
+        assert caught.body["message"] == "Invalid JSON payload.", caught.body
+
+
+def error_402_is_the_gateways():
+    call = lambda: client().chat.completions.create(model="small", messages=script({"status": 402}))
+    expect(openai.InternalServerError, 502, "provider_refused_gateway", call)
 
 
 def error_403():
@@ -177,6 +194,13 @@ def error_in_mid_stream():
 def models_list():
     ids = [model.id for model in client("sk-frugal").models.list()]
     assert "small" in ids and "extract" in ids and "big" not in ids, ids
+
+
+def models_retrieve():
+    for id in ["small", "extract", "hub/small:latest"]:
+        model = client().models.retrieve(id)
+        assert (model.id, model.object) == (id, "model"), model
+    expect(openai.NotFoundError, 404, "model_not_found", lambda: client("sk-frugal").models.retrieve("big"))
 
 
 def cancel_in_mid_stream():

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The cases that each client must have passed.
-const CASES: [&str; 17] = [
+const CASES: [&str; 20] = [
     "cancel_in_mid_stream",
     "chat",
     "chat_by_task_and_auto",
     "error_400",
+    "error_400_of_the_provider",
     "error_401",
+    "error_402_is_the_gateways",
     "error_403",
     "error_404",
     "error_429",
@@ -20,6 +22,7 @@ const CASES: [&str; 17] = [
     "error_in_mid_stream",
     "json_schema",
     "models_list",
+    "models_retrieve",
     "stream",
     "stream_with_usage",
     "tools_round_trip",

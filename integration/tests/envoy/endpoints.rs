@@ -39,7 +39,8 @@ fn a_tenant_is_shown_the_models_and_tasks_it_may_use() {
     };
     let tasks = ["away", "chat", "extract", "reasoning", "two-local"];
     let mut free: Vec<_> = [&tasks[..], &["small", "spare"]].concat();
-    let mut pro: Vec<_> = [&tasks[..], &["hosted", "small", "spare", "strict", "big", "regional"]].concat();
+    let mut pro: Vec<_> =
+        [&tasks[..], &["hosted", "hub/small:latest", "small", "spare", "strict", "big", "regional"]].concat();
     // These exist only for fault tests.
     pro.extend(["gone", "unreachable"]);
     free.push("unreachable");
@@ -52,6 +53,32 @@ fn a_tenant_is_shown_the_models_and_tasks_it_may_use() {
     pro.retain(|name| *name != "big");
     assert_eq!(list("sk-clinic"), pro);
     gateway.send(Call::new("GET", "/v1/models")).assert_refusal(401, "invalid_api_key");
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn each_listed_model_can_be_retrieved_by_its_id_and_no_other() {
+    let gateway = gateway();
+    let get = |id: &str, key: &str| gateway.send(Call::new("GET", &format!("/v1/models/{id}")).key(key));
+    let listed = gateway.send(Call::new("GET", "/v1/models").key("sk-acme")).json();
+    for model in listed["data"].as_array().unwrap() {
+        let id = model["id"].as_str().unwrap();
+        // As curl sends it, and as OpenAI's clients do.
+        for id in [id.to_owned(), id.replace('/', "%2F").replace(':', "%3A"), format!("{id}?limit=1")] {
+            let answer = get(&id, "sk-acme");
+            assert_eq!((answer.status, &answer.json()), (200, model), "{id}");
+        }
+    }
+    // Unknown ones, and one that the tenant may not use.
+    for (id, key) in [("nothing", "sk-acme"), ("small/", "sk-acme"), ("%ff", "sk-acme"), ("big", "sk-frugal")] {
+        let answer = get(id, key);
+        answer.assert_refusal(404, "model_not_found");
+        let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.ends_with("does not exist or you do not have access to it."), "{message}");
+    }
+    get("small", "sk-nobody").assert_refusal(401, "invalid_api_key");
+    let audit = gateway.audit(get("small", "sk-acme").trace_id());
+    assert_eq!((&audit["endpoint"], &audit["tenant_id"]), (&json!("model"), &json!("acme")), "{audit}");
 }
 
 #[test]
@@ -70,9 +97,17 @@ fn every_listed_name_can_be_called() {
 #[ignore = "needs a real Envoy: make test"]
 fn an_unknown_path_is_404_and_a_wrong_method_405() {
     let gateway = gateway();
-    for path in
-        ["/", "/v1", "/v1/", "/v1/embeddings", "/v1/models/small", "/v1/chat/completions/x", "/V1/models", "/health"]
-    {
+    for path in [
+        "/",
+        "/v1",
+        "/v1/",
+        "/v1/embeddings",
+        "/v1/models/",
+        "/v1%2fmodels/small",
+        "/v1/chat/completions/x",
+        "/V1/models",
+        "/health",
+    ] {
         for method in ["GET", "POST"] {
             let answer = gateway.send(Call::new(method, path).key("sk-acme"));
             answer.assert_refusal(404, "unknown_url");
@@ -84,6 +119,8 @@ fn an_unknown_path_is_404_and_a_wrong_method_405() {
         ("OPTIONS", "/v1/chat/completions", "POST"),
         ("DELETE", "/v1/models", "GET"),
         ("POST", "/v1/models", "GET"),
+        ("DELETE", "/v1/models/small", "GET"),
+        ("POST", "/v1/models/nothing", "GET"),
         ("POST", "/healthz", "GET"),
         ("OPTIONS", "/healthz", "GET"),
     ] {

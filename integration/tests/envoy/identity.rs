@@ -46,11 +46,12 @@ fn without_a_valid_key_nothing_is_sent() {
         (call().header("authorization", "Bearer "), "No API key was provided"),
         (call().header("authorization", "Basic c2stYWNtZTo="), "No API key was provided"),
         (call().header("cookie", "key=sk-acme"), "No API key was provided"),
-        (call().key("sk-acm"), "Incorrect API key"),
-        (call().key("sk-acme2"), "Incorrect API key"),
-        (call().key("sk-acme, sk-acme"), "Incorrect API key"),
-        (call().header("x-api-key", "sk-nobody"), "Incorrect API key"),
-        (call().key("sk-lapsed"), "expired"),
+        (call().key("sk-acm"), "Incorrect API key provided"),
+        (call().key("sk-acme2"), "Incorrect API key provided"),
+        (call().key("sk-acme, sk-acme"), "Incorrect API key provided"),
+        (call().header("x-api-key", "sk-nobody"), "Incorrect API key provided"),
+        // LiteLLM recognizes a wrong key by these words.
+        (call().key("sk-lapsed"), "Incorrect API key provided: it has expired"),
     ] {
         let answer = gateway.send(call);
         answer.assert_refusal(401, "invalid_api_key");

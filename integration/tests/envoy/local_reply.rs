@@ -24,7 +24,6 @@ fn a_request_that_envoy_refuses_is_answered_in_openais_shape() {
     let send = |request: String| Connection::to(gateway.address).send(request).response();
     let long = "a".repeat(100_000);
     for (request, status, code) in [
-        ("GET /v1%2fmodels HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 400, "bad_request"),
         ("GET /v1/models HTTP/1.1\r\n\r\n".to_owned(), 400, "bad_request"),
         ("nonsense\r\n\r\n".to_owned(), 400, "bad_request"),
         (format!("GET /v1/models HTTP/1.1\r\nhost: x\r\nx: {long}\r\n\r\n"), 431, "request_headers_too_large"),
@@ -49,7 +48,7 @@ fn a_request_that_does_not_end_in_time_is_answered_in_openais_shape() {
 #[ignore = "needs a real Envoy: make test"]
 fn a_request_that_envoy_refuses_is_recorded_with_its_status_and_no_decision() {
     let gateway = gateway();
-    Connection::to(gateway.address).send("GET /v1%2fmodels HTTP/1.1\r\nhost: x\r\n\r\n").response();
+    Connection::to(gateway.address).send("GET /v1/models HTTP/1.1\r\n\r\n").response();
     // Envoy refuses the request before assigning an id to it.
     let refused = |line: &Value| {
         json!([line["status"], line["endpoint"], line["policy_decision"], line["error_code"]])

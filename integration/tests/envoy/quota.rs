@@ -132,6 +132,8 @@ fn single_requests_are_bounded() {
     for gateway in gateways() {
         let long = gateway.chat("sk-bounded0", &ask("free", &"many words ".repeat(200)));
         long.assert_refusal(400, "context_length_exceeded");
+        // LangChain and LiteLLM recognize it by these words.
+        assert!(long.text().contains("This model's maximum context length is "), "{}", long.text());
         let mut request = ask("free", "bounded-output");
         request["max_tokens"] = json!(5000);
         let answer = gateway.chat("sk-bounded0", &request);

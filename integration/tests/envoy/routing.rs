@@ -30,7 +30,7 @@ fn model_task_and_auto_name_who_serves() {
     type Headers = &'static [(&'static str, &'static str)];
     const REASONING: Headers = &[("x-pointsman-task", "reasoning")];
     let metadata = |name: &str| json!({"metadata": {"task": name, "other": "1"}});
-    let cases: [(Value, Headers, &str, &str, Value, &str); 11] = [
+    let cases: [(Value, Headers, &str, &str, Value, &str); 12] = [
         (ask("small", "a"), &[], "vllm", "qwen2.5-7b-instruct", Value::Null, "model"),
         (ask("spare", "a"), &[], "ollama", "llama3.2:3b", Value::Null, "model"),
         (ask("extract", "a"), &[], "vllm", "qwen2.5-7b-instruct", json!("extract"), "task"),
@@ -49,6 +49,15 @@ fn model_task_and_auto_name_who_serves() {
             "task",
         ),
         (ask("spare", "a"), REASONING, "ollama", "llama3.2:3b", json!("reasoning"), "model"),
+        // `metadata` is the caller's own.
+        (
+            with(ask("small", "a"), metadata("summarise invoices")),
+            &[],
+            "vllm",
+            "qwen2.5-7b-instruct",
+            Value::Null,
+            "model",
+        ),
     ];
     for (request, headers, provider, model, task, reason) in cases {
         let answer = send(&gateway, "sk-acme", &request, headers);
@@ -74,6 +83,7 @@ fn a_request_that_contradicts_itself_or_names_nothing_known_is_refused() {
         (with(ask("extract", mark), metadata("chat")), &[], 400, "task_conflict"),
         (ask("auto", mark), &task("nothing"), 400, "task_not_found"),
         (with(ask("auto", mark), metadata("nothing")), &[], 400, "task_not_found"),
+        (with(ask("chat", mark), metadata("nothing")), &[], 400, "task_not_found"),
         (ask("gpt-4.1", mark), &[], 404, "model_not_found"),
         (ask("", mark), &[], 404, "model_not_found"),
         (ask("Small", mark), &[], 404, "model_not_found"),
@@ -233,7 +243,14 @@ fn an_output_limit_is_lowered_to_the_policys_and_goes_by_the_models_name_for_it(
 fn a_prompt_longer_than_a_context_window_goes_to_a_model_with_a_longer_one() {
     let gateway = gateway();
     let long = "word ".repeat(10_000);
-    gateway.chat("sk-acme", &ask("spare", &long)).assert_refusal(400, "context_length_exceeded");
+    let refused = gateway.chat("sk-acme", &ask("spare", &long));
+    refused.assert_refusal(400, "context_length_exceeded");
+    let document = refused.json();
+    let message = document["error"]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("This model's maximum context length is 1024 tokens. However, your messages "),
+        "{message}"
+    );
     let answer = gateway.chat("sk-acme", &ask("two-local", &long));
     assert_eq!(answer.status, 200);
     assert_eq!(gateway.audit(answer.trace_id())["plan"], json!(["small"]));

@@ -28,7 +28,9 @@ impl ClientDialect {
         match endpoint {
             Endpoint::Chat => Self::OpenAi,
             // These endpoints have the same requests and answers in every dialect.
-            Endpoint::Unknown | Endpoint::Health | Endpoint::Models | Endpoint::Usage => Self::default(),
+            Endpoint::Unknown | Endpoint::Health | Endpoint::Models | Endpoint::Model | Endpoint::Usage => {
+                Self::default()
+            }
         }
     }
 

@@ -7,12 +7,22 @@ use crate::exchange::{Exchange, RequestStep};
 use crate::identity::keys::{InvalidIdentity, UserHash};
 use crate::ids::TenantId;
 use crate::memory::Context;
+use crate::outcome::outcome::Outcome;
 use crate::outcome::refusal::Refusal;
 use crate::outcome::reply::Reply;
 use crate::policy::Policy;
 use crate::quota::store::Store;
-use crate::request::endpoint::Endpoint;
+use crate::request::endpoint::{self, Endpoint};
+use crate::request::facts::InvalidField;
 use crate::request::head::RequestHead;
+
+fn invalid(name: &str, message: &str) -> Refusal {
+    Refusal::InvalidField(InvalidField {
+        param: name.to_owned(),
+        code: Outcome::InvalidValue,
+        message: message.to_owned(),
+    })
+}
 
 impl Exchange {
     /// The request's headers have arrived.
@@ -44,6 +54,14 @@ impl Exchange {
             Endpoint::Models => {
                 let tenant = self.identify(context, head)?;
                 Ok(Some(self.dialect().models(context.policy, tenant)))
+            }
+            Endpoint::Model => {
+                let tenant = self.identify(context, head)?;
+                let id = endpoint::model_id(head.path).unwrap_or_default();
+                match self.dialect().model(context.policy, tenant, &id) {
+                    Some(reply) => Ok(Some(reply)),
+                    None => Err(Refusal::UnknownModel(id)),
+                }
             }
             Endpoint::Usage => {
                 self.identify(context, head)?;
@@ -84,7 +102,7 @@ impl Exchange {
         });
         let text = |name: &str, value: &[u8]| match std::str::from_utf8(value) {
             Ok(text) => Ok(text.to_owned()),
-            Err(_) => Err(Refusal::InvalidField(name.to_owned(), format!("The header '{name}' is not valid UTF-8."))),
+            Err(_) => Err(invalid(name, &format!("The header '{name}' is not valid UTF-8."))),
         };
         let task = head.task.map(|task| text("x-pointsman-task", task)).transpose()?;
         let class = match head.data_class {
@@ -92,7 +110,7 @@ impl Exchange {
             Some(class) => Some(class.map_err(|()| {
                 let message =
                     "The header 'x-pointsman-data-class' must be one of public, internal, confidential, regulated.";
-                Refusal::InvalidField("x-pointsman-data-class".to_owned(), message.to_owned())
+                invalid("x-pointsman-data-class", message)
             })?),
         };
         let deadline_ms = match head.deadline {
@@ -103,7 +121,7 @@ impl Exchange {
                 Some(ms.ok_or_else(|| {
                     let message =
                         "The header 'x-pointsman-deadline-ms' must be a positive whole number of milliseconds.";
-                    Refusal::InvalidField("x-pointsman-deadline-ms".to_owned(), message.to_owned())
+                    invalid("x-pointsman-deadline-ms", message)
                 })?)
             }
         };

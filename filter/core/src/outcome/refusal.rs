@@ -3,7 +3,7 @@
 use crate::config::Capability;
 use crate::outcome::error_body::ErrorBody;
 use crate::outcome::outcome::Outcome;
-use crate::request::facts::InvalidRequest;
+use crate::request::facts::{InvalidField, InvalidRequest};
 use crate::wire::header::HeaderLine;
 use crate::wire::text::shorten;
 
@@ -28,8 +28,8 @@ pub enum Refusal {
     TooLarge(u64),
     /// The body is not valid JSON, or is nested too deeply.
     InvalidJson(String),
-    /// A field is invalid: `param`, message.
-    InvalidField(String, String),
+    /// A field or a header is invalid.
+    InvalidField(InvalidField),
     /// The name is neither a model nor a task.
     UnknownModel(String),
     /// No model was named and the policy has no default task.
@@ -46,8 +46,14 @@ pub enum Refusal {
     MissingCapability(Capability),
     /// No model accepts this field.
     UnsupportedParam(String),
-    /// The prompt is longer than every model's context window.
-    ContextTooLong,
+    /// The prompt is longer than every model's context window: the largest window, and what the prompt has at least, in
+    /// tokens.
+    ContextTooLong {
+        /// The largest window.
+        context: u64,
+        /// The least that the prompt can have.
+        tokens: u64,
+    },
     /// Every model that could serve the request is at its limit of concurrent requests.
     Overloaded,
     /// The prompt has more input tokens, by estimate, than the tenant may send: the estimate, and the limit.
@@ -73,7 +79,7 @@ impl From<InvalidRequest> for Refusal {
     fn from(why: InvalidRequest) -> Self {
         match why {
             InvalidRequest::Json(error) => Self::InvalidJson(error.message()),
-            InvalidRequest::Field(param, message) => Self::InvalidField(param, message),
+            InvalidRequest::Field(invalid) => Self::InvalidField(invalid),
         }
     }
 }
@@ -110,7 +116,9 @@ impl Refusal {
                 "No API key was provided. Send it as 'Authorization: Bearer KEY'.".into(),
             ),
             Self::UnknownKey => row(401, INVALID, Outcome::InvalidApiKey, None, "Incorrect API key provided.".into()),
-            Self::ExpiredKey => row(401, INVALID, Outcome::InvalidApiKey, None, "This API key has expired.".into()),
+            Self::ExpiredKey => {
+                row(401, INVALID, Outcome::InvalidApiKey, None, "Incorrect API key provided: it has expired.".into())
+            }
             Self::UnknownTenant => row(401, INVALID, Outcome::InvalidApiKey, None, "The tenant is unknown.".into()),
             Self::ContentEncoding => {
                 let message = "Encoded request bodies are not supported; send plain JSON.";
@@ -130,15 +138,15 @@ impl Refusal {
                 None,
                 format!("We could not parse the JSON body of your request: {message}."),
             ),
-            Self::InvalidField(param, message) => {
-                row(400, INVALID, Outcome::InvalidValue, Some(param), message.clone())
+            Self::InvalidField(InvalidField { param, code, message }) => {
+                row(400, INVALID, *code, Some(param), message.clone())
             }
             Self::UnknownModel(model) => row(
                 404,
                 INVALID,
                 Outcome::ModelNotFound,
                 Some("model"),
-                format!("The model '{}' does not exist.", shorten(model)),
+                format!("The model '{}' does not exist or you do not have access to it.", shorten(model)),
             ),
             Self::NoModel => row(
                 400,
@@ -191,12 +199,16 @@ impl Refusal {
                 Some(param),
                 format!("Unsupported parameter: '{}' is not supported with this model.", shorten(param)),
             ),
-            Self::ContextTooLong => row(
+            // Clients such as LangChain and LiteLLM recognize a prompt that is too long by OpenAI's words.
+            Self::ContextTooLong { context, tokens } => row(
                 400,
                 INVALID,
                 Outcome::ContextLengthExceeded,
                 Some("messages"),
-                "The messages exceed the context window of every model that could serve this request.".into(),
+                format!(
+                    "This model's maximum context length is {context} tokens. However, your messages resulted in at \
+                     least {tokens} tokens. Please reduce the length of the messages."
+                ),
             ),
             Self::Overloaded => row(
                 503,
@@ -210,7 +222,10 @@ impl Refusal {
                 INVALID,
                 Outcome::ContextLengthExceeded,
                 Some("messages"),
-                format!("The request has about {tokens} input tokens; your limit is {most}."),
+                format!(
+                    "This model's maximum context length is {most} tokens for your tenant. However, your messages \
+                     resulted in about {tokens} tokens. Please reduce the length of the messages."
+                ),
             ),
             Self::Quota(exhausted) => exhausted.error.clone(),
             Self::Internal => row(

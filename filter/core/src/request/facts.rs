@@ -2,6 +2,7 @@
 //!
 //! The prompt is neither decoded nor copied: its texts are spans of the body.
 
+use crate::outcome::outcome::Outcome;
 use crate::request::prompt::PromptFields;
 use crate::wire::json::{self, InvalidJson, Kind, Scanned, Scanner, Span, unquote};
 use std::borrow::Cow;
@@ -29,6 +30,8 @@ pub struct Facts<'a> {
     pub model: Option<Cow<'a, str>>,
     /// The task that is named separately from the model.
     pub task: Option<Cow<'a, str>>,
+    /// Why what the request calls a task cannot be one.
+    pub invalid_task: Option<Box<InvalidField>>,
     /// The prompt that the request names.
     pub prompt: PromptFields,
     /// The end user, as named by the caller.
@@ -77,6 +80,9 @@ pub struct AskedOutput {
 /// Most tool names kept for the audit record.
 pub const MAX_TOOL_NAMES: usize = 32;
 
+/// So many top-level members as few requests exceed.
+pub const COMMON_MEMBERS: usize = 16;
+
 /// Most URLs of a request that are kept until its answer.
 pub const MAX_URLS: usize = 16;
 
@@ -88,8 +94,19 @@ const MAX_URL: usize = 2048;
 pub enum InvalidRequest {
     /// It is not valid JSON.
     Json(InvalidJson),
-    /// A field is wrong: its name, and a message.
-    Field(String, String),
+    /// A field is wrong.
+    Field(InvalidField),
+}
+
+/// What is wrong with a field or a header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidField {
+    /// Its name or path.
+    pub param: String,
+    /// The code for callers: OpenAI's, where its API has one.
+    pub code: Outcome,
+    /// A message for people.
+    pub message: String,
 }
 
 impl From<InvalidJson> for InvalidRequest {
@@ -103,9 +120,10 @@ impl<'a> Facts<'a> {
     pub fn new(body: &'a [u8]) -> Self {
         Self {
             body,
-            members: Vec::with_capacity(16),
+            members: Vec::with_capacity(COMMON_MEMBERS),
             model: None,
             task: None,
+            invalid_task: None,
             prompt: PromptFields::default(),
             user: None,
             stream: false,

@@ -72,12 +72,18 @@ pub fn fits(policy: &Policy, id: ModelId, request: &Facts, data: DataClass) -> R
 /// If a prompt that passes is too long after all, the provider rejects it. A request with images always passes. Audio
 /// and files are not counted, because their bytes say little.
 fn certainly_longer(request: &Facts, context: u64) -> bool {
-    let is_longer = |length: usize| length as u64 / 16 > context;
-    !request.has_image && is_longer(request.prompt_bytes()) && is_longer(request.prompt_characters())
+    let least = |length: usize| length as u64 / 16;
+    // The characters are counted only if they can matter.
+    !request.has_image && least(request.prompt_bytes()) > context && least_tokens(request) > context
+}
+
+/// Returns the least number of tokens that the messages can have.
+fn least_tokens(request: &Facts) -> u64 {
+    request.prompt_bytes().min(request.prompt_characters()) as u64 / 16
 }
 
 /// Returns the refusal for a chain with no model left. What the caller can change comes first.
-pub fn refusal(request: &Facts, ineligible: &[(ModelId, Ineligible)]) -> Refusal {
+pub fn refusal(policy: &Policy, request: &Facts, ineligible: &[(ModelId, Ineligible)]) -> Refusal {
     let pick = |wanted: fn(&Ineligible) -> bool| ineligible.iter().map(|(_, why)| why).find(|why| wanted(why));
     let why = pick(|why| matches!(why, Ineligible::Param(_)))
         .or_else(|| pick(|why| matches!(why, Ineligible::Capability(_))))
@@ -86,7 +92,11 @@ pub fn refusal(request: &Facts, ineligible: &[(ModelId, Ineligible)]) -> Refusal
     match why {
         Some(Ineligible::Param(param)) => Refusal::UnsupportedParam(param.clone()),
         Some(Ineligible::Capability(missing)) => Refusal::MissingCapability(*missing),
-        Some(Ineligible::Context) => Refusal::ContextTooLong,
+        Some(Ineligible::Context) => {
+            let too_small = ineligible.iter().filter(|(_, why)| *why == Ineligible::Context);
+            let context = too_small.map(|(id, _)| policy.model(*id).context).max().unwrap_or_default();
+            Refusal::ContextTooLong { context, tokens: least_tokens(request) }
+        }
         Some(Ineligible::DataClass) => Refusal::DataClass,
         Some(Ineligible::Overloaded) => Refusal::Overloaded,
         Some(Ineligible::Tier | Ineligible::Quota) | None => {

@@ -94,7 +94,7 @@ pub fn plan(policy: &Policy, tenant: TenantId, request: &Facts, hints: Hints) ->
         }
     }
     if models.is_empty() {
-        return Err(refusal(request, &ineligible));
+        return Err(refusal(policy, request, &ineligible));
     }
     Ok(Plan { task, models, ineligible, data, reason })
 }
@@ -112,10 +112,19 @@ type Target<'p> = (Option<TaskId>, Cow<'p, [ModelId]>, &'static str);
 
 /// Returns the chain that the request asks for.
 fn target<'p>(policy: &'p Policy, request: &Facts, header: Option<&str>) -> Result<Target<'p>, Refusal> {
+    // `metadata` is the caller's own: beside a model, what it calls a task is a task only if it is one of ours.
+    let needs_task = request.model.as_deref().is_none_or(|model| model == "auto" || policy.find_task(model).is_some());
+    if let Some(invalid) = request.invalid_task.as_deref().filter(|_| needs_task) {
+        return Err(Refusal::InvalidField(invalid.clone()));
+    }
     let mut named = None;
     for (name, place) in [(header, "x-pointsman-task"), (request.task.as_deref(), "metadata.task")] {
         let Some(name) = name else { continue };
-        let task = policy.find_task(name).ok_or_else(|| Refusal::UnknownTask(name.to_owned(), place))?;
+        let task = match policy.find_task(name) {
+            Some(task) => task,
+            None if place == "metadata.task" && !needs_task => continue,
+            None => return Err(Refusal::UnknownTask(name.to_owned(), place)),
+        };
         match named {
             Some((other, other_name)) if other != task => return conflict(other_name, name),
             _ => named = Some((task, name)),
@@ -194,6 +203,34 @@ mod tests {
     }
 
     #[test]
+    fn metadata_may_have_a_task_of_the_callers_own_beside_a_model() {
+        let task = r#","metadata":{"task":"summarise invoices"}"#;
+        assert_eq!(run("acme", &format!(r#","model":"big"{task}"#), NO).unwrap(), (vec!["big".into()], "model"));
+        // Where the task chooses the model, or might, it must exist.
+        for model in ["", r#","model":"auto""#, r#","model":"chat""#] {
+            let unknown = Refusal::UnknownTask("summarise invoices".into(), "metadata.task");
+            assert_eq!(run("acme", &format!("{model}{task}"), NO), Err(unknown), "{model}");
+        }
+        assert_eq!(run("acme", &format!(r#","model":"gpt-9"{task}"#), NO), Err(Refusal::UnknownModel("gpt-9".into())));
+        // Nor need it be a string.
+        for task in ["7", r#"{"id":"x"}"#] {
+            let task = format!(r#","metadata":{{"task":{task}}}"#);
+            assert_eq!(run("acme", &format!(r#","model":"big"{task}"#), NO).unwrap().0, ["big"]);
+            assert!(matches!(run("acme", &task, NO), Err(Refusal::InvalidField(_))));
+        }
+        // The header is ours.
+        let header = Hints { task: Some("summarise invoices"), ..NO };
+        let unknown = Refusal::UnknownTask("summarise invoices".into(), "x-pointsman-task");
+        assert_eq!(run("acme", r#","model":"big""#, header), Err(unknown));
+        // A task of ours still describes the work.
+        let policy = fixture::policy();
+        let body = format!(r#"{{"model":"big",{M},"metadata":{{"task":"code"}}}}"#);
+        let request = ClientDialect::OpenAi.parse(body.as_bytes(), 16).unwrap();
+        let plan = plan(&policy, policy.find_tenant("acme").unwrap(), request.facts(), NO).unwrap();
+        assert_eq!(plan.task, policy.find_task("code"));
+    }
+
+    #[test]
     fn a_tier_binds_every_model_of_the_chain() {
         assert_eq!(models("guest", r#","model":"code""#), ["small"]);
         assert_eq!(run("guest", r#","model":"big""#, NO), Err(Refusal::ModelNotAllowed("big".into())));
@@ -228,7 +265,7 @@ mod tests {
         };
         assert_eq!(run(4_000), Ok((2, 0)));
         assert_eq!(run(20_000), Ok((1, 1)));
-        assert_eq!(run(2_000_000), Err(Refusal::ContextTooLong));
+        assert_eq!(run(2_000_000), Err(Refusal::ContextTooLong { context: 100_000, tokens: 125_000 }));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::cache::key::Key;
 use crate::cache::question::Question;
 use crate::dialect::client::{ClientDialect, ClientRequest};
 use crate::request::endpoint::Endpoint;
-use crate::request::facts::InvalidRequest;
+use crate::request::facts::{COMMON_MEMBERS, InvalidRequest, Member};
 use crate::store::quick_hash::QuickHash;
 use self_cell::self_cell;
 use std::collections::{HashMap, VecDeque};
@@ -32,6 +32,8 @@ const MAX_BYTES: u64 = 8 << 20;
 const SHARE: u64 = 8;
 /// Maximum overhead of a question in bytes, besides its identity and its body. A body and an answer have the same.
 const FRAME: usize = 256;
+/// What the parse result of a common request takes besides, in bytes.
+const PARSED: usize = size_of::<ClientRequest<'_>>() + COMMON_MEMBERS * size_of::<Member<'_>>();
 /// A full memo accepts one new question in `TURNS`, in place of the oldest. If it accepted all, a repeating sequence of
 /// more questions than fit would evict each one before it came again.
 const TURNS: u32 = 64;
@@ -173,7 +175,7 @@ impl ResponseMemo {
     /// in `TURNS`. `max_nesting` is the limit that the body was parsed with.
     pub fn insert(&mut self, lookup: &BodyLookup, slot: Slot, question: &Question, key: Key, max_nesting: u32) {
         let BodyLookup { slot: Some(body_slot), body } = lookup else { return };
-        if self.bytes + question.body.len() + 3 * FRAME > self.max_bytes {
+        if self.bytes + question.body.len() + PARSED + 3 * FRAME > self.max_bytes {
             self.turned_away = self.turned_away.wrapping_add(1);
             if !self.turned_away.is_multiple_of(TURNS) {
                 return;

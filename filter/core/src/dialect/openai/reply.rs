@@ -3,23 +3,24 @@
 use crate::ids::TenantId;
 use crate::outcome::reply::Reply;
 use crate::policy::Policy;
+use serde_json::{Value, json};
 
 /// Returns the policy's own answer in place of a model's, marked as such: a completion or a stream.
 pub fn template(text: &str, stream: bool, window: &str, now_ms: u64) -> Reply {
     let object = if stream { "chat.completion.chunk" } else { "chat.completion" };
-    let document = |choice: serde_json::Value| {
-        serde_json::json!({"id": "chatcmpl-pointsman-template", "object": object, "created": now_ms / 1000,
+    let document = |choice: Value| {
+        json!({"id": "chatcmpl-pointsman-template", "object": object, "created": now_ms / 1000,
             "model": "pointsman-template", "choices": [choice]})
     };
-    let said = serde_json::json!({"role": "assistant", "content": text});
+    let said = json!({"role": "assistant", "content": text});
     let (kind, body) = if stream {
-        let first = document(serde_json::json!({"index": 0, "delta": said, "finish_reason": null}));
-        let last = document(serde_json::json!({"index": 0, "delta": {}, "finish_reason": "stop"}));
+        let first = document(json!({"index": 0, "delta": said, "finish_reason": null}));
+        let last = document(json!({"index": 0, "delta": {}, "finish_reason": "stop"}));
         ("text/event-stream", format!("data: {first}\n\ndata: {last}\n\ndata: [DONE]\n\n"))
     } else {
-        let mut whole = document(serde_json::json!({"index": 0, "message": said, "finish_reason": "stop"}));
+        let mut whole = document(json!({"index": 0, "message": said, "finish_reason": "stop"}));
         if let Some(whole) = whole.as_object_mut() {
-            let nothing = serde_json::json!({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0});
+            let nothing = json!({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0});
             whole.insert("usage".to_owned(), nothing);
         }
         ("application/json", whole.to_string())
@@ -31,20 +32,32 @@ pub fn template(text: &str, stream: bool, window: &str, now_ms: u64) -> Reply {
 /// `GET /v1/models`: returns the models that the tenant may send its data to, and the tasks that include one of them,
 /// in the format of OpenAI's list.
 pub fn models(policy: &Policy, tenant: TenantId) -> Reply {
+    let data: Vec<_> = usable(policy, tenant).map(|(id, owner)| entry(id, owner)).collect();
+    Reply::json(json!({"object": "list", "data": data}).to_string().into_bytes())
+}
+
+/// `GET /v1/models/{id}`: returns one entry of that list.
+pub fn model(policy: &Policy, tenant: TenantId, id: &str) -> Option<Reply> {
+    let (id, owner) = usable(policy, tenant).find(|(other, _)| *other == id)?;
+    Some(Reply::json(entry(id, owner).to_string().into_bytes()))
+}
+
+/// The ids of tasks and models that the tenant may use, each with its owner.
+fn usable(policy: &Policy, tenant: TenantId) -> impl Iterator<Item = (&str, &str)> {
     let tenant = policy.tenant(tenant);
     let tier = policy.tier(tenant.tier);
-    let usable = |model| tier.allows(model) && tenant.data <= policy.provider_of(model).data;
-    let entry =
-        |id: &str, owner: &str| serde_json::json!({"id": id, "object": "model", "created": 0, "owned_by": owner});
+    let usable = move |model| tier.allows(model) && tenant.data <= policy.provider_of(model).data;
     let tasks = policy
         .tasks()
-        .filter(|(_, task)| task.chain.iter().any(|model| usable(*model)))
-        .map(|(_, task)| entry(&task.name, "pointsman-task"));
+        .filter(move |(_, task)| task.chain.iter().any(|model| usable(*model)))
+        .map(|(_, task)| (&*task.name, "pointsman-task"));
     let models = policy
         .models()
-        .filter(|(id, _)| usable(*id))
-        .map(|(id, model)| entry(&model.name, &policy.provider_of(id).name));
-    let data: Vec<_> = tasks.chain(models).collect();
-    let body = serde_json::json!({"object": "list", "data": data}).to_string().into_bytes();
-    Reply { status: 200, headers: vec![("content-type", "application/json".into())], body, code: None }
+        .filter(move |(id, _)| usable(*id))
+        .map(|(id, model)| (&*model.name, &*policy.provider_of(id).name));
+    tasks.chain(models)
+}
+
+fn entry(id: &str, owner: &str) -> Value {
+    json!({"id": id, "object": "model", "created": 0, "owned_by": owner})
 }

@@ -2,7 +2,8 @@
 //!
 //! The prompt is neither decoded nor copied. Source of the fields: OpenAI's API reference, "Create chat completion".
 
-use crate::request::facts::{AskedOutput, Facts, InvalidRequest, MAX_TOOL_NAMES, Member};
+use crate::outcome::outcome::Outcome;
+use crate::request::facts::{AskedOutput, Facts, InvalidField, InvalidRequest, MAX_TOOL_NAMES, Member};
 use crate::wire::json::{InvalidJson, Kind, Scanned, Scanner, Why, unquote};
 use crate::wire::text::shorten;
 use std::borrow::Cow;
@@ -22,8 +23,31 @@ pub struct ChatRequest<'a> {
 /// Most top-level members of a request: many times as many as any API has. Each one costs memory and a comparison.
 pub const MAX_MEMBERS: usize = 1000;
 
-fn wrong(param: &str, message: impl Into<String>) -> InvalidRequest {
-    InvalidRequest::Field(param.to_owned(), message.into())
+/// Returns the error of a field, with OpenAI's code for it.
+fn wrong(code: Outcome, param: &str, message: impl Into<String>) -> InvalidRequest {
+    InvalidRequest::Field(InvalidField { param: param.to_owned(), code, message: message.into() })
+}
+
+fn duplicate(param: &str) -> InvalidRequest {
+    wrong(Outcome::InvalidValue, param, format!("Duplicate field '{param}'."))
+}
+
+fn missing(param: &str) -> InvalidRequest {
+    wrong(Outcome::MissingRequiredParameter, param, format!("Missing required parameter: '{param}'."))
+}
+
+/// Returns the error of a field whose value is of another kind than `expected`.
+fn wrong_type(param: &str, expected: &str, kind: Kind) -> InvalidRequest {
+    let got = match kind {
+        Kind::Null => "null",
+        Kind::Bool => "a boolean",
+        Kind::Number => "a number",
+        Kind::String => "a string",
+        Kind::Array => "an array",
+        Kind::Object => "an object",
+    };
+    let message = format!("Invalid type for '{param}': expected {expected}, but got {got} instead.");
+    wrong(Outcome::InvalidType, param, message)
 }
 
 impl<'a> ChatRequest<'a> {
@@ -47,17 +71,19 @@ impl<'a> ChatRequest<'a> {
             if request.facts.members.len() >= MAX_MEMBERS {
                 let name = shorten(&name);
                 return Err(wrong(
+                    Outcome::InvalidValue,
                     name,
                     format!("Too many fields: '{name}' exceeds the limit of {MAX_MEMBERS} fields."),
                 ));
             }
             if is_duplicate(&request.facts.members, &mut names, &name) {
                 let name = shorten(&name);
-                return Err(wrong(name, format!("Duplicate field '{name}'.")));
+                return Err(duplicate(name));
             }
             if let Some(known) = differs_in_case(&name) {
                 let name = shorten(&name);
-                return Err(wrong(name, format!("Invalid field '{name}': use '{known}'.")));
+                let message = format!("Unknown parameter: '{name}'; use '{known}'.");
+                return Err(wrong(Outcome::UnknownParameter, name, message));
             }
             let value = match &*name {
                 "messages" => request.messages(s)?,
@@ -90,7 +116,7 @@ impl<'a> ChatRequest<'a> {
             facts.user = safety_identifier;
         }
         if facts.messages.is_empty() {
-            return Err(wrong("messages", "Missing required parameter: 'messages'."));
+            return Err(missing("messages"));
         }
         facts.output = AskedOutput {
             least: [request.max_tokens, request.max_completion_tokens].into_iter().flatten().min(),
@@ -102,8 +128,8 @@ impl<'a> ChatRequest<'a> {
 
     fn messages(&mut self, s: &mut Scanner<'a>) -> Result<Scanned, InvalidRequest> {
         if s.peek()? != Kind::Array {
-            s.value()?;
-            return Err(wrong("messages", "Invalid type for 'messages': expected an array of objects."));
+            let kind = s.value()?.kind;
+            return Err(wrong_type("messages", "an array of objects", kind));
         }
         let start = s.position();
         let mut any = false;
@@ -111,27 +137,29 @@ impl<'a> ChatRequest<'a> {
             any = true;
             if s.peek()? != Kind::Object {
                 let param = format!("messages[{index}]");
-                let message = format!("Invalid type for '{param}': expected an object.");
-                return Err(wrong(&param, message));
+                return Err(wrong_type(&param, "an object", s.peek()?));
             }
-            let mut role = false;
+            let mut role = None;
             s.object(|s, key| {
                 let (key, kind) = (s.bytes(&key), s.peek()?);
-                role |= kind == Kind::String && is_text(key, "role");
+                if is_text(key, "role") {
+                    role = role.filter(|role| *role == Kind::String).or(Some(kind));
+                }
                 if kind == Kind::Array && is_text(key, "content") {
                     return self.content_parts(s);
                 }
                 s.value().map(drop).map_err(InvalidRequest::from)
             })?;
-            if !role {
-                let param = format!("messages[{index}].role");
-                let message = format!("Missing required parameter: '{param}'. Expected a string.");
-                return Err(wrong(&param, message));
+            match role {
+                Some(Kind::String) => Ok(()),
+                Some(kind) => Err(wrong_type(&format!("messages[{index}].role"), "a string", kind)),
+                None => Err(missing(&format!("messages[{index}].role"))),
             }
-            Ok(())
         })?;
         if !any {
-            return Err(wrong("messages", "Invalid 'messages': empty array. Expected at least one message."));
+            let message = "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty \
+                           array instead.";
+            return Err(wrong(Outcome::EmptyArray, "messages", message));
         }
         let span = start..s.position();
         self.facts.messages = span.clone();
@@ -172,9 +200,14 @@ impl<'a> ChatRequest<'a> {
             match key.as_deref() {
                 Some("task") => {
                     if self.facts.task.is_some() {
-                        return Err(wrong("metadata.task", "Duplicate field 'metadata.task'."));
+                        return Err(duplicate("metadata.task"));
                     }
-                    self.facts.task = optional_text("metadata.task", &value, s.bytes(&value.span))?;
+                    match optional_text("metadata.task", &value, s.bytes(&value.span)) {
+                        Ok(task) => self.facts.task = task,
+                        // It is a mistake only if the request is for a task.
+                        Err(InvalidRequest::Field(invalid)) => self.facts.invalid_task = Some(Box::new(invalid)),
+                        Err(error) => return Err(error),
+                    }
                 }
                 Some(name) => self.facts.prompt.note(name, &value),
                 None => {}
@@ -188,7 +221,7 @@ impl<'a> ChatRequest<'a> {
         match s.peek()? {
             Kind::Object => {}
             Kind::Null => return Ok(s.value()?),
-            _ => return Err(wrong("stream_options", "Invalid type for 'stream_options': expected an object.")),
+            kind => return Err(wrong_type("stream_options", "an object", kind)),
         }
         let start = s.position();
         let mut seen = false;
@@ -197,10 +230,7 @@ impl<'a> ChatRequest<'a> {
             let value = s.value()?;
             if key.as_deref() == Some("include_usage") {
                 if std::mem::replace(&mut seen, true) {
-                    return Err(wrong(
-                        "stream_options.include_usage",
-                        "Duplicate field 'stream_options.include_usage'.",
-                    ));
+                    return Err(duplicate("stream_options.include_usage"));
                 }
                 self.facts.wants_usage = boolean("stream_options.include_usage", &value, s.bytes(&value.span))?;
             }
@@ -213,7 +243,7 @@ impl<'a> ChatRequest<'a> {
         match s.peek()? {
             Kind::Array => {}
             Kind::Null => return Ok(s.value()?),
-            _ => return Err(wrong("tools", "Invalid type for 'tools': expected an array of objects.")),
+            kind => return Err(wrong_type("tools", "an array of objects", kind)),
         }
         let start = s.position();
         s.array(|s, _| {
@@ -308,9 +338,9 @@ fn is_duplicate<'a>(members: &[Member<'a>], names: &mut BTreeSet<Cow<'a, str>>, 
 
 fn text<'a>(param: &str, value: &Scanned, bytes: &'a [u8]) -> Result<Cow<'a, str>, InvalidRequest> {
     if value.kind != Kind::String {
-        return Err(wrong(param, format!("Invalid type for '{param}': expected a string.")));
+        return Err(wrong_type(param, "a string", value.kind));
     }
-    unquote(bytes).ok_or_else(|| wrong(param, format!("Invalid string in '{param}'.")))
+    unquote(bytes).ok_or_else(|| wrong(Outcome::InvalidValue, param, format!("Invalid string in '{param}'.")))
 }
 
 fn optional_text<'a>(param: &str, value: &Scanned, bytes: &'a [u8]) -> Result<Option<Cow<'a, str>>, InvalidRequest> {
@@ -321,7 +351,7 @@ fn boolean(param: &str, value: &Scanned, bytes: &[u8]) -> Result<bool, InvalidRe
     match value.kind {
         Kind::Bool => Ok(bytes == b"true"),
         Kind::Null => Ok(false),
-        _ => Err(wrong(param, format!("Invalid type for '{param}': expected a boolean."))),
+        kind => Err(wrong_type(param, "a boolean", kind)),
     }
 }
 
@@ -330,11 +360,24 @@ fn count(param: &str, value: &Scanned, bytes: &[u8]) -> Result<Option<u64>, Inva
     if value.kind == Kind::Null {
         return Ok(None);
     }
-    let number = std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<u64>().ok());
-    match number {
-        Some(number) if number > 0 && value.kind == Kind::Number => Ok(Some(number)),
-        _ => Err(wrong(param, format!("Invalid value for '{param}': expected a positive integer."))),
+    if value.kind != Kind::Number {
+        return Err(wrong_type(param, "an integer", value.kind));
     }
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    let is_integer = text.trim_start_matches('-').bytes().all(|b| b.is_ascii_digit());
+    let (code, fault) = match text.parse::<u64>() {
+        Ok(number) if number > 0 => return Ok(Some(number)),
+        _ if !is_integer => {
+            let message = format!("Invalid type for '{param}': expected an integer, but got a decimal number instead.");
+            return Err(wrong(Outcome::InvalidType, param, message));
+        }
+        Err(_) if !text.starts_with('-') => {
+            (Outcome::IntegerAboveMaxValue, format!("above maximum value. Expected a value <= {}", u64::MAX))
+        }
+        _ => (Outcome::IntegerBelowMinValue, "below minimum value. Expected a value >= 1".to_owned()),
+    };
+    let message = format!("Invalid '{param}': integer {fault}, but got {} instead.", shorten(text));
+    Err(wrong(code, param, message))
 }
 
 /// Returns whether a scanned array is empty.

@@ -8,7 +8,7 @@ fn parse(body: &str) -> Result<ChatRequest<'_>, InvalidRequest> {
 
 fn refused(body: &str) -> String {
     match parse(body).unwrap_err() {
-        InvalidRequest::Field(param, _) => param,
+        InvalidRequest::Field(invalid) => invalid.param,
         InvalidRequest::Json(e) => e.message(),
     }
 }
@@ -27,7 +27,9 @@ fn a_name_in_another_case_is_no_other_name() {
         "mod\\u0045l",
     ] {
         let body = with(name);
-        let InvalidRequest::Field(param, message) = parse(&body).unwrap_err() else { panic!("{name}") };
+        let InvalidRequest::Field(InvalidField { param, message, .. }) = parse(&body).unwrap_err() else {
+            panic!("{name}")
+        };
         assert!(
             message.contains("use '") && param.chars().count() == name.replace("\\u0045", "E").chars().count(),
             "{message}"
@@ -134,4 +136,83 @@ fn the_worst_case_is_what_a_server_may_take_the_request_to_ask_for() {
     assert_eq!(asked(r#""max_completion_tokens":1"#), (None, Some(1)));
     assert_eq!(asked(r#""max_tokens":5"#), (Some(5), Some(5)));
     assert_eq!(asked(r#""n":1"#), (None, None));
+}
+
+#[test]
+fn a_mistake_has_openais_code_and_words() {
+    let m = r#""messages":[{"role":"user","content":"x"}]"#;
+    for (body, code, message) in [
+        (r#"{"model":"a"}"#.to_owned(), "missing_required_parameter", "Missing required parameter: 'messages'."),
+        (
+            r#"{"messages":[{}]}"#.to_owned(),
+            "missing_required_parameter",
+            "Missing required parameter: 'messages[0].role'.",
+        ),
+        (
+            r#"{"messages":[]}"#.to_owned(),
+            "empty_array",
+            "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.",
+        ),
+        (
+            r#"{"messages":"x"}"#.to_owned(),
+            "invalid_type",
+            "Invalid type for 'messages': expected an array of objects, but got a string instead.",
+        ),
+        (
+            r#"{"messages":[null]}"#.to_owned(),
+            "invalid_type",
+            "Invalid type for 'messages[0]': expected an object, but got null instead.",
+        ),
+        (
+            r#"{"messages":[{"role":7}]}"#.to_owned(),
+            "invalid_type",
+            "Invalid type for 'messages[0].role': expected a string, but got a number instead.",
+        ),
+        (
+            format!(r#"{{"model":5,{m}}}"#),
+            "invalid_type",
+            "Invalid type for 'model': expected a string, but got a number instead.",
+        ),
+        (
+            format!(r#"{{{m},"stream":"yes"}}"#),
+            "invalid_type",
+            "Invalid type for 'stream': expected a boolean, but got a string instead.",
+        ),
+        (
+            format!(r#"{{{m},"tools":{{}}}}"#),
+            "invalid_type",
+            "Invalid type for 'tools': expected an array of objects, but got an object instead.",
+        ),
+        (
+            format!(r#"{{{m},"max_tokens":"5"}}"#),
+            "invalid_type",
+            "Invalid type for 'max_tokens': expected an integer, but got a string instead.",
+        ),
+        (
+            format!(r#"{{{m},"max_tokens":1.5}}"#),
+            "invalid_type",
+            "Invalid type for 'max_tokens': expected an integer, but got a decimal number instead.",
+        ),
+        (
+            format!(r#"{{{m},"n":0}}"#),
+            "integer_below_min_value",
+            "Invalid 'n': integer below minimum value. Expected a value >= 1, but got 0 instead.",
+        ),
+        (
+            format!(r#"{{{m},"max_tokens":-7}}"#),
+            "integer_below_min_value",
+            "Invalid 'max_tokens': integer below minimum value. Expected a value >= 1, but got -7 instead.",
+        ),
+        (
+            format!(r#"{{{m},"max_tokens":99999999999999999999}}"#),
+            "integer_above_max_value",
+            "Invalid 'max_tokens': integer above maximum value. Expected a value <= 18446744073709551615, but got \
+             99999999999999999999 instead.",
+        ),
+        (format!(r#"{{{m},"Stream":true}}"#), "unknown_parameter", "Unknown parameter: 'Stream'; use 'stream'."),
+        (format!(r#"{{{m},"n":1,"n":1}}"#), "invalid_value", "Duplicate field 'n'."),
+    ] {
+        let InvalidRequest::Field(invalid) = parse(&body).unwrap_err() else { panic!("{body}") };
+        assert_eq!((invalid.code.code(), &*invalid.message), (code, message), "{body}");
+    }
 }

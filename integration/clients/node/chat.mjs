@@ -129,6 +129,10 @@ const cases = {
     await assert.rejects(read, OpenAI.APIError);
     assert.equal(seen, "a b");
   },
+  async metadata_of_the_callers_own() {
+    const answer = await create({ model: "small", messages: user("hello"), metadata: { task: "summarise invoices" } });
+    assert.ok(answer.choices[0].message.content);
+  },
   async models_retrieve() {
     for (const id of ["small", "extract", "hub/small:latest"]) {
       const model = await client().models.retrieve(id);

@@ -51,6 +51,12 @@ def chat_by_task_and_auto():
         assert answer.choices[0].message.content, answer
 
 
+def metadata_of_the_callers_own():
+    metadata = {"task": "summarise invoices"}
+    answer = client().chat.completions.create(model="small", messages=user("hello"), metadata=metadata)
+    assert answer.choices[0].message.content, answer
+
+
 def headers():
     raw = client().chat.completions.with_raw_response.create(model="small", messages=user("hello"))
     assert raw.headers["x-pointsman-model"] == "small", raw.headers

@@ -100,6 +100,8 @@ fn injector(settings: &Settings, provider: &Provider, credential: &Credential) -
     Some(json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.http.credential_injector.v3.CredentialInjector",
         "overwrite": true,
+        // Without its key, the request gets the provider's 401, which leads to the next provider. Envoy's own does not.
+        "allow_request_without_credential": true,
         "credential": {"name": "envoy.http.injected_credentials.generic", "typed_config": generic},
     }))
 }

@@ -22,7 +22,8 @@ fn check(seen: &Seen, gateway: &pointsman_integration::gateway::Gateway) {
     assert_eq!(seen.header("api-key"), api_key, "{}", seen.provider);
     assert_eq!(seen.header("host"), Some(gateway.simulator.address(seen.provider).to_string().as_str()));
     assert_eq!(seen.header("content-length"), Some(seen.body.len().to_string().as_str()));
-    let mut allowed = vec!["accept", "content-length", "content-type", "host", "user-agent", "x-request-id"];
+    let mut allowed =
+        vec!["accept", "accept-encoding", "content-length", "content-type", "host", "user-agent", "x-request-id"];
     allowed.extend(["authorization", "api-key"]);
     assert!(seen.header_names().iter().all(|name| allowed.contains(name)), "{:?}", seen.header_names());
 }

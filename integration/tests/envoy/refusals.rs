@@ -99,6 +99,22 @@ fn a_refusal_in_place_of_an_answer_is_one_too() {
     }
 }
 
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_provider_whose_key_is_missing_refuses_the_gateway_and_the_next_serves() {
+    let policy = POLICY.replace("OPENAI_API_KEY", "POINTSMAN_NO_SUCH_KEY");
+    let gateway = Gateway::start_with(&policy, &["--allow-missing-credentials"]);
+    // As a provider does.
+    gateway.simulator.rule("openai", "keyless", &json!({"status": 401}));
+    for stream in [false, true] {
+        let answer = send(&gateway, "elsewhere", "keyless", stream);
+        assert_eq!(served_by(&answer), (200, Some("local")), "{}", answer.text());
+        let seen = gateway.simulator.of(answer.trace_id());
+        assert_eq!((seen[0].provider, seen[0].header("authorization")), ("openai", None));
+        send(&gateway, "short", "keyless", stream).assert_refusal(502, "provider_refused_gateway");
+    }
+}
+
 /// Envoy's composite cluster (1.40) makes attempt N at the plan's model N and cannot skip one: the second model of the
 /// provider is asked on the way. The aggregate cluster before it goes to another provider first.
 #[test]

@@ -54,6 +54,8 @@ impl Completion {
         for (name, value) in members {
             match (name.as_str(), value) {
                 ("id" | "object" | "created", _) | ("usage", Value::Null) => {}
+                // Servers that send an empty one mean none, but some clients take it for an error.
+                ("error", value) if is_blank(&value) || value == false || value == 0 => {}
                 ("usage", usage) => parts.usage = Some(usage.to_string()),
                 ("choices", Value::Array(list)) => listed = list,
                 ("model" | "system_fingerprint" | "service_tier", value) => {
@@ -217,6 +219,18 @@ mod tests {
         assert_eq!(parts.extra, r#","vendor":[1]"#);
         assert_eq!(parts.choices[0].message, r#"{"content":"hi","refusal":null,"role":"assistant"}"#);
         assert_eq!((&parts.choices[0].delta, &*parts.choices[0].finish_reason), (&None, "stop"));
+    }
+
+    #[test]
+    fn an_empty_error_is_not_kept_and_neither_is_an_empty_answer() {
+        for error in [json!({}), json!([]), json!(""), json!(false), Value::Null] {
+            let mut whole = whole();
+            whole["error"] = error;
+            assert_eq!(Completion::from_whole(whole, 1).unwrap().extra, r#","vendor":[1]"#);
+        }
+        let mut whole = whole();
+        whole["choices"][0]["message"]["content"] = json!("");
+        assert_eq!(Completion::from_whole(whole, 1), Err(NotKept("empty")));
     }
 
     #[test]

@@ -117,7 +117,7 @@ pub struct Resilience {
     /// on), if a model of another provider is left; and a prompt that exceeds the context window, if a model with a
     /// larger one is left. 400, 413 and 422 are not allowed.
     pub retry_on_status: Statuses,
-    /// How long a streaming attempt may take to send its first event.
+    /// How long a streaming attempt may take to send its first text, tool call or end. Events before it do not count.
     pub first_token_timeout: Time,
     /// How long a non-streaming attempt may take.
     pub attempt_timeout: Time,

@@ -328,7 +328,15 @@ impl<H: Host> Stage for ModelStage<H> {
         // Overwrites whatever the provider sent under these names.
         self.host().set_header(map, "x-pointsman-model", model);
         self.host().set_header(map, "x-pointsman-attempts", &count.to_string());
-        match attempt::head(self.stream, status, content_type, is_encoded, end_of_stream) {
+        let corrected_type = attempt::corrected_type(self.stream, content_type);
+        let judged = match attempt::head(self.stream, status, content_type, is_encoded, end_of_stream) {
+            // A document of known length instead of a stream shows at its end, which is too late for this host.
+            OnHead::HoldEvent if !self.fails_at_end && length.is_some() && corrected_type.is_some() => {
+                OnHead::Fail(Failure::bad_gateway(Outcome::WrongContentType))
+            }
+            judged => judged,
+        };
+        match judged {
             OnHead::Pass => match Blame::of_status(status) {
                 Blame::Request if !end_of_stream && !is_encoded => {
                     self.response = ResponseBody::HoldRefusal(status, length);
@@ -350,7 +358,7 @@ impl<H: Host> Stage for ModelStage<H> {
             OnHead::HoldEvent => self.response = ResponseBody::HoldEvent,
             OnHead::HoldWhole => self.response = ResponseBody::HoldWhole,
         }
-        self.corrected_type = attempt::corrected_type(self.stream, content_type);
+        self.corrected_type = corrected_type;
         Action::Pause
     }
 

@@ -73,7 +73,7 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 impl Args {
-    /// Returns a warning if Envoy is to find the module beside the files, and there is none.
+    /// Returns a warning if the rendered files name a module in their own directory and the module is missing.
     fn module_is_missing(&self) -> Option<String> {
         let path = self.out.join(module::FILE);
         if self.wasm.is_some() || self.prefix.is_some() || path.exists() {

@@ -70,7 +70,7 @@ fn lock(port: u16) -> std::io::Result<UnixListener> {
     UnixListener::bind_addr(&UnixAddr::from_abstract_name(format!("pointsman-up/{port}"))?)
 }
 
-/// Returns why nobody else can listen at an address, if that is so.
+/// Returns why this program cannot listen at an address, if it cannot.
 fn obstacle(address: SocketAddr) -> Option<&'static str> {
     match try_to_bind(address) {
         Err(Errno::ADDRINUSE) => {

@@ -34,7 +34,7 @@ pub fn up_at(scratch: &Scratch, listen: SocketAddr, admin: SocketAddr) -> Comman
     command
 }
 
-/// A port of this machine that the system gives to nobody else.
+/// A port of this machine that no other process is given.
 pub struct Port {
     pub address: SocketAddr,
     _held: OwnedFd,

@@ -10,7 +10,7 @@ mod openai;
 
 use crate::cache::local::recording::BudgetGuard;
 use crate::config::Dialect;
-use crate::dialect::answer::{NotKept, StreamEvent, WholeAnswer};
+use crate::dialect::answer::{LongEvent, NotKept, StreamEvent, WholeAnswer};
 use crate::dialect::client::{ClientDialect, ClientRequest};
 use crate::dialect::kept::KeptAnswer;
 use crate::ids::{ModelId, TaskId, TenantId};
@@ -167,8 +167,8 @@ impl StreamReader {
         }
     }
 
-    /// Reads the start of an event that is too long to hold. Returns whether it is a chunk.
-    pub fn long_event(&mut self, start: &[u8]) -> bool {
+    /// Reads the start of an event that is too long to hold.
+    pub fn long_event(&mut self, start: &[u8]) -> LongEvent {
         match self {
             Self::OpenAi(reader) => reader.long_event(start),
         }

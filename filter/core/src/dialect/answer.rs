@@ -29,6 +29,17 @@ pub struct Chunk {
     pub without_usage: WithoutUsage,
 }
 
+/// What the start of an event is that is too long to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LongEvent {
+    /// A comment, which carries no part of the answer.
+    Silent,
+    /// A part of the answer.
+    Chunk,
+    /// Anything else.
+    Malformed,
+}
+
 /// What remains of a chunk for a caller that did not ask for the usage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum WithoutUsage {

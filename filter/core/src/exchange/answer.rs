@@ -2,7 +2,7 @@
 
 use crate::cache::local::recording::BudgetGuard;
 use crate::dialect::StreamReader;
-use crate::dialect::answer::{Fault, NotKept, StreamEvent, WithoutUsage};
+use crate::dialect::answer::{Fault, LongEvent, NotKept, StreamEvent, WithoutUsage};
 use crate::dialect::client::ClientDialect;
 use crate::dialect::kept::KeptAnswer;
 use crate::outcome::outcome::Outcome;
@@ -340,13 +340,18 @@ impl Stream {
         match piece {
             Piece::Event(event) => self.event(event, elapsed_ms),
             Piece::Start(start) => {
-                if !self.reader.long_event(start) {
-                    self.error = Some(Outcome::StreamMalformed);
-                    return Forward::No;
+                match self.reader.long_event(start) {
+                    LongEvent::Silent => self.is_long_text = false,
+                    LongEvent::Chunk => {
+                        self.first_token_ms.get_or_insert_with(elapsed_ms);
+                        self.is_usage_old = self.usage.is_some();
+                        self.is_long_text = memchr::memmem::find(start, b";base64,").is_none();
+                    }
+                    LongEvent::Malformed => {
+                        self.error = Some(Outcome::StreamMalformed);
+                        return Forward::No;
+                    }
                 }
-                self.first_token_ms.get_or_insert_with(elapsed_ms);
-                self.is_usage_old = self.usage.is_some();
-                self.is_long_text = memchr::memmem::find(start, b";base64,").is_none();
                 self.pass_long(start)
             }
             Piece::Middle(bytes) => self.pass_long(bytes),

@@ -113,7 +113,7 @@ pub fn may_retry(error: &ErrorBody) -> bool {
     !is_final(error.status, error.code) && error.code != Outcome::DeadlineExceeded
 }
 
-/// Returns whether the same request would be refused again, whoever sent it.
+/// Returns whether the same request would be refused again, from any caller.
 pub fn is_final(status: u16, code: Outcome) -> bool {
     !matches!(status, 408 | 409 | 429 | 500..=599) || code == Outcome::ProviderRefusedGateway
 }

@@ -185,7 +185,7 @@ impl<'a> Facts<'a> {
     }
 
     /// Returns the URLs of images, audio, video and files, at most [`MAX_URLS`] that are not too long to be repeated in
-    /// an error. Inline data is none.
+    /// an error. Inline data does not count.
     pub fn urls(&self) -> Vec<Box<str>> {
         let mut urls = Vec::new();
         for span in self.images.iter().chain(&self.files) {

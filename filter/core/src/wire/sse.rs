@@ -185,30 +185,33 @@ fn after_line_break(text: &[u8], at: usize) -> Option<usize> {
 /// The byte order mark that may start a stream; receivers skip it.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Returns the values of a field in one event.
-fn values<'a>(event: &'a [u8], field: &'static [u8]) -> impl Iterator<Item = &'a [u8]> {
+/// Returns the lines of one event, without their ends and without a byte order mark.
+fn lines(event: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = event.strip_prefix(BOM).unwrap_or(event);
     std::iter::from_fn(move || {
-        while !rest.is_empty() {
-            let (line, after) = rest.split_at(memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len()));
-            rest = after.get(1..).unwrap_or_default();
-            let Some(value) = line.strip_prefix(field) else { continue };
-            match value.split_first() {
-                Some((b':', value)) => return Some(value.strip_prefix(b" ").unwrap_or(value)),
-                None => return Some(value),
-                _ => {}
-            }
+        if rest.is_empty() {
+            return None;
         }
-        None
+        let (line, after) = rest.split_at(memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len()));
+        rest = after.get(1..).unwrap_or_default();
+        Some(line)
+    })
+}
+
+/// Returns the values that the lines of one event give to a field.
+fn values<'a>(event: &'a [u8], field: &'static [u8]) -> impl Iterator<Item = &'a [u8]> {
+    lines(event).filter_map(move |line| match line.strip_prefix(field)?.split_first() {
+        Some((b':', value)) => Some(value.strip_prefix(b" ").unwrap_or(value)),
+        None => Some(&[][..]),
+        Some(_) => None,
     })
 }
 
 /// Returns whether an event has a line that is not a field of the standard, such as plain JSON. Receivers ignore such
 /// lines, so their sender failed.
 pub fn has_foreign_line(event: &[u8]) -> bool {
-    let text = event.strip_prefix(BOM).unwrap_or(event);
-    text.split(|byte| matches!(byte, b'\n' | b'\r')).any(|line| {
-        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+    lines(event).any(|line| {
+        let name = memchr::memchr(b':', line).and_then(|colon| line.get(..colon)).unwrap_or(line);
         !matches!(name, b"" | b"data" | b"event" | b"id" | b"retry")
     })
 }

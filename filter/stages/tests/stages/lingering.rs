@@ -2,12 +2,20 @@
 
 use crate::envoy::Envoy;
 use crate::policy;
-use crate::request::Event;
+use crate::request::{Attempt, Event, Request};
 use serde_json::{Value, json};
 
 const CHUNK: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"}}]}\n\n";
 const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":3}}\n\n";
 const PING: &[u8] = b": ping\n\n";
+
+/// Asks for a stream, which goes to the plan's first model.
+fn begin(envoy: &mut Envoy) -> (Request, Attempt) {
+    let question = json!({"messages": [{"role": "user", "content": "Tell"}], "stream": true});
+    let mut request = envoy.chat("sk-acme", &question);
+    let attempt = request.attempt(envoy, "vllm");
+    (request, attempt)
+}
 
 /// The tenant's and the model's only places are free: another request of the tenant goes to the plan's first model.
 #[track_caller]
@@ -21,9 +29,7 @@ fn is_free(envoy: &mut Envoy) -> Value {
 #[test]
 fn the_places_are_free_at_the_end_marker_and_the_body_may_end_later() {
     let mut envoy = Envoy::new(&policy::document());
-    let mut request =
-        envoy.chat("sk-acme", &json!({"messages": [{"role": "user", "content": "Tell"}], "stream": true}));
-    let mut attempt = request.attempt(&mut envoy, "vllm");
+    let (mut request, mut attempt) = begin(&mut envoy);
     let stream = [CHUNK, USAGE, "data: [DONE]\n\n"].concat().into_bytes();
     attempt.respond([Event::head(200, "text/event-stream"), Event::Body(stream, false)]);
     request.relay(&mut attempt);
@@ -43,9 +49,7 @@ fn the_places_are_free_at_the_end_marker_and_the_body_may_end_later() {
 #[test]
 fn a_provider_that_goes_on_after_an_error_is_cut_off() {
     let mut envoy = Envoy::new(&policy::document());
-    let mut request =
-        envoy.chat("sk-acme", &json!({"messages": [{"role": "user", "content": "Tell"}], "stream": true}));
-    let mut attempt = request.attempt(&mut envoy, "vllm");
+    let (mut request, mut attempt) = begin(&mut envoy);
     let stream = [CHUNK, "data: {\"error\":{\"message\":\"out of memory\"}}\n\n"].concat().into_bytes();
     attempt.respond([Event::head(200, "text/event-stream"), Event::Body(stream, false)]);
     request.relay(&mut attempt);
@@ -66,9 +70,7 @@ fn a_provider_that_goes_on_after_an_error_is_cut_off() {
 #[test]
 fn a_provider_that_sends_much_after_the_end_marker_is_cut_off() {
     let mut envoy = Envoy::new(&policy::document());
-    let mut request =
-        envoy.chat("sk-acme", &json!({"messages": [{"role": "user", "content": "Tell"}], "stream": true}));
-    let mut attempt = request.attempt(&mut envoy, "vllm");
+    let (mut request, mut attempt) = begin(&mut envoy);
     let stream = [CHUNK, USAGE, "data: [DONE]\n\n"].concat().into_bytes();
     let more = || Event::Body(vec![b'x'; 40 << 10], false);
     attempt.respond([Event::head(200, "text/event-stream"), Event::Body(stream, false), more(), more()]);

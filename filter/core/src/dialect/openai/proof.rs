@@ -1,7 +1,8 @@
 //! Checks that an upstream answer really is an answer in OpenAI's format, before the caller sees any of it.
 
+use crate::dialect::answer::LongEvent;
 use crate::dialect::openai::read::{self, ReadAnswer};
-use crate::dialect::openai::stream::{is_chunk_start, is_comment_start, is_end};
+use crate::dialect::openai::stream::{is_end, long_event};
 use crate::outcome::outcome::Outcome;
 use crate::routing::attempt::{Failure, HOLD_LIMIT};
 use crate::wire::json::{InvalidJson, Kind, Scanner, Span};
@@ -23,9 +24,11 @@ pub fn first_event(so_far: &[u8], judged: &mut usize, end_of_stream: bool) -> Op
                     }
                     verdict
                 }
-                Piece::Start(start) if is_comment_start(start) => None,
-                Piece::Start(start) if is_chunk_start(start) => Some(Ok(())),
-                Piece::Start(_) => Some(Err(Failure::bad_gateway(Outcome::MalformedEvent))),
+                Piece::Start(start) => match long_event(start) {
+                    LongEvent::Silent => None,
+                    LongEvent::Chunk => Some(Ok(())),
+                    LongEvent::Malformed => Some(Err(Failure::bad_gateway(Outcome::MalformedEvent))),
+                },
                 Piece::Middle(_) | Piece::End(_) => None,
             };
         }
@@ -242,7 +245,10 @@ mod tests {
         let nothing = b"{\"choices\":[{\"message\":{\"content\":null},\"finish_reason\":null}]}";
         assert_eq!(whole(nothing), Err(Failure::bad_gateway(Outcome::NotACompletion)));
         assert_eq!(
-            whole("\u{feff}{\"error\":[],\"choices\":[{\"logprobs\":{\"x\":[NaN,-Infinity]},\"finish_reason\":\"stop\"}]}".as_bytes()),
+            whole(
+                "\u{feff}{\"error\":[],\"choices\":[{\"logprobs\":[NaN,-Infinity],\"finish_reason\":\"stop\"}]}"
+                    .as_bytes()
+            ),
             Ok(())
         );
         let error = Err(Failure { status: 502, code: Outcome::ErrorBody });

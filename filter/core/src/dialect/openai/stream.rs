@@ -1,7 +1,7 @@
 //! Reads a stream in OpenAI's format, event by event.
 
 use crate::cache::local::recording::BudgetGuard;
-use crate::dialect::answer::{Chunk, Fault, NotKept, StreamEvent, WithoutUsage};
+use crate::dialect::answer::{Chunk, Fault, LongEvent, NotKept, StreamEvent, WithoutUsage};
 use crate::dialect::openai::chunk_template::ChunkTemplate;
 use crate::dialect::openai::completion::Completion;
 use crate::dialect::openai::failure::{self, Mark};
@@ -114,14 +114,14 @@ impl StreamReader {
         self.choices > 0 && self.finished >= self.choices
     }
 
-    /// Reads the start of an event that is too long to hold. Returns whether it may pass: it is a chunk, or a comment.
-    pub fn long_event(&mut self, start: &[u8]) -> bool {
-        if is_comment_start(start) {
-            return true;
+    /// Reads the start of an event that is too long to hold.
+    pub fn long_event(&mut self, start: &[u8]) -> LongEvent {
+        let kind = long_event(start);
+        if kind != LongEvent::Silent {
+            self.give_up("too_long");
+            self.has_begun = true;
         }
-        self.give_up("too_long");
-        self.has_begun = true;
-        is_chunk_start(start)
+        kind
     }
 
     /// Reads the `tail` of an event that was too long to hold, for the usage that may follow its choices.
@@ -172,18 +172,15 @@ pub fn is_end_event(event: &[u8]) -> bool {
     is_end(&sse::data(event))
 }
 
-/// Returns whether the `start` of an event is all one comment.
-pub fn is_comment_start(start: &[u8]) -> bool {
-    start.starts_with(b":") && memchr::memchr2(b'\n', b'\r', start).is_none()
-}
-
-/// Returns whether the `start` of an event, cut off anywhere, is that of a chunk: it has choices, and no error before
-/// them.
-pub fn is_chunk_start(start: &[u8]) -> bool {
+/// Judges the `start` of an event, cut off anywhere. A chunk has choices, and no error before them.
+pub fn long_event(start: &[u8]) -> LongEvent {
+    if start.starts_with(b":") && memchr::memchr2(b'\n', b'\r', start).is_none() {
+        return LongEvent::Silent;
+    }
     // The last line may be cut off in its name.
     let whole_lines = memchr::memrchr2(b'\n', b'\r', start).and_then(|end| start.get(..end)).unwrap_or_default();
     if sse::is_error(whole_lines) || sse::has_foreign_line(whole_lines) {
-        return false;
+        return LongEvent::Malformed;
     }
     let data = sse::data(start);
     let (mut is_chunk, mut is_error) = (false, false);
@@ -197,7 +194,7 @@ pub fn is_chunk_start(start: &[u8]) -> bool {
         is_error |= failure::mark(s.bytes(&key), s.bytes(&value)) == Mark::Error || s.bytes(&key).contains(&b'\\');
         Ok(())
     });
-    is_chunk && !is_error
+    if is_chunk && !is_error { LongEvent::Chunk } else { LongEvent::Malformed }
 }
 
 /// The end marker as an event.

@@ -206,6 +206,13 @@ fn an_event_is_too_long_however_it_is_cut_into_chunks() {
         }
     }
     assert!(outs.chunks(2).all(|pair| pair == &outs[..2]), "the same bytes for every split");
+    // A comment passes, and counts for nothing.
+    let comment = format!(": {}\n\n", "x".repeat(sse::MAX_HELD));
+    let (answer, out) = self::run(&[comment.as_bytes(), STREAM.as_bytes()], false);
+    assert!(out == [comment.as_bytes(), STREAM.as_bytes()].concat());
+    assert_eq!((answer.error_code(), counted(&answer, 0)), (None, Some((tokens_of(7, 2), false))));
+    let (answer, _) = self::run(&[comment.as_bytes()], false);
+    assert_eq!((answer.time_to_first_token_ms(), counted(&answer, 0)), (None, None));
     // What is long and no chunk is not forwarded at all.
     let foreign = format!("data: {{\"x\":\"{}\"}}\n\n", "x".repeat(sse::MAX_HELD));
     let (error, out) = run(&[foreign.as_bytes()]);

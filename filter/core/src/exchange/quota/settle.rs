@@ -19,7 +19,7 @@ use crate::usage::Estimated;
 impl Exchange {
     /// Whether something is, or may be, reserved, so [`Exchange::settle`] has work to do.
     pub(in crate::exchange) fn has_reserved(&self) -> bool {
-        self.quota.reserved.is_some() || self.is_reservation_uncertain()
+        !self.quota.is_settled && (self.quota.reserved.is_some() || self.is_reservation_uncertain())
     }
 
     /// The exchange is over: replaces the reservation with the actual usage. Returns what to log and what Redis must be
@@ -34,6 +34,7 @@ impl Exchange {
         else {
             return (Vec::new(), None);
         };
+        self.quota.is_settled = true;
         let mut reserved = self.quota.reserved.take();
         // A question without an answer may still have taken effect.
         let uncertain = if self.is_reservation_uncertain() { self.quota.held.take() } else { None };

@@ -31,6 +31,8 @@ pub(in crate::exchange) struct Quota {
     /// Headers for the caller.
     pub(in crate::exchange) headers: Vec<HeaderLine>,
     pub(in crate::exchange) settled: Settled,
+    /// Whether it was settled, which is done once.
+    pub(in crate::exchange) is_settled: bool,
     /// The reservation's id in Redis, and when the request was first evaluated.
     pub(super) began: Option<(String, Moment)>,
     /// What may be reserved in Redis.

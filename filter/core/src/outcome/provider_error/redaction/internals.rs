@@ -1,6 +1,6 @@
 //! What looks like internals in a provider's error message, and what only seems to.
 
-/// Returns whether a word is the URL of a page for everybody, without a query, which might hold a key.
+/// Returns whether a word is the URL of a public page without a query. A query might hold a key.
 pub fn is_documentation(word: &str) -> bool {
     let Some(rest) = word.split_once("https://").filter(|(before, _)| !before.contains(|c: char| c.is_alphanumeric()))
     else {
@@ -11,7 +11,7 @@ pub fn is_documentation(word: &str) -> bool {
     PUBLIC_HOSTS.contains(&host) && !path.contains(['?', '@', '%']) && !path.split('/').any(is_internal)
 }
 
-/// Hosts of documentation and of models for everybody, which providers name in their messages.
+/// Hosts of public documentation and public models, which providers name in their messages.
 const PUBLIC_HOSTS: [&str; 31] = [
     "platform.openai.com",
     "help.openai.com",
@@ -62,7 +62,7 @@ pub fn is_internal(part: &str) -> bool {
 }
 
 /// Returns whether a key or id with this prefix is in a part: at the start of a word, or within one if it is as long as
-/// a key, so that `task-specific` is none.
+/// a key. So `task-specific` has no key.
 fn has_key(part: &str, prefix: &str) -> bool {
     part.match_indices(prefix).any(|(at, _)| {
         let begins = !part.get(..at).unwrap_or_default().ends_with(|c: char| c.is_ascii_alphanumeric());
@@ -214,7 +214,7 @@ const FIELDS: [&str; 34] = [
 ];
 
 /// Returns whether these labels, in lower case, are the path of a request field, such as `thinking.adaptive.display`. A
-/// name that may be a host of the public or of a private network is none.
+/// name that may be a host, public or private, is not.
 fn is_field(labels: &[&str]) -> bool {
     let names = |l: &&str| l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let is_root = |l: &&str| FIELDS.contains(&l.split('[').next().unwrap_or_default());

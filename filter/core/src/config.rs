@@ -17,10 +17,12 @@ mod cache;
 mod data_class;
 mod identity;
 mod limits;
+pub mod place;
 mod price;
 pub mod problem;
 mod quota;
 mod time;
+mod words;
 
 pub use cache::{Cache, CacheRequests, CacheScope, CacheStore, TaskCache};
 pub use data_class::DataClass;

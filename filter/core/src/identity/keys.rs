@@ -1,6 +1,7 @@
 //! API keys, known only by their SHA-256, and the hash that stands for an end user.
 
 use crate::config::Key;
+use crate::config::place::Place;
 use crate::config::problem::Problem;
 use crate::ids::TenantId;
 use crate::store::quick_hash::QuickHash;
@@ -100,7 +101,7 @@ impl KeyTable {
             {
                 let message =
                     format!("has a key that {} also has; list each key once, under one tenant", name_of(a.tenant));
-                problems.push(Problem::new(format!("tenants.{}.keys", name_of(b.tenant)), message));
+                problems.push(Problem::new(Place::of(&["tenants", name_of(b.tenant), "keys"]), message));
             }
         }
         self.sorted.shrink_to_fit();

@@ -1,5 +1,6 @@
 //! Builds a `Policy` from a `Config`: checks every reference and value, and reports each mistake at its place.
 
+use crate::config::place::{Place, Step};
 use crate::config::problem::{Problem, quoted};
 use crate::config::{self, Config, Identity, RequestBounds, ResponseBounds};
 use crate::identity::keys::KeyTable;
@@ -53,7 +54,7 @@ impl TryFrom<Config> for Policy {
             default_task.and_then(|name| task_names.find(&name, || "default_task".into(), p)).map(|i| TaskId(i as u16));
         let counting = limits::counting(&quota, redis.is_some(), p);
         let default_price =
-            quota.default_price.as_ref().and_then(|price| Price::from_config(price, "quota.default_price", p));
+            quota.default_price.as_ref().and_then(|price| Price::from_config(price, &"quota.default_price".into(), p));
         let built_models: Vec<Model> =
             models.iter().map(|(name, m)| build_model(name, m, &provider_names, default_price, p)).collect();
         let built_tasks: Vec<Task> =
@@ -74,8 +75,8 @@ impl TryFrom<Config> for Policy {
             })
             .collect();
         for name in tasks.keys().filter(|name| models.contains_key(*name)) {
-            p.push(Problem::new(
-                format!("tasks.{name}"),
+            p.push(Problem::of_name(
+                Place::of(&["tasks", name]),
                 "a model has the same name; models and tasks share one namespace",
             ));
         }
@@ -118,12 +119,12 @@ impl TryFrom<Config> for Policy {
 
 fn check_identity(identity: &Identity, problems: &mut Vec<Problem>) {
     if let Identity::Header { tenant, user, permissions } = identity {
-        check_header_name("identity.tenant", tenant, problems);
+        check_header_name(&"identity.tenant".into(), tenant, problems);
         if let Some(user) = user {
-            check_header_name("identity.user", user, problems);
+            check_header_name(&"identity.user".into(), user, problems);
         }
         if let Some(permissions) = permissions {
-            check_header_name("identity.permissions", permissions, problems);
+            check_header_name(&"identity.permissions".into(), permissions, problems);
         }
     }
 }
@@ -159,7 +160,7 @@ fn build_redis(
     providers: &BTreeMap<String, config::Provider>,
     problems: &mut Vec<Problem>,
 ) -> Bridge {
-    check_name("redis.cluster", &redis.cluster, "_-", problems);
+    check_name(&"redis.cluster".into(), &redis.cluster, "_-", problems);
     if providers.contains_key(&redis.cluster) {
         problems.push(Problem::new(
             "redis.cluster",
@@ -171,7 +172,7 @@ fn build_redis(
 
 fn build_provider(name: &str, provider: &config::Provider, problems: &mut Vec<Problem>) -> Provider {
     let config::Provider { dialect, local, data, region: _, base_path, credential } = provider;
-    let place = format!("providers.{name}");
+    let place = Place::of(&["providers", name]);
     check_name(&place, name, "_-", problems);
     if !base_path.is_empty()
         && (!base_path.starts_with('/')
@@ -179,12 +180,12 @@ fn build_provider(name: &str, provider: &config::Provider, problems: &mut Vec<Pr
             || !base_path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%".contains(&b)))
     {
         problems.push(Problem::new(
-            format!("{place}.base_path"),
+            place.name("base_path"),
             format!("{} must start with \"/\" and must not end with \"/\"", quoted(base_path)),
         ));
     }
     if let Some(credential) = credential {
-        check_credential(&format!("{place}.credential"), credential, problems);
+        check_credential(&place.name("credential"), credential, problems);
     }
     Provider {
         name: name.into(),
@@ -197,13 +198,13 @@ fn build_provider(name: &str, provider: &config::Provider, problems: &mut Vec<Pr
 }
 
 /// Checks a credential. No message repeats a value: it may be a key in the wrong place.
-fn check_credential(place: &str, credential: &config::Credential, problems: &mut Vec<Problem>) {
+fn check_credential(place: &Place, credential: &config::Credential, problems: &mut Vec<Problem>) {
     let config::Credential { header, prefix, env, file, sds } = credential;
     if !is_header_name(header) {
-        problems.push(Problem::new(format!("{place}.header"), format!("not a valid header name: {HEADER_NAME}")));
+        problems.push(Problem::new(place.name("header"), format!("not a valid header name: {HEADER_NAME}")));
     }
     if !prefix.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'%') {
-        problems.push(Problem::new(format!("{place}.prefix"), "must be printable ASCII without %"));
+        problems.push(Problem::new(place.name("prefix"), "must be printable ASCII without %"));
     }
     if [env, file, sds].iter().filter(|source| source.is_some()).count() != 1 {
         problems.push(Problem::new(place, "set exactly one of env, file and sds"));
@@ -213,14 +214,14 @@ fn check_credential(place: &str, credential: &config::Credential, problems: &mut
             || !env.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
     {
         problems.push(Problem::new(
-            format!("{place}.env"),
+            place.name("env"),
             "expected the name of an environment variable, like OPENAI_API_KEY; never put the key itself in a policy",
         ));
     }
     for (field, path) in [("file", file), ("sds", sds)] {
         if path.as_ref().is_some_and(|path| !path.starts_with('/') || path.chars().any(char::is_control)) {
             problems.push(Problem::new(
-                format!("{place}.{field}"),
+                place.name(field),
                 "expected an absolute path, like /etc/envoy/openai.key; never put the key itself in a policy",
             ));
         }
@@ -247,20 +248,20 @@ fn build_model(
         unsupported_params,
         drop_params,
     } = model;
-    let place = format!("models.{name}");
+    let place = Place::of(&["models", name]);
     check_name(&place, name, "._:/-", problems);
     if name == "auto" {
-        problems.push(Problem::new(&*place, "\"auto\" is reserved: it selects the default task"));
+        problems.push(Problem::of_name(&place, "\"auto\" is reserved: it selects the default task"));
     }
-    let provider = providers.find(provider, || format!("{place}.provider"), problems).unwrap_or(0);
+    let provider = providers.find(provider, || place.name("provider"), problems).unwrap_or(0);
     if upstream_id.is_empty() || upstream_id.len() > 256 || upstream_id.chars().any(char::is_control) {
-        problems.push(Problem::new(format!("{place}.model"), "must be 1 to 256 printable characters"));
+        problems.push(Problem::new(place.name("model"), "must be 1 to 256 printable characters"));
     }
     check_range(&place, "context", *context, 1..=100_000_000, problems);
     check_range(&place, "max_output_tokens", *max_output_tokens, 1..=100_000_000, problems);
     if *max_concurrent == Some(0) {
         let message = "0 would block every request; omit the field for no limit";
-        problems.push(Problem::new(format!("{place}.max_concurrent"), message));
+        problems.push(Problem::new(place.name("max_concurrent"), message));
     }
     for (i, param) in unsupported_params.iter().enumerate() {
         let message = match param.as_str() {
@@ -269,7 +270,7 @@ fn build_model(
             "max_tokens" | "max_completion_tokens" => "set `output_param` to the output limit that the model accepts",
             _ => continue,
         };
-        problems.push(Problem::new(format!("{place}.unsupported_params[{i}]"), message));
+        problems.push(Problem::new(place.name("unsupported_params").index(i), message));
     }
     let mut unsupported: Vec<Box<str>> = unsupported_params.iter().map(|p| p.as_str().into()).collect();
     unsupported.sort_unstable();
@@ -282,7 +283,7 @@ fn build_model(
         context: *context,
         max_output_tokens: *max_output_tokens,
         price: match price {
-            Some(price) => Price::from_config(price, &format!("{place}.price"), problems),
+            Some(price) => Price::from_config(price, &place.name("price"), problems),
             None => default_price,
         },
         max_concurrent: *max_concurrent,
@@ -301,27 +302,26 @@ fn build_task(
     problems: &mut Vec<Problem>,
 ) -> Task {
     let config::Task { primary, fallback, max_output_tokens, cache, resilience } = task;
-    let place = format!("tasks.{name}");
+    let place = Place::of(&["tasks", name]);
     check_name(&place, name, "._:/-", problems);
     if name == "auto" {
-        problems.push(Problem::new(&*place, "\"auto\" is reserved: it selects the default task"));
+        problems.push(Problem::of_name(&place, "\"auto\" is reserved: it selects the default task"));
     }
     if let Some(limit) = max_output_tokens {
         check_range(&place, "max_output_tokens", *limit, 1..=100_000_000, problems);
     }
     if fallback.len() >= MAX_ATTEMPTS {
         let message = format!("at most {} fallbacks are supported", MAX_ATTEMPTS - 1);
-        problems.push(Problem::new(format!("{place}.fallback"), message));
+        problems.push(Problem::new(place.name("fallback"), message));
     }
     let mut chain = Vec::with_capacity(1 + fallback.len());
-    chain.extend(models.find(primary, || format!("{place}.primary"), problems));
+    chain.extend(models.find(primary, || place.name("primary"), problems));
     for (i, model) in fallback.iter().enumerate() {
-        chain.extend(models.find(model, || format!("{place}.fallback[{i}]"), problems));
+        chain.extend(models.find(model, || place.name("fallback").index(i), problems));
     }
     let chain = chain.into_iter().map(|i| ModelId(i as u16)).collect();
     let resilience = Resilience::of_task(general, resilience, &place, problems);
-    let cache =
-        cache.as_ref().map(|cache| TaskRules::from_config(cache, identity, &format!("{place}.cache"), problems));
+    let cache = cache.as_ref().map(|cache| TaskRules::from_config(cache, identity, &place.name("cache"), problems));
     Task { name: name.into(), chain, max_output_tokens: *max_output_tokens, resilience, cache }
 }
 
@@ -333,18 +333,18 @@ fn build_tier(
     problems: &mut Vec<Problem>,
 ) -> Tier {
     let config::Tier { models: listed, limits: _ } = tier;
-    let place = format!("tiers.{name}");
+    let place = Place::of(&["tiers", name]);
     check_name(&place, name, "_-", problems);
     let mut allowed = vec![false; models.sorted.len()];
     for (i, model) in listed.iter().enumerate() {
         if let Some(slot) =
-            models.find(model, || format!("{place}.models[{i}]"), problems).and_then(|index| allowed.get_mut(index))
+            models.find(model, || place.name("models").index(i), problems).and_then(|index| allowed.get_mut(index))
         {
             *slot = true;
         }
     }
     if listed.is_empty() {
-        problems.push(Problem::new(format!("{place}.models"), "a tier needs at least one model"));
+        problems.push(Problem::new(place.name("models"), "a tier needs at least one model"));
     }
     let mut built = Tier { name: name.into(), allowed, limits: None };
     built.limits = quotas.of_tier(name, tier, &built, problems);
@@ -361,23 +361,23 @@ fn build_tenant(
 ) -> Tenant {
     let config::Tenant { tier, keys, data, cache_revision, limits: _ } = tenant;
     if !is_name(name, "._:/@-") {
-        check_name(&format!("tenants.{name}"), name, "._:/@-", problems);
+        check_name(&Place::of(&["tenants", name]), name, "._:/@-", problems);
     }
-    let tier = tiers.find(tier, || format!("tenants.{name}.tier"), problems).unwrap_or(0);
+    let tier = tiers.find(tier, || Place::of(&["tenants", name, "tier"]), problems).unwrap_or(0);
     for (i, key) in keys.iter().enumerate() {
         // Check this here, because the message must not repeat the value: hash, time and key are easily confused.
         if key.expires.as_ref().is_some_and(|time| humantime::parse_rfc3339(time).is_err()) {
-            let place = format!("tenants.{name}.keys[{i}].expires");
+            let place = Place::of(&["tenants", name, "keys"]).index(i).name("expires");
             problems.push(Problem::new(place, "expected a UTC time like 2027-01-31T00:00:00Z"));
         } else if let Err(message) = table.add(id, key) {
-            problems.push(Problem::new(format!("tenants.{name}.keys[{i}]"), message));
+            problems.push(Problem::new(Place::of(&["tenants", name, "keys"]).index(i), message));
         }
     }
     Tenant { name: name.into(), tier: TierId(tier as u16), data: *data, cache_revision: *cache_revision, limits: None }
 }
 
 fn check_range(
-    place: &str,
+    place: &Place,
     field: &str,
     value: u64,
     range: std::ops::RangeInclusive<u64>,
@@ -385,7 +385,7 @@ fn check_range(
 ) {
     if !range.contains(&value) {
         let message = format!("{value} is out of range: expected {} to {}", range.start(), range.end());
-        problems.push(Problem::new(format!("{place}.{field}"), message));
+        problems.push(Problem::new(place.name(field), message));
     }
 }
 
@@ -396,17 +396,19 @@ fn is_name(name: &str, punctuation: &str) -> bool {
 }
 
 /// Checks a name. Names go into headers, metric labels and cluster names, so few characters are allowed.
-fn check_name(place: &str, name: &str, punctuation: &str, problems: &mut Vec<Problem>) {
+fn check_name(place: &Place, name: &str, punctuation: &str, problems: &mut Vec<Problem>) {
     if !is_name(name, punctuation) {
         let message =
             format!("a name must be 1 to 64 letters, digits or any of {punctuation}, and start with a letter or digit");
-        problems.push(Problem::new(place, message));
+        // The name of a section's entry is the place itself; a name in a field is a value.
+        let is_entry = place.steps().last().and_then(Step::as_name) == Some(name);
+        problems.push(if is_entry { Problem::of_name(place, message) } else { Problem::new(place, message) });
     }
 }
 
 const HEADER_NAME: &str = "use lowercase letters, digits, - and _, and no name reserved by the proxy";
 
-fn check_header_name(place: &str, name: &str, problems: &mut Vec<Problem>) {
+fn check_header_name(place: &Place, name: &str, problems: &mut Vec<Problem>) {
     if !is_header_name(name) {
         problems.push(Problem::new(place, format!("{} is not a valid header name: {HEADER_NAME}", quoted(name))));
     }

@@ -3,6 +3,7 @@
 use crate::cache::coalesce::Coalescer;
 use crate::cache::local::key_index::SharedKeyIndex;
 use crate::cache::local::table::Table;
+use crate::config::place::Place;
 use crate::config::problem::{Problem, quoted};
 use crate::config::{self, CacheRequests, CacheScope, CacheStore, DataClass};
 use std::collections::BTreeMap;
@@ -68,7 +69,7 @@ impl Rules {
         let mut range = |field: &str, value: u64, min: u64, max: u64| {
             if !(min..=max).contains(&value) {
                 let message = format!("{value} is out of range: expected {min} to {max}");
-                problems.push(Problem::new(format!("cache.{field}"), message));
+                problems.push(Problem::new(Place::of(&["cache", field]), message));
             }
         };
         range("memory_bytes", *memory_bytes, 1 << 20, 1 << 34);
@@ -82,7 +83,7 @@ impl Rules {
         for prompt in
             prompt_revisions.keys().filter(|prompt| prompt.split_once('@').is_none_or(|(id, _)| id.is_empty()))
         {
-            let place = format!("cache.prompt_revisions.{prompt}");
+            let place = Place::of(&["cache", "prompt_revisions", prompt]);
             problems.push(Problem::new(
                 place,
                 format!("{} is not a prompt name and version, like invoice@3", quoted(prompt)),
@@ -123,21 +124,19 @@ impl TaskRules {
     pub(crate) fn from_config(
         config: &config::TaskCache,
         identity: &config::Identity,
-        place: &str,
+        place: &Place,
         problems: &mut Vec<Problem>,
     ) -> Self {
         let config::TaskCache { ttl, scope, requests, max_data, revision } = config;
         if !(1000..=30 * DAY_MS).contains(&ttl.0) {
-            problems.push(Problem::new(
-                format!("{place}.ttl"),
-                format!("{}ms is out of range: expected 1s to 30days", ttl.0),
-            ));
+            problems
+                .push(Problem::new(place.name("ttl"), format!("{}ms is out of range: expected 1s to 30days", ttl.0)));
         }
         let has_permissions = matches!(identity, config::Identity::Header { permissions: Some(_), .. });
         if *scope == CacheScope::Permission && !has_permissions {
             let message = "permission requires `identity.permissions`, the header in which a trusted filter states \
                 what the caller may see";
-            problems.push(Problem::new(format!("{place}.scope"), message));
+            problems.push(Problem::new(place.name("scope"), message));
         }
         Self { ttl_ms: ttl.0, scope: *scope, requests: *requests, max_data: *max_data, revision: *revision }
     }

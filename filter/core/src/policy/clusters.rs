@@ -1,5 +1,6 @@
 //! All plans that a policy can need: the Envoy clusters that must exist before the first request.
 
+use crate::config::place::Place;
 use crate::config::problem::Problem;
 use crate::ids::ProviderId;
 use crate::policy::{Model, Policy, Provider, Task};
@@ -52,7 +53,7 @@ pub(crate) fn check(models: &[Model], tasks: &[Task], problems: &mut Vec<Problem
                  which needs an Envoy cluster; shorten the chains",
                 task.chain.len()
             );
-            problems.push(Problem::new(format!("tasks.{}", task.name), message));
+            problems.push(Problem::new(Place::of(&["tasks", &task.name]), message));
             return;
         }
     }
@@ -176,7 +177,7 @@ mod tests {
         document["tasks"]["t0"]["fallback"] = Value::from(vec!["m0"; 40]);
         document["tiers"]["pro"]["models"] = json!(["nowhere"]);
         let problems = from_value(&document).unwrap_err();
-        let mut places: Vec<_> = problems.iter().map(|problem| problem.place.as_str()).collect();
+        let mut places: Vec<_> = problems.iter().map(|problem| problem.place.to_string()).collect();
         places.sort_unstable();
         assert_eq!(places, ["tasks.t0.fallback", "tasks.t6", "tiers.pro.models[0]"]);
         // Eight models of one provider make only eight plans, in any number of tasks.

@@ -1,5 +1,6 @@
 //! The limits of tiers and tenants, validated, with nothing left to check.
 
+use crate::config::place::Place;
 use crate::config::problem::{Problem, quoted};
 use crate::config::{self, FailureMode, OnExhausted, Quota, StoreKind};
 use crate::identity::keys::UserHash;
@@ -102,40 +103,41 @@ pub(crate) fn counting(quota: &Quota, has_redis: bool, problems: &mut Vec<Proble
 }
 
 /// Reports all mistakes in the limits of a tier or a tenant, at their places.
-pub(crate) fn check(limits: &config::Limits, is_tier: bool, place: &str, problems: &mut Vec<Problem>) {
+pub(crate) fn check(limits: &config::Limits, is_tier: bool, place: &Place, problems: &mut Vec<Problem>) {
     let config::Limits { per_user, users, per_model, on_exhausted, degrade_at, alert_at, .. } = limits;
     check_bounds(limits, place, problems);
-    let per_user = per_user.iter().map(|limits| (format!("{place}.per_user"), &**limits));
-    let named = users.iter().map(|(user, limits)| (format!("{place}.users.{user}"), limits));
-    let per_model = per_model.iter().map(|(model, limits)| (format!("{place}.per_model.{model}"), limits));
+    let per_user = per_user.iter().map(|limits| (place.name("per_user"), &**limits));
+    let named = users.iter().map(|(user, limits)| (place.name("users").name(user), limits));
+    let per_model = per_model.iter().map(|(model, limits)| (place.name("per_model").name(model), limits));
     for (place, limits) in per_user.chain(named).chain(per_model) {
         check_scope(limits, &place, problems);
     }
     if users.keys().any(|user| user.is_empty() || user.len() > 256) {
-        problems.push(Problem::new(format!("{place}.users"), "a user id must be 1 to 256 bytes"));
+        problems.push(Problem::new(place.name("users"), "a user id must be 1 to 256 bytes"));
     }
     if is_tier && !users.is_empty() {
         let message = "users belong to a tenant: put their limits under `tenants.NAME.limits.users`";
-        problems.push(Problem::new(format!("{place}.users"), message));
+        problems.push(Problem::new(place.name("users"), message));
     }
     let share = |share: f64| (0.001..=1.0).contains(&share);
     if degrade_at.is_some_and(|at| !share(at)) {
-        problems.push(Problem::new(format!("{place}.degrade_at"), "must be a share from 0.001 to 1"));
+        problems.push(Problem::new(place.name("degrade_at"), "must be a share from 0.001 to 1"));
     }
     if let Some(shares) = alert_at
         && (shares.len() > 8 || !shares.iter().all(|at| share(*at)))
     {
-        problems.push(Problem::new(format!("{place}.alert_at"), "must be up to 8 shares from 0.001 to 1"));
+        problems.push(Problem::new(place.name("alert_at"), "must be up to 8 shares from 0.001 to 1"));
     }
     if let Some(OnExhausted::Template(text)) = on_exhausted
         && (text.trim().is_empty() || text.len() > 4096)
     {
-        problems.push(Problem::new(format!("{place}.on_exhausted.template"), "must be 1 to 4096 bytes and not blank"));
+        problems
+            .push(Problem::new(place.name("on_exhausted").name("template"), "must be 1 to 4096 bytes and not blank"));
     }
 }
 
 /// Checks the limits of a user or a model: their bounds, and that they set no field that belongs to a tier or tenant.
-fn check_scope(limits: &config::Limits, place: &str, problems: &mut Vec<Problem>) {
+fn check_scope(limits: &config::Limits, place: &Place, problems: &mut Vec<Problem>) {
     check_bounds(limits, place, problems);
     let config::Limits { per_user, users, per_model, on_exhausted, degrade_at, alert_at, shadow, .. } = limits;
     for (field, is_set) in [
@@ -149,25 +151,24 @@ fn check_scope(limits: &config::Limits, place: &str, problems: &mut Vec<Problem>
     ] {
         if is_set {
             let message = "allowed only in the limits of a tier or a tenant, not in those of a user or a model";
-            problems.push(Problem::new(format!("{place}.{field}"), message));
+            problems.push(Problem::new(place.name(field), message));
         }
     }
 }
 
-fn check_bounds(limits: &config::Limits, place: &str, problems: &mut Vec<Problem>) {
+fn check_bounds(limits: &config::Limits, place: &Place, problems: &mut Vec<Problem>) {
     let windows = Window::ALL.into_iter().filter_map(|window| Some((window.name(), written(limits, window)?)));
     let sizes = [("max_input_tokens", limits.max_input_tokens), ("max_output_tokens", limits.max_output_tokens)];
     let sizes = sizes.into_iter().filter_map(|(field, tokens)| Some((field, LimitValue::Count(tokens?))));
     for (field, limit) in windows.chain(sizes) {
         if limit.amount().is_none() {
-            problems.push(Problem::new(format!("{place}.{field}"), limit.problem()));
+            problems.push(Problem::new(place.name(field), limit.problem()));
         }
     }
     if let Some(burst) = limits.burst
         && !(1..=3_600_000).contains(&burst.0)
     {
-        problems
-            .push(Problem::new(format!("{place}.burst"), format!("{}ms is out of range: expected 1ms to 1h", burst.0)));
+        problems.push(Problem::new(place.name("burst"), format!("{}ms is out of range: expected 1ms to 1h", burst.0)));
     }
 }
 
@@ -235,7 +236,7 @@ impl From<&config::Limits> for Bounds {
 }
 
 /// Looks up a model by name, and reports an unknown name at its place.
-type FindModel<'a> = dyn FnMut(&str, String, &mut Vec<Problem>) -> Option<ModelId> + 'a;
+type FindModel<'a> = dyn FnMut(&str, Place, &mut Vec<Problem>) -> Option<ModelId> + 'a;
 
 /// Builds a tenant's limits. `limits` already includes its tier's. Returns `None` if nothing is limited. [`check`] has
 /// reported the mistakes in each part; this function reports those in the whole.
@@ -244,7 +245,7 @@ type FindModel<'a> = dyn FnMut(&str, String, &mut Vec<Problem>) -> Option<ModelI
 pub(crate) fn build(
     limits: &config::Limits,
     tenant: Option<&str>,
-    place: &str,
+    place: &Place,
     allowed: &dyn Fn(ModelId) -> bool,
     find: &mut FindModel,
     unpriced: &[(ModelId, &str)],
@@ -253,17 +254,17 @@ pub(crate) fn build(
     let config::Limits { per_user, users, per_model, on_exhausted, degrade_at, alert_at, shadow, .. } = limits;
     let mut models = Vec::with_capacity(per_model.len());
     for (name, limits) in per_model {
-        let id = find(name, format!("{place}.per_model.{name}"), problems);
+        let id = find(name, place.name("per_model").name(name), problems);
         models.extend(id.map(|id| (id, model_key(name), Bounds::from(limits))));
     }
     let on_exhausted = match on_exhausted {
         None | Some(OnExhausted::Reject) => Exhaustion::Reject,
         Some(OnExhausted::Template(text)) => Exhaustion::Template(text.as_str().into()),
-        Some(OnExhausted::Degrade(name)) => match find(name, format!("{place}.on_exhausted.degrade"), problems) {
+        Some(OnExhausted::Degrade(name)) => match find(name, place.name("on_exhausted").name("degrade"), problems) {
             Some(id) => {
                 if !allowed(id) {
                     let message = format!("the tier does not allow the model {}", quoted(name));
-                    problems.push(Problem::new(format!("{place}.on_exhausted.degrade"), message));
+                    problems.push(Problem::new(place.name("on_exhausted").name("degrade"), message));
                 }
                 Exhaustion::Degrade(id)
             }
@@ -272,7 +273,7 @@ pub(crate) fn build(
     };
     if degrade_at.is_some() && !matches!(on_exhausted, Exhaustion::Degrade(_)) {
         let message = "requires `on_exhausted: {degrade: MODEL}`, which names the model that serves from that share on";
-        problems.push(Problem::new(format!("{place}.degrade_at"), message));
+        problems.push(Problem::new(place.name("degrade_at"), message));
     }
     let per_user = per_user.as_deref();
     let has_budget = |model: &str| {

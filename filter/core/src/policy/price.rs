@@ -1,6 +1,7 @@
 //! The cost of tokens, in integers.
 
 use crate::config;
+use crate::config::place::Place;
 use crate::config::problem::Problem;
 use crate::usage::Usage;
 use std::borrow::Cow;
@@ -42,13 +43,13 @@ pub struct Price {
 
 impl Price {
     /// Validates a price and reports its problems.
-    pub(crate) fn from_config(price: &config::Price, place: &str, problems: &mut Vec<Problem>) -> Option<Self> {
+    pub(crate) fn from_config(price: &config::Price, place: &Place, problems: &mut Vec<Problem>) -> Option<Self> {
         let config::Price { input, cached_input, cache_write, output } = *price;
         let mut field = |name: &str, usd: f64| match picousd_per_token(usd) {
             Some(exact) => Some(exact),
             None => {
                 problems.push(Problem::new(
-                    format!("{place}.{name}"),
+                    place.name(name),
                     format!(
                         "{usd} is not a price in USD per million tokens from 0 to 1000000 with at most six decimals"
                     ),
@@ -107,7 +108,7 @@ mod tests {
         let mut problems = Vec::new();
         Price::from_config(
             &config::Price { input, cached_input, cache_write: None, output },
-            "models.m.price",
+            &Place::of(&["models", "m", "price"]),
             &mut problems,
         )
         .ok_or(problems)
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn what_the_provider_writes_into_its_prompt_cache_has_a_price_of_its_own() {
         let config = config::Price { input: 2.0, cached_input: Some(0.5), cache_write: Some(2.5), output: 8.0 };
-        let price = Price::from_config(&config, "models.m.price", &mut Vec::new()).unwrap();
+        let price = Price::from_config(&config, &Place::default(), &mut Vec::new()).unwrap();
         let usage = Usage { input: 1000, cached_input: 400, cache_write: 200, output: 100 };
         // 400 x 2.00 + 400 x 0.50 + 200 x 2.50 + 100 x 8.00 micro-dollars
         assert_eq!(price.cost(&usage), MicroUsd(2300));

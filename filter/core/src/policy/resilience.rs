@@ -3,6 +3,7 @@
 //! Rule: Envoy, "Router", HTTP headers consumed. The router removes each of them before the request goes upstream. For
 //! settings without a header (the gap between chunks, the backoff), `pointsman render` configures the route.
 
+use crate::config::place::Place;
 use crate::config::problem::Problem;
 use crate::config::{self, Time};
 use crate::outcome::blame::Blame;
@@ -104,7 +105,7 @@ impl Resilience {
     pub(crate) fn from_config(general: &config::Resilience, problems: &mut Vec<Problem>) -> Self {
         let config::Resilience { chunk_timeout, backoff_base, backoff_max, max_retry_after, .. } = general;
         let mut check =
-            |name: &str, time: &Time, least| check_time(&format!("resilience.{name}"), *time, least, problems);
+            |name: &str, time: &Time, least| check_time(&Place::of(&["resilience", name]), *time, least, problems);
         check("chunk_timeout", chunk_timeout, 1);
         check("backoff_base", backoff_base, 1);
         check("backoff_max", backoff_max, 1);
@@ -112,23 +113,24 @@ impl Resilience {
         if backoff_max < backoff_base {
             problems.push(Problem::new("resilience.backoff_max", "is shorter than resilience.backoff_base"));
         }
-        Self::of_task(general, &config::TaskResilience::default(), "", problems)
+        Self::of_task(general, &config::TaskResilience::default(), &Place::default(), problems)
     }
 
-    /// Builds a task's timers and retries. `place` is the task's place in the policy, or empty for the general section.
+    /// Builds a task's timers and retries. `place` is the task's place in the policy, or the root for the general
+    /// section.
     pub(crate) fn of_task(
         general: &config::Resilience,
         task: &config::TaskResilience,
-        place: &str,
+        place: &Place,
         problems: &mut Vec<Problem>,
     ) -> Self {
         let config::TaskResilience { retry_on_status, first_token_timeout, attempt_timeout, request_timeout, hedge } =
             task;
-        let section = if place.is_empty() { "resilience".to_owned() } else { format!("{place}.resilience") };
+        let section = place.name("resilience");
         let mut time = |name: &str, own: &Option<Time>, general: Time| {
             // A general value is checked once, at its own place.
-            if place.is_empty() || own.is_some() {
-                check_time(&format!("{section}.{name}"), own.unwrap_or(general), 1, problems);
+            if place.is_root() || own.is_some() {
+                check_time(&section.name(name), own.unwrap_or(general), 1, problems);
             }
             own.unwrap_or(general).0
         };
@@ -136,13 +138,13 @@ impl Resilience {
         let attempt_ms = time("attempt_timeout", attempt_timeout, general.attempt_timeout);
         let request_ms = time("request_timeout", request_timeout, general.request_timeout);
         let statuses = retry_on_status.as_ref().unwrap_or(&general.retry_on_status);
-        if place.is_empty() || retry_on_status.is_some() {
+        if place.is_root() || retry_on_status.is_some() {
             for status in statuses.listed.iter().filter(|status| !may_retry(**status)) {
                 let message = format!(
                     "{status} cannot be retried: another model would reject the request too; allowed are 401 to 599 \
                      except 413 and 422"
                 );
-                problems.push(Problem::new(format!("{section}.retry_on_status"), message));
+                problems.push(Problem::new(section.name("retry_on_status"), message));
             }
         }
         let all_5xx = statuses.all_5xx;
@@ -250,7 +252,7 @@ fn may_retry(status: u16) -> bool {
     (400..600).contains(&status) && Blame::of_status(status) != Blame::Request
 }
 
-fn check_time(place: &str, time: Time, least: u64, problems: &mut Vec<Problem>) {
+fn check_time(place: &Place, time: Time, least: u64, problems: &mut Vec<Problem>) {
     const DAY: u64 = 86_400_000;
     if !(least..=DAY).contains(&time.0) {
         problems.push(Problem::new(place, format!("{}ms is out of range: expected {least}ms to 24h", time.0)));
@@ -268,7 +270,7 @@ mod tests {
 
     fn headers(task: TaskResilience, attempts: usize, stream: bool, deadline: Option<u64>) -> Vec<HeaderLine> {
         let mut problems = Vec::new();
-        let resilience = Resilience::of_task(&config::Resilience::default(), &task, "tasks.t", &mut problems);
+        let resilience = Resilience::of_task(&config::Resilience::default(), &task, &"tasks.t".into(), &mut problems);
         assert_eq!(problems, []);
         resilience.headers(attempts, stream, deadline)
     }
@@ -300,7 +302,7 @@ mod tests {
     fn the_only_attempt_has_one_timer_whichever_is_shorter() {
         let resilience = |attempt| {
             let task = TaskResilience { attempt_timeout: Some(Time(attempt)), ..TaskResilience::default() };
-            Resilience::of_task(&config::Resilience::default(), &task, "tasks.t", &mut Vec::new())
+            Resilience::of_task(&config::Resilience::default(), &task, &"tasks.t".into(), &mut Vec::new())
         };
         let timers = |attempt, deadline| {
             let resilience = resilience(attempt);
@@ -322,8 +324,12 @@ mod tests {
 
     #[test]
     fn a_provider_is_waited_for_only_within_the_deadline() {
-        let resilience =
-            Resilience::of_task(&config::Resilience::default(), &TaskResilience::default(), "tasks.t", &mut Vec::new());
+        let resilience = Resilience::of_task(
+            &config::Resilience::default(),
+            &TaskResilience::default(),
+            &"tasks.t".into(),
+            &mut Vec::new(),
+        );
         let retries = resilience.retries(Some(5_000), 1_000_000);
         let wait = |retry_after: &[u8], ms: &[u8], now| retries.wait(&RetryAfter::read(retry_after, ms)?, now);
         assert_eq!((wait(b"3", b"", 1_000_499), wait(b"3", b"", 1_000_500)), (Some("3".to_owned()), None));
@@ -343,7 +349,7 @@ mod tests {
     fn silence_is_cut_but_never_before_the_first_token_may_come() {
         let resilience = |first_token| {
             let task = TaskResilience { first_token_timeout: Some(Time(first_token)), ..TaskResilience::default() };
-            Resilience::of_task(&config::Resilience::default(), &task, "tasks.t", &mut Vec::new())
+            Resilience::of_task(&config::Resilience::default(), &task, &"tasks.t".into(), &mut Vec::new())
         };
         assert_eq!(resilience(10_000).idle_ms(1), 60_000);
         assert_eq!(resilience(90_000).idle_ms(1), 91_000);
@@ -351,7 +357,7 @@ mod tests {
         assert_eq!(resilience(50_000).idle_ms(3), 3 * 51_000 + 2 * 7_500);
         let general =
             config::Resilience { max_retry_after: Time(0), backoff_max: Time(400), ..config::Resilience::default() };
-        let without = Resilience::of_task(&general, &TaskResilience::default(), "tasks.t", &mut Vec::new());
+        let without = Resilience::of_task(&general, &TaskResilience::default(), &"tasks.t".into(), &mut Vec::new());
         assert_eq!(without.idle_ms(3), 3 * 31_000 + 2 * 400);
         assert!(!resilience(1).headers(1, false, None).iter().any(|(name, _)| *name == IDLE_HEADER));
     }
@@ -364,8 +370,8 @@ mod tests {
             first_token_timeout: Some(Time(0)),
             ..TaskResilience::default()
         };
-        Resilience::of_task(&config::Resilience::default(), &task, "tasks.t", &mut problems);
-        let places: Vec<_> = problems.iter().map(|p| p.place.as_str()).collect();
+        Resilience::of_task(&config::Resilience::default(), &task, &"tasks.t".into(), &mut problems);
+        let places: Vec<_> = problems.iter().map(|p| p.place.to_string()).collect();
         assert_eq!(places, ["tasks.t.resilience.first_token_timeout", "tasks.t.resilience.retry_on_status"]);
     }
 }

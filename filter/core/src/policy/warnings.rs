@@ -2,6 +2,7 @@
 
 use super::Policy;
 use crate::config::Credential;
+use crate::config::place::Place;
 use crate::config::problem::{Problem, quoted};
 
 /// Returns every suspicious setting, by place.
@@ -9,7 +10,7 @@ pub fn warnings(policy: &Policy) -> Vec<Problem> {
     let mut warnings = Vec::new();
     for provider in &policy.providers {
         if let Some(message) = provider.credential.as_ref().and_then(suspicious_prefix) {
-            warnings.push(Problem::new(format!("providers.{}.credential.prefix", provider.name), message));
+            warnings.push(Problem::new(Place::of(&["providers", &provider.name, "credential", "prefix"]), message));
         }
     }
     warnings

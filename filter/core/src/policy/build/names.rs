@@ -1,5 +1,6 @@
 //! The names of a policy section, and the problem that an unknown name causes.
 
+use crate::config::place::Place;
 use crate::config::problem::{Problem, quoted};
 use std::collections::BTreeMap;
 
@@ -28,12 +29,7 @@ impl<'a> Names<'a> {
         Self { singular, plural, needed: least > 0, sorted: section.keys().map(String::as_str).collect() }
     }
 
-    pub(super) fn find(
-        &self,
-        name: &str,
-        place: impl FnOnce() -> String,
-        problems: &mut Vec<Problem>,
-    ) -> Option<usize> {
+    pub(super) fn find(&self, name: &str, place: impl FnOnce() -> Place, problems: &mut Vec<Problem>) -> Option<usize> {
         let found = self.sorted.binary_search(&name).ok();
         // A required section that is empty has already been reported.
         let said = self.sorted.is_empty() && self.needed;

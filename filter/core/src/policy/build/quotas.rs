@@ -1,6 +1,7 @@
 //! Builds the limits of tiers and tenants. Each set is built once. Tenants without their own limits share their tier's.
 
 use crate::config;
+use crate::config::place::Place;
 use crate::config::problem::Problem;
 use crate::ids::{ModelId, QuotaId};
 use crate::policy::build::names::Names;
@@ -37,7 +38,7 @@ impl<'a> Quotas<'a> {
         if tier.limits.is_empty() {
             return None;
         }
-        let place = format!("tiers.{name}.limits");
+        let place = Place::of(&["tiers", name, "limits"]);
         let before = problems.len();
         limits::check(&tier.limits, true, &place, problems);
         let id = self.build(&tier.limits, None, &place, built, problems);
@@ -59,7 +60,7 @@ impl<'a> Quotas<'a> {
         if tenant.limits.is_empty() {
             return built.limits;
         }
-        let place = format!("tenants.{name}.limits");
+        let place = Place::of(&["tenants", name, "limits"]);
         limits::check(&tenant.limits, false, &place, problems);
         if self.broken.contains(&*built.name) {
             return None;
@@ -71,12 +72,12 @@ impl<'a> Quotas<'a> {
         &mut self,
         limits: &config::Limits,
         tenant: Option<&str>,
-        place: &str,
+        place: &Place,
         tier: &Tier,
         problems: &mut Vec<Problem>,
     ) -> Option<QuotaId> {
         let models = self.models;
-        let mut find = |name: &str, place: String, problems: &mut Vec<Problem>| {
+        let mut find = |name: &str, place: Place, problems: &mut Vec<Problem>| {
             models.find(name, || place, problems).map(|i| ModelId(i as u16))
         };
         let limits = limits::build(limits, tenant, place, &|id| tier.allows(id), &mut find, &self.unpriced, problems)?;

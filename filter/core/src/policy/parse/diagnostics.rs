@@ -5,6 +5,7 @@
 //!
 //! serde's messages are never shown unchanged. They quote values, and a value may be an API key in the wrong place.
 
+use crate::config::place::{Place, Step};
 use crate::config::problem::{Problem, quoted};
 use crate::config::{Config, Limits, RequestBounds, Time};
 use serde::de::DeserializeOwned;
@@ -46,12 +47,6 @@ struct Mistake {
     /// Names and indices from the root to the wrong value.
     place: Vec<Step>,
     kind: Kind,
-}
-
-#[derive(Debug, PartialEq, Clone)]
-enum Step {
-    Name(String),
-    Index(usize),
 }
 
 #[derive(Debug, PartialEq)]
@@ -147,6 +142,10 @@ impl Mistake {
         }
     }
 
+    fn place(&self) -> Place {
+        Place::from(self.place.as_slice())
+    }
+
     /// Describes the mistake. `document`: the document it is in, if the message may show its values to suggest a fix.
     fn problem(&self, document: Option<&Value>) -> Problem {
         if let Some(problem) = self.moved(document) {
@@ -156,31 +155,32 @@ impl Mistake {
             Some((Step::Name(name), parents)) => (name.as_str(), parents),
             _ => ("", &[][..]),
         };
-        let name = |text: &str| if holds_secrets(&self.place) { "(not shown)".to_owned() } else { quoted(text) };
+        let name = |text: &str| if self.place().holds_secrets() { "(not shown)".to_owned() } else { quoted(text) };
         match &self.kind {
-            Kind::UnknownField(fields) => Problem::new(
-                path(parents),
+            Kind::UnknownField(fields) => Problem::of_field(
+                parents,
+                last,
                 match fields.as_slice() {
                     [] => format!("unknown field {}; no fields are allowed here", name(last)),
                     fields => format!("unknown field {}; known fields: {}", name(last), fields.join(", ")),
                 },
             ),
-            Kind::MissingField => Problem::new(path(parents), format!("missing field \"{last}\"")),
-            Kind::DuplicateField => Problem::new(path(parents), format!("duplicate field \"{last}\"")),
+            Kind::MissingField => Problem::of_field(parents, last, format!("missing field \"{last}\"")),
+            Kind::DuplicateField => Problem::of_field(parents, last, format!("duplicate field \"{last}\"")),
             Kind::UnknownVariant(variant, names) => {
                 let names = names.join(", ");
-                Problem::new(path(&self.place), format!("{} is not one of {names}", name(variant)))
+                Problem::new(self.place(), format!("{} is not one of {names}", name(variant)))
             }
             Kind::WrongType(found, _) if self.place.is_empty() => {
                 Problem::new("", format!("expected the sections of a policy, found {found}"))
             }
             Kind::WrongType(found @ ("a number" | "a boolean"), expected) if expected == "a string" => {
-                Problem::new(path(&self.place), format!("expected a string, found {found}; put it in quotes"))
+                Problem::new(self.place(), format!("expected a string, found {found}; put it in quotes"))
             }
             Kind::WrongType(found, expected) => {
-                Problem::new(path(&self.place), format!("expected {expected}, found {found}"))
+                Problem::new(self.place(), format!("expected {expected}, found {found}"))
             }
-            Kind::Other(message) => Problem::new(path(&self.place), message.as_str()),
+            Kind::Other(message) => Problem::new(self.place(), message.as_str()),
         }
     }
 }
@@ -189,9 +189,9 @@ impl Mistake {
     /// Tells where a field belongs that older policies have elsewhere.
     fn moved(&self, document: Option<&Value>) -> Option<Problem> {
         let Kind::UnknownField(_) = &self.kind else { return None };
-        let names: Vec<_> = self.place.iter().map(Step::name).collect();
+        let names: Vec<_> = self.place.iter().map(Step::as_name).collect();
         let value = document.and_then(|document| {
-            self.place.iter().try_fold(document, |node, step| node.as_object()?.get(step.name()?))
+            self.place.iter().try_fold(document, |node, step| node.as_object()?.get(step.as_name()?))
         });
         let message = match names.as_slice() {
             [Some("limits")] if value.is_some_and(is_all_limits) => {
@@ -205,16 +205,7 @@ impl Mistake {
             }
             _ => return None,
         };
-        Some(Problem::new(path(&self.place), message))
-    }
-}
-
-impl Step {
-    fn name(&self) -> Option<&str> {
-        match self {
-            Self::Name(name) => Some(name),
-            Self::Index(_) => None,
-        }
+        Some(Problem::of_name(self.place(), message))
     }
 }
 
@@ -247,11 +238,6 @@ fn shown(value: Option<&Value>) -> String {
     }
 }
 
-/// Returns whether a key may be in this part of the policy by mistake.
-fn holds_secrets(place: &[Step]) -> bool {
-    place.iter().any(|step| matches!(step, Step::Name(name) if name == "keys" || name == "credential"))
-}
-
 /// Returns the Levenshtein distance of two words, in bytes.
 fn edits(one: &str, other: &str) -> usize {
     let mut row: Vec<usize> = (0..=other.len()).collect();
@@ -276,14 +262,6 @@ fn steps(path: &Path) -> Vec<Step> {
             Segment::Unknown => None,
         })
         .collect()
-}
-
-fn path(place: &[Step]) -> String {
-    place.iter().fold(String::new(), |path, step| match step {
-        Step::Index(index) => format!("{path}[{index}]"),
-        Step::Name(name) if path.is_empty() => name.clone(),
-        Step::Name(name) => format!("{path}.{name}"),
-    })
 }
 
 /// Puts a value at the place, or removes the value there. Returns `None` if there is no such place.

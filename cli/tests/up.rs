@@ -25,7 +25,7 @@ fn it_serves_reloads_and_ends_without_a_trace() {
     let more = policy("POINTSMAN_TEST_KEY")
         .replace(
             "tasks:",
-            "  nearer: {provider: a, model: z, tier: local, context: 9, max_output_tokens: 9}\n\
+            "  nearer: {provider: a, model: z, level: local, context: 9, max_output_tokens: 9}\n\
             tasks:\n  quick: {primary: nearer, fallback: [near, far]}",
         )
         .replace("[near, far]}\ntenants", "[near, far, nearer]}\ntenants");

@@ -298,7 +298,7 @@ mod tests {
     fn policy(resilience: &str, task: &str) -> Policy {
         let text = format!(
             r#"{{"providers": {{"a": {{"dialect": "openai", "data": "internal"}}}},
-            "models": {{"m": {{"provider": "a", "model": "x", "tier": "mid", "context": 100,
+            "models": {{"m": {{"provider": "a", "model": "x", "level": "mid", "context": 100,
             "max_output_tokens": 10}}}},
             "resilience": {{{resilience}}}, "tasks": {{"t": {{"primary": "m"{task}}}}},
             "tiers": {{"pro": {{"models": ["m"]}}}},

@@ -53,8 +53,8 @@ providers:
   a: {{dialect: openai, local: true, data: regulated}}
   b: {{dialect: openai, data: internal, credential: {{header: authorization, prefix: "Bearer ", env: {env}}}}}
 models:
-  near: {{provider: a, model: x, tier: local, context: 1000, max_output_tokens: 10}}
-  far: {{provider: b, model: y, tier: mid, context: 1000, max_output_tokens: 10}}
+  near: {{provider: a, model: x, level: local, context: 1000, max_output_tokens: 10}}
+  far: {{provider: b, model: y, level: mid, context: 1000, max_output_tokens: 10}}
 tasks:
   chat: {{primary: near, fallback: [far]}}
 tiers:

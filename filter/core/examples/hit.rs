@@ -110,7 +110,7 @@ fn main() {
     let document = json!({
         "identity": {"source": "header", "tenant": "x-jwt-tenant"},
         "providers": {"p": {"dialect": "openai", "data": "internal"}},
-        "models": {"m": {"provider": "p", "model": "m-1", "tier": "local", "context": 32768, "max_output_tokens": 2048,
+        "models": {"m": {"provider": "p", "model": "m-1", "level": "local", "context": 32768, "max_output_tokens": 2048,
             "price": {"input": 1, "output": 1}}},
         "tasks": {"cached": {"primary": "m", "cache": {"ttl": "1h", "requests": "any"}}},
         "tiers": {"t": {"models": ["m"]}},

@@ -74,7 +74,7 @@ fn policy(limits: &[(&str, Value)]) -> Policy {
     let mut document = json!({
         "identity": {"source": "header", "tenant": "x-jwt-tenant"},
         "providers": {"p": {"dialect": "openai", "data": "internal"}},
-        "models": {"m": {"provider": "p", "model": "m", "tier": "local", "context": 32768, "max_output_tokens": 100,
+        "models": {"m": {"provider": "p", "model": "m", "level": "local", "context": 32768, "max_output_tokens": 100,
             "price": {"input": 1, "output": 1}}},
         "tiers": {"t": {"models": ["m"]}},
         "tenants": {"a": {"tier": "t"}},

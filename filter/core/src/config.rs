@@ -311,8 +311,13 @@ pub struct Model {
     pub provider: String,
     /// The provider's id for the model, 1 to 256 characters, such as `gpt-4.1`. Callers do not need it.
     pub model: String,
-    /// The kind of model.
-    pub tier: ModelTier,
+    /// A label for people: how capable and expensive the model is. It decides nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<ModelLevel>,
+    /// What older policies call `level`.
+    #[serde(default, skip_serializing)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
+    pub tier: Option<ModelLevel>,
     /// The context window, 1 to 100000000 tokens. A request whose messages certainly exceed it skips the model.
     pub context: u64,
     /// Maximum output tokens per request, 1 to 100000000. A larger limit in a request is lowered to this.
@@ -341,11 +346,11 @@ pub struct Model {
     pub drop_params: bool,
 }
 
-/// The kind of a model.
+/// How capable and expensive a model is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum ModelTier {
+pub enum ModelLevel {
     /// Small and nearby.
     Local,
     /// Hosted, moderately priced.

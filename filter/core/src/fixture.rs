@@ -21,12 +21,12 @@ pub fn document() -> Value {
                        "credential": {"header": "api-key", "env": "KEY"}},
         },
         "models": {
-            "small": {"provider": "local", "model": "qwen", "tier": "local", "context": 1000, "max_output_tokens": 100,
+            "small": {"provider": "local", "model": "qwen", "level": "local", "context": 1000, "max_output_tokens": 100,
                       "price": {"input": 0, "output": 0}, "capabilities": ["tools"]},
-            "big": {"provider": "hosted", "model": "gpt", "tier": "flagship", "context": 100000,
+            "big": {"provider": "hosted", "model": "gpt", "level": "flagship", "context": 100000,
             "max_output_tokens": 1000,
                     "price": {"input": 2, "cached_input": 0.5, "output": 8}},
-            "strict": {"provider": "hosted", "model": "o", "tier": "mid", "context": 100000, "max_output_tokens": 1000,
+            "strict": {"provider": "hosted", "model": "o", "level": "mid", "context": 100000, "max_output_tokens": 1000,
                        "unsupported_params": ["seed"]},
         },
         "tasks": {

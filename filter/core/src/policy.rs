@@ -82,8 +82,6 @@ pub struct Model {
     pub provider: ProviderId,
     /// The provider's id for the model.
     pub upstream_id: Box<str>,
-    /// The kind of model.
-    pub tier: config::ModelTier,
     /// Context window, in tokens.
     pub context: u64,
     /// Maximum output tokens of a request.

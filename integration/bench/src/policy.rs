@@ -30,9 +30,9 @@ pub fn document(variant: Variant) -> Value {
                 {"header": "authorization", "prefix": "Bearer ", "env": "POINTSMAN_BENCH_KEY"}},
         },
         "models": {
-            "small": {"provider": "vllm", "model": "qwen2.5-7b-instruct", "tier": "local", "context": 1_000_000,
+            "small": {"provider": "vllm", "model": "qwen2.5-7b-instruct", "level": "local", "context": 1_000_000,
                 "max_output_tokens": 512, "price": {"input": 0, "output": 0}},
-            "big": {"provider": "openai", "model": "gpt-4.1", "tier": "flagship", "context": 1_000_000,
+            "big": {"provider": "openai", "model": "gpt-4.1", "level": "flagship", "context": 1_000_000,
                 "max_output_tokens": 2048, "price": {"input": 2.0, "cached_input": 0.5, "output": 8.0}},
         },
         "tasks": {

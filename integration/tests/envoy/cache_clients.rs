@@ -25,8 +25,8 @@ cache: {max_entry_bytes: 65536}
 providers:
   vllm: {dialect: openai, local: true, data: regulated}
 models:
-  m-small: {provider: vllm, model: qwen, tier: local, context: 32768, max_output_tokens: 512}
-  m-big: {provider: vllm, model: gpt, tier: flagship, context: 32768, max_output_tokens: 512}
+  m-small: {provider: vllm, model: qwen, level: local, context: 32768, max_output_tokens: 512}
+  m-big: {provider: vllm, model: gpt, level: flagship, context: 32768, max_output_tokens: 512}
 tasks:
   small: {primary: m-small, cache: {ttl: 1h, requests: any}}
   extract: {primary: m-small, cache: {ttl: 1h, requests: any}}

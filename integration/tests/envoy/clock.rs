@@ -10,7 +10,7 @@ use pointsman_integration::response::Response;
 fn keys_expire_and_answers_age_by_the_clock_and_not_by_one_that_jumps_back() {
     let clock = Clock::at("2027-07-01T12:00:00Z");
     let policy = "providers: {vllm: {dialect: openai, local: true, data: regulated}}\n\
-         models: {m: {provider: vllm, model: m, tier: local, context: 100000, max_output_tokens: 10}}\n\
+         models: {m: {provider: vllm, model: m, level: local, context: 100000, max_output_tokens: 10}}\n\
          tasks: {t: {primary: m, cache: {ttl: 1h, requests: any}}}\n\
          tiers: {t: {models: [m]}}\n\
          tenants: {acme: {tier: t, keys: [<sk-acme>, {hash: <sk-guest>, expires: \"2027-07-01T13:00:00Z\"}]}}\n";

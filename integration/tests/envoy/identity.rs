@@ -209,7 +209,7 @@ fn a_trusted_header_names_tenant_and_user_where_the_policy_says_so() {
     let policy = "
 identity: {source: header, tenant: x-jwt-tenant, user: x-jwt-sub}
 providers: {vllm: {dialect: openai, local: true, data: regulated}}
-models: {small: {provider: vllm, model: qwen, tier: local, context: 32768, max_output_tokens: 512}}
+models: {small: {provider: vllm, model: qwen, level: local, context: 32768, max_output_tokens: 512}}
 tiers: {free: {models: [small]}}
 tenants: {acme: {tier: free}, other: {tier: free}}
 ";

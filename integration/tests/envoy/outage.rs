@@ -213,7 +213,7 @@ fn a_chain_that_names_a_model_twice_gives_it_a_second_try() {
 fn patient() -> Shared {
     static GATEWAY: LazyLock<Gateway> = LazyLock::new(|| {
         let model = |provider: &str| {
-            format!("{{provider: {provider}, model: m, tier: local, context: 32768, max_output_tokens: 512}}")
+            format!("{{provider: {provider}, model: m, level: local, context: 32768, max_output_tokens: 512}}")
         };
         Gateway::start(&format!(
             "resilience: {{max_retry_after: 600s, request_timeout: 600s}}\n\

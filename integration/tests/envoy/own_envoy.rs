@@ -27,8 +27,8 @@ providers:
   openai: {dialect: openai, data: internal, credential: {header: authorization, prefix: "Bearer ", env: OPENAI_API_KEY}}
   vllm: {dialect: openai, local: true, data: regulated}
 models:
-  far: {provider: openai, model: far-1, tier: mid, context: 10000, max_output_tokens: 10, price: {input: 1, output: 1}}
-  near: {provider: vllm, model: near-1, tier: local, context: 10000, max_output_tokens: 10}
+  far: {provider: openai, model: far-1, level: mid, context: 10000, max_output_tokens: 10, price: {input: 1, output: 1}}
+  near: {provider: vllm, model: near-1, level: local, context: 10000, max_output_tokens: 10}
 tasks:
   chat: {primary: far, fallback: [near]}
 tiers:

@@ -14,7 +14,7 @@ fn gateway(zone: &str, clock: &Clock) -> Gateway {
     let policy = format!(
         "quota: {{time_zone: \"{zone}\"}}\n\
          providers: {{vllm: {{dialect: openai, local: true, data: regulated}}}}\n\
-         models: {{m: {{provider: vllm, model: m, tier: local, context: 100000, max_output_tokens: 10, \
+         models: {{m: {{provider: vllm, model: m, level: local, context: 100000, max_output_tokens: 10, \
          price: {{input: 1000, output: 1000}}}}}}\n\
          tiers: {{t: {{models: [m], limits: {{tokens_per_day: 1000, budget_usd_per_month: 5, requests_per_minute: \
          6}}}}}}\n\

@@ -18,7 +18,7 @@ fn at_midnight_a_day_begins_anew_for_requests_and_for_gauges_that_nobody_asks_fo
         let policy = format!(
             "quota: {{store: {store}, time_zone: \"+02:00\"}}\nredis: {{timeout: 5s}}\n\
              providers: {{vllm: {{dialect: openai, local: true, data: regulated}}}}\n\
-             models: {{m: {{provider: vllm, model: m, tier: local, context: 100000, max_output_tokens: 10, \
+             models: {{m: {{provider: vllm, model: m, level: local, context: 100000, max_output_tokens: 10, \
              price: {{input: 1, output: 1}}}}}}\n\
              tiers: {{t: {{models: [m], limits: {{tokens_per_day: 1000, budget_usd_per_month: 5}}}}}}\n\
              tenants: {{acme: {{tier: t, keys: [<sk-acme>]}}}}\n"

@@ -19,7 +19,7 @@ pub fn policy(mode: &str, timeout: &str) -> String {
     format!(
         "quota: {{store: redis, failure_mode: {mode}}}\nredis: {{timeout: {timeout}}}\n\
          providers: {{vllm: {{dialect: openai, local: true, data: regulated}}}}\n\
-         models:\n  paid: {{provider: vllm, model: p, tier: local, context: 1000000, max_output_tokens: 10000, \
+         models:\n  paid: {{provider: vllm, model: p, level: local, context: 1000000, max_output_tokens: 10000, \
          price: {{input: 1, output: 1}}}}\n\
          tiers:\n  t: {{models: [paid], limits: {{tokens_per_day: 105000, budget_usd_per_month: 1000}}}}\n  \
          requests: {{models: [paid], limits: {{requests_per_minute: 1, burst: 10m}}}}\n  \

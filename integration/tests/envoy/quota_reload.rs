@@ -13,7 +13,7 @@ fn policy(store: &str, limits: &str) -> String {
     format!(
         "quota: {{store: {store}}}\n{redis}\
          providers: {{vllm: {{dialect: openai, local: true, data: regulated}}}}\n\
-         models: {{m: {{provider: vllm, model: m, tier: local, context: 100000, max_output_tokens: 10, \
+         models: {{m: {{provider: vllm, model: m, level: local, context: 100000, max_output_tokens: 10, \
          price: {{input: 1, output: 1}}}}}}\n\
          tiers: {{t: {{models: [m], limits: {{{limits}}}}}}}\n\
          tenants: {{acme: {{tier: t, keys: [<sk-acme>]}}, other: {{tier: t, keys: [<sk-other>]}}}}\n"

@@ -13,10 +13,10 @@ providers:
   azure: {dialect: openai, local: true, data: regulated}
   openai: {dialect: openai, local: true, data: regulated}
 models:
-  a: {provider: vllm, model: x, tier: local, context: 1000, max_output_tokens: 10}
-  b: {provider: ollama, model: x, tier: local, context: 1000, max_output_tokens: 10}
-  c: {provider: azure, model: x, tier: local, context: 1000, max_output_tokens: 10}
-  d: {provider: openai, model: x, tier: local, context: 1000, max_output_tokens: 10}
+  a: {provider: vllm, model: x, level: local, context: 1000, max_output_tokens: 10}
+  b: {provider: ollama, model: x, level: local, context: 1000, max_output_tokens: 10}
+  c: {provider: azure, model: x, level: local, context: 1000, max_output_tokens: 10}
+  d: {provider: openai, model: x, level: local, context: 1000, max_output_tokens: 10}
 tiers:
   pro: {models: [a, b, c, d]}
 tenants:

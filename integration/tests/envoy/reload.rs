@@ -42,7 +42,7 @@ fn a_new_model_task_and_tenant_are_served_while_an_old_stream_goes_on() {
     open.read_until("one");
 
     // azure before ollama: no plan of the old policy has this order.
-    let models = "  fresh: {provider: ollama, model: fresh-1, tier: local, context: 32768, max_output_tokens: 512}\n\n\
+    let models = "  fresh: {provider: ollama, model: fresh-1, level: local, context: 32768, max_output_tokens: 512}\n\n\
         tasks:\n  fresh-task: {primary: regional, fallback: [fresh]}\n";
     let new = POLICY
         .replacen("\ntasks:\n", models, 1)

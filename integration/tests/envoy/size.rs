@@ -15,7 +15,7 @@ fn small_limit() -> Shared {
             "
 request: {{max_body_bytes: {LIMIT}}}
 providers: {{vllm: {{dialect: openai, data: regulated}}}}
-models: {{small: {{provider: vllm, model: q, tier: local, context: 100000000, max_output_tokens: 512}}}}
+models: {{small: {{provider: vllm, model: q, level: local, context: 100000000, max_output_tokens: 512}}}}
 tiers: {{free: {{models: [small]}}}}
 tenants: {{acme: {{tier: free, keys: [<sk-acme>]}}}}
 "

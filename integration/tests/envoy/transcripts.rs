@@ -19,8 +19,8 @@ providers:
   vllm: {dialect: openai, local: true, data: regulated}
   openai: {dialect: openai, local: true, data: regulated}
 models:
-  small: {provider: vllm, model: qwen, tier: local, context: 100000, max_output_tokens: 512}
-  big: {provider: openai, model: gpt, tier: local, context: 100000, max_output_tokens: 512}
+  small: {provider: vllm, model: qwen, level: local, context: 100000, max_output_tokens: 512}
+  big: {provider: openai, model: gpt, level: local, context: 100000, max_output_tokens: 512}
 tasks:
   chat: {primary: small, fallback: [big], cache: {ttl: 1h, requests: any}}
 tiers:

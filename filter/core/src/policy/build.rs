@@ -238,7 +238,8 @@ fn build_model(
     let config::Model {
         provider,
         model: upstream_id,
-        tier,
+        level,
+        tier: former_level,
         context,
         max_output_tokens,
         price,
@@ -252,6 +253,10 @@ fn build_model(
     check_name(&place, name, "._:/-", problems);
     if name == "auto" {
         problems.push(Problem::of_name(&place, "\"auto\" is reserved: it selects the default task"));
+    }
+    if level.is_some() && former_level.is_some() {
+        let message = "a former name of `level`, which is set too; remove `tier`";
+        problems.push(Problem::new(place.name("tier"), message));
     }
     let provider = providers.find(provider, || place.name("provider"), problems).unwrap_or(0);
     if upstream_id.is_empty() || upstream_id.len() > 256 || upstream_id.chars().any(char::is_control) {
@@ -279,7 +284,6 @@ fn build_model(
         name: name.into(),
         provider: ProviderId(provider as u16),
         upstream_id: upstream_id.as_str().into(),
-        tier: *tier,
         context: *context,
         max_output_tokens: *max_output_tokens,
         price: match price {

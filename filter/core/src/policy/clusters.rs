@@ -111,7 +111,7 @@ mod tests {
             .map(|provider| ((*provider).to_owned(), json!({"dialect": "openai", "data": "regulated"})))
             .collect();
         let model = |provider: &str| {
-            json!({"provider": provider, "model": "x", "tier": "mid", "context": 1000,
+            json!({"provider": provider, "model": "x", "level": "mid", "context": 1000,
             "max_output_tokens": 10})
         };
         let models: serde_json::Map<_, _> =

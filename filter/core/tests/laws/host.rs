@@ -62,7 +62,7 @@ pub fn policy(store: &str) -> Policy {
     let mut document: Value = json!({
         "identity": {"source": "header", "tenant": "x-jwt-tenant"},
         "providers": {"p": {"dialect": "openai", "data": "internal"}},
-        "models": {"m": {"provider": "p", "model": "m", "tier": "local", "context": 32768, "max_output_tokens": 100,
+        "models": {"m": {"provider": "p", "model": "m", "level": "local", "context": 32768, "max_output_tokens": 100,
             "max_concurrent": 4, "price": {"input": 1, "output": 1}}},
         "tiers": {"t": {"models": ["m"], "limits": limits}},
         "tenants": {"t": {"tier": "t"}},

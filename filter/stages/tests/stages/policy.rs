@@ -19,9 +19,9 @@ pub fn document() -> Value {
                        "credential": {"header": "authorization", "prefix": "Bearer ", "env": "OPENAI_KEY"}},
         },
         "models": {
-            "small": {"provider": "vllm", "model": "qwen", "tier": "local", "context": 100_000,
+            "small": {"provider": "vllm", "model": "qwen", "level": "local", "context": 100_000,
                       "max_output_tokens": 100, "price": {"input": 1, "output": 1}, "max_concurrent": 1},
-            "big": {"provider": "openai", "model": "gpt-4.1-long-name", "tier": "flagship", "context": 100_000,
+            "big": {"provider": "openai", "model": "gpt-4.1-long-name", "level": "flagship", "context": 100_000,
                     "max_output_tokens": 100, "price": {"input": 2, "output": 8}, "max_concurrent": 1},
         },
         "tasks": {

@@ -183,7 +183,7 @@ mod tests {
     }
 
     fn model(max: u64) -> Value {
-        json!({"provider": "p", "model": "real-\"id\"", "tier": "mid", "context": 1000, "max_output_tokens": max})
+        json!({"provider": "p", "model": "real-\"id\"", "level": "mid", "context": 1000, "max_output_tokens": max})
     }
 
     /// Returns every attempt's body as the model stage makes it, and checks the first against the assembled request.

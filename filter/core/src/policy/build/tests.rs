@@ -15,9 +15,9 @@ fn good() -> Value {
                 "credential": {"header": "authorization", "prefix": "Bearer ", "env": "KEY_1"}}
         },
         "models": {
-            "big": {"provider": "vllm", "model": "b", "tier": "mid", "context": 1, "max_output_tokens": 1,
+            "big": {"provider": "vllm", "model": "b", "level": "mid", "context": 1, "max_output_tokens": 1,
                 "capabilities": ["tools"]},
-            "org/small:7b": {"provider": "vllm", "model": "s", "tier": "local", "context": 1, "max_output_tokens": 1,
+            "org/small:7b": {"provider": "vllm", "model": "s", "level": "local", "context": 1, "max_output_tokens": 1,
                 "unsupported_params": ["seed", "logit_bias", "seed"]}
         },
         "tasks": {"chat": {"primary": "org/small:7b", "fallback": ["big"], "max_output_tokens": 1}},
@@ -134,7 +134,7 @@ fn values_past_the_edge_are_one_problem_at_their_place() {
 
 #[test]
 fn every_problem_of_a_policy_is_named() {
-    let models = json!({"auto": {"provider": "x", "model": "", "tier": "mid", "context": 0, "max_output_tokens": 0}});
+    let models = json!({"auto": {"provider": "x", "model": "", "level": "mid", "context": 0, "max_output_tokens": 0}});
     let problems = changed("/models", models).unwrap_err();
     let places: Vec<_> = problems.iter().map(|p| p.split(": ").next().unwrap()).collect();
     assert_eq!(
@@ -150,4 +150,16 @@ fn every_problem_of_a_policy_is_named() {
             "tiers.free.models[0]",
         ]
     );
+}
+
+#[test]
+fn a_level_may_have_its_former_name_or_be_absent_but_not_have_both_names() {
+    assert!(changed("/models/big/tier", json!("mid")).is_err());
+    for name in ["level", "tier", "none"] {
+        let mut model = json!({"provider": "vllm", "model": "b", "context": 1, "max_output_tokens": 1});
+        if name != "none" {
+            model[name] = json!("mid");
+        }
+        assert!(changed("/models/big", model).is_ok(), "{name}");
+    }
 }

@@ -75,7 +75,12 @@ impl Mistake {
             if place.last() != Some(&Step::Name(field.to_owned())) {
                 place.push(Step::Name(field.to_owned()));
             }
-            Kind::UnknownField(in_backticks(expected))
+            let mut fields = in_backticks(expected);
+            // A former name is accepted, but nobody should start to use it.
+            if matches!(place.as_slice(), [Step::Name(section), _, _] if section == "models") {
+                fields.retain(|field| field != "tier");
+            }
+            Kind::UnknownField(fields)
         } else if let Some(field) = text.strip_prefix("missing field `") {
             place.push(Step::Name(field.trim_end_matches('`').to_owned()));
             Kind::MissingField

@@ -5,7 +5,7 @@ use super::*;
 fn good() -> Value {
     json!({
         "providers": {"vllm": {"dialect": "openai", "local": true, "data": "regulated"}},
-        "models": {"fast": {"provider": "vllm", "model": "m", "tier": "local", "context": 8192,
+        "models": {"fast": {"provider": "vllm", "model": "m", "level": "local", "context": 8192,
             "max_output_tokens": 512, "price": {"input": 0.1, "output": 0.2}}},
         "tasks": {"chat": {"primary": "fast", "fallback": ["fast", "fast"]}},
         "tiers": {"free": {"models": ["fast"]}},
@@ -60,7 +60,6 @@ fn a_missing_field_is_named_and_the_others_too() {
         [
             "models.fast: missing field \"provider\"",
             "models.fast: missing field \"model\"",
-            "models.fast: missing field \"tier\"",
             "models.fast: missing field \"max_output_tokens\"",
         ]
     );
@@ -84,8 +83,8 @@ fn a_wrong_type_says_what_was_expected_and_causes_no_second_problem() {
             json!(5),
             "models.fast.provider: expected a string, found a number; put it in quotes",
         ),
-        ("/models/fast/tier", json!(5), "models.fast.tier: expected a name, found a number"),
-        ("/models/fast/tier", json!("big"), "models.fast.tier: \"big\" is not one of local, mid, flagship"),
+        ("/models/fast/level", json!(5), "models.fast.level: expected a name, found a number"),
+        ("/models/fast/level", json!("big"), "models.fast.level: \"big\" is not one of local, mid, flagship"),
         ("/models/fast", json!([]), "models.fast: expected a mapping of fields, found a list"),
         ("/models", json!(["fast"]), "models: expected a mapping of names to fields, found a list"),
         ("/request", json!(true), "request: expected a mapping of fields, found a boolean"),
@@ -106,7 +105,7 @@ fn several_mistakes_are_each_named_once_in_the_order_of_the_document() {
         problems(&[
             ("/tasks/chat/fallback/0", json!(1)),
             ("/tasks/chat/fallback/1", json!(2)),
-            ("/models/fast/tier", json!(null)),
+            ("/models/fast/max_output_tokens", json!(null)),
             ("/models/fast/context", json!("x")),
             ("/models/fast/prise", json!({})),
             ("/tenants/acme/data", json!("secret")),
@@ -115,9 +114,9 @@ fn several_mistakes_are_each_named_once_in_the_order_of_the_document() {
         [
             "identity.source: \"jwt\" is not one of api_key, header",
             "models.fast.context: expected a whole number, found a string",
-            "models.fast: unknown field \"prise\"; known fields: provider, model, tier, context, max_output_tokens, \
+            "models.fast: unknown field \"prise\"; known fields: provider, model, level, context, max_output_tokens, \
              price, max_concurrent, capabilities, output_param, unsupported_params, drop_params",
-            "models.fast: missing field \"tier\"",
+            "models.fast: missing field \"max_output_tokens\"",
             "tasks.chat.fallback[0]: expected a string, found a number; put it in quotes",
             "tasks.chat.fallback[1]: expected a string, found a number; put it in quotes",
             "tenants.acme.data: \"secret\" is not one of public, internal, confidential, regulated",

@@ -244,12 +244,12 @@ impl Exchange {
         let splice = request.upstream(policy, plan.task, &plan.models, output);
         let mut headers = resilience.headers(plan.models.len(), facts.stream, deadline_ms);
         let skips_model_stage = resilience.skips_model_stage(plan.models.len(), facts.stream, deadline_ms);
-        let direct = plan.models.first().filter(|_| skips_model_stage).map(|only| policy.provider_of(*only));
-        let (cluster, dispatch) = match direct {
-            Some(provider) => {
-                headers.push((":path", provider.dialect.path(provider).into()));
-                (dispatch::direct_cluster(provider), None)
-            }
+        let first = plan.models.first().map(|first| policy.provider_of(*first));
+        if let Some(provider) = first {
+            headers.push((":path", provider.dialect.path(provider).into()));
+        }
+        let (cluster, dispatch) = match first.filter(|_| skips_model_stage) {
+            Some(provider) => (dispatch::direct_cluster(provider), None),
             None => (
                 dispatch::plan_cluster(plan.models.iter().map(|id| &*policy.provider_of(*id).name)),
                 Some(dispatch::encode(

@@ -259,7 +259,9 @@ impl<H: Host> Stage for ModelStage<H> {
         };
         let provider = self.host().text(Property::Provider).unwrap_or_default();
         let provider = std::str::from_utf8(&provider).unwrap_or_default();
-        let count = if plan.needs_count() { self.attempt_count() } else { 1 };
+        // The count is costly to read, and known for the attempt that comes first and finds the first provider.
+        let is_next = plan.attempts.len() > 1 && self.host().state(STATE_SERVED).is_some();
+        let count = if is_next || plan.needs_count(provider) { self.attempt_count() } else { 1 };
         let Some((index, attempt)) = plan.choose(provider, count) else {
             return self
                 .refuse("pointsman: the selected host's metadata pointsman.provider is not a provider of the plan");
@@ -273,16 +275,20 @@ impl<H: Host> Stage for ModelStage<H> {
         }
         self.stream = plan.stream;
         self.dialect = attempt.dialect;
-        let map = Map::RequestHeaders;
-        self.host().set_header(map, ":path", attempt.path);
-        self.host().set_header(map, "content-length", &plan.content_length(attempt).to_string());
-        for other in plan.attempts.iter().filter(|other| !other.credential_header.is_empty()) {
-            self.host().remove_header(map, other.credential_header.as_bytes());
+        // The gateway stage has prepared the headers for the plan's first attempt.
+        let is_prepared = index == 0 && count == 1;
+        if !is_prepared {
+            let map = Map::RequestHeaders;
+            self.host().set_header(map, ":path", attempt.path);
+            self.host().set_header(map, "content-length", &plan.content_length(attempt).to_string());
+            for other in plan.attempts.iter().filter(|other| !other.credential_header.is_empty()) {
+                self.host().remove_header(map, other.credential_header.as_bytes());
+            }
         }
         if attempt.head != plan.canonical_head() {
             self.request = RequestBody::Replace { prefix: plan.canonical_head().len(), head: attempt.head.to_vec() };
         }
-        if plan.attempts.len() > 1 {
+        if plan.attempts.len() > 1 && !(is_prepared && attempt.credential_header.is_empty()) {
             self.host().set_state(STATE_PROVIDER, attempt.provider.as_bytes());
         }
         self.host().set_state(STATE_SERVED, &dispatch::encode_served(index, count));

@@ -9,6 +9,10 @@ use std::hint::black_box;
 
 /// The cluster of the bench's first provider.
 const CLUSTER: &str = "vllm";
+/// The cluster of the bench's task of two models.
+const PLAN: &str = "plan.vllm+openai";
+/// What a request to that task has in its last bytes.
+const TASK: &[u8] = br#""model":"chat""#;
 /// The request header by which the routes select the cluster.
 const CLUSTER_HEADER: &str = "x-pointsman-cluster";
 /// The property from which the access log reads the record.
@@ -61,7 +65,9 @@ impl HttpContext for Carrier {
             let _ = hostcalls::remove_map_value(map, name);
         }
         let _ = hostcalls::set_map_value(map, "content-length", Some(&size.to_string()));
-        let _ = hostcalls::add_map_value(map, CLUSTER_HEADER, CLUSTER);
+        let end = body.get(size.saturating_sub(100)..).unwrap_or_default();
+        let names_task = end.windows(TASK.len()).any(|part| part == TASK);
+        let _ = hostcalls::add_map_value(map, CLUSTER_HEADER, if names_task { PLAN } else { CLUSTER });
         Action::Continue
     }
 

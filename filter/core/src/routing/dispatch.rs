@@ -153,10 +153,14 @@ impl<'a> Dispatch<'a> {
         all.clone().skip(from).find(serves).or_else(|| all.rfind(serves))
     }
 
-    /// Returns whether the number of the attempt is needed. A plan with one attempt does not need it. In any other plan
-    /// Envoy may come back even to a provider that appears once and first, if it found no other.
-    pub fn needs_count(&self) -> bool {
-        self.attempts.len() > 1
+    /// Returns whether Envoy's count of attempts is needed for the first attempt that reaches the model stage with
+    /// `provider`. Without it, it is attempt 1 of the plan. A plan with one attempt needs no count, nor does one whose
+    /// first provider appears only once. At another provider, Envoy may have skipped the first one, or may have failed
+    /// to send attempt 1.
+    pub fn needs_count(&self, provider: &str) -> bool {
+        let [first, others @ ..] = &*self.attempts else { return false };
+        let serves = |attempt: &Attempt| attempt.provider == provider;
+        !others.is_empty() && (!serves(first) || others.iter().any(serves))
     }
 
     /// Returns whether the attempt is at the plan's first model, which the gateway stage counts until the answer has
@@ -235,9 +239,11 @@ mod tests {
     }
 
     #[test]
-    fn only_a_plan_of_one_needs_no_count() {
-        assert!(!dispatch(&["vllm"]).needs_count());
-        assert!(dispatch(&["vllm", "openai"]).needs_count());
+    fn the_first_attempt_needs_a_count_unless_it_is_at_the_first_provider_which_appears_once() {
+        assert!(!dispatch(&["vllm"]).needs_count("vllm"));
+        assert!(!dispatch(&["vllm", "openai", "openai"]).needs_count("vllm"));
+        assert!(dispatch(&["vllm", "openai"]).needs_count("openai"));
+        assert!(dispatch(&["vllm", "openai", "vllm"]).needs_count("vllm"));
         // The second provider is unhealthy, and Envoy has come back to the first.
         assert_eq!(dispatch(&["vllm", "openai"]).choose("vllm", 2).map(|(i, _)| i), Some(0));
     }

@@ -39,7 +39,7 @@ fn stages(bytes: &[u8]) {
             assert_eq!(chosen.1.provider, attempt.provider);
             let _ = (dispatch.is_of_first_model(attempt), dispatch.content_length(attempt));
         }
-        let _ = (dispatch.canonical_head(), dispatch.needs_count(), dispatch.retries.follow(503));
+        let _ = (dispatch.canonical_head(), dispatch.needs_count("vllm"), dispatch.retries.follow(503));
     }
     let failed = dispatch::read_failed(bytes);
     let mut again = Vec::new();

@@ -2,6 +2,7 @@
 //!
 //! README.md describes what is measured and how to read it.
 
+mod burst;
 mod client;
 mod envoy;
 mod load;
@@ -121,6 +122,9 @@ fn run(options: &Options, scratch: &Scratch) -> Result<()> {
         let mut targets = Target::open_single(&envoys)?;
         let times = load::measure_latency(&mut targets, scenario, &plan)?;
         report::print_latency(scenario, &times);
+    }
+    if "burst".contains(&options.only) {
+        report::print_burst(&burst::measure(&envoys, &plan)?);
     }
     println!();
     for ratio in ratios {

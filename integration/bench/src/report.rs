@@ -1,5 +1,6 @@
 //! Prints tables for people and lines for scripts.
 
+use crate::burst::{Burst, STREAMS};
 use crate::envoy::Variant;
 use crate::load::{Cost, Plan, Times, paired};
 use crate::scenario::Scenario;
@@ -68,6 +69,24 @@ pub fn print_latency(scenario: &Scenario, times: &[Times]) {
             percentile(last_byte, 0.5),
             percentile(last_byte, 0.99),
             percentile(reads, 0.5),
+        );
+    }
+}
+
+/// Prints the table of bursts.
+pub fn print_burst(bursts: &[Burst]) {
+    println!("\n{STREAMS} streams that begin at once, in µs: p50 / p99 to the first and to the last byte of the body");
+    println!("{:<12}{:>12}{:>12}{:>12}{:>12}{:>10}", "", "first p50", "first p99", "last p50", "last p99", "ratio");
+    let bare = bursts.iter().find(|b| b.variant == Variant::Bare).map_or(f64::NAN, |b| percentile(&b.first, 0.5));
+    for Burst { variant, first, last } in bursts {
+        println!(
+            "{:<12}{:>12.0}{:>12.0}{:>12.0}{:>12.0}{:>10.2}",
+            variant.name(),
+            percentile(first, 0.5),
+            percentile(first, 0.99),
+            percentile(last, 0.5),
+            percentile(last, 0.99),
+            percentile(first, 0.5) / bare,
         );
     }
 }

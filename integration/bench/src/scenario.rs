@@ -30,6 +30,12 @@ impl Scenario {
 /// Content chunks of the stream.
 pub const STREAM_CHUNKS: usize = 200;
 
+/// Content chunks of each stream of a burst.
+pub const BURST_CHUNKS: usize = 40;
+
+/// The end of a prompt that is answered with the stream of a burst.
+const BURST: &str = " Give the short stream.";
+
 /// The end of a prompt that is answered with 16 KB.
 const LONG: &str = " Give the long answer.";
 
@@ -92,6 +98,12 @@ pub fn all() -> Vec<Scenario> {
     ]
 }
 
+/// Returns the request of a burst: a stream from a task of two models.
+pub fn burst_request() -> Vec<u8> {
+    let prompt = Text::English.escaped(2_000) + BURST;
+    request(&chat_body(&prompt, TASK, ModelAt::AfterMessages, true), true)
+}
+
 /// Where the client puts `model`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ModelAt {
@@ -144,6 +156,7 @@ pub fn rules() -> Value {
     }
     json!([
         {"when": {"body_contains": LONG}, "respond": {"json": long}},
+        {"when": {"body_contains": BURST}, "respond": {"chunks": BURST_CHUNKS, "chunk_ms": 5}},
         {"when": {"stream": true}, "respond": {"chunks": STREAM_CHUNKS, "chunk_ms": 1}},
         {"when": {"stream": false}, "respond": {"json": completion}},
     ])

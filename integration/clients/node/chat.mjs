@@ -58,6 +58,19 @@ const cases = {
     const last = (await all(await create(body))).at(-1);
     assert.deepEqual([last.usage.completion_tokens, last.choices], [3, []]);
   },
+  async numbers_of_other_servers() {
+    for (const limits of [{ max_tokens: -1 }, { max_completion_tokens: -1 }]) {
+      const answer = await create({ model: "small", messages: script({ content: "a b c" }), user: "node-numbers",
+        ...limits });
+      assert.equal(answer.choices[0].message.content, "a b c");
+    }
+    for (const limits of [{ max_tokens: -2 }, { max_tokens: 1.5 }, { n: -1 }]) {
+      await assert.rejects(create({ model: "small", messages: user("a"), ...limits }), (error) => {
+        assert.deepEqual([error.status, error.param], [400, Object.keys(limits)[0]]);
+        return true;
+      });
+    }
+  },
   async tools_round_trip() {
     const messages = user("Weather in Bern?");
     const first = await create({ model: "small", messages, tools });

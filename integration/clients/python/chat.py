@@ -80,6 +80,21 @@ def stream_with_usage():
     assert chunks[-1].usage.completion_tokens == 3 and chunks[-1].choices == [], chunks
 
 
+def numbers_of_other_servers():
+    for limits in [{"max_tokens": -1}, {"max_completion_tokens": -1}, {"max_tokens": 100.0, "n": 1.0, "seed": 7.0}]:
+        answer = client().chat.completions.create(
+            model="small", messages=script({"content": "a b c"}), user="python-numbers", **limits
+        )
+        assert answer.choices[0].message.content == "a b c", answer
+    for limits in [{"max_tokens": -2}, {"max_tokens": 1.5}, {"n": -1}]:
+        try:
+            client().chat.completions.create(model="small", messages=user("a"), **limits)
+        except openai.BadRequestError as caught:
+            assert caught.param == next(iter(limits)), caught.body
+        else:
+            raise AssertionError(limits)
+
+
 def tools_round_trip():
     messages = user("Weather in Bern?")
     first = client().chat.completions.create(model="small", messages=messages, tools=TOOLS)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The cases that each client must have passed.
-const CASES: [&str; 21] = [
+const CASES: [&str; 22] = [
     "cancel_in_mid_stream",
     "chat",
     "chat_by_task_and_auto",
@@ -24,6 +24,7 @@ const CASES: [&str; 21] = [
     "metadata_of_the_callers_own",
     "models_list",
     "models_retrieve",
+    "numbers_of_other_servers",
     "stream",
     "stream_with_usage",
     "tools_round_trip",
@@ -54,12 +55,26 @@ fn run(gateway: &Shared, program: &Path, script: &str) {
     }
 }
 
+/// Returns the numbers that the provider got in the requests of `user`, each as it was written.
+fn sent_numbers(gateway: &Shared, user: &str) -> Vec<[Option<String>; 4]> {
+    let number = |body: &serde_json::Value, name: &str| body.get(name).map(ToString::to_string);
+    let of =
+        |body: serde_json::Value| ["max_tokens", "max_completion_tokens", "n", "seed"].map(|name| number(&body, name));
+    gateway.simulator.with(user).iter().map(|seen| of(seen.json())).collect()
+}
+
+fn text(number: Option<&str>) -> Option<String> {
+    number.map(str::to_owned)
+}
+
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn the_python_client_works() {
     let gateway = gateway();
     run(&gateway, &environment::path("POINTSMAN_PYTHON"), "python/chat.py");
     gateway.simulator.await_request("python-cancel", "the cancelled stream to end", |seen| seen.aborted);
+    let sent = sent_numbers(&gateway, "python-numbers");
+    assert_eq!(sent, [[None; 4], [None; 4], [Some("100"), None, Some("1"), Some("7")]].map(|all| all.map(text)));
 }
 
 #[test]
@@ -68,4 +83,5 @@ fn the_javascript_client_works() {
     let gateway = gateway();
     run(&gateway, &PathBuf::from("node"), "node/chat.mjs");
     gateway.simulator.await_request("node-cancel", "the cancelled stream to end", |seen| seen.aborted);
+    assert_eq!(sent_numbers(&gateway, "node-numbers"), [[None; 4], [None; 4]].map(|all| all.map(text)));
 }

@@ -4,6 +4,7 @@ pub mod chunk_template;
 pub mod completion;
 pub mod error;
 pub mod failure;
+pub mod integer;
 pub mod proof;
 pub mod provider_error;
 pub mod provider_words;

@@ -2,6 +2,7 @@
 //!
 //! The prompt is neither decoded nor copied. Source of the fields: OpenAI's API reference, "Create chat completion".
 
+use crate::dialect::openai::integer::{self, Number};
 use crate::outcome::outcome::Outcome;
 use crate::request::facts::{AskedOutput, Facts, InvalidField, InvalidRequest, MAX_TOOL_NAMES, Member};
 use crate::wire::json::{InvalidJson, Kind, Scanned, Scanner, Why, unquote};
@@ -14,9 +15,9 @@ use std::collections::BTreeSet;
 pub struct ChatRequest<'a> {
     /// The facts that decisions are based on.
     pub facts: Facts<'a>,
-    /// `max_tokens`
+    /// `max_tokens`; `None` also if it asks for no limit
     pub max_tokens: Option<u64>,
-    /// `max_completion_tokens`
+    /// `max_completion_tokens`; `None` also if it asks for no limit
     pub max_completion_tokens: Option<u64>,
 }
 
@@ -99,8 +100,10 @@ impl<'a> ChatRequest<'a> {
                 "user" => request.facts.user = optional_text("user", &value, at)?,
                 "safety_identifier" => safety_identifier = optional_text("safety_identifier", &value, at)?,
                 "stream" => request.facts.stream = boolean("stream", &value, at)?,
-                "max_tokens" => request.max_tokens = count("max_tokens", &value, at)?,
-                "max_completion_tokens" => request.max_completion_tokens = count("max_completion_tokens", &value, at)?,
+                "max_tokens" => request.max_tokens = output_limit("max_tokens", &value, at)?,
+                "max_completion_tokens" => {
+                    request.max_completion_tokens = output_limit("max_completion_tokens", &value, at)?;
+                }
                 "n" => request.facts.choices = count("n", &value, at)?.unwrap_or(1),
                 "temperature" if value.kind == Kind::Number => request.facts.temperature = Some(value.span.clone()),
                 "seed" if value.kind == Kind::Number => request.facts.seed = Some(value.span.clone()),
@@ -363,21 +366,28 @@ fn count(param: &str, value: &Scanned, bytes: &[u8]) -> Result<Option<u64>, Inva
     if value.kind != Kind::Number {
         return Err(wrong_type(param, "an integer", value.kind));
     }
-    let text = std::str::from_utf8(bytes).unwrap_or_default();
-    let is_integer = text.trim_start_matches('-').bytes().all(|b| b.is_ascii_digit());
-    let (code, fault) = match text.parse::<u64>() {
-        Ok(number) if number > 0 => return Ok(Some(number)),
-        _ if !is_integer => {
+    let (code, fault) = match integer::read(bytes) {
+        Number::Whole { negative: false, value } if value > 0 => return Ok(Some(value)),
+        Number::Fraction => {
             let message = format!("Invalid type for '{param}': expected an integer, but got a decimal number instead.");
             return Err(wrong(Outcome::InvalidType, param, message));
         }
-        Err(_) if !text.starts_with('-') => {
+        Number::TooLarge { negative: false } => {
             (Outcome::IntegerAboveMaxValue, format!("above maximum value. Expected a value <= {}", u64::MAX))
         }
         _ => (Outcome::IntegerBelowMinValue, "below minimum value. Expected a value >= 1".to_owned()),
     };
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
     let message = format!("Invalid '{param}': integer {fault}, but got {} instead.", shorten(text));
     Err(wrong(code, param, message))
+}
+
+/// Parses an output limit: a positive integer, or null or -1 for none, as LM Studio and llama.cpp have it.
+fn output_limit(param: &str, value: &Scanned, bytes: &[u8]) -> Result<Option<u64>, InvalidRequest> {
+    if value.kind == Kind::Number && integer::is_unlimited(bytes) {
+        return Ok(None);
+    }
+    count(param, value, bytes)
 }
 
 /// Returns whether a scanned array is empty.

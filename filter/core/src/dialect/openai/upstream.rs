@@ -6,11 +6,12 @@
 //! by replacing the head, so its cost does not grow with the prompt.
 
 use crate::config::OutputParam;
+use crate::dialect::openai::integer::{self, Rewritten};
 use crate::dialect::openai::request::ChatRequest;
 use crate::ids::{ModelId, TaskId};
 use crate::policy::output_limit::OutputLimit;
 use crate::policy::{Model, Policy};
-use crate::request::facts::Member;
+use crate::request::facts::{Facts, Member};
 use crate::request::splice::Splice;
 use crate::wire::json::{Kind, Span, quote_into};
 
@@ -40,7 +41,8 @@ pub fn build(
     let moves = |member: &Member| match &*member.name {
         "model" => true,
         "stream_options" if ask_usage => true,
-        "max_tokens" | "max_completion_tokens" => limits_change,
+        "max_tokens" | "max_completion_tokens" if limits_change => true,
+        _ if integer::rewritten(facts, member).is_some() => true,
         name => models.iter().any(|(model, ..)| !model.takes(name)),
     };
     let moved: Vec<&Member> = facts.members.iter().filter(|m| moves(m)).collect();
@@ -58,14 +60,14 @@ pub fn build(
                 output_limits_into(&mut head, request, model, *limit, *set);
             }
             for member in &moved {
-                let rewritten = match &*member.name {
-                    "model" | "max_tokens" | "max_completion_tokens" => true,
+                let is_written = match &*member.name {
+                    "model" => true,
+                    "max_tokens" | "max_completion_tokens" => limits_change,
                     "stream_options" => ask_usage,
                     _ => false,
                 };
-                if !rewritten && model.takes(&member.name) {
-                    head.push(b',');
-                    head.extend_from_slice(request.facts.bytes(&(member.key.start..member.value.span.end)));
+                if !is_written && model.takes(&member.name) {
+                    member_into(&mut head, facts, member);
                 }
             }
             head.push(b',');
@@ -74,6 +76,21 @@ pub fn build(
         .collect();
     let (rest, closing) = rest(request, moves);
     Splice { heads, rest, closing }
+}
+
+/// Appends a member as the caller sent it, apart from the spelling of a whole number.
+fn member_into(head: &mut Vec<u8>, facts: &Facts, member: &Member) {
+    let (until, number) = match integer::rewritten(facts, member) {
+        Some(Rewritten::Dropped) => return,
+        Some(Rewritten::Digits { negative, value }) => (member.value.span.start, Some((negative, value))),
+        None => (member.value.span.end, None),
+    };
+    head.push(b',');
+    head.extend_from_slice(facts.bytes(&(member.key.start..until)));
+    if let Some((negative, value)) = number {
+        head.extend_from_slice(if negative { b"-" } else { b"" });
+        head.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    }
 }
 
 /// Returns the spans of the members that stay: runs of adjacent ones, with the commas and white space between them.
@@ -248,6 +265,33 @@ mod tests {
             one(&format!(r#"{{{M},"max_completion_tokens":101}}"#)),
             format!(r#"{ID}"max_completion_tokens":100,{M}}}"#)
         );
+    }
+
+    #[test]
+    fn a_whole_number_goes_up_in_digits_and_a_limit_of_minus_one_not_at_all() {
+        let with = |members: &str| one(&format!("{{{M},{members}}}"));
+        assert_eq!(with(r#""max_tokens": -1"#), format!("{ID}{M}}}"));
+        assert_eq!(with(r#""max_completion_tokens":-1.0,"z":1"#), format!(r#"{ID}{M},"z":1}}"#));
+        assert_eq!(
+            with(r#""max_tokens":-1,"max_completion_tokens":7"#),
+            format!(r#"{ID}{M},"max_completion_tokens":7}}"#)
+        );
+        assert_eq!(
+            with(r#""max_tokens":-1,"max_completion_tokens":700"#),
+            format!(r#"{ID}"max_completion_tokens":100,{M}}}"#)
+        );
+        assert_eq!(with(r#""max_tokens":5e1"#), format!(r#"{ID}"max_tokens":50,{M}}}"#));
+        assert_eq!(with(r#""max_tokens":100.0,"n": 2.0"#), format!(r#"{ID}"max_tokens":100,"n": 2,{M}}}"#));
+        assert_eq!(with(r#""max_tokens":101.0"#), format!(r#"{ID}"max_tokens":100,{M}}}"#));
+        assert_eq!(with(r#""seed":-7.0,"top_logprobs":0.0"#), format!(r#"{ID}"seed":-7,"top_logprobs":0,{M}}}"#));
+        // Digits, what is no whole number, and numbers that need not be whole stay as they are.
+        let as_they_are = r#""seed":-1,"top_k":-1,"top_logprobs":1.5,"top_p":1.0,"temperature":1e0,"x":2.0"#;
+        assert_eq!(with(as_they_are), format!("{ID}{M},{as_they_are}}}"));
+        // The gateway's own limit, as for a caller without one.
+        let mut policy = policy(json!({"m": model(100)}));
+        policy.request.set_output_limit = true;
+        let body = format!(r#"{{{M},"max_tokens":-1}}"#);
+        assert_eq!(bodies(&policy, &body), [format!(r#"{ID}"max_tokens":100,{M}}}"#)]);
     }
 
     #[test]

@@ -83,8 +83,11 @@ fn refuses_what_is_no_chat_request_and_names_the_field() {
     assert_eq!(refused(&format!(r#"{{"model":"a",{m},"model":"b"}}"#)), "model");
     assert_eq!(refused(&format!(r#"{{"model":"a",{m},"mod\u0065l":"b"}}"#)), "model");
     assert_eq!(refused(&format!(r#"{{{m},"stream":"yes"}}"#)), "stream");
-    for number in ["0", "-1", "1.5", "1e3", "\"5\"", "99999999999999999999"] {
+    for number in ["0", "-2", "-1.5", "1.5", "1e-1", "1e99", "\"5\"", "99999999999999999999", "-99999999999999999999"] {
         assert_eq!(refused(&format!(r#"{{{m},"max_tokens":{number}}}"#)), "max_tokens");
+    }
+    for number in ["-1", "0", "0.0", "1.5", "-1.0"] {
+        assert_eq!(refused(&format!(r#"{{{m},"n":{number}}}"#)), "n");
     }
     assert_eq!(refused(&format!(r#"{{{m},"metadata":{{"task":"a","t\u0061sk":"b"}}}}"#)), "metadata.task");
     assert!(refused("[]").starts_with("invalid JSON"));
@@ -136,6 +139,21 @@ fn the_worst_case_is_what_a_server_may_take_the_request_to_ask_for() {
     assert_eq!(asked(r#""max_completion_tokens":1"#), (None, Some(1)));
     assert_eq!(asked(r#""max_tokens":5"#), (Some(5), Some(5)));
     assert_eq!(asked(r#""n":1"#), (None, None));
+}
+
+#[test]
+fn a_whole_number_may_be_written_with_a_point_or_an_exponent_and_minus_one_is_no_limit() {
+    let read = |members: &str| {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":"x"}}],{members}}}"#);
+        let request = parse(&body).unwrap();
+        (request.max_tokens, request.max_completion_tokens, request.facts.choices)
+    };
+    assert_eq!(read(r#""max_tokens":100.0,"n":2e0"#), (Some(100), None, 2));
+    assert_eq!(read(r#""max_completion_tokens":1e2"#), (None, Some(100), 1));
+    for minus_one in ["-1", "-1.0", "-1e0"] {
+        assert_eq!(read(&format!(r#""max_tokens":{minus_one},"max_completion_tokens":{minus_one}"#)), (None, None, 1));
+        assert_eq!(read(&format!(r#""max_tokens":{minus_one},"max_completion_tokens":5"#)), (None, Some(5), 1));
+    }
 }
 
 #[test]

@@ -194,6 +194,7 @@ fn named(schema: &Value, name: &str) -> String {
         "Key" => "key".to_owned(),
         "DataClass" => link("data class", "data-classes"),
         "Price" => link("price", "prices"),
+        "TierPrice" => link("price", "service-tiers"),
         "Credential" => link("section", "credentials"),
         "RequestBounds" => link("section", "request-bounds"),
         "ResponseBounds" => link("section", "response-bounds"),

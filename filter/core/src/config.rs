@@ -28,7 +28,7 @@ pub use cache::{Cache, CacheRequests, CacheScope, CacheStore, TaskCache};
 pub use data_class::DataClass;
 pub use identity::{Identity, Key};
 pub use limits::{Limits, OnExhausted};
-pub use price::Price;
+pub use price::{Price, TierPrice};
 pub use quota::{FailureMode, Quota, StoreKind};
 pub use time::Time;
 

@@ -107,7 +107,12 @@ impl ClientDialect {
     pub fn read_whole(self, body: &[u8]) -> Result<WholeAnswer, Failure> {
         match self {
             Self::OpenAi => {
-                openai::proof::completion(body).map(|read| WholeAnswer { usage: read.usage, text: read.generated })
+                let answer = |read: openai::read::ReadAnswer| WholeAnswer {
+                    usage: read.usage,
+                    service_tier: read.service_tier,
+                    text: read.generated,
+                };
+                openai::proof::completion(body).map(answer)
             }
         }
     }

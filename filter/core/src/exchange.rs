@@ -43,6 +43,7 @@ use crate::wire::http_call::{HttpCall, HttpCallResult};
 pub mod answer;
 mod cache;
 mod caller;
+mod cost;
 mod events;
 mod hedge;
 mod journal;
@@ -321,6 +322,7 @@ impl Routed {
         Self {
             stream: request.stream,
             hide_usage: request.stream && !request.wants_usage,
+            service_tier: request.service_tier,
             prompt_bytes: request.prompt_bytes(),
             urls: request.urls(),
             tool_names: request.tool_names.iter().map(|n| n.chars().take(64).collect()).collect(),

@@ -23,6 +23,7 @@ pub mod policy;
 pub mod quota;
 pub mod request;
 pub mod routing;
+pub mod service_tier;
 pub mod store;
 pub mod telemetry;
 pub mod tokens;

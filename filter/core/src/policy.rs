@@ -9,6 +9,7 @@ use crate::policy::limits::{Counting, Limits as QuotaLimits};
 use crate::policy::output_limit::OutputLimit;
 use crate::policy::price::Price;
 use crate::policy::resilience::{Backoff, Resilience};
+use crate::service_tier::ServiceTier;
 use crate::wire::redis::Bridge;
 
 mod build;
@@ -108,6 +109,26 @@ impl Model {
     /// Returns whether the model accepts the request field `name`. Servers in Go ignore the case of names.
     pub fn takes(&self, name: &str) -> bool {
         !self.unsupported_params.iter().any(|param| param.eq_ignore_ascii_case(name))
+    }
+
+    /// Returns whether the model is not sent the service tier that a request asks for, because a budget applies and the
+    /// tier has no price.
+    pub fn drops_tier(&self, tier: Option<ServiceTier>, has_budget: bool) -> bool {
+        self.drop_params && has_budget && self.has_no_price_for(tier)
+    }
+
+    /// Returns whether a request for the service tier cannot go to the model, for the same reason.
+    pub fn refuses_tier(&self, tier: Option<ServiceTier>, has_budget: bool) -> bool {
+        !self.drop_params && has_budget && self.has_no_price_for(tier)
+    }
+
+    fn has_no_price_for(&self, tier: Option<ServiceTier>) -> bool {
+        tier.is_some_and(|tier| self.price.as_ref().is_none_or(|price| !price.has(tier)))
+    }
+
+    /// Returns the service tier that the model is asked for. `tier`: the one that the request asks for.
+    pub fn asked_tier(&self, tier: Option<ServiceTier>, has_budget: bool) -> Option<ServiceTier> {
+        tier.filter(|_| self.takes("service_tier") && !self.drops_tier(tier, has_budget))
     }
 
     /// Returns whether a request with the field `name` cannot go to the model. `stream_options` only says how the usage
@@ -249,6 +270,11 @@ impl Policy {
             limits: Some(limits),
             always: limits.bounds_output(),
         })
+    }
+
+    /// Returns whether a budget of the tenant may refuse a request, so that all that is sent must have a price.
+    pub fn has_budget(&self, tenant: TenantId) -> bool {
+        self.quota_of(tenant).is_some_and(|limits| limits.has_budget() && !limits.shadow)
     }
 
     /// Returns the provider that serves `model`.

@@ -26,6 +26,8 @@ pub struct Ask {
     pub last_text: String,
     /// The end user that the request names.
     pub user: Option<String>,
+    /// The service tier that the request asks for.
+    pub service_tier: Option<String>,
     /// The tool to call, if the request offers one and does not forbid it.
     pub tool: Option<Tool>,
     /// The format of the answer.
@@ -62,6 +64,8 @@ pub struct Answer {
     pub said: Said,
     /// Why it ends, if a behavior fixes that or a limit was reached.
     pub finish_reason: Option<String>,
+    /// The service tier that it names; empty if none.
+    pub service_tier: String,
     /// The token counts.
     pub usage: Usage,
 }
@@ -147,7 +151,9 @@ pub fn compose(ask: &Ask, behavior: &Behavior, around: Circumstances<'_>) -> Ans
             Said::Text(text)
         }
     };
-    let mut answer = Answer { said, finish_reason, usage: Usage::Omit };
+    let asked = ask.service_tier.clone().filter(|tier| tier != "auto").unwrap_or_else(|| "default".to_owned());
+    let service_tier = behavior.service_tier.clone().unwrap_or(asked);
+    let mut answer = Answer { said, finish_reason, service_tier, usage: Usage::Omit };
     answer.usage = match &behavior.usage {
         UsageSpec::Counted => {
             Usage::Tokens { input: ask.prompt_tokens, output: (answer.chunks() * ask.choices.max(1)) as u64 }

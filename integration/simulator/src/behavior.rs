@@ -32,6 +32,8 @@ pub struct Behavior {
     pub tool_calls: Option<Vec<CallSpec>>,
     /// The finish reason.
     pub finish_reason: Option<String>,
+    /// The service tier that the answer names; empty for none.
+    pub service_tier: Option<String>,
     /// The token counts.
     #[serde(deserialize_with = "usage")]
     pub usage: UsageSpec,

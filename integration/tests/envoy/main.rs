@@ -38,6 +38,7 @@ mod refusals;
 mod reload;
 mod routing;
 mod secrecy;
+mod service_tier;
 mod size;
 mod spillover;
 mod standard;

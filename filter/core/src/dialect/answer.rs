@@ -1,5 +1,6 @@
 //! What the dialects' readers report about an answer, independent of the dialect.
 
+use crate::service_tier::ServedTier;
 use crate::tokens::TokenCounter;
 use crate::usage::ReportedUsage;
 
@@ -25,6 +26,8 @@ pub struct Chunk {
     pub has_text: bool,
     /// The usage of the answer so far.
     pub usage: Option<ReportedUsage>,
+    /// The service tier that it names.
+    pub service_tier: Option<ServedTier>,
     /// What remains of it for a caller that did not ask for the usage.
     pub without_usage: WithoutUsage,
 }
@@ -66,6 +69,8 @@ pub enum Fault {
 pub struct WholeAnswer {
     /// Its usage, if present.
     pub usage: Option<ReportedUsage>,
+    /// The service tier that it names.
+    pub service_tier: Option<ServedTier>,
     /// Its text, counted for the token estimate; empty if the usage has output tokens.
     pub text: TokenCounter,
 }

@@ -7,6 +7,7 @@ use crate::dialect::client::ClientDialect;
 use crate::dialect::kept::KeptAnswer;
 use crate::outcome::outcome::Outcome;
 use crate::routing::attempt::Failure;
+use crate::service_tier::ServedTier;
 use crate::tokens::TokenCounter;
 use crate::usage::{Estimated, ReportedUsage, Usage};
 use crate::wire::sse::{EventCutter, MAX_HELD, Piece};
@@ -29,6 +30,8 @@ pub enum Answer {
         status: u16,
         /// The reported usage, if any.
         usage: Option<ReportedUsage>,
+        /// The service tier that it names.
+        service_tier: Option<ServedTier>,
         /// Estimate of the generated text.
         text: TokenCounter,
         /// Whether the whole body arrived and was a completion.
@@ -57,6 +60,7 @@ pub struct Stream {
     cutter: EventCutter,
     reader: StreamReader,
     usage: Option<ReportedUsage>,
+    service_tier: Option<ServedTier>,
     text: TokenCounter,
     /// Whether text came after the usage, so the usage does not cover it.
     is_usage_old: bool,
@@ -123,7 +127,8 @@ impl Answer {
 
     /// A completion whose body is still to come.
     pub fn buffered(status: u16) -> Self {
-        Self::Whole { status, usage: None, text: TokenCounter::default(), complete: false, error: None }
+        let text = TokenCounter::default();
+        Self::Whole { status, usage: None, service_tier: None, text, complete: false, error: None }
     }
 
     /// A stream that is still to come.
@@ -135,6 +140,7 @@ impl Answer {
             cutter: EventCutter::default(),
             reader: dialect.stream_reader(recording),
             usage: None,
+            service_tier: None,
             text: TokenCounter::default(),
             is_usage_old: false,
             first_token_ms: None,
@@ -219,14 +225,24 @@ impl Answer {
         }
     }
 
+    /// The service tier that the answer names.
+    pub fn service_tier(&self) -> Option<ServedTier> {
+        match self {
+            Self::Awaited | Self::Failed { .. } => None,
+            Self::Whole { service_tier, .. } => *service_tier,
+            Self::Stream(stream) => stream.service_tier,
+        }
+    }
+
     /// The whole body of a completion has arrived.
     ///
     /// # Errors
     /// Why the body is not a completion.
     pub fn on_full_body(&mut self, dialect: ClientDialect, body: &[u8]) -> Result<(), Failure> {
-        if let Self::Whole { usage, text, complete, .. } = self {
+        if let Self::Whole { usage, service_tier, text, complete, .. } = self {
             let answer = dialect.read_whole(body)?;
             *usage = answer.usage;
+            *service_tier = answer.service_tier;
             *text = answer.text;
             *complete = true;
         }
@@ -423,6 +439,7 @@ impl Stream {
         if let Some(usage) = chunk.usage {
             self.count(usage);
         }
+        self.service_tier = chunk.service_tier.or(self.service_tier);
         match chunk.without_usage {
             WithoutUsage::Extras if self.hide_usage => Forward::Instead(self.reader.without_usage(event)),
             WithoutUsage::Nothing if self.hide_usage => Forward::No,

@@ -64,7 +64,9 @@ impl Exchange {
             Exhaustion::Degrade(model) if refused.is_of_calendar() => {
                 let fits =
                     limits.shadow || limits.max_input_of(*model).is_none_or(|most| self.quota.input(request) <= most);
-                if let Some(degraded) = plan::degraded(policy, plan, request, *model).filter(|_| fits) {
+                if let Some(degraded) =
+                    plan::degraded(policy, plan, request, *model, policy.has_budget(tenant)).filter(|_| fits)
+                {
                     let all = self.worst_cases(policy, output, request, &degraded, input, store);
                     let spare: Vec<_> = all.iter().map(|(id, amount)| (*id, amount.degraded())).collect();
                     let mut spared = refused.is_of_days_tokens();
@@ -326,5 +328,7 @@ fn run<'j>(journal: &'j mut Journal, bridge: &Bridge, run: &Run) -> Result<HttpC
 
 #[cfg(test)]
 mod limits_tests;
+#[cfg(test)]
+mod service_tier_tests;
 #[cfg(test)]
 mod tests;

@@ -11,9 +11,10 @@ use crate::outcome::envoy_reply;
 use crate::outcome::outcome::{Kind, Outcome};
 use crate::outcome::provider_error;
 use crate::policy::Policy;
-use crate::policy::price::MicroUsd;
+use crate::policy::price::Cost;
 use crate::quota::store::Store;
 use crate::request::endpoint::Endpoint;
+use crate::service_tier::ServedTier;
 use crate::store::shared_data::SharedData;
 use crate::telemetry::audit::Record;
 use crate::telemetry::metrics::Metric;
@@ -129,6 +130,11 @@ impl Exchange {
         let left_out: Vec<_> = ineligible.iter().map(|(id, why)| (&*policy.model(*id).name, why.word())).collect();
         let served = routed.and_then(|r| r.served);
         let usage = self.usage();
+        let cost = match self.saved() {
+            Some(_) => Some(Cost::default()),
+            None => usage.and_then(|(usage, _)| self.cost(policy, &usage)),
+        };
+        let service_tier = served.and_then(|served| self.service_tier(policy, served.model));
         let answered = match &self.state {
             State::Answered(answered) => Some(answered),
             _ => None,
@@ -158,10 +164,9 @@ impl Exchange {
             status: self.state.status(),
             usage: usage.map(|(usage, _)| usage),
             usage_estimated: usage.is_some_and(|(_, estimated)| estimated),
-            cost: match self.saved() {
-                Some(_) => Some(MicroUsd(0)),
-                None => usage.and_then(|(usage, _)| Some(self.served_price(policy)?.cost(&usage))),
-            },
+            service_tier: service_tier.as_ref().map(ServedTier::name),
+            price_estimated: cost.is_some_and(|cost| cost.is_highest),
+            cost: cost.map(|cost| cost.usd),
             latency_ms: now_ms.saturating_sub(self.started_ms),
             time_to_first_token_ms: self.time_to_first_token_ms(),
             cache: self.cache_record(),
@@ -237,8 +242,8 @@ impl Exchange {
             let tenant = caller.tenant;
             all.push((Metric::InputTokens { tenant, task, model }, usage.input));
             all.push((Metric::OutputTokens { tenant, task, model }, usage.output));
-            if let Some(price) = self.served_price(policy) {
-                all.push((Metric::Cost { tenant, task, model }, price.cost(&usage).0));
+            if let Some(cost) = self.cost(policy, &usage) {
+                all.push((Metric::Cost { tenant, task, model }, cost.usd.0));
             }
         }
         all

@@ -162,9 +162,9 @@ impl Exchange {
         }
         let mut headers = self.response_headers(policy);
         if let Some((usage, _)) = self.usage()
-            && let Some(cost) = self.served_price(policy).map(|price| price.cost(&usage))
+            && let Some(cost) = self.cost(policy, &usage)
         {
-            headers.push(("x-pointsman-cost-usd", cost.to_decimal()));
+            headers.push(("x-pointsman-cost-usd", cost.usd.to_decimal()));
         }
         if replace.is_some() {
             headers.retain(|(name, _)| *name != "content-type");
@@ -236,11 +236,6 @@ impl Exchange {
         if let Some(upstream) = self.state.upstream_mut() {
             upstream.answer = answer;
         }
-    }
-
-    pub(super) fn served_price<'p>(&self, policy: &'p Policy) -> Option<&'p crate::policy::price::Price> {
-        let served = self.routed()?.served?;
-        policy.model(served.model).price.as_ref()
     }
 
     /// The usage to charge, and whether it is an estimate; `None` if nothing is charged.

@@ -5,6 +5,7 @@ use crate::exchange::answer::Answer;
 use crate::ids::ModelId;
 use crate::outcome::outcome::Outcome;
 use crate::routing::plan::Plan;
+use crate::service_tier::ServiceTier;
 
 /// How far an exchange is.
 #[derive(Debug)]
@@ -66,6 +67,8 @@ pub(super) struct Routed {
     pub(super) plan: Plan,
     pub(super) stream: bool,
     pub(super) hide_usage: bool,
+    /// The service tier that the request asks for, other than the base one.
+    pub(super) service_tier: Option<ServiceTier>,
     pub(super) prompt_bytes: usize,
     pub(super) tool_names: Vec<String>,
     /// URLs in the request, which a provider's error may repeat.

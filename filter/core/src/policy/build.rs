@@ -56,7 +56,7 @@ impl TryFrom<Config> for Policy {
         let default_price =
             quota.default_price.as_ref().and_then(|price| Price::from_config(price, &"quota.default_price".into(), p));
         let built_models: Vec<Model> =
-            models.iter().map(|(name, m)| build_model(name, m, &provider_names, default_price, p)).collect();
+            models.iter().map(|(name, m)| build_model(name, m, &provider_names, default_price.as_ref(), p)).collect();
         let built_tasks: Vec<Task> =
             tasks.iter().map(|(name, t)| build_task(name, t, &model_names, (&resilience, &identity), p)).collect();
         clusters::check(&built_models, &built_tasks, p);
@@ -232,7 +232,7 @@ fn build_model(
     name: &str,
     model: &config::Model,
     providers: &Names,
-    default_price: Option<Price>,
+    default_price: Option<&Price>,
     problems: &mut Vec<Problem>,
 ) -> Model {
     let config::Model {
@@ -288,7 +288,7 @@ fn build_model(
         max_output_tokens: *max_output_tokens,
         price: match price {
             Some(price) => Price::from_config(price, &place.name("price"), problems),
-            None => default_price,
+            None => default_price.cloned(),
         },
         max_concurrent: *max_concurrent,
         capabilities: capabilities.as_ref().map_or(u8::MAX, |all| all.iter().fold(0, |m, c| m | capability_bit(*c))),

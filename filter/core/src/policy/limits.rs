@@ -41,10 +41,11 @@ pub struct Limits {
     pub alert_at: Vec<u64>,
     /// Shadow mode: nothing is refused.
     pub shadow: bool,
-    /// Whether anything is counted, and whether tokens are. Computed once, because every request asks and there may be
-    /// many users.
+    /// Whether anything is counted, whether tokens are, and whether their cost is. Computed once, because every request
+    /// asks and there may be many users.
     counts: bool,
     bounds_output: bool,
+    has_budget: bool,
 }
 
 /// The limits of one scope: a tenant, a user, or a tenant's use of a model.
@@ -310,10 +311,12 @@ pub(crate) fn build(
         shadow: shadow.unwrap_or(false),
         counts: false,
         bounds_output: false,
+        has_budget: false,
     };
     let counts = limits.all_bounds().any(|bounds| !bounds.windows.is_empty());
     let bounds_output = limits.all_bounds().any(|bounds| bounds.windows.counts_tokens());
-    (limits.counts, limits.bounds_output) = (counts, bounds_output);
+    let has_budget = limits.all_bounds().any(|bounds| bounds.windows.has_budget());
+    (limits.counts, limits.bounds_output, limits.has_budget) = (counts, bounds_output, has_budget);
     limits.binds().then_some(limits)
 }
 
@@ -385,6 +388,11 @@ impl Limits {
     /// Returns whether anything is counted, in addition to bounds on single requests.
     pub fn counts(&self) -> bool {
         self.counts
+    }
+
+    /// Returns whether the cost is limited.
+    pub fn has_budget(&self) -> bool {
+        self.has_budget
     }
 
     /// Returns whether tokens or their cost are limited, so that the output needs a limit.

@@ -2,7 +2,9 @@
 
 use crate::ids::{ModelId, TaskId};
 use crate::policy::Policy;
+use crate::policy::limits::Limits;
 use crate::policy::output_limit::OutputLimit;
+use crate::policy::price::MicroUsd;
 use crate::quota::window::Amount;
 use crate::request::facts::Facts;
 use crate::tokens::{self, Correction};
@@ -46,7 +48,8 @@ fn output_limit(policy: &Policy, request: &Facts, task: Option<TaskId>, id: Mode
     [Some(model.max_output_tokens), task, most, asked].into_iter().flatten().min().unwrap_or(0)
 }
 
-/// Returns the worst case of each model. `input`: the estimated input tokens. `correction`: what has been learned about
+/// Returns the worst case of each model, at the base price or at that of the service tier which the request asks for,
+/// whichever is higher. `input`: the estimated input tokens. `correction`: what has been learned about
 /// a model's tokenizer.
 pub fn worst_cases(
     policy: &Policy,
@@ -57,23 +60,27 @@ pub fn worst_cases(
     input: u64,
     mut correction: impl FnMut(ModelId) -> Correction,
 ) -> Vec<(ModelId, Amount)> {
+    let has_budget = output.limits.is_some_and(Limits::has_budget);
     let one = |id: &ModelId| {
         let output = output_limit(policy, request, task, *id, output.of(*id)).saturating_mul(request.choices);
         // The estimate is 0 if no limit depends on tokens. Then skip the correction.
         let input = if input == 0 { 0 } else { correction(*id).apply(input) };
         // Input that the provider's prompt cache serves or stores has its own price: reserve the highest cost.
+        let model = policy.model(*id);
+        let tier = model.asked_tier(request.service_tier, has_budget);
+        let cost = |usage: &Usage| model.price.as_ref().map_or(MicroUsd(0), |price| price.worst(usage, tier));
         let [plain, cached, written] = [(0, 0), (input, 0), (0, input)].map(|(cached_input, cache_write)| {
-            amount(policy, *id, &Usage { input, cached_input, cache_write, output })
+            let usage = Usage { input, cached_input, cache_write, output };
+            amount(&usage, cost(&usage))
         });
         (*id, plain.max(cached).max(written))
     };
     models.iter().map(one).collect()
 }
 
-/// Returns what `usage` of a model counts against limits.
-pub fn amount(policy: &Policy, model: ModelId, usage: &Usage) -> Amount {
-    let cost = policy.model(model).price.as_ref().map_or(0, |price| price.cost(usage).0);
-    Amount::new(usage.input.saturating_add(usage.output), cost)
+/// Returns what `usage` counts against limits.
+pub fn amount(usage: &Usage, cost: MicroUsd) -> Amount {
+    Amount::new(usage.input.saturating_add(usage.output), cost.0)
 }
 
 #[cfg(test)]

@@ -144,6 +144,11 @@ impl Windows {
     pub fn counts_tokens(&self) -> bool {
         self.limited().any(|(window, _)| window.unit() != Unit::Requests)
     }
+
+    /// Returns whether a window limits the cost.
+    pub fn has_budget(&self) -> bool {
+        self.limited().any(|(window, _)| window.is_budget())
+    }
 }
 
 /// What a request asks of the windows of a scope, or what it used.
@@ -308,6 +313,7 @@ mod tests {
             let one = Windows::new(MINUTE_MS, |other| (other == window).then_some(7));
             assert_eq!(one.limited().collect::<Vec<_>>(), [(window, 7)]);
             assert_eq!(one.counts_tokens(), window.unit() != Unit::Requests);
+            assert_eq!(one.has_budget(), window.unit() == Unit::MicroUsd);
             assert!(!one.is_empty());
         }
         assert!(Windows::default().is_empty() && !Windows::default().counts_tokens());

@@ -4,6 +4,7 @@
 
 use crate::outcome::outcome::Outcome;
 use crate::request::prompt::PromptFields;
+use crate::service_tier::ServiceTier;
 use crate::wire::json::{self, InvalidJson, Kind, Scanned, Scanner, Span, unquote};
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -40,6 +41,8 @@ pub struct Facts<'a> {
     pub stream: bool,
     /// Whether the caller of a stream asks for its usage.
     pub wants_usage: bool,
+    /// The service tier that the caller asks for, other than the base one.
+    pub service_tier: Option<ServiceTier>,
     /// The output limits that the caller set.
     pub output: AskedOutput,
     /// The number of answers requested.
@@ -128,6 +131,7 @@ impl<'a> Facts<'a> {
             user: None,
             stream: false,
             wants_usage: false,
+            service_tier: None,
             output: AskedOutput::default(),
             choices: 1,
             tool_names: Vec::new(),

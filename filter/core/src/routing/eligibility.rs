@@ -40,11 +40,18 @@ impl Ineligible {
     }
 }
 
-/// Checks that the model can and may serve the request, whose data has this class.
+/// Checks that the model can and may serve the request, whose data has this class. `has_budget`: whether a budget of
+/// the tenant bounds its cost.
 ///
 /// # Errors
 /// Why it cannot or may not.
-pub fn fits(policy: &Policy, id: ModelId, request: &Facts, data: DataClass) -> Result<(), Ineligible> {
+pub fn fits(
+    policy: &Policy,
+    id: ModelId,
+    request: &Facts,
+    data: DataClass,
+    has_budget: bool,
+) -> Result<(), Ineligible> {
     let model = policy.model(id);
     if data > policy.provider_of(id).data {
         return Err(Ineligible::DataClass);
@@ -59,6 +66,9 @@ pub fn fits(policy: &Policy, id: ModelId, request: &Facts, data: DataClass) -> R
     }
     if let Some(member) = request.members.iter().find(|m| model.refuses(&m.name)) {
         return Err(Ineligible::Param(member.name.to_string()));
+    }
+    if model.refuses_tier(request.service_tier, has_budget) {
+        return Err(Ineligible::Param("service_tier".to_owned()));
     }
     if certainly_longer(request, model.context) {
         return Err(Ineligible::Context);

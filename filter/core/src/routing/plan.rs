@@ -79,7 +79,7 @@ pub struct Hints<'a> {
 /// # Errors
 /// The refusal for an unknown or contradictory task or model, or the one that fits best if no model is left.
 pub fn plan(policy: &Policy, tenant: TenantId, request: &Facts, hints: Hints) -> Result<Plan, Refusal> {
-    let tenant = policy.tenant(tenant);
+    let (has_budget, tenant) = (policy.has_budget(tenant), policy.tenant(tenant));
     let tier = policy.tier(tenant.tier);
     let data = hints.data_class.map_or(tenant.data, |class| class.max(tenant.data));
     let (task, chain, reason) = target(policy, request, hints.task)?;
@@ -87,7 +87,10 @@ pub fn plan(policy: &Policy, tenant: TenantId, request: &Facts, hints: Hints) ->
     let mut models = Vec::with_capacity(chain.len());
     let mut ineligible = Vec::new();
     for &model in chain.iter() {
-        let verdict = if tier.allows(model) { fits(policy, model, request, data) } else { Err(Ineligible::Tier) };
+        let verdict = match tier.allows(model) {
+            true => fits(policy, model, request, data, has_budget),
+            false => Err(Ineligible::Tier),
+        };
         match verdict {
             Ok(()) => models.push(model),
             Err(reason) => ineligible.push((model, reason)),
@@ -100,8 +103,9 @@ pub fn plan(policy: &Policy, tenant: TenantId, request: &Facts, hints: Hints) ->
 }
 
 /// Returns the plan with which `to` serves because a quota is used up, or `None` if that model cannot or may not.
-pub fn degraded(policy: &Policy, plan: &Plan, request: &Facts, to: ModelId) -> Option<Plan> {
-    fits(policy, to, request, plan.data).ok()?;
+/// `has_budget`: whether a budget of the tenant bounds the request's cost.
+pub fn degraded(policy: &Policy, plan: &Plan, request: &Facts, to: ModelId, has_budget: bool) -> Option<Plan> {
+    fits(policy, to, request, plan.data, has_budget).ok()?;
     let mut ineligible = plan.ineligible.clone();
     ineligible.extend(plan.models.iter().filter(|id| **id != to).map(|id| (*id, Ineligible::Quota)));
     Some(Plan { task: plan.task, models: vec![to], ineligible, data: plan.data, reason: "degraded" })

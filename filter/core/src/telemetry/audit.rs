@@ -36,6 +36,8 @@ pub struct Record<'a> {
     pub status: Option<u16>,
     pub usage: Option<Usage>,
     pub usage_estimated: bool,
+    pub service_tier: Option<&'a str>,
+    pub price_estimated: bool,
     pub cost: Option<MicroUsd>,
     pub latency_ms: u64,
     pub time_to_first_token_ms: Option<u64>,
@@ -79,6 +81,8 @@ impl Record<'_> {
             status,
             usage,
             usage_estimated,
+            service_tier,
+            price_estimated,
             cost,
             latency_ms,
             time_to_first_token_ms,
@@ -121,6 +125,8 @@ impl Record<'_> {
         out.number(member!("cache_write_tokens"), usage.map(|u| u.cache_write));
         out.number(member!("output_tokens"), usage.map(|u| u.output));
         out.flag(member!("usage_estimated"), *usage_estimated);
+        out.text(member!("service_tier"), *service_tier);
+        out.flag(member!("price_estimated"), *price_estimated);
         out.cost(member!("estimated_cost_usd"), *cost);
         out.number(member!("latency_ms"), Some(*latency_ms));
         out.number(member!("time_to_first_token_ms"), *time_to_first_token_ms);

@@ -59,6 +59,7 @@ pub fn read(body: &[u8]) -> Result<Ask, Refusal> {
         last_role: last.and_then(|message| string(message, "role")).unwrap_or_default(),
         last_text: last.map(text).unwrap_or_default(),
         user: string(&document, "user"),
+        service_tier: string(&document, "service_tier"),
         tool: tool(&document),
         format: format(&document),
         prompt_tokens: text_bytes.div_ceil(4) + TOKENS_PER_MESSAGE * messages.len() as u64,

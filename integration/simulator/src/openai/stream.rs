@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::whole::finish_reason;
+use super::whole::{finish_reason, put_service_tier};
 use super::{Stamp, put_string, put_usage};
 use crate::answer::{Answer, Ask, Said, Usage};
 use crate::sse::{Event, Framing, Kind};
@@ -12,7 +12,7 @@ pub fn events(stamp: &Stamp, ask: &Ask, answer: Answer, framing: Framing) -> imp
     let choices = ask.choices.max(1);
     let usage = ask.include_usage && !matches!(answer.usage, Usage::Omit);
     let chunks = Arc::new(Chunks {
-        before: before(stamp, ask),
+        before: before(stamp, ask, &answer),
         after: if ask.include_usage { b",\"usage\":null}" } else { b"}" },
         deltas: Deltas::of(&answer),
         answer,
@@ -28,14 +28,15 @@ pub fn events(stamp: &Stamp, ask: &Ask, answer: Answer, framing: Framing) -> imp
         .chain(std::iter::once_with(move || last.framing.event(Kind::Done, |out| out.extend_from_slice(b"[DONE]"))))
 }
 
-fn before(stamp: &Stamp, ask: &Ask) -> Vec<u8> {
+fn before(stamp: &Stamp, ask: &Ask, answer: &Answer) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     out.extend_from_slice(b"{\"id\":");
     put_string(&mut out, &stamp.id);
     let created = stamp.created;
     out.extend_from_slice(format!(r#","object":"chat.completion.chunk","created":{created},"model":"#).as_bytes());
     put_string(&mut out, &ask.model);
-    out.extend_from_slice(br#","service_tier":"default","system_fingerprint":"fp_simulator","choices":["#);
+    put_service_tier(&mut out, answer);
+    out.extend_from_slice(br#","system_fingerprint":"fp_simulator","choices":["#);
     out
 }
 
@@ -146,7 +147,12 @@ mod tests {
     fn streamed(said: Said, include_usage: bool, choices: usize) -> Vec<Value> {
         let ask = Ask { model: "m".to_owned(), choices, include_usage, stream: true, ..Ask::default() };
         let stamp = Stamp { id: "chatcmpl-sim-1".to_owned(), created: 5 };
-        let answer = Answer { said, finish_reason: None, usage: Usage::Tokens { input: 1, output: 2 } };
+        let answer = Answer {
+            said,
+            finish_reason: None,
+            service_tier: String::new(),
+            usage: Usage::Tokens { input: 1, output: 2 },
+        };
         let mut data: Vec<String> = events(&stamp, &ask, answer, Framing::default())
             .map(|event| {
                 let text = String::from_utf8(event.bytes.to_vec()).unwrap();

@@ -26,8 +26,17 @@ pub fn document(stamp: &Stamp, ask: &Ask, answer: &Answer) -> Vec<u8> {
         out.extend_from_slice(b",\"usage\":");
         put_usage(&mut out, &answer.usage);
     }
-    out.extend_from_slice(br#","service_tier":"default","system_fingerprint":"fp_simulator"}"#);
+    put_service_tier(&mut out, answer);
+    out.extend_from_slice(br#","system_fingerprint":"fp_simulator"}"#);
     out
+}
+
+/// Writes the service tier, if the answer names it.
+pub(super) fn put_service_tier(out: &mut Vec<u8>, answer: &Answer) {
+    if !answer.service_tier.is_empty() {
+        out.extend_from_slice(b",\"service_tier\":");
+        put_string(out, &answer.service_tier);
+    }
 }
 
 /// Returns the finish reason.
@@ -72,7 +81,12 @@ mod tests {
     fn made(said: Said, usage: Usage, choices: usize) -> Value {
         let ask = Ask { model: "m\"1".to_owned(), choices, ..Ask::default() };
         let stamp = Stamp { id: "chatcmpl-sim-1".to_owned(), created: 5 };
-        serde_json::from_slice(&document(&stamp, &ask, &Answer { said, finish_reason: None, usage })).unwrap()
+        serde_json::from_slice(&document(
+            &stamp,
+            &ask,
+            &Answer { said, finish_reason: None, service_tier: "flex".to_owned(), usage },
+        ))
+        .unwrap()
     }
 
     #[test]
@@ -80,6 +94,7 @@ mod tests {
         let text = Said::Text(Chunked::words("hi \"you\"".to_owned()));
         let made = made(text, Usage::Tokens { input: 3, output: 4 }, 2);
         assert_eq!(made["model"], "m\"1");
+        assert_eq!(made["service_tier"], "flex");
         assert_eq!(made["choices"][1]["message"]["content"], "hi \"you\"");
         assert_eq!(made["choices"][1]["finish_reason"], "stop");
         assert_eq!(made["usage"]["total_tokens"], 7);

@@ -2,15 +2,18 @@
 
 use crate::dialect::openai::failure::{self, Mark};
 use crate::dialect::openai::usage;
+use crate::service_tier::ServedTier;
 use crate::tokens::TokenCounter;
 use crate::usage::ReportedUsage;
-use crate::wire::json::{InvalidJson, Kind, Scanner, Span, Why};
+use crate::wire::json::{InvalidJson, Kind, Scanner, Span, Why, unquote};
 
 /// The contents of one completion or of one stream chunk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadAnswer {
     /// Its usage, if present.
     pub usage: Option<ReportedUsage>,
+    /// The service tier that it says served it.
+    pub service_tier: Option<ServedTier>,
     /// Whether `choices` is present and empty, as in the extra usage chunk of a stream.
     pub choices_empty: bool,
     /// Whether there is a `choices` array.
@@ -119,6 +122,10 @@ impl Walk<'_> {
             match (s.bytes(&key), kind) {
                 (b"\"choices\"", Kind::Array) => self.choices(s)?,
                 (b"\"usage\"", Kind::Object) => self.found.usage = usage::read(s)?.or(self.found.usage),
+                (b"\"service_tier\"", Kind::String) => {
+                    let value = s.value()?.span;
+                    self.found.service_tier = unquote(s.bytes(&value)).and_then(|tier| ServedTier::named(&tier));
+                }
                 (b"\"obfuscation\"", Kind::String) => self.found.filler = Some(s.value()?.span),
                 (name, kind) => {
                     let value = s.value()?.span;

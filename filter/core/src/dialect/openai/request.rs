@@ -5,6 +5,7 @@
 use crate::dialect::openai::integer::{self, Number};
 use crate::outcome::outcome::Outcome;
 use crate::request::facts::{AskedOutput, Facts, InvalidField, InvalidRequest, MAX_TOOL_NAMES, Member};
+use crate::service_tier::ServiceTier;
 use crate::wire::json::{InvalidJson, Kind, Scanned, Scanner, Why, unquote};
 use crate::wire::text::shorten;
 use std::borrow::Cow;
@@ -103,6 +104,10 @@ impl<'a> ChatRequest<'a> {
                 "max_tokens" => request.max_tokens = output_limit("max_tokens", &value, at)?,
                 "max_completion_tokens" => {
                     request.max_completion_tokens = output_limit("max_completion_tokens", &value, at)?;
+                }
+                "service_tier" => {
+                    let tier = optional_text("service_tier", &value, at)?;
+                    request.facts.service_tier = tier.and_then(|tier| ServiceTier::requested(&tier));
                 }
                 "n" => request.facts.choices = count("n", &value, at)?.unwrap_or(1),
                 "temperature" if value.kind == Kind::Number => request.facts.temperature = Some(value.span.clone()),
@@ -301,7 +306,7 @@ fn is_text(quoted: &[u8], text: &str) -> bool {
 /// in Go, treat the two as one field and use the last value (Go, `encoding/json`, "Unmarshal"). Go also folds two
 /// letters outside ASCII.
 fn differs_in_case(name: &str) -> Option<&'static str> {
-    const KNOWN: [&str; 13] = [
+    const KNOWN: [&str; 14] = [
         "model",
         "messages",
         "metadata",
@@ -315,6 +320,7 @@ fn differs_in_case(name: &str) -> Option<&'static str> {
         "n",
         "user",
         "safety_identifier",
+        "service_tier",
     ];
     if !name.bytes().any(|b| b.is_ascii_uppercase() || b >= 0x80) {
         return None;

@@ -100,6 +100,7 @@ impl StreamReader {
             text: read.generated,
             has_text: read.texts > 0,
             usage: read.usage,
+            service_tier: read.service_tier,
             without_usage: match read.usage_kind {
                 Some(_) if is_without_choices && !has_extras => WithoutUsage::Nothing,
                 Some(Kind::Null) | None => WithoutUsage::Whole,

@@ -9,6 +9,7 @@ use crate::config::OutputParam;
 use crate::dialect::openai::integer::{self, Rewritten};
 use crate::dialect::openai::request::ChatRequest;
 use crate::ids::{ModelId, TaskId};
+use crate::policy::limits::Limits;
 use crate::policy::output_limit::OutputLimit;
 use crate::policy::{Model, Policy};
 use crate::request::facts::{Facts, Member};
@@ -38,12 +39,16 @@ pub fn build(
     let limits_change = models.iter().any(|(model, limit, set)| output_changes(request, model, *limit, *set));
     let facts = &request.facts;
     let ask_usage = facts.stream && !facts.wants_usage;
+    let has_budget = output.limits.is_some_and(Limits::has_budget);
+    let takes = |model: &Model, name: &str| {
+        model.takes(name) && !(name == "service_tier" && model.drops_tier(facts.service_tier, has_budget))
+    };
     let moves = |member: &Member| match &*member.name {
         "model" => true,
         "stream_options" if ask_usage => true,
         "max_tokens" | "max_completion_tokens" if limits_change => true,
         _ if integer::rewritten(facts, member).is_some() => true,
-        name => models.iter().any(|(model, ..)| !model.takes(name)),
+        name => models.iter().any(|(model, ..)| !takes(model, name)),
     };
     let moved: Vec<&Member> = facts.members.iter().filter(|m| moves(m)).collect();
 
@@ -66,7 +71,7 @@ pub fn build(
                     "stream_options" => ask_usage,
                     _ => false,
                 };
-                if !is_written && model.takes(&member.name) {
+                if !is_written && takes(model, &member.name) {
                     member_into(&mut head, facts, member);
                 }
             }

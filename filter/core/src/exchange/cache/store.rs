@@ -121,7 +121,7 @@ impl Exchange {
         let served = self.routed()?.served?.model;
         let tenant = self.caller.as_ref()?.tenant;
         let (usage, usage_estimated) = self.usage()?;
-        let cost = self.served_price(policy).map_or(MicroUsd::default(), |price| price.cost(&usage));
+        let cost = self.cost(policy, &usage).map_or(MicroUsd::default(), |cost| cost.usd);
         // An entry stores no status, so only 200 qualifies: a 206 is partial, and a 203 was altered by a proxy.
         let is_good = self.state.outcome().is_none() && self.state.status() == Some(200);
         let Cached::Miss(why, pending) = &mut self.cache else { return None };

@@ -6,6 +6,7 @@ use crate::exchange::quota::state::Verdict;
 use crate::ids::TenantId;
 use crate::memory::Context;
 use crate::policy::Policy;
+use crate::policy::price::MicroUsd;
 use crate::quota::demand;
 use crate::quota::local;
 use crate::quota::redis::settlement::Unsettled;
@@ -79,7 +80,8 @@ impl Exchange {
         let routed = self.routed()?;
         let (usage, estimated) = self.counted()?;
         let model = routed.charged_model()?;
-        let mut used = demand::amount(policy, model, &usage);
+        let cost = self.cost_of(policy, model, &usage).map_or(MicroUsd(0), |cost| cost.usd);
+        let mut used = demand::amount(&usage, cost);
         // A count of the provider stands, whatever was reserved.
         if let (Estimated { input: true, output: true }, Some(worst)) = (estimated, self.worst_case()) {
             used = used.min(worst);

@@ -39,7 +39,7 @@ fn a_good_document_has_no_problem() {
 fn an_unknown_field_names_its_section_and_the_fields_there() {
     assert_eq!(
         problems(&[("/models/fast/price/inptu", json!(1))]),
-        ["models.fast.price: unknown field \"inptu\"; known fields: input, cached_input, cache_write, output"]
+        ["models.fast.price: unknown field \"inptu\"; known fields: input, cached_input, cache_write, output, tiers"]
     );
     assert_eq!(
         problems(&[("/tenant", json!({}))]),

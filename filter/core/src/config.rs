@@ -423,6 +423,9 @@ pub struct TaskResilience {
     pub request_timeout: Option<Time>,
     /// When an attempt times out, start the next one without canceling it and use the first response.
     pub hedge: bool,
+    /// Whether to pass on the response headers of a stream, and its comments, as soon as the provider sends them, so
+    /// that no load balancer cuts an idle connection. From then on no other model can serve the request.
+    pub early_headers: bool,
 }
 
 /// A service level.

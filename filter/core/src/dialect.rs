@@ -158,6 +158,14 @@ impl StreamReader {
         }
     }
 
+    /// Returns whether a part of the answer has come that the caller reads, other than text that
+    /// [`Self::known_text`] returned.
+    pub fn has_begun(&self) -> bool {
+        match self {
+            Self::OpenAi(reader) => reader.has_begun(),
+        }
+    }
+
     /// Returns whether every part of the answer has come, even without an end marker.
     pub fn is_finished(&self) -> bool {
         match self {

@@ -35,7 +35,7 @@ use crate::request::endpoint::Endpoint;
 use crate::request::facts::Facts;
 use crate::request::prompt;
 use crate::request::splice::Splice;
-use crate::routing::dispatch;
+use crate::routing::dispatch::{self, Wanted};
 use crate::routing::plan::{self, Hints, Load, Plan};
 use crate::store::shared_data::SharedData;
 use crate::wire::http_call::{HttpCall, HttpCallResult};
@@ -258,7 +258,11 @@ impl Exchange {
                     &plan.models,
                     &splice,
                     &resilience.retries(deadline_ms, now_ms()),
-                    facts.stream,
+                    match facts.stream {
+                        true if resilience.has_early_headers() => Wanted::EarlyStream,
+                        true => Wanted::Stream,
+                        false => Wanted::Whole,
+                    },
                 )),
             ),
         };

@@ -15,7 +15,7 @@ use pointsman_core::outcome::provider_error;
 use pointsman_core::outcome::refusal::Refusal;
 use pointsman_core::policy::resilience::NEXT_HEADER;
 use pointsman_core::routing::attempt::{self, Failure, HOLD_LIMIT, OnHead};
-use pointsman_core::routing::dispatch::{self, STATE_DISPATCH, STATE_FAILED, STATE_PROVIDER, STATE_SERVED};
+use pointsman_core::routing::dispatch::{self, STATE_DISPATCH, STATE_FAILED, STATE_PROVIDER, STATE_SERVED, Wanted};
 use pointsman_core::routing::next;
 use pointsman_core::wire::header::RetryAfter;
 use std::rc::Rc;
@@ -24,8 +24,8 @@ use std::rc::Rc;
 pub struct ModelStage<H: Host> {
     host: Rc<WorkerHost<H>>,
     fails_at_end: bool,
-    /// Whether the caller wants a stream.
-    stream: bool,
+    /// The answer that the caller wants.
+    wanted: Wanted,
     /// The API dialect of the provider.
     dialect: Dialect,
     request: RequestBody,
@@ -72,7 +72,7 @@ impl<H: Host> ModelStage<H> {
         Self {
             host,
             fails_at_end,
-            stream: false,
+            wanted: Wanted::Whole,
             dialect: Dialect::Openai,
             request: RequestBody::Pass,
             response: ResponseBody::Pass,
@@ -273,7 +273,7 @@ impl<H: Host> Stage for ModelStage<H> {
             // Envoy has already chosen the attempt, so it counts even if the model is full.
             self.in_flight = InFlightGuard::acquire(&self.host, attempt.model, u32::MAX, self.host().now_ms());
         }
-        self.stream = plan.stream;
+        self.wanted = plan.wanted;
         self.dialect = attempt.dialect;
         // The gateway stage has prepared the headers for the plan's first attempt.
         let is_prepared = index == 0 && count == 1;
@@ -334,8 +334,9 @@ impl<H: Host> Stage for ModelStage<H> {
         // Overwrites whatever the provider sent under these names.
         self.host().set_header(map, "x-pointsman-model", model);
         self.host().set_header(map, "x-pointsman-attempts", &count.to_string());
-        let corrected_type = attempt::corrected_type(self.stream, content_type);
-        let judged = match attempt::head(self.stream, status, content_type, is_encoded, end_of_stream) {
+        let stream = self.wanted.is_stream();
+        let corrected_type = attempt::corrected_type(stream, content_type);
+        let judged = match attempt::head(stream, status, content_type, is_encoded, end_of_stream) {
             // A document of known length instead of a stream shows at its end, which is too late for this host.
             OnHead::HoldEvent if !self.fails_at_end && length.is_some() && corrected_type.is_some() => {
                 OnHead::Fail(Failure::bad_gateway(Outcome::WrongContentType))
@@ -359,6 +360,11 @@ impl<H: Host> Stage for ModelStage<H> {
             },
             OnHead::Fail(failure) => {
                 self.fail(failure, Blame::of_status(failure.status), 0);
+                return Action::Continue;
+            }
+            // The policy gives up the next model for an early first byte. What is not labelled as a stream must still
+            // prove to be one.
+            OnHead::HoldEvent if self.wanted == Wanted::EarlyStream && corrected_type.is_none() => {
                 return Action::Continue;
             }
             OnHead::HoldEvent => self.response = ResponseBody::HoldEvent,

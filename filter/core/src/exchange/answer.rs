@@ -417,13 +417,17 @@ impl Stream {
                 self.error = Some(Outcome::StreamError);
                 return Forward::No;
             }
+            // The model stage lets this pass only where the policy wants the headers early.
+            StreamEvent::End if !self.reader.has_begun() && self.text.is_empty() => {
+                self.error = Some(Outcome::StreamTruncated);
+                return Forward::No;
+            }
             StreamEvent::End => {
                 self.done = true;
                 return Forward::Yes(event);
             }
             StreamEvent::Chunk(chunk) => chunk,
         };
-        self.first_token_ms.get_or_insert_with(elapsed_ms);
         let chunk = match chunk {
             Ok(chunk) => chunk,
             Err(fault) => {
@@ -434,6 +438,7 @@ impl Stream {
                 return Forward::No;
             }
         };
+        self.first_token_ms.get_or_insert_with(elapsed_ms);
         self.text.add(chunk.text);
         self.is_usage_old |= chunk.has_text;
         if let Some(usage) = chunk.usage {

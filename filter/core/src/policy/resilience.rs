@@ -46,6 +46,8 @@ pub struct Resilience {
     all_5xx: bool,
     /// Whether an attempt that timed out continues beside the next one.
     hedge: bool,
+    /// Whether a stream's headers are not held until its first event.
+    early_headers: bool,
 }
 
 /// When Envoy makes another attempt.
@@ -124,8 +126,14 @@ impl Resilience {
         place: &Place,
         problems: &mut Vec<Problem>,
     ) -> Self {
-        let config::TaskResilience { retry_on_status, first_token_timeout, attempt_timeout, request_timeout, hedge } =
-            task;
+        let config::TaskResilience {
+            retry_on_status,
+            first_token_timeout,
+            attempt_timeout,
+            request_timeout,
+            hedge,
+            early_headers,
+        } = task;
         let section = place.name("resilience");
         let mut time = |name: &str, own: &Option<Time>, general: Time| {
             // A general value is checked once, at its own place.
@@ -162,6 +170,7 @@ impl Resilience {
             retry_on_status,
             all_5xx,
             hedge: *hedge,
+            early_headers: *early_headers,
         }
     }
 
@@ -239,6 +248,11 @@ impl Resilience {
     /// knows only one timer.
     pub fn skips_model_stage(&self, attempts: usize, stream: bool, deadline_ms: Option<u64>) -> bool {
         attempts == 1 && !stream && deadline_ms.is_none_or(|ms| self.attempt_ms.min(self.request_ms) <= ms)
+    }
+
+    /// Returns whether the headers of a stream go to the caller before its first event, which may then fail no attempt.
+    pub fn has_early_headers(&self) -> bool {
+        self.early_headers
     }
 
     /// Returns whether an attempt that timed out continues beside the next one.

@@ -76,11 +76,33 @@ pub struct Attempt<'a> {
     pub head: &'a [u8],
 }
 
+/// The answer that the caller wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// A whole one.
+    Whole,
+    /// A stream.
+    Stream,
+    /// A stream whose headers are not held until its first event.
+    EarlyStream,
+}
+
+impl Wanted {
+    /// Returns whether the caller wants a stream.
+    pub fn is_stream(self) -> bool {
+        self != Self::Whole
+    }
+
+    fn of_byte(byte: u8) -> Option<Self> {
+        [Self::Whole, Self::Stream, Self::EarlyStream].into_iter().find(|wanted| *wanted as u8 == byte)
+    }
+}
+
 /// The decoded record.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Dispatch<'a> {
-    /// Whether the caller wants a stream.
-    pub stream: bool,
+    /// The answer that the caller wants.
+    pub wanted: Wanted,
     /// Length of the body after its head, in bytes.
     pub rest_len: usize,
     /// When Envoy makes another attempt.
@@ -89,12 +111,12 @@ pub struct Dispatch<'a> {
     pub attempts: Vec<Attempt<'a>>,
 }
 
-/// Encodes the record of a plan. `stream` says whether the caller wants a stream.
-pub fn encode(policy: &Policy, models: &[ModelId], splice: &Splice, retries: &Retries, stream: bool) -> Vec<u8> {
+/// Encodes the record of a plan.
+pub fn encode(policy: &Policy, models: &[ModelId], splice: &Splice, retries: &Retries, wanted: Wanted) -> Vec<u8> {
     let mut out = Writer::with_capacity(256);
     out.u8(VERSION);
     out.u8(u8::try_from(models.len()).unwrap_or(u8::MAX));
-    out.flag(stream);
+    out.u8(wanted as u8);
     out.count(splice.rest_len());
     out.u64(retries.until_ms);
     out.text(retries.on_status);
@@ -120,7 +142,7 @@ pub fn decode(bytes: &[u8]) -> Option<Dispatch<'_>> {
     if version != VERSION || count == 0 {
         return None;
     }
-    let (stream, rest_len) = (reader.flag()?, reader.count()?);
+    let (wanted, rest_len) = (Wanted::of_byte(reader.u8()?)?, reader.count()?);
     let retries = Retries { until_ms: reader.u64()?, on_status: reader.text()? };
     let mut attempts = Vec::with_capacity(usize::from(count));
     for _ in 0..count {
@@ -136,7 +158,7 @@ pub fn decode(bytes: &[u8]) -> Option<Dispatch<'_>> {
         });
     }
     reader.end()?;
-    Some(Dispatch { stream, rest_len, retries, attempts })
+    Some(Dispatch { wanted, rest_len, retries, attempts })
 }
 
 impl<'a> Dispatch<'a> {
@@ -219,7 +241,7 @@ mod tests {
                 head: b"{",
             })
             .collect();
-        Dispatch { stream: false, rest_len: 10, retries: Retries { on_status: "", until_ms: 0 }, attempts }
+        Dispatch { wanted: Wanted::Whole, rest_len: 10, retries: Retries { on_status: "", until_ms: 0 }, attempts }
     }
 
     #[test]
@@ -270,7 +292,12 @@ mod tests {
             assert!(decode(&whole[..end]).is_none(), "{end}");
         }
         assert!(decode(&[&whole[..], &[0]].concat()).is_none());
-        for (at, byte) in [(0, 9), (1, 0), (1, 2), (15, 255)] {
+        for wanted in [Wanted::Whole, Wanted::Stream, Wanted::EarlyStream] {
+            let mut other = whole.clone();
+            other[2] = wanted as u8;
+            assert_eq!(decode(&other).map(|dispatch| dispatch.wanted), Some(wanted));
+        }
+        for (at, byte) in [(0, 9), (1, 0), (1, 2), (2, 3), (15, 255)] {
             let mut damaged = whole.clone();
             damaged[at] = byte;
             assert!(decode(&damaged).is_none(), "{at}");

@@ -31,7 +31,7 @@ mod tests {
     use super::*;
     use crate::config::Dialect;
     use crate::policy::resilience::Retries;
-    use crate::routing::dispatch::Attempt;
+    use crate::routing::dispatch::{Attempt, Wanted};
 
     /// A plan of providers and contexts.
     fn plan(attempts: &[(&'static str, u64)], on_status: &'static str) -> Dispatch<'static> {
@@ -46,7 +46,7 @@ mod tests {
             head: b"{",
         };
         let attempts = attempts.iter().map(attempt).collect();
-        Dispatch { stream: false, rest_len: 0, retries: Retries { on_status, until_ms: 0 }, attempts }
+        Dispatch { wanted: Wanted::Whole, rest_len: 0, retries: Retries { on_status, until_ms: 0 }, attempts }
     }
 
     const ONCE: Outcome = Outcome::Status(503);

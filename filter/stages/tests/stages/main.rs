@@ -5,6 +5,7 @@
 mod clock;
 mod coalescing;
 mod cut_streams;
+mod early_headers;
 mod envoy;
 mod fake_host;
 mod fallback;

@@ -110,6 +110,12 @@ impl StreamReader {
         }))
     }
 
+    /// Returns whether a part of the answer has come that the caller reads, other than text that
+    /// [`Self::known_text`] returned.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
     /// Returns whether every choice has come to its end. Some servers, such as Perplexity's, then send no end marker.
     pub fn is_finished(&self) -> bool {
         self.choices > 0 && self.finished >= self.choices

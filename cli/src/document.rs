@@ -23,24 +23,28 @@ impl fmt::Display for InvalidDocument {
     }
 }
 
-/// Parses YAML 1.2.
-///
-/// # Errors
-/// The first mistake.
-pub fn from_yaml(text: &str) -> Result<Value, InvalidDocument> {
+/// Returns how YAML is read.
+pub fn yaml_options() -> serde_saphyr::Options {
     let budget = serde_saphyr::budget! {
         // A policy may have any number of tenants. The limits on aliases bound an alias bomb.
         max_nodes: 50_000_000,
         max_events: 100_000_000,
     };
-    let options = serde_saphyr::options! {
+    serde_saphyr::options! {
         budget: budget,
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,
         strict_booleans: true,
         // A snippet would repeat lines of the policy.
         with_snippet: false,
-    };
-    serde_saphyr::from_str_with_options::<Tree>(text, options).map(|Tree(value)| value).map_err(|error| {
+    }
+}
+
+/// Parses YAML 1.2.
+///
+/// # Errors
+/// The first mistake.
+pub fn from_yaml(text: &str) -> Result<Value, InvalidDocument> {
+    serde_saphyr::from_str_with_options::<Tree>(text, yaml_options()).map(|Tree(value)| value).map_err(|error| {
         let at = error.location().map(|l| (l.line(), l.column())).filter(|(line, _)| *line > 0);
         let message = match error.without_snippet() {
             serde_saphyr::Error::DuplicateMappingKey { key, .. } => given_twice(key.as_deref().unwrap_or_default()),

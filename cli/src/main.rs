@@ -7,6 +7,7 @@ mod module;
 mod policy_file;
 mod render;
 mod schema;
+mod source;
 mod time_zone;
 mod up;
 

@@ -3,6 +3,7 @@
 use pointsman_core::config::problem::quoted;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
+use serde_saphyr::DuplicateKeyPolicy;
 use std::fmt;
 
 /// Why a text cannot be parsed, and where.
@@ -24,7 +25,7 @@ impl fmt::Display for InvalidDocument {
 }
 
 /// Returns how YAML is read.
-pub fn yaml_options() -> serde_saphyr::Options {
+pub fn yaml_options(duplicate_keys: DuplicateKeyPolicy) -> serde_saphyr::Options {
     let budget = serde_saphyr::budget! {
         // A policy may have any number of tenants. The limits on aliases bound an alias bomb.
         max_nodes: 50_000_000,
@@ -32,7 +33,7 @@ pub fn yaml_options() -> serde_saphyr::Options {
     };
     serde_saphyr::options! {
         budget: budget,
-        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,
+        duplicate_keys: duplicate_keys,
         strict_booleans: true,
         // A snippet would repeat lines of the policy.
         with_snippet: false,
@@ -44,15 +45,17 @@ pub fn yaml_options() -> serde_saphyr::Options {
 /// # Errors
 /// The first mistake.
 pub fn from_yaml(text: &str) -> Result<Value, InvalidDocument> {
-    serde_saphyr::from_str_with_options::<Tree>(text, yaml_options()).map(|Tree(value)| value).map_err(|error| {
-        let at = error.location().map(|l| (l.line(), l.column())).filter(|(line, _)| *line > 0);
-        let message = match error.without_snippet() {
-            serde_saphyr::Error::DuplicateMappingKey { key, .. } => given_twice(key.as_deref().unwrap_or_default()),
-            serde_saphyr::Error::MultipleDocuments { .. } => "a policy must be a single document".to_owned(),
-            error => without_place(&error.to_string()),
-        };
-        InvalidDocument { at, message }
-    })
+    serde_saphyr::from_str_with_options::<Tree>(text, yaml_options(DuplicateKeyPolicy::Error))
+        .map(|Tree(value)| value)
+        .map_err(|error| {
+            let at = error.location().map(|l| (l.line(), l.column())).filter(|(line, _)| *line > 0);
+            let message = match error.without_snippet() {
+                serde_saphyr::Error::DuplicateMappingKey { key, .. } => given_twice(key.as_deref().unwrap_or_default()),
+                serde_saphyr::Error::MultipleDocuments { .. } => "a policy must be a single document".to_owned(),
+                error => without_place(&error.to_string()),
+            };
+            InvalidDocument { at, message }
+        })
 }
 
 /// Parses JSON.

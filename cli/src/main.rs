@@ -2,12 +2,16 @@
 
 mod check;
 mod document;
+mod excerpt;
+mod finding;
 mod hash_key;
 mod module;
 mod policy_file;
 mod render;
 mod schema;
+mod secrets;
 mod source;
+mod text_report;
 mod time_zone;
 mod up;
 

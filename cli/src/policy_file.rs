@@ -1,78 +1,150 @@
 //! Loads a policy file into the configuration and the validated policy, or reports every problem.
 
 use crate::document::{self, InvalidDocument};
+use crate::finding::{Finding, Located, Rule};
+use crate::source::Source;
+use crate::text_report;
 use crate::time_zone;
 use pointsman_core::config::Config;
-use pointsman_core::config::problem::Problem;
 use pointsman_core::policy::Policy;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::io::{self, Read};
+use std::path::Path;
 use std::process::ExitCode;
+
+/// The path that stands for standard input.
+const STDIN: &str = "-";
+
+/// A valid policy file.
+#[derive(Debug)]
+pub struct ValidPolicyFile {
+    /// The policy as written.
+    pub config: Config,
+    /// The policy as validated.
+    pub policy: Policy,
+    /// What is valid and probably not meant, from top to bottom.
+    pub warnings: Vec<Finding>,
+}
 
 /// Why a policy file cannot be used.
 #[derive(Debug)]
 pub struct InvalidPolicyFile {
-    path: PathBuf,
-    reason: Reason,
+    /// From top to bottom; at least one.
+    pub findings: Vec<Finding>,
+    /// The exit status: 1 if the policy is invalid, 2 if the file cannot be read or parsed.
+    pub status: u8,
 }
 
-#[derive(Debug)]
-enum Reason {
-    /// It cannot be read.
-    Io(std::io::Error),
-    /// It is neither YAML nor JSON.
-    Document(InvalidDocument),
-    /// It is not a valid policy. Never empty.
-    Policy(Vec<Problem>),
+#[derive(Clone, Copy)]
+enum Format {
+    Json,
+    Yaml,
 }
 
-/// Reads and validates a policy: JSON if the file's name ends in `.json`, YAML otherwise.
+/// Returns how messages name a policy file.
+pub fn name(path: &Path) -> String {
+    if path.as_os_str() == STDIN { "stdin".to_owned() } else { path.display().to_string() }
+}
+
+/// Reads and validates a policy: JSON if the file's name ends in `.json`, YAML otherwise. `-` is standard input, in
+/// either format.
 ///
 /// # Errors
-/// The file name and every problem found.
-pub fn load(path: &Path) -> Result<(Config, Policy), InvalidPolicyFile> {
-    read(path).map_err(|reason| InvalidPolicyFile { path: path.to_owned(), reason })
-}
-
-/// Returns one line per setting of the policy that is valid and probably not meant. Each starts with the file name.
-pub fn warnings(path: &Path, policy: &Policy) -> Vec<String> {
-    let line = |warning: &Problem| format!("{}: warning: {warning}", path.display());
-    pointsman_core::policy::warnings::warnings(policy).iter().map(line).collect()
-}
-
-fn read(path: &Path) -> Result<(Config, Policy), Reason> {
-    let text = std::fs::read_to_string(path).map_err(Reason::Io)?;
-    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    let parse = if is_json { document::from_json } else { document::from_yaml };
-    let mut tree = parse(&text).map_err(Reason::Document)?;
+/// Every problem found.
+pub fn load(path: &Path) -> Result<ValidPolicyFile, InvalidPolicyFile> {
+    let name = name(path);
+    let unusable = |finding| InvalidPolicyFile { findings: vec![finding], status: 2 };
+    let text = read(path).map_err(|error| unusable(Finding::of_file(&name, Rule::Unreadable, unreadable(&error))))?;
+    let (format, parsed) = parse(path, &text);
+    let mut tree = match parsed {
+        Ok(tree) => tree,
+        Err(InvalidDocument { at, message }) => {
+            return Err(unusable(located(&name, format, text).at(at, Rule::Syntax, message)));
+        }
+    };
     time_zone::fill(&mut tree);
-    pointsman_core::policy::parse::from_value(&tree).map_err(Reason::Policy)
+    let (result, rule) = match pointsman_core::policy::parse::from_value(&tree) {
+        Ok((config, policy)) => {
+            let problems = pointsman_core::policy::warnings::warnings(&config, &policy);
+            (Ok((config, policy, problems)), Rule::Suspicious)
+        }
+        Err(problems) => (Err(problems), Rule::Policy),
+    };
+    let problems = match &result {
+        Ok((.., problems)) | Err(problems) => problems,
+    };
+    // The text is parsed again only if there is something to find in it.
+    let findings = if problems.is_empty() {
+        Vec::new()
+    } else {
+        let source = located(&name, format, text);
+        let mut findings: Vec<_> = problems.iter().map(|problem| Finding::of_problem(&source, rule, problem)).collect();
+        findings.sort_by_key(|finding| finding.region);
+        findings
+    };
+    match result {
+        Ok((config, policy, _)) => {
+            let warnings = findings.into_iter().map(Finding::into_warning).collect();
+            Ok(ValidPolicyFile { config, policy, warnings })
+        }
+        Err(_) => Err(InvalidPolicyFile { findings, status: 1 }),
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    if path.as_os_str() != STDIN {
+        return std::fs::read_to_string(path);
+    }
+    let mut text = String::new();
+    io::stdin().read_to_string(&mut text).map(|_| text)
+}
+
+fn unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            "no such file; check the path, or begin with a copy of policies/minimal.yaml".to_owned()
+        }
+        io::ErrorKind::IsADirectory => "is a directory; name the policy file in it".to_owned(),
+        io::ErrorKind::InvalidData => "is not UTF-8 text; save it as UTF-8".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied; make the file readable for this user".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    }
+}
+
+fn parse(path: &Path, text: &str) -> (Format, Result<serde_json::Value, InvalidDocument>) {
+    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    if is_json {
+        return (Format::Json, document::from_json(text));
+    }
+    if path.as_os_str() == STDIN
+        && text.trim_start().starts_with('{')
+        && let Ok(tree) = document::from_json(text)
+    {
+        return (Format::Json, Ok(tree));
+    }
+    (Format::Yaml, document::from_yaml(text))
+}
+
+fn located(name: &str, format: Format, text: String) -> Located {
+    let source = match format {
+        Format::Json => Source::of_json(text),
+        Format::Yaml => Source::of_yaml(text),
+    };
+    Located::new(name, source)
 }
 
 impl InvalidPolicyFile {
-    /// Prints the problems to standard error and returns the exit status: 1 if the policy is invalid, 2 if the file
-    /// cannot be read or parsed.
+    /// Prints the problems to standard error and returns the exit status.
     pub fn report(&self) -> ExitCode {
-        eprintln!("{self}");
-        match self.reason {
-            Reason::Policy(_) => ExitCode::from(1),
-            Reason::Io(_) | Reason::Document(_) => ExitCode::from(2),
-        }
+        text_report::lines(&self.findings, false).iter().for_each(|line| eprintln!("{line}"));
+        ExitCode::from(self.status)
     }
 }
 
 /// One line per problem, each starting with the file name.
 impl fmt::Display for InvalidPolicyFile {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let path = self.path.display();
-        match &self.reason {
-            Reason::Io(error) => write!(f, "{path}: {error}"),
-            Reason::Document(error) => write!(f, "{path}: {error}"),
-            Reason::Policy(problems) => problems
-                .iter()
-                .enumerate()
-                .try_for_each(|(i, problem)| write!(f, "{}{path}: {problem}", if i == 0 { "" } else { "\n" })),
-        }
+        f.write_str(&text_report::log_lines(&self.findings).join("\n"))
     }
 }
 

@@ -1,10 +1,12 @@
 //! Finds the places of a policy in its text: the line, the column and the bytes of a name or a value.
 
+use crate::document::yaml_options;
+use crate::secrets;
 use pointsman_core::config::place::Step;
 use pointsman_core::config::problem::{Part, Problem};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
 use std::fmt;
 use std::ops::Range;
 
@@ -17,6 +19,7 @@ pub struct Source {
     text: String,
     /// `None` if the text cannot be parsed.
     root: Option<Node>,
+    is_yaml: bool,
 }
 
 /// A value and where it is. A mapping or a list is where its first entry begins.
@@ -37,15 +40,17 @@ enum Content {
 impl Source {
     /// Reads YAML.
     pub fn of_yaml(text: String) -> Self {
-        let root = serde_saphyr::from_str_with_options::<Spanned<Tree>>(&text, crate::document::yaml_options());
+        // A name that is given twice is a mistake with a place too.
+        let options = yaml_options(DuplicateKeyPolicy::FirstWins);
+        let root = serde_saphyr::from_str_with_options::<Spanned<Tree>>(&text, options);
         let root = root.ok().map(|spanned| spanned.into_node(&text));
-        Self { text, root }
+        Self { text, root, is_yaml: true }
     }
 
     /// Reads JSON.
     pub fn of_json(text: String) -> Self {
         let root = serde_json::from_str::<&RawValue>(&text).ok().and_then(|raw| json_node(raw, &text));
-        Self { text, root }
+        Self { text, root, is_yaml: false }
     }
 
     /// Returns the text.
@@ -90,12 +95,22 @@ impl Source {
         Some(start + within)
     }
 
+    /// Returns the word around a byte, with quotation marks: what a parser objects to where it names only a place.
+    pub fn word_at(&self, at: usize) -> Span {
+        let is_word = |c: char| c.is_alphanumeric() || "_-.\"'".contains(c);
+        let (Some(before), Some(after)) = (self.text.get(..at), self.text.get(at..)) else { return at..at };
+        let start = if after.starts_with(is_word) { before.trim_end_matches(is_word).len() } else { at };
+        let end = self.text.len() - after.trim_start_matches(is_word).len();
+        start..end
+    }
+
     /// Returns the parts of the text in which an API key may be by mistake: all that is under a name like `keys` or
-    /// `credential`, and everything if the text cannot be parsed.
+    /// `credential`. If the text cannot be parsed, all that may be under such a name.
     pub fn secrets(&self) -> Vec<Span> {
         let mut spans = Vec::new();
         match &self.root {
             Some(root) => root.add_secrets(&mut spans),
+            None if self.is_yaml => spans.extend(secrets::of_broken(&self.text)),
             None => spans.push(0..self.text.len()),
         }
         spans
@@ -151,7 +166,7 @@ impl Node {
             Content::List(list) => list.iter().for_each(|node| node.add_secrets(spans)),
             Content::Map(entries) => {
                 for (name, at, node) in entries {
-                    if may_name_a_secret(name) {
+                    if secrets::may_be_under(name) {
                         spans.push(at.start..node.end().max(at.end));
                     } else {
                         node.add_secrets(spans);
@@ -160,14 +175,6 @@ impl Node {
             }
         }
     }
-}
-
-/// Returns whether a value with this name may be a secret: names of the policy, and names that people try.
-fn may_name_a_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let is_known = ["key_prefix"].contains(&name.as_str());
-    !is_known
-        && (["key", "credential", "secret", "passw"].iter().any(|part| name.contains(part)) || name.ends_with("token"))
 }
 
 /// What a YAML value holds.
@@ -321,7 +328,8 @@ mod tests {
     use pointsman_core::config::place::Place;
 
     const YAML: &str = "# über\nmodels:\n  gpt-4.1:\n    'tier': mid\n    context: &c 12 # tokens\n    \
-        caps: [tools, \"vis\\u0069on\"]\n    price: {input: 1, output: *c}\n  m2:\n    <<: {a: 1}\ntenants:\n  é: {keys: [k1, k2], x: 1}\n\
+        caps: [tools, \"vis\\u0069on\"]\n    price: {input: 1, output: *c}\n  m2:\n    <<: {a: 1}\n\
+        tenants:\n  é: {keys: [k1, k2], x: 1}\n\
         list:\n  - a: 1\n    b: 2\n  -\n    - c\nempty:\ntext: |\n  one\n  two\n";
 
     #[track_caller]
@@ -375,10 +383,15 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_cannot_be_parsed_may_hold_secrets_anywhere() {
-        for broken in [Source::of_yaml("a: [".to_owned()), Source::of_json("{".to_owned())] {
-            assert_eq!(broken.span(&of(&["a"])), None);
-            assert_eq!(broken.secrets(), [0..broken.text().len()]);
-        }
+    fn a_text_that_cannot_be_parsed_may_hold_secrets_below_a_name_like_keys() {
+        let json = Source::of_json("{".to_owned());
+        assert_eq!(json.span(&of(&["a"])), None);
+        assert!(matches!(json.secrets().as_slice(), [all] if *all == (0..1)));
+        let text = "t:\n  a:\n    tier: x\n    keys:\n    - k1\n    - hash: k2\n    tier: x\n  b: \
+            {keys: [k3,\nk4,\n  k5]}\n  c: [\n";
+        let yaml = Source::of_yaml(text.to_owned());
+        assert_eq!(yaml.span(&of(&["t"])), None);
+        let secrets: Vec<_> = yaml.secrets().into_iter().map(|span| &text[span]).collect();
+        assert_eq!(secrets, ["    keys:\n    - k1\n    - hash: k2\n", "  b: {keys: [k3,\nk4,\n  k5]}\n"]);
     }
 }

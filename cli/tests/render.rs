@@ -83,36 +83,38 @@ fn a_mistake_in_a_providers_file_is_named_with_the_file() {
     };
     assert_eq!(
         one("missing", &[("a.yaml", &a)]),
-        "HERE/providers: no cluster for provider \"b\"; add a *.yaml file that begins with `name: b`\n"
+        "HERE/providers: error: no cluster for provider \"b\"; add a *.yaml file that begins with `name: b`\n"
     );
     assert_eq!(
         one("twice", &[("a.yaml", &a), ("b.yaml", &b), ("c.yaml", &a)]),
-        "HERE/providers/c.yaml: HERE/providers/a.yaml also has a cluster named \"a\"\n"
+        "HERE/providers/c.yaml:1:7: error: name: HERE/providers/a.yaml also has a cluster named \"a\"\n"
     );
     assert_eq!(
         one("eds", &[("a.yaml", "name: a\ntype: EDS\n"), ("b.yaml", &b)]),
-        "HERE/providers/a.yaml: the cluster \"a\" has no endpoints in load_assignment; \
+        "HERE/providers/a.yaml:1:1: error: the cluster \"a\" has no endpoints in load_assignment; \
          EDS endpoints cannot be \
          marked with a provider\n"
     );
     assert_eq!(
         one("nameless", &[("a.yaml", &a), ("b.yaml", "type: STATIC\n")]).lines().next(),
-        Some("HERE/providers/b.yaml: expected an Envoy cluster whose `name` is the provider's name")
+        Some("HERE/providers/b.yaml:1:1: error: expected an Envoy cluster whose `name` is the provider's name")
     );
     assert_eq!(
         one("syntax", &[("a.yaml", &a), ("b.yaml", "name: b\nname: b\n")]).lines().next(),
-        Some("HERE/providers/b.yaml: line 2, column 1: duplicate name \"name\"")
+        Some("HERE/providers/b.yaml:2:1: error: duplicate name \"name\"")
     );
     let options = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: \
         {http_filters: []}}\n";
     assert_eq!(
         one("filters", &[("a.yaml", &format!("{a}{options}")), ("b.yaml", &b)]),
-        "HERE/providers/a.yaml: http_filters of a provider cluster never run: requests go through a plan cluster\n"
+        "HERE/providers/a.yaml:9:93: error: typed_extension_protocol_options.envoy.extensions.upstreams.http.v3.\
+         HttpProtocolOptions.http_filters: filters of a provider cluster never run: requests go through a plan \
+         cluster\n"
     );
     // Envoy ignores them beside the HTTP options, which hold the filter for requests without a plan.
     assert_eq!(
         one("old-options", &[("a.yaml", &format!("{a}http2_protocol_options: {{}}\n")), ("b.yaml", &b)]),
-        "HERE/providers/a.yaml: http2_protocol_options: set it in typed_extension_protocol_options, under \
+        "HERE/providers/a.yaml:9:1: error: http2_protocol_options: set it in typed_extension_protocol_options, under \
          envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n"
     );
     // A directory can serve many policies.
@@ -128,7 +130,7 @@ fn the_bridge_to_redis_is_a_cluster_of_the_operators_own() {
     let (a, b) = (cluster("a", 1), cluster("b", 2));
     assert_eq!(
         refused("no-bridge", &policy, &[("a.yaml", &a), ("b.yaml", &b)]).1,
-        "HERE/providers: no cluster for the Redis bridge; add a *.yaml file that begins with `name: store`\n"
+        "HERE/providers: error: no cluster for the Redis bridge; add a *.yaml file that begins with `name: store`\n"
     );
     let files = [("a.yaml", &*a), ("b.yaml", &*b), ("store.yaml", &*cluster("store", 3))];
     assert_eq!(refused("bridge", &policy, &files), (Some(0), String::new()));
@@ -138,7 +140,11 @@ fn the_bridge_to_redis_is_a_cluster_of_the_operators_own() {
 fn an_invalid_policy_is_refused_like_by_check() {
     let (status, message) = refused("policy", &policy("KEY").replace("primary: near", "primary: nearr"), &[]);
     assert_eq!(status, Some(1));
-    assert_eq!(message, "HERE/policy.yaml: tasks.chat.primary: unknown model \"nearr\"; known models: far, near\n");
+    assert_eq!(
+        message,
+        "HERE/policy.yaml:9:19: error: tasks.chat.primary: unknown model \"nearr\"; known models: far, near\n\
+         9 |   chat: {primary: nearr, fallback: [far]}\n  |                   ^^^^^\n"
+    );
 }
 
 /// Renders for one version and returns the clusters by name.

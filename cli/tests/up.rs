@@ -36,7 +36,7 @@ fn it_serves_reloads_and_ends_without_a_trace() {
     // First the policy's rules refuse it, then Envoy: the old policy keeps serving.
     scratch.write("policy.yaml", &with_key(more.replace("primary: nearer", "primary: nowhere")));
     up.says("policy rejected, still serving the previous one: ");
-    up.says("policy.yaml: tasks.quick.primary: unknown model \"nowhere\"; known models: far, near, nearer");
+    up.says(": error: tasks.quick.primary: unknown model \"nowhere\"; known models: far, near, nearer");
     scratch.write("providers/a.yaml", &cluster("a", 1).replace("STATIC", "STATICAL"));
     scratch.write("policy.yaml", &with_key(more.clone()));
     let places = format!("{}:2:7: unknown enum value: 'STATICAL'", scratch.path("providers/a.yaml").display());

@@ -34,8 +34,8 @@ fn a_key_that_would_be_sent_in_the_wrong_form_is_a_warning() {
     assert_eq!(
         lines[..2],
         [
-            "HERE/policy.yaml: warning: providers.b.credential.prefix: \"Bearer\" is not followed by exactly one space \
-             before the key; use \"Bearer \"",
+            "HERE/policy.yaml:4:84: warning: providers.b.credential.prefix: \"Bearer\" is not followed by exactly one \
+             space before the key; use \"Bearer \"",
             "warning: provider \"b\": the key in POINTSMAN_TEST_KEY already starts with the prefix",
         ]
     );

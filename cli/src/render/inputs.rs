@@ -1,7 +1,9 @@
 //! The input of a rendering: a policy and the operator's clusters for its providers.
 
-use super::providers::{self, OwnCluster};
-use crate::policy_file::{self, InvalidPolicyFile};
+use super::providers::{self, OwnCluster, OwnClusters};
+use crate::finding::Finding;
+use crate::policy_file::{self, InvalidPolicyFile, ValidPolicyFile};
+use crate::text_report;
 use pointsman_core::config::Config;
 use pointsman_core::policy::Policy;
 use pointsman_core::policy::clusters::{self, ProviderSequence};
@@ -21,6 +23,8 @@ pub struct Inputs {
     pub plans: BTreeSet<ProviderSequence>,
     /// The operator's clusters by name: the providers' and the Redis bridge's.
     pub providers: BTreeMap<String, OwnCluster>,
+    /// What is valid and probably not meant.
+    pub warnings: Vec<Finding>,
 }
 
 /// Why rendering is impossible.
@@ -28,8 +32,8 @@ pub struct Inputs {
 pub enum Refused {
     /// The policy file is unreadable or invalid.
     Policy(InvalidPolicyFile),
-    /// Problems that name a file each.
-    Other(Vec<String>),
+    /// The providers' clusters are missing or cannot be used.
+    Clusters(Vec<Finding>),
 }
 
 impl Inputs {
@@ -38,10 +42,13 @@ impl Inputs {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn load(policy_path: &Path, providers: &Path) -> Result<Self, Refused> {
-        let (config, policy) = policy_file::load(policy_path).map_err(Refused::Policy)?;
+        let ValidPolicyFile { config, policy, mut warnings } =
+            policy_file::load(policy_path).map_err(Refused::Policy)?;
         let plans = clusters::plans(&policy);
-        let providers = providers::clusters(providers, &policy).map_err(Refused::Other)?;
-        Ok(Self { config, policy, plans, providers })
+        let OwnClusters { by_name: providers, suspicious } =
+            providers::clusters(providers, &policy).map_err(Refused::Clusters)?;
+        warnings.extend(suspicious);
+        Ok(Self { config, policy, plans, providers, warnings })
     }
 }
 
@@ -50,8 +57,8 @@ impl Refused {
     pub fn report(&self) -> ExitCode {
         match self {
             Self::Policy(invalid) => invalid.report(),
-            Self::Other(_) => {
-                eprintln!("{self}");
+            Self::Clusters(findings) => {
+                text_report::lines(findings, false).iter().for_each(|line| eprintln!("{line}"));
                 ExitCode::from(1)
             }
         }
@@ -63,7 +70,7 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Policy(invalid) => invalid.fmt(f),
-            Self::Other(lines) => f.write_str(&lines.join("\n")),
+            Self::Clusters(findings) => f.write_str(&text_report::log_lines(findings).join("\n")),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod access_log;
 mod bootstrap;
+mod cluster_fields;
 mod clusters;
 mod credential;
 mod duration;
@@ -20,7 +21,7 @@ pub mod version;
 pub mod wasm;
 mod yaml;
 
-use crate::{module, policy_file};
+use crate::module;
 use gateway_args::GatewayArgs;
 use rendering::Rendering;
 use settings::Settings;
@@ -58,7 +59,7 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(inputs) => inputs,
         Err(refused) => return refused.report(),
     };
-    policy_file::warnings(&args.gateway.policy, &inputs.policy).iter().for_each(|line| eprintln!("{line}"));
+    inputs.warnings.iter().for_each(|warning| eprintln!("{warning}"));
     let written = args.settings().and_then(|settings| Rendering::new(&settings, &inputs).files().write(&args.out));
     match written {
         Ok(()) => {

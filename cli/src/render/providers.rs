@@ -1,8 +1,13 @@
 //! The operator's own clusters: the providers', with Pointsman's metadata added to their endpoints, and the Redis
 //! bridge's.
 
+use super::cluster_fields::suspicious;
 use super::clusters::{HTTP_OPTIONS, as_direct};
-use crate::document;
+use crate::document::{self, InvalidDocument};
+use crate::finding::{Finding, Located, Rule, Severity};
+use crate::source::Source;
+use pointsman_core::config::place::Place;
+use pointsman_core::config::problem::Problem;
 use pointsman_core::policy::{Policy, Provider};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -17,58 +22,80 @@ pub struct OwnCluster {
     pub cluster: Value,
 }
 
-/// Returns the clusters of the policy's providers and of its Redis bridge, by name. Ignores files for other providers,
-/// so one directory can serve many policies.
+/// The clusters that a policy needs.
+#[derive(Debug)]
+pub struct OwnClusters {
+    /// By name: the providers' and the Redis bridge's.
+    pub by_name: BTreeMap<String, OwnCluster>,
+    /// What is probably not meant in their files.
+    pub suspicious: Vec<Finding>,
+}
+
+/// Returns the clusters of the policy's providers and of its Redis bridge, by name, and what is suspicious in their
+/// files. Ignores files for other providers, so one directory can serve many policies.
 ///
 /// # Errors
-/// Every mistake found, each with its file name.
-pub fn clusters(directory: &Path, policy: &Policy) -> Result<BTreeMap<String, OwnCluster>, Vec<String>> {
-    let mut problems = Vec::new();
-    let mut found: BTreeMap<String, (PathBuf, Value)> = BTreeMap::new();
-    for path in files(directory).map_err(|e| vec![format!("{}: {e}", directory.display())])? {
-        let (name, cluster) = match read(&path) {
-            Ok(named) => named,
-            Err(problem) => {
-                problems.push(format!("{}: {problem}", path.display()));
+/// Everything found, at least one error.
+pub fn clusters(directory: &Path, policy: &Policy) -> Result<OwnClusters, Vec<Finding>> {
+    let of_directory = |message: String| Finding::of_file(&directory.display().to_string(), Rule::Cluster, message);
+    let mut findings = Vec::new();
+    let mut found: BTreeMap<String, OwnFile> = BTreeMap::new();
+    for path in files(directory).map_err(|error| vec![of_directory(unreadable(&error))])? {
+        let file = match OwnFile::read(&path) {
+            Ok(file) => file,
+            Err(finding) => {
+                findings.push(*finding);
                 continue;
             }
         };
-        if let Some((other, _)) = found.get(&name) {
-            problems.push(format!("{}: {} also has a cluster named \"{name}\"", path.display(), other.display()));
+        if let Some(other) = found.get(&file.name) {
+            let message = format!("{} also has a cluster named \"{}\"", other.path.display(), file.name);
+            findings.push(file.finding(&Problem::new("name", message)));
         }
-        found.insert(name, (path, cluster));
+        found.insert(file.name.clone(), file);
     }
     let mut clusters = BTreeMap::new();
     for provider in policy.providers() {
         match found.remove(&*provider.name) {
-            Some((file, cluster)) => match prepare(provider, cluster) {
-                Ok(cluster) => {
-                    clusters.insert(provider.name.to_string(), OwnCluster { file, cluster });
+            Some(mut file) => {
+                let suspicious = suspicious(provider, &file.cluster);
+                findings.extend(suspicious.iter().map(|problem| file.finding(problem).into_warning()));
+                match prepare(provider, std::mem::take(&mut file.cluster)) {
+                    Ok(cluster) => {
+                        clusters.insert(provider.name.to_string(), OwnCluster { file: file.path, cluster });
+                    }
+                    Err(problem) => findings.push(file.finding(&problem)),
                 }
-                Err(problem) => problems.push(format!("{}: {problem}", file.display())),
-            },
-            None => problems.push(format!(
-                "{}: no cluster for provider \"{}\"; add a *.yaml file that begins with `name: {1}`",
-                directory.display(),
+            }
+            None => findings.push(of_directory(format!(
+                "no cluster for provider \"{}\"; add a *.yaml file that begins with `name: {0}`",
                 provider.name
-            )),
+            ))),
         }
     }
     if let Some(bridge) = &policy.redis {
         match found.remove(&*bridge.cluster) {
-            Some((file, mut cluster)) => {
+            Some(OwnFile { path: file, mut cluster, .. }) => {
                 set_type(&mut cluster);
                 delay_first_check(&mut cluster);
                 clusters.insert(bridge.cluster.to_string(), OwnCluster { file, cluster });
             }
-            None => problems.push(format!(
-                "{}: no cluster for the Redis bridge; add a *.yaml file that begins with `name: {}`",
-                directory.display(),
+            None => findings.push(of_directory(format!(
+                "no cluster for the Redis bridge; add a *.yaml file that begins with `name: {}`",
                 bridge.cluster
-            )),
+            ))),
         }
     }
-    if problems.is_empty() { Ok(clusters) } else { Err(problems) }
+    let is_refused = findings.iter().any(|finding| finding.severity == Severity::Error);
+    if is_refused { Err(findings) } else { Ok(OwnClusters { by_name: clusters, suspicious: findings }) }
+}
+
+fn unreadable(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such directory; it holds one Envoy cluster per provider".to_owned(),
+        std::io::ErrorKind::NotADirectory => "not a directory; name the one that holds the providers' clusters".into(),
+        _ => error.to_string(),
+    }
 }
 
 /// Returns the `*.yaml` and `*.yml` files, sorted by name.
@@ -84,12 +111,37 @@ pub fn files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn read(path: &Path) -> Result<(String, Value), String> {
-    let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
-    let cluster = document::from_yaml(&text).map_err(|e| e.to_string())?;
-    match cluster.get("name").and_then(Value::as_str) {
-        Some(name) => Ok((name.to_owned(), cluster)),
-        None => Err("expected an Envoy cluster whose `name` is the provider's name".to_owned()),
+/// A file of the operator's.
+struct OwnFile {
+    path: PathBuf,
+    /// The cluster's name.
+    name: String,
+    cluster: Value,
+    text: String,
+}
+
+impl OwnFile {
+    fn read(path: &Path) -> Result<Self, Box<Finding>> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Box::new(Finding::of_file(&file, Rule::Unreadable, error.to_string())))?;
+        let located = || Located::never_shown(&file, Source::of_yaml(text.clone()));
+        let cluster = document::from_yaml(&text)
+            .map_err(|InvalidDocument { at, message }| Box::new(located().at(at, Rule::Syntax, message)))?;
+        match cluster.get("name").and_then(Value::as_str) {
+            Some(name) => Ok(Self { path: path.to_owned(), name: name.to_owned(), cluster, text }),
+            None => {
+                let message = "expected an Envoy cluster whose `name` is the provider's name";
+                let problem = Problem::of_field(Place::default(), "name", message);
+                Err(Box::new(Finding::of_problem(&located(), Rule::Cluster, &problem)))
+            }
+        }
+    }
+
+    fn finding(&self, problem: &Problem) -> Finding {
+        let file = self.path.display().to_string();
+        let located = Located::never_shown(&file, Source::of_yaml(self.text.clone()));
+        Finding::of_problem(&located, Rule::Cluster, problem)
     }
 }
 
@@ -103,22 +155,27 @@ const OLD_HTTP_OPTIONS: [&str; 5] = [
 ];
 
 /// Adds the provider name and the host name to every endpoint of a provider's cluster.
-fn prepare(provider: &Provider, mut cluster: Value) -> Result<Value, String> {
-    let options = cluster.get("typed_extension_protocol_options");
+fn prepare(provider: &Provider, mut cluster: Value) -> Result<Value, Problem> {
+    const OPTIONS: &str = "typed_extension_protocol_options";
+    let options = cluster.get(OPTIONS);
     if options.is_some_and(|options| !options.is_object()) {
-        return Err("typed_extension_protocol_options is not an object".to_owned());
+        return Err(Problem::new(OPTIONS, "expected a mapping"));
     }
     let options = options.and_then(|options| options.get(HTTP_OPTIONS));
     if options.is_some_and(|options| !options.is_object()) {
-        return Err(format!("typed_extension_protocol_options: {HTTP_OPTIONS} is not an object"));
+        return Err(Problem::new(Place::of(&[OPTIONS, HTTP_OPTIONS]), "expected a mapping"));
     }
     if options.is_some_and(|options| options.get("http_filters").is_some()) {
-        return Err("http_filters of a provider cluster never run: requests go through a plan cluster".to_owned());
+        let place = Place::of(&[OPTIONS, HTTP_OPTIONS, "http_filters"]);
+        return Err(Problem::of_name(
+            place,
+            "filters of a provider cluster never run: requests go through a plan cluster",
+        ));
     }
     let is_direct = provider.credential.is_none();
     let is_old = |old: &&&str| is_direct && options.is_none() && cluster.get(**old).is_some();
     if let Some(old) = OLD_HTTP_OPTIONS.iter().find(is_old) {
-        return Err(format!("{old}: set it in typed_extension_protocol_options, under {HTTP_OPTIONS}"));
+        return Err(Problem::of_name(Place::of(&[old]), format!("set it in {OPTIONS}, under {HTTP_OPTIONS}")));
     }
     let is_tls = cluster.get("transport_socket").is_some();
     let mut endpoints = 0;
@@ -127,18 +184,20 @@ fn prepare(provider: &Provider, mut cluster: Value) -> Result<Value, String> {
         for endpoint in locality.get_mut("lb_endpoints").and_then(Value::as_array_mut).into_iter().flatten() {
             endpoints += 1;
             let Some(members) = endpoint.as_object_mut() else {
-                return Err(format!("load_assignment: endpoint {endpoints} is not an object"));
+                return Err(Problem::new("load_assignment", format!("endpoint {endpoints} is not a mapping")));
             };
-            mark(&provider.name, members)
-                .ok_or_else(|| format!("load_assignment: the metadata of endpoint {endpoints} is not an object"))?;
+            mark(&provider.name, members).ok_or_else(|| {
+                Problem::new("load_assignment", format!("the metadata of endpoint {endpoints} is not a mapping"))
+            })?;
             name_host(members, is_tls);
         }
     }
     if endpoints == 0 {
-        return Err(format!(
+        let message = format!(
             "the cluster \"{}\" has no endpoints in load_assignment; EDS endpoints cannot be marked with a provider",
             provider.name
-        ));
+        );
+        return Err(Problem::of_field(Place::default(), "load_assignment", message));
     }
     set_type(&mut cluster);
     delay_first_check(&mut cluster);

@@ -15,7 +15,6 @@ mod validation;
 mod watch;
 
 use crate::module;
-use crate::policy_file;
 use crate::render::gateway_args::GatewayArgs;
 use crate::render::inputs::Inputs;
 use crate::render::settings::Settings;
@@ -83,7 +82,7 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, String> {
-    policy_file::warnings(&args.gateway.policy, &inputs.policy).iter().for_each(say);
+    inputs.warnings.iter().for_each(say);
     credentials::suspicious(&inputs.policy).iter().for_each(|line| say(format_args!("warning: {line}")));
     let missing = credentials::missing(&inputs.policy);
     if !missing.is_empty() {

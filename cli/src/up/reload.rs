@@ -6,7 +6,6 @@ use super::envoy::Program;
 use super::retired::DrainingClusters;
 use super::say::say;
 use super::validation::Validation;
-use crate::policy_file;
 use crate::render::files::{Files, cds, replace};
 use crate::render::gateway_args::GatewayArgs;
 use crate::render::inputs::Inputs;
@@ -168,7 +167,7 @@ impl RunningConfig {
         self.needed = clusters.into_keys().collect();
         self.clusters = united;
         self.files = files;
-        policy_file::warnings(&from.policy, &inputs.policy).iter().for_each(say);
+        inputs.warnings.iter().for_each(say);
         credentials::suspicious(&inputs.policy).iter().for_each(|line| say(format_args!("warning: {line}")));
         Ok(())
     }

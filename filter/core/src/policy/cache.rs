@@ -84,7 +84,7 @@ impl Rules {
             prompt_revisions.keys().filter(|prompt| prompt.split_once('@').is_none_or(|(id, _)| id.is_empty()))
         {
             let place = Place::of(&["cache", "prompt_revisions", prompt]);
-            problems.push(Problem::new(
+            problems.push(Problem::of_name(
                 place,
                 format!("{} is not a prompt name and version, like invoice@3", quoted(prompt)),
             ));

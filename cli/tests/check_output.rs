@@ -271,3 +271,22 @@ fn no_excerpt_shows_what_may_be_a_key() {
         }
     }
 }
+
+#[test]
+fn the_page_about_check_shows_what_it_prints() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/operate/check.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let block = |start: &str| page.split_once(start).unwrap().1.split_once("```").unwrap().0.to_owned();
+    let scratch = Scratch::new("check-page");
+    scratch.write("policy.yaml", &block("```yaml\n"));
+    let shown = block("```console\n$ pointsman check policy.yaml\n");
+    assert_eq!(check(&scratch, &["policy.yaml"], ""), (1, String::new(), shown));
+    let help = check(&scratch, &["--help"], "").1;
+    for option in help.split(|c: char| c.is_whitespace() || ";,".contains(c)).filter(|word| word.starts_with("--")) {
+        let option = option.strip_suffix("`").unwrap_or(option);
+        if option == "--help" {
+            continue;
+        }
+        assert!(page.contains(&format!("`{option}")), "{option}");
+    }
+}

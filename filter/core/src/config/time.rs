@@ -36,7 +36,9 @@ impl JsonSchema for Time {
         schemars::json_schema!({
             "description": "A duration like 250ms, 30s, 10m or 1h 30m.",
             "type": "string",
-            "pattern": "^[0-9]+ ?[a-z]+( ?[0-9]+ ?[a-z]+)*$"
+            "pattern": "^([0-9]+ ?(ns|nsec|us|usec|ms|msec|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|\
+                d|days?|w|weeks?) ?)+$",
+            "examples": ["250ms", "30s", "10m", "1h 30m"],
         })
     }
 }

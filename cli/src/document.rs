@@ -52,7 +52,7 @@ pub fn from_yaml(text: &str) -> Result<Value, InvalidDocument> {
             let message = match error.without_snippet() {
                 serde_saphyr::Error::DuplicateMappingKey { key, .. } => given_twice(key.as_deref().unwrap_or_default()),
                 serde_saphyr::Error::MultipleDocuments { .. } => "a policy must be a single document".to_owned(),
-                error => without_place(&error.to_string()),
+                error => in_plain_words(&without_place(&error.to_string())),
             };
             InvalidDocument { at, message }
         })
@@ -71,6 +71,32 @@ pub fn from_json(text: &str) -> Result<Value, InvalidDocument> {
 
 fn given_twice(name: &str) -> String {
     format!("duplicate name {}", quoted(name))
+}
+
+/// Replaces messages that speak of the parser rather than of the text.
+fn in_plain_words(message: &str) -> String {
+    let plain = [
+        ("illegal placement of ':' indicator", "\":\" is not allowed here; is a bracket above not closed?"),
+        (
+            "mapping values are not allowed in this context",
+            "a name and its value are not allowed here; check the indentation, put text with \": \" in quotation \
+             marks, and a space after each \":\"",
+        ),
+        ("while parsing a block mapping, did not find expected key", "expected a name; check the indentation"),
+        ("tabs disallowed", "indentation must be spaces, not tabs"),
+        ("alias references unknown anchor", "no anchor has this name; put text that begins with * in quotation marks"),
+        ("non-finite float", "a number must be finite"),
+        ("recursive references", "an alias must not refer to a value that contains it"),
+        ("recursion limit exceeded", "nested too deeply"),
+        ("budget breached: Depth", "nested too deeply"),
+        ("budget breached", "too many aliases or values"),
+        ("expected string scalar", "a name must be text"),
+        ("unexpected character", "text that begins with this character must be in quotation marks"),
+    ];
+    plain
+        .iter()
+        .find(|(start, _)| message.starts_with(start))
+        .map_or_else(|| message.to_owned(), |(_, s)| (*s).to_owned())
 }
 
 /// Removes the position from a parser's message. Parsers word it differently; here it precedes the message.
@@ -189,6 +215,29 @@ mod tests {
         assert_eq!(yaml_error("a:\n  b: 1\n  c: 2\n  b: 3\n"), "line 4, column 3: duplicate name \"b\"");
         let json = from_json("{\"a\": {\"b\": 1,\n \"b\": 1}}").unwrap_err();
         assert_eq!(json.to_string(), "line 2, column 4: duplicate name \"b\"");
+    }
+
+    #[test]
+    fn a_mistake_of_syntax_is_told_in_the_words_of_the_author() {
+        for (text, message) in [
+            (
+                "a: b: c\n",
+                "line 1, column 5: a name and its value are not allowed here; check the indentation, put text \
+              with \": \" in quotation marks, and a space after each \":\"",
+            ),
+            ("a: [1, 2\nb: 3\n", "line 2, column 2: \":\" is not allowed here; is a bracket above not closed?"),
+            ("a:\n  b: 1\n c: 2\n", "line 3, column 2: expected a name; check the indentation"),
+            ("a:\n\tb: 1\n", "line 2, column 2: indentation must be spaces, not tabs"),
+            ("a: *b\n", "line 1, column 4: no anchor has this name; put text that begins with * in quotation marks"),
+            ("a: &a [*a]\n", "line 1, column 8: an alias must not refer to a value that contains it"),
+            ("a: @b\n", "line 1, column 4: text that begins with this character must be in quotation marks"),
+            ("? [a]\n: b\n", "line 1, column 3: a name must be text"),
+            ("a: .inf\n", "line 1, column 4: a number must be finite"),
+        ] {
+            assert_eq!(yaml_error(text), message);
+        }
+        let deep = format!("{}1{}", "{\"a\": ".repeat(100), "}".repeat(100));
+        assert_eq!(yaml_error(&deep), "line 1, column 385: nested too deeply");
     }
 
     #[test]

@@ -9,39 +9,42 @@ const WIDTH: usize = 100;
 const BEFORE: usize = 60;
 
 /// Returns two lines, without a line break at the end: the line of `span` and a mark below. `None` if the line overlaps
-/// a `hidden` part, or has a word that looks like a key.
+/// a `hidden` part (in order, without overlaps), or has a word that looks like a key.
 pub fn excerpt(source: &Source, span: &Span, hidden: &[Span]) -> Option<String> {
     let text = source.text();
     let line_start = text.get(..span.start)?.rfind('\n').map_or(0, |newline| newline + 1);
     let line_end = text.get(span.start..)?.find('\n').map_or(text.len(), |newline| span.start + newline);
     // A comment may repeat what must not be shown, and does not help.
     let after = text.get(span.end.min(line_end)..line_end)?;
-    let line_end = after.find(" #").map_or(line_end, |comment| span.end.min(line_end) + comment);
+    let line_end = after.find('#').map_or(line_end, |comment| span.end.min(line_end) + comment);
     let line = text.get(line_start..line_end)?.trim_end();
-    if line.is_empty() {
+    let head = text.get(line_start..span.start)?;
+    if line.is_empty() || head.contains('#') {
         return None;
     }
-    let before = text.get(line_start..span.start)?.chars().count();
+    let before = head.chars().count();
 
     let skipped = if line.chars().count() <= WIDTH { 0 } else { before.saturating_sub(BEFORE) };
     let byte = |characters: usize| line.char_indices().nth(characters).map_or(line.len(), |(at, _)| at);
     let shown = byte(skipped)..byte(skipped + WIDTH);
     let at = line_start + shown.start..line_start + shown.end;
-    if hidden.iter().any(|part| part.start <= at.end && at.start < part.end) || has_secret(line, &shown) {
+    // The first that ends after the line's beginning. They are in order.
+    let next = hidden.get(hidden.partition_point(|part| part.end <= at.start));
+    if next.is_some_and(|part| part.start <= at.end) || has_secret(line, &shown) {
         return None;
     }
 
     let marked = text.get(span.start..span.end.min(line_start + shown.end)).map_or(0, |part| part.chars().count());
     let cut = |is_cut: bool| if is_cut { "..." } else { "" };
-    let (head, tail) = (cut(shown.start > 0), cut(shown.end < line.len()));
+    let (ahead, tail) = (cut(shown.start > 0), cut(shown.end < line.len()));
     let number = source.line_and_column(span.start).0.to_string();
     let mut excerpt = String::new();
     // A tab or a wide character would move the mark.
     let plain = |c: char| if c.is_control() { ' ' } else { c };
-    let _ = write!(excerpt, "{number} | {head}");
+    let _ = write!(excerpt, "{number} | {ahead}");
     excerpt.extend(line.get(shown)?.chars().map(plain));
     let _ = writeln!(excerpt, "{tail}");
-    let indent = head.len() + before - skipped;
+    let indent = ahead.len() + before - skipped;
     let _ = write!(excerpt, "{:1$} | {2:3$}{4}", "", number.len(), "", indent, "^".repeat(marked.max(1)));
     Some(excerpt)
 }

@@ -53,13 +53,18 @@ pub fn name(path: &Path) -> String {
 /// Every problem found.
 pub fn load(path: &Path) -> Result<ValidPolicyFile, InvalidPolicyFile> {
     let name = name(path);
-    let unusable = |finding| InvalidPolicyFile { findings: vec![finding], status: 2 };
-    let text = read(path).map_err(|error| unusable(Finding::of_file(&name, Rule::Unreadable, unreadable(&error))))?;
+    match read(path) {
+        Ok(text) => of_text(path, &name, text),
+        Err(error) => Err(InvalidPolicyFile::unusable(Finding::of_file(&name, Rule::Unreadable, unreadable(&error)))),
+    }
+}
+
+fn of_text(path: &Path, name: &str, text: String) -> Result<ValidPolicyFile, InvalidPolicyFile> {
     let (format, parsed) = parse(path, &text);
     let mut tree = match parsed {
         Ok(tree) => tree,
         Err(InvalidDocument { at, message }) => {
-            return Err(unusable(located(&name, format, text).at(at, Rule::Syntax, message)));
+            return Err(InvalidPolicyFile::unusable(located(name, format, text).at(at, Rule::Syntax, message)));
         }
     };
     time_zone::fill(&mut tree);
@@ -77,7 +82,7 @@ pub fn load(path: &Path) -> Result<ValidPolicyFile, InvalidPolicyFile> {
     let findings = if problems.is_empty() {
         Vec::new()
     } else {
-        let source = located(&name, format, text);
+        let source = located(name, format, text);
         let mut findings: Vec<_> = problems.iter().map(|problem| Finding::of_problem(&source, rule, problem)).collect();
         findings.sort_by_key(|finding| finding.region);
         findings
@@ -134,6 +139,10 @@ fn located(name: &str, format: Format, text: String) -> Located {
 }
 
 impl InvalidPolicyFile {
+    fn unusable(finding: Finding) -> Self {
+        Self { findings: vec![finding], status: 2 }
+    }
+
     /// Prints the problems to standard error and returns the exit status.
     pub fn report(&self) -> ExitCode {
         text_report::lines(&self.findings, false).iter().for_each(|line| eprintln!("{line}"));
@@ -149,3 +158,72 @@ impl fmt::Display for InvalidPolicyFile {
 }
 
 impl std::error::Error for InvalidPolicyFile {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns everything that can be printed about a text.
+    fn printed(path: &str, text: String) -> String {
+        let findings = match of_text(Path::new(path), path, text) {
+            Ok(valid) => valid.warnings,
+            Err(invalid) => invalid.findings,
+        };
+        text_report::lines(&findings, true).join("\n") + &format!("{findings:?}")
+    }
+
+    /// Inserts a syntax character at every position of a policy that holds keys in plain text, with a well-known prefix
+    /// and without.
+    #[test]
+    fn nothing_that_is_printed_repeats_what_may_be_a_key() {
+        let yaml = "tenants:\n  acme: {tier: x, keys: [sk-live-0123456789, hunter2]}\n  b:\n    keys:\n    \
+            - hunter2\n    \
+            - hash: hunter2\n    tier: y # hunter2\nproviders:\n  p: {credential: {prefix: hunter2, env: hunter2}}\n";
+        let json = "{\"tenants\": {\"acme\": {\"tier\": 1, \"keys\": [\"hunter2\"]}}}";
+        for (path, good) in [("p.yaml", yaml), ("p.json", json), ("-", json)] {
+            for at in 0..good.len() {
+                for inserted in ["\"", "'", "{", "]", ": ", "\t", "*a", "!", "|", "\n- ", "\n", " #", "\u{0}", "é"] {
+                    let (before, after) = good.split_at(at);
+                    // A comment that is broken in two is no longer one.
+                    if inserted.contains('\n') && before.rsplit('\n').next().is_some_and(|line| line.contains('#')) {
+                        continue;
+                    }
+                    // What is cut in two is no longer recognised.
+                    if before.ends_with(|c: char| c.is_ascii_alphanumeric()) && after.starts_with(char::is_alphanumeric)
+                    {
+                        continue;
+                    }
+                    let said = printed(path, format!("{before}{inserted}{after}"));
+                    assert!(!said.contains("hunter2") && !said.contains("live"), "{path} {at} {inserted:?}: {said}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_hostile_text_is_refused_without_a_crash() {
+        // The command has the main thread's stack, which is larger than that of a test.
+        let hostile = std::thread::Builder::new().stack_size(8 << 20).spawn(refuse_hostile).unwrap();
+        hostile.join().unwrap();
+    }
+
+    fn refuse_hostile() {
+        for text in ["[".repeat(100_000), "{\"a\":".repeat(100_000), "a: &a [*a]".to_owned(), "\u{feff}".to_owned()] {
+            for path in ["p.yaml", "p.json", "-"] {
+                assert!(of_text(Path::new(path), path, text.clone()).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn many_problems_take_no_longer_each() {
+        let tenants: String = (0..20_000).map(|i| format!("  t{i}: {{tier: gone}}\n")).collect();
+        let text = format!(
+            "providers: {{p: {{dialect: openai, data: public}}}}\nmodels: {{m: {{provider: p, model: m, \
+            context: 10, max_output_tokens: 5}}}}\ntiers: {{a: {{models: [m]}}}}\ntenants:\n{tenants}"
+        );
+        let invalid = of_text(Path::new("p.yaml"), "p", text).unwrap_err();
+        assert!(invalid.findings.len() >= 20_000);
+        assert!(invalid.findings.iter().filter(|finding| finding.excerpt.is_some()).count() >= 20_000);
+    }
+}

@@ -1,12 +1,13 @@
 //! Finds the places of a policy in its text: the line, the column and the bytes of a name or a value.
 
 use crate::document::yaml_options;
-use crate::secrets;
+use crate::secrets::{self, Under};
 use pointsman_core::config::place::Step;
 use pointsman_core::config::problem::{Part, Problem};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -20,6 +21,8 @@ pub struct Source {
     /// `None` if the text cannot be parsed.
     root: Option<Node>,
     is_yaml: bool,
+    /// Where each line begins.
+    lines: Vec<usize>,
 }
 
 /// A value and where it is. A mapping or a list is where its first entry begins.
@@ -33,8 +36,8 @@ struct Node {
 enum Content {
     Scalar,
     List(Vec<Node>),
-    /// Names with their spans, in the order of the text.
-    Map(Vec<(String, Span, Node)>),
+    /// Names with their spans.
+    Map(BTreeMap<String, (Span, Node)>),
 }
 
 impl Source {
@@ -44,13 +47,13 @@ impl Source {
         let options = yaml_options(DuplicateKeyPolicy::FirstWins);
         let root = serde_saphyr::from_str_with_options::<Spanned<Tree>>(&text, options);
         let root = root.ok().map(|spanned| spanned.into_node(&text));
-        Self { text, root, is_yaml: true }
+        Self { lines: lines(&text), text, root, is_yaml: true }
     }
 
     /// Reads JSON.
     pub fn of_json(text: String) -> Self {
-        let root = serde_json::from_str::<&RawValue>(&text).ok().and_then(|raw| json_node(raw, &text));
-        Self { text, root, is_yaml: false }
+        let root = serde_json::from_str::<&RawValue>(&text).ok().and_then(|raw| json_node(raw, &text, MAX_DEPTH));
+        Self { lines: lines(&text), text, root, is_yaml: false }
     }
 
     /// Returns the text.
@@ -64,8 +67,9 @@ impl Source {
         let (node, name) = descend(root, problem.place.steps());
         match (&problem.part, node) {
             (Part::Field(field), Some(node)) => match node.entry(field) {
-                Some((_, span, _)) => Some(span.clone()),
-                None => Some(name.unwrap_or_else(|| node.span.clone())),
+                Some((span, _)) => Some(span.clone()),
+                // What the document as a whole lacks is nowhere.
+                None => name,
             },
             (Part::Value, Some(node)) if node.is_scalar() => Some(node.span.clone()),
             // A list element has no name: its own beginning is closer than the list's name.
@@ -78,18 +82,14 @@ impl Source {
 
     /// Returns the line and the column of a byte, both from 1. The column counts characters.
     pub fn line_and_column(&self, at: usize) -> (usize, usize) {
-        let before = self.text.get(..at).unwrap_or(&self.text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        (line, before.get(line_start..).unwrap_or_default().chars().count() + 1)
+        let line = self.lines.partition_point(|start| *start <= at);
+        let start = line.checked_sub(1).and_then(|before| self.lines.get(before)).copied().unwrap_or(0);
+        (line.max(1), self.text.get(start..at).unwrap_or_default().chars().count() + 1)
     }
 
     /// Returns the byte at a line and a column, both from 1.
     pub fn byte_at(&self, line: usize, column: usize) -> Option<usize> {
-        let start = match line.checked_sub(1)? {
-            0 => 0,
-            before => self.text.match_indices('\n').nth(before - 1)?.0 + 1,
-        };
+        let start = *self.lines.get(line.checked_sub(1)?)?;
         let line = self.text.get(start..)?.split('\n').next()?;
         let within = line.char_indices().nth(column.checked_sub(1)?).map_or(line.len(), |(at, _)| at);
         Some(start + within)
@@ -105,14 +105,21 @@ impl Source {
     }
 
     /// Returns the parts of the text in which an API key may be by mistake: all that is under a name like `keys` or
-    /// `credential`. If the text cannot be parsed, all that may be under such a name.
+    /// `credential`. If the text cannot be parsed, all that may be under such a name. In order, without overlaps.
     pub fn secrets(&self) -> Vec<Span> {
         let mut spans = Vec::new();
         match &self.root {
-            Some(root) => root.add_secrets(&mut spans),
+            Some(root) => root.add_secrets(secrets::under_root, &mut spans),
             None if self.is_yaml => spans.extend(secrets::of_broken(&self.text)),
             None => spans.push(0..self.text.len()),
         }
+        // An alias may point anywhere.
+        spans.sort_unstable_by_key(|span| (span.start, span.end));
+        spans.dedup_by(|next, span| {
+            let overlaps = next.start <= span.end;
+            span.end = if overlaps { span.end.max(next.end) } else { span.end };
+            overlaps
+        });
         spans
     }
 }
@@ -123,7 +130,7 @@ fn descend<'a>(root: &'a Node, steps: &[Step]) -> (Option<&'a Node>, Option<Span
     let mut name = None;
     for step in steps {
         let next = match (step, &node.content) {
-            (Step::Name(step), Content::Map(_)) => node.entry(step).map(|(_, span, next)| {
+            (Step::Name(step), Content::Map(_)) => node.entry(step).map(|(span, next)| {
                 name = Some(span.clone());
                 next
             }),
@@ -143,9 +150,9 @@ impl Node {
         matches!(self.content, Content::Scalar)
     }
 
-    fn entry(&self, name: &str) -> Option<&(String, Span, Node)> {
+    fn entry(&self, name: &str) -> Option<&(Span, Node)> {
         match &self.content {
-            Content::Map(entries) => entries.iter().find(|(own, ..)| own == name),
+            Content::Map(entries) => entries.get(name),
             _ => None,
         }
     }
@@ -155,21 +162,23 @@ impl Node {
         let last = match &self.content {
             Content::Scalar => None,
             Content::List(list) => list.iter().map(Node::end).max(),
-            Content::Map(entries) => entries.iter().map(|(_, name, node)| name.end.max(node.end())).max(),
+            Content::Map(entries) => entries.values().map(|(name, node)| name.end.max(node.end())).max(),
         };
         self.span.end.max(last.unwrap_or(0))
     }
 
-    fn add_secrets(&self, spans: &mut Vec<Span>) {
+    /// Adds the parts that may hold keys, by `rule`: what a name says of its value.
+    fn add_secrets(&self, rule: fn(&str) -> Under, spans: &mut Vec<Span>) {
         match &self.content {
             Content::Scalar => {}
-            Content::List(list) => list.iter().for_each(|node| node.add_secrets(spans)),
+            Content::List(list) => list.iter().for_each(|node| node.add_secrets(rule, spans)),
             Content::Map(entries) => {
-                for (name, at, node) in entries {
-                    if secrets::may_be_under(name) {
-                        spans.push(at.start..node.end().max(at.end));
-                    } else {
-                        node.add_secrets(spans);
+                for (name, (at, node)) in entries {
+                    match (rule(name), &node.content) {
+                        (Under::Known(rule), _) | (Under::Entries(rule), Content::Map(_)) => {
+                            node.add_secrets(rule, spans);
+                        }
+                        (Under::Secret | Under::Entries(_), _) => spans.push(at.start..node.end().max(at.end)),
                     }
                 }
             }
@@ -197,7 +206,7 @@ impl IntoNode for Spanned<Tree> {
             Tree::Map(entries) => Content::Map(
                 entries
                     .into_iter()
-                    .map(|(name, node)| (name.value, span_of(&name.defined, text), node.into_node(text)))
+                    .map(|(name, node)| (name.value, (span_of(&name.defined, text), node.into_node(text))))
                     .collect(),
             ),
         };
@@ -269,21 +278,30 @@ impl<'de> Visitor<'de> for TreeVisitor {
     }
 }
 
+/// How deep JSON may be, as in `serde_json`.
+const MAX_DEPTH: usize = 128;
+
+/// Returns where each line begins.
+fn lines(text: &str) -> Vec<usize> {
+    std::iter::once(0).chain(text.match_indices('\n').map(|(newline, _)| newline + 1)).collect()
+}
+
 /// Converts JSON that is known to be valid. A part of the text is found by its address.
-fn json_node(raw: &RawValue, text: &str) -> Option<Node> {
+fn json_node(raw: &RawValue, text: &str, depth: usize) -> Option<Node> {
+    let depth = depth.checked_sub(1)?;
     let json = raw.get();
     let start = (json.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
     let content = match json.as_bytes().first()? {
         b'[' => {
             let list: Vec<&RawValue> = serde_json::from_str(json).ok()?;
-            Content::List(list.into_iter().map(|raw| json_node(raw, text)).collect::<Option<_>>()?)
+            Content::List(list.into_iter().map(|raw| json_node(raw, text, depth)).collect::<Option<_>>()?)
         }
         b'{' => {
             let JsonEntries(entries) = serde_json::from_str(json).ok()?;
             let entry = |(name, raw): (String, &RawValue)| {
-                let node = json_node(raw, text)?;
+                let node = json_node(raw, text, depth)?;
                 let at = json_name(text.get(..node.span.start)?)?;
-                Some((name, at, node))
+                Some((name, (at, node)))
             };
             Content::Map(entries.into_iter().map(entry).collect::<Option<_>>()?)
         }
@@ -367,7 +385,7 @@ mod tests {
             (13, 5)
         );
         let secrets: Vec<_> = yaml.secrets().into_iter().map(|span| &yaml.text()[span]).collect();
-        assert_eq!(secrets, ["keys: [k1, k2"]);
+        assert_eq!(secrets, ["keys: [k1, k2", "x: 1"]);
     }
 
     #[test]
@@ -388,10 +406,10 @@ mod tests {
         assert_eq!(json.span(&of(&["a"])), None);
         assert!(matches!(json.secrets().as_slice(), [all] if *all == (0..1)));
         let text = "t:\n  a:\n    tier: x\n    keys:\n    - k1\n    - hash: k2\n    tier: x\n  b: \
-            {keys: [k3,\nk4,\n  k5]}\n  c: [\n";
+            {keys: [k3,\nk4: 1,\n  k5]}\n  c: [\n";
         let yaml = Source::of_yaml(text.to_owned());
         assert_eq!(yaml.span(&of(&["t"])), None);
         let secrets: Vec<_> = yaml.secrets().into_iter().map(|span| &text[span]).collect();
-        assert_eq!(secrets, ["    keys:\n    - k1\n    - hash: k2\n", "  b: {keys: [k3,\nk4,\n  k5]}\n"]);
+        assert_eq!(secrets, ["    keys:\n    - k1\n    - hash: k2\n", "  b: {keys: [k3,\nk4: 1,\n  k5]}\n"]);
     }
 }

@@ -91,13 +91,13 @@ fn a_mistake_in_a_providers_file_is_named_with_the_file() {
     );
     assert_eq!(
         one("eds", &[("a.yaml", "name: a\ntype: EDS\n"), ("b.yaml", &b)]),
-        "HERE/providers/a.yaml:1:1: error: the cluster \"a\" has no endpoints in load_assignment; \
+        "HERE/providers/a.yaml: error: the cluster \"a\" has no endpoints in load_assignment; \
          EDS endpoints cannot be \
          marked with a provider\n"
     );
     assert_eq!(
         one("nameless", &[("a.yaml", &a), ("b.yaml", "type: STATIC\n")]).lines().next(),
-        Some("HERE/providers/b.yaml:1:1: error: expected an Envoy cluster whose `name` is the provider's name")
+        Some("HERE/providers/b.yaml: error: expected an Envoy cluster whose `name` is the provider's name")
     );
     assert_eq!(
         one("syntax", &[("a.yaml", &a), ("b.yaml", "name: b\nname: b\n")]).lines().next(),

@@ -40,7 +40,7 @@ fn compare(place: &Place, model: &Model, known: &Known, warnings: &mut Vec<Probl
         let message = format!("{} is above the context of {}, {} tokens", model.context, known.id, known.context);
         warnings.push(Problem::new(place.name("context"), message));
     }
-    let Some(price) = model.price else { return };
+    let Some(price) = &model.price else { return };
     for (field, usd, list) in [("input", price.input, known.input), ("output", price.output, known.output)] {
         if usd > list * FACTOR || usd < list / FACTOR {
             let message = format!(

@@ -5,6 +5,7 @@ use crate::dialect::StreamReader;
 use crate::dialect::answer::{Fault, LongEvent, NotKept, StreamEvent, WithoutUsage};
 use crate::dialect::client::ClientDialect;
 use crate::dialect::kept::KeptAnswer;
+use crate::exchange::answer::passthrough::Passthrough;
 use crate::outcome::outcome::Outcome;
 use crate::routing::attempt::Failure;
 use crate::service_tier::ServedTier;
@@ -301,8 +302,7 @@ impl Stream {
             self.surplus += chunk.len();
         }
         let mut cutter = std::mem::take(&mut self.cutter);
-        let out = cutter.holds().then(|| Vec::with_capacity(chunk.len() + 256));
-        let mut pass = Passthrough { chunk, whole: 0, out };
+        let mut pass = Passthrough::new(chunk, cutter.holds());
         cutter.push(chunk, |piece| match self.piece(piece, &elapsed_ms) {
             Forward::Yes(bytes) => pass.keep(bytes),
             Forward::No => {
@@ -385,6 +385,12 @@ impl Stream {
         }
     }
 
+    /// Whether nothing of an answer has come, nor a count of it.
+    fn is_empty(&self) -> bool {
+        let has_output = self.usage.is_some_and(|usage| usage.output > 0);
+        !self.reader.has_begun() && self.text.is_empty() && !has_output
+    }
+
     fn count(&mut self, usage: ReportedUsage) {
         self.usage = Some(self.usage.map_or(usage, |before| before.then(usage)));
         self.is_usage_old = false;
@@ -418,7 +424,7 @@ impl Stream {
                 return Forward::No;
             }
             // The model stage lets this pass only where the policy wants the headers early.
-            StreamEvent::End if !self.reader.has_begun() && self.text.is_empty() => {
+            StreamEvent::End if self.is_empty() => {
                 self.error = Some(Outcome::StreamTruncated);
                 return Forward::No;
             }
@@ -463,34 +469,6 @@ enum Forward<'a> {
     Instead(Vec<u8>),
 }
 
-/// The part of a chunk to forward: the chunk itself while nothing is removed or added.
-struct Passthrough<'a> {
-    chunk: &'a [u8],
-    whole: usize,
-    out: Option<Vec<u8>>,
-}
-
-impl Passthrough<'_> {
-    fn keep(&mut self, event: &[u8]) {
-        match &mut self.out {
-            Some(out) => out.extend_from_slice(event),
-            None => self.whole += event.len(),
-        }
-    }
-
-    fn leave_out(&mut self) -> &mut Vec<u8> {
-        let so_far = self.chunk.get(..self.whole).unwrap_or_default();
-        self.out.get_or_insert_with(|| so_far.to_vec())
-    }
-
-    fn finish(self) -> Option<Vec<u8>> {
-        match self.out {
-            Some(out) => Some(out),
-            None if self.whole == self.chunk.len() => None,
-            None => Some(self.chunk.get(..self.whole).unwrap_or_default().to_vec()),
-        }
-    }
-}
-
+mod passthrough;
 #[cfg(test)]
 mod tests;

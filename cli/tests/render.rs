@@ -142,7 +142,7 @@ fn an_invalid_policy_is_refused_like_by_check() {
     assert_eq!(status, Some(1));
     assert_eq!(
         message,
-        "HERE/policy.yaml:9:19: error: tasks.chat.primary: unknown model \"nearr\"; known models: far, near\n\
+        "HERE/policy.yaml:9:19: error: tasks.chat.primary: unknown model \"nearr\"; did you mean \"near\"?\n\
          9 |   chat: {primary: nearr, fallback: [far]}\n  |                   ^^^^^\n"
     );
 }

@@ -14,10 +14,19 @@ pub struct Time(pub u64);
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let time = humantime::parse_duration(&text).ok().and_then(|time| u64::try_from(time.as_millis()).ok());
-        time.map(Time)
-            .ok_or_else(|| de::Error::custom(format!("{} is not a duration like 250ms, 30s or 10m", quoted(&text))))
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Time;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a duration like 250ms, 30s or 10m")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Time, E> {
+                let time = humantime::parse_duration(text).ok().and_then(|time| u64::try_from(time.as_millis()).ok());
+                time.map(Time)
+                    .ok_or_else(|| E::custom(format!("{} is not a duration like 250ms, 30s or 10m", quoted(text))))
+            }
+        }
+        deserializer.deserialize_str(Visitor)
     }
 }
 

@@ -21,15 +21,17 @@ pub fn from_json(text: &[u8]) -> Result<Policy, Vec<Problem>> {
     Ok(policy)
 }
 
-/// Reads a policy that is already parsed to a tree, and reports every problem: those of shape first, and those of
-/// meaning only once the shape is right, because a misspelt field would cause misleading problems elsewhere.
+/// Reads a policy that is already parsed to a tree, and reports every problem: those of shape first, then those of
+/// meaning. One that only follows from another is not reported.
 ///
 /// # Errors
 /// The problems found, at least one.
 pub fn from_value(document: &Value) -> Result<(Config, Policy), Vec<Problem>> {
-    let config = diagnostics::read(document)?;
-    let policy = Policy::try_from(config.clone())?;
-    Ok((config, policy))
+    let config = diagnostics::read(document).map_err(|flawed| flawed.problems(document))?;
+    match Policy::try_from(config.clone()) {
+        Ok(policy) => Ok((config, policy)),
+        Err(problems) => Err(diagnostics::explain(problems, document)),
+    }
 }
 
 /// Returns the revision of a policy text: the first eight bytes of its SHA-256.

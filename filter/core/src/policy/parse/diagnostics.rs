@@ -61,9 +61,12 @@ pub(super) fn read(document: &Value) -> Result<Config, Box<Flawed>> {
     }
     let mut next = Mistake::in_tree(&tree).err();
     while let Some(mistake) = next.take() {
-        let problem = explain::explain(&mistake, &tree);
-        problems.push(moves.locate(problem));
-        let repaired = if problems.len() <= ENOUGH { mistake.repair(&mut tree, &mut moves) } else { None };
+        // What is said about a whole follows from a part that was repaired.
+        let is_whole = matches!(mistake.kind, Kind::Other(_));
+        if !(is_whole && refused.iter().any(|part: &Vec<Step>| part.starts_with(&mistake.place))) {
+            problems.push(moves.locate(explain::explain(&mistake, &tree)));
+        }
+        let repaired = if refused.len() < ENOUGH { mistake.repair(&mut tree, &mut moves) } else { None };
         next = repaired.flatten();
         refused.push(mistake.place);
     }

@@ -252,8 +252,8 @@ pub(super) fn unknown_reference(place: &[Step], tree: &Value) -> Option<String> 
     }
     let singular = singular(section)?;
     let start = format!("unknown {singular} {}", quoted(name));
-    let other = sections().into_iter().find(|other| other != section && names(tree, other).contains(&name));
-    let other = other.and_then(|other| super::sections::singular(&other).map(|noun| format!("{name} is a {noun}")));
+    let other = sections().iter().find(|other| *other != section && names(tree, other).contains(&name));
+    let other = other.and_then(|other| super::sections::singular(other).map(|noun| format!("{name} is a {noun}")));
     let upstream = tree.get("models").and_then(Value::as_object).into_iter().flatten();
     let upstream = upstream.filter(|(_, model)| model.get("model").and_then(Value::as_str) == Some(name));
     let upstream = upstream.map(|(own, _)| format!("that is the provider's id of \"{own}\"; write {own}")).next();

@@ -6,16 +6,14 @@ use super::values::decimal;
 use crate::config::place::Step;
 use crate::config::problem::{Part, Problem, looks_secret};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Returns whether a problem of a repaired policy has a cause of its own. `refused`: the places of the mistakes that
 /// were repaired. What stands there now was not written by anyone.
 pub(super) fn is_independent(problem: &Problem, refused: &[Vec<Step>], tree: &Value) -> bool {
     let place = problem.place.steps();
     let names: Vec<&str> = place.iter().filter_map(Step::as_name).collect();
-    let referent = refers_to(place).map(|section| {
-        let name = value_at(tree, place).and_then(Value::as_str).or_else(|| place.last()?.as_name());
-        (section, name.unwrap_or_default())
-    });
+    let referent = refers_to(place).map(|section| (section, name_at(place, tree).unwrap_or_default()));
     !refused.iter().any(|refused| {
         let was: Vec<&str> = refused.iter().filter_map(Step::as_name).collect();
         let is_here = place.starts_with(refused) || (refused.starts_with(place) && problem.part != Part::Name);
@@ -31,10 +29,14 @@ pub(super) fn is_independent(problem: &Problem, refused: &[Vec<Step>], tree: &Va
 /// Returns whether a problem at one place can be caused by a mistake at another one, which it does not contain.
 fn follows(place: &[&str], refused: &[&str]) -> bool {
     match place {
-        [.., "limits", "degrade_at"] => refused.contains(&"on_exhausted"),
+        [.., "limits", "degrade_at"] => {
+            refused.contains(&"on_exhausted") || matches!(refused, ["models"] | ["models", _])
+        }
         [.., "on_exhausted", "degrade"] => matches!(refused, ["tiers", _, "models", ..]),
         // A budget needs a price.
-        ["tiers" | "tenants", _, "limits"] => refused.iter().any(|name| ["price", "default_price"].contains(name)),
+        ["tiers" | "tenants", _, "limits"] => {
+            refused == ["quota"] || refused.iter().any(|name| ["price", "default_price"].contains(name))
+        }
         ["cache" | "quota", "store"] => refused.first() == Some(&"redis"),
         ["tenants"] | ["tasks", _, "cache", "scope"] => refused.first() == Some(&"identity"),
         ["resilience", "backoff_max"] => matches!(refused, ["resilience", "backoff_base"]),
@@ -43,9 +45,15 @@ fn follows(place: &[&str], refused: &[&str]) -> bool {
 }
 
 /// Removes problems that follow from others of the same policy, and adds what would be right.
-pub(super) fn explain(mut problems: Vec<Problem>, tree: &Value) -> Vec<Problem> {
-    let causes: Vec<Vec<Step>> = problems.iter().map(|problem| problem.place.steps().to_vec()).collect();
-    problems.retain(|problem| {
+pub(super) fn explain(problems: Vec<Problem>, tree: &Value) -> Vec<Problem> {
+    let may_cause = |place: &&[Step]| {
+        let names = || place.iter().filter_map(Step::as_name);
+        names().next() != Some("tenants") || names().any(|name| name == "on_exhausted")
+    };
+    let causes: Vec<Vec<Step>> =
+        problems.iter().map(|problem| problem.place.steps()).filter(may_cause).map(<[Step]>::to_vec).collect();
+    let mut problems = once_per_name(problems, tree);
+    problems.retain(|(problem, _)| {
         let place = problem.place.steps();
         let names: Vec<&str> = place.iter().filter_map(Step::as_name).collect();
         causes.iter().filter(|cause| cause.as_slice() != place).all(|cause| {
@@ -53,7 +61,7 @@ pub(super) fn explain(mut problems: Vec<Problem>, tree: &Value) -> Vec<Problem> 
             !follows(&names, &was)
         })
     });
-    for problem in &mut problems {
+    for (problem, more) in &mut problems {
         let place = problem.place.steps();
         if problem.message.starts_with("unknown ")
             && let Some(message) = unknown_reference(place, tree)
@@ -66,8 +74,36 @@ pub(super) fn explain(mut problems: Vec<Problem>, tree: &Value) -> Vec<Problem> 
         } else if let Some(remedy) = remedy(problem, value_at(tree, place)) {
             problem.message = format!("{}; {remedy}", problem.message);
         }
+        if *more > 0 {
+            let places = if *more == 1 { "place names" } else { "places name" };
+            problem.message = format!("{} ({more} more {places} it)", problem.message);
+        }
     }
-    problems
+    problems.into_iter().map(|(problem, _)| problem).collect()
+}
+
+/// Keeps the first reference to each unknown name, with the number of the others.
+fn once_per_name(problems: Vec<Problem>, tree: &Value) -> Vec<(Problem, usize)> {
+    let mut kept: Vec<(Problem, usize)> = Vec::with_capacity(problems.len());
+    let mut first: BTreeMap<(&str, String), usize> = BTreeMap::new();
+    for problem in problems {
+        let reference = refers_to(problem.place.steps()).filter(|_| problem.message.starts_with("unknown "));
+        let name = reference.and_then(|section| Some((section, name_at(problem.place.steps(), tree)?.to_owned())));
+        if let Some(name) = name {
+            if let Some((_, more)) = first.get(&name).and_then(|at| kept.get_mut(*at)) {
+                *more += 1;
+                continue;
+            }
+            first.insert(name, kept.len());
+        }
+        kept.push((problem, 0));
+    }
+    kept
+}
+
+/// Returns the name with which a place refers to something: its value, or a name before a colon.
+fn name_at<'a>(place: &'a [Step], tree: &'a Value) -> Option<&'a str> {
+    value_at(tree, place).and_then(Value::as_str).or_else(|| place.last()?.as_name())
 }
 
 /// Returns the message for a key or its hash, or for where a key is. It repeats no part of the value that may be a key.

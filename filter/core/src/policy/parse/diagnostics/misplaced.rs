@@ -7,15 +7,16 @@ use super::sections::{NAMED, fields_of, fields_of_part, looks_like_entry, sectio
 use crate::config::place::{Place, Step};
 use crate::config::problem::{Problem, quoted};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// Where parts of the repaired tree are in the document: each place in the tree, and the one in the document.
 #[derive(Default)]
-pub(super) struct Moves(Vec<(Vec<Step>, Vec<Step>)>);
+pub(super) struct Moves(BTreeMap<Vec<Step>, Vec<Step>>);
 
 impl Moves {
     pub(super) fn add(&mut self, to: Vec<Step>, from: &[Step]) {
         let from = self.original(from);
-        self.0.push((to, from));
+        self.0.insert(to, from);
     }
 
     /// Gives a problem its place in the document.
@@ -26,8 +27,10 @@ impl Moves {
 
     /// Returns where a place of the tree is in the document.
     pub(super) fn original(&self, place: &[Step]) -> Vec<Step> {
-        let moved =
-            self.0.iter().rev().find_map(|(to, from)| Some([from, place.strip_prefix(to.as_slice())?].concat()));
+        let moved = (1..=place.len()).rev().find_map(|length| {
+            let (to, rest) = place.split_at_checked(length)?;
+            Some([self.0.get(to)?, rest].concat())
+        });
         moved.unwrap_or_else(|| place.to_vec())
     }
 }
@@ -194,7 +197,7 @@ impl Mending {
     /// `fast:` with nothing under it, and its fields beside it.
     fn fields_beside_their_entry(&mut self, root: &mut Map<String, Value>) {
         for section in sections() {
-            self.fields_beside(root, &[], &section, &fields_of(&section));
+            self.fields_beside(root, &[], section, fields_of(section));
         }
         for (section, _) in NAMED {
             let own = fields_of(section);
@@ -202,13 +205,13 @@ impl Mending {
             let nothing: Vec<_> =
                 map.iter().filter(|(_, value)| value.is_null()).map(|(name, _)| name.clone()).collect();
             if let [name] = nothing.as_slice() {
-                self.fields_beside(map, &[section], name, &own);
+                self.fields_beside(map, &[section], name, own);
             }
             for (name, entry) in map.iter_mut() {
                 let Some(entry) = entry.as_object_mut() else { continue };
-                for field in &own {
+                for field in own {
                     let fields: Vec<_> =
-                        fields_of_part(section, field).into_iter().filter(|inner| !own.contains(inner)).collect();
+                        fields_of_part(section, field).iter().filter(|inner| !own.contains(inner)).cloned().collect();
                     self.fields_beside(entry, &[section, name], field, &fields);
                 }
             }
@@ -267,10 +270,10 @@ impl Mending {
 
     /// Entries that look like those of another section: its header is missing, or they are in the wrong section.
     fn entries_of_other_sections(&mut self, root: &mut Map<String, Value>) {
-        for section in &sections() {
+        for section in sections() {
             let own = fields_of(section);
             let is_named = singular(section).is_some();
-            for (other, _) in NAMED.iter().filter(|(other, _)| other != section) {
+            for (other, _) in NAMED.iter().filter(|(other, _)| *other != section) {
                 let is_other = |(name, value): &(&String, &Value)| {
                     let is_own = match is_named {
                         true => value.as_object().is_some_and(|map| map.keys().all(|field| own.contains(field))),

@@ -8,6 +8,7 @@ use crate::config::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::sync::LazyLock;
 
 /// The sections whose entries have names, and what an entry is called.
 pub(super) const NAMED: [(&str, &str); 5] =
@@ -18,40 +19,48 @@ pub(super) fn singular(section: &str) -> Option<&'static str> {
     NAMED.iter().find(|(name, _)| *name == section).map(|(_, singular)| *singular)
 }
 
+/// A section, or "" for the policy itself, a part of it, or "", and its fields.
+type Fields = ((&'static str, &'static str), Vec<String>);
+
+/// The fields of each section and part. They never change, and each look would parse a message.
+static FIELDS: LazyLock<Vec<Fields>> = LazyLock::new(|| {
+    vec![
+        (("", ""), fields::<Config>()),
+        (("providers", ""), fields::<Provider>()),
+        (("models", ""), fields::<Model>()),
+        (("tasks", ""), fields::<Task>()),
+        (("tiers", ""), fields::<Tier>()),
+        (("tenants", ""), fields::<Tenant>()),
+        (("identity", ""), fields::<Identity>()),
+        (("request", ""), fields::<RequestBounds>()),
+        (("response", ""), fields::<ResponseBounds>()),
+        (("resilience", ""), fields::<Resilience>()),
+        (("cache", ""), fields::<Cache>()),
+        (("redis", ""), fields::<Redis>()),
+        (("quota", ""), fields::<Quota>()),
+        (("models", "price"), fields::<Price>()),
+        (("quota", "default_price"), fields::<Price>()),
+        (("providers", "credential"), fields::<Credential>()),
+        (("tasks", "cache"), fields::<TaskCache>()),
+        (("tasks", "resilience"), fields::<TaskResilience>()),
+        (("tiers", "limits"), fields::<Limits>()),
+        (("tenants", "limits"), fields::<Limits>()),
+    ]
+});
+
 /// Returns the fields of the policy itself: its sections.
-pub(super) fn sections() -> Vec<String> {
-    fields::<Config>()
+pub(super) fn sections() -> &'static [String] {
+    fields_of_part("", "")
 }
 
 /// Returns the fields of an entry of a named section, or of any other section.
-pub(super) fn fields_of(section: &str) -> Vec<String> {
-    match section {
-        "providers" => fields::<Provider>(),
-        "models" => fields::<Model>(),
-        "tasks" => fields::<Task>(),
-        "tiers" => fields::<Tier>(),
-        "tenants" => fields::<Tenant>(),
-        "identity" => fields::<Identity>(),
-        "request" => fields::<RequestBounds>(),
-        "response" => fields::<ResponseBounds>(),
-        "resilience" => fields::<Resilience>(),
-        "cache" => fields::<Cache>(),
-        "redis" => fields::<Redis>(),
-        "quota" => fields::<Quota>(),
-        _ => Vec::new(),
-    }
+pub(super) fn fields_of(section: &str) -> &'static [String] {
+    if section.is_empty() { &[] } else { fields_of_part(section, "") }
 }
 
 /// Returns the fields of a part of a section's entry.
-pub(super) fn fields_of_part(section: &str, field: &str) -> Vec<String> {
-    match (section, field) {
-        ("models", "price") | ("quota", "default_price") => fields::<Price>(),
-        ("providers", "credential") => fields::<Credential>(),
-        ("tasks", "cache") => fields::<TaskCache>(),
-        ("tasks", "resilience") => fields::<TaskResilience>(),
-        ("tiers" | "tenants", "limits") => fields::<Limits>(),
-        _ => Vec::new(),
-    }
+pub(super) fn fields_of_part(section: &str, field: &str) -> &'static [String] {
+    FIELDS.iter().find(|(place, _)| *place == (section, field)).map(|(_, fields)| fields.as_slice()).unwrap_or_default()
 }
 
 /// Returns where a field belongs, if only one part of a policy has it: the words for a message.

@@ -242,3 +242,93 @@ fn a_choice_that_needs_a_value_or_must_have_none_says_so() {
         ["tiers.free.limits.on_exhausted.reject: \"reject\" has no value; write `on_exhausted: reject`"]
     );
 }
+
+/// Returns a policy with every section, and a place of each kind.
+fn whole() -> Value {
+    let hash = |digit: &str| format!("sha256:{}", digit.repeat(64));
+    json!({
+        "default_task": "chat",
+        "identity": {"source": "header", "tenant": "x-tenant", "user": "x-user"},
+        "request": {"max_body_bytes": 4096, "set_output_limit": true},
+        "resilience": {"retry_on_status": [429, "5xx"], "chunk_timeout": "10s", "backoff_base": "1ms"},
+        "cache": {"store": "local", "max_data": "internal", "wait": "1s", "prompt_revisions": {"a@1": 2}},
+        "redis": {"cluster": "bridge", "timeout": "50ms"},
+        "quota": {"store": "redis", "users": 64, "default_price": {"input": 1, "output": 1}},
+        "providers": {
+            "vllm": {"dialect": "openai", "local": true, "data": "regulated"},
+            "far": {"dialect": "openai", "data": "internal", "base_path": "/v1",
+                "credential": {"header": "authorization", "prefix": "Bearer ", "env": "FAR_API_KEY"}},
+        },
+        "models": {
+            "fast": {"provider": "vllm", "model": "m", "level": "local", "context": 8192, "max_output_tokens": 512,
+                "price": {"input": 0.1, "output": 0.2}, "max_concurrent": 5, "capabilities": ["tools", "vision"]},
+            "large": {"provider": "far", "model": "l", "context": 8192, "max_output_tokens": 512,
+                "output_param": "max_tokens", "unsupported_params": ["seed"], "drop_params": true},
+        },
+        "tasks": {
+            "chat": {"primary": "fast", "fallback": ["large"], "max_output_tokens": 100},
+            "sum": {"primary": "large", "cache": {"ttl": "1h", "scope": "user"}, "resilience": {"hedge": true}},
+        },
+        "tiers": {
+            "free": {"models": ["fast"], "limits": {"requests_per_minute": 5, "per_user": {"concurrent": 1}}},
+            "pro": {"models": ["fast", "large"], "limits": {"budget_usd_per_day": 5, "alert_at": [0.5],
+                "degrade_at": 0.9, "on_exhausted": {"degrade": "fast"}, "per_model": {"large": {"concurrent": 2}}}},
+        },
+        "tenants": {
+            "acme": {"tier": "pro", "keys": [hash("0"), {"hash": hash("1"), "expires": "2027-01-31T00:00:00Z"}],
+                "limits": {"users": {"ann": {"concurrent": 1}}}},
+            "globex": {"tier": "free", "keys": [hash("2")], "data": "public"},
+        },
+    })
+}
+
+fn pointers(node: &Value, at: &str, all: &mut Vec<String>) {
+    all.push(at.to_owned());
+    match node {
+        Value::Object(map) => map.iter().for_each(|(k, v)| pointers(v, &format!("{at}/{}", k.replace('/', "~1")), all)),
+        Value::Array(list) => list.iter().enumerate().for_each(|(i, v)| pointers(v, &format!("{at}/{i}"), all)),
+        _ => {}
+    }
+}
+
+/// Every place of a policy, removed, misspelt and filled with each kind of value.
+#[test]
+fn one_mistake_is_one_problem_wherever_it_is_and_no_word_of_a_parser() {
+    let whole = whole();
+    let from = |tree: &Value| super::super::from_value(tree).err().unwrap_or_default();
+    assert_eq!(from(&whole), []);
+    let mut all = Vec::new();
+    pointers(&whole, "", &mut all);
+    let values =
+        [json!(null), json!(true), json!(-5), json!(1.5), json!("zzz"), json!(["zzz"]), json!({"zzz": 1}), json!([])];
+    let mut many = Vec::new();
+    let mut check = |what: String, tree: &Value| {
+        let problems = from(tree);
+        for problem in &problems {
+            let message = problem.to_string();
+            let words = ["Option", "variant", "struct", "u64", "u32", "f64", "i32", "tuple", "invalid", "map with"];
+            assert!(!words.iter().any(|word| message.contains(word)), "{what}: {message}");
+        }
+        // This value takes the fields away that must be there.
+        if problems.len() > 1 && !what.ends_with("{\"zzz\":1}") {
+            let texts: Vec<_> = problems.iter().map(|problem| format!("  {problem}\n")).collect();
+            many.push(format!("{what}\n{}", texts.concat()));
+        }
+    };
+    for pointer in all.iter().filter(|pointer| !pointer.is_empty()) {
+        for value in &values {
+            let mut tree = whole.clone();
+            *tree.pointer_mut(pointer).unwrap() = value.clone();
+            check(format!("{pointer} = {value}"), &tree);
+        }
+        let (parent, last) = pointer.rsplit_once('/').unwrap();
+        let mut tree = whole.clone();
+        if let Some(map) = tree.pointer_mut(parent).unwrap().as_object_mut() {
+            let value = map.remove(&last.replace("~1", "/")).unwrap();
+            check(format!("{pointer} is missing"), &tree);
+            tree.pointer_mut(parent).unwrap()[format!("{last}z")] = value;
+            check(format!("{pointer}z"), &tree);
+        }
+    }
+    assert!(many.is_empty(), "{}\n{}", many.len(), many.concat());
+}

@@ -1,8 +1,8 @@
 //! Filters that decide nothing: the bench's measure of what Wasm itself costs.
 //!
 //! Without a configuration the filter does nothing. As in a real module, it exports every callback of the ABI, and each
-//! returns immediately. With the configuration of a gateway stage it makes the host calls that such a stage cannot avoid,
-//! and decides nothing from what they return.
+//! returns immediately. With the configuration of a gateway stage it makes the host calls that such a stage cannot
+//! avoid, and decides nothing from what they return.
 
 #![allow(missing_docs)] // The SDK's macro exports functions without any.
 

@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn many_problems_take_no_longer_each() {
-        let tenants: String = (0..20_000).map(|i| format!("  t{i}: {{tier: gone}}\n")).collect();
+        let tenants: String = (0..20_000).map(|i| format!("  t{i}: {{tier: gone{i}}}\n")).collect();
         let text = format!(
             "providers: {{p: {{dialect: openai, data: public}}}}\nmodels: {{m: {{provider: p, model: m, \
             context: 10, max_output_tokens: 5}}}}\ntiers: {{a: {{models: [m]}}}}\ntenants:\n{tenants}"

@@ -83,7 +83,7 @@ fn standard_input_is_a_file_in_either_format() {
 #[test]
 fn ten_problems_are_enough_unless_all_are_wanted() {
     let scratch = Scratch::new("check-ten");
-    let tenants: String = (0..13).map(|i| format!("  t{i}: {{tier: gold}}\n")).collect();
+    let tenants: String = (0..13).map(|i| format!("  t{i}: {{tier: gold{i}}}\n")).collect();
     scratch.write("policy.yaml", &(minimal() + &tenants));
     let (_, _, stderr) = check(&scratch, &["policy.yaml"], "");
     let lines: Vec<_> = stderr.lines().collect();

@@ -330,6 +330,8 @@ fn status_code(status: u16) -> &'static str {
 }
 
 #[cfg(test)]
+mod page;
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;

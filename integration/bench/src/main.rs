@@ -6,6 +6,7 @@ mod burst;
 mod client;
 mod envoy;
 mod load;
+mod pace;
 mod policy;
 mod process;
 mod prompt;
@@ -57,6 +58,12 @@ struct Options {
     /// Measure what quotas cost instead of the usual run.
     #[arg(long)]
     quotas: bool,
+    /// Measure latency at 500 requests a second instead, for this many seconds per Envoy.
+    #[arg(long)]
+    pace: Option<usize>,
+    /// With `--pace`: the size of the access logs at the start, in MiB.
+    #[arg(long, default_value_t = 0)]
+    log_mib: u64,
     /// Run only the scenarios whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
@@ -101,6 +108,11 @@ fn run(options: &Options, scratch: &Scratch) -> Result<()> {
     if options.quotas {
         report::print_setting(&options.wasm, module_size(&options.wasm)?, &plan);
         return quotas::run(start, &plan);
+    }
+    if let Some(seconds) = options.pace {
+        scratch.fill_logs(options.log_mib);
+        let scenario = scenario::all().into_iter().find(|s| s.latency).ok_or("no scenario")?;
+        return pace::run(|variant| start(variant, 1), &scenario, seconds, options.log_mib);
     }
     let wanted = |s: &Scenario| s.name.contains(&options.only) && !(options.quick && s.information);
     let scenarios: Vec<Scenario> = scenario::all().into_iter().filter(wanted).collect();

@@ -2,6 +2,7 @@
 
 use crate::Result;
 use serde_json::Value;
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -11,13 +12,18 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A directory for configurations and logs, removed at the end.
-pub struct Scratch(TempDir);
+pub struct Scratch {
+    directory: TempDir,
+    /// The size of a program's output file at its start, in MiB.
+    log_mib: Cell<u64>,
+}
 
 impl Scratch {
     /// Creates the directory.
     pub fn new() -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("pointsman-bench-").tempdir();
-        let scratch = Self(directory.map_err(|e| format!("cannot create a temporary directory: {e}"))?);
+        let directory = directory.map_err(|e| format!("cannot create a temporary directory: {e}"))?;
+        let scratch = Self { directory, log_mib: Cell::new(0) };
         let providers = scratch.path("providers");
         fs::create_dir_all(&providers).map_err(|e| format!("{}: {e}", providers.display()))?;
         Ok(scratch)
@@ -25,7 +31,7 @@ impl Scratch {
 
     /// Returns the path of a file in the directory.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// Writes a file in the directory and returns its path.
@@ -35,9 +41,23 @@ impl Scratch {
         Ok(path)
     }
 
+    /// Lets the output files of programs begin with this size, in MiB.
+    pub fn fill_logs(&self, mib: u64) {
+        self.log_mib.set(mib);
+    }
+
+    /// Opens a program's output file, filled as [`Self::fill_logs`] says.
+    fn output(&self, name: &str) -> std::io::Result<File> {
+        let mut file = File::options().create(true).append(true).open(self.path(name))?;
+        for _ in 0..self.log_mib.get() {
+            file.write_all(&[b'x'; 1 << 20])?;
+        }
+        Ok(file)
+    }
+
     /// Prints the last lines of the logs, after a failed run.
     pub fn print_logs(&self) {
-        for entry in fs::read_dir(self.0.path()).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(self.directory.path()).into_iter().flatten().flatten() {
             let path = entry.path();
             if path.extension().is_some_and(|e| e == "log") {
                 let text = fs::read_to_string(&path).unwrap_or_default();
@@ -63,11 +83,10 @@ pub struct Process(Child);
 impl Process {
     /// Starts `command`, with standard output in `NAME.out` and standard error in `NAME.log`.
     pub fn start(command: &mut Command, name: &str, scratch: &Scratch) -> Result<Self> {
-        let create = |suffix: &str| {
-            let path = scratch.path(&format!("{name}.{suffix}"));
-            File::create(&path).map_err(|e| format!("{}: {e}", path.display()))
-        };
-        command.stdin(Stdio::null()).stdout(create("out")?).stderr(create("log")?);
+        let log = scratch.path(&format!("{name}.log"));
+        let log = File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
+        let output = scratch.output(&format!("{name}.out")).map_err(|e| format!("{name}.out: {e}"))?;
+        command.stdin(Stdio::null()).stdout(output).stderr(log);
         let child = command.spawn().map_err(|e| format!("{}: {e}", command.get_program().to_string_lossy()))?;
         Ok(Self(child))
     }

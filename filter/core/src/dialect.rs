@@ -24,6 +24,7 @@ use crate::quota::reservation::Scope;
 use crate::quota::window::WindowStatus;
 use crate::request::splice::Splice;
 use crate::routing::attempt::Failure;
+use crate::service_tier::ServedTier;
 use crate::usage::ReportedUsage;
 use crate::wire::header::HeaderLine;
 
@@ -184,6 +185,13 @@ impl StreamReader {
     pub fn long_event(&mut self, start: &[u8]) -> LongEvent {
         match self {
             Self::OpenAi(reader) => reader.long_event(start),
+        }
+    }
+
+    /// Reads the start or the tail of an event that was too long to hold, for the service tier that served.
+    pub fn long_event_tier(&self, part: &[u8]) -> Option<ServedTier> {
+        match self {
+            Self::OpenAi(_) => openai::stream::StreamReader::long_event_tier(part),
         }
     }
 

@@ -356,6 +356,7 @@ impl Stream {
         match piece {
             Piece::Event(event) => self.event(event, elapsed_ms),
             Piece::Start(start) => {
+                self.service_tier = self.reader.long_event_tier(start).or(self.service_tier);
                 match self.reader.long_event(start) {
                     LongEvent::Silent => self.is_long_text = false,
                     LongEvent::Chunk => {
@@ -376,6 +377,7 @@ impl Stream {
                 let tail = std::mem::take(&mut self.tail);
                 if self.error.is_none() {
                     self.long_event = 0;
+                    self.service_tier = self.reader.long_event_tier(&tail).or(self.service_tier);
                     if let Some(usage) = self.reader.long_event_usage(&tail) {
                         self.count(usage);
                     }

@@ -87,9 +87,14 @@ impl Price {
         Some(Self { base: base?, tiers: built.into() })
     }
 
-    /// Returns whether tokens of this tier have a price.
+    /// Returns whether tokens of this tier have a price. What costs nothing costs nothing at every tier.
     pub fn has(&self, tier: ServiceTier) -> bool {
-        self.of(tier).is_some()
+        self.of(tier).is_some() || self.is_free()
+    }
+
+    fn is_free(&self) -> bool {
+        let Rates { input, cached_input, cache_write, output } = self.base;
+        self.tiers.is_empty() && [input, cached_input, cache_write, output] == [0; 4]
     }
 
     fn of(&self, tier: ServiceTier) -> Option<&Rates> {
@@ -115,7 +120,7 @@ impl Price {
             Some(rates) => known(rates.cost(usage).max(least)),
             None => {
                 let all = self.tiers.iter().map(|(_, rates)| rates.cost(usage));
-                Cost { usd: all.fold(base, MicroUsd::max), is_highest: true }
+                Cost { usd: all.fold(base, MicroUsd::max), is_highest: !self.is_free() }
             }
         }
     }
@@ -306,6 +311,12 @@ mod tests {
         let plain = tiered(&[]).unwrap();
         let scale = plain.cost(&usage, None, ServedTier::named("scale"));
         assert_eq!(scale, Cost { usd: MicroUsd(4000), is_highest: true });
+        // A model of our own is free at every tier.
+        let free =
+            config::Price { input: 0.0, cached_input: None, cache_write: None, output: 0.0, tiers: BTreeMap::new() };
+        let free = Price::from_config(&free, &"models.m.price".into(), &mut Vec::new()).unwrap();
+        assert!(free.has(ServiceTier::named("flex")) && !plain.has(ServiceTier::named("flex")));
+        assert_eq!(free.cost(&usage, ServiceTier::requested("flex"), None), Cost::default());
     }
 
     #[test]

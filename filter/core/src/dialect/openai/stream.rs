@@ -8,8 +8,9 @@ use crate::dialect::openai::failure::{self, Mark};
 use crate::dialect::openai::read::{self, MAX_DEPTH, Part};
 use crate::dialect::openai::transcript::Transcript;
 use crate::dialect::openai::usage;
+use crate::service_tier::ServedTier;
 use crate::usage::ReportedUsage;
-use crate::wire::json::{InvalidJson, Kind, Scanner, Why};
+use crate::wire::json::{InvalidJson, Kind, Scanner, Why, unquote};
 use crate::wire::sse;
 
 /// Most parts of an event that are recorded: more than any answer needs, so that a strange one costs little.
@@ -27,6 +28,8 @@ pub struct StreamReader {
     has_begun: bool,
     /// Whether a chunk had a fingerprint.
     has_fingerprint: bool,
+    /// The service tier that an event before the answer named.
+    tier_before: Option<ServedTier>,
     /// The number of choices so far, and of those whose end has come.
     choices: u64,
     finished: u64,
@@ -74,6 +77,7 @@ impl StreamReader {
                         if read.has_extras {
                             self.give_up("shape");
                         }
+                        self.tier_before = read.service_tier.or(self.tier_before);
                         StreamEvent::Silent
                     }
                 };
@@ -100,7 +104,7 @@ impl StreamReader {
             text: read.generated,
             has_text: read.texts > 0,
             usage: read.usage,
-            service_tier: read.service_tier,
+            service_tier: read.service_tier.or(self.tier_before.take()),
             without_usage: match read.usage_kind {
                 Some(_) if is_without_choices && !has_extras => WithoutUsage::Nothing,
                 Some(Kind::Null) | None => WithoutUsage::Whole,
@@ -136,6 +140,15 @@ impl StreamReader {
         const USAGE: &[u8] = b"\"usage\":";
         let at = memchr::memmem::rfind(tail, USAGE)?;
         usage::read(&mut Scanner::lenient(tail.get(at + USAGE.len()..)?, MAX_DEPTH)).ok()?
+    }
+
+    /// Reads the start or the tail of an event that was too long to hold, for the service tier beside its choices.
+    pub fn long_event_tier(part: &[u8]) -> Option<ServedTier> {
+        const TIER: &[u8] = b"\"service_tier\":";
+        let at = memchr::memmem::rfind(part, TIER)?;
+        let mut scanner = Scanner::lenient(part.get(at + TIER.len()..)?, MAX_DEPTH);
+        let value = scanner.value().ok()?;
+        unquote(scanner.bytes(&value.span)).and_then(|tier| ServedTier::named(&tier))
     }
 
     /// Stops recording: the answer is not kept.

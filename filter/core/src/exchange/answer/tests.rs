@@ -182,6 +182,24 @@ fn an_event_of_any_length_passes_however_it_is_cut_into_chunks() {
 }
 
 #[test]
+fn the_service_tier_is_read_wherever_the_stream_names_it() {
+    let served = |text: &str| run(&[text.as_bytes()], false).0.service_tier().map(|tier| tier.name().to_owned());
+    let long = event(sse::MAX_HELD + 1, "");
+    let named = "\"service_tier\":\"priority\"";
+    for text in [
+        format!("data: {{{named}}}\n\n{STREAM}"),
+        format!("{}{STREAM}", long.replacen("{\"choices\"", &format!("{{{named},\"choices\""), 1)),
+        format!("{}{STREAM}", long.replace("]}\n", &format!("],{named}}}\n"))),
+    ] {
+        assert_eq!(served(&text).as_deref(), Some("priority"));
+    }
+    // Text is no name of a tier.
+    let text =
+        event(sse::MAX_HELD + 100, "").replacen("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", &named.replace('"', "\\\""), 1);
+    assert_eq!(served(&format!("{text}{STREAM}")), None);
+}
+
+#[test]
 fn an_event_is_too_long_however_it_is_cut_into_chunks() {
     let max = 1 << 20;
     let run = |chunks: &[&[u8]]| {

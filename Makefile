@@ -129,7 +129,7 @@ test-native:
 
 # Only the tests that run an Envoy.
 test-envoy:
-	cargo test -q --locked $(TESTED) $(addprefix --test ,envoy install render up up_start) -- --include-ignored
+	cargo test -q --locked $(TESTED) $(addprefix --test ,envoy install render up up_files up_start) -- --include-ignored
 
 # The same on every supported Envoy version.
 test-matrix:

@@ -5,7 +5,7 @@ mod json;
 mod sarif;
 
 use crate::finding::Severity;
-use crate::policy_file::{self, ValidPolicyFile};
+use crate::policy_file::{self, Origin, ValidPolicyFile};
 use crate::render::providers;
 use checked::Checked;
 use pointsman_core::config::Config;
@@ -69,7 +69,7 @@ fn print(report: &serde_json::Value) -> std::io::Result<()> {
 
 fn check(path: &Path, args: &Args) -> Checked {
     let file = policy_file::name(path);
-    let (findings, status, summary) = match policy_file::load(path) {
+    let (findings, status, summary) = match policy_file::load(path, Origin::Any) {
         Ok(ValidPolicyFile { config, policy, warnings }) => {
             let mut findings = warnings;
             if let Some(directory) = &args.providers {

@@ -7,6 +7,7 @@ mod finding;
 mod hash_key;
 mod module;
 mod policy_file;
+mod regular_file;
 mod render;
 mod schema;
 mod secrets;

@@ -2,6 +2,7 @@
 
 use crate::document::{self, InvalidDocument};
 use crate::finding::{Finding, Located, Rule};
+use crate::regular_file;
 use crate::source::Source;
 use crate::text_report;
 use crate::time_zone;
@@ -35,6 +36,15 @@ pub struct InvalidPolicyFile {
     pub status: u8,
 }
 
+/// What a policy may be read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Also standard input, a FIFO or another file that can be read only once.
+    Any,
+    /// A regular file, which can be read again when it changes.
+    RegularFile,
+}
+
 #[derive(Clone, Copy)]
 enum Format {
     Json,
@@ -47,13 +57,13 @@ pub fn name(path: &Path) -> String {
 }
 
 /// Reads and validates a policy: JSON if the file's name ends in `.json`, YAML otherwise. `-` is standard input, in
-/// either format.
+/// either format, for [`Origin::Any`].
 ///
 /// # Errors
 /// Every problem found.
-pub fn load(path: &Path) -> Result<ValidPolicyFile, InvalidPolicyFile> {
+pub fn load(path: &Path, origin: Origin) -> Result<ValidPolicyFile, InvalidPolicyFile> {
     let name = name(path);
-    match read(path) {
+    match read(path, origin) {
         Ok(text) => of_text(path, &name, text),
         Err(error) => Err(InvalidPolicyFile::unusable(Finding::of_file(&name, Rule::Unreadable, unreadable(&error)))),
     }
@@ -96,7 +106,13 @@ fn of_text(path: &Path, name: &str, text: String) -> Result<ValidPolicyFile, Inv
     }
 }
 
-fn read(path: &Path) -> io::Result<String> {
+fn read(path: &Path, origin: Origin) -> io::Result<String> {
+    if origin == Origin::RegularFile {
+        return match path.as_os_str() == STDIN {
+            true => Err(regular_file::standard_input()),
+            false => regular_file::read_to_string(path),
+        };
+    }
     if path.as_os_str() != STDIN {
         return std::fs::read_to_string(path);
     }
@@ -112,6 +128,7 @@ fn unreadable(error: &io::Error) -> String {
         io::ErrorKind::IsADirectory => "is a directory; name the policy file in it".to_owned(),
         io::ErrorKind::InvalidData => "is not UTF-8 text; save it as UTF-8".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied; make the file readable for this user".to_owned(),
+        _ if regular_file::is_not_regular(error) => error.to_string(),
         _ => format!("cannot be read: {error}"),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::inputs::{Inputs, Refused};
 use super::settings::LogTarget;
+use crate::policy_file::Origin;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,8 +32,8 @@ impl GatewayArgs {
     ///
     /// # Errors
     /// Everything that is wrong with them.
-    pub fn inputs(&self) -> Result<Inputs, Refused> {
-        Inputs::load(&self.policy, &self.providers)
+    pub fn inputs(&self, origin: Origin) -> Result<Inputs, Refused> {
+        Inputs::load(&self.policy, origin, &self.providers)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::providers::{self, OwnCluster, OwnClusters};
 use crate::finding::Finding;
-use crate::policy_file::{self, InvalidPolicyFile, ValidPolicyFile};
+use crate::policy_file::{self, InvalidPolicyFile, Origin, ValidPolicyFile};
 use crate::text_report;
 use pointsman_core::config::Config;
 use pointsman_core::policy::Policy;
@@ -41,9 +41,9 @@ impl Inputs {
     ///
     /// # Errors
     /// Everything that is wrong with them.
-    pub fn load(policy_path: &Path, providers: &Path) -> Result<Self, Refused> {
+    pub fn load(policy_path: &Path, origin: Origin, providers: &Path) -> Result<Self, Refused> {
         let ValidPolicyFile { config, policy, mut warnings } =
-            policy_file::load(policy_path).map_err(Refused::Policy)?;
+            policy_file::load(policy_path, origin).map_err(Refused::Policy)?;
         let plans = clusters::plans(&policy);
         let OwnClusters { by_name: providers, suspicious } =
             providers::clusters(providers, &policy).map_err(Refused::Clusters)?;

@@ -22,6 +22,7 @@ pub mod wasm;
 mod yaml;
 
 use crate::module;
+use crate::policy_file::Origin;
 use gateway_args::GatewayArgs;
 use rendering::Rendering;
 use settings::Settings;
@@ -55,7 +56,7 @@ pub struct Args {
 /// Runs `render`. Exit status: 0 on success, 1 if the policy or the providers are refused, 2 if a file cannot be read
 /// or written.
 pub fn run(args: &Args) -> ExitCode {
-    let inputs = match args.gateway.inputs() {
+    let inputs = match args.gateway.inputs(Origin::Any) {
         Ok(inputs) => inputs,
         Err(refused) => return refused.report(),
     };

@@ -5,6 +5,7 @@ use super::cluster_fields::suspicious;
 use super::clusters::{HTTP_OPTIONS, as_direct};
 use crate::document::{self, InvalidDocument};
 use crate::finding::{Finding, Located, Rule, Severity};
+use crate::regular_file;
 use crate::source::Source;
 use pointsman_core::config::place::Place;
 use pointsman_core::config::problem::Problem;
@@ -123,7 +124,7 @@ struct OwnFile {
 impl OwnFile {
     fn read(path: &Path) -> Result<Self, Box<Finding>> {
         let file = path.display().to_string();
-        let text = std::fs::read_to_string(path)
+        let text = regular_file::read_to_string(path)
             .map_err(|error| Box::new(Finding::of_file(&file, Rule::Unreadable, error.to_string())))?;
         let located = || Located::never_shown(&file, Source::of_yaml(text.clone()));
         let cluster = document::from_yaml(&text)

@@ -15,6 +15,7 @@ mod validation;
 mod watch;
 
 use crate::module;
+use crate::policy_file::Origin;
 use crate::render::gateway_args::GatewayArgs;
 use crate::render::inputs::Inputs;
 use crate::render::settings::Settings;
@@ -68,7 +69,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 pub fn run(args: &Args) -> ExitCode {
     // Created before anything is read, so that no change in between is missed.
     let watch = Watch::new(&args.gateway.policy, &args.gateway.providers);
-    let inputs = match args.gateway.inputs() {
+    let inputs = match args.gateway.inputs(Origin::RegularFile) {
         Ok(inputs) => inputs,
         Err(refused) => return refused.report(),
     };

@@ -6,9 +6,10 @@ use super::envoy::Program;
 use super::retired::DrainingClusters;
 use super::say::say;
 use super::validation::Validation;
+use crate::policy_file::Origin;
 use crate::render::files::{Files, cds, replace};
 use crate::render::gateway_args::GatewayArgs;
-use crate::render::inputs::Inputs;
+use crate::render::inputs::{Inputs, Refused};
 use crate::render::rendering::Rendering;
 use crate::render::settings::Settings;
 use crate::render::{listener, route, wasm};
@@ -136,8 +137,8 @@ impl RunningConfig {
         from: &GatewayArgs,
         stopped: &dyn Fn() -> bool,
     ) -> Result<(), NotApplied> {
-        let inputs =
-            from.inputs().map_err(|refused| refused.to_string().lines().map(str::to_owned).collect::<Vec<_>>())?;
+        let lines = |refused: Refused| refused.to_string().lines().map(str::to_owned).collect::<Vec<_>>();
+        let inputs = from.inputs(Origin::RegularFile).map_err(lines)?;
         let named = |line: &String| format!("{}: {line}", from.policy.display());
         let missing = credentials::missing(&inputs.policy);
         if !self.allow_missing && !missing.is_empty() {

@@ -1,0 +1,95 @@
+//! What `pointsman up` reads and writes: which files it takes for a policy, and which changes it notices.
+
+// Clippy treats helpers as test code only inside #[test].
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
+use support::running::{Up, inputs, up};
+use support::{Scratch, policy, text};
+
+/// Runs `up` with this `--policy` by a shell, which knows `<(…)`. Returns its exit status and what it said.
+fn refused(scratch: &Scratch, path: &str) -> (Option<i32>, String) {
+    let plain = up(scratch);
+    let mut arguments: Vec<_> = plain.get_args().map(|word| word.to_str().unwrap()).collect();
+    let at = arguments.iter().position(|word| *word == "--policy").unwrap();
+    arguments[at + 1] = path;
+    let line = format!("exec '{}' {}", plain.get_program().display(), arguments.join(" "));
+    let output = Command::new("bash").args(["-c", &line]).stdin(Stdio::null()).output().unwrap();
+    (output.status.code(), scratch.hide(&text(&output)))
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_again_is_refused() {
+    let scratch = inputs("up-fifo", "PATH");
+    let _socket = UnixListener::bind(scratch.path("socket")).unwrap();
+    assert!(Command::new("mkfifo").arg(scratch.path("fifo")).status().unwrap().success());
+    let here = scratch.path("").display().to_string();
+    let here = here.trim_end_matches('/');
+    let not_again = "which cannot be read again; name a regular file";
+    for (path, said) in [
+        (format!("{here}/fifo"), format!("HERE/fifo: error: is a FIFO, {not_again}\n")),
+        (format!("{here}/socket"), format!("HERE/socket: error: is a socket, {not_again}\n")),
+        ("/dev/zero".to_owned(), format!("/dev/zero: error: is a device, {not_again}\n")),
+        ("-".to_owned(), format!("stdin: error: is standard input, {not_again}\n")),
+        (format!("{here}/providers"), "HERE/providers: error: is a directory; name the policy file in it\n".to_owned()),
+    ] {
+        assert_eq!(refused(&scratch, &path), (Some(2), said), "{path}");
+    }
+    let (status, said) = refused(&scratch, &format!("<(cat '{here}/policy.yaml')"));
+    assert!(said.starts_with("/dev/fd/") && said.ends_with(&format!(": error: is a FIFO, {not_again}\n")), "{said}");
+    assert_eq!(status, Some(2));
+}
+
+/// A provider's file is read again too; and a FIFO without a writer would keep `up` from starting.
+#[test]
+fn a_provider_file_that_cannot_be_read_again_is_refused() {
+    let scratch = inputs("up-provider-fifo", "PATH");
+    std::fs::remove_file(scratch.path("providers/a.yaml")).unwrap();
+    assert!(Command::new("mkfifo").arg(scratch.path("providers/a.yaml")).status().unwrap().success());
+    let output = up(&scratch).output().unwrap();
+    let said = scratch.hide(&text(&output));
+    let expected = "HERE/providers/a.yaml: error: is a FIFO, which cannot be read again; name a regular file\n";
+    assert!(output.status.code() == Some(1) && said.contains(expected), "{said}");
+}
+
+#[test]
+fn check_reads_what_can_be_read_once() {
+    let scratch = inputs("check-once", "PATH");
+    let program = env!("CARGO_BIN_EXE_pointsman");
+    let line = format!("exec '{program}' check <(cat '{}')", scratch.path("policy.yaml").display());
+    let output = Command::new("bash").args(["-c", &line]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_policy_replaced_by_one_of_the_same_size_and_time_is_applied() {
+    let scratch = inputs("up-same-time", "POINTSMAN_TEST_KEY");
+    let file = scratch.path("policy.yaml");
+    let time = std::fs::metadata(&file).unwrap().modified().unwrap();
+    let up = Up::start(&scratch);
+    let other = policy("POINTSMAN_TEST_KEY").replace("chat", "talk");
+    assert_eq!(other.len(), policy("POINTSMAN_TEST_KEY").len());
+    let new = scratch.write("next.yaml", &other);
+    std::fs::File::options().write(true).open(&new).unwrap().set_modified(time).unwrap();
+    std::fs::rename(&new, &file).unwrap();
+    assert_eq!(std::fs::metadata(&file).unwrap().modified().unwrap(), time);
+    up.says("policy applied: ");
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_policy_that_becomes_a_fifo_is_refused_and_up_goes_on() {
+    let scratch = inputs("up-becomes-fifo", "POINTSMAN_TEST_KEY");
+    let file = scratch.path("policy.yaml");
+    let up = Up::start(&scratch);
+    std::fs::remove_file(&file).unwrap();
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    up.says(&format!("{}: error: is a FIFO, which cannot be read again", file.display()));
+    std::fs::remove_file(&file).unwrap();
+    scratch.write("policy.yaml", &policy("POINTSMAN_TEST_KEY").replace("chat", "talk"));
+    up.says("policy applied: ");
+}

@@ -5,8 +5,9 @@
 
 mod support;
 
-use std::net::TcpListener;
-use support::running::{Port, Up, ends, inputs, up, up_at};
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
+use support::running::{ANY_KEY, Port, SHA256_OF_K, Up, ends, inputs, up, up_at};
 use support::{Scratch, cluster, envoy, policy, text, wasm};
 
 #[test]
@@ -194,4 +195,27 @@ fn of_several_that_start_at_once_on_one_address_one_starts() {
     });
     assert_eq!(started.len(), 1, "{refused:?}");
     assert!(refused.iter().all(|said| said.contains("address in use")), "{refused:?}");
+}
+
+/// An Envoy that drains no longer listens, so the next one can.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn while_one_drains_the_next_starts_on_its_address() {
+    let scratch = inputs("up-next", "POINTSMAN_TEST_KEY");
+    scratch.write("policy.yaml", &policy("POINTSMAN_TEST_KEY").replace(ANY_KEY, SHA256_OF_K));
+    let (listen, admin, other) = (Port::reserve(), Port::reserve(), Port::reserve());
+    let mut first = Up::run(up_at(&scratch, listen.address, admin.address), &scratch, &envoy());
+    // A request in flight: its body does not come.
+    let mut unfinished = TcpStream::connect(listen.address).unwrap();
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer k\r\ncontent-length: 9\r\n\r\n";
+    unfinished.write_all(head.as_bytes()).unwrap();
+    // An answer to a later request shows that Envoy has seen it: both are in one worker.
+    assert!(first.get("/healthz").starts_with("HTTP/1.1 200"));
+    first.signal("-TERM");
+    first.says("draining: 1 request in flight; waiting for up to 60 s");
+    let next = Up::run(up_at(&scratch, listen.address, other.address), &scratch, &envoy());
+    assert!(next.get("/healthz").starts_with("HTTP/1.1 200"));
+    drop(unfinished);
+    assert_eq!(first.ends(), Some(0));
+    assert!(next.get("/healthz").starts_with("HTTP/1.1 200"));
 }

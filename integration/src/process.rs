@@ -138,6 +138,13 @@ impl Process {
         assert!(status.success(), "kill -s {name}");
     }
 
+    /// Sends a signal to the program's process group, as Ctrl-C in a terminal does.
+    pub fn signal_group(&self, name: &str) {
+        let status =
+            Command::new("kill").args(["-s", name, "--", &format!("-{}", self.pid)]).status().expect("runs kill");
+        assert!(status.success(), "kill -s {name}");
+    }
+
     /// Returns the process ids of the program's direct children.
     pub fn children(&self) -> Vec<u32> {
         let path = format!("/proc/{0}/task/{0}/children", self.pid);

@@ -1,4 +1,4 @@
-//! Envoy's admin interface: readiness, listen addresses and counters.
+//! Envoy's admin interface: readiness, draining, listen addresses and counters.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -25,6 +25,16 @@ impl Admin {
     /// Returns whether Envoy is ready to serve.
     pub fn is_ready(&self) -> bool {
         self.get("/ready").is_some()
+    }
+
+    /// Closes the listener, and has every response close its connection: `connection: close` in HTTP/1.1, GOAWAY in
+    /// HTTP/2. `/ready` is 503 from then on. Returns whether Envoy has confirmed it.
+    pub fn drain(&self) -> bool {
+        self.post("/healthcheck/fail") && self.post("/drain_listeners")
+    }
+
+    fn post(&self, path: &str) -> bool {
+        self.agent.post(format!("{}{path}", self.base)).send_empty().is_ok()
     }
 
     /// Returns the address of the listener `name`.

@@ -7,13 +7,14 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-/// Creates a command without input. The kernel sends it SIGTERM when the *thread* that started it ends (prctl(2),
+/// Creates a command without input, in a process group of its own: Ctrl-C in a terminal is for `up` alone, which ends
+/// its children in order. The kernel sends it SIGTERM when the *thread* that started it ends (prctl(2),
 /// PR_SET_PDEATHSIG), so start it from the main thread. A set-user-ID program, or one with file capabilities, gets no
 /// such signal.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let parent = getpid();
     let mut command = Command::new(program);
-    command.stdin(Stdio::null());
+    command.stdin(Stdio::null()).process_group(0);
     let bind = move || {
         set_parent_process_death_signal(Some(Signal::TERM))?;
         // The parent may have ended before the signal was set.

@@ -4,6 +4,7 @@ mod address;
 mod admin;
 mod child;
 mod credentials;
+mod drain;
 mod envoy;
 mod health;
 mod objection;
@@ -21,8 +22,11 @@ use crate::render::inputs::Inputs;
 use crate::render::settings::Settings;
 use address::NotClaimed;
 use envoy::{NotReady, Program};
+use pointsman_core::config::Time;
 use reload::{NotApplied, RunningConfig};
 use say::say;
+use serde::Deserialize as _;
+use serde::de::IntoDeserializer as _;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -35,7 +39,8 @@ use watch::Watch;
 
 /// Run Envoy on a policy. Apply changes of the policy and its providers without a restart.
 ///
-/// SIGTERM, SIGINT, SIGQUIT and SIGHUP stop the command and Envoy.
+/// SIGTERM, SIGINT, SIGQUIT and SIGHUP stop the command and Envoy once the requests in flight have ended, or after
+/// `--drain`. A second signal stops them at once.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -50,6 +55,10 @@ pub struct Args {
     /// or where `make wasm` put it.
     #[arg(long, value_name = "FILE")]
     wasm: Option<PathBuf>,
+    /// How long requests in flight may take to end after the first signal to stop: `60s`, `10m`, or `0s` to stop at
+    /// once.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    drain: Duration,
     /// Start even if a provider's key is missing. Its requests then fail with 401 or go to the next model.
     #[arg(long)]
     allow_missing_credentials: bool,
@@ -149,6 +158,8 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
     let mut pause = TRY_AGAIN;
     loop {
         if stopped() {
+            stop.acknowledge();
+            drain::drain(&mut process, &admin, live.awaits_redis(), args.drain, &|| stop.is_told_again());
             process.stop(STOP_LIMIT);
             return Ok(ExitCode::SUCCESS);
         }
@@ -184,6 +195,12 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
         }
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Parses a length of time, as in a policy.
+fn time(text: &str) -> Result<Duration, String> {
+    let time = Time::deserialize(text.into_deserializer()).map_err(|e: serde::de::value::Error| e.to_string())?;
+    Ok(Duration::from_millis(time.0))
 }
 
 /// Creates a directory that only this user can read. It is removed when it is dropped.

@@ -71,6 +71,8 @@ pub struct RunningConfig {
     longest: Duration,
     /// Clusters that requests of earlier policies may need.
     retired: DrainingClusters,
+    /// Whether the current policy or an earlier one sends settlements to Redis.
+    awaits_redis: bool,
     /// Whether keys may be missing.
     allow_missing: bool,
 }
@@ -122,6 +124,7 @@ impl RunningConfig {
             clusters,
             longest: longest(&inputs.policy),
             retired: DrainingClusters::default(),
+            awaits_redis: inputs.policy.redis.is_some(),
             allow_missing,
         })
     }
@@ -168,9 +171,15 @@ impl RunningConfig {
         self.needed = clusters.into_keys().collect();
         self.clusters = united;
         self.files = files;
+        self.awaits_redis |= inputs.policy.redis.is_some();
         inputs.warnings.iter().for_each(say);
         credentials::suspicious(&inputs.policy).iter().for_each(|line| say(format_args!("warning: {line}")));
         Ok(())
+    }
+
+    /// Returns whether what requests have used may still be on its way to Redis when they end.
+    pub fn awaits_redis(&self) -> bool {
+        self.awaits_redis
     }
 
     /// Replaces secrets, then clusters, then what sends requests to the clusters. Restores all old files if one cannot

@@ -1,12 +1,17 @@
 //! Tracks whether `up` has been asked to stop.
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Set by SIGTERM, SIGINT, SIGQUIT and SIGHUP.
-pub struct Stop(Arc<AtomicBool>);
+pub struct Stop {
+    signalled: Arc<AtomicBool>,
+    /// Whether the first signal has been acted on.
+    acknowledged: Cell<bool>,
+}
 
 impl Stop {
     /// Installs the signal handlers. SIGHUP stays ignored if it was ignored at startup (`nohup`).
@@ -20,12 +25,23 @@ impl Stop {
                 signal_hook::flag::register(signal, Arc::clone(&told))?;
             }
         }
-        Ok(Self(told))
+        Ok(Self { signalled: told, acknowledged: Cell::new(false) })
     }
 
     /// Returns whether a signal has arrived.
     pub fn is_told(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.acknowledged.get() || self.signalled.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of the first signal, so that [`Stop::is_told_again`] tells of the next one.
+    pub fn acknowledge(&self) {
+        self.acknowledged.set(true);
+        self.signalled.store(false, Ordering::Relaxed);
+    }
+
+    /// Returns whether a signal has arrived since the first one was acknowledged.
+    pub fn is_told_again(&self) -> bool {
+        self.acknowledged.get() && self.signalled.load(Ordering::Relaxed)
     }
 }
 

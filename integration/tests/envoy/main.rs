@@ -12,6 +12,7 @@ mod cache_key;
 mod clients;
 mod clock;
 mod demo;
+mod drain;
 mod early_headers;
 mod endpoints;
 mod failed_answers;

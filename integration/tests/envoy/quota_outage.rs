@@ -1,8 +1,7 @@
 //! Redis goes away and comes back, and Envoys end: what was used is charged once, and no limit is exceeded.
 
-use crate::quota_redis::{open, policy, start, tokens, with_usage};
+use crate::quota_redis::{open, policy, start, start_with, tokens, with_usage};
 use crate::unsteady::at_once;
-use pointsman_integration::call::Call;
 use pointsman_integration::clock::Clock;
 use pointsman_integration::deadline::await_true;
 use pointsman_integration::gateway::{Gateway, Setup, cluster};
@@ -149,19 +148,23 @@ fn requests_under_way_when_redis_dies_are_charged_once_when_it_is_back() {
 #[ignore = "needs a real Envoy: make test"]
 fn an_envoy_that_is_drained_delivers_what_waits_for_redis() {
     let redis = Redis::start();
-    let (leaving, other) = (start(&redis, "allow", "200ms"), start(&redis, "allow", "200ms"));
+    let (mut leaving, other) =
+        (start_with(&redis, "allow", "200ms", &["--drain", "1h"]), start(&redis, "allow", "200ms"));
     let key = "sk-t0";
     let mut stream = open(&leaving, key);
     assert!(stream.status == 200 && stream.next_piece().is_some());
-    let drain = Call::new("POST", "/drain_listeners?graceful").send(leaving.admin);
-    assert_eq!(drain.status, 200, "{}", drain.text());
+    leaving.process.signal("TERM");
+    let draining = "draining: 1 request in flight";
+    leaving.process.await_line(draining, |line| line.starts_with(draining).then_some(()));
     redis.freeze();
     let trace_id = stream.trace_id();
     drop(stream);
     let wanted = charged(&leaving, &trace_id);
     await_true("it to have been tried in vain", || leaving.stat("cluster.redis.upstream_rq_timeout") >= 2);
     redis.thaw();
-    await_true("the charge", || tokens(&other, key) == Some((wanted, 0)));
+    await_true("it to end", || !leaving.process.is_running());
+    assert_eq!(leaving.process.end(), Some(0));
+    assert_eq!(tokens(&other, key), Some((wanted, 0)), "what it used has been charged by then");
 }
 
 #[test]

@@ -31,8 +31,13 @@ pub fn policy(mode: &str, timeout: &str) -> String {
 }
 
 pub fn start(redis: &Redis, mode: &str, timeout: &str) -> Gateway {
+    start_with(redis, mode, timeout, &[])
+}
+
+/// Like [`start`], with more flags for `pointsman up`.
+pub fn start_with(redis: &Redis, mode: &str, timeout: &str, flags: &[&str]) -> Gateway {
     let bridge = redis.bridge;
-    Gateway::start_over(&policy(mode, timeout), &[], |_| vec![("redis", cluster("redis", bridge, ""))])
+    Gateway::start_over(&policy(mode, timeout), flags, |_| vec![("redis", cluster("redis", bridge, ""))])
 }
 
 pub fn open(gateway: &Gateway, key: &str) -> Open {

@@ -97,8 +97,8 @@ impl Exchange {
         }
     }
 
-    /// The failed attempts: those the model stage recorded, and the last one if it never answered, unless its caller
-    /// left.
+    /// The failed attempts: those the model stage recorded, and the last one if it never answered, unless the
+    /// connection to the caller ended.
     fn failed(&self, policy: &Policy, recorded: &[(usize, Outcome)]) -> Vec<(ModelId, Outcome)> {
         let Some(Upstream { routed, answer, .. }) = self.state.upstream() else { return Vec::new() };
         let model = |index: usize| routed.plan.models.get(index).copied();
@@ -107,7 +107,7 @@ impl Exchange {
         }
         let mut all: Vec<_> = recorded.iter().filter_map(|(index, why)| Some((model(*index)?, *why))).collect();
         if let (Answer::Failed { code: Some(code), .. }, Some(served)) = (answer, routed.served)
-            && *code != Outcome::ClientDisconnected
+            && !code.has_lost_caller()
             && all.len() < served.attempts as usize
         {
             all.push((served.model, routed.failed_as.unwrap_or(*code)));
@@ -234,7 +234,7 @@ impl Exchange {
             all.push((Metric::Fallbacks { task, from: *from, to: model }, 1));
         }
         if let (Some(Answer::Stream(_) | Answer::Whole { .. }), Some(error)) = (answer, self.state.outcome())
-            && error != Outcome::ClientDisconnected
+            && !error.has_lost_caller()
         {
             all.push((Metric::ProviderErrors { model, error: error.kind().label() }, 1));
         }

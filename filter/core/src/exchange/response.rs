@@ -270,10 +270,10 @@ impl Exchange {
         Some((usage, estimated))
     }
 
-    /// Whether the caller left before an answer; the provider has read the prompt all the same.
+    /// Whether the connection to the caller ended before an answer; the provider has read the prompt all the same.
     fn was_abandoned(&self) -> bool {
         match self.state.outcome() {
-            Some(Outcome::ClientDisconnected) => true,
+            Some(outcome) if outcome.has_lost_caller() => true,
             Some(Outcome::DeadlineExceeded) => self.caller.as_ref().is_some_and(|caller| caller.deadline_ms.is_some()),
             _ => false,
         }

@@ -24,6 +24,12 @@ macro_rules! outcomes {
                 }
             }
 
+            /// Returns whether the connection to the caller ended early, by the caller or by the gateway. The provider
+            /// is not to blame.
+            pub fn has_lost_caller(self) -> bool {
+                matches!(self, Self::ClientDisconnected | Self::GatewayShutdown)
+            }
+
             /// Returns the one of `all` with this code.
             pub fn of_code(all: &[Self], code: &str) -> Option<Self> {
                 all.iter().copied().find(|outcome| outcome.code() == code)
@@ -83,6 +89,8 @@ outcomes! {
     DeadlineExceeded, "deadline_exceeded", Timeout;
     /// The caller disconnected.
     ClientDisconnected, "client_disconnected", NotTheProvider;
+    /// The gateway closed the connection to the caller, because it stops.
+    GatewayShutdown, "gateway_shutdown", NotTheProvider;
     /// Every model that could serve is at its limit.
     ModelOverloaded, "model_overloaded", Overloaded;
     /// The provider reset a response after it had begun.

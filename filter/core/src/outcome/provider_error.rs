@@ -84,6 +84,9 @@ pub fn cause(details: &str) -> Option<Outcome> {
         Some(Outcome::DeadlineExceeded)
     } else if starts("upstream_per_try_idle_timeout") || starts("stream_idle_timeout") {
         Some(Outcome::ChunkTimeout)
+    } else if starts("downstream_local_disconnect") {
+        // Envoy closes all connections when it exits. It gives no other reason for closing one with a request.
+        Some(Outcome::GatewayShutdown)
     } else if starts("downstream_") || starts("codec_error") || starts("http1.") || starts("http2.") {
         Some(Outcome::ClientDisconnected)
     } else if starts("upstream_reset") && details.contains("overflow") {
@@ -353,6 +356,8 @@ mod tests {
         assert_eq!(told("no_healthy_upstream"), (503, Outcome::NoHealthyProvider));
         assert_eq!(told("via_upstream"), (503, Outcome::ProviderUnavailable));
         assert_eq!(cause("downstream_remote_disconnect"), Some(Outcome::ClientDisconnected));
+        let at_exit = "downstream_local_disconnect(purging_socket_that_have_not_progressed_to_connections)";
+        assert_eq!(cause(at_exit), Some(Outcome::GatewayShutdown));
         assert_eq!(cause("upstream_reset_after_response_started{remote_reset}"), Some(Outcome::StreamReset));
     }
 

@@ -93,3 +93,16 @@ fn a_policy_that_becomes_a_fifo_is_refused_and_up_goes_on() {
     scratch.write("policy.yaml", &policy("POINTSMAN_TEST_KEY").replace("chat", "talk"));
     up.says("policy applied: ");
 }
+
+/// Envoy counts what it cannot write, and says nothing.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn an_access_log_that_cannot_be_written_is_reported() {
+    let scratch = inputs("up-full", "POINTSMAN_TEST_KEY");
+    let plain = up(&scratch);
+    let mut command = Command::new(plain.get_program());
+    command.args(plain.get_args().map(|word| if word == "-" { "/dev/full".as_ref() } else { word }));
+    let up = Up::run(command, &scratch, &support::envoy());
+    assert!(up.get("/v1/models").starts_with("HTTP/1.1 401"));
+    up.says("warning: access log /dev/full: Envoy cannot write to it (");
+}

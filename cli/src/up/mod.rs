@@ -7,6 +7,7 @@ mod credentials;
 mod drain;
 mod envoy;
 mod health;
+mod log_writes;
 mod objection;
 mod reload;
 mod retired;
@@ -22,6 +23,7 @@ use crate::render::inputs::Inputs;
 use crate::render::settings::Settings;
 use address::NotClaimed;
 use envoy::{NotReady, Program};
+use log_writes::LogWrites;
 use pointsman_core::config::Time;
 use reload::{NotApplied, RunningConfig};
 use say::say;
@@ -152,6 +154,7 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
     let mut stdout = std::io::stdout();
     let _ = writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush());
 
+    let mut log_writes = LogWrites::new(&args.gateway.access_log);
     let mut next_look = Instant::now();
     // The last refusal, and when to try again: its cause need not be in the watched files.
     let mut refused: Option<(Vec<String>, Instant)> = None;
@@ -192,6 +195,7 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
                 }
             }
             live.prune(&admin, &stopped);
+            log_writes.look(&admin).iter().for_each(say);
         }
         std::thread::sleep(Duration::from_millis(50));
     }

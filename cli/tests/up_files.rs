@@ -5,7 +5,9 @@
 
 mod support;
 
+use rustix::fs::{FlockOperation, flock};
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use support::running::{Up, inputs, up};
 use support::{Scratch, policy, text};
@@ -105,4 +107,61 @@ fn an_access_log_that_cannot_be_written_is_reported() {
     let up = Up::run(command, &scratch, &support::envoy());
     assert!(up.get("/v1/models").starts_with("HTTP/1.1 401"));
     up.says("warning: access log /dev/full: Envoy cannot write to it (");
+}
+
+/// Returns the only directory in a directory.
+fn only_in(parent: PathBuf) -> PathBuf {
+    let mut all: Vec<_> = std::fs::read_dir(parent).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.remove(0)
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn files_that_are_cleaned_away_are_put_back() {
+    let scratch = inputs("up-cleaned", "POINTSMAN_TEST_KEY");
+    let up = Up::start(&scratch);
+    let run = only_in(scratch.path("tmp"));
+    for file in ["cds.yaml", "ecds.yaml", "rds.yaml", "sds/b.yaml"] {
+        std::fs::remove_file(run.join(file)).unwrap();
+        up.says(&format!("warning: {} was removed; put back", run.join(file).display()));
+    }
+    scratch.write("policy.yaml", &policy("POINTSMAN_TEST_KEY").replace("chat", "talk"));
+    up.says("policy applied: ");
+}
+
+/// Envoy watches the directory, not its name, so a new one is of no use.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn when_the_directory_is_gone_it_says_so_and_serves_on() {
+    let scratch = inputs("up-gone", "POINTSMAN_TEST_KEY");
+    let mut up = Up::start(&scratch);
+    let run = only_in(scratch.path("tmp"));
+    std::fs::remove_dir_all(&run).unwrap();
+    let removed = format!("{} was removed, and Envoy sees no new files; restart `pointsman up`", run.display());
+    up.says(&format!("warning: {removed}. Requests are still served"));
+    scratch.write("policy.yaml", &policy("POINTSMAN_TEST_KEY").replace("chat", "talk"));
+    up.says(&format!("policy rejected, still serving the previous one: {removed}"));
+    assert!(up.get("/healthz").starts_with("HTTP/1.1 200"));
+    up.signal("-TERM");
+    assert_eq!(up.ends(), Some(0));
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn under_systemd_the_files_are_in_the_services_own_directory_and_everywhere_they_are_locked() {
+    let scratch = inputs("up-runtime", "POINTSMAN_TEST_KEY");
+    std::fs::create_dir(scratch.path("run")).unwrap();
+    let plain = up(&scratch);
+    let mut command = Command::new("env");
+    command.arg(format!("RUNTIME_DIRECTORY={}:/another", scratch.path("run").display()));
+    command.arg(plain.get_program()).args(plain.get_args());
+    let mut up = Up::run(command, &scratch, &support::envoy());
+    let run = only_in(scratch.path("run"));
+    assert!(run.join("cds.yaml").is_file());
+    let directory = std::fs::File::open(&run).unwrap();
+    assert!(flock(&directory, FlockOperation::NonBlockingLockShared).is_err());
+    up.signal("-TERM");
+    assert_eq!(up.ends(), Some(0));
+    assert_eq!(std::fs::read_dir(scratch.path("run")).unwrap().count(), 0, "it is gone");
 }

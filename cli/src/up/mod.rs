@@ -11,6 +11,7 @@ mod log_writes;
 mod objection;
 mod reload;
 mod retired;
+mod run_directory;
 mod say;
 mod stop;
 mod validation;
@@ -26,16 +27,15 @@ use envoy::{NotReady, Program};
 use log_writes::LogWrites;
 use pointsman_core::config::Time;
 use reload::{NotApplied, RunningConfig};
+use run_directory::{Removal, RunDirectory};
 use say::say;
 use serde::Deserialize as _;
 use serde::de::IntoDeserializer as _;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use stop::Stop;
-use tempfile::TempDir;
 use validation::Validation;
 use watch::Watch;
 
@@ -114,7 +114,7 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
         Err(NotClaimed::Stopped) => return Ok(ExitCode::SUCCESS),
         Err(NotClaimed::Taken(lines)) => return Err(lines.join("\n")),
     };
-    let directory = private_directory().map_err(|e| format!("cannot create a temporary directory: {e}"))?;
+    let directory = RunDirectory::create().map_err(|e| format!("cannot create a temporary directory: {e}"))?;
     let settings = Settings {
         command: "pointsman up".to_owned(),
         version: program.version,
@@ -155,6 +155,7 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
     let _ = writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush());
 
     let mut log_writes = LogWrites::new(&args.gateway.access_log);
+    let mut removal = Removal::default();
     let mut next_look = Instant::now();
     // The last refusal, and when to try again: its cause need not be in the watched files.
     let mut refused: Option<(Vec<String>, Instant)> = None;
@@ -172,12 +173,17 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
         }
         if next_look <= Instant::now() {
             next_look = Instant::now() + Duration::from_millis(250);
+            removal.look(&directory, &live).iter().for_each(say);
             let start = Instant::now();
             let is_due = refused.as_ref().is_some_and(|(_, at)| *at <= start);
             let is_changed = watch.changed();
             if is_changed || is_due {
                 pause = if is_changed { TRY_AGAIN } else { TRY_AGAIN_LATEST.min(pause * 2) };
-                match live.reload(&program, &admin, &args.gateway, &stopped) {
+                let applied = match removal.is_of_directory {
+                    true => Err(NotApplied::Refused(vec![directory.removed()])),
+                    false => live.reload(&program, &admin, &args.gateway, &stopped),
+                };
+                match applied {
                     Ok(()) => {
                         refused = None;
                         say(format_args!("policy applied: {} ms", start.elapsed().as_millis()));
@@ -194,7 +200,9 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
                     Err(NotApplied::Stopped) => continue,
                 }
             }
-            live.prune(&admin, &stopped);
+            if !removal.is_of_directory {
+                live.prune(&admin, &stopped);
+            }
             log_writes.look(&admin).iter().for_each(say);
         }
         std::thread::sleep(Duration::from_millis(50));
@@ -205,10 +213,4 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
 fn time(text: &str) -> Result<Duration, String> {
     let time = Time::deserialize(text.into_deserializer()).map_err(|e: serde::de::value::Error| e.to_string())?;
     Ok(Duration::from_millis(time.0))
-}
-
-/// Creates a directory that only this user can read. It is removed when it is dropped.
-fn private_directory() -> std::io::Result<TempDir> {
-    let only_us = std::fs::Permissions::from_mode(0o700);
-    tempfile::Builder::new().prefix("pointsman-").permissions(only_us).tempdir()
 }

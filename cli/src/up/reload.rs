@@ -16,6 +16,7 @@ use crate::render::{listener, route, wasm};
 use pointsman_core::policy::Policy;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind::NotFound;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -223,6 +224,21 @@ impl RunningConfig {
             // No resource refers to the file.
             None => std::fs::remove_file(self.directory.join(step.path)).map_err(|e| format!("{}: {e}", step.path)),
         }
+    }
+
+    /// Puts back the files that are missing: Envoy reads a secret's again for each new cluster. Returns what to say.
+    pub fn put_back_missing(&self) -> Vec<String> {
+        let watched = |path: &str| path.starts_with("sds/") || ["cds.yaml", "rds.yaml", "ecds.yaml"].contains(&path);
+        let missing = |path: &str| std::fs::metadata(self.directory.join(path)).is_err_and(|e| e.kind() == NotFound);
+        let put_back = |(path, text): (&str, &str)| {
+            let written = match path {
+                "cds.yaml" => self.write(path, &cds(&self.settings.command, &self.clusters)),
+                _ => self.write(path, text),
+            };
+            let file = self.directory.join(path);
+            written.map_or_else(|e| e, |()| format!("warning: {} was removed; put back", file.display()))
+        };
+        self.files.iter().filter(|(path, _)| watched(path) && missing(path)).map(put_back).collect()
     }
 
     fn write(&self, path: &str, text: &str) -> Result<(), String> {

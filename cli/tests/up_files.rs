@@ -137,7 +137,10 @@ fn when_the_directory_is_gone_it_says_so_and_serves_on() {
     let scratch = inputs("up-gone", "POINTSMAN_TEST_KEY");
     let mut up = Up::start(&scratch);
     let run = only_in(scratch.path("tmp"));
-    std::fs::remove_dir_all(&run).unwrap();
+    // At once: file by file, `up` would put some back meanwhile.
+    let away = run.with_extension("away");
+    std::fs::rename(&run, &away).unwrap();
+    std::fs::remove_dir_all(&away).unwrap();
     let removed = format!("{} was removed, and Envoy sees no new files; restart `pointsman up`", run.display());
     up.says(&format!("warning: {removed}. Requests are still served"));
     scratch.write("policy.yaml", &policy("POINTSMAN_TEST_KEY").replace("chat", "talk"));

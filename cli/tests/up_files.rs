@@ -6,10 +6,12 @@
 mod support;
 
 use rustix::fs::{FlockOperation, flock};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use support::running::{Up, inputs, up};
+use support::running::{PATIENCE, Port, Up, inputs, up, up_at};
 use support::{Scratch, policy, text};
 
 /// Runs `up` with this `--policy` by a shell, which knows `<(…)`. Returns its exit status and what it said.
@@ -107,6 +109,56 @@ fn an_access_log_that_cannot_be_written_is_reported() {
     let up = Up::run(command, &scratch, &support::envoy());
     assert!(up.get("/v1/models").starts_with("HTTP/1.1 401"));
     up.says("warning: access log /dev/full: Envoy cannot write to it (");
+}
+
+/// Sends a request to the admin interface of an Envoy, and returns its status.
+fn admin(of: &Port, method: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(of.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    response.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+/// Envoy's own log would have the keys of callers.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn the_admin_interface_changes_no_log_level() {
+    let scratch = inputs("up-admin", "POINTSMAN_TEST_KEY");
+    let hidden = [
+        ("POST", "/logging?level=debug"),
+        ("POST", "/logging?level=debug&x=/ready"),
+        ("POST", "//logging?level=debug"),
+        ("POST", "/ready/../logging?level=debug"),
+        ("GET", "/heap_dump"),
+        ("POST", "/runtime_modify?a=b"),
+        ("GET", "/"),
+        ("POST", "/quitquitquit"),
+    ];
+    let can_hide = !support::envoy_version().starts_with("1.36");
+    for full in [false, true] {
+        let (any, port) = ("127.0.0.1:0".parse().unwrap(), Port::reserve());
+        let mut command = up_at(&scratch, any, port.address);
+        if full {
+            command.arg("--full-admin");
+        }
+        let mut up = Up::run(command, &scratch, &support::envoy());
+        for path in ["/ready", "/stats?filter=x", "/stats/prometheus", "/clusters", "/config_dump?resource=x"] {
+            assert_ne!(admin(&port, "GET", path), "403", "{path}");
+        }
+        if can_hide && !full {
+            for (method, path) in hidden {
+                assert_ne!(admin(&port, method, path), "200", "{path}");
+            }
+            up.signal("-TERM");
+            assert_eq!(up.ends(), Some(0));
+        } else {
+            assert_eq!(admin(&port, "POST", "/logging?level=warning"), "200");
+            assert_eq!(admin(&port, "POST", "/quitquitquit"), "200");
+            assert_eq!(up.ends(), Some(1));
+        }
+    }
 }
 
 /// Returns the only directory in a directory.

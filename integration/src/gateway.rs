@@ -239,7 +239,8 @@ impl Gateway {
         text.text().lines().filter(|line| line.starts_with("llm_")).map(str::to_owned).collect()
     }
 
-    /// Sets the level at which Envoy logs what it does with the module and what the module logs.
+    /// Sets the level at which Envoy logs what it does with the module and what the module logs. Start it with
+    /// `--full-admin`.
     pub fn log_module_at(&self, level: &str) {
         let response = Call::new("POST", &format!("/logging?wasm={level}")).send(self.admin);
         assert_eq!(response.status, 200, "{}", response.text());

@@ -18,7 +18,7 @@ pub fn bootstrap(settings: &Settings, listener: Value, clusters: Clusters) -> Va
     let mut bootstrap = json!({
         // Envoy sends these names when it requests secrets, clusters and routes.
         "node": {"id": "pointsman", "cluster": "pointsman"},
-        "admin": {"address": address(settings.admin)},
+        "admin": admin(settings),
         "static_resources": {"listeners": [listener]},
         "stats_config": {"stats_tags": stats_tags(settings), "histogram_bucket_settings": histogram_buckets()},
         "overload_manager": {
@@ -40,6 +40,37 @@ pub fn bootstrap(settings: &Settings, listener: Value, clusters: Clusters) -> Va
         }
     }
     bootstrap
+}
+
+/// The paths of the admin interface that only show something, and those with which `up` drains Envoy and log rotation
+/// opens files again.
+///
+/// All others are refused. `/logging` can make Envoy log every request header, with the callers' keys; a heap dump
+/// holds them too.
+const ADMIN_PATHS: [&str; 13] = [
+    "certs",
+    "clusters",
+    "config_dump",
+    "drain_listeners",
+    "healthcheck/fail",
+    "healthcheck/ok",
+    "init_dump",
+    "listeners",
+    "memory",
+    "ready",
+    "reopen_logs",
+    "server_info",
+    "stats(/prometheus)?",
+];
+
+fn admin(settings: &Settings) -> Value {
+    let mut admin = json!({"address": address(settings.admin)});
+    if settings.version.has_admin_paths() && !settings.full_admin {
+        // Envoy matches the path with its query.
+        let regex = format!(r"/({})(\?.*)?", ADMIN_PATHS.join("|"));
+        admin["allow_paths"] = json!([{"safe_regex": {"regex": regex}}]);
+    }
+    admin
 }
 
 /// Returns a bootstrap with one cluster and no listener.

@@ -19,9 +19,14 @@ pub struct GatewayArgs {
     /// Listen address for clients. With port 0, Envoy picks a free port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// Address of Envoy's admin interface. Anyone who can reach it can stop Envoy: keep it local.
+    /// Address of Envoy's admin interface. Anyone who can reach it can drain Envoy and read its configuration: keep it
+    /// local.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
     pub admin: SocketAddr,
+    /// Offer all of the admin interface: also `/logging`, with which Envoy logs the keys of callers, and
+    /// `/quitquitquit`. Before Envoy 1.37 it cannot be limited.
+    #[arg(long)]
+    pub full_admin: bool,
     /// Access log: a file, or - for standard output.
     #[arg(long, value_name = "FILE", default_value = "-", value_parser = log_target)]
     pub access_log: LogTarget,

@@ -101,6 +101,7 @@ impl Args {
             prefix,
             listen: self.gateway.listen,
             admin: self.gateway.admin,
+            full_admin: self.gateway.full_admin,
             access_log: self.gateway.access_log.clone(),
             shared: self.shared_listener,
         })

@@ -27,6 +27,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Address of Envoy's admin interface.
     pub admin: SocketAddr,
+    /// Whether all of the admin interface is offered.
+    pub full_admin: bool,
     /// Where access log lines go.
     pub access_log: LogTarget,
     /// Whether the listener also has routes that are not Pointsman's. All of it then applies to [`SHARED_PREFIX`] only.

@@ -29,6 +29,11 @@ impl EnvoyVersion {
         self >= Self(39)
     }
 
+    /// Whether the admin interface can be limited to some paths (`allow_paths`).
+    pub fn has_admin_paths(self) -> bool {
+        self >= Self(37)
+    }
+
     /// Whether a route can have its own `request_body_buffer_limit`.
     pub fn has_route_buffer_limit(self) -> bool {
         self >= Self(37)

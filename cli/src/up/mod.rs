@@ -122,6 +122,7 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
         wasm,
         listen: args.gateway.listen,
         admin: args.gateway.admin,
+        full_admin: args.gateway.full_admin,
         access_log: args.gateway.access_log.clone(),
         shared: false,
     };

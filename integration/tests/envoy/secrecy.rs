@@ -75,7 +75,7 @@ fn calls() -> Vec<Call> {
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn nothing_from_outside_is_in_any_log() {
-    let gateway = Gateway::start(POLICY);
+    let gateway = Gateway::start_with(POLICY, &["--full-admin"]);
     let (mut statuses, mut requests) = (Vec::new(), 0);
     let send_all = |statuses: &mut Vec<u16>, requests: &mut usize| {
         for call in calls() {

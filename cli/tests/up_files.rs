@@ -11,7 +11,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use support::running::{PATIENCE, Port, Up, inputs, up, up_at};
+use support::running::{PATIENCE, Port, Up, await_some, inputs, up, up_at};
 use support::{Scratch, policy, text};
 
 /// Runs `up` with this `--policy` by a shell, which knows `<(…)`. Returns its exit status and what it said.
@@ -109,6 +109,27 @@ fn an_access_log_that_cannot_be_written_is_reported() {
     let up = Up::run(command, &scratch, &support::envoy());
     assert!(up.get("/v1/models").starts_with("HTTP/1.1 401"));
     up.says("warning: access log /dev/full: Envoy cannot write to it (");
+}
+
+/// Envoy goes on to write to the file that has no name any more.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn an_access_log_that_is_removed_is_reported_and_can_be_made_anew() {
+    let scratch = inputs("up-log-removed", "POINTSMAN_TEST_KEY");
+    let (any, port) = ("127.0.0.1:0".parse().unwrap(), Port::reserve());
+    let plain = up_at(&scratch, any, port.address);
+    let log = scratch.path("access.log");
+    let mut command = Command::new(plain.get_program());
+    command.args(plain.get_args().map(|word| if word == "-" { log.as_os_str() } else { word }));
+    let up = Up::run(command, &scratch, &support::envoy());
+    std::fs::remove_file(&log).unwrap();
+    up.says(&format!("warning: access log {}: the file was removed", log.display()));
+    assert_eq!(admin(&port, "POST", "/reopen_logs"), "200");
+    let is_written = || {
+        up.get("/v1/models");
+        std::fs::read_to_string(&log).is_ok_and(|text| !text.is_empty()).then_some(())
+    };
+    await_some(is_written, || "no record after reopening".to_owned());
 }
 
 /// Sends a request to the admin interface of an Envoy, and returns its status.

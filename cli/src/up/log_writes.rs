@@ -2,6 +2,8 @@
 
 use super::admin::Admin;
 use crate::render::settings::LogTarget;
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// The pause between two looks: each makes Envoy search all of its counters.
@@ -16,6 +18,10 @@ pub struct LogWrites {
     next_look: Instant,
     seen: Counts,
     failing: Option<Failing>,
+    /// The file, if the log is one.
+    file: Option<PathBuf>,
+    /// For how many looks the file has been missing.
+    missing: u32,
 }
 
 /// Envoy's counters of `filesystem.`: of writes, or of attempts to open the file again, that failed; of writes that
@@ -39,20 +45,41 @@ impl LogWrites {
             LogTarget::Stdout => "standard output".to_owned(),
             LogTarget::File(path) => path.clone(),
         };
-        Self { log, next_look: Instant::now(), seen: Counts::default(), failing: None }
+        let file = match target {
+            LogTarget::Stdout => None,
+            LogTarget::File(path) => Some(PathBuf::from(path)),
+        };
+        Self { log, next_look: Instant::now(), seen: Counts::default(), failing: None, file, missing: 0 }
     }
 
     /// Returns what to say of the log, if anything is new.
-    pub fn look(&mut self, admin: &Admin) -> Option<String> {
+    pub fn look(&mut self, admin: &Admin) -> Vec<String> {
         let now = Instant::now();
         if now < self.next_look {
-            return None;
+            return Vec::new();
         }
         self.next_look = now + LOOK;
-        let stats = admin.stats("filesystem.")?;
-        let of = |name: &str| stats.get(name).copied().unwrap_or(0);
-        let counts = Counts { failed: of("write_failed") + of("reopen_failed"), done: of("write_completed") };
-        self.news(counts, now)
+        let mut lines = Vec::from_iter(self.removed());
+        if let Some(stats) = admin.stats("filesystem.") {
+            let of = |name: &str| stats.get(name).copied().unwrap_or(0);
+            let counts = Counts { failed: of("write_failed") + of("reopen_failed"), done: of("write_completed") };
+            lines.extend(self.news(counts, now));
+        }
+        lines
+    }
+
+    /// Returns what to say of a file that has been missing for a second look: log rotation may have come in between.
+    fn removed(&mut self) -> Option<String> {
+        let path = self.file.as_deref()?;
+        let is_missing = std::fs::metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+        self.missing = if is_missing { self.missing.saturating_add(1) } else { 0 };
+        (self.missing == 2).then(|| {
+            format!(
+                "warning: access log {}: the file was removed, and Envoy writes to the removed one; `POST /reopen_logs` \
+                 on the admin address makes it anew",
+                self.log
+            )
+        })
     }
 
     fn news(&mut self, counts: Counts, now: Instant) -> Option<String> {

@@ -25,6 +25,7 @@ use crate::cache::local::response_memo::BodyLookup;
 use crate::dialect::client::{ClientDialect, ClientRequest};
 use crate::exchange::answer::Answer;
 use crate::identity::keys::UserHash;
+use crate::ids::ModelId;
 use crate::memory::Context;
 use crate::outcome::refusal::Refusal;
 use crate::outcome::reply::Reply;
@@ -277,7 +278,11 @@ impl Exchange {
             edit: edit(splice, facts.body),
         };
         self.state = State::Upstream(Box::new(Upstream {
-            routed: Routed { skips_model_stage, ..Routed::of(facts, plan) },
+            routed: Routed {
+                most_tokens: most_tokens(policy, facts, &plan),
+                skips_model_stage,
+                ..Routed::of(facts, plan)
+            },
             answer: Answer::Awaited,
             reception: Reception::Awaited,
             is_body_envoys: false,
@@ -321,6 +326,15 @@ impl Exchange {
     }
 }
 
+/// Returns the most tokens that any model of the plan can read or write for the request.
+fn most_tokens(policy: &Policy, facts: &Facts, plan: &Plan) -> u64 {
+    let of = |id: &ModelId| {
+        let model = policy.model(*id);
+        model.max_output_tokens.saturating_mul(facts.choices).saturating_add(model.context)
+    };
+    plan.models.iter().map(of).max().unwrap_or(u64::MAX)
+}
+
 impl Routed {
     fn of(request: &Facts, plan: Plan) -> Self {
         Self {
@@ -329,7 +343,8 @@ impl Routed {
             service_tier: request.service_tier,
             prompt_bytes: request.prompt_bytes(),
             urls: request.urls(),
-            tool_names: request.tool_names.iter().map(|n| n.chars().take(64).collect()).collect(),
+            tool_names: request.tool_names.iter().map(|name| prompt::logged_name(name)).collect(),
+            most_tokens: u64::MAX,
             served: None,
             failed_as: None,
             corrected_type: None,

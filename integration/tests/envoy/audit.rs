@@ -215,7 +215,8 @@ fn what_is_recorded_cannot_be_forged() {
         .send(Call::chat_json(&request).key("sk-acme").header("x-request-id", "forged\",\"tenant_id\":\"clinic"));
     assert_eq!(answer.status, 200, "{}", answer.text());
     let audit = gateway.audit(answer.trace_id());
-    assert_eq!((&audit["tenant_id"], &audit["tool_names"]), (&json!("acme"), &json!([nasty])));
+    assert_eq!(audit["tenant_id"], "acme");
+    assert!(audit["tool_names"][0].as_str().unwrap().starts_with("sha256:"), "{audit}");
     assert!(!answer.trace_id().contains("forged"));
     assert!(!gateway.access_log().lines().is_empty());
 }

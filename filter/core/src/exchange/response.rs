@@ -256,7 +256,12 @@ impl Exchange {
                 (Usage::estimate(routed.prompt_bytes, TokenCounter::default()), both)
             })
         };
-        let (mut usage, estimated) = answer.usage(routed.prompt_bytes).or_else(prompt_alone)?;
+        let (mut usage, mut estimated) = answer.usage(routed.prompt_bytes).or_else(prompt_alone)?;
+        // One absurd report must not use up a month's budget.
+        estimated.input |= usage.input > routed.most_tokens;
+        estimated.output |= usage.output > routed.most_tokens;
+        usage.input = usage.input.min(routed.most_tokens);
+        usage.output = usage.output.min(routed.most_tokens);
         // An estimate of ours must not exceed the reservation, which is the most that the provider was allowed to use.
         let worst = self.worst_case().map(|worst| worst.tokens);
         if estimated.input {

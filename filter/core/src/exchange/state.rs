@@ -70,6 +70,8 @@ pub(super) struct Routed {
     /// The service tier that the request asks for, other than the base one.
     pub(super) service_tier: Option<ServiceTier>,
     pub(super) prompt_bytes: usize,
+    /// The most input or output tokens that an answer can have used. A report of more is wrong.
+    pub(super) most_tokens: u64,
     pub(super) tool_names: Vec<String>,
     /// URLs in the request, which a provider's error may repeat.
     pub(super) urls: Vec<Box<str>>,

@@ -159,6 +159,25 @@ fn a_whole_answer_is_metered_and_audited() {
 }
 
 #[test]
+fn a_report_of_more_than_a_model_can_use_is_bounded_and_marked() {
+    let policy = fixture::policy();
+    let usage = |input: u64, output: u64| {
+        let (mut exchange, _) = sent(&policy, r#"{"model":"big","messages":[{"role":"user","content":"x"}],"n":2}"#);
+        let head = ResponseHead { status: 200, content_type: b"application/json", ..Default::default() };
+        assert!(matches!(exchange.response_head(context!(&policy), &head), OnResponseHead::Hold));
+        let usage = serde_json::json!({"prompt_tokens": input, "completion_tokens": output});
+        let body = serde_json::json!({"choices": [{}], "usage": usage}).to_string();
+        exchange.on_full_body(&policy, body.as_bytes());
+        exchange.usage().map(|(usage, is_estimated)| (usage.input, usage.output, is_estimated)).unwrap()
+    };
+    let big = policy.models.iter().find(|model| &*model.name == "big").unwrap();
+    let most = big.context + 2 * big.max_output_tokens;
+    assert_eq!(usage(most, most), (most, most, false));
+    assert_eq!(usage(9, 1 << 63), (9, most, true));
+    assert_eq!(usage(1 << 63, 9), (most, 9, true));
+}
+
+#[test]
 fn a_fallback_is_said_and_the_failed_attempt_named() {
     let policy = fixture::policy();
     let (mut exchange, _) = sent(&policy, r#"{"messages":[{"role":"user","content":"x"}]}"#);

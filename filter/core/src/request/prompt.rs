@@ -4,6 +4,7 @@
 //! keys. The audit record includes them if they are plain names.
 
 use crate::wire::json::{Kind, Scanned, unquote};
+use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 
 /// Where the names are in the body.
@@ -70,15 +71,29 @@ impl PromptFields {
     pub fn logged(&self, body: &[u8]) -> Logged {
         let plain = |field: &Option<Scanned>| {
             let text = text(field.as_ref()?, body)?;
-            let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':' | b'/');
-            let is_name = (1..=MAX_LOGGED).contains(&text.len()) && text.bytes().all(is_plain);
-            is_name.then(|| text.into())
+            is_plain_name(&text).then(|| text.into())
         };
         match self.is_twice {
             true => Logged::default(),
             false => Logged { id: plain(&self.id), version: plain(&self.version), schema: plain(&self.schema) },
         }
     }
+}
+
+/// Returns whether this is a plain name: 1 to 64 ASCII letters, digits or `-._:/`.
+fn is_plain_name(text: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':' | b'/');
+    (1..=MAX_LOGGED).contains(&text.len()) && text.bytes().all(is_plain)
+}
+
+/// Returns what the audit record says for a caller's name: a plain one itself, any other as the start of its SHA-256.
+pub fn logged_name(name: &str) -> String {
+    if is_plain_name(name) {
+        return name.to_owned();
+    }
+    let digest = Sha256::digest(name);
+    let start = digest.iter().take(8).map(|byte| format!("{byte:02x}"));
+    format!("sha256:{}", start.collect::<String>())
 }
 
 fn text<'a>(field: &Scanned, body: &'a [u8]) -> Option<Cow<'a, str>> {
@@ -96,6 +111,18 @@ fn text<'a>(field: &Scanned, body: &'a [u8]) -> Option<Cow<'a, str>> {
 mod tests {
     use super::*;
     use crate::dialect::client::ClientDialect;
+
+    #[test]
+    fn a_name_that_may_be_text_of_a_prompt_is_logged_as_a_hash() {
+        assert_eq!(logged_name("look_up"), "look_up");
+        let long = "x".repeat(65);
+        for text in ["my card is 4111", "", "Đà", &long] {
+            let logged = logged_name(text);
+            assert!(logged.starts_with("sha256:") && logged.len() == 23, "{logged}");
+        }
+        assert_eq!(logged_name("a b"), logged_name("a b"));
+        assert_ne!(logged_name("a b"), logged_name("a c"));
+    }
 
     fn read(metadata: &str) -> (Option<[String; 3]>, [Option<String>; 3]) {
         let body = format!(r#"{{"messages":[{{"role":"user","content":"x"}}],"metadata":{metadata}}}"#);

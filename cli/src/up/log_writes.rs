@@ -75,8 +75,8 @@ impl LogWrites {
         self.missing = if is_missing { self.missing.saturating_add(1) } else { 0 };
         (self.missing == 2).then(|| {
             format!(
-                "warning: access log {}: the file was removed, and Envoy writes to the removed one; `POST /reopen_logs` \
-                 on the admin address makes it anew",
+                "warning: access log {}: the file was removed, and Envoy writes to the removed one; \
+                 `POST /reopen_logs` on the admin address makes it anew",
                 self.log
             )
         })

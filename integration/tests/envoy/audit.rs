@@ -6,7 +6,7 @@ use pointsman_integration::call::Call;
 use serde_json::{Value, json};
 
 /// Every member of the record, in alphabetical order.
-const MEMBERS: [&str; 36] = [
+const MEMBERS: [&str; 38] = [
     "cache_hit",
     "cache_write_tokens",
     "cached_input_tokens",
@@ -25,6 +25,7 @@ const MEMBERS: [&str; 36] = [
     "output_tokens",
     "plan",
     "policy_decision",
+    "price_estimated",
     "prompt_id",
     "prompt_version",
     "provider",
@@ -32,6 +33,7 @@ const MEMBERS: [&str; 36] = [
     "retry_count",
     "route_reason",
     "schema_version",
+    "service_tier",
     "start_time",
     "status",
     "stream",

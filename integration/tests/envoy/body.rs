@@ -74,7 +74,7 @@ fn what_is_no_chat_request_is_refused_and_the_field_named() {
         (format!(r#"{{"model":7,{m}}}"#).into_bytes(), "invalid_type", Some("model")),
         (format!(r#"{{"model":"small",{m},"stream":"yes"}}"#).into_bytes(), "invalid_type", Some("stream")),
         (
-            format!(r#"{{"model":"small",{m},"max_tokens":-1}}"#).into_bytes(),
+            format!(r#"{{"model":"small",{m},"max_tokens":-2}}"#).into_bytes(),
             "integer_below_min_value",
             Some("max_tokens"),
         ),

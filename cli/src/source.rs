@@ -2,6 +2,7 @@
 
 use crate::document::yaml_options;
 use crate::secrets::{self, Under};
+use crate::text_index::TextIndex;
 use pointsman_core::config::place::Step;
 use pointsman_core::config::problem::{Part, Problem};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -21,8 +22,7 @@ pub struct Source {
     /// `None` if the text cannot be parsed.
     root: Option<Node>,
     is_yaml: bool,
-    /// Where each line begins.
-    lines: Vec<usize>,
+    index: TextIndex,
 }
 
 /// A value and where it is. A mapping or a list is where its first entry begins.
@@ -47,18 +47,23 @@ impl Source {
         let options = yaml_options(DuplicateKeyPolicy::FirstWins);
         let root = serde_saphyr::from_str_with_options::<Spanned<Tree>>(&text, options);
         let root = root.ok().map(|spanned| spanned.into_node(&text));
-        Self { lines: lines(&text), text, root, is_yaml: true }
+        Self { index: TextIndex::new(&text), text, root, is_yaml: true }
     }
 
     /// Reads JSON.
     pub fn of_json(text: String) -> Self {
         let root = serde_json::from_str::<&RawValue>(&text).ok().and_then(|raw| json_node(raw, &text, MAX_DEPTH));
-        Self { lines: lines(&text), text, root, is_yaml: false }
+        Self { index: TextIndex::new(&text), text, root, is_yaml: false }
     }
 
     /// Returns the text.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Returns what is known of the text.
+    pub fn index(&self) -> &TextIndex {
+        &self.index
     }
 
     /// Returns where a problem is: the name or value that it is about, or the closest name above.
@@ -82,15 +87,15 @@ impl Source {
 
     /// Returns the line and the column of a byte, both from 1. The column counts characters.
     pub fn line_and_column(&self, at: usize) -> (usize, usize) {
-        let line = self.lines.partition_point(|start| *start <= at);
-        let start = line.checked_sub(1).and_then(|before| self.lines.get(before)).copied().unwrap_or(0);
-        (line.max(1), self.text.get(start..at).unwrap_or_default().chars().count() + 1)
+        let line = self.index.line(at);
+        let start = self.index.line_span(line, &self.text).map_or(0, |line| line.start);
+        (line, self.index.characters(start..at, &self.text) + 1)
     }
 
     /// Returns the byte at a line and a column, both from 1.
     pub fn byte_at(&self, line: usize, column: usize) -> Option<usize> {
-        let start = *self.lines.get(line.checked_sub(1)?)?;
-        let line = self.text.get(start..)?.split('\n').next()?;
+        let Span { start, end } = self.index.line_span(line, &self.text)?;
+        let line = self.text.get(start..end)?;
         let within = line.char_indices().nth(column.checked_sub(1)?).map_or(line.len(), |(at, _)| at);
         Some(start + within)
     }
@@ -280,11 +285,6 @@ impl<'de> Visitor<'de> for TreeVisitor {
 
 /// How deep JSON may be, as in `serde_json`.
 const MAX_DEPTH: usize = 128;
-
-/// Returns where each line begins.
-fn lines(text: &str) -> Vec<usize> {
-    std::iter::once(0).chain(text.match_indices('\n').map(|(newline, _)| newline + 1)).collect()
-}
 
 /// Converts JSON that is known to be valid. A part of the text is found by its address.
 fn json_node(raw: &RawValue, text: &str, depth: usize) -> Option<Node> {

@@ -1,6 +1,6 @@
 //! Where something is in a policy: the names and indices that lead to it.
 
-use crate::config::words::{starts_like_a_secret, write_line};
+use crate::config::words::{starts_like_a_secret, url_has_secret, write_line};
 use std::fmt;
 
 /// One step down into a policy.
@@ -101,6 +101,10 @@ impl fmt::Display for Place {
                 Step::Index(index) => write!(f, "[{index}]")?,
                 Step::Name(name) => {
                     f.write_str(if i > 0 { "." } else { "" })?;
+                    if url_has_secret(name) {
+                        f.write_str("(not shown)")?;
+                        continue;
+                    }
                     for (j, part) in name.split('.').enumerate() {
                         f.write_str(if j > 0 { "." } else { "" })?;
                         // A tenant may be named by its key, by mistake.
@@ -132,6 +136,7 @@ mod tests {
         let place = Place::of(&["tenants", "sk-live-1", "keys"]).index(0);
         assert_eq!(place.to_string(), "tenants.(not shown).keys[0]");
         assert_eq!(Place::of(&["users", "a.sk-live-1"]).to_string(), "users.a.(not shown)");
+        assert_eq!(Place::of(&["tenants", "https://u:hunter2@x.com"]).to_string(), "tenants.(not shown)");
         assert!(place.holds_secrets());
         assert!(!Place::of(&["tenants", "acme"]).holds_secrets());
     }

@@ -4,7 +4,8 @@ use crate::config::place::Place;
 use crate::config::words::write_line;
 use std::fmt;
 
-pub use crate::config::words::{looks_secret, quoted};
+pub(crate) use crate::config::words::url_secrets;
+pub use crate::config::words::{looks_secret, quoted, url_has_secret};
 
 /// One mistake in a policy: the place as a path (`tenants.acme.tier`) and what would be right there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,18 +1,25 @@
 //! The last guard of secrets: no message repeats a word of the document that may be an API key.
 
 use crate::config::place::Step;
-use crate::config::problem::{Problem, looks_secret};
+use crate::config::problem::{Problem, looks_secret, url_has_secret, url_secrets};
+
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
-/// Hides every word in the messages that may be a key in the wrong place.
+/// How many words around a secret one may be part of it. A longer text is never repeated as a whole.
+const WORDS: usize = 8;
+/// How many characters of a word may be a key that the message adds to.
+const WORD: usize = 256;
+
+/// Hides every word in the messages that may be a key in the wrong place. Takes time for the document and for the
+/// messages, not for their product: the words of a message are looked up.
 pub(super) fn conceal(mut problems: Vec<Problem>, document: &Value) -> Vec<Problem> {
     let mut secrets = BTreeSet::new();
     collect(document, &mut secrets);
     for problem in &mut problems {
-        // A longer one first: it may contain a shorter one.
-        for secret in secrets.iter().rev().filter(|(_, secret)| problem.message.contains(*secret)).collect::<Vec<_>>() {
-            problem.message = problem.message.replace(secret.1, "(not shown)");
+        if let Some(message) = without(&secrets, &problem.message) {
+            problem.message = message;
         }
         // What is where a key belongs may be one, whatever it looks like. A time is not.
         let is_time = problem.place.steps().last().and_then(Step::as_name) == Some("expires");
@@ -28,6 +35,64 @@ pub(super) fn conceal(mut problems: Vec<Problem>, document: &Value) -> Vec<Probl
     problems
 }
 
+/// Returns the message without the secrets, or `None` if it has none.
+fn without(secrets: &BTreeSet<&str>, message: &str) -> Option<String> {
+    let words = words(message);
+    let mut hidden: Vec<Range<usize>> = Vec::new();
+    for (at, word) in words.iter().enumerate() {
+        let text = message.get(word.clone()).unwrap_or_default();
+        // A message may add to a word, but not so much that it no longer looks like a key.
+        if !secrets.contains(text) && !is_extended(secrets, text) {
+            continue;
+        }
+        let around = |before: usize, after: usize| {
+            let (first, last) = (words.get(at.checked_sub(before)?)?, words.get(at + after)?);
+            let whole = first.start..last.end;
+            secrets.contains(message.get(whole.clone())?).then_some(whole)
+        };
+        // The longest text around it: it may contain a shorter one.
+        let wholes = (0..WORDS).flat_map(|before| (0..WORDS).map(move |after| (before, after)));
+        let whole = wholes.filter_map(|(before, after)| around(before, after)).max_by_key(Range::len);
+        hidden.push(whole.unwrap_or(word.clone()));
+    }
+    if hidden.is_empty() {
+        return None;
+    }
+    hidden.sort_unstable_by_key(|part| part.start);
+    let (mut said, mut shown_from) = (String::with_capacity(message.len()), 0);
+    for part in hidden {
+        if part.start >= shown_from {
+            said.push_str(message.get(shown_from..part.start)?);
+            said.push_str("(not shown)");
+        }
+        shown_from = shown_from.max(part.end);
+    }
+    said.push_str(message.get(shown_from..)?);
+    Some(said)
+}
+
+/// Whether a word looks like a key and begins with one of the document.
+fn is_extended(secrets: &BTreeSet<&str>, word: &str) -> bool {
+    let mut beginnings = word.char_indices().take(WORD).filter_map(|(at, _)| word.get(..at));
+    looks_secret(word) && beginnings.any(|beginning| secrets.contains(beginning))
+}
+
+/// Whether a character separates words.
+fn separates(c: char) -> bool {
+    c.is_whitespace() || ",;:=/\"'`(){}[]<>?&@".contains(c)
+}
+
+/// The words of a text, in bytes.
+fn words(text: &str) -> Vec<Range<usize>> {
+    let mut start = 0;
+    let parts = text.split_inclusive(separates).map(|part| {
+        let word = start..start + part.trim_end_matches(separates).len();
+        start += part.len();
+        word
+    });
+    parts.filter(|word| !word.is_empty()).collect()
+}
+
 fn value_at<'a>(document: &'a Value, place: &[Step]) -> Option<&'a Value> {
     place.iter().try_fold(document, |node, step| match step {
         Step::Name(name) => node.get(name),
@@ -35,11 +100,18 @@ fn value_at<'a>(document: &'a Value, place: &[Step]) -> Option<&'a Value> {
     })
 }
 
-/// Collects the words that look like keys, with their length.
-fn collect<'a>(node: &'a Value, secrets: &mut BTreeSet<(usize, &'a str)>) {
+/// Collects the words that look like keys, and the texts that consist of several such words.
+fn collect<'a>(node: &'a Value, secrets: &mut BTreeSet<&'a str>) {
     let mut add = |text: &'a str| {
-        let parts = text.split(|c: char| c.is_whitespace() || ",;:=/\"'`(){}[]<>".contains(c));
-        secrets.extend(parts.chain([text]).filter(|word| looks_secret(word)).map(|word| (word.len(), word)));
+        let parts = words(text).into_iter().filter_map(|word| text.get(word));
+        secrets.extend(parts.chain([text, text.trim_matches(separates)]).filter(|word| looks_secret(word)));
+        if url_has_secret(text) {
+            // A single letter is no password, and would be found in any message.
+            let parts = url_secrets(text).flat_map(|part| {
+                words(part).into_iter().filter_map(|word| part.get(word)).chain([part]).collect::<Vec<_>>()
+            });
+            secrets.extend(parts.filter(|part| part.len() > 2));
+        }
     };
     match node {
         Value::String(text) => add(text),
@@ -68,6 +140,17 @@ mod tests {
         assert_eq!(said("sk-live-12 and gpt-4.1"), "(not shown) and gpt-4.1");
         assert_eq!(said("Bearer sk-live-123"), "(not shown)");
         assert_eq!(said("x sk-live-123"), "x (not shown)");
+        assert_eq!(said("sk-live-12s"), "(not shown)");
+    }
+
+    #[test]
+    fn no_part_of_a_url_that_may_be_secret_is_shown() {
+        let document = json!({"a": "https://user:hunter2@api.x.com/v1?key=0a1b&v=2"});
+        for message in ["write hunter2", "user:hunter2", "found 0a1b", "https://user:hunter2@api.x.com/v1?key=0a1b&v=2"]
+        {
+            let said = conceal(vec![Problem::new("", message)], &document);
+            assert!(!said[0].message.contains("hunter2") && !said[0].message.contains("0a1b"), "{said:?}");
+        }
     }
 
     #[test]

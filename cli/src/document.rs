@@ -1,5 +1,6 @@
 //! Parses YAML or JSON text into a tree, and refuses duplicate names.
 
+use crate::syntax_message;
 use pointsman_core::config::problem::quoted;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
@@ -52,7 +53,7 @@ pub fn from_yaml(text: &str) -> Result<Value, InvalidDocument> {
             let message = match error.without_snippet() {
                 serde_saphyr::Error::DuplicateMappingKey { key, .. } => given_twice(key.as_deref().unwrap_or_default()),
                 serde_saphyr::Error::MultipleDocuments { .. } => "a policy must be a single document".to_owned(),
-                error => in_plain_words(&without_place(&error.to_string())),
+                error => syntax_message::of_yaml(&without_place(&error.to_string()), text, at),
             };
             InvalidDocument { at, message }
         })
@@ -65,38 +66,12 @@ pub fn from_yaml(text: &str) -> Result<Value, InvalidDocument> {
 pub fn from_json(text: &str) -> Result<Value, InvalidDocument> {
     serde_json::from_str::<Tree>(text).map(|Tree(value)| value).map_err(|error| InvalidDocument {
         at: Some((error.line() as u64, error.column() as u64)).filter(|(line, _)| *line > 0),
-        message: without_place(&error.to_string()),
+        message: syntax_message::of_json(&without_place(&error.to_string()), text, (error.line(), error.column())),
     })
 }
 
 fn given_twice(name: &str) -> String {
     format!("duplicate name {}", quoted(name))
-}
-
-/// Replaces messages that speak of the parser rather than of the text.
-fn in_plain_words(message: &str) -> String {
-    let plain = [
-        ("illegal placement of ':' indicator", "\":\" is not allowed here; is a bracket above not closed?"),
-        (
-            "mapping values are not allowed in this context",
-            "a name and its value are not allowed here; check the indentation, put text with \": \" in quotation \
-             marks, and a space after each \":\"",
-        ),
-        ("while parsing a block mapping, did not find expected key", "expected a name; check the indentation"),
-        ("tabs disallowed", "indentation must be spaces, not tabs"),
-        ("alias references unknown anchor", "no anchor has this name; put text that begins with * in quotation marks"),
-        ("non-finite float", "a number must be finite"),
-        ("recursive references", "an alias must not refer to a value that contains it"),
-        ("recursion limit exceeded", "nested too deeply"),
-        ("budget breached: Depth", "nested too deeply"),
-        ("budget breached", "too many aliases or values"),
-        ("expected string scalar", "a name must be text"),
-        ("unexpected character", "text that begins with this character must be in quotation marks"),
-    ];
-    plain
-        .iter()
-        .find(|(start, _)| message.starts_with(start))
-        .map_or_else(|| message.to_owned(), |(_, s)| (*s).to_owned())
 }
 
 /// Removes the position from a parser's message. Parsers word it differently; here it precedes the message.

@@ -12,6 +12,7 @@ mod render;
 mod schema;
 mod secrets;
 mod source;
+mod syntax_message;
 mod text_index;
 mod text_report;
 mod time_zone;

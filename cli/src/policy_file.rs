@@ -243,4 +243,24 @@ mod tests {
         assert!(invalid.findings.len() >= 20_000);
         assert!(invalid.findings.iter().filter(|finding| finding.excerpt.is_some()).count() >= 20_000);
     }
+
+    /// A problem takes as long as its words, however long its line is and however many keys there are.
+    #[test]
+    fn many_problems_of_one_line_or_of_one_key_take_no_longer_each() {
+        let key = |n: usize| format!("\"keys\": [\"sha256:{n:064x}\"]");
+        let of = |tenants: String| {
+            format!(
+                "{{\"providers\": {{\"p\": {{\"dialect\": \"openai\", \"data\": \"public\"}}}}, \"models\": {{\"m\": \
+                 {{\"provider\": \"p\", \"model\": \"m\", \"context\": 10, \"max_output_tokens\": 5}}}}, \"tiers\": \
+                 {{\"a\": {{\"models\": [\"m\"]}}}}, \"tenants\": {{{tenants}}}}}"
+            )
+        };
+        let tenants: Vec<_> = (0..20_000).map(|i| format!("\"t{i}\": {{\"tier\": \"gone{i}\", {}}}", key(i))).collect();
+        let invalid = of_text(Path::new("p.json"), "p", of(tenants.join(", "))).unwrap_err();
+        assert_eq!(invalid.findings.len(), 20_000);
+        let tenants: Vec<_> = (0..20_000).map(|i| format!("\"t{i}\": {{\"tier\": \"a\", {}}}", key(1))).collect();
+        let invalid = of_text(Path::new("p.json"), "p", of(tenants.join(", "))).unwrap_err();
+        let [finding] = invalid.findings.as_slice() else { panic!("{}", invalid.findings.len()) };
+        assert!(finding.message.ends_with("(19998 more places have it)"), "{finding}");
+    }
 }

@@ -1,6 +1,6 @@
-//! Lines, columns and comment marks of a text, each found without a walk through a line: one line may be megabytes long.
+//! Lines, columns and comment marks of a text, each found without a walk through a line, which may be megabytes long.
 
-use crate::source::Span;
+use std::ops::Range;
 
 /// How many bytes lie between two counts of characters.
 const STRIDE: usize = 1024;
@@ -38,13 +38,13 @@ impl TextIndex {
     }
 
     /// Returns the bytes of a line, which counts from 1, without the line break.
-    pub fn line_span(&self, line: usize, text: &str) -> Option<Span> {
+    pub fn line_span(&self, line: usize, text: &str) -> Option<Range<usize>> {
         let start = *self.lines.get(line.checked_sub(1)?)?;
         Some(start..self.lines.get(line).map_or(text.len(), |next| next - 1))
     }
 
     /// Returns the number of characters in a part of the text.
-    pub fn characters(&self, part: Span, text: &str) -> usize {
+    pub fn characters(&self, part: Range<usize>, text: &str) -> usize {
         let before = |at: usize| {
             let nearest = at / STRIDE;
             let known = self.characters.get(nearest).copied();
@@ -62,7 +62,7 @@ impl TextIndex {
     }
 
     /// Returns the first `#` in a part of the text.
-    pub fn comment(&self, part: Span) -> Option<usize> {
+    pub fn comment(&self, part: Range<usize>) -> Option<usize> {
         let first = self.comments.get(self.comments.partition_point(|at| *at < part.start))?;
         Some(*first).filter(|at| *at < part.end)
     }

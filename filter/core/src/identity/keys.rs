@@ -30,6 +30,9 @@ pub struct ApiKeyMemo {
     places: HashMap<u128, u32, QuickHash>,
 }
 
+/// How the message of a key that appears twice begins.
+pub(crate) const SAME_KEY: &str = "the same key as ";
+
 /// Maximum number of keys that a worker remembers, about 50 kB. If one more comes, it forgets all of them.
 const MAX_KEYS: usize = 1024;
 
@@ -54,6 +57,8 @@ impl ApiKeyMemo {
 struct Entry {
     hash: [u8; 32],
     tenant: TenantId,
+    /// Which of the tenant's keys it is.
+    index: u32,
     /// The time from which the key is refused, in milliseconds since the Unix epoch. `u64::MAX` means never.
     expires_ms: u64,
 }
@@ -70,11 +75,11 @@ pub enum InvalidIdentity {
 }
 
 impl KeyTable {
-    /// Adds a key from the policy.
+    /// Adds a key from the policy: the tenant's key number `index`, from 0.
     ///
     /// # Errors
     /// A message that says what is expected.
-    pub(crate) fn add(&mut self, tenant: TenantId, key: &Key) -> Result<(), String> {
+    pub(crate) fn add(&mut self, tenant: TenantId, index: usize, key: &Key) -> Result<(), String> {
         let Key { hash, expires } = key;
         let hash = hash
             .strip_prefix("sha256:")
@@ -88,21 +93,26 @@ impl KeyTable {
                 .and_then(|d| u64::try_from(d.as_millis()).ok())
                 .ok_or_else(|| format!("\"{time}\" is not a UTC time like 2027-01-31T00:00:00Z"))?,
         };
-        self.sorted.push(Entry { hash, tenant, expires_ms });
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        self.sorted.push(Entry { hash, tenant, index, expires_ms });
         Ok(())
     }
 
-    /// Sorts the table and reports keys that appear more than once.
+    /// Sorts the table and reports each key that appears more than once, once, where it appears for the second time.
     pub(crate) fn finish<'a>(&mut self, problems: &mut Vec<Problem>, name_of: impl Fn(TenantId) -> &'a str) {
         self.sorted.sort_unstable();
-        for pair in self.sorted.windows(2) {
-            if let [a, b] = pair
-                && a.hash == b.hash
-            {
-                let message =
-                    format!("has a key that {} also has; list each key once, under one tenant", name_of(a.tenant));
-                problems.push(Problem::new(Place::of(&["tenants", name_of(b.tenant), "keys"]), message));
-            }
+        let place = |entry: &Entry| {
+            Place::of(&["tenants", name_of(entry.tenant), "keys"]).index(usize::try_from(entry.index).unwrap_or(0))
+        };
+        for same in self.sorted.chunk_by(|a, b| a.hash == b.hash) {
+            let [first, second, others @ ..] = same else { continue };
+            let more = match others.len() {
+                0 => String::new(),
+                1 => " (1 more place has it)".to_owned(),
+                n => format!(" ({n} more places have it)"),
+            };
+            let message = format!("{SAME_KEY}{}; list each key once, under one tenant{more}", place(first));
+            problems.push(Problem::new(place(second), message));
         }
         self.sorted.shrink_to_fit();
     }
@@ -200,7 +210,7 @@ mod tests {
         let hash =
             format!("sha256:{}", Sha256::digest(b"sk-alice").iter().map(|b| format!("{b:02x}")).collect::<String>());
         let mut table = KeyTable::default();
-        table.add(ALICE, &Key { hash, expires: expires.map(str::to_owned) }).unwrap();
+        table.add(ALICE, 0, &Key { hash, expires: expires.map(str::to_owned) }).unwrap();
         table.finish(&mut Vec::new(), |_| "alice");
         table
     }
@@ -252,7 +262,7 @@ mod tests {
     fn a_key_in_the_clear_is_refused() {
         let mut table = KeyTable::default();
         for wrong in ["sk-plain", "sha256:", "sha256:zz", &format!("sha256:+f{}", "0".repeat(62))] {
-            assert!(table.add(ALICE, &Key { hash: wrong.to_owned(), expires: None }).is_err(), "{wrong}");
+            assert!(table.add(ALICE, 0, &Key { hash: wrong.to_owned(), expires: None }).is_err(), "{wrong}");
         }
     }
 

@@ -80,7 +80,8 @@ impl TryFrom<Config> for Policy {
                 "a model has the same name; models and tasks share one namespace",
             ));
         }
-        keys.finish(p, |tenant| tenants.keys().nth(tenant.0 as usize).map_or("", String::as_str));
+        let names: Vec<&str> = tenants.keys().map(String::as_str).collect();
+        keys.finish(p, |tenant| names.get(tenant.0 as usize).copied().unwrap_or_default());
         // A key that was rejected above has already been reported. Its tenant still has a key.
         let keyless = keys.is_empty() && !tenants.is_empty() && tenants.values().all(|t| t.keys.is_empty());
         if identity == Identity::ApiKey && keyless {
@@ -373,7 +374,7 @@ fn build_tenant(
         if key.expires.as_ref().is_some_and(|time| humantime::parse_rfc3339(time).is_err()) {
             let place = Place::of(&["tenants", name, "keys"]).index(i).name("expires");
             problems.push(Problem::new(place, "expected a UTC time like 2027-01-31T00:00:00Z"));
-        } else if let Err(message) = table.add(id, key) {
+        } else if let Err(message) = table.add(id, i, key) {
             problems.push(Problem::new(Place::of(&["tenants", name, "keys"]).index(i), message));
         }
     }

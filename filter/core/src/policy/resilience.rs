@@ -148,8 +148,11 @@ impl Resilience {
         let statuses = retry_on_status.as_ref().unwrap_or(&general.retry_on_status);
         if place.is_root() || retry_on_status.is_some() {
             for status in statuses.listed.iter().filter(|status| !may_retry(**status)) {
-                let reason =
-                    if *status < 400 { "it is no error" } else { "another model would reject the request too" };
+                let reason = match status {
+                    100..400 => "it is no error",
+                    400..600 => "another model would reject the request too",
+                    _ => "it is no HTTP status",
+                };
                 let message =
                     format!("{status} cannot be retried: {reason}; allowed are 401 to 599 except 413 and 422");
                 problems.push(Problem::new(section.name("retry_on_status"), message));

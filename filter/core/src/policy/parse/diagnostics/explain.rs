@@ -238,6 +238,9 @@ fn status(message: &str, found: &Value) -> String {
     }
 }
 
+/// How many known names are compared with one that is not.
+const MOST_KNOWN: usize = 1000;
+
 /// Returns a message for a name that refers to nothing.
 pub(super) fn unknown_reference(place: &[Step], tree: &Value) -> Option<String> {
     let section = refers_to(place)?;
@@ -246,15 +249,18 @@ pub(super) fn unknown_reference(place: &[Step], tree: &Value) -> Option<String> 
         // A name before a colon refers to something too.
         _ => place.last()?.as_name()?,
     };
-    let known = names(tree, section);
-    if known.contains(&name) {
+    let has = |section: &str| tree.get(section).is_some_and(|section| section.get(name).is_some());
+    if has(section) {
         return None;
     }
+    // A name is compared with every known one, which must not take long where both are many.
+    let mut known = names(tree, section);
+    known.truncate(MOST_KNOWN);
     let singular = singular(section)?;
     let start = format!("unknown {singular} {}", quoted(name));
-    let other = sections().iter().find(|other| *other != section && names(tree, other).contains(&name));
+    let other = sections().iter().find(|other| *other != section && has(other));
     let other = other.and_then(|other| super::sections::singular(other).map(|noun| format!("{name} is a {noun}")));
-    let upstream = tree.get("models").and_then(Value::as_object).into_iter().flatten();
+    let upstream = tree.get("models").and_then(Value::as_object).into_iter().flatten().take(MOST_KNOWN);
     let upstream = upstream.filter(|(_, model)| model.get("model").and_then(Value::as_str) == Some(name));
     let upstream = upstream.map(|(own, _)| format!("that is the provider's id of \"{own}\"; write {own}")).next();
     let remedy = proposal(name, known.iter().copied())

@@ -5,6 +5,7 @@ use super::sections::{refers_to, value_at};
 use super::values::decimal;
 use crate::config::place::Step;
 use crate::config::problem::{Part, Problem, looks_secret};
+use crate::identity::keys::SAME_KEY;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -69,10 +70,15 @@ pub(super) fn explain(problems: Vec<Problem>, tree: &Value) -> Vec<Problem> {
             problem.message = message;
         } else if let Some(message) = value_at(tree, place).and_then(|value| time(&problem.message, value)) {
             problem.message = message;
-        } else if let Some(message) = value_at(tree, place).and_then(|value| of_a_secret(place, value)) {
+        } else if !problem.message.starts_with(SAME_KEY)
+            && let Some(message) = value_at(tree, place).and_then(|value| of_a_secret(place, value))
+        {
             problem.message = message;
         } else if let Some(remedy) = remedy(problem, value_at(tree, place)) {
             problem.message = format!("{}; {remedy}", problem.message);
+        }
+        if let Some(index) = wrong_status(problem, tree) {
+            problem.place = problem.place.index(index);
         }
         if *more > 0 {
             let places = if *more == 1 { "place names" } else { "places name" };
@@ -104,6 +110,14 @@ fn once_per_name(problems: Vec<Problem>, tree: &Value) -> Vec<(Problem, usize)> 
 /// Returns the name with which a place refers to something: its value, or a name before a colon.
 fn name_at<'a>(place: &'a [Step], tree: &'a Value) -> Option<&'a str> {
     value_at(tree, place).and_then(Value::as_str).or_else(|| place.last()?.as_name())
+}
+
+/// Returns which item of a list of statuses a problem is about.
+fn wrong_status(problem: &Problem, tree: &Value) -> Option<usize> {
+    let place = problem.place.steps();
+    let (status, _) = problem.message.split_once(" cannot be retried")?;
+    let status: u64 = status.parse().ok()?;
+    value_at(tree, place)?.as_array()?.iter().position(|item| item.as_u64() == Some(status))
 }
 
 /// Returns the message for a key or its hash, or for where a key is. It repeats no part of the value that may be a key.

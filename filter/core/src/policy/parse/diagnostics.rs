@@ -111,7 +111,17 @@ impl Mistake {
 
     /// Gives a field the name that was meant, or removes it.
     fn rename(&self, known: &[String], tree: &mut Value, moves: &mut Moves) -> Option<()> {
-        let (_, parents) = self.place.split_last()?;
+        let (last, parents) = self.place.split_last()?;
+        if let Some((field, text)) = last.as_name().and_then(|name| explain::without_space(name, known)) {
+            let value = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
+            let to = [parents, &[Step::Name(field.to_owned())]].concat();
+            put(tree, &self.place, None)?;
+            if sections::value_at(tree, &to).is_none() {
+                put(tree, &to, Some(value))?;
+                moves.add(to, &self.place);
+            }
+            return Some(());
+        }
         let to = explain::meant_field(&self.place, known).map(|name| [parents, &[Step::Name(name)]].concat());
         let value = sections::value_at(tree, &self.place).cloned();
         put(tree, &self.place, None)?;

@@ -50,6 +50,17 @@ fn compare(place: &Place, model: &Model, known: &Known, warnings: &mut Vec<Probl
             warnings.push(Problem::new(place.name("price").name(field), message));
         }
     }
+    for (tier, rates) in &price.tiers {
+        let place = place.name("price").name("tiers").name(tier);
+        for (field, usd, base) in [("input", rates.input, price.input), ("output", rates.output, price.output)] {
+            if base > 0.0 && (usd > base * FACTOR || usd < base / FACTOR) {
+                let message = format!(
+                    "{usd} is far from the price outside `tiers`, {base}; prices are in USD per million tokens"
+                );
+                warnings.push(Problem::new(place.name(field), message));
+            }
+        }
+    }
 }
 
 fn find(id: &str) -> Option<Known<'static>> {

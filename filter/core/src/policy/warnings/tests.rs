@@ -188,6 +188,17 @@ fn a_price_or_a_window_unlike_that_of_a_well_known_model() {
         &known(json!({"input": 2, "output": 8}), 2_000_000),
         "models.big.context: 2000000 is above the context of gpt-4.1, 1047576 tokens",
     );
+    let tier = |input: f64, output: f64| {
+        known(json!({"input": 2, "output": 8, "tiers": {"priority": {"input": input, "output": output}}}), 1_000_000)
+    };
+    none(&tier(19.0, 0.9));
+    one(
+        &tier(3.5, 0.000_035),
+        "models.big.price.tiers.priority.output: 0.000035 is far from the price outside `tiers`, 8; prices are in USD \
+         per million tokens",
+    );
+    assert_eq!(with(&tier(0.0, 0.0)).len(), 2);
+    assert_eq!(with(&tier(21.0, 81.0)).len(), 2);
     let mut local = known(json!({"input": 0, "output": 0}), 2_000_000);
     local.push(("/models/big/provider", json!("local")));
     none(&local);

@@ -94,6 +94,11 @@ pub(super) fn meant_field(place: &[Step], known: &[String]) -> Option<String> {
 fn unknown_field(parents: &[Step], last: &str, known: &[String]) -> String {
     let what = if parents.is_empty() { "section" } else { "field" };
     let start = format!("unknown {what} {}", field_name(parents, last));
+    if let Some((field, text)) = without_space(last, known) {
+        let hides = crate::config::place::Place::from(parents).holds_secrets() || looks_secret(last);
+        let text = if hides { "..." } else { text };
+        return format!("a space is missing after the colon; write `{field}: {text}`");
+    }
     let names: Vec<&str> = parents.iter().filter_map(Step::as_name).collect();
     if let ("sha256", ["tenants", _, "keys"]) = (last, names.as_slice()) {
         return format!("{start}; write `sha256:` and the digits as one word, without a space");
@@ -117,6 +122,12 @@ fn unknown_field(parents: &[Step], last: &str, known: &[String]) -> String {
         Some(home) => format!("{start}; it belongs to {home}"),
         None => format!("{start}; {list}"),
     }
+}
+
+/// Splits `input:0`, which YAML takes for a name, into a field and its value.
+pub(super) fn without_space<'a>(name: &'a str, known: &[String]) -> Option<(&'a str, &'a str)> {
+    let (field, text) = name.split_once(':')?;
+    known.iter().any(|known| known == field).then_some((field, text)).filter(|(_, text)| !text.is_empty())
 }
 
 /// A field's name is shown, unless it is where a key may be and is not the kind of name that fields have.

@@ -32,6 +32,9 @@ impl Wrong<'_> {
             _ => (expected.to_owned(), self.nothing()),
         };
         let found = self.found();
+        if expected == "a whole number" && self.is_huge() {
+            return format!("{found} is out of range; {}", remedy.unwrap_or_default());
+        }
         let remedy = remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
         format!("expected {expected}, found {found}{remedy}")
     }
@@ -48,6 +51,11 @@ impl Wrong<'_> {
             Value::String(text) => quoted(text),
             other => other.to_string(),
         }
+    }
+
+    /// Whether it is a number above all that a policy takes.
+    fn is_huge(&self) -> bool {
+        self.value.as_f64().is_some_and(|number| number > f64::from(u32::MAX))
     }
 
     fn field(&self) -> &str {
@@ -84,13 +92,19 @@ impl Wrong<'_> {
     fn whole_number(&self) -> Option<String> {
         const NO_LIMIT: &str = "for no limit, remove the line";
         match self.value {
+            Value::Number(_) if self.is_huge() && self.field() == "context" => {
+                Some("the largest is 100000000".to_owned())
+            }
             Value::Number(number) if number.is_u64() => Some(format!("the largest is {}", u32::MAX)),
             Value::Number(number) => {
                 let number = number.as_f64()?;
                 if number < 0.0 {
                     return self.is_limit().then(|| NO_LIMIT.to_owned());
                 }
-                (number.fract() == 0.0 && number < 1e15).then(|| format!("write {number:.0}"))
+                if self.is_huge() {
+                    return Some("write a smaller number".to_owned());
+                }
+                (number.fract() == 0.0).then(|| format!("write {number:.0}"))
             }
             Value::String(text) => {
                 let word = text.trim().to_ascii_lowercase();

@@ -4,7 +4,7 @@ mod checked;
 mod json;
 mod sarif;
 
-use crate::finding::Severity;
+use crate::finding::{Rule, Severity};
 use crate::policy_file::{self, Origin, ValidPolicyFile};
 use crate::render::providers;
 use checked::Checked;
@@ -31,8 +31,8 @@ pub struct Args {
     /// How problems are printed: as text on standard error, or as JSON or SARIF 2.1.0 on standard output.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Also check the provider clusters that `up` and `render` would use with the policies: the directory that they
-    /// get as `--providers`.
+    /// Also check the provider clusters that `up` and `render` would use with the policies: the directory of *.yaml and
+    /// *.yml files that they get as `--providers`.
     #[arg(long, value_name = "DIR")]
     providers: Option<PathBuf>,
 }
@@ -47,6 +47,10 @@ enum Format {
 
 /// Prints every problem, and a summary of each policy. Returns the worst status of all policies.
 pub fn run(args: &Args) -> ExitCode {
+    if args.policies.iter().filter(|policy| policy_file::is_stdin(policy)).count() > 1 {
+        eprintln!("error: `-` is given twice; standard input can be read only once");
+        return ExitCode::from(2);
+    }
     let checked: Vec<_> = args.policies.iter().map(|policy| check(policy, args)).collect();
     let printed = match args.format {
         Format::Text => {
@@ -77,7 +81,9 @@ fn check(path: &Path, args: &Args) -> Checked {
                 findings.extend(clusters.map_or_else(|found| found, |clusters| clusters.suspicious));
             }
             let is_refused = findings.iter().any(|finding| finding.severity == Severity::Error);
-            (findings, u8::from(is_refused), summary(&config))
+            // What cannot be read or parsed is worse than what is invalid.
+            let is_unusable = findings.iter().any(|finding| matches!(finding.rule, Rule::Unreadable | Rule::Syntax));
+            (findings, if is_unusable { 2 } else { u8::from(is_refused) }, summary(&config))
         }
         Err(invalid) => (invalid.findings, invalid.status, String::new()),
     };

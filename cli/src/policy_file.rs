@@ -51,6 +51,11 @@ enum Format {
     Yaml,
 }
 
+/// Returns whether a path stands for standard input.
+pub fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == STDIN
+}
+
 /// Returns how messages name a policy file.
 pub fn name(path: &Path) -> String {
     if path.as_os_str() == STDIN { "stdin".to_owned() } else { path.display().to_string() }

@@ -205,8 +205,8 @@ fn the_clusters_of_the_providers_are_checked_with_the_policy() {
     scratch.write("policy.yaml", &policy("KEY"));
     let providers = ["--providers", "providers", "policy.yaml"];
     assert_eq!(
-        check(&scratch, &providers, "").2,
-        "providers: error: no such directory; it holds one Envoy cluster per provider\npolicy.yaml: invalid: 1 error\n"
+        check(&scratch, &providers, ""),
+        (2, String::new(), "providers: error: no such directory; it holds one Envoy cluster per provider\n".to_owned())
     );
     scratch.write("providers/a.yaml", &cluster("a", 1));
     let tls = "transport_socket:\n  typed_config:\n    \
@@ -238,7 +238,22 @@ fn the_clusters_of_the_providers_are_checked_with_the_policy() {
     );
     scratch.write("providers/b.yaml", &format!("{remote}{}", tls.replace("contex:", "context:")));
     assert_eq!(check(&scratch, &providers, "").2, "");
-    scratch.write("providers/b.yaml", &cluster("c", 2));
+    // A file that cannot be used is the only problem of its provider.
+    scratch.write("providers/b.yaml", "name: [b\n");
+    let (status, _, stderr) = check(&scratch, &providers, "");
+    assert_eq!((status, stderr.lines().count()), (2, 1), "{stderr}");
+    scratch.write("providers/b.yaml", "type: STATIC\n");
+    let (status, _, stderr) = check(&scratch, &providers, "");
+    assert_eq!((status, stderr.lines().count()), (1, 2), "{stderr}");
+    scratch.write("providers/b.yaml", &cluster("bb", 2));
+    assert_eq!(
+        check(&scratch, &providers, "").2,
+        "providers/b.yaml:1:7: error: name: no provider has this name; write b if this is the cluster of \
+         that provider\n\
+         policy.yaml: invalid: 1 error\n"
+    );
+    std::fs::remove_file(scratch.path("providers/b.yaml")).unwrap();
+    scratch.write("providers/c.yml", &cluster("c", 2));
     assert_eq!(
         check(&scratch, &providers, ""),
         (
@@ -249,6 +264,13 @@ fn the_clusters_of_the_providers_are_checked_with_the_policy() {
                 .to_owned()
         )
     );
+}
+
+#[test]
+fn standard_input_is_read_once() {
+    let scratch = Scratch::new("check-stdin-twice");
+    let (status, _, stderr) = check(&scratch, &["-", "-"], &minimal());
+    assert_eq!((status, &*stderr), (2, "error: `-` is given twice; standard input can be read only once\n"));
 }
 
 #[test]

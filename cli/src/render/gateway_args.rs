@@ -13,7 +13,8 @@ pub struct GatewayArgs {
     /// The policy file.
     #[arg(long, value_name = "FILE")]
     pub policy: PathBuf,
-    /// Directory of the operator's provider clusters: `*.yaml`, one Envoy cluster each, named like its provider.
+    /// Directory of the operator's provider clusters: `*.yaml` or `*.yml`, one Envoy cluster each, named like its
+    /// provider.
     #[arg(long, value_name = "DIR")]
     pub providers: PathBuf,
     /// Listen address for clients. With port 0, Envoy picks a free port.

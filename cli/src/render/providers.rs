@@ -41,11 +41,16 @@ pub fn clusters(directory: &Path, policy: &Policy) -> Result<OwnClusters, Vec<Fi
     let of_directory = |message: String| Finding::of_file(&directory.display().to_string(), Rule::Cluster, message);
     let mut findings = Vec::new();
     let mut found: BTreeMap<String, OwnFile> = BTreeMap::new();
-    for path in files(directory).map_err(|error| vec![of_directory(unreadable(&error))])? {
+    let paths = files(directory).map_err(|error| {
+        vec![Finding::of_file(&directory.display().to_string(), Rule::Unreadable, unreadable(&error))]
+    })?;
+    let mut spoilt: Vec<PathBuf> = Vec::new();
+    for path in paths {
         let file = match OwnFile::read(&path) {
             Ok(file) => file,
             Err(finding) => {
                 findings.push(*finding);
+                spoilt.push(path);
                 continue;
             }
         };
@@ -56,6 +61,7 @@ pub fn clusters(directory: &Path, policy: &Policy) -> Result<OwnClusters, Vec<Fi
         found.insert(file.name.clone(), file);
     }
     let mut clusters = BTreeMap::new();
+    let mut missing = Vec::new();
     for provider in policy.providers() {
         match found.remove(&*provider.name) {
             Some(mut file) => {
@@ -68,11 +74,28 @@ pub fn clusters(directory: &Path, policy: &Policy) -> Result<OwnClusters, Vec<Fi
                     Err(problem) => findings.push(file.finding(&problem)),
                 }
             }
-            None => findings.push(of_directory(format!(
+            // What is wrong with its file has been reported.
+            None if spoilt.iter().any(|path| is_for(path, &provider.name)) => {}
+            None => missing.push(provider),
+        }
+    }
+    for provider in missing {
+        // The file of no other provider.
+        let bridge = policy.redis.as_ref().map(|bridge| &*bridge.cluster);
+        let other = found.values().find(|file| is_for(&file.path, &provider.name) && Some(&*file.name) != bridge);
+        findings.push(match other {
+            Some(file) => {
+                let message = format!(
+                    "no provider has this name; write {} if this is the cluster of that provider",
+                    provider.name
+                );
+                file.finding(&Problem::new("name", message))
+            }
+            None => of_directory(format!(
                 "no cluster for provider \"{}\"; add a *.yaml file that begins with `name: {0}`",
                 provider.name
-            ))),
-        }
+            )),
+        });
     }
     if let Some(bridge) = &policy.redis {
         match found.remove(&*bridge.cluster) {
@@ -81,6 +104,7 @@ pub fn clusters(directory: &Path, policy: &Policy) -> Result<OwnClusters, Vec<Fi
                 delay_first_check(&mut cluster);
                 clusters.insert(bridge.cluster.to_string(), OwnCluster { file, cluster });
             }
+            None if spoilt.iter().any(|path| is_for(path, &bridge.cluster)) => {}
             None => findings.push(of_directory(format!(
                 "no cluster for the Redis bridge; add a *.yaml file that begins with `name: {}`",
                 bridge.cluster
@@ -97,6 +121,11 @@ fn unreadable(error: &std::io::Error) -> String {
         std::io::ErrorKind::NotADirectory => "not a directory; name the one that holds the providers' clusters".into(),
         _ => error.to_string(),
     }
+}
+
+/// Whether a file is named like a cluster.
+fn is_for(path: &Path, cluster: &str) -> bool {
+    path.file_stem().is_some_and(|stem| stem == cluster)
 }
 
 /// Returns the `*.yaml` and `*.yml` files, sorted by name.

@@ -123,9 +123,11 @@ fn the_providers_usage_is_charged_and_failures_are_not() {
         // Absurd counts are clamped, and do not wrap around.
         let absurd = json!({"usage": {"prompt_tokens": -5, "completion_tokens": 1e30}, "content": "x"});
         let answer = gateway.chat("sk-metered2", &ask("free", &format!("[[sim:{absurd}]]")));
-        // What cannot be the prompt's tokens is estimated.
-        let input = gateway.audit(answer.trace_id())["input_tokens"].as_u64().unwrap();
-        assert!((1..100).contains(&input), "{input}");
-        await_used(&gateway, "sk-metered2", "tokens_per_day", 1_000_000_000 + input);
+        // What cannot be the prompt's tokens is estimated, and of the output no more than the request could use counts.
+        let audit = gateway.audit(answer.trace_id());
+        let [input, output] = ["input_tokens", "output_tokens"].map(|name| audit[name].as_u64().unwrap());
+        assert!((1..100).contains(&input), "{audit}");
+        assert!((1..100_000).contains(&output) && audit["usage_estimated"] == true, "{audit}");
+        await_used(&gateway, "sk-metered2", "tokens_per_day", input + output);
     }
 }

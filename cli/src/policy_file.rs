@@ -7,6 +7,7 @@ use crate::source::Source;
 use crate::text_report;
 use crate::time_zone;
 use pointsman_core::config::Config;
+use pointsman_core::config::problem::MORE;
 use pointsman_core::policy::Policy;
 use std::fmt;
 use std::io::{self, Read};
@@ -99,7 +100,8 @@ fn of_text(path: &Path, name: &str, text: String) -> Result<ValidPolicyFile, Inv
     } else {
         let source = located(name, format, text);
         let mut findings: Vec<_> = problems.iter().map(|problem| Finding::of_problem(&source, rule, problem)).collect();
-        findings.sort_by_key(|finding| finding.region);
+        // What is nowhere is first, except for the note that there is more.
+        findings.sort_by_key(|finding| (finding.message == MORE, finding.region));
         findings
     };
     match result {
@@ -267,5 +269,14 @@ mod tests {
         let invalid = of_text(Path::new("p.json"), "p", of(tenants.join(", "))).unwrap_err();
         let [finding] = invalid.findings.as_slice() else { panic!("{}", invalid.findings.len()) };
         assert!(finding.message.ends_with("(19998 more places have it)"), "{finding}");
+    }
+
+    #[test]
+    fn what_is_not_counted_is_said() {
+        let tenants: String = (0..200).map(|i| format!("  t{i}: {{teir: a}}\n")).collect();
+        let invalid = of_text(Path::new("p.yaml"), "p", format!("tenants:\n{tenants}")).unwrap_err();
+        assert_eq!(invalid.findings.last().map(|last| &*last.message), Some(MORE));
+        let count = text_report::counts(&invalid.findings);
+        assert_eq!(count, format!("at least {} errors", invalid.findings.len() - 1));
     }
 }

@@ -1,6 +1,7 @@
 //! Findings as text: one line each, the line of the file below it, and a summary.
 
 use crate::finding::{Finding, Severity};
+use pointsman_core::config::problem::MORE;
 
 /// How many findings of a file are printed, unless all are wanted.
 const ENOUGH: usize = 10;
@@ -33,8 +34,12 @@ fn left_out(findings: &[Finding], shown: usize) -> Option<String> {
     Some(format!("{file}: ... and {} more; `pointsman check --all` shows them", counts(left)))
 }
 
-/// Returns `1 error, 2 warnings`.
+/// Returns `1 error, 2 warnings`, or `at least 100 errors`.
 pub fn counts(findings: &[Finding]) -> String {
+    // One finding may stand for any number.
+    if findings.iter().any(|finding| finding.message == MORE) {
+        return format!("at least {} errors", findings.len() - 1);
+    }
     let of = |severity: Severity| match findings.iter().filter(|finding| finding.severity == severity).count() {
         0 => None,
         1 => Some(format!("1 {}", severity.name())),

@@ -7,6 +7,9 @@ use std::fmt;
 pub(crate) use crate::config::words::url_secrets;
 pub use crate::config::words::{looks_secret, quoted, url_has_secret};
 
+/// The message of the problem that stands for mistakes of shape beyond the hundredth, which are not counted.
+pub const MORE: &str = "there are more mistakes; mend these and check again";
+
 /// One mistake in a policy: the place as a path (`tenants.acme.tier`) and what would be right there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {

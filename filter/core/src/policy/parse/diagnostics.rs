@@ -6,7 +6,7 @@
 
 use crate::config::Config;
 use crate::config::place::Step;
-use crate::config::problem::Problem;
+use crate::config::problem::{MORE, Problem};
 use crate::policy::Policy;
 use misplaced::Moves;
 use mistake::{Kind, Mistake, put};
@@ -61,12 +61,16 @@ pub(super) fn read(document: &Value) -> Result<Config, Box<Flawed>> {
     }
     let mut next = Mistake::in_tree(&tree).err();
     while let Some(mistake) = next.take() {
+        if refused.len() >= ENOUGH {
+            problems.push(Problem::new("", MORE));
+            break;
+        }
         // What is said about a whole follows from a part that was repaired.
         let is_whole = matches!(mistake.kind, Kind::Other(_));
         if !(is_whole && refused.iter().any(|part: &Vec<Step>| part.starts_with(&mistake.place))) {
             problems.push(moves.locate(explain::explain(&mistake, &tree)));
         }
-        let repaired = if refused.len() < ENOUGH { mistake.repair(&mut tree, &mut moves) } else { None };
+        let repaired = mistake.repair(&mut tree, &mut moves);
         next = repaired.flatten();
         refused.push(mistake.place);
     }

@@ -96,15 +96,19 @@ impl From<&'static str> for Place {
 /// `tenants.acme.keys[0]`, always one line, without a name that may be an API key.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut is_beside_keys = false;
         for (i, step) in self.0.iter().enumerate() {
             match step {
                 Step::Index(index) => write!(f, "[{index}]")?,
                 Step::Name(name) => {
                     f.write_str(if i > 0 { "." } else { "" })?;
-                    if url_has_secret(name) {
+                    // Below `keys` and `credential`, what is no name of a field may be a key with its colon missing.
+                    let is_field = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+                    if url_has_secret(name) || is_beside_keys && !is_field {
                         f.write_str("(not shown)")?;
                         continue;
                     }
+                    is_beside_keys |= name == "keys" || name == "credential";
                     for (j, part) in name.split('.').enumerate() {
                         f.write_str(if j > 0 { "." } else { "" })?;
                         // A tenant may be named by its key, by mistake.

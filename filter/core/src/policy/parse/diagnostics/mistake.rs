@@ -86,7 +86,7 @@ impl Mistake {
         Place::from(self.place.as_slice())
     }
 
-    /// Describes the mistake in a few words, for the log of a gateway. The messages of [`explain`] are for people who
+    /// Describes the mistake in a few words, for the log of a gateway. The messages of `explain.rs` are for people who
     /// write policies, and are not part of the module.
     pub(super) fn problem(&self) -> Problem {
         let (last, parents) = match self.place.split_last() {

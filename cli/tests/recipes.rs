@@ -14,16 +14,12 @@ fn page() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(PAGE)).unwrap()
 }
 
-/// Returns the policy that the page's first recipe writes, with a key's hash in place of the command that prints one,
-/// and the tenants that later recipes take for granted.
+/// Returns the policy that the page's first recipe writes, with a key's hash in place of the command that prints one.
 fn first_policy(page: &str) -> Value {
     let (_, rest) = page.split_once("my/policy.yaml <<END\n").unwrap();
     let (yaml, _) = rest.split_once("\nEND\n").unwrap();
     let hash = format!("sha256:{}", "1".repeat(64));
-    let mut policy = value(&yaml.replace("$(pointsman hash-key < my/team.key)", &hash));
-    let other = "providers: {openai: {dialect: openai, data: internal}}";
-    merge(&mut policy, value(other));
-    policy
+    value(&yaml.replace("$(pointsman hash-key < my/team.key)", &hash))
 }
 
 fn value(yaml: &str) -> Value {

@@ -105,7 +105,7 @@ fn values_past_the_edge_are_one_problem_at_their_place() {
         (&*format!("/tenants/{long}"), json!({"tier": "free"}), &*format!("tenants.{long}")),
         ("/tenants/x", json!({"tier": "gone"}), "tenants.x.tier"),
         ("/tenants/x", json!({"tier": "free", "keys": ["plain"]}), "tenants.x.keys[0]"),
-        ("/tenants/x", json!({"tier": "free", "keys": [format!("sha256:{}", "0".repeat(64))]}), "tenants.x.keys"),
+        ("/tenants/x", json!({"tier": "free", "keys": [format!("sha256:{}", "0".repeat(64))]}), "tenants.x.keys[0]"),
         ("/tenants/a@b.example/keys", json!([]), "tenants"),
         ("/tenants/a@b.example/keys", json!(["plain"]), "tenants.a@b.example.keys[0]"),
         ("/tenants", json!({}), "tenants"),

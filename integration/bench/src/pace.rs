@@ -14,7 +14,7 @@ const INTERVAL: Duration = Duration::from_millis(2);
 const TURN: u32 = 500;
 
 /// The variants, in the order in which they take turns.
-const VARIANTS: [Variant; 4] = [Variant::Bare, Variant::BareNoLog, Variant::Carry, Variant::Pointsman];
+const VARIANTS: [Variant; 5] = [Variant::Bare, Variant::BareNoLog, Variant::Noop, Variant::Carry, Variant::Pointsman];
 
 /// Prints the latency at 500 requests a second. `turns`: seconds per Envoy. `log_mib`: the size of the access logs at
 /// the start.

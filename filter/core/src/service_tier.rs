@@ -27,7 +27,7 @@ pub enum ServedTier {
 }
 
 impl ServiceTier {
-    /// Stands for every name that no policy can contain.
+    /// Stands for any name that a policy cannot contain.
     pub const STRANGE: Self = Self { bytes: *b"unrecognized\0\0\0\0\0\0\0\0\0\0\0", len: 12 };
 
     /// Returns the tier of this name, whatever its case; [`Self::STRANGE`] if it has other characters than letters,

@@ -79,7 +79,7 @@ fn what_is_in_flight_ends_as_it_would_have_and_nothing_new_begins() {
     // Ctrl-C in a terminal reaches the whole process group.
     gateway.process.signal_group("INT");
     says(&gateway, "draining: 2 requests in flight; waiting for up to 3600 s");
-    // Whoever balances load learns of it, and whoever does not is sent away.
+    // Load balancers see it, and new connections are refused.
     assert_eq!(Call::new("GET", "/ready").send(gateway.admin).status, 503);
     await_true("new connections to be refused", || TcpStream::connect(gateway.address).is_err());
     // Connections that are open serve one more request, which is told to be the last.

@@ -24,12 +24,6 @@ macro_rules! outcomes {
                 }
             }
 
-            /// Returns whether the connection to the caller ended early, by the caller or by the gateway. The provider
-            /// is not to blame.
-            pub fn has_lost_caller(self) -> bool {
-                matches!(self, Self::ClientDisconnected | Self::GatewayShutdown)
-            }
-
             /// Returns the one of `all` with this code.
             pub fn of_code(all: &[Self], code: &str) -> Option<Self> {
                 all.iter().copied().find(|outcome| outcome.code() == code)
@@ -286,6 +280,12 @@ impl Kind {
 const FIRST_NAMED: u16 = 1000;
 
 impl Outcome {
+    /// Returns whether the connection to the caller ended early, by the caller or by the gateway. The provider
+    /// is not to blame.
+    pub fn has_lost_caller(self) -> bool {
+        matches!(self, Self::ClientDisconnected | Self::GatewayShutdown)
+    }
+
     /// Returns its number in a record.
     pub fn number(self) -> u16 {
         match self {

@@ -52,7 +52,7 @@ pub fn read(text: &[u8]) -> Number {
     }
 }
 
-/// Returns whether an output limit is none, in the words of LM Studio and llama.cpp: -1.
+/// Returns whether an output limit means no limit, as -1 does for LM Studio and llama.cpp.
 pub fn is_unlimited(text: &[u8]) -> bool {
     read(text) == Number::Whole { negative: true, value: 1 }
 }

@@ -45,7 +45,7 @@ impl Mistake {
                 place.push(Step::Name(field.to_owned()));
             }
             let mut fields = in_backticks(expected);
-            // A former name is accepted, but nobody should start to use it.
+            // A former name is accepted, but not proposed.
             if matches!(place.as_slice(), [Step::Name(section), _, _] if section == "models") {
                 fields.retain(|field| field != "tier");
             }

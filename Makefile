@@ -18,7 +18,7 @@ MDBOOK := $(TOOLS)/mdbook-$(MDBOOK_VERSION)/bin/mdbook
 export ENVOY
 
 .PHONY: all demo install test test-native test-envoy test-matrix test-long
-.PHONY: check house docs fuzz bench wasm native programs clean
+.PHONY: check house docs fuzz bench wasm native programs deny sbom reproduce clean
 .DEFAULT_GOAL := all
 
 all: wasm native
@@ -76,7 +76,7 @@ $(MDBOOK):
 	  || { echo "missing: mdBook $(MDBOOK_VERSION), and cargo could not install it." >&2; exit 1; }
 
 wasm: $(TOOLS)/wasm-target
-	@cargo build $(QUIET) --release --locked --target wasm32-wasip1 -p pointsman-filter -p pointsman-noop
+	@filter/build.sh pointsman-filter pointsman-noop $(QUIET)
 	@echo "pointsman.wasm: $$(wc -c < $(WASM)) bytes"
 
 native:
@@ -140,7 +140,7 @@ test-matrix:
 test-long: export POINTSMAN_LONG = 1
 test-long: test
 
-check: wasm programs $(ENVOY) docs
+check: wasm programs $(ENVOY) docs deny
 	cargo fmt --check
 	cargo clippy -q --locked --all-targets --workspace --exclude pointsman-filter --exclude pointsman-noop -- -D warnings
 	cargo clippy -q --locked --release --target wasm32-wasip1 -p pointsman-filter -p pointsman-noop -- -D warnings
@@ -153,6 +153,28 @@ check: wasm programs $(ENVOY) docs
 # Lists import cycles, long files and lines, and broken links, which `make check` refuses.
 house:
 	@python3 integration/house --report
+
+# Tools for the supply chain. Without optimization they compile in half the time.
+CARGO_DENY := $(TOOLS)/cargo-deny/bin/cargo-deny
+CARGO_CYCLONEDX := $(TOOLS)/cargo-cyclonedx/bin/cargo-cyclonedx
+$(CARGO_DENY): VERSION := 0.20.2
+$(CARGO_CYCLONEDX): VERSION := 0.5.9
+$(CARGO_DENY) $(CARGO_CYCLONEDX):
+	@mkdir -p $(TOOLS)
+	@CARGO_PROFILE_RELEASE_OPT_LEVEL=0 cargo install -q $(@F)@$(VERSION) --locked --root $(TOOLS)/$(@F) \
+	  || { echo "missing: $(@F) $(VERSION), and cargo could not install it." >&2; exit 1; }
+
+# Licences, sources, duplicates and known vulnerabilities of the dependencies.
+deny: $(CARGO_DENY)
+	@integration/supply/deny.sh $<
+
+# What the module and the command consist of.
+sbom: $(CARGO_CYCLONEDX)
+	@integration/supply/sbom.sh $<
+
+# Builds the module twice, in different folders, and compares.
+reproduce: wasm
+	@integration/supply/reproduce.sh $(WASM)
 
 # cargo-fuzz includes libFuzzer. It runs without a sanitizer, since the core has no unsafe code, and so needs no nightly
 # compiler.

@@ -17,7 +17,7 @@ MDBOOK_VERSION := 0.5.4
 MDBOOK := $(TOOLS)/mdbook-$(MDBOOK_VERSION)/bin/mdbook
 export ENVOY
 
-.PHONY: all demo install test test-native test-envoy test-matrix test-long
+.PHONY: all demo install test test-native test-envoy test-matrix test-long chaos
 .PHONY: check house docs fuzz bench wasm native programs deny sbom reproduce clean
 .DEFAULT_GOAL := all
 
@@ -115,11 +115,11 @@ docs: $(MDBOOK)
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 # The tests mostly wait for timers and for Envoys to start, so they use more threads than cores.
-test test-envoy: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
-test test-envoy: export POINTSMAN_BIN = $(DEV)
-test test-envoy: export POINTSMAN_WASM = $(WASM)
-test test-envoy: export POINTSMAN_PYTHON = $(PYTHON)
-test test-envoy: wasm programs $(ENVOY) $(PYTHON) $(TOOLS)/redis integration/clients/node_modules
+test test-envoy chaos: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
+test test-envoy chaos: export POINTSMAN_BIN = $(DEV)
+test test-envoy chaos: export POINTSMAN_WASM = $(WASM)
+test test-envoy chaos: export POINTSMAN_PYTHON = $(PYTHON)
+test test-envoy chaos: wasm programs $(ENVOY) $(PYTHON) $(TOOLS)/redis integration/clients/node_modules
 
 test:
 	cargo test -q --locked $(TESTED) -- --include-ignored
@@ -128,13 +128,19 @@ test-native:
 	cargo test -q --locked
 
 # Only the tests that run an Envoy.
+WITH_ENVOY := $(addprefix --test ,envoy chaos install render up up_files up_start)
 test-envoy:
-	cargo test -q --locked $(TESTED) $(addprefix --test ,envoy install render up up_files up_start) -- --include-ignored
+	cargo test -q --locked $(TESTED) $(WITH_ENVOY) -- --include-ignored
 
 # The same on every supported Envoy version.
 test-matrix:
 	@for version in $(MATRIX); do echo "=== Envoy $$version"; \
 	  $(MAKE) --no-print-directory test-envoy ENVOY=$(TOOLS)/envoy-$$version/bin/envoy || exit 1; done
+
+# Everything that can go wrong, at once, for ten minutes; then the books must balance. Prints what happened.
+chaos: export POINTSMAN_CHAOS_SECONDS ?= 600
+chaos:
+	cargo test -q --locked -p pointsman-integration --test chaos -- --include-ignored --nocapture
 
 # All tests, with longer load in those that keep up a load.
 test-long: export POINTSMAN_LONG = 1

@@ -116,6 +116,14 @@ impl Call {
         RUNTIME.block_on(self.start(to)).expect("gets a response")
     }
 
+    /// Does the same without a panic.
+    ///
+    /// # Errors
+    /// hyper's error, if there is no response.
+    pub fn try_open(self, to: SocketAddr) -> Result<Open, hyper::Error> {
+        RUNTIME.block_on(self.start(to))
+    }
+
     /// Sends the request and reads the headers of the response.
     ///
     /// # Errors

@@ -45,7 +45,12 @@ impl Redis {
         Self::start_as(How { kept: Some(directory()), ..How::default() })
     }
 
-    /// Does the same with a Redis that uses this clock.
+    /// Does the same with a Redis that also uses this clock.
+    pub fn start_durable_by(clock: &Clock) -> Self {
+        Self::start_as(How { kept: Some(directory()), variables: clock.variables().into() })
+    }
+
+    /// Starts a Redis that uses this clock.
     pub fn start_by(clock: &Clock) -> Self {
         Self::start_as(How { variables: clock.variables().into(), ..How::default() })
     }

@@ -10,6 +10,7 @@ use crate::policy::output_limit::OutputLimit;
 use crate::policy::price::Price;
 use crate::policy::resilience::{Backoff, Resilience};
 use crate::service_tier::ServiceTier;
+use crate::wire::json::names::fold;
 use crate::wire::redis::Bridge;
 
 mod build;
@@ -108,7 +109,7 @@ impl Model {
 
     /// Returns whether the model accepts the request field `name`. Servers in Go ignore the case of names.
     pub fn takes(&self, name: &str) -> bool {
-        !self.unsupported_params.iter().any(|param| param.eq_ignore_ascii_case(name))
+        !self.unsupported_params.iter().any(|param| fold(param).eq(fold(name)))
     }
 
     /// Returns whether the model is not sent the service tier that a request asks for, because a budget applies and the

@@ -79,6 +79,17 @@ fn what_is_no_chat_request_is_refused_and_the_field_named() {
             Some("max_tokens"),
         ),
         (format!(r#"{{"model":"small",{m},"max_tokens":1.5}}"#).into_bytes(), "invalid_type", Some("max_tokens")),
+        (
+            format!(r#"{{"model":"small",{m},"stream":true,"stream_options":{{"Include_Us\u0061ge":true}}}}"#)
+                .into_bytes(),
+            "unknown_parameter",
+            Some("stream_options.Include_Usage"),
+        ),
+        (
+            format!(r#"{{"model":"small",{m},"Service_Tier":"flex"}}"#).into_bytes(),
+            "unknown_parameter",
+            Some("Service_Tier"),
+        ),
     ];
     for (body, code, param) in cases {
         let shown = String::from_utf8_lossy(&body).into_owned();
@@ -243,4 +254,31 @@ fn a_provider_is_asked_not_to_compress() {
             }
         }
     }
+}
+
+/// What takes longer to read than text does is bounded, so that no body of the allowed size keeps a worker busy.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_body_that_is_made_to_be_slow_to_read_is_refused_early() {
+    let gateway = gateway();
+    let with = |before: &str, unit: &str, after: &str| {
+        let mut body = before.to_owned();
+        while body.len() < 12 << 20 {
+            body.push_str(unit);
+        }
+        body + after
+    };
+    let asks = r#"{"model":"small","messages":[{"role":"user","content":"not-for-a-provider"}],"#;
+    let part = r#"{"model":"small","messages":[{"role":"user","content":[{"type":"text","text":"not-for-a-provider""#;
+    for (body, code) in [
+        (with(part, r#","\u0069mage_ur\u006d":1"#, "}]}]}"), "invalid_json"),
+        (with(&format!("{part}}}"), ",{}", "]}]}"), "invalid_json"),
+        (with(&format!(r#"{asks}"metadata":{{"a":1"#), r#","\u0061":1"#, "}}"), "invalid_json"),
+        (with(&format!(r#"{asks}"x":[1"#), ",1", "]}"), "invalid_json"),
+        (with(&format!(r#"{asks}"user":""#), r"\u0061", "\"}"), "invalid_value"),
+        (with(&format!(r#"{asks}"max_tokens":1"#), "0", "}"), "integer_above_max_value"),
+    ] {
+        gateway.send(Call::chat(body).key("sk-acme")).assert_refusal(400, code);
+    }
+    assert!(gateway.simulator.with("not-for-a-provider").is_empty());
 }

@@ -43,11 +43,11 @@ const MAX_LOGGED: usize = 64;
 
 impl PromptFields {
     /// Records a member of `metadata`.
-    pub fn note(&mut self, name: &str, value: &Scanned) {
+    pub fn note(&mut self, name: &[u8], value: &Scanned) {
         let field = match name {
-            "prompt_id" => &mut self.id,
-            "prompt_version" => &mut self.version,
-            "schema_version" => &mut self.schema,
+            b"prompt_id" => &mut self.id,
+            b"prompt_version" => &mut self.version,
+            b"schema_version" => &mut self.schema,
             _ => return,
         };
         self.is_twice |= field.replace(value.clone()).is_some();
@@ -96,10 +96,13 @@ pub fn logged_name(name: &str) -> String {
     format!("sha256:{}", start.collect::<String>())
 }
 
+/// Longest name that is read, in bytes with its quotes.
+const MAX_NAME: usize = 4096;
+
 fn text<'a>(field: &Scanned, body: &'a [u8]) -> Option<Cow<'a, str>> {
     let bytes = body.get(field.span.clone())?;
     match field.kind {
-        Kind::String => unquote(bytes),
+        Kind::String if bytes.len() <= MAX_NAME => unquote(bytes),
         Kind::Null => Some(Cow::Borrowed("")),
         // `3` could also be written as `3.0` or `3e0`.
         Kind::Number if bytes.iter().all(u8::is_ascii_digit) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),

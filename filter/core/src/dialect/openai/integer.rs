@@ -22,9 +22,15 @@ pub enum Number {
     Fraction,
 }
 
+/// The longest number that is read, in bytes. A longer one counts as too large, whatever it is.
+const MAX_LENGTH: usize = 1024;
+
 /// Reads a JSON number.
 pub fn read(text: &[u8]) -> Number {
     let (negative, text) = text.strip_prefix(b"-").map_or((false, text), |rest| (true, rest));
+    if text.len() > MAX_LENGTH {
+        return Number::TooLarge { negative };
+    }
     let at = text.iter().position(|b| matches!(b, b'e' | b'E')).unwrap_or(text.len());
     let (mantissa, exponent) = text.split_at(at);
     let point = mantissa.iter().position(|b| *b == b'.').unwrap_or(mantissa.len());

@@ -6,6 +6,7 @@ use crate::dialect::openai::integer::{self, Number};
 use crate::outcome::outcome::Outcome;
 use crate::request::facts::{AskedOutput, Facts, InvalidField, InvalidRequest, MAX_TOOL_NAMES, Member};
 use crate::service_tier::ServiceTier;
+use crate::wire::json::names::fold;
 use crate::wire::json::{InvalidJson, Kind, Scanned, Scanner, Why, unquote};
 use crate::wire::text::shorten;
 use std::borrow::Cow;
@@ -24,6 +25,12 @@ pub struct ChatRequest<'a> {
 
 /// Most top-level members of a request: many times as many as any API has. Each one costs memory and a comparison.
 pub const MAX_MEMBERS: usize = 1000;
+
+/// Longest value of a field that the gateway reads, such as the model's name, in bytes with its quotes.
+pub const MAX_TEXT: usize = 4096;
+
+/// Most members and elements of a request, at any depth. A longest body of tool definitions has a tenth as many.
+pub const MAX_VALUES: u32 = 1_000_000;
 
 /// Returns the error of a field, with OpenAI's code for it.
 fn wrong(code: Outcome, param: &str, message: impl Into<String>) -> InvalidRequest {
@@ -59,7 +66,7 @@ impl<'a> ChatRequest<'a> {
     /// [`InvalidRequest`], for the first mistake in the order of the text.
     pub fn parse(body: &'a [u8], max_nesting: u32) -> Result<Self, InvalidRequest> {
         let mut request = ChatRequest { facts: Facts::new(body), max_tokens: None, max_completion_tokens: None };
-        let mut scanner = Scanner::new(body, max_nesting);
+        let mut scanner = Scanner::bounded(body, max_nesting, MAX_VALUES);
         if body.trim_ascii_start().first() != Some(&b'{') {
             // Report JSON errors first: an empty or broken body is invalid JSON.
             scanner.value()?;
@@ -149,11 +156,11 @@ impl<'a> ChatRequest<'a> {
             }
             let mut role = None;
             s.object(|s, key| {
-                let (key, kind) = (s.bytes(&key), s.peek()?);
-                if is_text(key, "role") {
+                let (name, kind) = (s.folded_name(&key)?, s.peek()?);
+                if &*name == b"role" {
                     role = role.filter(|role| *role == Kind::String).or(Some(kind));
                 }
-                if kind == Kind::Array && is_text(key, "content") {
+                if kind == Kind::Array && &*name == b"content" {
                     return self.content_parts(s);
                 }
                 s.value().map(drop).map_err(InvalidRequest::from)
@@ -180,17 +187,18 @@ impl<'a> ChatRequest<'a> {
                 return Ok(s.value().map(drop)?);
             }
             s.object(|s, key| {
-                let key = s.bytes(&key);
+                let name = s.folded_name(&key)?;
                 let value = s.value()?;
-                if value.kind == Kind::Null {
+                match &*name {
                     // Treat null as absent: some clients write every member that a part can have.
-                } else if is_text(key, "image_url") {
-                    self.facts.images.push(value.span);
-                    self.facts.has_image = true;
-                } else if ["input_audio", "file", "audio_url", "video_url"].iter().any(|other| is_text(key, other)) {
-                    self.facts.files.push(value.span);
-                } else if is_text(key, "type") {
-                    self.facts.has_image |= is_text(s.bytes(&value.span), "image_url");
+                    _ if value.kind == Kind::Null => {}
+                    b"image_url" => {
+                        self.facts.images.push(value.span);
+                        self.facts.has_image = true;
+                    }
+                    b"input_audio" | b"file" | b"audio_url" | b"video_url" => self.facts.files.push(value.span),
+                    b"type" => self.facts.has_image |= is_text(s.bytes(&value.span), "image_url"),
+                    _ => {}
                 }
                 Ok::<_, InvalidRequest>(())
             })
@@ -203,10 +211,10 @@ impl<'a> ChatRequest<'a> {
         }
         let start = s.position();
         s.object(|s, key| {
-            let key = unquote(s.bytes(&key));
+            let name = s.name(&key)?;
             let value = s.value()?;
-            match key.as_deref() {
-                Some("task") => {
+            match &*name {
+                b"task" => {
                     if self.facts.task.is_some() {
                         return Err(duplicate("metadata.task"));
                     }
@@ -217,8 +225,7 @@ impl<'a> ChatRequest<'a> {
                         Err(error) => return Err(error),
                     }
                 }
-                Some(name) => self.facts.prompt.note(name, &value),
-                None => {}
+                name => self.facts.prompt.note(name, &value),
             }
             Ok(())
         })?;
@@ -234,9 +241,15 @@ impl<'a> ChatRequest<'a> {
         let start = s.position();
         let mut seen = false;
         s.object(|s, key| {
-            let key = unquote(s.bytes(&key));
+            let name = s.name(&key)?;
+            let folded = s.folded_name(&key)?;
             let value = s.value()?;
-            if key.as_deref() == Some("include_usage") {
+            if &*folded == b"include_usage" {
+                if name != folded {
+                    let name = format!("stream_options.{}", shorten(&String::from_utf8_lossy(&name)));
+                    let message = format!("Unknown parameter: '{name}'; use 'stream_options.include_usage'.");
+                    return Err(wrong(Outcome::UnknownParameter, &name, message));
+                }
                 if std::mem::replace(&mut seen, true) {
                     return Err(duplicate("stream_options.include_usage"));
                 }
@@ -260,17 +273,16 @@ impl<'a> ChatRequest<'a> {
                 return Ok::<_, InvalidRequest>(s.value().map(drop)?);
             }
             s.object(|s, key| {
-                if !is_text(s.bytes(&key), "function") || s.peek()? != Kind::Object {
+                if &*s.folded_name(&key)? != b"function" || s.peek()? != Kind::Object {
                     return Ok(s.value().map(drop)?);
                 }
                 s.object(|s, key| {
-                    let key = s.bytes(&key);
+                    let name = s.folded_name(&key)?;
                     let value = s.value()?;
-                    if value.kind == Kind::String
-                        && self.facts.tool_names.len() < MAX_TOOL_NAMES
-                        && is_text(key, "name")
-                    {
-                        self.facts.tool_names.extend(unquote(s.bytes(&value.span)));
+                    if value.kind == Kind::String && self.facts.tool_names.len() < MAX_TOOL_NAMES && &*name == b"name" {
+                        let name = s.bytes(&value.span);
+                        let is_long = name.len() > MAX_TEXT;
+                        self.facts.tool_names.extend(if is_long { Some("too-long".into()) } else { unquote(name) });
                     }
                     Ok::<_, InvalidRequest>(())
                 })
@@ -285,9 +297,9 @@ impl<'a> ChatRequest<'a> {
         }
         let start = s.position();
         s.object(|s, key| {
-            let key = s.bytes(&key);
+            let name = s.folded_name(&key)?;
             let value = s.value()?;
-            self.facts.wants_json_schema |= is_text(key, "type") && is_text(s.bytes(&value.span), "json_schema");
+            self.facts.wants_json_schema |= &*name == b"type" && is_text(s.bytes(&value.span), "json_schema");
             Ok::<_, InvalidRequest>(())
         })?;
         Ok(Scanned { kind: Kind::Object, span: start..s.position() })
@@ -295,16 +307,17 @@ impl<'a> ChatRequest<'a> {
 }
 
 /// Returns whether a scanned value is this string, which contains nothing to escape. Providers decode escapes, so an
-/// escaped spelling is equal. It is always longer, so only longer values are decoded.
+/// escaped spelling is equal. It is longer, at most six times as long, so only such values are decoded.
 fn is_text(quoted: &[u8], text: &str) -> bool {
     let [b'"', inner @ .., b'"'] = quoted else { return false };
     inner == text.as_bytes()
-        || inner.len() > text.len() && inner.contains(&b'\\') && unquote(quoted).is_some_and(|said| said == text)
+        || (text.len() + 1..=6 * text.len()).contains(&inner.len())
+            && inner.contains(&b'\\')
+            && unquote(quoted).is_some_and(|said| said == text)
 }
 
 /// Returns the field that the gateway reads if `name` differs from it only in case. Some servers, such as those written
-/// in Go, treat the two as one field and use the last value (Go, `encoding/json`, "Unmarshal"). Go also folds two
-/// letters outside ASCII.
+/// in Go, treat the two as one field and use the last value (Go, `encoding/json`, "Unmarshal").
 fn differs_in_case(name: &str) -> Option<&'static str> {
     const KNOWN: [&str; 14] = [
         "model",
@@ -325,12 +338,7 @@ fn differs_in_case(name: &str) -> Option<&'static str> {
     if !name.bytes().any(|b| b.is_ascii_uppercase() || b >= 0x80) {
         return None;
     }
-    let folded = |c: char| match c {
-        '\u{17f}' => 's',
-        '\u{212a}' => 'k',
-        c => c.to_ascii_lowercase(),
-    };
-    KNOWN.into_iter().find(|known| name.chars().map(folded).eq(known.chars()))
+    KNOWN.into_iter().find(|known| fold(name).eq(known.chars()))
 }
 
 /// Compares a few members one by one. Many members, which only a hostile body has, go through a set.
@@ -348,6 +356,10 @@ fn is_duplicate<'a>(members: &[Member<'a>], names: &mut BTreeSet<Cow<'a, str>>, 
 fn text<'a>(param: &str, value: &Scanned, bytes: &'a [u8]) -> Result<Cow<'a, str>, InvalidRequest> {
     if value.kind != Kind::String {
         return Err(wrong_type(param, "a string", value.kind));
+    }
+    if bytes.len() > MAX_TEXT {
+        let message = format!("Invalid '{param}': string too long. Expected a string of at most {MAX_TEXT} bytes.");
+        return Err(wrong(Outcome::InvalidValue, param, message));
     }
     unquote(bytes).ok_or_else(|| wrong(Outcome::InvalidValue, param, format!("Invalid string in '{param}'.")))
 }

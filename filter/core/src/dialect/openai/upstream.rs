@@ -174,10 +174,10 @@ fn stream_options_into(head: &mut Vec<u8>, request: &ChatRequest) {
         let mut scanner = crate::wire::json::Scanner::new(request.facts.bytes(&member.value.span), u32::MAX);
         // It was scanned before, so it cannot fail. If it did, the caller's other options would be dropped.
         let _ = scanner.object(|s, key| {
+            let name = s.folded_name(&key)?;
             let value = s.value()?;
             // Without `include_usage` vLLM ignores the wish for usage in every chunk, so it must not come with ours.
-            let name = crate::wire::json::unquote(s.bytes(&key));
-            if !matches!(name.as_deref(), Some("include_usage" | "continuous_usage_stats")) {
+            if !matches!(&*name, b"include_usage" | b"continuous_usage_stats") {
                 head.push(b',');
                 head.extend_from_slice(s.bytes(&(key.start..value.span.end)));
             }

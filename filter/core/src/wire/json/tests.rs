@@ -180,3 +180,46 @@ fn characters_are_those_that_strings_stand_for() {
         characters(broken);
     }
 }
+
+#[test]
+fn the_work_of_a_scan_is_bounded() {
+    let scan = |text: &[u8], values| {
+        let mut scanner = Scanner::bounded(text, 8, values);
+        scanner.value().map(drop).and_then(|()| scanner.finish()).map_err(|error| error.why)
+    };
+    for (text, values) in [("[1,2,3]", 3), (r#"{"a":1,"b":[2,{"c":3}]}"#, 5), ("[[],[[]]]", 3), ("\"text\"", 0)] {
+        assert_eq!(scan(text.as_bytes(), values), Ok(()), "{text}");
+        assert_eq!(scan(text.as_bytes(), values.saturating_sub(1)).is_ok(), values == 0, "{text}");
+    }
+}
+
+#[test]
+fn names_are_compared_as_the_most_lenient_reader_does() {
+    let folded = |name: &str| {
+        let text = format!("{{{name}:1}}");
+        let mut scanner = Scanner::bounded(text.as_bytes(), 8, 100);
+        let mut found = None;
+        let read = scanner.object(|s, key| {
+            found = Some(String::from_utf8(s.folded_name(&key)?.into_owned()).unwrap());
+            s.value().map(drop)
+        });
+        read.map(|()| found.unwrap()).map_err(|error| error.why)
+    };
+    for (name, known) in [
+        (r#""image_url""#, "image_url"),
+        (r#""Image_URL""#, "image_url"),
+        (r#""\u0069mage_url""#, "image_url"),
+        (r#""\u0049mage\u005furl""#, "image_url"),
+        ("\"\u{17f}ervice_tier\"", "service_tier"),
+        (r#""to\u212aens""#, "tokens"),
+        (r#""\ud800""#, ""),
+    ] {
+        assert_eq!(folded(name), Ok(known.to_owned()), "{name}");
+    }
+    // No known name is that long, so it is not decoded.
+    assert_eq!(folded(&format!("\"{}\"", "\\u0061".repeat(1000))), Ok(String::new()));
+    let many = format!("{{{}\"z\":1}}", r#""\u0061":1,"#.repeat(20));
+    let mut scanner = Scanner::bounded(many.as_bytes(), 8, 100);
+    let read = scanner.object(|s, key| s.folded_name(&key).and_then(|_| s.value().map(drop)));
+    assert_eq!(read.map_err(|error| error.why), Err(Why::TooMany));
+}

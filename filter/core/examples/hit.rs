@@ -13,6 +13,7 @@ use pointsman_core::exchange::{BodyPart, Exchange, RequestStep, ResponseHead};
 use pointsman_core::memory::{Context, WorkerMemory};
 use pointsman_core::policy::parse;
 use pointsman_core::quota::store::Store;
+use pointsman_core::quota::users::UserTable;
 use pointsman_core::request::head::RequestHead;
 use pointsman_core::routing::plan::Load;
 use pointsman_core::store::shared_data::{NEW, SharedData};
@@ -52,6 +53,9 @@ impl Store for Memory {
     }
     fn read(&mut self, _: &str) -> Vec<u8> {
         Vec::new()
+    }
+    fn users(&mut self) -> std::rc::Rc<UserTable> {
+        std::rc::Rc::default()
     }
     fn now_ms(&mut self) -> u64 {
         NOW

@@ -13,6 +13,7 @@ use pointsman_core::policy::parse;
 use pointsman_core::quota::local;
 use pointsman_core::quota::reservation::{Ask, Charge};
 use pointsman_core::quota::store::Store;
+use pointsman_core::quota::users::UserTable;
 use pointsman_core::quota::window::{Amount, Moment};
 use pointsman_core::request::head::RequestHead;
 use pointsman_core::routing::plan::Load;
@@ -35,6 +36,9 @@ impl Store for One {
     }
     fn read(&mut self, _: &str) -> Vec<u8> {
         self.0.clone()
+    }
+    fn users(&mut self) -> std::rc::Rc<UserTable> {
+        std::rc::Rc::default()
     }
     fn now_ms(&mut self) -> u64 {
         self.1 += 1;
@@ -153,9 +157,9 @@ fn main() {
     let charge = Some(Charge { model: models[0].0, used: Amount::new(300, 300) });
     let took = each(|| {
         let moment = Moment::remembered(&zone, store.now_ms(), &mut memo);
-        let grant = local::reserve(&mut store, limits, 1024, &ask, &moment).expect("has room");
+        let grant = local::reserve(&mut store, limits, &ask, &moment).expect("has room");
         let moment = Moment::remembered(&zone, store.now_ms(), &mut memo);
-        black_box(local::settle(&mut store, limits, 1024, &grant.reservation, charge, &moment));
+        black_box(local::settle(&mut store, limits, &grant.reservation, charge, &moment));
     });
     println!("{took:6.2} µs  reserve and settle over six windows, a record of {} bytes", store.0.len());
 }

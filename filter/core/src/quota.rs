@@ -14,4 +14,5 @@ pub mod redis;
 pub mod report;
 pub mod reservation;
 pub mod store;
+pub mod users;
 pub mod window;

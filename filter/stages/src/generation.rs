@@ -11,6 +11,7 @@ use pointsman_core::memory::{Context, WorkerMemory};
 use pointsman_core::policy::Policy;
 use pointsman_core::quota::redis::settlement::Unsettled;
 use pointsman_core::quota::report::gauges::{self, DayRollover};
+use pointsman_core::quota::users::UserTable;
 use pointsman_core::telemetry::metrics::Metric;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -31,6 +32,9 @@ impl<H: Host> PolicyGeneration<H> {
         if policy.has_cache {
             memory.cache.keys.agree(&mut HostStore::new(host), policy.revision);
         }
+        let mut users = UserTable::clone(&host.users.borrow());
+        users.agree(&mut HostStore::new(host), policy.counting.users);
+        *host.users.borrow_mut() = Rc::new(users);
         host.throttle.borrow_mut().set_all();
         Self {
             host: Rc::clone(host),

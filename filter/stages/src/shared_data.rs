@@ -3,6 +3,7 @@
 use crate::host::Host;
 use crate::worker_host::WorkerHost;
 use pointsman_core::quota::store::Store;
+use pointsman_core::quota::users::UserTable;
 use pointsman_core::routing::in_flight::{self, Slot};
 use pointsman_core::routing::plan::Load;
 use pointsman_core::store::shared_data::SharedData;
@@ -97,6 +98,10 @@ impl<H: Host> Store for HostStore<H> {
 
     fn read(&mut self, key: &str) -> Vec<u8> {
         self.host.host().read_shared(key)
+    }
+
+    fn users(&mut self) -> Rc<UserTable> {
+        Rc::clone(&self.host.users.borrow())
     }
 
     fn now_ms(&mut self) -> u64 {

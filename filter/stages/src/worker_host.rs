@@ -2,11 +2,13 @@
 
 use crate::host::Host;
 use pointsman_core::quota::report::gauges::GaugeThrottle;
+use pointsman_core::quota::users::UserTable;
 use pointsman_core::store::quick_hash::QuickHash;
 use pointsman_core::store::versions::WriteCache;
 use pointsman_core::tokens::Correction;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 /// The token correction of each model, and when it was read, in milliseconds since the Unix epoch.
 pub type Corrections = HashMap<String, (Correction, u64), QuickHash>;
@@ -17,6 +19,9 @@ pub struct WorkerHost<H> {
     /// Records that this worker has written.
     pub(crate) written: RefCell<WriteCache>,
     pub(crate) corrections: RefCell<Corrections>,
+    /// Where users are counted. Outlives policies: a request that began under an older one is counted where the newest
+    /// one counts.
+    pub(crate) users: RefCell<Rc<UserTable>>,
     /// Outlives policies: a newer policy sets the gauges that an older one left due.
     pub(crate) throttle: RefCell<GaugeThrottle>,
 }
@@ -24,7 +29,13 @@ pub struct WorkerHost<H> {
 impl<H: Host> WorkerHost<H> {
     /// Creates a host with nothing remembered.
     pub fn new(host: H) -> Self {
-        Self { host, written: RefCell::default(), corrections: RefCell::default(), throttle: RefCell::default() }
+        Self {
+            host,
+            written: RefCell::default(),
+            corrections: RefCell::default(),
+            users: RefCell::default(),
+            throttle: RefCell::default(),
+        }
     }
 
     /// Returns the host.

@@ -34,6 +34,7 @@ mod quota_midnight;
 mod quota_outage;
 mod quota_redis;
 mod quota_reload;
+mod quota_users;
 mod readme;
 mod ready;
 mod refusals;

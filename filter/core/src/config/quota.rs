@@ -24,7 +24,8 @@ pub struct Quota {
     /// The price of models that set none. If absent, a budget that covers such a model is an error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_price: Option<Price>,
-    /// The number of users that the local store tracks per tenant, where users have limits: 16 to 65536.
+    /// The number of active users per tenant that the local store has room for, where users have limits: 16 to 65536.
+    /// If there are more, the counters of those who used the least begin anew.
     pub users: u32,
 }
 

@@ -181,7 +181,7 @@ impl Exchange {
         store: &mut dyn Store,
     ) -> Result<Result<Grant, Refused>, NotSent> {
         let (StoreKind::Redis, Some(bridge)) = (policy.counting.store, &policy.redis) else {
-            return Ok(local::reserve(store, limits, policy.counting.users, ask, moment));
+            return Ok(local::reserve(store, limits, ask, moment));
         };
         let id = self.quota.id(moment, store);
         let reservation = Reservation::remote(ask, &id);
@@ -199,7 +199,7 @@ impl Exchange {
         Ok(match policy.counting.failure_mode {
             FailureMode::Deny if !limits.shadow => Err(Refused::Unavailable),
             FailureMode::Deny | FailureMode::Allow => Ok(Grant::unheld(reservation)),
-            FailureMode::Local => local::reserve(store, limits, policy.counting.users, ask, moment).map(|mut grant| {
+            FailureMode::Local => local::reserve(store, limits, ask, moment).map(|mut grant| {
                 grant.reservation.remote = reservation.remote;
                 grant
             }),
@@ -253,7 +253,7 @@ impl Exchange {
         };
         let mut view = std::mem::take(&mut self.quota.view);
         if is_local {
-            view.add(local::view(store, limits, policy.counting.users, ask, moment));
+            view.add(local::view(store, limits, ask, moment));
         }
         self.tell(&view.statuses, &view.crossed);
     }
@@ -279,6 +279,7 @@ impl Exchange {
         if let Some(refused) = grant.shadowed {
             self.quota.verdict = Some((Verdict::Shadowed, reason(&refused)));
         }
+        self.quota.evicted += grant.evicted;
         self.quota.reserved = Some(grant.reservation);
     }
 
@@ -311,7 +312,7 @@ impl Exchange {
                     }
                 }
             }
-            (Some(limits), ..) => (local::look(store, limits, policy.counting.users, &ask, &moment), moment.now_ms),
+            (Some(limits), ..) => (local::look(store, limits, &ask, &moment), moment.now_ms),
         };
         let body = usage::usage(policy, tenant, &statuses, now_ms);
         RequestStep::Reply(self.reply(Reply::json(body)))

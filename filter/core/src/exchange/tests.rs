@@ -37,6 +37,9 @@ impl crate::quota::store::Store for Idle {
     fn read(&mut self, _: &str) -> Vec<u8> {
         Vec::new()
     }
+    fn users(&mut self) -> std::rc::Rc<crate::quota::users::UserTable> {
+        std::rc::Rc::default()
+    }
     fn now_ms(&mut self) -> u64 {
         1000
     }

@@ -157,8 +157,6 @@ outcomes! {
     RateLimitExceeded, "rate_limit_exceeded", NotTheProvider;
     /// A budget of the tenant or its user is used up.
     InsufficientQuota, "insufficient_quota", NotTheProvider;
-    /// More users are active than the gateway counts separately.
-    QuotaUsersFull, "quota_users_full", NotTheProvider;
     /// The quota store is unreachable.
     QuotaUnavailable, "quota_unavailable", NotTheProvider;
     /// The gateway failed.

@@ -112,6 +112,56 @@ impl Counters {
         [requests, tokens, day_tokens, day_cost, month_cost].iter().all(|used| **used == 0) && leases.is_empty()
     }
 
+    /// Returns whether anything is reserved.
+    pub(super) fn is_running(&self) -> bool {
+        !self.leases.is_empty()
+    }
+
+    /// Returns the highest share of a window that is used or reserved, in millionths of its limit.
+    pub(super) fn share(&self, limits: &Windows) -> u64 {
+        let held = self.held();
+        let share = |(window, limit): (Window, u64)| {
+            let (used, reserved) = self.taken(window, &held);
+            let (taken, limit) = match window.span() {
+                Span::Minute => (used.saturating_add(reserved.saturating_mul(SCALE)), capacity(limit, limits.burst_ms)),
+                Span::Day | Span::Month | Span::Request => (used.saturating_add(reserved), limit),
+            };
+            u128::from(taken) * 1_000_000 / u128::from(limit.max(1))
+        };
+        limits.limited().map(share).max().map_or(0, |share| u64::try_from(share).unwrap_or(u64::MAX))
+    }
+
+    /// Adds what other counters of the same scope hold. Both must be brought up to the same time.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.at_ms = self.at_ms.max(other.at_ms);
+        add(&mut self.requests, other.requests);
+        add(&mut self.tokens, other.tokens);
+        if other.day >= self.day {
+            if other.day > self.day {
+                (self.day, self.day_tokens, self.day_cost) = (other.day, 0, 0);
+            }
+            add(&mut self.day_tokens, other.day_tokens);
+            add(&mut self.day_cost, other.day_cost);
+        }
+        if other.month >= self.month {
+            if other.month > self.month {
+                (self.month, self.month_cost) = (other.month, 0);
+            }
+            add(&mut self.month_cost, other.month_cost);
+        }
+        for lease in &other.leases {
+            match self.leases.iter_mut().find(|own| own.expires == lease.expires) {
+                Some(own) => {
+                    own.count = own.count.saturating_add(lease.count);
+                    add(&mut own.held.tokens, lease.held.tokens);
+                    add(&mut own.held.day_tokens, lease.held.day_tokens);
+                    add(&mut own.held.cost, lease.held.cost);
+                }
+                None => self.leases.push(*lease),
+            }
+        }
+    }
+
     fn held(&self) -> Amount {
         let mut sum = Amount::default();
         for lease in &self.leases {

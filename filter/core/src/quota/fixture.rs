@@ -3,17 +3,26 @@
 use crate::fixture;
 use crate::policy::Policy;
 use crate::quota::store::Store;
+use crate::quota::users::UserTable;
 use crate::tokens::Correction;
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::rc::Rc;
 
 /// The shared data of one Envoy. On every third update, another worker seems to have been faster.
-#[derive(Default)]
 pub struct Shared {
     pub records: HashMap<String, Vec<u8>>,
+    pub users: Rc<UserTable>,
     pub now_ms: u64,
     pub learned: Vec<(String, u64, u64)>,
     pub calls: u32,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        let users = Rc::new(UserTable::new(1024));
+        Self { records: HashMap::new(), users, now_ms: 0, learned: Vec::new(), calls: 0 }
+    }
 }
 
 impl Store for Shared {
@@ -30,6 +39,9 @@ impl Store for Shared {
     }
     fn read(&mut self, key: &str) -> Vec<u8> {
         self.records.get(key).cloned().unwrap_or_default()
+    }
+    fn users(&mut self) -> Rc<UserTable> {
+        Rc::clone(&self.users)
     }
     fn now_ms(&mut self) -> u64 {
         self.now_ms

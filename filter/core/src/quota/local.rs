@@ -5,7 +5,11 @@ pub mod reserve;
 pub mod settle;
 #[cfg(test)]
 mod tests;
+pub mod user_record;
+#[cfg(test)]
+mod users_tests;
 pub mod view;
+mod visit;
 
 pub use reserve::reserve;
 pub use settle::settle;

@@ -1,15 +1,13 @@
 //! The quota steps over all scopes of a request (reserve, settle, look): their inputs, their results and their records.
 //!
 //! A tenant and its models share one record, so reserving over them is one atomic step. Its users are in a fixed number
-//! of other records. The user's windows are reserved first, and given back if the tenant's have no room.
+//! of other records: [`crate::quota::users`]. The user's windows are reserved first, and given back if the tenant's
+//! have no room.
 
 use crate::ids::ModelId;
 use crate::policy::limits::ScopeKey;
 use crate::quota::counters::{Counters, Crossed};
 use crate::quota::window::{Amount, Full, Want, Window, WindowStatus};
-
-/// Maximum number of users in one record.
-pub(super) const USERS_PER_RECORD: u32 = 16;
 
 /// A request to reserve or to look.
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +43,6 @@ pub enum Refused {
     Full(Scope, Full),
     /// A window has reached the share at which the degraded model takes over.
     Share(Scope, Window),
-    /// The tenant has more active users than can be counted separately.
-    TooManyUsers,
     /// The store did not answer.
     Unavailable,
 }
@@ -74,7 +70,7 @@ impl Refused {
         match self {
             Self::Full(_, full) => full.window.is_calendar(),
             Self::Share(..) => true,
-            Self::TooManyUsers | Self::Unavailable => false,
+            Self::Unavailable => false,
         }
     }
 
@@ -87,7 +83,7 @@ impl Refused {
     pub(super) fn wait_ms(&self) -> u64 {
         match self {
             Self::Full(_, full) => full.wait_ms.unwrap_or(u64::MAX),
-            Self::Share(..) | Self::TooManyUsers | Self::Unavailable => 0,
+            Self::Share(..) | Self::Unavailable => 0,
         }
     }
 
@@ -104,7 +100,7 @@ impl Refused {
         let (whose, window) = match self {
             Self::Full(whose, full) => (whose, full.window),
             Self::Share(whose, window) => (whose, *window),
-            Self::TooManyUsers | Self::Unavailable => return false,
+            Self::Unavailable => return false,
         };
         window == Window::TokensPerDay && !matches!(whose, Scope::Model(_))
     }
@@ -118,12 +114,22 @@ pub struct RemoteReservation {
     pub(super) models: Vec<ModelId>,
 }
 
+/// What is reserved in the windows of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct UserReservation {
+    pub key: ScopeKey,
+    pub amount: Amount,
+    pub expires: u32,
+    /// The record in which the user is counted.
+    pub place: u32,
+}
+
 /// What is reserved for one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reservation {
     /// The name of the tenant's record.
     pub(super) record: String,
-    pub(super) user: Option<(ScopeKey, Amount, u32)>,
+    pub(super) user: Option<UserReservation>,
     pub(super) all: Option<(Amount, u32)>,
     pub(super) models: Vec<(ModelId, Amount, u32)>,
     /// What is, or may be, reserved in Redis.
@@ -162,13 +168,15 @@ pub struct Grant {
     pub crossed: Vec<(Scope, Crossed)>,
     /// What would have refused the request without `shadow`.
     pub shadowed: Option<Refused>,
+    /// How many users lost their counters, to make room for this one's.
+    pub evicted: u64,
 }
 
 impl Grant {
     /// Creates the grant of a request for which no window holds anything.
     pub(crate) fn unheld(reservation: Reservation) -> Self {
         let (full_models, statuses, crossed) = (Vec::new(), Vec::new(), Vec::new());
-        Self { reservation, full_models, statuses, crossed, shadowed: None }
+        Self { reservation, full_models, statuses, crossed, shadowed: None, evicted: 0 }
     }
 }
 
@@ -192,15 +200,6 @@ pub struct Settled {
 
 pub(super) fn tenant_record(tenant: &str) -> String {
     ["pointsman.quota.", tenant].concat()
-}
-
-/// Returns the name of a user's record. `users`: the policy's limit on users counted separately, which sets the number
-/// of records.
-pub(super) fn user_record(tenant_record: &str, user: &ScopeKey, users: u32) -> String {
-    let first = user.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    let records = u64::from((users / USERS_PER_RECORD).max(1));
-    // A tenant's name cannot contain `#`.
-    format!("{tenant_record}#{}", first % records)
 }
 
 /// Returns the counters of a scope, and creates empty ones if there are none.

@@ -1,6 +1,8 @@
 //! The shared data that quotas need.
 
+use crate::quota::users::UserTable;
 use crate::tokens::Correction;
+use std::rc::Rc;
 
 /// The store of the counters that all workers share.
 pub trait Store {
@@ -9,6 +11,8 @@ pub trait Store {
     fn update(&mut self, key: &str, change: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> bool;
     /// Returns a record, empty if there is none.
     fn read(&mut self, key: &str) -> Vec<u8>;
+    /// Returns where users are counted, as all workers agreed.
+    fn users(&mut self) -> Rc<UserTable>;
     /// Returns the time, in milliseconds since the Unix epoch.
     fn now_ms(&mut self) -> u64;
     /// Returns what has been learned about a model's tokenizer.

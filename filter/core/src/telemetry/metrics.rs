@@ -45,6 +45,8 @@ pub enum Metric {
     QuotaTemplates { tenant: TenantId, reason: &'static str },
     /// `llm_quota_alerts_total{tenant_id,window,share}`: share in thousandths.
     QuotaAlerts { tenant: TenantId, window: &'static str, share: u64 },
+    /// `llm_quota_users_evicted_total{tenant_id}`: users whose counters made room for another user's.
+    QuotaUsersEvicted { tenant: TenantId },
     /// `llm_quota_remaining{tenant_id,window}`: remaining tokens or micro-USD.
     QuotaRemaining { tenant: TenantId, window: &'static str },
     /// `llm_input_tokens_total{tenant_id,task,model}`
@@ -151,6 +153,7 @@ impl Metric {
             Self::QuotaAlerts { tenant: id, window, share } => {
                 format!("llm_quota_alerts_total|tenant_id={}|window={window}|share={share}", tenant(id))
             }
+            Self::QuotaUsersEvicted { tenant: id } => format!("llm_quota_users_evicted_total|tenant_id={}", tenant(id)),
             Self::QuotaRemaining { tenant: id, window } => {
                 format!("llm_quota_remaining|tenant_id={}|window={window}", tenant(id))
             }

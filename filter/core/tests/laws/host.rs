@@ -3,6 +3,7 @@
 use super::policy::NOW;
 use pointsman_core::policy::{Policy, parse};
 use pointsman_core::quota::store::Store;
+use pointsman_core::quota::users::UserTable;
 use pointsman_core::routing::in_flight;
 use pointsman_core::routing::plan::Load;
 use pointsman_core::store::shared_data::SharedData;
@@ -36,6 +37,9 @@ impl Store for Host<'_> {
     }
     fn read(&mut self, _: &str) -> Vec<u8> {
         self.0.to_vec()
+    }
+    fn users(&mut self) -> std::rc::Rc<UserTable> {
+        std::rc::Rc::default()
     }
     fn now_ms(&mut self) -> u64 {
         NOW

@@ -13,7 +13,9 @@ use pointsman_core::config::DataClass;
 use pointsman_core::dialect::client::ClientDialect;
 use pointsman_core::policy::Policy;
 use pointsman_core::quota::local::record;
+use pointsman_core::quota::local::user_record::UserRecord;
 use pointsman_core::quota::reservation::{Ask, Charge};
+use pointsman_core::quota::users::UserTable;
 use pointsman_core::quota::window::{Amount, Moment};
 use pointsman_core::quota::{local, report};
 use pointsman_core::request::endpoint::Endpoint;
@@ -75,9 +77,10 @@ fn corrections(bytes: &[u8]) {
 fn quotas(bytes: &[u8]) {
     let scopes = record::decode(bytes);
     assert_eq!(record::decode(&record::encode(&scopes)), scopes);
+    let of_users = UserRecord::decode(bytes);
+    assert_eq!(UserRecord::decode(&of_users.encode()), of_users);
     let tenant = POLICY.find_tenant("t").unwrap();
     let limits = POLICY.quota_of(tenant).unwrap();
-    let users = POLICY.counting.users;
     let moment = Moment::new(&POLICY.counting.zone, NOW);
     let model = POLICY.find_model("m").unwrap();
     let amount = Amount::new(10, 20);
@@ -87,15 +90,15 @@ fn quotas(bytes: &[u8]) {
     for lease_ms in [Some(60_000), None] {
         let ask = Ask { tenant: "t", user: &user, models: &models, lease_ms, stop_at_degrade_threshold: true };
         let mut host = Host(bytes);
-        let _ = local::view(&mut host, limits, users, &ask, &moment);
-        let statuses = local::look(&mut host, limits, users, &ask, &moment);
+        let _ = local::view(&mut host, limits, &ask, &moment);
+        let statuses = local::look(&mut host, limits, &ask, &moment);
         let _ = ClientDialect::OpenAi.rate_limits(&statuses);
         let _ = report::usage::usage(&POLICY, "t", &statuses, NOW);
         let _ = report::gauges::look(&POLICY, tenant, &mut host);
-        if let Ok(grant) = local::reserve(&mut host, limits, users, &ask, &moment) {
+        if let Ok(grant) = local::reserve(&mut host, limits, &ask, &moment) {
             let charge = Charge { model, used: amount };
-            let _ = local::settle(&mut host, limits, users, &grant.reservation, Some(charge), &moment);
-            let _ = local::settle(&mut host, limits, users, &grant.reservation, None, &moment);
+            let _ = local::settle(&mut host, limits, &grant.reservation, Some(charge), &moment);
+            let _ = local::settle(&mut host, limits, &grant.reservation, None, &moment);
         }
     }
 }
@@ -126,6 +129,7 @@ fn cache(bytes: &[u8]) {
     }
     let _ = coalesce::is_over(host, &key, NOW);
 
+    UserTable::new(1024).agree(host, 1024);
     let mut memo = KeyMemo::default();
     memo.agree(host, 1);
     let question = Question {

@@ -7,6 +7,7 @@ use crate::memory::{Context, WorkerMemory};
 use crate::policy::Policy;
 use crate::policy::parse::from_value;
 use crate::quota::store::Store;
+use crate::quota::users::UserTable;
 use crate::request::head::RequestHead;
 use crate::routing::plan::Load;
 use crate::store::shared_data::{NEW, SharedData};
@@ -60,6 +61,9 @@ impl Store for World {
     }
     fn read(&mut self, _: &str) -> Vec<u8> {
         Vec::new()
+    }
+    fn users(&mut self) -> std::rc::Rc<UserTable> {
+        std::rc::Rc::default()
     }
     fn now_ms(&mut self) -> u64 {
         self.now_ms

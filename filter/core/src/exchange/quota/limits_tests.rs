@@ -29,7 +29,7 @@ fn status(policy: &Policy, store: &mut Shared) -> WindowStatus {
     let limits = policy.quota_of(policy.find_tenant("acme").unwrap()).unwrap();
     let moment = Moment::new(&policy.counting.zone, START);
     let ask = Ask { tenant: "acme", user: &ANONYMOUS, models: &[], lease_ms: None, stop_at_degrade_threshold: false };
-    local::look(store, limits, policy.counting.users, &ask, &moment)[0].1
+    local::look(store, limits, &ask, &moment)[0].1
 }
 
 /// Uses this many tokens of a model, for a user, at a time.
@@ -40,8 +40,8 @@ fn take(policy: &Policy, store: &mut Shared, model: &str, (user, now_ms): ([u8; 
     let models = [(model, used)];
     let ask =
         Ask { tenant: "acme", user: &user, models: &models, lease_ms: Some(1000), stop_at_degrade_threshold: false };
-    let Ok(grant) = local::reserve(store, limits, 16, &ask, &moment) else { return false };
-    local::settle(store, limits, 16, &grant.reservation, Some(Charge { model, used }), &moment);
+    let Ok(grant) = local::reserve(store, limits, &ask, &moment) else { return false };
+    local::settle(store, limits, &grant.reservation, Some(Charge { model, used }), &moment);
     true
 }
 
@@ -165,31 +165,21 @@ fn the_policys_own_words_for_one_caller_say_nothing_to_those_who_ask_the_same() 
 #[test]
 fn a_clock_that_jumps_back_over_midnight_gives_no_user_a_day_again() {
     let policy = policy(json!({"per_user": {"tokens_per_day": 10}}));
-    let (one, other, midnight) = ([1; 32], [2; 32], START + 86_400_000);
+    let (one, midnight) = ([1; 32], START + 86_400_000);
     let mut store = store();
     assert!(take(&policy, &mut store, "big", (one, midnight - 2000), 10));
     assert!(!take(&policy, &mut store, "big", (one, midnight - 1500), 10));
-    // Another user of the same record, twice in the new day.
-    assert!(take(&policy, &mut store, "big", (other, midnight + 1000), 5));
-    assert!(take(&policy, &mut store, "big", (other, midnight + 1500), 5));
-    // The clock goes back: usage now counts towards the day that had begun.
-    assert!(take(&policy, &mut store, "big", (one, midnight - 1000), 10));
-    assert!(!take(&policy, &mut store, "big", (one, midnight - 500), 10));
-    assert!(!take(&policy, &mut store, "big", (one, midnight + 2000), 10));
-}
-
-#[test]
-fn users_who_use_nothing_any_longer_keep_no_place_from_others() {
-    let policy = policy(json!({"per_user": {"tokens_per_day": 10}}));
-    let mut store = store();
-    // One record holds sixteen.
-    for day in 0..3 {
-        for n in 0..16 {
-            let user = [day * 16 + n + 1; 32];
-            assert!(take(&policy, &mut store, "big", (user, START + u64::from(day) * 86_400_000), 10), "{day} {n}");
-        }
-        assert!(!take(&policy, &mut store, "big", ([99; 32], START + u64::from(day) * 86_400_000), 10));
-    }
+    assert!(take(&policy, &mut store, "big", (one, midnight + 1000), 5));
+    // The clock goes back: usage counts towards the day that had begun.
+    assert!(take(&policy, &mut store, "big", (one, midnight - 1000), 5));
+    assert!(!take(&policy, &mut store, "big", (one, midnight - 500), 1));
+    assert!(!take(&policy, &mut store, "big", (one, midnight + 2000), 1));
+    // A user that used up its day gets no other one, whoever else has begun the next.
+    let (idle, others) = ([2; 32], 10..200);
+    assert!(take(&policy, &mut store, "big", (idle, midnight - 400), 10));
+    others.for_each(|n| assert!(take(&policy, &mut store, "big", ([n; 32], midnight + 3000), 1)));
+    assert!(take(&policy, &mut store, "big", (idle, midnight - 300), 10));
+    assert!(!take(&policy, &mut store, "big", (idle, midnight + 4000), 1));
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn standing(policy: &Policy, store: &mut Shared) -> (u64, u64) {
     let limits = policy.quota_of(policy.find_tenant("acme").unwrap()).unwrap();
     let moment = Moment::new(&policy.counting.zone, START);
     let ask = Ask { tenant: "acme", user: &ANONYMOUS, models: &[], lease_ms: None, stop_at_degrade_threshold: false };
-    let status = &local::look(store, limits, policy.counting.users, &ask, &moment)[0].1;
+    let status = &local::look(store, limits, &ask, &moment)[0].1;
     (status.reserved, status.used)
 }
 

@@ -45,7 +45,7 @@ impl Exchange {
         let moment = context.moment(store.now_ms());
         let mut lines = Vec::new();
         if let Some(reserved) = &reserved {
-            let settled = local::settle(store, limits, policy.counting.users, reserved, charge, &moment);
+            let settled = local::settle(store, limits, reserved, charge, &moment);
             lines = gauges::lines(&policy.tenant(tenant).name, &settled.crossed);
             self.quota.settled = settled;
         }
@@ -107,6 +107,9 @@ impl Exchange {
                 },
                 1,
             ));
+        }
+        if self.quota.evicted > 0 {
+            all.push((Metric::QuotaUsersEvicted { tenant }, self.quota.evicted));
         }
         gauges::count(tenant, &self.quota.settled, all);
     }

@@ -31,6 +31,8 @@ pub(in crate::exchange) struct Quota {
     /// Headers for the caller.
     pub(in crate::exchange) headers: Vec<HeaderLine>,
     pub(in crate::exchange) settled: Settled,
+    /// How many users lost their counters, to make room for this one's.
+    pub(super) evicted: u64,
     /// Whether it was settled, which is done once.
     pub(in crate::exchange) is_settled: bool,
     /// The reservation's id in Redis, and when the request was first evaluated.

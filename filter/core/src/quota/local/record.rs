@@ -25,53 +25,64 @@ pub fn decode(record: &[u8]) -> Vec<(ScopeKey, Counters)> {
 
 /// Writes the record of these scopes.
 pub fn encode(scopes: &[(ScopeKey, Counters)]) -> Vec<u8> {
-    let leases: usize = scopes.iter().map(|(_, counters)| counters.leases.len()).sum();
-    let mut out = Writer::with_capacity(1 + scopes.len() * SCOPE_BYTES + leases * LEASE_BYTES);
+    let mut out = Writer::with_capacity(1 + size(scopes));
     out.u8(VERSION);
     for (key, counters) in scopes {
-        let Counters {
-            at_ms,
-            requests,
-            tokens,
-            rates,
-            day,
-            day_tokens,
-            day_cost,
-            month,
-            month_cost,
-            reported,
-            told,
-            leases,
-        } = counters;
-        out.raw(key);
-        for number in [at_ms, requests, tokens, day_tokens, day_cost, month_cost] {
-            out.u64(*number);
-        }
-        for rate in rates {
-            out.u64(rate.unwrap_or(NO_RATE));
-        }
-        out.u32(*day);
-        out.u32(*month);
-        for share in reported.iter().chain(told) {
-            out.u16(*share);
-        }
-        out.count(leases.len());
-        for Lease { expires, count, held } in leases {
-            out.u32(*expires);
-            out.u32(*count);
-            for number in [held.tokens, held.day_tokens, held.cost] {
-                out.u64(number);
-            }
-        }
+        write_scope(&mut out, key, counters);
     }
     out.finish()
+}
+
+/// Returns the number of bytes that `write_scope` writes for all of these scopes.
+pub(super) fn size(scopes: &[(ScopeKey, Counters)]) -> usize {
+    let leases: usize = scopes.iter().map(|(_, counters)| counters.leases.len()).sum();
+    scopes.len() * SCOPE_BYTES + leases * LEASE_BYTES
+}
+
+/// Writes one scope, for [`scope`].
+pub(super) fn write_scope(out: &mut Writer, key: &ScopeKey, counters: &Counters) {
+    let Counters {
+        at_ms,
+        requests,
+        tokens,
+        rates,
+        day,
+        day_tokens,
+        day_cost,
+        month,
+        month_cost,
+        reported,
+        told,
+        leases,
+    } = counters;
+    out.raw(key);
+    for number in [at_ms, requests, tokens, day_tokens, day_cost, month_cost] {
+        out.u64(*number);
+    }
+    for rate in rates {
+        out.u64(rate.unwrap_or(NO_RATE));
+    }
+    out.u32(*day);
+    out.u32(*month);
+    for share in reported.iter().chain(told) {
+        out.u16(*share);
+    }
+    out.count(leases.len());
+    for Lease { expires, count, held } in leases {
+        out.u32(*expires);
+        out.u32(*count);
+        for number in [held.tokens, held.day_tokens, held.cost] {
+            out.u64(number);
+        }
+    }
 }
 
 fn rate(reader: &mut Reader) -> Option<Option<u64>> {
     reader.u64().map(|rate| (rate != NO_RATE).then_some(rate))
 }
 
-fn scope(reader: &mut Reader) -> Option<(ScopeKey, Counters)> {
+/// Reads one scope.
+pub(super) fn scope(reader: &mut Reader) -> Option<(ScopeKey, Counters)> {
     let key = *reader.array()?;
     let mut counters = Counters {
         at_ms: reader.u64()?,

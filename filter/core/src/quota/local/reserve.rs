@@ -3,31 +3,25 @@
 use crate::policy::limits::{Limits, ScopeKey, TENANT};
 use crate::quota::counters::Counters;
 use crate::quota::local::record;
-use crate::quota::reservation::{
-    Ask, Grant, Refused, Reservation, Scope, USERS_PER_RECORD, scope, tenant_record, user_record,
-};
+use crate::quota::local::visit::{User, Visit, revisit, visit};
+use crate::quota::reservation::{Ask, Grant, Refused, Reservation, Scope, UserReservation, scope, tenant_record};
 use crate::quota::store::Store;
 use crate::quota::window::{Full, Moment, Windows};
-
-/// How long an idle user keeps its place in a record that is not full, in milliseconds.
-const IDLE_MS: u64 = 3_600_000;
 
 /// Reserves the worst case in all windows, or refuses.
 ///
 /// # Errors
 /// The reason of the refusal. Nothing stays reserved.
-pub fn reserve(
-    store: &mut dyn Store,
-    limits: &Limits,
-    users: u32,
-    ask: &Ask,
-    moment: &Moment,
-) -> Result<Grant, Refused> {
+pub fn reserve(store: &mut dyn Store, limits: &Limits, ask: &Ask, moment: &Moment) -> Result<Grant, Refused> {
     let record = tenant_record(ask.tenant);
     let mut grant = Grant::unheld(Reservation::none());
     if let Some(windows) = limits.user(ask.user)
-        && let Err(why) =
-            reserve_user(store, limits, windows, &user_record(&record, ask.user, users), ask, moment, &mut grant)
+        && let Err(why) = reserve_user(
+            store,
+            &User { tenant_record: &record, key: ask.user, limits, windows, moment },
+            ask,
+            &mut grant,
+        )
     {
         // The tenant may have to wait longer than the user.
         let of_tenant = tenant_is_full(&record::decode(&store.read(&record)), limits, ask, moment);
@@ -49,13 +43,11 @@ pub fn reserve(
         outcome = Err(Refused::Unavailable);
     }
     if let Err(why) = outcome {
-        if let Some((user, amount, expires)) = &grant.reservation.user
-            && let Some(windows) = limits.user(user)
+        if let Some(UserReservation { key, amount, expires, place }) = &grant.reservation.user
+            && let Some(windows) = limits.user(key)
         {
-            let record = user_record(&record, user, users);
-            super::settle::change(store, &record, user, windows, moment, |counters| {
-                counters.cancel(windows, amount, *expires);
-            });
+            let user = User { tenant_record: &record, key, limits, windows, moment };
+            revisit(store, &user, *place, false, &mut |counters| counters.cancel(windows, amount, *expires));
         }
         return Err(why);
     }
@@ -171,54 +163,31 @@ fn reserve_tenant(
     Ok(())
 }
 
-fn reserve_user(
-    store: &mut dyn Store,
-    limits: &Limits,
-    windows: &Windows,
-    record: &str,
-    ask: &Ask,
-    moment: &Moment,
-    grant: &mut Grant,
-) -> Result<(), Refused> {
+fn reserve_user(store: &mut dyn Store, user: &User, ask: &Ask, grant: &mut Grant) -> Result<(), Refused> {
+    let User { limits, windows, moment, .. } = *user;
     let worst = ask.worst(&[]);
-    let mut outcome = Err(Refused::Unavailable);
-    let is_stored = store.update(record, &mut |bytes| {
+    let (mut outcome, mut reserved) = (Ok(()), 0);
+    let mut change = |counters: &mut Counters| {
         begin(grant, (0, None));
-        grant.reservation.user = None;
-        let mut scopes = record::decode(bytes);
-        // Advance each user by its own limits, or by none if it has none now.
-        let unlimited = Windows::default();
-        for (key, counters) in scopes.iter_mut().filter(|(_, counters)| !counters.is_idle()) {
-            counters.advance(limits.user(key).unwrap_or(&unlimited), moment);
-        }
-        let known = scopes.iter().any(|(key, _)| key == ask.user);
-        // An idle user needs no place. Its day is remembered for a while, because the clock may jump back to the day
-        // before.
-        let is_needed = !known && scopes.len() >= USERS_PER_RECORD as usize;
-        let is_old = |counters: &Counters| moment.now_ms.saturating_sub(counters.at_ms()) >= IDLE_MS;
-        scopes.retain(|(key, counters)| key == ask.user || !counters.is_idle() || !is_needed && !is_old(counters));
-        if !known && scopes.len() >= USERS_PER_RECORD as usize {
-            outcome = Err(Refused::TooManyUsers);
-            if limits.shadow {
-                grant.shadowed = Some(Refused::TooManyUsers);
-                outcome = Ok(());
-            }
-            return None;
-        }
-        let counters = scope(&mut scopes, ask.user)?;
         counters.advance(windows, moment);
         let full = counters.full(windows, &ask.want(worst), moment);
-        let judged = judge(limits, why(Scope::User, counters, windows, limits, ask, full), grant);
-        outcome = judged;
-        outcome.ok()?;
-        let expires = counters.reserve(windows, &worst, ask.lease_ms);
-        grant.reservation.user = Some((*ask.user, worst, expires));
-        counters.each_status(windows, moment, |status| grant.statuses.push((Scope::User, status)));
-        Some(record::encode(&scopes))
-    });
-    let nothing_to_store = limits.shadow && grant.reservation.user.is_none();
-    if outcome.is_ok() && !is_stored && !nothing_to_store {
-        outcome = Err(Refused::Unavailable);
+        outcome = judge(limits, why(Scope::User, counters, windows, limits, ask, full), grant);
+        if outcome.is_ok() {
+            reserved = counters.reserve(windows, &worst, ask.lease_ms);
+            counters.each_status(windows, moment, |status| grant.statuses.push((Scope::User, status)));
+        }
+        outcome.is_ok()
+    };
+    let mut visited = visit(store, user, false, &mut change);
+    if visited == Visit::NoRoom {
+        // A request that the tenant has no room for evicts nobody.
+        let mut scopes = record::decode(&store.read(user.tenant_record));
+        reserve_tenant(&mut scopes, limits, ask, moment, &mut Grant::unheld(Reservation::none()))?;
+        visited = visit(store, user, true, &mut change);
     }
-    outcome
+    outcome?;
+    let Visit::Changed { place, evicted } = visited else { return Err(Refused::Unavailable) };
+    grant.evicted = evicted;
+    grant.reservation.user = Some(UserReservation { key: *ask.user, amount: worst, expires: reserved, place });
+    Ok(())
 }

@@ -1,27 +1,27 @@
 //! Settlement: replaces a reservation by what was used.
 
-use crate::policy::limits::{Limits, ScopeKey, TENANT};
-use crate::quota::counters::Counters;
+use crate::policy::limits::{Limits, TENANT};
 use crate::quota::local::record;
-use crate::quota::reservation::{Charge, Reservation, Settled, scope, user_record};
+use crate::quota::local::visit::{User, revisit};
+use crate::quota::reservation::{Charge, Reservation, Settled, UserReservation, scope};
 use crate::quota::store::Store;
-use crate::quota::window::{Amount, Moment, Windows};
+use crate::quota::window::{Amount, Moment};
 
 /// Replaces a reservation by what was used. Without a charge, nothing was used.
 pub fn settle(
     store: &mut dyn Store,
     limits: &Limits,
-    users: u32,
     reservation: &Reservation,
     charge: Option<Charge>,
     moment: &Moment,
 ) -> Settled {
     let used = charge.map_or_else(Amount::default, |charge| charge.used);
-    if let Some((user, held, expires)) = &reservation.user
-        && let Some(windows) = limits.user(user)
+    if let Some(UserReservation { key, amount, expires, place }) = &reservation.user
+        && let Some(windows) = limits.user(key)
     {
-        change(store, &user_record(&reservation.record, user, users), user, windows, moment, |counters| {
-            counters.settle(windows, held, *expires, &used);
+        let user = User { tenant_record: &reservation.record, key, limits, windows, moment };
+        revisit(store, &user, *place, used != Amount::default(), &mut |counters| {
+            counters.settle(windows, amount, *expires, &used);
         });
     }
     let mut settled = Settled::default();
@@ -50,22 +50,4 @@ pub fn settle(
         Some(record::encode(&scopes))
     });
     settled
-}
-
-/// Changes one scope of a record.
-pub(super) fn change(
-    store: &mut dyn Store,
-    record_key: &str,
-    key: &ScopeKey,
-    windows: &Windows,
-    moment: &Moment,
-    mut apply: impl FnMut(&mut Counters),
-) {
-    store.update(record_key, &mut |bytes| {
-        let mut scopes = record::decode(bytes);
-        let counters = scope(&mut scopes, key)?;
-        counters.catch_up(windows, moment);
-        apply(counters);
-        Some(record::encode(&scopes))
-    });
 }

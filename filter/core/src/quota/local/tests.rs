@@ -36,7 +36,7 @@ fn ask<'a>(user: &'a ScopeKey, models: &'a [(ModelId, Amount)]) -> Ask<'a> {
 
 fn used(store: &mut Shared, limits: &Limits, whose: Scope, window: Window) -> (u64, u64) {
     let now = moment(store.now_ms);
-    let all = look(store, limits, 16, &ask(&ANY, &[]), &now);
+    let all = look(store, limits, &ask(&ANY, &[]), &now);
     let found = all.iter().find(|(scope, status)| *scope == whose && status.window == window);
     found.map_or((0, 0), |(_, status)| (status.used, status.reserved))
 }
@@ -48,9 +48,9 @@ fn a_users_reservation_is_given_back_where_the_tenant_has_no_room() {
     let small = model(&policy, "small");
     let eight = [(small, Amount::new(8, 0))];
     let other = [1; 32];
-    reserve(&mut store, limits, 16, &ask(&ANY, &eight), &moment(START)).unwrap();
+    reserve(&mut store, limits, &ask(&ANY, &eight), &moment(START)).unwrap();
     for _ in 0..5 {
-        let refused = reserve(&mut store, limits, 16, &ask(&other, &eight), &moment(START)).unwrap_err();
+        let refused = reserve(&mut store, limits, &ask(&other, &eight), &moment(START)).unwrap_err();
         assert!(
             matches!(refused, Refused::Full(Scope::Tenant, Full { window: Window::TokensPerDay, .. })),
             "{refused:?}"
@@ -58,35 +58,12 @@ fn a_users_reservation_is_given_back_where_the_tenant_has_no_room() {
     }
     // The refusals cost the other user neither tokens nor requests.
     let two = [(small, Amount::new(2, 0))];
-    let grant = reserve(&mut store, limits, 16, &ask(&other, &two), &moment(START)).unwrap();
+    let grant = reserve(&mut store, limits, &ask(&other, &two), &moment(START)).unwrap();
     let own = |window| grant.statuses.iter().find(|(s, st)| *s == Scope::User && st.window == window).unwrap().1;
     assert_eq!(own(Window::TokensPerDay).reserved, 2);
     assert_eq!(own(Window::RequestsPerMinute).used, 1);
-    let refused = reserve(&mut store, limits, 16, &ask(&ANY, &two), &moment(START)).unwrap_err();
+    let refused = reserve(&mut store, limits, &ask(&ANY, &two), &moment(START)).unwrap_err();
     assert!(matches!(refused, Refused::Full(Scope::User, _)), "{refused:?}");
-}
-
-#[test]
-fn users_share_records_and_never_windows() {
-    let policy = policy(json!({"per_user": {"requests_per_minute": 1}}));
-    let (limits, mut store) = (limits(&policy), Shared { now_ms: START, ..Shared::default() });
-    // All users share one record, which holds 16.
-    let user = |n: u8| {
-        let mut key = [0; 32];
-        key[20] = n;
-        key
-    };
-    for n in 0..16 {
-        assert!(reserve(&mut store, limits, 16, &ask(&user(n), &[]), &moment(START)).is_ok(), "{n}");
-        let again = reserve(&mut store, limits, 16, &ask(&user(n), &[]), &moment(START));
-        assert!(matches!(again, Err(Refused::Full(Scope::User, _))), "{n}");
-    }
-    let one_more = reserve(&mut store, limits, 16, &ask(&user(16), &[]), &moment(START));
-    assert_eq!(one_more, Err(Refused::TooManyUsers));
-    assert_eq!(store.records.len(), 1);
-    // An idle user makes room.
-    let later = START + 720_001;
-    assert!(reserve(&mut store, limits, 16, &ask(&user(16), &[]), &moment(later)).is_ok());
 }
 
 #[test]
@@ -95,17 +72,17 @@ fn a_model_whose_windows_are_full_is_left_out_and_the_others_are_reserved_at_the
     let (limits, mut store) = (limits(&policy), Shared { now_ms: START, ..Shared::default() });
     let (small, big) = (model(&policy, "small"), model(&policy, "big"));
     let both = [(small, Amount::new(5, 0)), (big, Amount::new(9, 0))];
-    let first = reserve(&mut store, limits, 16, &ask(&ANY, &both), &moment(START)).unwrap();
+    let first = reserve(&mut store, limits, &ask(&ANY, &both), &moment(START)).unwrap();
     assert_eq!(used(&mut store, limits, Scope::Tenant, Window::TokensPerDay), (0, 9));
-    let second = reserve(&mut store, limits, 16, &ask(&ANY, &both), &moment(START)).unwrap();
+    let second = reserve(&mut store, limits, &ask(&ANY, &both), &moment(START)).unwrap();
     assert_eq!(second.full_models, [big]);
     assert_eq!(used(&mut store, limits, Scope::Tenant, Window::TokensPerDay), (0, 14));
     let only = [(big, Amount::new(9, 0))];
-    let refused = reserve(&mut store, limits, 16, &ask(&ANY, &only), &moment(START)).unwrap_err();
+    let refused = reserve(&mut store, limits, &ask(&ANY, &only), &moment(START)).unwrap_err();
     assert!(matches!(refused, Refused::Full(Scope::Model(id), _) if id == big));
     // The small model answered, so the big model's window gets its reservation back.
     let charge = Charge { model: small, used: Amount::new(4, 0) };
-    settle(&mut store, limits, 16, &first.reservation, Some(charge), &moment(START));
+    settle(&mut store, limits, &first.reservation, Some(charge), &moment(START));
     assert_eq!(used(&mut store, limits, Scope::Tenant, Window::TokensPerDay), (4, 5));
     assert_eq!(used(&mut store, limits, Scope::Model(big), Window::TokensPerDay), (0, 0));
 }
@@ -115,8 +92,8 @@ fn shadow_counts_what_it_lets_through() {
     let policy = policy(json!({"tokens_per_day": 10, "shadow": true, "per_user": {"concurrent": 1}}));
     let (limits, mut store) = (limits(&policy), Shared { now_ms: START, ..Shared::default() });
     let eight = [(model(&policy, "small"), Amount::new(8, 0))];
-    assert_eq!(reserve(&mut store, limits, 16, &ask(&ANY, &eight), &moment(START)).unwrap().shadowed, None);
-    let second = reserve(&mut store, limits, 16, &ask(&[3; 32], &eight), &moment(START)).unwrap();
+    assert_eq!(reserve(&mut store, limits, &ask(&ANY, &eight), &moment(START)).unwrap().shadowed, None);
+    let second = reserve(&mut store, limits, &ask(&[3; 32], &eight), &moment(START)).unwrap();
     assert!(matches!(second.shadowed, Some(Refused::Full(Scope::Tenant, _))));
     assert_eq!(used(&mut store, limits, Scope::Tenant, Window::TokensPerDay), (0, 16));
 }
@@ -126,11 +103,11 @@ fn a_share_asks_for_another_model_and_can_be_disregarded() {
     let policy = policy(json!({"tokens_per_day": 10, "degrade_at": 0.8, "on_exhausted": {"degrade": "small"}}));
     let (limits, mut store) = (limits(&policy), Shared { now_ms: START, ..Shared::default() });
     let (eight, one) = ([(model(&policy, "big"), Amount::new(8, 0))], [(model(&policy, "big"), Amount::new(1, 0))]);
-    reserve(&mut store, limits, 16, &ask(&ANY, &eight), &moment(START)).unwrap();
-    let refused = reserve(&mut store, limits, 16, &ask(&ANY, &one), &moment(START)).unwrap_err();
+    reserve(&mut store, limits, &ask(&ANY, &eight), &moment(START)).unwrap();
+    let refused = reserve(&mut store, limits, &ask(&ANY, &one), &moment(START)).unwrap_err();
     assert_eq!(refused, Refused::Share(Scope::Tenant, Window::TokensPerDay));
     let heedless = Ask { stop_at_degrade_threshold: false, ..ask(&ANY, &one) };
-    assert!(reserve(&mut store, limits, 16, &heedless, &moment(START)).is_ok());
+    assert!(reserve(&mut store, limits, &heedless, &moment(START)).is_ok());
 }
 
 #[test]
@@ -147,13 +124,13 @@ fn a_user_who_is_named_is_held_to_limits_of_its_own_beside_others_in_its_record(
     let mut passes = |tenant: &str, user: &ScopeKey| {
         let limits = policy.quota_of(policy.find_tenant(tenant).unwrap()).unwrap();
         let ask = Ask { tenant, ..ask(user, &eight) };
-        (0..9).take_while(|_| reserve(&mut store, limits, 16, &ask, &moment(START)).is_ok()).count()
+        (0..9).take_while(|_| reserve(&mut store, limits, &ask, &moment(START)).is_ok()).count()
     };
     // A named user's limits replace the limits of each user. They do not apply to other users or in another tenant.
     assert_eq!((passes("acme", &key("acme")), passes("acme", &ANY), passes("acme", &key("clinic"))), (3, 1, 1));
     assert_eq!((passes("clinic", &key("clinic")), passes("clinic", &key("acme"))), (1, 1), "ten tokens, as each has");
     let limits = limits(&policy);
-    let statuses = look(&mut store, limits, 16, &ask(&key("acme"), &[]), &moment(START));
+    let statuses = look(&mut store, limits, &ask(&key("acme"), &[]), &moment(START));
     let of_day = statuses.iter().find(|(_, status)| status.window == Window::TokensPerDay).unwrap().1;
     assert_eq!((of_day.limit, of_day.reserved), (30, 24));
 }
@@ -184,7 +161,7 @@ fn no_interleaving_exceeds_a_limit_charges_twice_or_loses_a_charge() {
                     let tokens = 1 + random.below(400);
                     let plan = [(models[0], Amount::new(tokens, 0)), (models[1], Amount::new(tokens, tokens))];
                     let user = [random.below(3) as u8; 32];
-                    match reserve(&mut store, limits, 16, &ask(&user, &plan), &now) {
+                    match reserve(&mut store, limits, &ask(&user, &plan), &now) {
                         Ok(grant) => {
                             granted += 1;
                             seen = seen.max(store.now_ms);
@@ -201,7 +178,7 @@ fn no_interleaving_exceeds_a_limit_charges_twice_or_loses_a_charge() {
                     // One request in four is aborted before it used anything.
                     let charge = (random.below(4) > 0).then_some(Charge { model, used: spent });
                     expired += u32::from(high_water.max(store.now_ms) > since + 720_000);
-                    settle(&mut store, limits, 16, &reservation, charge, &now);
+                    settle(&mut store, limits, &reservation, charge, &now);
                     seen = seen.max(store.now_ms);
                     let at = moment(seen);
                     if at.day.number > day {
@@ -224,7 +201,7 @@ fn no_interleaving_exceeds_a_limit_charges_twice_or_loses_a_charge() {
             high_water = high_water.max(store.now_ms);
             let latest = moment(high_water);
             let on_time = expired == 0;
-            let counted = look(&mut store, limits, 16, &ask(&[0; 32], &[]), &moment(high_water));
+            let counted = look(&mut store, limits, &ask(&[0; 32], &[]), &moment(high_water));
             for (scope, status) in &counted {
                 let WindowStatus { window, limit, used, reserved, .. } = status;
                 assert!(
@@ -245,7 +222,7 @@ fn no_interleaving_exceeds_a_limit_charges_twice_or_loses_a_charge() {
         // At the end everything is settled or has expired, so nothing stays reserved.
         store.now_ms = high_water + 720_001;
         let last = moment(store.now_ms);
-        for (_, status) in look(&mut store, limits, 16, &ask(&[0; 32], &[]), &last) {
+        for (_, status) in look(&mut store, limits, &ask(&[0; 32], &[]), &last) {
             assert_eq!(status.reserved, 0);
         }
     }

@@ -2,42 +2,35 @@
 
 use crate::policy::limits::{Limits, ScopeKey, TENANT};
 use crate::quota::counters::Counters;
-use crate::quota::local::record;
-use crate::quota::reservation::{Ask, Scope, View, scope, tenant_record, user_record};
+use crate::quota::local::{record, visit};
+use crate::quota::reservation::{Ask, Scope, View, scope, tenant_record};
 use crate::quota::store::Store;
 use crate::quota::window::{Moment, WindowStatus, Windows};
 
 /// Returns the status of all windows of a tenant and of one of its users.
-pub fn look(
-    store: &mut dyn Store,
-    limits: &Limits,
-    users: u32,
-    ask: &Ask,
-    moment: &Moment,
-) -> Vec<(Scope, WindowStatus)> {
+pub fn look(store: &mut dyn Store, limits: &Limits, ask: &Ask, moment: &Moment) -> Vec<(Scope, WindowStatus)> {
     let mut all = Vec::new();
-    let mut see = |scopes: &[(ScopeKey, Counters)], whose: Scope, key: &ScopeKey, windows: &Windows| {
-        let known = scopes.iter().find(|(known, _)| known == key).map(|(_, counters)| counters.clone());
+    let mut see = |known: Option<Counters>, whose: Scope, windows: &Windows| {
         let mut counters = known.unwrap_or_default();
         counters.catch_up(windows, moment);
         counters.each_status(windows, moment, |status| all.push((whose, status)));
     };
     let record = tenant_record(ask.tenant);
     let scopes = record::decode(&store.read(&record));
-    see(&scopes, Scope::Tenant, &TENANT, limits.tenant());
+    let of = |key: &ScopeKey| scopes.iter().find(|(known, _)| known == key).map(|(_, counters)| counters.clone());
+    see(of(&TENANT), Scope::Tenant, limits.tenant());
     for (id, key, windows) in limits.models() {
-        see(&scopes, Scope::Model(id), key, windows);
+        see(of(key), Scope::Model(id), windows);
     }
     if let Some(windows) = limits.user(ask.user) {
-        let scopes = record::decode(&store.read(&user_record(&record, ask.user, users)));
-        see(&scopes, Scope::User, ask.user, windows);
+        see(visit::find(store, &record, ask.user), Scope::User, windows);
     }
     all
 }
 
 /// Returns the status of the windows for a refused request, and the alerts for its caller. Each alert is told once.
-pub fn view(store: &mut dyn Store, limits: &Limits, users: u32, ask: &Ask, moment: &Moment) -> View {
-    let mut statuses = look(store, limits, users, ask, moment);
+pub fn view(store: &mut dyn Store, limits: &Limits, ask: &Ask, moment: &Moment) -> View {
+    let mut statuses = look(store, limits, ask, moment);
     // The windows of other models do not concern this request.
     statuses.retain(|(scope, _)| match scope {
         Scope::Model(id) => ask.models.iter().any(|(asked, _)| asked == id),

@@ -17,7 +17,6 @@ pub fn reason(refused: &Refused) -> &'static str {
     match refused {
         Refused::Full(_, full) => full.window.name(),
         Refused::Share(_, window) => window.name(),
-        Refused::TooManyUsers => "users",
         Refused::Unavailable => "store_unavailable",
     }
 }
@@ -32,14 +31,6 @@ pub fn exhausted(policy: &Policy, refused: &Refused) -> Exhausted {
         Refused::Share(scope, window) => {
             let (window, wait_ms) = (*window, Some(PATIENCE_MS));
             (*scope, Full { window, limit: 0, taken: 0, asked: 0, wait_ms, is_momentary: false })
-        }
-        Refused::TooManyUsers => {
-            headers.push(("retry-after", "60".into()));
-            let message = "This tenant has too many active users. Try again later.";
-            return Exhausted {
-                error: error(503, "server_error", Outcome::QuotaUsersFull, message.to_owned()),
-                headers,
-            };
         }
         Refused::Unavailable => {
             headers.push(("retry-after", "1".into()));

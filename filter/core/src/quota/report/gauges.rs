@@ -104,7 +104,7 @@ pub fn look(policy: &Policy, tenant: TenantId, store: &mut dyn Store) -> Vec<(Me
     let moment = Moment::new(&policy.counting.zone, store.now_ms());
     let name = &*policy.tenant(tenant).name;
     let ask = Ask { tenant: name, user: &ANONYMOUS, models: &[], lease_ms: None, stop_at_degrade_threshold: false };
-    gauges(tenant, &local::look(store, limits, policy.counting.users, &ask, &moment))
+    gauges(tenant, &local::look(store, limits, &ask, &moment))
 }
 
 /// Returns the gauges of a tenant from its window statuses.
@@ -207,9 +207,9 @@ mod tests {
             stop_at_degrade_threshold: false,
         };
         let moment = Moment::new(&policy.counting.zone, START);
-        let grant = local::reserve(&mut store, limits, 16, &ask, &moment).unwrap();
+        let grant = local::reserve(&mut store, limits, &ask, &moment).unwrap();
         let charge = Some(crate::quota::reservation::Charge { model, used: amount });
-        local::settle(&mut store, limits, 16, &grant.reservation, charge, &moment);
+        local::settle(&mut store, limits, &grant.reservation, charge, &moment);
         let left =
             |store: &mut Shared| look(&policy, tenant, store).iter().map(|(_, value)| *value).collect::<Vec<_>>();
         assert_eq!(left(&mut store), [40, 600_000]);

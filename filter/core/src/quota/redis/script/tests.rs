@@ -140,7 +140,7 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
                 let answered = HttpCallResult { status: 200, body: &body };
                 let (theirs, view) = reserved(limits, &zone, &id, &ask, &answered)
                     .unwrap_or_else(|why| panic!("{why:?}: {}", String::from_utf8_lossy(&body)));
-                let ours = local::reserve(&mut local, limits, 65_536, &ask, &moment);
+                let ours = local::reserve(&mut local, limits, &ask, &moment);
                 assert_eq!(plain(&ours), plain(&theirs), "seed {seed}, step {step}");
                 match (ours, theirs) {
                     (Ok(ours), Ok(theirs)) => {
@@ -153,7 +153,7 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
                     }
                     _ => {
                         refused += 1;
-                        let ours = local::view(&mut local, limits, 65_536, &ask, &moment);
+                        let ours = local::view(&mut local, limits, &ask, &moment);
                         assert_eq!(ours.crossed, view.crossed, "seed {seed}, step {step}");
                         told_on_refusal += ours.crossed.len() as u32;
                     }
@@ -170,7 +170,7 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
                 let theirs = settled(limits, &zone, &tenant, held, &answered).unwrap();
                 let again = redis.run(&run);
                 assert!(again.windows(4).any(|window| window == b"\r\n0\r" || window == b":0\r\n"), "{again:?}");
-                let ours = local::settle(&mut local, limits, 65_536, &ours, charge, &moment);
+                let ours = local::settle(&mut local, limits, &ours, charge, &moment);
                 if ours != Settled::default() {
                     assert_eq!(ours.crossed, theirs.crossed, "seed {seed}, step {step}");
                 }
@@ -194,7 +194,7 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
             all.sort();
             all
         };
-        let ours = local::look(&mut local, limits, 65_536, &ask, &moment);
+        let ours = local::look(&mut local, limits, &ask, &moment);
         assert_eq!(sorted(ours), sorted(theirs), "seed {seed}, step {step}");
     }
     [granted, refused, told_on_refusal]

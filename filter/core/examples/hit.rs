@@ -39,11 +39,19 @@ impl SharedData for Memory {
 }
 
 impl Load for Memory {
-    fn acquire(&mut self, _: &str, _: u32) -> bool {
-        true
+    fn acquire(
+        &mut self,
+        _: &str,
+        _: pointsman_core::routing::in_flight::Places,
+    ) -> Result<(), pointsman_core::routing::in_flight::Full> {
+        Ok(())
     }
-    fn is_full(&mut self, _: &str, _: u32) -> bool {
-        false
+    fn check(
+        &mut self,
+        _: &str,
+        _: pointsman_core::routing::in_flight::Places,
+    ) -> Result<(), pointsman_core::routing::in_flight::Full> {
+        Ok(())
     }
 }
 
@@ -163,7 +171,7 @@ fn main() {
             black_box(Sha256::digest(black_box(&form)));
         });
         let entry = memory.0.values().map(|(record, _)| record).max_by_key(|r| r.len()).expect("is kept").clone();
-        let key = Entry::peek(&entry).map_or(Key([0; 32]), |(key, ..)| key);
+        let key = Entry::peek(&entry).map_or(Key([0; 32]), |entry| entry.key);
         time("read the entry", || drop(black_box(Entry::decode(black_box(&entry), &key, "a"))));
         let read = Entry::decode(&entry, &key, "a").expect("is good");
         time("write the answer", || drop(black_box(read.answer.whole("chatcmpl-x", NOW))));

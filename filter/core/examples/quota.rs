@@ -63,11 +63,19 @@ impl SharedData for One {
 }
 
 impl Load for One {
-    fn acquire(&mut self, _: &str, _: u32) -> bool {
-        true
+    fn acquire(
+        &mut self,
+        _: &str,
+        _: pointsman_core::routing::in_flight::Places,
+    ) -> Result<(), pointsman_core::routing::in_flight::Full> {
+        Ok(())
     }
-    fn is_full(&mut self, _: &str, _: u32) -> bool {
-        false
+    fn check(
+        &mut self,
+        _: &str,
+        _: pointsman_core::routing::in_flight::Places,
+    ) -> Result<(), pointsman_core::routing::in_flight::Full> {
+        Ok(())
     }
 }
 

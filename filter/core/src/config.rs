@@ -329,6 +329,11 @@ pub struct Model {
     /// next model serves the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrent: Option<u32>,
+    /// The share of `max_concurrent` that the requests of one tenant may hold, from 0.001 to 1: one half if absent,
+    /// rounded up. A tenant that holds its share gets the next model. If only one tenant may use the model, it may hold
+    /// all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_share: Option<f64>,
     /// What the model supports beyond text: everything if absent, nothing if the list is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<Capability>>,

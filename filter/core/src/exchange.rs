@@ -228,7 +228,8 @@ impl Exchange {
             return Err(NotSent::Reply(reply));
         }
         let output = self.reserve(context, request.facts(), plan, shared)?;
-        plan.spill_over(policy, shared)?;
+        let tenant = self.caller.as_ref().ok_or(Refusal::Internal)?.tenant;
+        plan.spill_over(policy, tenant, shared)?;
         Ok(output)
     }
 

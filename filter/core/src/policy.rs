@@ -22,6 +22,7 @@ pub mod output_limit;
 pub mod parse;
 pub mod price;
 pub mod resilience;
+mod share;
 pub mod warnings;
 
 /// A validated policy.
@@ -92,6 +93,8 @@ pub struct Model {
     pub price: Option<Price>,
     /// Maximum number of concurrent requests.
     pub max_concurrent: Option<u32>,
+    /// Maximum number of concurrent requests of one tenant.
+    pub tenant_places: u32,
     capabilities: u8,
     /// The output limit parameter it accepts, if it accepts only one.
     pub output_param: Option<OutputParam>,

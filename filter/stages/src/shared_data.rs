@@ -4,7 +4,7 @@ use crate::host::Host;
 use crate::worker_host::WorkerHost;
 use pointsman_core::quota::store::Store;
 use pointsman_core::quota::users::UserTable;
-use pointsman_core::routing::in_flight::{self, Slot};
+use pointsman_core::routing::in_flight::{self, Full, Places, Slot};
 use pointsman_core::routing::plan::Load;
 use pointsman_core::store::shared_data::SharedData;
 use pointsman_core::tokens::Correction;
@@ -51,11 +51,15 @@ pub struct InFlightGuard {
 }
 
 impl InFlightGuard {
-    /// Counts one more request of `model`. Returns `None` if `limit` are in flight already.
-    pub fn acquire<H: Host>(host: &WorkerHost<H>, model: &str, limit: u32, now_ms: u64) -> Option<Self> {
-        let key = in_flight_key(model);
-        let slot = update(host, &key, now_ms, |record| in_flight::acquire(record, now_ms, limit))?;
-        Some(Self { key, slot })
+    /// Counts one more request of `model`.
+    ///
+    /// # Errors
+    /// [`Full`] if the model has no place for it.
+    pub fn acquire<H: Host>(host: &WorkerHost<H>, model: &str, places: Places, now_ms: u64) -> Result<Self, Full> {
+        let (key, mut why) = (in_flight_key(model), Full::Model);
+        let acquire = |record: &[u8]| in_flight::acquire(record, now_ms, places).inspect_err(|full| why = *full).ok();
+        let slot = update(host, &key, now_ms, acquire).ok_or(why)?;
+        Ok(Self { key, slot })
     }
 
     /// Removes the request from the count.
@@ -158,14 +162,14 @@ impl<H: Host> SharedData for HostStore<H> {
 }
 
 impl<H: Host> Load for HostStore<H> {
-    fn acquire(&mut self, model: &str, limit: u32) -> bool {
+    fn acquire(&mut self, model: &str, places: Places) -> Result<(), Full> {
         let now = self.now_ms();
-        self.in_flight = InFlightGuard::acquire(&self.host, model, limit, now);
-        self.in_flight.is_some()
+        self.in_flight = Some(InFlightGuard::acquire(&self.host, model, places, now)?);
+        Ok(())
     }
 
-    fn is_full(&mut self, model: &str, limit: u32) -> bool {
+    fn check(&mut self, model: &str, places: Places) -> Result<(), Full> {
         let record = self.host.host().read_shared(&in_flight_key(model));
-        in_flight::is_full(&record, self.now_ms(), limit)
+        in_flight::check(&record, self.now_ms(), places)
     }
 }

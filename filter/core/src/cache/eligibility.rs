@@ -114,7 +114,7 @@ mod tests {
 
     fn rules() -> Rules {
         let config = config::Cache { store: CacheStore::Local, ..config::Cache::default() };
-        Rules::from_config(&config, false, &mut Vec::new())
+        Rules::from_config(&config, false, 1, &mut Vec::new())
     }
 
     fn task(scope: CacheScope, requests: CacheRequests) -> TaskRules {

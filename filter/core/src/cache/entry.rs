@@ -35,8 +35,20 @@ pub struct Entry {
     pub answer: KeptAnswer,
 }
 
-/// Version of the encoding. The key, `created_ms` and `expires_ms` follow it, so a store can read them without the
-/// rest.
+/// The fields of an entry that a store reads without the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peek<'a> {
+    /// The key.
+    pub key: Key,
+    /// When the entry was created, in milliseconds since the Unix epoch.
+    pub created_ms: u64,
+    /// When it expires, in milliseconds since the Unix epoch.
+    pub expires_ms: u64,
+    /// The tenant's name.
+    pub tenant: &'a str,
+}
+
+/// Version of the encoding. The fields of [`Peek`] can be read without the answer.
 const VERSION: u8 = 5;
 
 impl Entry {
@@ -106,11 +118,14 @@ impl Entry {
         AROUND + names + self.answer.bytes()
     }
 
-    /// Reads the key, the creation time and the expiry time of an encoded entry.
-    pub fn peek(bytes: &[u8]) -> Option<(Key, u64, u64)> {
+    /// Reads the first fields of an encoded entry.
+    pub fn peek(bytes: &[u8]) -> Option<Peek<'_>> {
         let mut reader = Reader::new(bytes);
         (reader.u8()? == VERSION).then_some(())?;
-        Some((Key(*reader.array()?), reader.u64()?, reader.u64()?))
+        let (key, created_ms, expires_ms) = (Key(*reader.array()?), reader.u64()?, reader.u64()?);
+        // The usage, the cost, the policy and a flag.
+        reader.raw(6 * 8 + 1)?;
+        Some(Peek { key, created_ms, expires_ms, tenant: reader.text()? })
     }
 
     /// Returns the age in milliseconds, or `None` if the entry must not be used.
@@ -164,7 +179,8 @@ mod tests {
         let entry = entry();
         let bytes = entry.encode();
         assert_eq!(Entry::decode(&bytes, &entry.key, "t").as_ref(), Some(&entry));
-        assert_eq!(Entry::peek(&bytes), Some((entry.key, entry.created_ms, entry.expires_ms)));
+        let Entry { key, created_ms, expires_ms, ref tenant, .. } = entry;
+        assert_eq!(Entry::peek(&bytes), Some(Peek { key, created_ms, expires_ms, tenant }));
         assert_eq!(Entry::decode(&bytes, &Key([8; 32]), "t"), None);
         assert_eq!(Entry::decode(&bytes, &entry.key, "another"), None);
         for cut in 0..bytes.len() {

@@ -18,6 +18,10 @@ pub struct Cache {
     /// Maximum size of the local store in bytes, across all workers and including its own overhead: 1048576 to
     /// 17179869184. With `redis`, it limits the responses that each Envoy keeps for waiting requests.
     pub memory_bytes: u64,
+    /// The share of the local store that one tenant may hold when another tenant needs room, from 0.001 to 1: one half
+    /// if absent. A tenant that holds more evicts its own responses, and the others' evict them first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_share: Option<f64>,
     /// Maximum size of a cached response in bytes, 1024 to 524288.
     pub max_entry_bytes: u64,
     /// The most sensitive data class that may be cached, unless a task overrides it.
@@ -44,6 +48,7 @@ impl Default for Cache {
         Self {
             store: CacheStore::Local,
             memory_bytes: 64 << 20,
+            max_share: None,
             max_entry_bytes: 64 << 10,
             max_data: DataClass::Internal,
             key_prefix: "pointsman:cache:".to_owned(),

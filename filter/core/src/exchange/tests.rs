@@ -21,11 +21,15 @@ fn open(policy: &Policy, headers: Pairs) -> (Exchange, RequestStep) {
 struct Idle;
 
 impl Load for Idle {
-    fn acquire(&mut self, _: &str, _: u32) -> bool {
-        true
+    fn acquire(
+        &mut self,
+        _: &str,
+        _: crate::routing::in_flight::Places,
+    ) -> Result<(), crate::routing::in_flight::Full> {
+        Ok(())
     }
-    fn is_full(&mut self, _: &str, _: u32) -> bool {
-        false
+    fn check(&mut self, _: &str, _: crate::routing::in_flight::Places) -> Result<(), crate::routing::in_flight::Full> {
+        Ok(())
     }
 }
 

@@ -56,6 +56,8 @@ pub enum Refusal {
     },
     /// Every model that could serve the request is at its limit of concurrent requests.
     Overloaded,
+    /// The tenant holds its share of the places of every model that could serve the request.
+    ShareTaken,
     /// The prompt has more input tokens, by estimate, than the tenant may send: the estimate, and the limit.
     TooManyInputTokens(u64, u64),
     /// A quota has no room.
@@ -216,6 +218,15 @@ impl Refusal {
                 Outcome::ModelOverloaded,
                 None,
                 "Every model that could serve this request is busy. Try again in a moment.".into(),
+            ),
+            Self::ShareTaken => row(
+                503,
+                "server_error",
+                Outcome::ModelOverloaded,
+                None,
+                "This tenant's share of every model that could serve this request is in use. Try again when one of \
+                 its requests has finished."
+                    .into(),
             ),
             Self::TooManyInputTokens(tokens, most) => row(
                 400,

@@ -11,6 +11,7 @@ use crate::policy::clusters::{self, MAX_ATTEMPTS};
 use crate::policy::limits;
 use crate::policy::price::Price;
 use crate::policy::resilience::{Backoff, Resilience};
+use crate::policy::share;
 use crate::policy::{Model, Policy, Provider, Task, Tenant, Tier, capability_bit};
 use crate::wire::redis::Bridge;
 use std::collections::BTreeMap;
@@ -43,7 +44,7 @@ impl TryFrom<Config> for Policy {
         check_response(&response, p);
         let built_resilience = Resilience::from_config(&resilience, p);
         let built_redis = redis.as_ref().map(|redis| build_redis(redis, &providers, p));
-        let built_cache = Rules::from_config(&cache, redis.is_some(), p);
+        let built_cache = Rules::from_config(&cache, redis.is_some(), tenants.len(), p);
         let provider_names = Names::of(("provider", "providers"), &providers, (1, 1000), p);
         let model_names = Names::of(("model", "models"), &models, (1, 10_000), p);
         let task_names = Names::of(("task", "tasks"), &tasks, (0, 10_000), p);
@@ -55,7 +56,7 @@ impl TryFrom<Config> for Policy {
         let counting = limits::counting(&quota, redis.is_some(), p);
         let default_price =
             quota.default_price.as_ref().and_then(|price| Price::from_config(price, &"quota.default_price".into(), p));
-        let built_models: Vec<Model> =
+        let mut built_models: Vec<Model> =
             models.iter().map(|(name, m)| build_model(name, m, &provider_names, default_price.as_ref(), p)).collect();
         let built_tasks: Vec<Task> =
             tasks.iter().map(|(name, t)| build_task(name, t, &model_names, (&resilience, &identity), p)).collect();
@@ -64,7 +65,7 @@ impl TryFrom<Config> for Policy {
         let built_tiers: Vec<Tier> =
             tiers.iter().map(|(name, t)| build_tier(name, t, &model_names, &mut quotas, p)).collect();
         let mut keys = KeyTable::default();
-        let built_tenants = tenants
+        let built_tenants: Vec<Tenant> = tenants
             .iter()
             .enumerate()
             .map(|(i, (name, t))| {
@@ -74,6 +75,7 @@ impl TryFrom<Config> for Policy {
                 tenant
             })
             .collect();
+        share::give_whole(&mut built_models, &built_tiers, &built_tenants);
         for name in tasks.keys().filter(|name| models.contains_key(*name)) {
             p.push(Problem::of_name(
                 Place::of(&["tasks", name]),
@@ -245,6 +247,7 @@ fn build_model(
         max_output_tokens,
         price,
         max_concurrent,
+        max_share,
         capabilities,
         output_param,
         unsupported_params,
@@ -269,6 +272,10 @@ fn build_model(
         let message = "0 would block every request; omit the field for no limit";
         problems.push(Problem::new(place.name("max_concurrent"), message));
     }
+    let max_share = share::checked(*max_share, &place, problems);
+    if model.max_share.is_some() && max_concurrent.is_none() {
+        problems.push(Problem::new(place.name("max_share"), "a share of `max_concurrent`, which is not set"));
+    }
     for (i, param) in unsupported_params.iter().enumerate() {
         let message = match param.as_str() {
             "" => "expected the name of a request field",
@@ -292,6 +299,7 @@ fn build_model(
             None => default_price.cloned(),
         },
         max_concurrent: *max_concurrent,
+        tenant_places: max_concurrent.map_or(u32::MAX, |limit| share::of(u64::from(limit), max_share) as u32),
         capabilities: capabilities.as_ref().map_or(u8::MAX, |all| all.iter().fold(0, |m, c| m | capability_bit(*c))),
         output_param: *output_param,
         unsupported_params: unsupported,

@@ -6,6 +6,7 @@ use crate::cache::local::table::Table;
 use crate::config::place::Place;
 use crate::config::problem::{Problem, quoted};
 use crate::config::{self, CacheRequests, CacheScope, CacheStore, DataClass};
+use crate::policy::share;
 use std::collections::BTreeMap;
 
 /// The rules for all tasks.
@@ -53,10 +54,17 @@ const DAY_MS: u64 = 86_400_000;
 
 impl Rules {
     /// Validates the policy's `cache` section and reports its problems.
-    pub(crate) fn from_config(config: &config::Cache, has_redis: bool, problems: &mut Vec<Problem>) -> Self {
+    /// `tenants`: how many share the local store.
+    pub(crate) fn from_config(
+        config: &config::Cache,
+        has_redis: bool,
+        tenants: usize,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
         let config::Cache {
             store,
             memory_bytes,
+            max_share,
             max_entry_bytes,
             max_data,
             key_prefix,
@@ -95,10 +103,13 @@ impl Rules {
             problems.push(Problem::new("cache.key_prefix", message));
         }
         let keys = SharedKeyIndex::within(*memory_bytes);
+        let limit = memory_bytes.saturating_sub(keys.max_bytes());
+        let max_share = share::checked(*max_share, &"cache".into(), problems);
+        let share = if tenants > 1 { max_share } else { 1.0 };
         Self {
             store: *store,
             memory_bytes: *memory_bytes,
-            table: Table { limit: memory_bytes.saturating_sub(keys.max_bytes()) },
+            table: Table { limit, share: share::of(limit, share) },
             keys,
             max_entry_bytes: *max_entry_bytes,
             max_data: *max_data,

@@ -21,6 +21,8 @@ pub enum Ineligible {
     Context,
     /// It already serves its maximum number of requests.
     Overloaded,
+    /// The tenant already holds its share of the model's places.
+    Share,
     /// A quota has no room for it.
     Quota,
 }
@@ -35,6 +37,7 @@ impl Ineligible {
             Self::Param(_) => "parameter",
             Self::Context => "context",
             Self::Overloaded => "overloaded",
+            Self::Share => "tenant_share",
             Self::Quota => "quota",
         }
     }
@@ -109,6 +112,7 @@ pub fn refusal(policy: &Policy, request: &Facts, ineligible: &[(ModelId, Ineligi
         }
         Some(Ineligible::DataClass) => Refusal::DataClass,
         Some(Ineligible::Overloaded) => Refusal::Overloaded,
+        Some(Ineligible::Share) => Refusal::ShareTaken,
         Some(Ineligible::Tier | Ineligible::Quota) | None => {
             Refusal::ModelNotAllowed(request.model.as_deref().unwrap_or("auto").to_owned())
         }

@@ -6,6 +6,7 @@ use crate::outcome::refusal::Refusal;
 use crate::policy::Policy;
 use crate::request::facts::Facts;
 use crate::routing::eligibility::{Ineligible, fits, refusal};
+use crate::routing::in_flight::{Full, Places};
 use std::borrow::Cow;
 
 /// The models that serve a request, in order of attempts, and why the others do not.
@@ -29,40 +30,54 @@ impl Plan {
         self.models.iter().copied().find(|id| policy.model(*id).name.as_bytes() == name)
     }
 
-    /// Removes full models from the plan and counts the request with the first remaining one.
+    /// Removes models that have no place for the tenant from the plan, and counts the request with the first remaining
+    /// one.
     ///
     /// # Errors
-    /// [`Refusal::Overloaded`] if no model remains.
-    pub fn spill_over(&mut self, policy: &Policy, load: &mut dyn Load) -> Result<(), Refusal> {
-        let mut counted = false;
+    /// [`Refusal::Overloaded`] or [`Refusal::ShareTaken`] if no model remains.
+    pub fn spill_over(&mut self, policy: &Policy, tenant: TenantId, load: &mut dyn Load) -> Result<(), Refusal> {
+        let (mut counted, mut why) = (false, Refusal::ShareTaken);
+        let tenant = &policy.tenant(tenant).name;
         let mut kept = Vec::with_capacity(self.models.len());
         for id in std::mem::take(&mut self.models) {
             let model = policy.model(id);
-            let admitted = match model.max_concurrent {
-                None => true,
+            let places = model.max_concurrent.map(|limit| Places::new(limit, model.tenant_places, tenant));
+            let admitted = match places {
+                None => Ok(()),
                 // A second attempt at a model is the same request, so it does not block itself.
-                Some(_) if kept.contains(&id) => true,
-                Some(limit) if counted => !load.is_full(&model.name, limit),
-                Some(limit) => load.acquire(&model.name, limit),
+                Some(_) if kept.contains(&id) => Ok(()),
+                Some(places) if counted => load.check(&model.name, places),
+                Some(places) => load.acquire(&model.name, places),
             };
-            if admitted {
-                counted = true;
-                kept.push(id);
-            } else {
-                self.ineligible.push((id, Ineligible::Overloaded));
+            match admitted {
+                Ok(()) => {
+                    counted = true;
+                    kept.push(id);
+                }
+                Err(Full::Share) => self.ineligible.push((id, Ineligible::Share)),
+                Err(Full::Model) => {
+                    why = Refusal::Overloaded;
+                    self.ineligible.push((id, Ineligible::Overloaded));
+                }
             }
         }
         self.models = kept;
-        if self.models.is_empty() { Err(Refusal::Overloaded) } else { Ok(()) }
+        if self.models.is_empty() { Err(why) } else { Ok(()) }
     }
 }
 
 /// How many requests each model is serving, over all workers.
 pub trait Load {
-    /// Counts one more request. Returns `false` if `limit` requests are already being served.
-    fn acquire(&mut self, model: &str, limit: u32) -> bool;
-    /// Returns whether `limit` requests are being served.
-    fn is_full(&mut self, model: &str, limit: u32) -> bool;
+    /// Counts one more request.
+    ///
+    /// # Errors
+    /// [`Full`] if the model has no place for it.
+    fn acquire(&mut self, model: &str, places: Places) -> Result<(), Full>;
+    /// Checks that the model has a place for one more request.
+    ///
+    /// # Errors
+    /// [`Full`] if it has none.
+    fn check(&mut self, model: &str, places: Places) -> Result<(), Full>;
 }
 
 /// What the request says outside its body.
@@ -291,18 +306,14 @@ mod tests {
         }
     }
 
-    struct Busy<'a>(&'a [&'a str], Vec<String>);
+    struct Busy<'a>(&'a [&'a str], Vec<String>, Full);
 
     impl Load for Busy<'_> {
-        fn acquire(&mut self, model: &str, limit: u32) -> bool {
-            let free = !self.is_full(model, limit);
-            if free {
-                self.1.push(model.to_owned());
-            }
-            free
+        fn acquire(&mut self, model: &str, places: Places) -> Result<(), Full> {
+            self.check(model, places).inspect(|()| self.1.push(model.to_owned()))
         }
-        fn is_full(&mut self, model: &str, _: u32) -> bool {
-            self.0.contains(&model)
+        fn check(&mut self, model: &str, _: Places) -> Result<(), Full> {
+            if self.0.contains(&model) { Err(self.2) } else { Ok(()) }
         }
     }
 
@@ -315,39 +326,41 @@ mod tests {
         let policy = crate::policy::parse::from_value(&document).unwrap().1;
         let body = format!("{{{M}}}");
         let request = ClientDialect::OpenAi.parse(body.as_bytes(), 16).unwrap();
-        let run = |full: &[&str]| {
-            let mut plan = plan(&policy, policy.find_tenant("acme").unwrap(), request.facts(), NO).unwrap();
-            let mut load = Busy(full, Vec::new());
+        let tenant = policy.find_tenant("acme").unwrap();
+        let run = |full: &[&str], why| {
+            let mut plan = plan(&policy, tenant, request.facts(), NO).unwrap();
+            let mut load = Busy(full, Vec::new(), why);
             let names =
                 |plan: &Plan| plan.models.iter().map(|id| policy.model(*id).name.to_string()).collect::<Vec<_>>();
-            plan.spill_over(&policy, &mut load).map(|()| (names(&plan), load.1))
+            plan.spill_over(&policy, tenant, &mut load).map(|()| (names(&plan), load.1))
         };
-        assert_eq!(run(&[]), Ok((vec!["small".into(), "big".into()], vec!["small".into()])));
-        assert_eq!(run(&["small"]), Ok((vec!["big".into()], vec!["big".into()])));
-        assert_eq!(run(&["big"]), Ok((vec!["small".into()], vec!["small".into()])));
-        assert_eq!(run(&["small", "big"]), Err(Refusal::Overloaded));
+        for why in [Full::Model, Full::Share] {
+            assert_eq!(run(&[], why), Ok((vec!["small".into(), "big".into()], vec!["small".into()])));
+            assert_eq!(run(&["small"], why), Ok((vec!["big".into()], vec!["big".into()])));
+            assert_eq!(run(&["big"], why), Ok((vec!["small".into()], vec!["small".into()])));
+        }
+        assert_eq!(run(&["small", "big"], Full::Model), Err(Refusal::Overloaded));
+        assert_eq!(run(&["small", "big"], Full::Share), Err(Refusal::ShareTaken));
     }
 
     #[test]
     fn a_second_try_of_a_model_is_not_in_its_own_way() {
         struct One(u32);
         impl Load for One {
-            fn acquire(&mut self, _: &str, limit: u32) -> bool {
-                let free = self.0 < limit;
-                self.0 += u32::from(free);
-                free
+            fn acquire(&mut self, model: &str, places: Places) -> Result<(), Full> {
+                self.check(model, places).inspect(|()| self.0 += 1)
             }
-            fn is_full(&mut self, _: &str, limit: u32) -> bool {
-                self.0 >= limit
+            fn check(&mut self, _: &str, places: Places) -> Result<(), Full> {
+                if self.0 < places.limit { Ok(()) } else { Err(Full::Model) }
             }
         }
         let mut document = fixture::document();
         document["models"]["small"]["max_concurrent"] = serde_json::json!(1);
         let policy = crate::policy::parse::from_value(&document).unwrap().1;
-        let small = policy.find_model("small").unwrap();
+        let (small, tenant) = (policy.find_model("small").unwrap(), policy.find_tenant("acme").unwrap());
         let plan = |models| Plan { task: None, models, ineligible: vec![], data: DataClass::Public, reason: "task" };
         let mut twice = plan(vec![small, small]);
-        assert_eq!((twice.spill_over(&policy, &mut One(0)), twice.models.len()), (Ok(()), 2));
-        assert_eq!(plan(vec![small, small]).spill_over(&policy, &mut One(1)), Err(Refusal::Overloaded));
+        assert_eq!((twice.spill_over(&policy, tenant, &mut One(0)), twice.models.len()), (Ok(()), 2));
+        assert_eq!(plan(vec![small, small]).spill_over(&policy, tenant, &mut One(1)), Err(Refusal::Overloaded));
     }
 }

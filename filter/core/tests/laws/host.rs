@@ -4,7 +4,7 @@ use super::policy::NOW;
 use pointsman_core::policy::{Policy, parse};
 use pointsman_core::quota::store::Store;
 use pointsman_core::quota::users::UserTable;
-use pointsman_core::routing::in_flight;
+use pointsman_core::routing::in_flight::{self, Full, Places};
 use pointsman_core::routing::plan::Load;
 use pointsman_core::store::shared_data::SharedData;
 use pointsman_core::tokens::Correction;
@@ -23,11 +23,11 @@ impl SharedData for Host<'_> {
 }
 
 impl Load for Host<'_> {
-    fn acquire(&mut self, _: &str, limit: u32) -> bool {
-        in_flight::acquire(self.0, NOW, limit).is_some()
+    fn acquire(&mut self, _: &str, places: Places) -> Result<(), Full> {
+        in_flight::acquire(self.0, NOW, places).map(drop)
     }
-    fn is_full(&mut self, _: &str, limit: u32) -> bool {
-        in_flight::is_full(self.0, NOW, limit)
+    fn check(&mut self, _: &str, places: Places) -> Result<(), Full> {
+        in_flight::check(self.0, NOW, places)
     }
 }
 

@@ -19,7 +19,8 @@ use pointsman_core::quota::users::UserTable;
 use pointsman_core::quota::window::{Amount, Moment};
 use pointsman_core::quota::{local, report};
 use pointsman_core::request::endpoint::Endpoint;
-use pointsman_core::routing::{dispatch, in_flight};
+use pointsman_core::routing::dispatch;
+use pointsman_core::routing::in_flight::{self, Full, Places};
 use pointsman_core::tokens::Correction;
 use std::sync::LazyLock;
 
@@ -54,12 +55,14 @@ fn stages(bytes: &[u8]) {
 }
 
 fn requests_in_flight(bytes: &[u8]) {
-    for limit in [1, u32::MAX] {
-        assert_eq!(in_flight::acquire(bytes, NOW, limit).is_none(), in_flight::is_full(bytes, NOW, limit));
-        if let Some((record, slot)) = in_flight::acquire(bytes, NOW, limit) {
+    for (limit, share) in [(1, 1), (u32::MAX, u32::MAX), (u32::MAX, 1)] {
+        let places = Places::new(limit, share, "t");
+        let acquired = in_flight::acquire(bytes, NOW, places);
+        assert_eq!(acquired.as_ref().err(), in_flight::check(bytes, NOW, places).as_ref().err());
+        if let Ok((record, slot)) = acquired {
             let _ = in_flight::release(bytes, slot);
             let released = in_flight::release(&record, slot);
-            assert!(!in_flight::is_full(&released, NOW, limit), "what was taken is given back");
+            assert_eq!(in_flight::check(&released, NOW, places), Ok(()), "what was taken is given back");
         }
     }
 }
@@ -108,7 +111,7 @@ fn cache(bytes: &[u8]) {
     let key = Key(bytes.get(1..33).map_or([0; 32], |key| key.try_into().unwrap()));
     let host = &mut Host(bytes);
 
-    let table = Table { limit: 1 << 20 };
+    let table = Table { limit: 1 << 20, share: 1 << 19 };
     if let Some(entry) = table.lookup(host, &key, "t") {
         assert_eq!((entry.key, &*entry.tenant), (key, "t"));
     }
@@ -155,12 +158,12 @@ pub fn is_read(name: &str, bytes: &[u8]) -> Option<bool> {
         "dispatch" => dispatch::decode(bytes).is_some(),
         "served" => dispatch::decode_served(bytes) == Some((1, 2)),
         "failed" => !dispatch::read_failed(bytes).is_empty(),
-        "in_flight" => in_flight::is_full(bytes, NOW, 5),
+        "in_flight" => in_flight::check(bytes, NOW, Places::new(5, 5, "t")) == Err(Full::Model),
         "correction" => Correction::decode(bytes) != Correction::default(),
         "quota" => record::decode(bytes).len() == 3,
         "flight" => !coalesce::is_over(host, &Key([7; 32]), NOW),
         "total" => Table::occupancy(host).entries == 5000,
-        "entry" => Table { limit: 1 << 20 }.lookup(host, &Key([7; 32]), "t").is_some(),
+        "entry" => Table { limit: 1 << 20, share: 1 << 19 }.lookup(host, &Key([7; 32]), "t").is_some(),
         _ => return None,
     })
 }

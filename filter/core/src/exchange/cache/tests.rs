@@ -47,11 +47,15 @@ impl SharedData for World {
 }
 
 impl Load for World {
-    fn acquire(&mut self, _: &str, _: u32) -> bool {
-        true
+    fn acquire(
+        &mut self,
+        _: &str,
+        _: crate::routing::in_flight::Places,
+    ) -> Result<(), crate::routing::in_flight::Full> {
+        Ok(())
     }
-    fn is_full(&mut self, _: &str, _: u32) -> bool {
-        false
+    fn check(&mut self, _: &str, _: crate::routing::in_flight::Places) -> Result<(), crate::routing::in_flight::Full> {
+        Ok(())
     }
 }
 

@@ -12,11 +12,15 @@ use serde_json::{Value, json};
 
 /// No model is busy.
 impl Load for Shared {
-    fn acquire(&mut self, _: &str, _: u32) -> bool {
-        true
+    fn acquire(
+        &mut self,
+        _: &str,
+        _: crate::routing::in_flight::Places,
+    ) -> Result<(), crate::routing::in_flight::Full> {
+        Ok(())
     }
-    fn is_full(&mut self, _: &str, _: u32) -> bool {
-        false
+    fn check(&mut self, _: &str, _: crate::routing::in_flight::Places) -> Result<(), crate::routing::in_flight::Full> {
+        Ok(())
     }
 }
 

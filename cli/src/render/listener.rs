@@ -6,6 +6,7 @@ use super::{access_log, route, wasm};
 use pointsman_core::outcome::envoy_reply;
 use pointsman_core::outcome::reply::REPLY_DETAILS;
 use pointsman_core::policy::Policy;
+use pointsman_core::policy::resilience::DEADLINE_HEADER;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 
@@ -112,7 +113,8 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
 }
 
 /// Removes, before any filter, what clients send about themselves and providers must not see: the program, the
-/// compression that it accepts, and the machine details that the OpenAI and Anthropic clients send.
+/// compression that it accepts, and the machine details that the OpenAI and Anthropic clients send. Also removes gRPC's
+/// deadline, which the routes would apply until the module replaces it.
 fn callers_own() -> Value {
     json!({
         "name": "pointsman.caller",
@@ -121,6 +123,8 @@ fn callers_own() -> Value {
             "mutations": [
                 {"remove_on_match": {"key_matcher": {"prefix": "x-stainless-"}}},
                 {"remove": "accept-encoding"},
+                // The gateway stage sets its own.
+                {"remove": DEADLINE_HEADER},
                 {"append": {
                     "header": {"key": "user-agent", "value": "pointsman"},
                     "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
@@ -149,15 +153,24 @@ fn local_replies(settings: &Settings) -> Value {
         reply(json!({"response_flag_filter": {"flags": flags}}), "server_error", code, message)
     };
     let attempts = json!({"key": "x-pointsman-attempts", "value": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"});
-    let attempted = json!([{"header": attempts, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]);
+    let attempted = json!([{"header": &attempts, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]);
     let mut timeout = told(&["UT"], "attempt_timeout", "The model provider did not respond in time.");
     timeout["headers_to_add"] = attempted.clone();
     let broken = ["UC", "UR", "LR", "UPE"];
     let mut broken = told(&broken, "provider_unreachable", "The model provider is unavailable. Try again later.");
     broken["headers_to_add"] = attempted;
     broken["status_code"] = 503.into();
+    // Before the rest: whether it has a flag depends on Envoy's version. A held answer ends this way.
+    let at_deadline = with_details("EQ", 504, "== 'max_duration_timeout'");
+    let mut deadline = reply(at_deadline, "server_error", "deadline_exceeded", "The request exceeded its deadline.");
+    let is_final = json!({"key": "x-should-retry", "value": "false"});
+    deadline["headers_to_add"] = json!([
+        {"header": attempts, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"},
+        {"header": is_final, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"},
+    ]);
     let other = ["LH", "UH", "UF", "UO", "NR", "NC", "DT", "DPE", "SI", "OM", "UMSDR"];
-    let mut mappers = vec![timeout, broken, told(&other, "gateway_error", "The request could not be served.")];
+    let mut mappers =
+        vec![deadline, timeout, broken, told(&other, "gateway_error", "The request could not be served.")];
     // The rest has no flag. The codes are those of the audit record.
     for (status, kind, message) in [
         (408, "invalid_request_error", "The request was not received in time."),
@@ -181,10 +194,15 @@ fn local_replies(settings: &Settings) -> Value {
 /// The details tell the module's own replies apart. They are checked last: a reply from the cache has no such status.
 fn of_envoy(status: u16) -> Value {
     let op = if status.is_multiple_of(100) { "GE" } else { "EQ" };
+    with_details(op, status, &format!("!= '{REPLY_DETAILS}'"))
+}
+
+/// Matches replies with such a status and such details.
+fn with_details(op: &str, status: u16, details: &str) -> Value {
     let value = json!({"default_value": status, "runtime_key": format!("pointsman.local_reply.status_{status}")});
     access_log::both(
         json!({"status_code_filter": {"comparison": {"op": op, "value": value}}}),
-        access_log::cel(&format!("response.code_details != '{REPLY_DETAILS}'")),
+        access_log::cel(&format!("response.code_details {details}")),
     )
 }
 

@@ -6,7 +6,7 @@ use super::settings::{SHARED_PREFIX, Settings};
 use super::wasm;
 use pointsman_core::policy::Policy;
 use pointsman_core::policy::clusters;
-use pointsman_core::policy::resilience::{IDLE_HEADER, NEXT_HEADER};
+use pointsman_core::policy::resilience::{DEADLINE_HEADER, IDLE_HEADER, NEXT_HEADER};
 use serde_json::{Value, json};
 
 /// Name of the route configuration.
@@ -58,6 +58,8 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
             "cluster_header": "x-pointsman-cluster",
             // For requests without a model stage. All others carry their own timeout, which Envoy uses instead.
             "timeout": seconds(policy.resilience.route_ms()),
+            // Reads DEADLINE_HEADER, whatever its value.
+            "max_stream_duration": {"grpc_timeout_header_max": "0s"},
             // Each provider is called by its own host name.
             "auto_host_rewrite": true,
             "retry_policy": retry_policy,
@@ -108,7 +110,10 @@ fn header_changes() -> [(&'static str, Value); 3] {
             }]),
         ),
         // Those that the gateway stage left for the router, and Envoy for the choice of a route.
-        ("request_headers_to_remove", json!(["x-pointsman-cluster", IDLE_HEADER, "x-forwarded-proto"])),
+        (
+            "request_headers_to_remove",
+            json!(["x-pointsman-cluster", IDLE_HEADER, DEADLINE_HEADER, "x-forwarded-proto"]),
+        ),
         // Envoy sets its own. The module handles all other headers, and would handle this one.
         ("response_headers_to_remove", json!(["server"])),
     ]

@@ -31,6 +31,7 @@ use crate::outcome::refusal::Refusal;
 use crate::outcome::reply::Reply;
 use crate::policy::Policy;
 use crate::policy::output_limit::OutputLimit;
+use crate::policy::resilience::{self, Deadline};
 use crate::quota::store::Store;
 use crate::request::endpoint::Endpoint;
 use crate::request::facts::Facts;
@@ -188,19 +189,20 @@ impl Exchange {
             caller.user = facts.user.as_ref().map(|user| UserHash::new(tenant, user.as_bytes()));
         }
         // The deadline includes the time the request took to arrive.
-        let (started_ms, own_ms) = (self.started_ms, caller.deadline_ms);
-        let left = |ms: u64, now_ms: u64| ms.saturating_sub(now_ms.saturating_sub(started_ms));
-        let mut deadline_ms = own_ms.map(|ms| left(ms, shared.now_ms()));
+        let (started_ms, mut total_ms) = (self.started_ms, caller.deadline_ms);
         let hints = Hints { task: caller.task.as_deref(), data_class: caller.data_class };
         let mut plan = plan::plan(policy, caller.tenant, facts, hints)?;
         if matches!(self.state, State::Deciding(Deciding { has_waited: true, .. })) {
-            // Envoy starts the timeout when the request goes upstream, so subtract the time already waited.
-            let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
-            let left = left(resilience.request_ms(), shared.now_ms());
-            deadline_ms = Some(deadline_ms.map_or(left, |ms| ms.min(left)));
+            // Envoy starts the timeout when the request goes upstream, so the wait needs a deadline.
+            let request_ms = plan.resilience(policy).request_ms();
+            total_ms = Some(total_ms.map_or(request_ms, |ms| ms.min(request_ms)));
         }
-        match self.permit(context, (request, &lookup), &mut plan, deadline_ms, shared) {
-            Ok(output) => Ok(self.outgoing(policy, request, plan, (deadline_ms, output), || shared.now_ms())),
+        let deadline = total_ms.map(|total_ms| {
+            let left_ms = total_ms.saturating_sub(shared.now_ms().saturating_sub(started_ms));
+            Deadline { total_ms, left_ms }
+        });
+        match self.permit(context, (request, &lookup), &mut plan, deadline, shared) {
+            Ok(output) => Ok(self.outgoing(policy, request, plan, (deadline, output), || shared.now_ms())),
             Err(why) => {
                 if let State::Deciding(deciding) = &mut self.state {
                     deciding.plan = Some(plan);
@@ -216,10 +218,10 @@ impl Exchange {
         context: &mut Context<'p>,
         (request, lookup): (&ClientRequest, &BodyLookup),
         plan: &mut Plan,
-        deadline_ms: Option<u64>,
+        deadline: Option<Deadline>,
         shared: &mut S,
     ) -> Result<OutputLimit<'p>, NotSent> {
-        if deadline_ms == Some(0) {
+        if deadline.is_some_and(|deadline| deadline.left_ms == 0) {
             return Err(Refusal::DeadlinePassed.into());
         }
         let policy = context.policy;
@@ -239,14 +241,14 @@ impl Exchange {
         policy: &Policy,
         request: &ClientRequest,
         plan: Plan,
-        (deadline_ms, output): (Option<u64>, OutputLimit<'_>),
+        (deadline, output): (Option<Deadline>, OutputLimit<'_>),
         now_ms: impl FnOnce() -> u64,
     ) -> Outgoing {
-        let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
+        let resilience = plan.resilience(policy);
         let facts = request.facts();
         let splice = request.upstream(policy, plan.task, &plan.models, output);
-        let mut headers = resilience.headers(plan.models.len(), facts.stream, deadline_ms);
-        let skips_model_stage = resilience.skips_model_stage(plan.models.len(), facts.stream, deadline_ms);
+        let mut headers = resilience.headers(plan.models.len(), facts.stream, deadline);
+        let skips_model_stage = resilience::skips_model_stage(plan.models.len(), facts.stream);
         let first = plan.models.first().map(|first| policy.provider_of(*first));
         if let Some(provider) = first {
             headers.push((":path", provider.dialect.path(provider).into()));
@@ -259,7 +261,7 @@ impl Exchange {
                     policy,
                     &plan.models,
                     &splice,
-                    &resilience.retries(deadline_ms, now_ms()),
+                    &resilience.retries(deadline, now_ms()),
                     match facts.stream {
                         true if resilience.has_early_headers() => Wanted::EarlyStream,
                         true => Wanted::Stream,

@@ -14,6 +14,7 @@ mod clock;
 mod demo;
 mod drain;
 mod early_headers;
+mod ejection;
 mod endpoints;
 mod failed_answers;
 mod fallback;

@@ -46,10 +46,9 @@ impl Exchange {
         let matters = limits.bounds_output();
         let input = if matters { self.quota.input(request) } else { 0 };
         self.quota.is_estimate_comparable = matters && demand::is_estimate_comparable(request);
-        let resilience = plan.task.map_or(&policy.resilience, |task| &policy.task(task).resilience);
         let moment = self.moment(context, store);
         let demands = self.worst_cases(policy, output, request, plan, input, store);
-        let lease_ms = Some(resilience.lease_ms());
+        let lease_ms = Some(plan.resilience(policy).lease_ms());
         let name = &*policy.tenant(tenant).name;
         let ask = Ask { tenant: name, user: &user, models: &demands, lease_ms, stop_at_degrade_threshold: true };
         let refused = match self.ask(policy, limits, &ask, &moment, store)? {

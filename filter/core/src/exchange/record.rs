@@ -74,7 +74,6 @@ impl Exchange {
     ///
     /// `status`: what Envoy answered, if it could.
     pub(super) fn cut_off(&mut self, details: &str, status: u16, last_attempt: Option<(usize, u32)>) {
-        let cause = provider_error::cause(details);
         match &mut self.state {
             State::Upstream(upstream) => {
                 let Upstream { routed, answer, .. } = &mut **upstream;
@@ -82,14 +81,14 @@ impl Exchange {
                     let only = (routed.skips_model_stage && !provider_error::is_unasked(details)).then_some((0, 1));
                     routed.served = routed.last_attempt(last_attempt.or(only));
                 }
-                if let Some(why) = cause {
-                    answer.cut_off(routed.which_timer(why), status);
+                if let Some(why) = routed.cause(details) {
+                    answer.cut_off(why, status);
                 }
             }
             State::Deciding(_) => {
                 // Envoy told the caller before anything was decided.
                 let envoys = (status > 0).then(|| envoy_reply::outcome(status));
-                if let Some(why) = envoys.or(cause) {
+                if let Some(why) = envoys.or_else(|| provider_error::cause(details)) {
                     self.state = std::mem::take(&mut self.state).ended(status, why);
                 }
             }
@@ -210,7 +209,9 @@ impl Exchange {
         if let Some(caller) = &self.caller {
             self.quota_metrics(caller.tenant, &mut all);
         }
-        for (model, why) in self.failed(policy, failed).into_iter().filter(|(_, why)| *why != hedge::CANCELLED) {
+        // The record has both; no provider failed.
+        let is_failure = |why: Outcome| why != hedge::CANCELLED && !self.is_callers_deadline(why);
+        for (model, why) in self.failed(policy, failed).into_iter().filter(|(_, why)| is_failure(*why)) {
             if why.kind() == Kind::RefusedGateway {
                 all.push((Metric::ProviderRefusedGateway { model }, 1));
             }
@@ -235,6 +236,7 @@ impl Exchange {
         }
         if let (Some(Answer::Stream(_) | Answer::Whole { .. }), Some(error)) = (answer, self.state.outcome())
             && !error.has_lost_caller()
+            && is_failure(error)
         {
             all.push((Metric::ProviderErrors { model, error: error.kind().label() }, 1));
         }

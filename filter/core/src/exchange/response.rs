@@ -47,7 +47,7 @@ impl Exchange {
             OnHead::Pass => head.status,
             OnHead::Fail(failure) => failure.status,
         };
-        let cause = provider_error::cause(head.details).map(|why| routed.which_timer(why));
+        let cause = routed.cause(head.details);
         let is_envoys = !matches!(head.details, "" | "via_upstream");
         let (status, cause) = provider_error::told_by_last_attempt(status, cause, head.last_failure, is_envoys);
         routed.failed_as = match judged {
@@ -278,10 +278,14 @@ impl Exchange {
     /// Whether the connection to the caller ended before an answer; the provider has read the prompt all the same.
     fn was_abandoned(&self) -> bool {
         match self.state.outcome() {
-            Some(outcome) if outcome.has_lost_caller() => true,
-            Some(Outcome::DeadlineExceeded) => self.caller.as_ref().is_some_and(|caller| caller.deadline_ms.is_some()),
-            _ => false,
+            Some(outcome) => outcome.has_lost_caller() || self.is_callers_deadline(outcome),
+            None => false,
         }
+    }
+
+    /// Whether an exchange with this outcome ended at a deadline that the caller set.
+    pub(super) fn is_callers_deadline(&self, outcome: Outcome) -> bool {
+        outcome == Outcome::DeadlineExceeded && self.caller.as_ref().is_some_and(|caller| caller.deadline_ms.is_some())
     }
 
     /// The gateway's own headers, set once per answer.

@@ -4,6 +4,7 @@ use crate::cache::local::recording::BudgetGuard;
 use crate::exchange::answer::Answer;
 use crate::ids::ModelId;
 use crate::outcome::outcome::Outcome;
+use crate::outcome::provider_error;
 use crate::routing::plan::Plan;
 use crate::service_tier::ServiceTier;
 
@@ -204,12 +205,15 @@ impl Routed {
         Some(Served { model, attempts: attempts.max(1), headers_already_sent: false })
     }
 
-    /// Which timeout fired; Envoy only knows that one did.
-    pub(super) fn which_timer(&self, why: Outcome) -> Outcome {
-        match why {
-            Outcome::DeadlineExceeded if self.skips_model_stage => Outcome::AttemptTimeout,
+    /// Why Envoy answered itself or cut off an answer, from its `response.code_details`. Envoy only knows that a timer
+    /// fired, not what for.
+    pub(super) fn cause(&self, details: &str) -> Option<Outcome> {
+        Some(match provider_error::cause(details)? {
+            Outcome::DeadlineExceeded if self.skips_model_stage && !provider_error::is_deadline(details) => {
+                Outcome::AttemptTimeout
+            }
             Outcome::FirstTokenTimeout if !self.stream => Outcome::AttemptTimeout,
             other => other,
-        }
+        })
     }
 }

@@ -224,12 +224,12 @@ fn a_caller_that_does_not_wait_is_charged_for_its_prompt_and_no_provider_is_blam
         let headers: Vec<_> = CHAT.iter().chain(extra).copied().collect();
         let (mut late, _) = open(&policy, &headers);
         assert!(matches!(late.on_request(context!(&policy), body.as_bytes(), &mut Idle), RequestStep::Send(_)));
-        // A request with its own deadline goes through a model stage, which records the attempt.
-        let last_attempt = own.then_some((0, 1));
-        let head = ResponseHead { status: 504, details: "response_timeout", last_attempt, ..Default::default() };
-        late.response_head(context!(&policy), &head);
+        // The first is Envoy's reason for ending an exchange at a deadline.
+        let details = if own { "max_duration_timeout" } else { "response_timeout" };
+        late.response_head(context!(&policy), &ResponseHead { status: 504, details, ..Default::default() });
         late.on_full_body(&policy, b"");
         let line = audit(&late, &policy, &[]);
+        assert_eq!(line["error_code"], if own { "deadline_exceeded" } else { "attempt_timeout" });
         match own {
             true => prompt_alone(&line),
             false => assert_eq!((&line["input_tokens"], &line["estimated_cost_usd"]), (&Value::Null, &Value::Null)),

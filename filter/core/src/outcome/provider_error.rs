@@ -80,7 +80,7 @@ pub fn cause(details: &str) -> Option<Outcome> {
     let starts = |prefix: &str| details.starts_with(prefix);
     if starts("upstream_per_try_timeout") {
         Some(Outcome::FirstTokenTimeout)
-    } else if starts("upstream_response_timeout") || starts("response_timeout") {
+    } else if starts("upstream_response_timeout") || starts("response_timeout") || is_deadline(details) {
         Some(Outcome::DeadlineExceeded)
     } else if starts("upstream_per_try_idle_timeout") || starts("stream_idle_timeout") {
         Some(Outcome::ChunkTimeout)
@@ -104,6 +104,12 @@ pub fn cause(details: &str) -> Option<Outcome> {
     } else {
         None
     }
+}
+
+/// Returns whether the exchange ended at its own deadline, from Envoy's `response.code_details`. The other timers are
+/// the policy's.
+pub fn is_deadline(details: &str) -> bool {
+    details == "max_duration_timeout"
 }
 
 /// Returns whether Envoy answered before it sent the request to any provider, from its `response.code_details`.

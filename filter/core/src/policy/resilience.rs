@@ -19,6 +19,13 @@ const ALL_5XX: &str = "5xx";
 /// The header that selects a stream's route by its idle timeout. The routes remove it.
 pub const IDLE_HEADER: &str = "x-pointsman-idle-ms";
 
+/// The header that tells Envoy's connection manager when to end the exchange, counted from the start of the request.
+/// The routes have it read, and remove it.
+///
+/// Outlier detection counts every timeout of the router, whoever set it. To the router, an exchange that the connection
+/// manager ends is one whose caller left.
+pub const DEADLINE_HEADER: &str = "grpc-timeout";
+
 /// The response header with which the model stage makes Envoy's router retry, whatever the status. It never reaches a
 /// caller.
 pub const NEXT_HEADER: &str = "x-pointsman-next";
@@ -75,6 +82,16 @@ impl Retries<'_> {
         let seconds = asked.ms()?.div_ceil(1000);
         (now_ms.saturating_add(seconds.saturating_mul(1500)) < self.until_ms).then(|| seconds.to_string())
     }
+}
+
+/// A limit on one exchange that is no sign of a provider's health: its caller's deadline, or the policy's timeout where
+/// a wait for an identical request has used part of it. In milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline {
+    /// From the start of the exchange.
+    pub total_ms: u64,
+    /// From now.
+    pub left_ms: u64,
 }
 
 /// Waits between attempts, in milliseconds. They apply to the whole route.
@@ -205,18 +222,20 @@ impl Resilience {
         self.request_ms.saturating_add(60_000)
     }
 
-    /// Returns the headers for a request with up to `attempts` attempts. `deadline_ms`: the caller's deadline, which
-    /// can only shorten the timeout.
-    pub fn headers(&self, attempts: usize, stream: bool, deadline_ms: Option<u64>) -> Vec<HeaderLine> {
-        let request_ms = deadline_ms.map_or(self.request_ms, |ms| ms.min(self.request_ms));
+    /// Returns the headers for a request with up to `attempts` attempts. A deadline can only shorten the timeout.
+    pub fn headers(&self, attempts: usize, stream: bool, deadline: Option<Deadline>) -> Vec<HeaderLine> {
+        let request_ms = self.request_ms;
         let attempt_ms = if stream { self.first_token_ms } else { self.attempt_ms };
         // Envoy's timer for an attempt ends at the response headers. Without a model stage nothing holds them back, so
         // the request's timer must enforce the attempt's timeout too.
-        let skips_model_stage = self.skips_model_stage(attempts, stream, deadline_ms);
+        let skips_model_stage = skips_model_stage(attempts, stream);
         let request_ms = if skips_model_stage { request_ms.min(attempt_ms) } else { request_ms };
         let mut headers: Vec<HeaderLine> = Vec::with_capacity(6);
         if !(skips_model_stage && request_ms == self.route_ms) {
             headers.push(("x-envoy-upstream-rq-timeout-ms", request_ms.to_string().into()));
+        }
+        if let Some(deadline) = deadline.filter(|deadline| deadline.left_ms < self.request_ms) {
+            headers.push((DEADLINE_HEADER, format!("{}m", deadline.total_ms).into()));
         }
         // Envoy ignores an attempt timeout that is not shorter than the request timeout.
         if attempt_ms < request_ms {
@@ -241,16 +260,9 @@ impl Resilience {
 
     /// Returns what the model stage must know about retries of a request that is sent at `now_ms` (milliseconds since
     /// the Unix epoch).
-    pub fn retries(&self, deadline_ms: Option<u64>, now_ms: u64) -> Retries<'_> {
-        let request_ms = deadline_ms.map_or(self.request_ms, |ms| ms.min(self.request_ms));
+    pub fn retries(&self, deadline: Option<Deadline>, now_ms: u64) -> Retries<'_> {
+        let request_ms = deadline.map_or(self.request_ms, |deadline| deadline.left_ms.min(self.request_ms));
         Retries { on_status: &self.retry_on_status, until_ms: now_ms.saturating_add(request_ms) }
-    }
-
-    /// Returns whether a request can bypass the model stage: it has one attempt, does not stream, and the only timer
-    /// that applies is the policy's. If that timer expires while an answer is held back, Envoy reports it, and Envoy
-    /// knows only one timer.
-    pub fn skips_model_stage(&self, attempts: usize, stream: bool, deadline_ms: Option<u64>) -> bool {
-        attempts == 1 && !stream && deadline_ms.is_none_or(|ms| self.attempt_ms.min(self.request_ms) <= ms)
     }
 
     /// Returns whether the headers of a stream go to the caller before its first event, which may then fail no attempt.
@@ -262,6 +274,11 @@ impl Resilience {
     pub fn is_hedged(&self) -> bool {
         self.hedge
     }
+}
+
+/// Returns whether a request can bypass the model stage: it has one attempt and does not stream.
+pub fn skips_model_stage(attempts: usize, stream: bool) -> bool {
+    attempts == 1 && !stream
 }
 
 /// Returns whether another attempt can help after this status.
@@ -285,7 +302,7 @@ mod tests {
         Statuses { listed: statuses.to_vec(), all_5xx: false }
     }
 
-    fn headers(task: TaskResilience, attempts: usize, stream: bool, deadline: Option<u64>) -> Vec<HeaderLine> {
+    fn headers(task: TaskResilience, attempts: usize, stream: bool, deadline: Option<Deadline>) -> Vec<HeaderLine> {
         let mut problems = Vec::new();
         let resilience = Resilience::of_task(&config::Resilience::default(), &task, &"tasks.t".into(), &mut problems);
         assert_eq!(problems, []);
@@ -294,12 +311,21 @@ mod tests {
 
     #[test]
     fn a_deadline_shortens_and_never_lengthens() {
-        let request_ms = |deadline| headers(TaskResilience::default(), 1, true, deadline).remove(0).1;
-        assert_eq!(request_ms(None), "600000");
-        assert_eq!(request_ms(Some(5)), "5");
-        assert_eq!(request_ms(Some(u64::MAX)), "600000");
-        // An attempt timer that is longer than the request's is left out.
-        assert_eq!(headers(TaskResilience::default(), 1, false, Some(5)).len(), 1);
+        let timers = |stream, left_ms: Option<u64>| {
+            let deadline = left_ms.map(|left_ms| Deadline { total_ms: left_ms.saturating_add(20), left_ms });
+            let headers = headers(TaskResilience::default(), 1, stream, deadline).into_iter();
+            headers.filter(|(name, _)| *name != IDLE_HEADER).map(|(name, value)| format!("{name}: {value}")).collect()
+        };
+        // The router's timers are always the policy's.
+        let router = ["x-envoy-upstream-rq-timeout-ms: 600000", "x-envoy-upstream-rq-per-try-timeout-ms: 30000"];
+        let all: Vec<String> = timers(true, None);
+        assert_eq!(all, router);
+        assert_eq!(timers(true, Some(u64::MAX)), router);
+        assert_eq!(timers(true, Some(600_000)), router);
+        assert_eq!(timers(true, Some(5)), [router[0], "grpc-timeout: 25m", router[1]]);
+        // Without a model stage, the route has the timer.
+        assert_eq!(timers(false, None), [""; 0]);
+        assert_eq!(timers(false, Some(5)), ["grpc-timeout: 25m"]);
     }
 
     #[test]
@@ -321,18 +347,15 @@ mod tests {
             let task = TaskResilience { attempt_timeout: Some(Time(attempt)), ..TaskResilience::default() };
             Resilience::of_task(&config::Resilience::default(), &task, &"tasks.t".into(), &mut Vec::new())
         };
-        let timers = |attempt, deadline| {
-            let resilience = resilience(attempt);
-            let headers: Vec<_> = resilience.headers(1, false, deadline).into_iter().map(|(_, value)| value).collect();
-            (headers.join(","), resilience.skips_model_stage(1, false, deadline))
+        let timers = |attempt| {
+            let headers: Vec<_> = resilience(attempt).headers(1, false, None);
+            headers.into_iter().map(|(_, value)| value.into_owned()).collect::<Vec<_>>()
         };
-        assert_eq!(timers(5000, None), ("5000".to_owned(), true));
-        assert_eq!(timers(5000, Some(900)), ("900".to_owned(), false));
-        assert_eq!(timers(900_000, None), ("600000".to_owned(), true));
-        // The route's timer needs no header, also if the caller's deadline is the same.
+        assert_eq!(timers(5000), ["5000"]);
+        assert_eq!(timers(900_000), ["600000"]);
+        // The route's timer needs no header.
         assert_eq!(resilience(5000).route_ms(), 120_000);
-        assert_eq!(timers(120_000, None), (String::new(), true));
-        assert_eq!(timers(120_000, Some(120_000)), (String::new(), true));
+        assert_eq!(timers(120_000), [""; 0]);
         // All other requests bring their own timer, because the route's would cut them off.
         for (attempts, stream) in [(1, true), (2, false), (2, true)] {
             assert_eq!(resilience(120_000).headers(attempts, stream, None)[0].1, "600000");
@@ -347,7 +370,7 @@ mod tests {
             &"tasks.t".into(),
             &mut Vec::new(),
         );
-        let retries = resilience.retries(Some(5_000), 1_000_000);
+        let retries = resilience.retries(Some(Deadline { total_ms: 9_000, left_ms: 5_000 }), 1_000_000);
         let wait = |retry_after: &[u8], ms: &[u8], now| retries.wait(&RetryAfter::read(retry_after, ms)?, now);
         assert_eq!((wait(b"3", b"", 1_000_499), wait(b"3", b"", 1_000_500)), (Some("3".to_owned()), None));
         // Envoy reads whole seconds. Waiting too long is safer than asking too soon.

@@ -4,6 +4,7 @@ use crate::config::DataClass;
 use crate::ids::{ModelId, TaskId, TenantId};
 use crate::outcome::refusal::Refusal;
 use crate::policy::Policy;
+use crate::policy::resilience::Resilience;
 use crate::request::facts::Facts;
 use crate::routing::eligibility::{Ineligible, fits, refusal};
 use crate::routing::in_flight::{Full, Places};
@@ -25,6 +26,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Returns the timers and retries that apply.
+    pub fn resilience<'p>(&self, policy: &'p Policy) -> &'p Resilience {
+        self.task.map_or(&policy.resilience, |task| &policy.task(task).resilience)
+    }
+
     /// Returns the model of the plan that has this name.
     pub fn find(&self, policy: &Policy, name: &[u8]) -> Option<ModelId> {
         self.models.iter().copied().find(|id| policy.model(*id).name.as_bytes() == name)

@@ -389,8 +389,9 @@ fn a_wait_is_part_of_the_time_that_a_request_has() {
     answered(&hasty, &mut world, &mut leader, 500, b"no");
     match hasty.serve(|context| waiting.on_request(context, BODY, &mut world)) {
         RequestStep::Send(outgoing) => {
-            let timer = outgoing.headers.iter().find(|(name, _)| *name == "x-envoy-upstream-rq-timeout-ms");
-            assert_eq!(timer.map(|(_, ms)| &**ms), Some("5000"));
+            // Counted from the start of the exchange, of which the wait is a part.
+            let deadline = outgoing.headers.iter().find(|(name, _)| *name == "grpc-timeout");
+            assert_eq!(deadline.map(|(_, ms)| &**ms), Some("8000m"));
         }
         other => panic!("{other:?}"),
     }

@@ -14,7 +14,7 @@ use pointsman_core::outcome::outcome::Outcome;
 use pointsman_core::outcome::provider_error;
 use pointsman_core::outcome::refusal::Refusal;
 use pointsman_core::policy::resilience::NEXT_HEADER;
-use pointsman_core::routing::attempt::{self, Failure, HOLD_LIMIT, OnHead};
+use pointsman_core::routing::attempt::{self, Failure, HOLD_LIMIT, OF_ONE_REQUEST, OnHead};
 use pointsman_core::routing::dispatch::{self, STATE_DISPATCH, STATE_FAILED, STATE_PROVIDER, STATE_SERVED, Wanted};
 use pointsman_core::routing::next;
 use pointsman_core::wire::header::RetryAfter;
@@ -183,6 +183,7 @@ impl<H: Host> ModelStage<H> {
         let status = match blame {
             Blame::Context => 400,
             Blame::Gateway if Blame::of_status(failure.status) != Blame::Gateway => 403,
+            Blame::Provider if failure.is_of_request => OF_ONE_REQUEST,
             _ => failure.status,
         };
         self.host().set_header(Map::ResponseHeaders, ":status", &status.to_string());

@@ -7,6 +7,7 @@ use crate::outcome::blame::Blame;
 use crate::outcome::error_body::{ErrorBody, ProviderMessage};
 use crate::outcome::outcome::Outcome;
 use crate::outcome::refusal::{OVERLOADED_RETRY_AFTER, Refusal};
+use crate::routing::attempt::OF_ONE_REQUEST;
 use crate::wire::header::HeaderLine;
 
 mod redaction;
@@ -71,6 +72,8 @@ pub fn told_by_last_attempt(
         Some(Outcome::Status(last)) if cause == Some(Outcome::NoHealthyProvider) => (last, None),
         Some(last) if cause == Some(Outcome::NoHealthyProvider) && says_more_than_a_status(last) => (400, Some(last)),
         Some(last) if !is_envoys && says_more_than_a_status(last) => (status, Some(last)),
+        // The model stage's status. A provider's own 424 is recorded as such.
+        Some(last) if !is_envoys && status == OF_ONE_REQUEST && !matches!(last, Outcome::Status(_)) => (502, cause),
         _ => (status, cause),
     }
 }

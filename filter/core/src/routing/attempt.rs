@@ -26,16 +26,33 @@ pub enum OnHead {
 /// Why an attempt failed although its status said 2xx.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failure {
-    /// The status that Envoy's retry logic sees instead.
+    /// The status that it stands for.
     pub status: u16,
     /// The attempt's outcome in the audit record.
     pub code: Outcome,
+    /// Whether it may concern this request alone, and so says nothing about the provider's health.
+    pub is_of_request: bool,
 }
 
+/// The status that Envoy sees of an attempt whose failure may concern its request alone. Envoy's outlier detection
+/// counts none below 500. The gateway stage never passes it on.
+pub const OF_ONE_REQUEST: u16 = 424;
+
 impl Failure {
-    /// Creates a 502 failure, for a response that has no error status.
+    /// Creates the failure of a provider that sent something other than an answer.
     pub const fn bad_gateway(code: Outcome) -> Self {
-        Self { status: 502, code }
+        Self { status: 502, code, is_of_request: false }
+    }
+
+    /// Creates the failure of a provider that answered correctly in form, but for this request with nothing.
+    pub const fn of_request(code: Outcome) -> Self {
+        Self { status: 502, code, is_of_request: true }
+    }
+
+    /// Creates the failure of a provider that reported an error in place of an answer. `status`: what the error says. An
+    /// error without one may be a moderator's, say.
+    pub fn reported(status: Option<u16>, code: Outcome) -> Self {
+        Self { status: status.unwrap_or(502), code, is_of_request: status.is_none() }
     }
 }
 

@@ -52,7 +52,7 @@ fn judge_event(event: &[u8]) -> Option<Result<(), Failure>> {
         return None;
     }
     if is_end(&data) {
-        return Some(Err(Failure::bad_gateway(Outcome::EmptyStream)));
+        return Some(Err(Failure::of_request(Outcome::EmptyStream)));
     }
     match read::chunk(&data, None) {
         Err(_) => Some(Err(Failure::bad_gateway(Outcome::MalformedEvent))),
@@ -75,7 +75,10 @@ fn judge_rest(rest: &[u8]) -> Option<Result<(), Failure>> {
 /// Returns the failure of an event that reports an error. In a text that is not an event, the first object counts.
 fn error_event(text: &[u8]) -> Failure {
     let json = memchr::memchr(b'{', text).and_then(|start| text.get(start..)).unwrap_or_default();
-    Failure { status: error_status(json).unwrap_or(502), code: Outcome::ErrorEvent }
+    match json {
+        [] => Failure::bad_gateway(Outcome::ErrorEvent),
+        json => Failure::reported(error_status(json), Outcome::ErrorEvent),
+    }
 }
 
 /// Checks the beginning of a body that is too long to hold: it may be a long error.
@@ -89,7 +92,7 @@ pub fn beginning(body: &[u8]) -> Result<(), Failure> {
     let value = value.and_then(|rest| rest.trim_ascii_start().strip_prefix(b":")).map(<[u8]>::trim_ascii_start);
     match value {
         Some(value) if ![&b"null"[..], b"false", b"\"\"", b"{}", b"[]"].iter().any(|none| value.starts_with(none)) => {
-            Err(Failure::bad_gateway(Outcome::ErrorBody))
+            Err(Failure::reported(None, Outcome::ErrorBody))
         }
         _ => Ok(()),
     }
@@ -101,14 +104,13 @@ pub fn beginning(body: &[u8]) -> Result<(), Failure> {
 /// Why the body is not a completion.
 pub fn completion(body: &[u8]) -> Result<ReadAnswer, Failure> {
     match read::whole(body) {
-        Ok(completion) if completion.is_error => {
-            Err(Failure { status: error_status(body).unwrap_or(502), code: Outcome::ErrorBody })
-        }
+        Ok(completion) if completion.is_error => Err(Failure::reported(error_status(body), Outcome::ErrorBody)),
         // Nothing was said, and nothing says that this is all: the server broke off.
         Ok(read) if !read.has_content && read.usage.is_none_or(|usage| usage.output == 0) && read.choices > 0 => {
-            Err(Failure::bad_gateway(Outcome::NotACompletion))
+            Err(Failure::of_request(Outcome::NotACompletion))
         }
         Ok(completion) if completion.has_choices && !completion.choices_empty => Ok(completion),
+        Ok(completion) if completion.has_choices => Err(Failure::of_request(Outcome::NotACompletion)),
         Ok(_) => Err(Failure::bad_gateway(Outcome::NotACompletion)),
         Err(_) => Err(Failure::bad_gateway(Outcome::MalformedBody)),
     }
@@ -155,7 +157,7 @@ mod tests {
     #[test]
     fn an_error_is_one_however_long_it_is() {
         for error in [&br#"{"error":{"mess"#[..], b" \n{ \"error\" : \"x", br#"{"error":"#] {
-            assert_eq!(beginning(error), Err(Failure::bad_gateway(Outcome::ErrorBody)));
+            assert_eq!(beginning(error), Err(Failure::reported(None, Outcome::ErrorBody)));
         }
         for other in [
             &br#"{"error":null,"id":"x"#[..],
@@ -170,8 +172,8 @@ mod tests {
         }
     }
 
-    fn failed(status: u16, code: Outcome) -> Option<Result<(), Failure>> {
-        Some(Err(Failure { status, code }))
+    fn failed(code: Outcome) -> Option<Result<(), Failure>> {
+        Some(Err(Failure::bad_gateway(code)))
     }
 
     #[test]
@@ -191,40 +193,48 @@ mod tests {
             "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n",
         ] {
             assert_eq!(first_event(silent.as_bytes(), false), None, "{silent}");
-            assert_eq!(first_event(silent.as_bytes(), true), failed(502, Outcome::NoFirstEvent), "{silent}");
+            assert_eq!(first_event(silent.as_bytes(), true), failed(Outcome::NoFirstEvent), "{silent}");
             assert_eq!(first_event(&[silent.as_bytes(), good].concat(), false), Some(Ok(())), "{silent}");
         }
-        assert_eq!(first_event(b"", true), failed(502, Outcome::NoFirstEvent));
-        assert_eq!(first_event(b"data: [DONE]\n\n", false), failed(502, Outcome::EmptyStream));
-        assert_eq!(first_event(b"data: {oops\n\n", false), failed(502, Outcome::MalformedEvent));
+        assert_eq!(first_event(b"", true), failed(Outcome::NoFirstEvent));
+        assert_eq!(first_event(b"data: [DONE]\n\n", false), Some(Err(Failure::of_request(Outcome::EmptyStream))));
+        assert_eq!(first_event(b"data: {oops\n\n", false), failed(Outcome::MalformedEvent));
         let end = b"data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
         assert_eq!(first_event(end, false), Some(Ok(())));
     }
 
     #[test]
     fn an_error_before_the_first_text_fails_the_attempt_with_its_status() {
+        // An error without a status may concern the request alone. Text that is no JSON is no provider's.
+        let of_request = Failure::reported(None, Outcome::ErrorEvent);
+        let of_provider = Failure::bad_gateway(Outcome::ErrorEvent);
+        let says = |status| Failure::reported(Some(status), Outcome::ErrorEvent);
         let role = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
-        for (error, status) in [
-            ("data: {\"error\":{\"message\":\"x\"}}\n\n", 502),
-            ("data: {\"error\":{\"code\":429}}\n\n", 429),
-            ("data: {\"error\":{\"code\":\"x\",\"status\":200}}\n\n", 502),
-            ("data: {\"detail\":\"dead\"}\n\n", 502),
-            ("data: {\"status\":503,\"title\":\"x\"}\n\n", 503),
-            ("data: {\"code\":1302,\"msg\":\"rate limit\"}\n\n", 502),
-            ("data: {\"choices\":null,\"base_resp\":{\"status_code\":1008}}\n\n", 502),
-            ("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"error\"}]}\n\n", 502),
-            ("error: {\"code\":500}\n\n", 500),
-            ("event: error\n\n", 502),
-            ("Service Unavailable\n\n", 502),
+        for (error, failure) in [
+            ("data: {\"error\":{\"message\":\"x\"}}\n\n", of_request),
+            ("data: {\"error\":{\"code\":429}}\n\n", says(429)),
+            ("data: {\"error\":{\"code\":502}}\n\n", says(502)),
+            ("data: {\"error\":{\"code\":\"x\",\"status\":200}}\n\n", of_request),
+            ("data: {\"detail\":\"dead\"}\n\n", of_request),
+            ("data: {\"status\":503,\"title\":\"x\"}\n\n", says(503)),
+            ("data: {\"code\":1302,\"msg\":\"rate limit\"}\n\n", of_request),
+            ("data: {\"choices\":null,\"base_resp\":{\"status_code\":1008}}\n\n", of_request),
+            ("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"error\"}]}\n\n", of_request),
+            ("error: {\"code\":500}\n\n", says(500)),
+            ("event: error\n\n", of_provider),
+            ("Service Unavailable\n\n", of_provider),
         ] {
             for before in ["", role] {
                 let text = format!("{before}{error}data: [DONE]\n\n");
-                assert_eq!(first_event(text.as_bytes(), false), failed(status, Outcome::ErrorEvent), "{text}");
+                assert_eq!(first_event(text.as_bytes(), false), Some(Err(failure)), "{text}");
             }
         }
         // JSON in place of a stream, which may have been labelled as one.
-        assert_eq!(first_event(b"{\"error\":{\"code\":503}}", true), failed(503, Outcome::ErrorEvent));
-        assert_eq!(first_event(b"{\n \"choices\":[{}]\n}", true), failed(502, Outcome::WrongContentType));
+        assert_eq!(
+            first_event(b"{\"error\":{\"code\":503}}", true),
+            Some(Err(Failure::reported(Some(503), Outcome::ErrorEvent)))
+        );
+        assert_eq!(first_event(b"{\n \"choices\":[{}]\n}", true), failed(Outcome::WrongContentType));
     }
 
     #[test]
@@ -234,7 +244,7 @@ mod tests {
         assert_eq!(first_event(&image.as_bytes()[..sse::MAX_HELD], false), None);
         assert_eq!(first_event(image.as_bytes(), false), Some(Ok(())));
         let other = event("{\"error\":\"");
-        assert_eq!(first_event(other.as_bytes(), false), failed(502, Outcome::MalformedEvent));
+        assert_eq!(first_event(other.as_bytes(), false), failed(Outcome::MalformedEvent));
     }
 
     #[test]
@@ -243,7 +253,7 @@ mod tests {
         assert_eq!(whole(b"{\"choices\":[{\"message\":{\"content\":\"a\"}}]}"), Ok(()));
         assert_eq!(whole(b"{\"choices\":[{}],\"usage\":{\"completion_tokens\":1}}"), Ok(()));
         let nothing = b"{\"choices\":[{\"message\":{\"content\":null},\"finish_reason\":null}]}";
-        assert_eq!(whole(nothing), Err(Failure::bad_gateway(Outcome::NotACompletion)));
+        assert_eq!(whole(nothing), Err(Failure::of_request(Outcome::NotACompletion)));
         assert_eq!(
             whole(
                 "\u{feff}{\"error\":[],\"choices\":[{\"logprobs\":[NaN,-Infinity],\"finish_reason\":\"stop\"}]}"
@@ -251,12 +261,12 @@ mod tests {
             ),
             Ok(())
         );
-        let error = Err(Failure { status: 502, code: Outcome::ErrorBody });
+        let error = Err(Failure::reported(None, Outcome::ErrorBody));
         assert_eq!(whole(b"{\"choices\":[{\"finish_reason\":\"error\"}]}"), error);
-        assert_eq!(whole(b"{\"choices\":[]}"), Err(Failure::bad_gateway(Outcome::NotACompletion)));
+        assert_eq!(whole(b"{\"choices\":[]}"), Err(Failure::of_request(Outcome::NotACompletion)));
         assert_eq!(whole(b"{\"choices\":[]"), Err(Failure::bad_gateway(Outcome::MalformedBody)));
         assert_eq!(whole(b"{}"), Err(Failure::bad_gateway(Outcome::NotACompletion)));
         assert_eq!(whole(b""), Err(Failure::bad_gateway(Outcome::MalformedBody)));
-        assert_eq!(whole(b"{\"error\":{\"code\":503}}"), Err(Failure { status: 503, code: Outcome::ErrorBody }));
+        assert_eq!(whole(b"{\"error\":{\"code\":503}}"), Err(Failure::reported(Some(503), Outcome::ErrorBody)));
     }
 }

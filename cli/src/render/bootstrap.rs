@@ -21,15 +21,7 @@ pub fn bootstrap(settings: &Settings, listener: Value, clusters: Clusters) -> Va
         "admin": admin(settings),
         "static_resources": {"listeners": [listener]},
         "stats_config": {"stats_tags": stats_tags(settings), "histogram_bucket_settings": histogram_buckets()},
-        "overload_manager": {
-            "resource_monitors": [{
-                "name": "envoy.resource_monitors.global_downstream_max_connections",
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                    "max_active_downstream_connections": 50_000,
-                },
-            }],
-        },
+        "overload_manager": overload_manager(settings),
     });
     match clusters {
         Clusters::File => {
@@ -40,6 +32,47 @@ pub fn bootstrap(settings: &Settings, listener: Value, clusters: Clusters) -> Va
         }
     }
     bootstrap
+}
+
+/// Bounds on connections and memory. As memory fills, Envoy first gives free memory back to the system, then resets the
+/// HTTP/2 streams that hold the most, closes connections after their request, and at last refuses requests with 503.
+fn overload_manager(settings: &Settings) -> Value {
+    let connections = json!({
+        "name": "envoy.resource_monitors.global_downstream_max_connections",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+            "max_active_downstream_connections": 50_000,
+        },
+    });
+    if settings.max_heap == 0 {
+        return json!({"resource_monitors": [connections]});
+    }
+    const HEAP: &str = "envoy.resource_monitors.fixed_heap";
+    let heap = json!({
+        "name": HEAP,
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+            "max_heap_size_bytes": settings.max_heap,
+        },
+    });
+    let action = |name: &str, trigger: Value| {
+        let mut trigger = trigger;
+        trigger["name"] = HEAP.into();
+        json!({"name": format!("envoy.overload_actions.{name}"), "triggers": [trigger]})
+    };
+    let from = |share: f64| json!({"threshold": {"value": share}});
+    json!({
+        "refresh_interval": "0.25s",
+        // Streams that hold less than a mebibyte are not tracked.
+        "buffer_factory_config": {"minimum_account_to_track_power_of_two": 20},
+        "resource_monitors": [connections, heap],
+        "actions": [
+            action("shrink_heap", from(0.8)),
+            action("reset_high_memory_stream", json!({"scaled": {"scaling_threshold": 0.85, "saturation_threshold": 0.95}})),
+            action("disable_http_keepalive", from(0.9)),
+            action("stop_accepting_requests", from(0.95)),
+        ],
+    })
 }
 
 /// The paths of the admin interface that only show something, and those with which `up` drains Envoy and log rotation

@@ -28,6 +28,10 @@ pub struct GatewayArgs {
     /// `/quitquitquit`. Before Envoy 1.37 it cannot be limited.
     #[arg(long)]
     pub full_admin: bool,
+    /// Memory that Envoy may allocate, such as 512MiB or 4GiB, not counting the module's VMs. As it fills, Envoy resets
+    /// the HTTP/2 streams that hold the most, then refuses requests with 503. 0: no bound.
+    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = memory)]
+    pub max_heap: u64,
     /// Access log: a file, or - for standard output.
     #[arg(long, value_name = "FILE", default_value = "-", value_parser = log_target)]
     pub access_log: LogTarget,
@@ -40,6 +44,21 @@ impl GatewayArgs {
     /// Everything that is wrong with them.
     pub fn inputs(&self, origin: Origin) -> Result<Inputs, Refused> {
         Inputs::load(&self.policy, origin, &self.providers)
+    }
+}
+
+/// Parses a size: bytes, or a number with `MiB` or `GiB`, of at least 64 MiB.
+fn memory(text: &str) -> Result<u64, String> {
+    let units = [("MiB", 1 << 20), ("GiB", 1 << 30), ("", 1)];
+    let size = units.iter().find_map(|(unit, bytes)| {
+        let number: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+        number.checked_mul(*bytes)
+    });
+    match size {
+        Some(0) => Ok(0),
+        Some(size) if size >= 64 << 20 => Ok(size),
+        Some(_) => Err("less than 64MiB, with which Envoy would refuse every request".to_owned()),
+        None => Err("expected a size such as 512MiB or 2GiB, or 0 for no bound".to_owned()),
     }
 }
 

@@ -102,6 +102,7 @@ impl Args {
             listen: self.gateway.listen,
             admin: self.gateway.admin,
             full_admin: self.gateway.full_admin,
+            max_heap: self.gateway.max_heap,
             access_log: self.gateway.access_log.clone(),
             shared: self.shared_listener,
         })

@@ -29,6 +29,8 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// Whether all of the admin interface is offered.
     pub full_admin: bool,
+    /// The memory that Envoy may allocate, in bytes; 0 for no bound.
+    pub max_heap: u64,
     /// Where access log lines go.
     pub access_log: LogTarget,
     /// Whether the listener also has routes that are not Pointsman's. All of it then applies to [`SHARED_PREFIX`] only.

@@ -123,6 +123,7 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
         listen: args.gateway.listen,
         admin: args.gateway.admin,
         full_admin: args.gateway.full_admin,
+        max_heap: args.gateway.max_heap,
         access_log: args.gateway.access_log.clone(),
         shared: false,
     };

@@ -83,13 +83,25 @@ pub struct RequestBounds {
     pub max_body_bytes: u64,
     /// Maximum nesting depth of arrays and objects, 4 to 256. A deeper body gets 400.
     pub max_nesting: u32,
+    /// How many bodies of one tenant may be arriving at one Envoy worker at a time, 1 to 1000000. More get 429. Bodies
+    /// that arrive in one piece do not count.
+    pub tenant_uploads: u32,
+    /// How many bytes of such bodies one Envoy worker may hold for one tenant, 1048576 (1 MiB) to 17179869184 (16 GiB),
+    /// and at least `max_body_bytes`. More get 429.
+    pub tenant_upload_bytes: u64,
     /// Whether to set the model's or task's `max_output_tokens` on a request that has no output limit.
     pub set_output_limit: bool,
 }
 
 impl Default for RequestBounds {
     fn default() -> Self {
-        Self { max_body_bytes: 32 << 20, max_nesting: 64, set_output_limit: false }
+        Self {
+            max_body_bytes: 32 << 20,
+            max_nesting: 64,
+            tenant_uploads: 256,
+            tenant_upload_bytes: 256 << 20,
+            set_output_limit: false,
+        }
     }
 }
 

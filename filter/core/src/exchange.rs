@@ -37,6 +37,7 @@ use crate::request::endpoint::Endpoint;
 use crate::request::facts::Facts;
 use crate::request::prompt;
 use crate::request::splice::Splice;
+use crate::request::uploads::Upload;
 use crate::routing::dispatch::{self, Wanted};
 use crate::routing::plan::{self, Hints, Load, Plan};
 use crate::store::shared_data::SharedData;
@@ -82,6 +83,8 @@ pub struct Exchange {
     quota: Quota,
     cache: Cached,
     journal: Journal,
+    /// Its body, while that is arriving in pieces.
+    upload: Option<Upload>,
     state: State,
 }
 
@@ -122,6 +125,7 @@ impl Exchange {
             quota: Quota::default(),
             cache: Cached::default(),
             journal: Journal::default(),
+            upload: None,
             state: State::default(),
         }
     }
@@ -133,6 +137,7 @@ impl Exchange {
         body: &[u8],
         shared: &mut S,
     ) -> RequestStep {
+        self.end_upload(context);
         match self.route(context, body, shared) {
             Ok(outgoing) => RequestStep::Send(Box::new(outgoing)),
             Err(NotSent::Refuse(refusal)) => RequestStep::Reply(self.refuse(&refusal)),

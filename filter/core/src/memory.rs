@@ -1,7 +1,8 @@
 //! What an exchange works with: the policy, and what its worker remembers between requests under that policy.
 //!
-//! No decision depends on what is remembered. It only saves computing again what the policy and the stores would say. A
-//! new policy begins with an empty memory, so whatever it revokes or purges takes effect immediately.
+//! Only the bound on unfinished uploads depends on what is remembered. All else only saves computing again what the
+//! policy and the stores would say. A new policy begins with an empty memory, so whatever it revokes or purges takes
+//! effect immediately.
 
 use crate::cache::local::recording::RecordingBudget;
 use crate::cache::worker::CacheMemory;
@@ -9,6 +10,7 @@ use crate::identity::keys::ApiKeyMemo;
 use crate::policy::Policy;
 use crate::policy::calendar::CalendarMemo;
 use crate::quota::window::Moment;
+use crate::request::uploads::Uploads;
 use crate::telemetry::refusal_log::RefusalLog;
 
 /// Most bytes of all copies of long answers that a worker holds. The usage of further ones is estimated.
@@ -27,6 +29,8 @@ pub struct WorkerMemory {
     pub copies: RecordingBudget,
     /// The refusals of the gateway that were logged.
     pub refusals: RefusalLog,
+    /// The request bodies that are still arriving.
+    pub uploads: Uploads,
 }
 
 /// The policy and the memory that an exchange works with.
@@ -54,6 +58,7 @@ impl WorkerMemory {
             cache: CacheMemory::new(policy.cache.memory_bytes),
             copies: RecordingBudget::new(COPIES),
             refusals: RefusalLog::default(),
+            uploads: Uploads::default(),
         }
     }
 

@@ -6,3 +6,4 @@ pub mod facts;
 pub mod head;
 pub mod prompt;
 pub mod splice;
+pub mod uploads;

@@ -323,7 +323,8 @@ impl<H: Host> Stage for GatewayStage<H> {
             Phase::Waiting | Phase::Coalesced | Phase::Answered => return Action::Pause,
             Phase::Sent => return Action::Continue,
         }
-        if let Some(reply) = self.exchange.on_request_size(self.generation.policy(), size) {
+        let (generation, exchange) = (&self.generation, &mut self.exchange);
+        if let Some(reply) = generation.serve(|context| exchange.on_request_size(context, size, end_of_stream)) {
             return self.answer(&reply);
         }
         if end_of_stream { self.dispatch() } else { Action::Pause }

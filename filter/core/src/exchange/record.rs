@@ -28,6 +28,7 @@ impl Exchange {
         host: &impl Observer,
     ) -> Finished {
         let ended_ms = shared.now_ms();
+        self.end_upload(context);
         self.end_reception();
         if self.is_in_flight() {
             self.leave(shared, ended_ms);

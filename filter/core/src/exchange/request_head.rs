@@ -10,7 +10,6 @@ use crate::memory::Context;
 use crate::outcome::outcome::Outcome;
 use crate::outcome::refusal::Refusal;
 use crate::outcome::reply::Reply;
-use crate::policy::Policy;
 use crate::quota::store::Store;
 use crate::request::endpoint::{self, Endpoint};
 use crate::request::facts::InvalidField;
@@ -133,9 +132,28 @@ impl Exchange {
         Ok(tenant)
     }
 
-    /// This many bytes of the body have arrived; returns a reply if that is too much.
-    pub fn on_request_size(&mut self, policy: &Policy, bytes: usize) -> Option<Reply> {
-        let limit = policy.request.max_body_bytes;
-        (bytes as u64 > limit).then(|| self.refuse(&Refusal::TooLarge(limit)))
+    /// This many bytes of the body have arrived, or all of it if `is_whole`. Returns a reply if that is too much.
+    pub fn on_request_size(&mut self, context: &mut Context, bytes: usize, is_whole: bool) -> Option<Reply> {
+        let (bounds, bytes) = (&context.policy.request, bytes as u64);
+        if bytes > bounds.max_body_bytes {
+            self.end_upload(context);
+            return Some(self.refuse(&Refusal::TooLarge(bounds.max_body_bytes)));
+        }
+        if is_whole {
+            return None;
+        }
+        let tenant = self.caller.as_ref()?.tenant;
+        self.upload = context.memory.uploads.grow(self.upload.take(), tenant, bytes, bounds);
+        match self.upload {
+            Some(_) => None,
+            None => Some(self.refuse(&Refusal::TooManyUploads)),
+        }
+    }
+
+    /// The body is no longer arriving.
+    pub(super) fn end_upload(&mut self, context: &mut Context) {
+        if let Some(upload) = self.upload.take() {
+            context.memory.uploads.end(upload);
+        }
     }
 }

@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::fixture::{self, context};
+use crate::memory::WorkerMemory;
 use crate::outcome::outcome::Outcome;
 use crate::request::head::RequestHead;
 use crate::telemetry::metrics::Metric;
 use crate::tokens::Correction;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
@@ -342,11 +343,31 @@ fn a_refusal_after_the_plan_was_made_is_audited_with_it() {
 fn a_body_that_is_too_large_is_refused_while_it_comes() {
     let policy = fixture::policy();
     let (mut exchange, _) = open(&policy, &CHAT);
-    assert!(exchange.on_request_size(&policy, 32 << 20).is_none());
-    assert_eq!(exchange.on_request_size(&policy, (32 << 20) + 1).unwrap().status, 413);
+    let mut memory = WorkerMemory::new(&policy);
+    assert!(exchange.on_request_size(&mut memory.under(&policy), 32 << 20, false).is_none());
+    assert_eq!(exchange.on_request_size(&mut memory.under(&policy), (32 << 20) + 1, false).unwrap().status, 413);
     let mut headers = CHAT.to_vec();
     headers.push(("content-length", "33554433"));
     assert_eq!(reply(open(&policy, &headers).1), (413, Some("request_too_large")));
+}
+
+#[test]
+fn a_tenants_unfinished_uploads_are_bounded_and_end_with_their_requests() {
+    let mut document = fixture::document();
+    document["request"] = json!({"tenant_uploads": 1});
+    let policy = crate::policy::parse::from_value(&document).unwrap().1;
+    let mut memory = WorkerMemory::new(&policy);
+    let mut grow = |exchange: &mut Exchange, is_whole| {
+        exchange.on_request_size(&mut memory.under(&policy), 1000, is_whole).map(|reply| reply.status)
+    };
+    let [(mut one, _), (mut other, _)] = [open(&policy, &CHAT), open(&policy, &CHAT)];
+    assert_eq!(grow(&mut other, true), None, "a body that arrives in one piece does not count");
+    assert_eq!([grow(&mut one, false), grow(&mut one, false), grow(&mut other, false)], [None, None, Some(429)]);
+    one.end_upload(&mut memory.under(&policy));
+    let mut grow = |exchange: &mut Exchange| {
+        exchange.on_request_size(&mut memory.under(&policy), 1000, false).map(|reply| reply.status)
+    };
+    assert_eq!(grow(&mut open(&policy, &CHAT).0), None);
 }
 
 /// A hedged request whose second attempt had begun when `model` answered as attempt number `count`.

@@ -131,6 +131,8 @@ outcomes! {
     UnsupportedContentEncoding, "unsupported_content_encoding", NotTheProvider;
     /// The request body is too large.
     RequestTooLarge, "request_too_large", NotTheProvider;
+    /// Too many request bodies of the tenant are arriving.
+    TooManyUploads, "too_many_uploads", NotTheProvider;
     /// The request body cannot be read.
     InvalidJson, "invalid_json", NotTheProvider;
     /// A field of the request has an invalid value.

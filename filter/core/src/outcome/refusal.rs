@@ -26,6 +26,8 @@ pub enum Refusal {
     ContentEncoding,
     /// The body is larger than the limit, in bytes.
     TooLarge(u64),
+    /// Too many of the tenant's bodies are arriving, or too many bytes of them.
+    TooManyUploads,
     /// The body is not valid JSON, or is nested too deeply.
     InvalidJson(String),
     /// A field or a header is invalid.
@@ -133,6 +135,11 @@ impl Refusal {
                 None,
                 format!("The request body is larger than {limit} bytes."),
             ),
+            Self::TooManyUploads => {
+                let message = "Too many request bodies of this tenant are being uploaded. Try again when some of them \
+                               have arrived.";
+                row(429, "rate_limit_error", Outcome::TooManyUploads, None, message.into())
+            }
             Self::InvalidJson(message) => row(
                 400,
                 INVALID,

@@ -31,7 +31,9 @@ impl Reply {
             Refusal::MissingKey | Refusal::UnknownKey | Refusal::ExpiredKey => {
                 headers.push(("www-authenticate", "Bearer".into()));
             }
-            Refusal::Overloaded | Refusal::ShareTaken => headers.push(("retry-after", OVERLOADED_RETRY_AFTER.into())),
+            Refusal::Overloaded | Refusal::ShareTaken | Refusal::TooManyUploads => {
+                headers.push(("retry-after", OVERLOADED_RETRY_AFTER.into()))
+            }
             Refusal::Quota(exhausted) => headers.extend(exhausted.headers.iter().cloned()),
             _ => {}
         }

@@ -133,7 +133,8 @@ fn check_identity(identity: &Identity, problems: &mut Vec<Problem>) {
 }
 
 fn check_request(bounds: &RequestBounds, problems: &mut Vec<Problem>) {
-    let RequestBounds { max_body_bytes, max_nesting, set_output_limit: _ } = bounds;
+    let RequestBounds { max_body_bytes, max_nesting, tenant_uploads, tenant_upload_bytes, set_output_limit: _ } =
+        bounds;
     // A VM may use 1 GiB, and it holds a body and what is made from it.
     if !(1024..=1 << 27).contains(max_body_bytes) {
         problems.push(Problem::new(
@@ -143,6 +144,20 @@ fn check_request(bounds: &RequestBounds, problems: &mut Vec<Problem>) {
     }
     if !(4..=256).contains(max_nesting) {
         problems.push(Problem::new("request.max_nesting", format!("{max_nesting} is out of range: expected 4 to 256")));
+    }
+    if !(1..=1_000_000).contains(tenant_uploads) {
+        let message = format!("{tenant_uploads} is out of range: expected 1 to 1000000");
+        problems.push(Problem::new("request.tenant_uploads", message));
+    }
+    if !(1 << 20..=1 << 34).contains(tenant_upload_bytes) {
+        let message = format!("{tenant_upload_bytes} is out of range: expected 1048576 to 17179869184");
+        problems.push(Problem::new("request.tenant_upload_bytes", message));
+    } else if tenant_upload_bytes < max_body_bytes {
+        let message = format!(
+            "{tenant_upload_bytes} is less than request.max_body_bytes ({max_body_bytes}), so no body of that size could \
+             arrive"
+        );
+        problems.push(Problem::new("request.tenant_upload_bytes", message));
     }
 }
 

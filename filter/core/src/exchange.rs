@@ -264,6 +264,7 @@ impl Exchange {
                 dispatch::plan_cluster(plan.models.iter().map(|id| &*policy.provider_of(*id).name)),
                 Some(dispatch::encode(
                     policy,
+                    self.caller.as_ref().map_or("", |caller| &policy.tenant(caller.tenant).name),
                     &plan.models,
                     &splice,
                     &resilience.retries(deadline, now_ms()),

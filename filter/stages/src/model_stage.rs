@@ -16,6 +16,7 @@ use pointsman_core::outcome::refusal::Refusal;
 use pointsman_core::policy::resilience::NEXT_HEADER;
 use pointsman_core::routing::attempt::{self, Failure, HOLD_LIMIT, OF_ONE_REQUEST, OnHead};
 use pointsman_core::routing::dispatch::{self, STATE_DISPATCH, STATE_FAILED, STATE_PROVIDER, STATE_SERVED, Wanted};
+use pointsman_core::routing::in_flight::Places;
 use pointsman_core::routing::next;
 use pointsman_core::wire::header::RetryAfter;
 use std::rc::Rc;
@@ -270,9 +271,12 @@ impl<H: Host> Stage for ModelStage<H> {
         if count > 1 {
             self.note_silent_attempt(count);
         }
-        if attempt.is_counted && !plan.is_of_first_model(attempt) {
+        if let Some(tenant) = attempt.counted
+            && !plan.is_of_first_model(attempt)
+        {
             // Envoy has already chosen the attempt, so it counts even if the model is full.
-            self.in_flight = InFlightGuard::acquire(&self.host, attempt.model, u32::MAX, self.host().now_ms());
+            let (places, now_ms) = (Places::unlimited(tenant), self.host().now_ms());
+            self.in_flight = InFlightGuard::acquire(&self.host, attempt.model, places, now_ms).ok();
         }
         self.wanted = plan.wanted;
         self.dialect = attempt.dialect;

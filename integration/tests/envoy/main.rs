@@ -43,6 +43,7 @@ mod reload;
 mod routing;
 mod secrecy;
 mod service_tier;
+mod shares;
 mod size;
 mod spillover;
 mod standard;

@@ -3,7 +3,8 @@
 use crate::standard::ask;
 use crate::unsteady::at_once;
 use pointsman_integration::deadline::await_true;
-use pointsman_integration::gateway::Gateway;
+use pointsman_integration::gateway::{Gateway, cluster};
+use pointsman_integration::redis::Redis;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -99,4 +100,23 @@ fn chosen_user_ids_lock_nobody_out() {
     assert_eq!(status(&gateway, victim), 200);
     assert_eq!(status(&gateway, victim), 429, "it is counted");
     assert_eq!(evicted(&gateway), 0);
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_tenant_that_invents_users_has_no_more_keys_in_redis_than_the_policy_says() {
+    let redis = Redis::start();
+    let policy = policy(16).replace("quota: {users: 16}", "quota: {users: 16, store: redis}\nredis: {timeout: 5s}");
+    let gateway = Gateway::start_over(&policy, &[], |_| vec![("redis", cluster("redis", redis.bridge, ""))]);
+    let users = || {
+        let script = "return #redis.call('KEYS', 'pointsman:quota:{acme}:u:*')";
+        redis.command(&["EVAL", script, "0"]).as_u64()
+    };
+    assert_eq!(send(&gateway, 300, |user| format!("user-{user}")), 300);
+    assert_eq!(users(), Some(16));
+    let evicted = evicted(&gateway);
+    assert!((200..=284).contains(&evicted), "{evicted}");
+    // The last one has a key and is counted.
+    assert_eq!(status(&gateway, "alice"), 200);
+    await_true("it to be charged", || status(&gateway, "alice") == 429);
 }

@@ -186,7 +186,8 @@ impl Exchange {
         let reservation = Reservation::remote(ask, &id);
         self.quota.held.clone_from(&reservation.remote);
         if !self.quota.is_away {
-            let result = run(&mut self.journal, bridge, &script::reserve(limits, &id, ask, moment))?;
+            let result =
+                run(&mut self.journal, bridge, &script::reserve(limits, policy.counting.users, &id, ask, moment))?;
             match script::reserved(limits, &policy.counting.zone, &id, ask, &result) {
                 Ok((verdict, view)) => {
                     self.quota.view.add(view);

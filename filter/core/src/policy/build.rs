@@ -75,7 +75,7 @@ impl TryFrom<Config> for Policy {
                 tenant
             })
             .collect();
-        share::give_whole(&mut built_models, &built_tiers, &built_tenants);
+        places::give_whole(&mut built_models, &built_tiers, &built_tenants);
         for name in tasks.keys().filter(|name| models.contains_key(*name)) {
             p.push(Problem::of_name(
                 Place::of(&["tasks", name]),
@@ -461,6 +461,7 @@ fn is_header_name(name: &str) -> bool {
 }
 
 mod names;
+mod places;
 mod quotas;
 #[cfg(test)]
 mod tests;

@@ -9,9 +9,10 @@ use crate::outcome::outcome::Outcome;
 use crate::policy::resilience::Retries;
 use crate::policy::{Policy, Provider};
 use crate::request::splice::Splice;
+use crate::routing::in_flight::Places;
 use crate::wire::bytes::{Reader, Writer};
 
-const VERSION: u8 = 5;
+const VERSION: u8 = 6;
 
 /// Filter state (`wasm.NAME`) with the record of the plan. Gateway stage to model stage.
 pub const STATE_DISPATCH: &str = "pointsman_dispatch";
@@ -66,8 +67,8 @@ pub struct Attempt<'a> {
     pub path: &'a str,
     /// Header that carries the provider's credential; empty if it has none.
     pub credential_header: &'a str,
-    /// Whether requests to the model are counted (`max_concurrent`).
-    pub is_counted: bool,
+    /// Whose requests to the model are counted together ([`Places::tenant`]), if they are counted (`max_concurrent`).
+    pub counted: Option<u64>,
     /// Context window of the model, in tokens.
     pub context: u64,
     /// The API that the provider speaks.
@@ -111,8 +112,15 @@ pub struct Dispatch<'a> {
     pub attempts: Vec<Attempt<'a>>,
 }
 
-/// Encodes the record of a plan.
-pub fn encode(policy: &Policy, models: &[ModelId], splice: &Splice, retries: &Retries, wanted: Wanted) -> Vec<u8> {
+/// Encodes the record of a tenant's plan.
+pub fn encode(
+    policy: &Policy,
+    tenant: &str,
+    models: &[ModelId],
+    splice: &Splice,
+    retries: &Retries,
+    wanted: Wanted,
+) -> Vec<u8> {
     let mut out = Writer::with_capacity(256);
     out.u8(VERSION);
     out.u8(u8::try_from(models.len()).unwrap_or(u8::MAX));
@@ -127,6 +135,9 @@ pub fn encode(policy: &Policy, models: &[ModelId], splice: &Splice, retries: &Re
         out.text(&provider.dialect.path(provider));
         out.text(provider.credential.as_ref().map_or("", |c| &c.header));
         out.flag(model.max_concurrent.is_some());
+        if let Some(limit) = model.max_concurrent {
+            out.u64(Places::new(limit, model.tenant_places, tenant).tenant());
+        }
         out.u64(model.context);
         out.u8(provider.dialect.id());
         out.bytes(head);
@@ -151,7 +162,7 @@ pub fn decode(bytes: &[u8]) -> Option<Dispatch<'_>> {
             model: reader.text()?,
             path: reader.text()?,
             credential_header: reader.text()?,
-            is_counted: reader.flag()?,
+            counted: if reader.flag()? { Some(reader.u64()?) } else { None },
             context: reader.u64()?,
             dialect: Dialect::of_id(reader.u8()?)?,
             head: reader.bytes()?,
@@ -235,7 +246,7 @@ mod tests {
                 model: "m",
                 path: "/v1",
                 credential_header: "",
-                is_counted: false,
+                counted: None,
                 context: 1000,
                 dialect: Dialect::Openai,
                 head: b"{",

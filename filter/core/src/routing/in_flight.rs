@@ -1,5 +1,5 @@
-//! How many requests a model is serving, over all workers and for each tenant: a small record in shared data that repairs
-//! itself.
+//! How many requests a model is serving, over all workers and for each tenant: a small record in shared data that
+//! repairs itself.
 //!
 //! A request counts in the minute in which it began, and leaves it when it ends. A minute stops counting after
 //! [`LEASE_MINUTES`], so requests that a crashed worker never released are dropped. So is a request that runs longer
@@ -54,6 +54,16 @@ impl Places {
         // Where a tenant may hold all places, none is told from the others.
         let tenant = if share < limit { QuickHash::default().hash_one(tenant) } else { 0 };
         Self { limit, share, tenant }
+    }
+
+    /// Returns places without a limit. `tenant`: from [`Places::tenant`].
+    pub fn unlimited(tenant: u64) -> Self {
+        Self { limit: u32::MAX, share: u32::MAX, tenant }
+    }
+
+    /// Returns whose requests are counted together.
+    pub fn tenant(&self) -> u64 {
+        self.tenant
     }
 }
 

@@ -40,7 +40,7 @@ mod tests {
             model: "m",
             path: "/",
             credential_header: "",
-            is_counted: false,
+            counted: None,
             context: *context,
             dialect: Dialect::Openai,
             head: b"{",

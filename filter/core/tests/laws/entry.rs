@@ -1,7 +1,7 @@
 //! A cache entry: bytes that decode encode to the same bytes, and an entry made of a provider's answer replays as a
 //! valid answer.
 
-use pointsman_core::cache::entry::Entry;
+use pointsman_core::cache::entry::{Entry, Peek};
 use pointsman_core::cache::key::Key;
 use pointsman_core::dialect::client::ClientDialect;
 use pointsman_core::dialect::kept::KeptAnswer;
@@ -14,7 +14,8 @@ pub fn entry(bytes: &[u8]) {
     let key = bytes.get(1..33).map_or([0; 32], |key| key.try_into().unwrap());
     if let Some(entry) = Entry::decode(bytes, &Key(key), "t") {
         assert_eq!(entry.encode(), bytes);
-        assert_eq!(Entry::peek(bytes), Some((entry.key, entry.created_ms, entry.expires_ms)));
+        let Entry { key: of, created_ms, expires_ms, ref tenant, .. } = entry;
+        assert_eq!(Entry::peek(bytes), Some(Peek { key: of, created_ms, expires_ms, tenant }));
         assert_eq!(Entry::decode(bytes, &Key(key), "u"), None, "another tenant's");
         assert_eq!(Entry::decode(bytes, &Key([!key[0]; 32]), "t"), None, "another question's");
         let _ = (entry.answer.whole("id", 1), entry.bytes(), entry.age_ms(2, 3, Some(4), 5));

@@ -30,15 +30,16 @@ end
 local function period()
   local n, begins, ends = number(), number(), number()
   if now < begins - 90000000 or now >= ends + 90000000 then return nil end
-  if now < begins then return n - 1 end
-  if now >= ends then return n + 1 end
-  return n
+  if now < begins then return n - 1, begins end
+  if now >= ends then return n + 1, ends + ends - begins end
+  return n, ends
 end
-local day, month = period(), period()
+local day, day_ends = period()
+local month, month_ends = period()
 if not day or not month then
   return redis.error_reply('CLOCK the clocks of Redis and of this Envoy are more than a day apart')
 end
-local lease_ms, keep_s, shadow = number(), number(), number()
+local lease_ms, keep_s, shadow, most_users = number(), number(), number(), number()
 
 -- A scope: limits (negative for none), in the order of `Window::ALL`, and what is used and reserved of them, brought up
 -- to now.
@@ -46,7 +47,7 @@ local FIELDS = {'at', 'r', 't', 'd', 'dt', 'dc', 'm', 'mc'}
 local scopes = {}
 for i = 1, number() do
   local s = {key = KEYS[i + 1], kind = number(), rpm = number(), rcap = number(), tpm = number(), tcap = number(),
-    tpd = number(), bpd = number(), bpm = number(), conc = number(), ttl = number(), share = {}, alerts = {}}
+    tpd = number(), bpd = number(), bpm = number(), conc = number(), share = {}, alerts = {}}
   for w = 1, 3 do s.share[w] = number() end
   s.shares = {}
   local shares = number()
@@ -147,13 +148,58 @@ local function mark(s, before)
   return new
 end
 
--- For how many seconds the scope is kept: as long as anything of it counts.
+-- For how many seconds the scope is kept: as long as anything of it counts. A day or a month is kept for an hour more,
+-- because the clock may be set back.
 local function lifetime(s)
-  local ttl, second = s.ttl, math.floor(s.at / 1000)
+  local ttl, second = 120, math.floor(s.at / 1000)
+  if s.tpd >= 0 or s.bpd >= 0 then ttl = math.ceil((day_ends - now) / 1000) + 3600 end
+  if s.bpm >= 0 then ttl = math.ceil((month_ends - now) / 1000) + 3600 end
   for _, l in ipairs(s.leases) do ttl = math.max(ttl, l[1] - second + 60) end
   if s.rr > 0 then ttl = math.max(ttl, math.ceil(s.r / s.rr / 1000) + 60) end
   if s.tr > 0 then ttl = math.max(ttl, math.ceil(s.t / s.tr / 1000) + 60) end
   return ttl
+end
+
+-- The users of a tenant that have a key, by how much of their windows they use, and by when their keys expire. Those
+-- with running requests come last.
+local RUNNING, by_use, by_expiry = 2, KEYS[#KEYS - 1], KEYS[#KEYS]
+local function rank(s)
+  local n, t, d, c = held(s)
+  local share = 0
+  local function part(taken, limit)
+    if limit > 0 then share = math.max(share, math.min(taken / limit, 1)) end
+  end
+  part(s.r, s.rcap)
+  part(s.t + t * SCALE, s.tcap)
+  part(s.dt + d, s.tpd)
+  part(s.dc + c, s.bpd)
+  part(s.mc + c, s.bpm)
+  part(n, s.conc)
+  if n > 0 then share = share + RUNNING end
+  return string.format('%.6f', share)
+end
+
+local function forget(key)
+  redis.call('ZREM', by_use, key)
+  redis.call('ZREM', by_expiry, key)
+end
+
+-- Makes room for the key of a new user; returns how many were evicted. Nobody is refused because others are busy: while
+-- all are, there may be four times as many.
+local function make_room(s)
+  if redis.call('ZSCORE', by_use, s.key) then return 0 end
+  local second = text(math.floor(now / 1000))
+  for _, key in ipairs(redis.call('ZRANGEBYSCORE', by_expiry, '-inf', second, 'LIMIT', 0, 100)) do forget(key) end
+  local count, evicted = redis.call('ZCARD', by_use), 0
+  -- Where the policy has lowered the bound, each new user brings the number nearer to it.
+  while count >= most_users and evicted < 16 do
+    local least = redis.call('ZRANGE', by_use, 0, 0, 'WITHSCORES')
+    if tonumber(least[2]) >= RUNNING and count < 4 * most_users then break end
+    redis.call('DEL', least[1])
+    forget(least[1])
+    count, evicted = count - 1, evicted + 1
+  end
+  return evicted
 end
 
 local function save(s, rep, told)
@@ -164,7 +210,15 @@ local function save(s, rep, told)
   redis.call('HSET', s.key, 'at', text(s.at), 'r', text(s.r), 't', text(s.t), 'd', text(s.d), 'dt', text(s.dt),
     'dc', text(s.dc), 'm', text(s.m), 'mc', text(s.mc), 'rep', table.concat(rep, ','), 'told', table.concat(told, ','),
     'l', table.concat(leases, ';'), 'rr', text(s.rr), 'tr', text(s.tr))
-  redis.call('EXPIRE', s.key, text(lifetime(s)))
+  local ttl = lifetime(s)
+  redis.call('EXPIRE', s.key, text(ttl))
+  if s.kind == 1 then
+    redis.call('ZADD', by_use, rank(s), s.key)
+    redis.call('ZADD', by_expiry, text(math.floor(now / 1000) + ttl), s.key)
+    for _, key in ipairs({by_use, by_expiry}) do
+      if redis.call('TTL', key) < ttl then redis.call('EXPIRE', key, text(ttl)) end
+    end
+  end
 end
 
 local function answer(first)
@@ -202,18 +256,21 @@ if op == 'settle' then
       settle(s, holds[n], own)
       local rep = s.rep
       if s.kind == 0 then rep = mark(s, s.rep) end
-      save(s, rep, s.told)
+      -- A user that was evicted meanwhile, when others have its place, begins anew.
+      if s.kind ~= 1 or redis.call('ZSCORE', by_use, s.key) or redis.call('ZCARD', by_use) < most_users then
+        save(s, rep, s.told)
+      end
     end
   end
   redis.call('SET', KEYS[1], 'done', 'EX', text(keep_s))
   return answer({1})
 end
 
--- reserve: verdict (1 let through), scope and whether it is a share (for a refusal), models that are full, their number
--- first.
+-- reserve: verdict (1 let through), scope and whether it is a share (for a refusal), users that were evicted, models
+-- that are full, their number first.
 local models = {}
 for i = 1, number() do models[i] = {number(), number(), number(), number()} end
-if kept then return answer({1, 0, 0, 0}) end
+if kept then return answer({1, 0, 0, 0, 0}) end
 local left_out, shadowed = {}, {0, 0}
 -- A model's own day counts all that it serves.
 local function own(m) return {m[1], m[1], m[3]} end
@@ -224,15 +281,16 @@ local function worst(skip)
   end
   return w
 end
+local evicted = 0
 local function verdict(let_through, n, share)
-  local out, count = {let_through, n, share, 0}, 0
+  local out, count = {let_through, n, share, evicted, 0}, 0
   for i = 1, #models do
     if left_out[i] then
       count = count + 1
       out[#out + 1] = i
     end
   end
-  out[4] = count
+  out[5] = count
   return answer(out)
 end
 local function refused(n, share)
@@ -288,6 +346,7 @@ for n, s in ipairs(scopes) do
   if wants[n] then
     local e = reserve(s, wants[n])
     holds[n] = text(e) .. ',' .. text(wants[n][1]) .. ',' .. text(wants[n][2]) .. ',' .. text(wants[n][3])
+    if s.kind == 1 then evicted = make_room(s) end
     -- The caller is told what has been reported: what of it is new, it reads off the shares as they were.
     save(s, s.rep, s.kind == 0 and s.rep or s.told)
   else

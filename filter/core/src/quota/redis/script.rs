@@ -15,7 +15,7 @@ use crate::wire::redis::{self, Bridge, Failure};
 /// The Lua script.
 pub const SCRIPT: &str = include_str!("ledger.lua");
 /// SHA-1 of `SCRIPT`, for `EVALSHA`. A test checks it.
-const SCRIPT_SHA1: &str = "64c70cc8d90adc79317920f8d1a05921dde52d36";
+const SCRIPT_SHA1: &str = "cb2334edf03d500dc7e9c175d9115b40eaef872b";
 
 /// How long a settled reservation is remembered, in seconds. Within this time a settlement can be repeated safely.
 pub const REMEMBERED_S: u64 = 3600;
@@ -109,10 +109,11 @@ fn scopes<'a>(
     all
 }
 
-/// Adds the time and the scopes, in the order in which the script reads them.
+/// Adds the time and the scopes, in the order in which the script reads them. `users`: how many users of the tenant may
+/// have a key.
 fn write_scopes(
     run: &mut Run,
-    limits: &Limits,
+    (limits, tenant, users): (&Limits, &str, u32),
     scopes: Vec<(Scope, &Windows, String)>,
     moment: &Moment,
     lease_ms: Option<u64>,
@@ -125,7 +126,8 @@ fn write_scopes(
         run.numbers(&[u64::from(number), begins_ms, ends_ms]);
     }
     run.limit(lease_ms);
-    run.numbers(&[lease_s + REMEMBERED_S, u64::from(limits.shadow), scopes.len() as u64]);
+    run.numbers(&[lease_s + REMEMBERED_S, u64::from(limits.shadow), u64::from(users), scopes.len() as u64]);
+    let has_user = scopes.iter().any(|(scope, ..)| *scope == Scope::User);
     for (scope, windows, key) in scopes {
         run.keys.push(key);
         run.number(match scope {
@@ -140,13 +142,6 @@ fn write_scopes(
                 run.limit(limit.map(|limit| capacity(limit, windows.burst_ms)));
             }
         }
-        // The scope's lifetime in Redis: as long as any of its counters matters.
-        let days = windows.limited().map(|(window, _)| match window.span() {
-            Span::Minute | Span::Request => 0,
-            Span::Day => 2,
-            Span::Month => 32,
-        });
-        run.number(days.max().unwrap_or(0) * 86_400 + 7200 + lease_s);
         let calendar = Window::CALENDAR.map(|window| windows.limit(window));
         let threshold = |limit: Option<u64>, share: Option<u64>| Some(limit?.saturating_mul(share?).div_ceil(1000));
         let heeded = share.filter(|_| !matches!(scope, Scope::Model(_)));
@@ -158,20 +153,24 @@ fn write_scopes(
             alerts.iter().for_each(|share| run.limit(threshold(limit, Some(*share))));
         }
     }
+    if has_user {
+        let index = |name| format!("pointsman:quota:{{{tenant}}}:users:{name}");
+        run.keys.extend([index("use"), index("expiry")]);
+    }
 }
 
 fn models_of(ask: &Ask) -> Vec<ModelId> {
     ask.models.iter().map(|(id, _)| *id).collect()
 }
 
-/// Returns the run that reserves.
-pub fn reserve(limits: &Limits, id: &str, ask: &Ask, moment: &Moment) -> Run {
+/// Returns the run that reserves. `users`: how many users of the tenant may have counters.
+pub fn reserve(limits: &Limits, users: u32, id: &str, ask: &Ask, moment: &Moment) -> Run {
     let mut run = Run::new("reserve", ask.tenant, id);
     let scopes = scopes(limits, ask.user, ask.tenant, models_of(ask).into_iter());
     let places: Vec<_> = scopes.iter().map(|(scope, ..)| *scope).collect();
     write_scopes(
         &mut run,
-        limits,
+        (limits, ask.tenant, users),
         scopes,
         moment,
         ask.lease_ms,
@@ -202,7 +201,8 @@ pub fn reserved(
     let scopes = scopes(limits, ask.user, ask.tenant, models_of(ask).into_iter());
     let mut reader = Reader::of("reserve", ask.tenant, id, answered)?;
     let moment = &reader.moment(zone)?;
-    let (verdict, place, share, count) = (reader.next()?, reader.next()?, reader.next()?, reader.next()?);
+    let (verdict, place, share) = (reader.next()?, reader.next()?, reader.next()?);
+    let (evicted, count) = (reader.next()?, reader.next()?);
     let mut full_models = Vec::new();
     for _ in 0..count {
         let at = reader.next()? as usize;
@@ -263,7 +263,7 @@ pub fn reserved(
         return Ok((Err(refused), view));
     }
     let shadowed = why(place);
-    let mut grant = Grant { full_models, shadowed, ..Grant::unheld(Reservation::remote(ask, id)) };
+    let mut grant = Grant { full_models, shadowed, evicted, ..Grant::unheld(Reservation::remote(ask, id)) };
     for ((scope, windows, _), mut counters) in scopes.into_iter().zip(counters) {
         if matches!(scope, Scope::Model(id) if grant.full_models.contains(&id)) {
             continue;
@@ -277,13 +277,20 @@ pub fn reserved(
     Ok((Ok(grant), View::default()))
 }
 
-/// Returns the run that settles. Without a charge, nothing was used.
-pub fn settle(limits: &Limits, tenant: &str, held: &RemoteReservation, charge: Option<Charge>, moment: &Moment) -> Run {
+/// Returns the run that settles. Without a charge, nothing was used. `users`: how many users of the tenant may have
+/// counters.
+pub fn settle(
+    limits: &Limits,
+    (tenant, users): (&str, u32),
+    held: &RemoteReservation,
+    charge: Option<Charge>,
+    moment: &Moment,
+) -> Run {
     let mut run = Run::new("settle", tenant, &held.id);
     let scopes = scopes(limits, &held.user, tenant, held.models.iter().copied());
     let charged = |charge: Charge| scopes.iter().position(|(scope, ..)| *scope == Scope::Model(charge.model));
     let place = charge.and_then(charged).map_or(0, |at| at as u64 + 1);
-    write_scopes(&mut run, limits, scopes, moment, Some(0), None);
+    write_scopes(&mut run, (limits, tenant, users), scopes, moment, Some(0), None);
     let used = charge.map_or_else(Amount::default, |charge| charge.used);
     run.numbers(&[used.tokens, used.day_tokens, used.cost, place]);
     run
@@ -318,7 +325,8 @@ pub fn settled(
 pub fn look(limits: &Limits, id: &str, ask: &Ask, moment: &Moment) -> Run {
     let mut run = Run::new("look", ask.tenant, id);
     let all = limits.models().map(|(id, ..)| id);
-    write_scopes(&mut run, limits, scopes(limits, ask.user, ask.tenant, all), moment, None, None);
+    let scopes = scopes(limits, ask.user, ask.tenant, all);
+    write_scopes(&mut run, (limits, ask.tenant, 0), scopes, moment, None, None);
     run
 }
 

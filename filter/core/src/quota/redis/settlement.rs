@@ -41,7 +41,7 @@ impl Unsettled {
         let limits = policy.quota_of(self.tenant)?;
         let name = &policy.tenant(self.tenant).name;
         let run = match &self.held {
-            Some(held) => script::settle(limits, name, held, self.charge, &self.moment),
+            Some(held) => script::settle(limits, (name, policy.counting.users), held, self.charge, &self.moment),
             None => script::look(limits, &self.look_id(), &nobody(name), &self.moment),
         };
         Some(run.call(policy.redis.as_ref()?, known))

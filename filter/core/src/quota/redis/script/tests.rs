@@ -131,7 +131,7 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
         match random.below(10) {
             0..5 => {
                 let id = format!("{seed}-{step}");
-                let run = reserve(limits, &id, &ask, &moment).at(now);
+                let run = reserve(limits, 1024, &id, &ask, &moment).at(now);
                 let body = redis.run(&run);
                 // Running it twice has the effect of running it once.
                 if step % 3 == 0 {
@@ -164,7 +164,7 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
                 let (model, most) = plan[random.below(plan.len() as u64) as usize];
                 let charge = (random.below(4) > 0).then_some(Charge { model, used: most });
                 let held = theirs.held().unwrap();
-                let run = settle(limits, &tenant, held, charge, &moment).at(now);
+                let run = settle(limits, (&tenant, 1024), held, charge, &moment).at(now);
                 let body = redis.run(&run);
                 let answered = HttpCallResult { status: 200, body: &body };
                 let theirs = settled(limits, &zone, &tenant, held, &answered).unwrap();
@@ -241,13 +241,24 @@ struct Tenant {
     policy: Policy,
     zone: Zone,
     asked: u32,
+    users: u32,
+    user: ScopeKey,
+    evicted: u64,
 }
 
 const USER: ScopeKey = [1; 32];
 
 impl Tenant {
     fn new(tier: serde_json::Value) -> Self {
-        Self { redis: Redis::start(), policy: policy(&tier, 65_536), zone: Zone::fixed(0), asked: 0 }
+        Self {
+            redis: Redis::start(),
+            policy: policy(&tier, 65_536),
+            zone: Zone::fixed(0),
+            asked: 0,
+            users: 1024,
+            user: USER,
+            evicted: 0,
+        }
     }
 
     fn limits(&self) -> &Limits {
@@ -264,13 +275,17 @@ impl Tenant {
     ) -> Result<RemoteReservation, Option<Refused>> {
         let models = [(self.policy.find_model("small").unwrap(), Amount::new(tokens, tokens))];
         let lease_ms = Some(lease_ms);
-        let ask = Ask { tenant: "acme", user: &USER, models: &models, lease_ms, stop_at_degrade_threshold: false };
+        let user = self.user;
+        let ask = Ask { tenant: "acme", user: &user, models: &models, lease_ms, stop_at_degrade_threshold: false };
         self.asked += 1;
         let id = self.asked.to_string();
-        let run = super::reserve(self.limits(), &id, &ask, &Moment::new(&self.zone, envoy)).at(now);
+        let run = super::reserve(self.limits(), self.users, &id, &ask, &Moment::new(&self.zone, envoy)).at(now);
         let body = self.redis.run(&run);
         match reserved(self.limits(), &self.zone, &id, &ask, &HttpCallResult { status: 200, body: &body }) {
-            Ok((Ok(grant), _)) => Ok(grant.reservation.remote.unwrap()),
+            Ok((Ok(grant), _)) => {
+                self.evicted += grant.evicted;
+                Ok(grant.reservation.remote.unwrap())
+            }
             Ok((Err(refused), _)) => Err(Some(refused)),
             Err(_) => Err(None),
         }
@@ -279,19 +294,26 @@ impl Tenant {
     fn settle(&mut self, held: &RemoteReservation, tokens: u64, envoy: u64, now: u64) {
         let charge = Charge { model: self.policy.find_model("small").unwrap(), used: Amount::new(tokens, tokens) };
         let moment = Moment::new(&self.zone, envoy);
-        let body = self.redis.run(&super::settle(self.limits(), "acme", held, Some(charge), &moment).at(now));
+        let body =
+            self.redis.run(&super::settle(self.limits(), ("acme", self.users), held, Some(charge), &moment).at(now));
         settled(self.limits(), &self.zone, "acme", held, &HttpCallResult { status: 200, body: &body }).unwrap();
     }
 
     fn used(&mut self, envoy: u64, now: u64) -> Vec<(u64, u64)> {
-        let ask = Ask { tenant: "acme", user: &USER, models: &[], lease_ms: None, stop_at_degrade_threshold: false };
+        let user = self.user;
+        let ask = Ask { tenant: "acme", user: &user, models: &[], lease_ms: None, stop_at_degrade_threshold: false };
         let body = self.redis.run(&look(self.limits(), "l", &ask, &Moment::new(&self.zone, envoy)).at(now));
         let all = looked(self.limits(), &self.zone, "l", &ask, &HttpCallResult { status: 200, body: &body }).unwrap().0;
         all.into_iter().map(|(_, status)| (status.used, status.reserved)).collect()
     }
 
     fn ttl(&mut self) -> u64 {
-        let answer = self.redis.command(&["TTL", "pointsman:quota:{acme}:t"]);
+        self.number(&["TTL", "pointsman:quota:{acme}:t"])
+    }
+
+    /// Returns the number that a command answers.
+    fn number(&mut self, command: &[&str]) -> u64 {
+        let answer = self.redis.command(command);
         String::from_utf8(answer).unwrap().trim_start_matches(':').trim().parse().unwrap()
     }
 }
@@ -347,10 +369,10 @@ fn the_answer_to_another_question_is_no_answer() {
     let moment = Moment::new(&all.zone, START);
     let mut run = |run: Run| all.redis.run(&run.at(START));
     let limits = all.policy.quota_of(all.policy.find_tenant("acme").unwrap()).unwrap();
-    let granted = run(reserve(limits, "1", &ours, &moment));
-    let refused = run(reserve(limits, "2", &ours, &moment));
+    let granted = run(reserve(limits, 1024, "1", &ours, &moment));
+    let refused = run(reserve(limits, 1024, "2", &ours, &moment));
     let looks = run(look(limits, "1", &ours, &moment));
-    let elsewhere = run(reserve(limits, "1", &theirs, &moment));
+    let elsewhere = run(reserve(limits, 1024, "1", &theirs, &moment));
     let read = |id, body: &[u8]| reserved(limits, &all.zone, id, &ours, &HttpCallResult { status: 200, body });
     assert!(matches!(read("1", &granted), Ok((Ok(_), _))) && matches!(read("2", &refused), Ok((Err(_), _))));
     for (id, body) in [("2", &granted), ("1", &refused), ("1", &looks), ("1", &elsewhere)] {
@@ -390,4 +412,80 @@ fn a_scope_is_kept_as_long_as_anything_of_it_counts() {
     let short = all.reserve(1, 600_000, START, START).unwrap();
     all.settle(&short, 3000, START, START);
     assert!(all.ttl() >= 3000 * 60, "{}", all.ttl());
+}
+
+/// Returns the key of user `n`.
+fn user(n: u32) -> ScopeKey {
+    let mut key = [3; 32];
+    key[..4].copy_from_slice(&n.to_le_bytes());
+    key
+}
+
+#[test]
+#[ignore = "needs redis-server: make test"]
+fn a_user_is_kept_until_its_longest_window_ends() {
+    const HOUR: u64 = 3_600_000;
+    for (windows, least, most) in [
+        (json!({"requests_per_minute": 5}), 60, 900),
+        (json!({"tokens_per_day": 1000}), 12 * 3600, 14 * 3600),
+        // 2026-01-31 is the last day of its month.
+        (json!({"tokens_per_day": 1000, "budget_usd_per_month": 1}), 36 * 3600, 38 * 3600),
+    ] {
+        let mut all = Tenant::new(json!({"per_user": windows}));
+        let noon = START + 12 * HOUR;
+        let held = all.reserve(1, 60_000, noon, noon).unwrap();
+        all.settle(&held, 1, noon, noon);
+        let key = format!("pointsman:quota:{{acme}}:u:{}", "01".repeat(32));
+        let ttl = all.number(&["TTL", &key]);
+        assert!((least..=most).contains(&ttl), "{windows}: {ttl}");
+        let index = all.number(&["TTL", "pointsman:quota:{acme}:users:use"]);
+        assert!(index >= ttl && index <= ttl + 3600, "{index}");
+    }
+}
+
+#[test]
+#[ignore = "needs redis-server: make test"]
+fn a_tenant_has_no_more_users_than_the_policy_says_and_those_who_used_the_least_make_room() {
+    let mut all = Tenant::new(json!({"per_user": {"tokens_per_day": 100, "concurrent": 2}}));
+    all.users = 50;
+    let take = |all: &mut Tenant, n: u32, tokens: u64, now: u64| {
+        all.user = user(n);
+        let held = all.reserve(tokens, 60_000, now, now).unwrap();
+        all.settle(&held, tokens, now, now);
+    };
+    let keys = |all: &mut Tenant| {
+        let known = all.number(&["ZCARD", "pointsman:quota:{acme}:users:use"]);
+        assert_eq!(known, all.number(&["ZCARD", "pointsman:quota:{acme}:users:expiry"]));
+        let count = "return #redis.call('KEYS', 'pointsman:quota:{acme}:u:*')";
+        assert_eq!(all.number(&["EVAL", count, "0"]), known);
+        known
+    };
+    (0..40).for_each(|n| take(&mut all, n, 90, START));
+    assert_eq!((keys(&mut all), all.evicted), (40, 0));
+    (100..700).for_each(|n| take(&mut all, n, 1, START));
+    assert_eq!((keys(&mut all), all.evicted), (50, 590));
+    for n in 0..40 {
+        all.user = user(n);
+        assert_eq!(all.used(START, START)[0], (90, 0), "{n}");
+    }
+    // A lower bound is reached little by little.
+    all.users = 20;
+    (1000..1100).for_each(|n| take(&mut all, n, 1, START));
+    assert_eq!(keys(&mut all), 20);
+    // All have running requests: none is refused, and there may be four times as many.
+    let held: Vec<_> = (2000..2200)
+        .map(|n| {
+            all.user = user(n);
+            all.reserve(5, 60_000, START, START).unwrap()
+        })
+        .collect();
+    assert_eq!(keys(&mut all), 80);
+    // When these end, those who were evicted are not counted again, and the others are.
+    held.iter().for_each(|held| all.settle(held, 5, START, START));
+    assert_eq!(keys(&mut all), 80);
+    // The next day, all are idle. Their keys are gone an hour later, whatever they used.
+    let evicted = all.evicted;
+    let next = START + 26 * 3_600_000;
+    (3000..3020).for_each(|n| take(&mut all, n, 1, next));
+    assert_eq!(all.evicted, evicted);
 }

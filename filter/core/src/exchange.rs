@@ -83,6 +83,8 @@ pub struct Exchange {
     quota: Quota,
     cache: Cached,
     journal: Journal,
+    /// The length of its body in bytes, if the headers say it.
+    length: Option<u64>,
     /// Its body, while that is arriving in pieces.
     upload: Option<Upload>,
     state: State,
@@ -125,6 +127,7 @@ impl Exchange {
             quota: Quota::default(),
             cache: Cached::default(),
             journal: Journal::default(),
+            length: None,
             upload: None,
             state: State::default(),
         }

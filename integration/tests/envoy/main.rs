@@ -52,3 +52,4 @@ mod timers;
 mod transcripts;
 mod trap;
 mod unsteady;
+mod uploads;

@@ -33,6 +33,7 @@ impl Exchange {
     ) -> RequestStep {
         self.trace_id = head.trace_id();
         self.is_json = head.is_json;
+        self.length = head.content_length;
         match self.admit(context, head) {
             Ok(None) if self.endpoint == Endpoint::Usage => self.usage_reply(context, store),
             Ok(None) => RequestStep::AwaitBody,
@@ -132,14 +133,15 @@ impl Exchange {
         Ok(tenant)
     }
 
-    /// This many bytes of the body have arrived, or all of it if `is_whole`. Returns a reply if that is too much.
+    /// This many bytes of the body have arrived, or all of it if `is_whole`. Returns a reply if that is too much. Envoy
+    /// often reports the end of a body separately, after its last byte.
     pub fn on_request_size(&mut self, context: &mut Context, bytes: usize, is_whole: bool) -> Option<Reply> {
         let (bounds, bytes) = (&context.policy.request, bytes as u64);
         if bytes > bounds.max_body_bytes {
             self.end_upload(context);
             return Some(self.refuse(&Refusal::TooLarge(bounds.max_body_bytes)));
         }
-        if is_whole {
+        if is_whole || self.length == Some(bytes) {
             return None;
         }
         let tenant = self.caller.as_ref()?.tenant;

@@ -13,6 +13,12 @@ use std::net::SocketAddr;
 /// Name of the listener.
 pub const NAME: &str = "gateway";
 
+/// How long a connection's write buffer may stay full before Envoy closes it, in milliseconds. While it is full, Envoy
+/// reads nothing from the provider, so the idle timer of the stream runs as if the provider were silent. This must fire
+/// first to tell the two apart: it is well below the default `chunk_timeout`. Before the buffer is full, the caller has
+/// left 1 MiB unread, beyond what both kernels hold.
+const UNREAD_MS: u64 = 30_000;
+
 /// Returns the config source for a file that Envoy watches.
 pub fn source(path: &str) -> Value {
     json!({"path_config_source": {"path": path}, "resource_api_version": "V3"})
@@ -101,7 +107,7 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
         }],
     });
     manager[routes_field] = routes;
-    json!({
+    let mut listener = json!({
         "name": NAME,
         "address": address(settings.listen),
         "per_connection_buffer_limit_bytes": connection_limit(settings, limit),
@@ -109,7 +115,11 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
             "name": "envoy.filters.network.http_connection_manager",
             "typed_config": manager,
         }]}],
-    })
+    });
+    if settings.version.has_watermark_timeout() {
+        listener["per_connection_buffer_high_watermark_timeout"] = seconds(UNREAD_MS).into();
+    }
+    listener
 }
 
 /// Removes, before any filter, what clients send about themselves and providers must not see: the program, the

@@ -34,6 +34,12 @@ impl EnvoyVersion {
         self >= Self(37)
     }
 
+    /// Whether a connection can be closed whose other side does not read
+    /// (`per_connection_buffer_high_watermark_timeout`).
+    pub fn has_watermark_timeout(self) -> bool {
+        self >= Self(38)
+    }
+
     /// Whether a route can have its own `request_body_buffer_limit`.
     pub fn has_route_buffer_limit(self) -> bool {
         self >= Self(37)

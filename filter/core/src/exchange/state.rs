@@ -165,7 +165,7 @@ impl State {
 
     /// Status the caller gets, or [`CALLER_LEFT`]; `None` if there was no answer.
     pub(super) fn status(&self) -> Option<u16> {
-        if self.outcome() == Some(Outcome::ClientDisconnected) {
+        if matches!(self.outcome(), Some(Outcome::ClientDisconnected | Outcome::ClientSlow)) {
             return Some(CALLER_LEFT);
         }
         match self {

@@ -83,6 +83,8 @@ outcomes! {
     DeadlineExceeded, "deadline_exceeded", Timeout;
     /// The caller disconnected.
     ClientDisconnected, "client_disconnected", NotTheProvider;
+    /// The caller did not read its response.
+    ClientSlow, "client_slow", NotTheProvider;
     /// The gateway closed the connection to the caller, because it stops.
     GatewayShutdown, "gateway_shutdown", NotTheProvider;
     /// Every model that could serve is at its limit.
@@ -283,7 +285,7 @@ impl Outcome {
     /// Returns whether the connection to the caller ended early, by the caller or by the gateway. The provider
     /// is not to blame.
     pub fn has_lost_caller(self) -> bool {
-        matches!(self, Self::ClientDisconnected | Self::GatewayShutdown)
+        matches!(self, Self::ClientDisconnected | Self::ClientSlow | Self::GatewayShutdown)
     }
 
     /// Returns its number in a record.

@@ -87,8 +87,10 @@ pub fn cause(details: &str) -> Option<Outcome> {
         Some(Outcome::DeadlineExceeded)
     } else if starts("upstream_per_try_idle_timeout") || starts("stream_idle_timeout") {
         Some(Outcome::ChunkTimeout)
+    } else if starts("downstream_local_disconnect(buffer_high_watermark_timeout") {
+        Some(Outcome::ClientSlow)
     } else if starts("downstream_local_disconnect") {
-        // Envoy closes all connections when it exits. It gives no other reason for closing one with a request.
+        // Envoy closes all connections when it exits. It has no other reason to close one with a request.
         Some(Outcome::GatewayShutdown)
     } else if starts("downstream_") || starts("codec_error") || starts("http1.") || starts("http2.") {
         Some(Outcome::ClientDisconnected)
@@ -367,6 +369,8 @@ mod tests {
         assert_eq!(cause("downstream_remote_disconnect"), Some(Outcome::ClientDisconnected));
         let at_exit = "downstream_local_disconnect(purging_socket_that_have_not_progressed_to_connections)";
         assert_eq!(cause(at_exit), Some(Outcome::GatewayShutdown));
+        let unread = "downstream_local_disconnect(buffer_high_watermark_timeout_reached)";
+        assert_eq!(cause(unread), Some(Outcome::ClientSlow));
         assert_eq!(cause("upstream_reset_after_response_started{remote_reset}"), Some(Outcome::StreamReset));
     }
 

@@ -1,7 +1,8 @@
 //! The gateway stage: a downstream HTTP filter, once per request.
 
+use crate::attempt_places::PlaceId;
 use crate::generation::PolicyGeneration;
-use crate::host::{Action, Buffer, CallId, HeaderMap as _, Host, LogLevel, Map, Property, status_of};
+use crate::host::{Action, Buffer, CallId, ContextId, HeaderMap as _, Host, LogLevel, Map, Property, status_of};
 use crate::request_body;
 use crate::response_headers::ResponseHeaders;
 use crate::settlements::SettlementQueue;
@@ -15,10 +16,11 @@ use pointsman_core::memory::Context;
 use pointsman_core::outcome::outcome::Outcome;
 use pointsman_core::outcome::refusal::Refusal;
 use pointsman_core::outcome::reply::Reply;
+use pointsman_core::quota::store::Store as _;
 use pointsman_core::request::head::{RequestHead, request_header_passes};
 use pointsman_core::routing::attempt;
 use pointsman_core::routing::dispatch::{
-    STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_SERVED, decode_served, read_failed,
+    STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_PLACE, STATE_SERVED, decode_served, read_failed,
 };
 use pointsman_core::wire::header::{HeaderLine, is_retry_after, is_retry_after_ms};
 use pointsman_core::wire::http_call::HttpCallResult;
@@ -26,6 +28,7 @@ use std::rc::Rc;
 
 /// One request.
 pub struct GatewayStage<H: Host> {
+    id: ContextId,
     generation: Rc<PolicyGeneration<H>>,
     settlements: Rc<SettlementQueue<H>>,
     exchange: Exchange,
@@ -38,6 +41,8 @@ pub struct GatewayStage<H: Host> {
     headers: Option<H::Headers>,
     /// The response headers, until the gateway's own have been added.
     response: Option<ResponseHeaders<H::Headers>>,
+    /// Set while its provider holds the response open after its end.
+    lingers: Option<Rc<()>>,
     /// When the gateway answered the request itself, in milliseconds since the Unix epoch, if known.
     answered_ms: Option<u64>,
 }
@@ -78,9 +83,10 @@ impl<H: Host> Observer for Observed<'_, H> {
 }
 
 impl<H: Host> GatewayStage<H> {
-    /// Creates the stage for a new request.
-    pub fn new(generation: Rc<PolicyGeneration<H>>, settlements: Rc<SettlementQueue<H>>) -> Self {
+    /// Creates the stage for a new request, whose context is `id`.
+    pub fn new(id: ContextId, generation: Rc<PolicyGeneration<H>>, settlements: Rc<SettlementQueue<H>>) -> Self {
         Self {
+            id,
             exchange: Exchange::new(generation.host().now_ms()),
             generation,
             settlements,
@@ -89,6 +95,7 @@ impl<H: Host> GatewayStage<H> {
             call: None,
             headers: None,
             response: None,
+            lingers: None,
             answered_ms: None,
         }
     }
@@ -224,6 +231,17 @@ impl<H: Host> GatewayStage<H> {
         }
     }
 
+    /// Releases the place of the attempt that answered, too.
+    fn release_all(&mut self) {
+        self.release();
+        if self.exchange.is_fallback() && self.lingers.is_none() {
+            let place = self.host().state(STATE_PLACE).and_then(|state| PlaceId::from_bytes(&state));
+            if let Some(place) = place {
+                InFlightGuard::release_shared(self.generation.worker_host(), place);
+            }
+        }
+    }
+
     /// Passes a part of the response body to the exchange and applies the result.
     fn step(
         &mut self,
@@ -242,12 +260,17 @@ impl<H: Host> GatewayStage<H> {
         // Nothing waits for the result of this call.
         call.and_then(|call| host.call(&call));
         if is_over {
-            self.release();
+            self.release_all();
             let (lines, settlement) = generation.serve(|context| self.exchange.settle_early(context, &mut store));
             lines.iter().for_each(|line| host.log(LogLevel::Warn, line));
             if let Some(settlement) = settlement {
                 self.settlements.push(&generation, settlement);
             }
+        }
+        let has_ended = end_of_stream || matches!(next, OnResponseBody::Reply(_) | OnResponseBody::Reset);
+        if is_over && !has_ended && self.lingers.is_none() {
+            let (now_ms, grace_ms) = (store.now_ms(), self.exchange.grace_ms());
+            self.lingers = Some(generation.lingering().add(host, self.id, now_ms, grace_ms));
         }
         match next {
             OnResponseBody::Pass => Action::Continue,
@@ -399,6 +422,7 @@ impl<H: Host> Stage for GatewayStage<H> {
     }
 
     fn on_log(&mut self) {
+        self.lingers = None;
         self.release();
         // `finish` consumes the exchange. This is the last callback, so the placeholder is never used.
         let exchange = std::mem::replace(&mut self.exchange, Exchange::new(0));

@@ -2,8 +2,10 @@
 //! the day of its gauges.
 
 use crate::host::Host;
+use crate::lingering::LingeringStreams;
 use crate::metrics::Metrics;
 use crate::shared_data::HostStore;
+use crate::timer::Timer;
 use crate::worker_host::WorkerHost;
 use pointsman_core::config::StoreKind;
 use pointsman_core::ids::TenantId;
@@ -23,11 +25,12 @@ pub struct PolicyGeneration<H: Host> {
     memory: RefCell<WorkerMemory>,
     metrics: Metrics,
     day: RefCell<DayRollover>,
+    lingering: LingeringStreams,
 }
 
 impl<H: Host> PolicyGeneration<H> {
-    /// Creates the state for a policy. The gauges of all tenants become due.
-    pub fn new(host: &Rc<WorkerHost<H>>, policy: Policy) -> Self {
+    /// Creates the state for a policy. The gauges of all tenants become due. `timer`: the plugin's.
+    pub fn new(host: &Rc<WorkerHost<H>>, policy: Policy, timer: &Rc<Timer>) -> Self {
         let mut memory = WorkerMemory::new(&policy);
         if policy.has_cache {
             memory.cache.keys.agree(&mut HostStore::new(host), policy.revision);
@@ -42,12 +45,18 @@ impl<H: Host> PolicyGeneration<H> {
             memory: RefCell::new(memory),
             metrics: Metrics::default(),
             day: RefCell::default(),
+            lingering: LingeringStreams::new(timer),
         }
     }
 
     /// Returns the policy.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// Returns the streams that linger after their end.
+    pub(crate) fn lingering(&self) -> &LingeringStreams {
+        &self.lingering
     }
 
     /// Returns the worker's host and what the worker remembers of it.

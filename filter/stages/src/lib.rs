@@ -7,9 +7,11 @@
 
 #![forbid(unsafe_code)]
 
+mod attempt_places;
 pub mod gateway_stage;
 pub mod generation;
 pub mod host;
+mod lingering;
 pub mod metrics;
 pub mod model_stage;
 pub mod parked;
@@ -19,5 +21,6 @@ mod response_headers;
 pub mod settlements;
 pub mod shared_data;
 pub mod stage;
+pub mod timer;
 pub mod worker;
 pub mod worker_host;

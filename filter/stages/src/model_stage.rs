@@ -3,6 +3,7 @@
 //! Envoy keeps the header edits of one attempt for the next, so each attempt sets or removes every header that depends
 //! on the provider. The body is the original one on each attempt.
 
+use crate::attempt_places::PlaceId;
 use crate::host::{Action, Buffer, HeaderMap as _, Host, LogLevel, Map, Property, status_of};
 use crate::shared_data::InFlightGuard;
 use crate::stage::Stage;
@@ -15,7 +16,9 @@ use pointsman_core::outcome::provider_error;
 use pointsman_core::outcome::refusal::Refusal;
 use pointsman_core::policy::resilience::NEXT_HEADER;
 use pointsman_core::routing::attempt::{self, Failure, HOLD_LIMIT, OF_ONE_REQUEST, OnHead};
-use pointsman_core::routing::dispatch::{self, STATE_DISPATCH, STATE_FAILED, STATE_PROVIDER, STATE_SERVED, Wanted};
+use pointsman_core::routing::dispatch::{
+    self, STATE_DISPATCH, STATE_FAILED, STATE_PLACE, STATE_PROVIDER, STATE_SERVED, Wanted,
+};
 use pointsman_core::routing::in_flight::Places;
 use pointsman_core::routing::next;
 use pointsman_core::wire::header::RetryAfter;
@@ -34,7 +37,7 @@ pub struct ModelStage<H: Host> {
     /// The index in the plan, the model, and the number of the attempt.
     attempt: Option<(usize, String, usize)>,
     /// Counts the attempt against its model. The gateway stage has already counted the plan's first model.
-    in_flight: Option<InFlightGuard>,
+    place: Option<PlaceId>,
     /// The media type of the answer, where its provider labels it otherwise.
     corrected_type: Option<&'static str>,
     /// Bytes of a held stream that have nothing for the caller.
@@ -78,7 +81,7 @@ impl<H: Host> ModelStage<H> {
             request: RequestBody::Pass,
             response: ResponseBody::Pass,
             attempt: None,
-            in_flight: None,
+            place: None,
             corrected_type: None,
             judged: 0,
         }
@@ -249,8 +252,8 @@ impl<H: Host> ModelStage<H> {
 
 impl<H: Host> Stage for ModelStage<H> {
     fn on_done(&mut self) {
-        if let Some(in_flight) = self.in_flight.take() {
-            in_flight.release(&self.host);
+        if let Some(place) = self.place.take() {
+            InFlightGuard::release_shared(&self.host, place);
         }
     }
 
@@ -276,7 +279,11 @@ impl<H: Host> Stage for ModelStage<H> {
         {
             // Envoy has already chosen the attempt, so it counts even if the model is full.
             let (places, now_ms) = (Places::unlimited(tenant), self.host().now_ms());
-            self.in_flight = InFlightGuard::acquire(&self.host, attempt.model, places, now_ms).ok();
+            let guard = InFlightGuard::acquire(&self.host, attempt.model, places, now_ms).ok();
+            self.place = guard.map(|guard| guard.share(&self.host));
+            if let Some(place) = self.place {
+                self.host().set_state(STATE_PLACE, &place.to_bytes());
+            }
         }
         self.wanted = plan.wanted;
         self.dialect = attempt.dialect;

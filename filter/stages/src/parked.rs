@@ -6,7 +6,8 @@
 use crate::gateway_stage::GatewayStage;
 use crate::host::{Action, CallId, ContextId, Host};
 use crate::stage::Stage;
-use std::cell::{Cell, RefCell};
+use crate::timer::{Need, Timer};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
@@ -18,21 +19,17 @@ pub(crate) const SOON_MS: u64 = 1;
 /// few hundred overflow the stack of V8.
 pub(crate) const MAX_AT_ONCE: usize = 16;
 
-/// Whether a plugin ticks often because requests of its own wait. A timer belongs to a plugin and ends with it, which
-/// is after its last request. So each plugin checks its own requests, even when a newer policy has another plugin.
-pub type Ticking = Rc<Cell<bool>>;
-
 /// A request that can wait for another one.
 pub struct ParkableRequest<H: Host> {
     id: ContextId,
-    plugin: Ticking,
+    plugin: Rc<Timer>,
     queue: Rc<RefCell<ParkedRequests<H>>>,
     gateway: Rc<RefCell<GatewayStage<H>>>,
 }
 
 struct Parked<H: Host> {
     id: ContextId,
-    plugin: Ticking,
+    plugin: Rc<Timer>,
     gateway: Weak<RefCell<GatewayStage<H>>>,
 }
 
@@ -52,7 +49,7 @@ impl<H: Host> ParkableRequest<H> {
     /// Creates the request of the stream `id`, which belongs to `plugin`.
     pub fn new(
         id: ContextId,
-        plugin: Ticking,
+        plugin: Rc<Timer>,
         queue: Rc<RefCell<ParkedRequests<H>>>,
         gateway: GatewayStage<H>,
     ) -> Self {
@@ -73,8 +70,8 @@ impl<H: Host> ParkableRequest<H> {
 impl<H: Host> ParkedRequests<H> {
     /// Parks a request. Call it in the context of that request or of its plugin.
     fn park(&mut self, host: &H, parked: Parked<H>) {
-        if !parked.plugin.replace(true) {
-            host.set_tick(TICK_MS);
+        if parked.plugin.needed_ms(Need::Parked) == 0 {
+            parked.plugin.need(host, Need::Parked, TICK_MS);
         }
         self.waiting.push(parked);
     }
@@ -103,18 +100,11 @@ impl<H: Host> Parked<H> {
 }
 
 /// Checks the waiting requests of a plugin, in order. `plugin`: the context of the plugin, in which this runs.
-/// `tick_ms`: the plugin's tick period when no request waits; 0 for no tick.
-pub(crate) fn look<H: Host>(
-    host: &H,
-    queue: &RefCell<ParkedRequests<H>>,
-    plugin: ContextId,
-    ticking: &Ticking,
-    tick_ms: u64,
-) {
-    if !ticking.get() {
+pub(crate) fn look<H: Host>(host: &H, queue: &RefCell<ParkedRequests<H>>, plugin: ContextId, timer: &Rc<Timer>) {
+    if timer.needed_ms(Need::Parked) == 0 {
         return;
     }
-    let is_own = |parked: &mut Parked<H>| Rc::ptr_eq(&parked.plugin, ticking);
+    let is_own = |parked: &mut Parked<H>| Rc::ptr_eq(&parked.plugin, timer);
     let own: Vec<_> = queue.borrow_mut().waiting.extract_if(.., is_own).collect();
     let (mut gone, mut later) = (0, Vec::new());
     for parked in own {
@@ -128,12 +118,9 @@ pub(crate) fn look<H: Host>(
     let is_more = !later.is_empty();
     let mut queue = queue.borrow_mut();
     drop(queue.waiting.splice(0..0, later));
-    ticking.set(queue.waiting.iter().any(|parked| Rc::ptr_eq(&parked.plugin, ticking)));
-    host.set_tick(match ticking.get() {
-        _ if is_more => SOON_MS,
-        true => TICK_MS,
-        false => tick_ms,
-    });
+    let is_any = queue.waiting.iter().any(|parked| Rc::ptr_eq(&parked.plugin, timer));
+    let period_ms = if is_more { SOON_MS } else { TICK_MS };
+    timer.need(host, Need::Parked, if is_any { period_ms } else { 0 });
 }
 
 /// Handles the end of a call made in the plugin's context. Returns whether the call belonged to a parked request.

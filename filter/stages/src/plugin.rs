@@ -4,8 +4,9 @@ use crate::gateway_stage::GatewayStage;
 use crate::generation::PolicyGeneration;
 use crate::host::{CallId, ContextId, Host, LogLevel};
 use crate::model_stage::ModelStage;
-use crate::parked::{self, ParkableRequest, Ticking};
+use crate::parked::{self, ParkableRequest};
 use crate::settlements;
+use crate::timer::{Need, Timer};
 use crate::worker::Worker;
 use pointsman_core::config::StoreKind;
 use pointsman_core::policy::parse::{PluginConfig, plugin_config};
@@ -19,10 +20,7 @@ const MAX_PROBLEMS: usize = 20;
 pub struct Plugin<H: Host> {
     id: ContextId,
     worker: Worker<H>,
-    /// The tick period when no request waits, in milliseconds; 0 for no tick.
-    tick_ms: u64,
-    /// Whether requests wait.
-    ticking: Ticking,
+    timer: Rc<Timer>,
     role: Role<H>,
 }
 
@@ -46,7 +44,7 @@ pub enum Stream<H: Host> {
 impl<H: Host> Plugin<H> {
     /// Creates the plugin of the context `id`, not yet configured.
     pub fn new(id: ContextId, worker: Worker<H>) -> Self {
-        Self { id, worker, tick_ms: 0, ticking: Ticking::default(), role: Role::Unconfigured }
+        Self { id, worker, timer: Rc::default(), role: Role::Unconfigured }
     }
 
     /// Applies a configuration. Returns whether it is valid, and logs its problems if it is not.
@@ -54,15 +52,14 @@ impl<H: Host> Plugin<H> {
         let host = self.worker.host.host();
         match plugin_config(text) {
             Ok(PluginConfig::Gateway(policy)) => {
-                self.tick_ms = match policy.counting.store {
+                let tick_ms = match policy.counting.store {
                     StoreKind::Redis => settlements::TICK_MS,
                     StoreKind::Local if policy.has_quotas() => THROTTLE_MS,
                     StoreKind::Local => 0,
                 };
-                if self.tick_ms > 0 {
-                    host.set_tick(self.tick_ms);
-                }
-                self.role = Role::Gateway(Rc::new(PolicyGeneration::new(&self.worker.host, *policy)));
+                self.timer.need(host, Need::Plugin, tick_ms);
+                let generation = PolicyGeneration::new(&self.worker.host, *policy, &self.timer);
+                self.role = Role::Gateway(Rc::new(generation));
             }
             Ok(PluginConfig::Model { fails_at_end }) => self.role = Role::Model { fails_at_end },
             Err(problems) => {
@@ -77,13 +74,15 @@ impl<H: Host> Plugin<H> {
 
     /// Handles the tick that [`Host::set_tick`] requested.
     pub fn on_tick(&mut self) {
-        parked::look(self.worker.host.host(), &self.worker.parked, self.id, &self.ticking, self.tick_ms);
+        let host = self.worker.host.host();
+        parked::look(host, &self.worker.parked, self.id, &self.timer);
         if let Role::Gateway(generation) = &self.role {
+            generation.lingering().reset_due(host, self.id);
             for look in generation.refresh_gauges() {
                 self.worker.settlements.push(generation, look);
             }
         }
-        self.worker.settlements.send(self.worker.host.host());
+        self.worker.settlements.send(host);
     }
 
     /// Handles the end of a call made in the plugin's context, with a response body of `size` bytes.
@@ -99,11 +98,11 @@ impl<H: Host> Plugin<H> {
     pub fn create_stream(&self, id: ContextId) -> Stream<H> {
         match &self.role {
             Role::Gateway(generation) => {
-                let gateway = GatewayStage::new(Rc::clone(generation), Rc::clone(&self.worker.settlements));
+                let gateway = GatewayStage::new(id, Rc::clone(generation), Rc::clone(&self.worker.settlements));
                 match generation.policy().has_cache {
                     true => Stream::Parkable(ParkableRequest::new(
                         id,
-                        Rc::clone(&self.ticking),
+                        Rc::clone(&self.timer),
                         Rc::clone(&self.worker.parked),
                         gateway,
                     )),

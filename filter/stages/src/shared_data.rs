@@ -1,5 +1,6 @@
 //! Counts that all workers share: the requests in flight per model, the quotas, and the token corrections per model.
 
+use crate::attempt_places::PlaceId;
 use crate::host::Host;
 use crate::worker_host::WorkerHost;
 use pointsman_core::quota::store::Store;
@@ -60,6 +61,18 @@ impl InFlightGuard {
         let acquire = |record: &[u8]| in_flight::acquire(record, now_ms, places).inspect_err(|full| why = *full).ok();
         let slot = update(host, &key, now_ms, acquire).ok_or(why)?;
         Ok(Self { key, slot })
+    }
+
+    /// Leaves the guard to both stages, which end it with [`InFlightGuard::release_shared`].
+    pub(crate) fn share<H: Host>(self, host: &WorkerHost<H>) -> PlaceId {
+        host.places.hold((self.key, self.slot))
+    }
+
+    /// Removes the request from the count, unless the other stage has done so.
+    pub(crate) fn release_shared<H: Host>(host: &WorkerHost<H>, place: PlaceId) {
+        if let Some((key, slot)) = host.places.take(place) {
+            Self { key, slot }.release(host);
+        }
     }
 
     /// Removes the request from the count.

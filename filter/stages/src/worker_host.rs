@@ -1,5 +1,6 @@
 //! The host of one worker, with what the worker remembers of the records and gauges that it writes.
 
+use crate::attempt_places::AttemptPlaces;
 use crate::host::Host;
 use pointsman_core::quota::report::gauges::GaugeThrottle;
 use pointsman_core::quota::users::UserTable;
@@ -22,6 +23,7 @@ pub struct WorkerHost<H> {
     /// Where users are counted. Outlives policies: a request that began under an older one is counted where the newest
     /// one counts.
     pub(crate) users: RefCell<Rc<UserTable>>,
+    pub(crate) places: AttemptPlaces,
     /// Outlives policies: a newer policy sets the gauges that an older one left due.
     pub(crate) throttle: RefCell<GaugeThrottle>,
 }
@@ -34,6 +36,7 @@ impl<H: Host> WorkerHost<H> {
             written: RefCell::default(),
             corrections: RefCell::default(),
             users: RefCell::default(),
+            places: AttemptPlaces::default(),
             throttle: RefCell::default(),
         }
     }

@@ -47,6 +47,7 @@ mod shares;
 mod size;
 mod spillover;
 mod standard;
+mod stream_end;
 mod streaming;
 mod timers;
 mod transcripts;

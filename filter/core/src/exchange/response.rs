@@ -14,6 +14,14 @@ use crate::tokens::TokenCounter;
 use crate::usage::{Estimated, Usage};
 use crate::wire::header::HeaderLine;
 
+/// How long a provider may hold a response open after the end marker, in milliseconds. A caller that reads to the end
+/// of the body sees a reset as an incomplete response, so this leaves time for slow providers.
+const GRACE_MS: u64 = 10_000;
+
+/// How long it may do so after an error. Most providers end the response at once, and the error has to reach the caller
+/// first.
+const GRACE_OF_ERROR_MS: u64 = 100;
+
 impl Exchange {
     /// The response's headers have arrived.
     pub(super) fn response_head(&mut self, context: &mut Context, head: &ResponseHead) -> OnResponseHead {
@@ -90,7 +98,7 @@ impl Exchange {
     }
 
     /// Whether a model other than the plan's first serves.
-    pub(super) fn is_fallback(&self) -> bool {
+    pub fn is_fallback(&self) -> bool {
         self.routed().is_some_and(Routed::is_fallback)
     }
 
@@ -102,6 +110,11 @@ impl Exchange {
     /// Whether the stream has reached its end marker or an error: nothing of it counts any more.
     pub(super) fn is_over(&self) -> bool {
         self.state.upstream().is_some_and(|upstream| upstream.answer.is_over())
+    }
+
+    /// How long the response may stay open after that, in milliseconds.
+    pub fn grace_ms(&self) -> u64 {
+        if self.is_done() { GRACE_MS } else { GRACE_OF_ERROR_MS }
     }
 
     /// Whether the provider goes on for too long after that.

@@ -49,8 +49,8 @@ impl Failure {
         Self { status: 502, code, is_of_request: true }
     }
 
-    /// Creates the failure of a provider that reported an error in place of an answer. `status`: what the error says. An
-    /// error without one may be a moderator's, say.
+    /// Creates the failure of a provider that reported an error in place of an answer. `status`: what the error says.
+    /// An error without one may be a moderator's, say.
     pub fn reported(status: Option<u16>, code: Outcome) -> Self {
         Self { status: status.unwrap_or(502), code, is_of_request: status.is_none() }
     }

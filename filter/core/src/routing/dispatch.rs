@@ -22,6 +22,8 @@ pub const STATE_SERVED: &str = "pointsman_served";
 pub const STATE_PROVIDER: &str = "pointsman_provider";
 /// Filter state with the outcomes of the failed attempts. Model stage to gateway stage.
 pub const STATE_FAILED: &str = "pointsman_failed";
+/// Filter state with the place that the attempt takes at its model. Model stage to gateway stage.
+pub const STATE_PLACE: &str = "pointsman_place";
 /// Filter state with the line of the audit record.
 pub const STATE_AUDIT: &str = "pointsman_audit";
 

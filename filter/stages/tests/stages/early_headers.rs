@@ -67,7 +67,7 @@ fn what_is_no_stream_by_its_label_and_a_status_lead_to_the_next_model() {
         let mut request = envoy.chat("sk-acme", &question(true));
         let mut first = request.attempt(&mut envoy, "vllm");
         first.respond([Event::head(status, content_type), Event::Body(error.to_string().into(), true)]);
-        assert!(first.status().is_some_and(|status| status >= 500), "{content_type}");
+        assert!(first.status().is_some_and(|status| status >= 424), "{content_type}");
         first.end();
         request.end_without_answer();
     }

@@ -68,6 +68,85 @@ fn a_provider_that_goes_on_after_an_error_is_cut_off() {
 }
 
 #[test]
+fn a_response_that_stays_open_after_its_end_is_reset_once_the_caller_has_the_end() {
+    for (last, open_ms, code) in [
+        ("data: {\"error\":{\"message\":\"out of memory\"}}\n\n", 90, json!("stream_error")),
+        ("data: {oops\n\n", 90, json!("stream_malformed")),
+        ("data: [DONE]\n\n", 9_000, json!(null)),
+    ] {
+        let mut envoy = Envoy::new(&policy::document());
+        let idle_ms = envoy.tick_ms();
+        let (mut request, mut attempt) = begin(&mut envoy);
+        let stream = [CHUNK, USAGE, last].concat().into_bytes();
+        attempt.respond([Event::head(200, "text/event-stream"), Event::Body(stream, false)]);
+        request.relay(&mut attempt);
+        // Pings do not keep it open.
+        envoy.pass(open_ms);
+        attempt.respond([Event::Body(PING.to_vec(), false)]);
+        request.relay(&mut attempt);
+        assert!(!request.is_reset(), "{last}");
+        envoy.pass(open_ms);
+        assert!(request.is_reset(), "{last}");
+        attempt.end();
+        assert_eq!(request.end()["error_code"], code);
+        envoy.pass(2000);
+        assert_eq!(envoy.tick_ms(), idle_ms, "nothing lingers any more");
+    }
+}
+
+#[test]
+fn a_response_that_ends_in_time_is_not_reset() {
+    let mut envoy = Envoy::new(&policy::document());
+    let (mut request, mut attempt) = begin(&mut envoy);
+    let stream = [CHUNK, USAGE, "data: [DONE]\n\n"].concat().into_bytes();
+    attempt.respond([Event::head(200, "text/event-stream"), Event::Body(stream, false)]);
+    request.relay(&mut attempt);
+    envoy.pass(5000);
+    attempt.respond([Event::Body(Vec::new(), true)]);
+    request.relay(&mut attempt);
+    attempt.end();
+    assert!(request.client.is_whole && !request.is_reset());
+    request.end();
+    envoy.pass(60_000);
+}
+
+#[test]
+fn a_place_at_a_fallback_model_is_free_at_the_end_marker() {
+    let mut envoy = Envoy::new(&policy::document());
+    let question = json!({"messages": [{"role": "user", "content": "Tell"}], "stream": true});
+    let mut request = envoy.chat("sk-acme", &question);
+    let mut first = request.attempt(&mut envoy, "vllm");
+    first.respond(Event::answer(503, &json!({})));
+    first.end();
+    let mut second = request.attempt(&mut envoy, "openai");
+    let others_plan = |envoy: &mut Envoy| {
+        let other = envoy.chat("sk-other", &json!({"messages": [{"role": "user", "content": "Next"}]}));
+        other.end_without_answer()["plan"].clone()
+    };
+    let stream = [CHUNK, USAGE, "data: [DONE]\n\n"].concat().into_bytes();
+    second.respond([Event::head(200, "text/event-stream"), Event::Body(stream, false)]);
+    second.respond([Event::Body(PING.to_vec(), false)]);
+    // The model's only place is taken, so the plan has the other model alone.
+    request.relay_head(&mut second);
+    assert_eq!(others_plan(&mut envoy), json!(["small"]));
+    request.relay(&mut second);
+    assert_eq!(others_plan(&mut envoy), json!(["small", "big"]));
+    // It is released once: another attempt still counts when this one ends.
+    let mut next = envoy.chat("sk-other", &question);
+    let mut refused = next.attempt(&mut envoy, "vllm");
+    refused.respond(Event::answer(503, &json!({})));
+    refused.end();
+    let third = next.attempt(&mut envoy, "openai");
+    second.end();
+    request.end();
+    let plan = others_plan(&mut envoy);
+    assert!(plan == json!(["small"]) || plan == json!([]), "{plan}");
+    third.end();
+    next.end_without_answer();
+    assert_eq!(others_plan(&mut envoy), json!(["small", "big"]));
+}
+
+#[test]
 fn a_provider_that_sends_much_after_the_end_marker_is_cut_off() {
     let mut envoy = Envoy::new(&policy::document());
     let (mut request, mut attempt) = begin(&mut envoy);

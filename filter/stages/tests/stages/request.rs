@@ -267,6 +267,17 @@ impl Request {
         self.respond(out);
     }
 
+    /// Passes only the response's headers.
+    pub fn relay_head(&mut self, attempt: &mut Attempt) {
+        let head = attempt.out.pop_front();
+        self.respond(head);
+    }
+
+    /// Returns whether the stage has reset the response, in any callback.
+    pub fn is_reset(&self) -> bool {
+        self.host.context(self.id).is_reset
+    }
+
     /// Breaks off the stream. Envoy reports these details and this status.
     pub fn cut(&mut self, details: &str, status: u64) {
         let mut context = self.host.context(self.id);

@@ -36,7 +36,7 @@ pub fn done(call: &Call, now_ms: u64) -> Vec<u8> {
     let scopes = all[2].parse::<usize>().unwrap() - 1;
     let (operation, key) = step(call);
     let verdict: &[u64] = match &*operation {
-        "reserve" => &[1, 0, 0, 0],
+        "reserve" => &[1, 0, 0, 0, 0],
         "settle" => &[1],
         _ => &[],
     };

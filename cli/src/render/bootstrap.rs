@@ -60,6 +60,7 @@ fn overload_manager(settings: &Settings) -> Value {
         trigger["name"] = HEAP.into();
         json!({"name": format!("envoy.overload_actions.{name}"), "triggers": [trigger]})
     };
+    let rising = json!({"scaling_threshold": 0.85, "saturation_threshold": 0.95});
     let from = |share: f64| json!({"threshold": {"value": share}});
     json!({
         "refresh_interval": "0.25s",
@@ -68,7 +69,7 @@ fn overload_manager(settings: &Settings) -> Value {
         "resource_monitors": [connections, heap],
         "actions": [
             action("shrink_heap", from(0.8)),
-            action("reset_high_memory_stream", json!({"scaled": {"scaling_threshold": 0.85, "saturation_threshold": 0.95}})),
+            action("reset_high_memory_stream", json!({"scaled": rising})),
             action("disable_http_keepalive", from(0.9)),
             action("stop_accepting_requests", from(0.95)),
         ],

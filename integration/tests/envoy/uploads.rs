@@ -1,4 +1,5 @@
-//! Bodies that never end: each tenant holds a bounded part of Envoy's memory, and Envoy a bounded part of the machine's.
+//! Bodies that never end: each tenant holds a bounded part of Envoy's memory, and Envoy a bounded part of the
+//! machine's.
 
 use crate::standard::{POLICY, ask};
 use pointsman_integration::call::Call;

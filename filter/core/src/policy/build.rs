@@ -154,8 +154,8 @@ fn check_request(bounds: &RequestBounds, problems: &mut Vec<Problem>) {
         problems.push(Problem::new("request.tenant_upload_bytes", message));
     } else if tenant_upload_bytes < max_body_bytes {
         let message = format!(
-            "{tenant_upload_bytes} is less than request.max_body_bytes ({max_body_bytes}), so no body of that size could \
-             arrive"
+            "{tenant_upload_bytes} is less than request.max_body_bytes ({max_body_bytes}), so no body of that size \
+             could arrive"
         );
         problems.push(Problem::new("request.tenant_upload_bytes", message));
     }

@@ -1,7 +1,7 @@
 //! The request bodies that are still arriving, by tenant: how many, and how many bytes of them a worker holds.
 //!
-//! Envoy keeps what has arrived of a body until the request goes on. Without a bound, a tenant could fill Envoy's memory
-//! with uploads that it never ends.
+//! Envoy keeps what has arrived of a body until the request goes on. Without a bound, a tenant could fill Envoy's
+//! memory with uploads that it never ends.
 
 use crate::config::RequestBounds;
 use crate::ids::TenantId;
@@ -25,8 +25,8 @@ pub struct Upload {
 }
 
 impl Uploads {
-    /// Counts an upload of which `bytes` bytes have arrived. `upload`: what this returned for it before. Returns `None`,
-    /// with the upload no longer counted, if the tenant holds more than `bounds` allow.
+    /// Counts an upload of which `bytes` bytes have arrived. `upload`: what this returned for it before. Returns
+    /// `None`, with the upload no longer counted, if the tenant holds more than `bounds` allow.
     pub fn grow(
         &mut self,
         upload: Option<Upload>,

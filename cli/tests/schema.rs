@@ -150,6 +150,8 @@ fn what_the_schema_refuses_check_refuses_too_and_both_accept_the_neighbour() {
         ("/tasks".into(), vec![json!({"auto": {"primary": "a.b:c/d"}}), json!({"a b": {"primary": "a.b:c/d"}})]),
         ("/request/max_body_bytes".into(), vec![json!(1023), json!(134_217_729)]),
         ("/request/max_nesting".into(), vec![json!(3), json!(257), json!("64")]),
+        ("/request/tenant_uploads".into(), vec![json!(0), json!(1_000_001)]),
+        ("/request/tenant_upload_bytes".into(), vec![json!(1_048_575), json!(17_179_869_185_u64)]),
         ("/response/max_event_bytes".into(), vec![json!(262_143), json!(134_217_729)]),
         ("/resilience/first_token_timeout".into(), vec![json!("20"), json!(20), json!("fast"), json!("10 lightyears")]),
         (

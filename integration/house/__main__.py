@@ -1,12 +1,13 @@
 """The checks of the source files in `make check`, which save a reviewer the work.
 
-    python3 integration/house [--report] [circles] [lines] [links]
+    python3 integration/house [--report] [circles] [lines] [links] [promises]
 
 `circles`: no file of the core, the filter or the command line depends on itself through others. A child that imports
 from its parent module while the parent calls the child is a circle too: what both need belongs in a separate file.
 `lines`: no file of the filter or the command line has over 500 lines, no line has over 120 columns, and the first line
 of each Rust file says what the file is for.
 `links`: links between Markdown files, with their anchors, and paths in backticks have a target.
+`promises`: the tests that the page of guarantees names exist.
 
 Without a name, all checks run. `--report` prints the same and never fails.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 import links
 import lines
 import modules
+import promises
 
 # The crates in these folders have their modules checked.
 FOLDERS = ("filter/", "cli/")
@@ -39,7 +41,7 @@ def main(arguments):
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=base, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     tracked = sorted({name for name in listed if (base / name).is_file()})
-    checks = {"circles": circles, "lines": lines.problems, "links": links.problems}
+    checks = {"circles": circles, "lines": lines.problems, "links": links.problems, "promises": promises.problems}
     asked = [name for name in arguments if name != "--report"] or list(checks)
     if unknown := [name for name in asked if name not in checks]:
         sys.exit(f"unknown: {' '.join(unknown)}\n{__doc__}")

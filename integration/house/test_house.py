@@ -7,6 +7,7 @@ from pathlib import Path
 import links
 import lines
 import modules
+import promises
 
 
 def tree(files):
@@ -110,6 +111,15 @@ class Links(unittest.TestCase):
         files = {"cli/a.rs": '//! See `cli/a.rs`.\nlet x = "`cli/b.rs`";\n'}
         self.assertEqual(problems_of(links.problems, files), [])
         self.assertEqual(len(problems_of(links.problems, {"cli/a.rs": "//! See `cli/b.rs`.\n"})), 1)
+
+
+class Promises(unittest.TestCase):
+    def test_tests_that_are_named_exist(self):
+        page = "x\n`a::b_c` `a::b` `c::b_c`\n"
+        files = {promises.TESTS + "/a.rs": "#[test]\nfn b_c() {}\n", promises.PAGE: page}
+        found = problems_of(promises.problems, files)
+        self.assertEqual([line.split(": ")[1] for line in found], ["`a::b`", "`c::b_c`"])
+        self.assertTrue(all(line.startswith(promises.PAGE + ":2:") for line in found))
 
 
 if __name__ == "__main__":

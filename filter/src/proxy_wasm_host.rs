@@ -138,6 +138,7 @@ fn path(property: Property) -> &'static str {
         Property::CodeDetails => "response\0code_details",
         Property::Provider => "xds\0upstream_host_metadata\0filter_metadata\0pointsman\0provider",
         Property::AttemptCount => "upstream\0request_attempt_count",
+        Property::LocalAddress => "upstream\0local_address",
     }
 }
 

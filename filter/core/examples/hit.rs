@@ -12,6 +12,7 @@ use pointsman_core::dialect::client::ClientDialect;
 use pointsman_core::exchange::{BodyPart, Exchange, RequestStep, ResponseHead};
 use pointsman_core::memory::{Context, WorkerMemory};
 use pointsman_core::policy::parse;
+use pointsman_core::quota::rate::{Pace, Rate};
 use pointsman_core::quota::store::Store;
 use pointsman_core::quota::users::UserTable;
 use pointsman_core::request::head::RequestHead;
@@ -72,6 +73,10 @@ impl Store for Memory {
         Correction::default()
     }
     fn learn(&mut self, _: &str, _: u64, _: u64) {}
+    fn rate(&mut self, _: &str) -> Rate {
+        Rate::default()
+    }
+    fn learn_rate(&mut self, _: &str, _: &Pace) {}
     fn unique(&mut self) -> u128 {
         0
     }

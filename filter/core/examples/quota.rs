@@ -11,6 +11,7 @@ use pointsman_core::policy::Policy;
 use pointsman_core::policy::calendar::{CalendarMemo, Zone};
 use pointsman_core::policy::parse;
 use pointsman_core::quota::local;
+use pointsman_core::quota::rate::{Pace, Rate};
 use pointsman_core::quota::reservation::{Ask, Charge};
 use pointsman_core::quota::store::Store;
 use pointsman_core::quota::users::UserTable;
@@ -48,6 +49,10 @@ impl Store for One {
         Correction::default()
     }
     fn learn(&mut self, _: &str, _: u64, _: u64) {}
+    fn rate(&mut self, _: &str) -> Rate {
+        Rate::default()
+    }
+    fn learn_rate(&mut self, _: &str, _: &Pace) {}
     fn unique(&mut self) -> u128 {
         0
     }
@@ -160,14 +165,20 @@ fn main() {
     let limits = policy.quota_of(policy.find_tenant("a").expect("is there")).expect("has limits");
     let (zone, mut memo, mut store) = (Zone::fixed(3600), CalendarMemo::default(), One::default());
     let models = [(policy.find_model("m").expect("is there"), Amount::new(500, 500))];
-    let ask =
-        Ask { tenant: "a", user: &[0; 32], models: &models, lease_ms: Some(660_000), stop_at_degrade_threshold: true };
-    let charge = Some(Charge { model: models[0].0, used: Amount::new(300, 300) });
+    let ask = Ask {
+        tenant: "a",
+        user: &[0; 32],
+        models: &models,
+        lease_ms: Some(660_000),
+        adds_up: false,
+        stop_at_degrade_threshold: true,
+    };
+    let charge = [Charge { model: models[0].0, used: Amount::new(300, 300) }];
     let took = each(|| {
         let moment = Moment::remembered(&zone, store.now_ms(), &mut memo);
         let grant = local::reserve(&mut store, limits, &ask, &moment).expect("has room");
         let moment = Moment::remembered(&zone, store.now_ms(), &mut memo);
-        black_box(local::settle(&mut store, limits, &grant.reservation, charge, &moment));
+        black_box(local::settle(&mut store, limits, &grant.reservation, &charge, &moment));
     });
     println!("{took:6.2} µs  reserve and settle over six windows, a record of {} bytes", store.0.len());
 }

@@ -29,7 +29,7 @@ pub use data_class::DataClass;
 pub use identity::{Identity, Key};
 pub use limits::{Limits, OnExhausted};
 pub use price::{Price, TierPrice};
-pub use quota::{FailureMode, Quota, StoreKind};
+pub use quota::{Abandoned, FailureMode, Quota, StoreKind};
 pub use time::Time;
 
 /// One policy document.

@@ -32,6 +32,7 @@ use crate::outcome::reply::Reply;
 use crate::policy::Policy;
 use crate::policy::output_limit::OutputLimit;
 use crate::policy::resilience::{self, Deadline};
+use crate::quota::demand;
 use crate::quota::store::Store;
 use crate::request::endpoint::Endpoint;
 use crate::request::facts::Facts;
@@ -43,6 +44,7 @@ use crate::routing::plan::{self, Hints, Load, Plan};
 use crate::store::shared_data::SharedData;
 use crate::wire::http_call::{HttpCall, HttpCallResult};
 
+mod abandoned;
 pub mod answer;
 mod cache;
 mod caller;
@@ -59,6 +61,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use abandoned::state::Attempts;
 use cache::state::Cached;
 use caller::Caller;
 pub use events::{
@@ -210,7 +213,7 @@ impl Exchange {
             Deadline { total_ms, left_ms }
         });
         match self.permit(context, (request, &lookup), &mut plan, deadline, shared) {
-            Ok(output) => Ok(self.outgoing(policy, request, plan, (deadline, output), || shared.now_ms())),
+            Ok(output) => Ok(self.outgoing(policy, request, plan, (deadline, output), shared.now_ms())),
             Err(why) => {
                 if let State::Deciding(deciding) = &mut self.state {
                     deciding.plan = Some(plan);
@@ -250,7 +253,7 @@ impl Exchange {
         request: &ClientRequest,
         plan: Plan,
         (deadline, output): (Option<Deadline>, OutputLimit<'_>),
-        now_ms: impl FnOnce() -> u64,
+        now_ms: u64,
     ) -> Outgoing {
         let resilience = plan.resilience(policy);
         let facts = request.facts();
@@ -270,7 +273,7 @@ impl Exchange {
                     self.caller.as_ref().map_or("", |caller| &policy.tenant(caller.tenant).name),
                     &plan.models,
                     &splice,
-                    &resilience.retries(deadline, now_ms()),
+                    &resilience.retries(deadline, now_ms),
                     match facts.stream {
                         true if resilience.has_early_headers() => Wanted::EarlyStream,
                         true => Wanted::Stream,
@@ -292,10 +295,13 @@ impl Exchange {
         self.state = State::Upstream(Box::new(Upstream {
             routed: Routed {
                 most_tokens: most_tokens(policy, facts, &plan),
+                most_output: demand::most_output(policy, output, facts, plan.task, &plan.models),
                 skips_model_stage,
                 ..Routed::of(facts, plan)
             },
             answer: Answer::Awaited,
+            attempts: Attempts::sent(now_ms),
+            answered_ms: None,
             reception: Reception::Awaited,
             is_body_envoys: false,
             cancelled: None,
@@ -354,6 +360,8 @@ impl Routed {
             hide_usage: request.stream && !request.wants_usage,
             service_tier: request.service_tier,
             prompt_bytes: request.prompt_bytes(),
+            choices: request.choices,
+            most_output: Vec::new(),
             urls: request.urls(),
             tool_names: request.tool_names.iter().map(|name| prompt::logged_name(name)).collect(),
             most_tokens: u64::MAX,

@@ -10,6 +10,7 @@ pub mod demand;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod local;
+pub mod rate;
 pub mod redis;
 pub mod report;
 pub mod reservation;

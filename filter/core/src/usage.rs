@@ -83,6 +83,7 @@ impl Usage {
     }
 }
 
-fn input_tokens(bytes: usize) -> u64 {
+/// Estimates the tokens of a text of this size.
+pub fn input_tokens(bytes: usize) -> u64 {
     (bytes as u64).div_ceil(4)
 }

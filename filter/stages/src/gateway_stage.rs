@@ -19,9 +19,8 @@ use pointsman_core::outcome::reply::Reply;
 use pointsman_core::quota::store::Store as _;
 use pointsman_core::request::head::{RequestHead, request_header_passes};
 use pointsman_core::routing::attempt;
-use pointsman_core::routing::dispatch::{
-    STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_PLACE, STATE_SERVED, decode_served, read_failed,
-};
+use pointsman_core::routing::begun::{self, Begun, STATE_ENDED, STATE_SERVED};
+use pointsman_core::routing::dispatch::{STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_PLACE, read_failed};
 use pointsman_core::wire::header::{HeaderLine, is_retry_after, is_retry_after_ms};
 use pointsman_core::wire::http_call::HttpCallResult;
 use std::rc::Rc;
@@ -74,11 +73,24 @@ impl<H: Host> Observer for Observed<'_, H> {
     }
 
     fn last_attempt(&self) -> Option<(usize, u32)> {
-        self.0.state(STATE_SERVED).and_then(|state| decode_served(&state))
+        self.0.state(STATE_SERVED).and_then(|state| begun::last_begun(&state))
     }
 
     fn failed_attempts(&self) -> Vec<(usize, Outcome)> {
         self.0.state(STATE_FAILED).map_or(Vec::new(), |record| read_failed(&record))
+    }
+
+    fn attempts(&self) -> Vec<Begun> {
+        let ended = self.0.state(STATE_ENDED).unwrap_or_default();
+        self.0.state(STATE_SERVED).map_or(Vec::new(), |begun| begun::read(&begun, &ended))
+    }
+
+    fn has_connection(&self) -> bool {
+        self.0.text(Property::LocalAddress).is_some()
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.0.now_ms()
     }
 }
 

@@ -49,6 +49,8 @@ pub enum Property {
     Provider,
     /// The router's attempt count, from 1: a number.
     AttemptCount,
+    /// Envoy's `upstream.local_address`: text. Envoy has it once the request has a connection to the provider.
+    LocalAddress,
 }
 
 /// The severity of a log line.

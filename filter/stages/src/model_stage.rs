@@ -16,9 +16,8 @@ use pointsman_core::outcome::provider_error;
 use pointsman_core::outcome::refusal::Refusal;
 use pointsman_core::policy::resilience::NEXT_HEADER;
 use pointsman_core::routing::attempt::{self, Failure, HOLD_LIMIT, OF_ONE_REQUEST, OnHead};
-use pointsman_core::routing::dispatch::{
-    self, STATE_DISPATCH, STATE_FAILED, STATE_PLACE, STATE_PROVIDER, STATE_SERVED, Wanted,
-};
+use pointsman_core::routing::begun::{self, End, STATE_ENDED, STATE_SERVED};
+use pointsman_core::routing::dispatch::{self, STATE_DISPATCH, STATE_FAILED, STATE_PLACE, STATE_PROVIDER, Wanted};
 use pointsman_core::routing::in_flight::Places;
 use pointsman_core::routing::next;
 use pointsman_core::wire::header::RetryAfter;
@@ -42,6 +41,18 @@ pub struct ModelStage<H: Host> {
     corrected_type: Option<&'static str>,
     /// Bytes of a held stream that have nothing for the caller.
     judged: usize,
+    progress: Progress,
+}
+
+/// Whether an attempt has answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// Not yet.
+    Awaited,
+    /// It has answered, or is about to.
+    Answered,
+    /// It has failed.
+    Failed,
 }
 
 /// What is left to do with the request body.
@@ -84,6 +95,7 @@ impl<H: Host> ModelStage<H> {
             place: None,
             corrected_type: None,
             judged: 0,
+            progress: Progress::Awaited,
         }
     }
 
@@ -109,14 +121,15 @@ impl<H: Host> ModelStage<H> {
         let host = self.host();
         let mut record = host.state(STATE_FAILED).unwrap_or_default();
         if dispatch::read_failed(&record).len() + 1 < count {
-            let before = host.state(STATE_SERVED).and_then(|state| dispatch::decode_served(&state));
+            let before = host.state(STATE_SERVED).and_then(|state| begun::last_begun(&state));
             dispatch::push_failed(&mut record, before.map_or(0, |(index, _)| index), Outcome::NoResponse);
             host.set_state(STATE_FAILED, &record);
         }
     }
 
     /// Records that this attempt failed.
-    fn failed(&self, outcome: Outcome) {
+    fn failed(&mut self, outcome: Outcome) {
+        self.progress = Progress::Failed;
         if let Some((index, ..)) = &self.attempt {
             let mut record = self.host().state(STATE_FAILED).unwrap_or_default();
             dispatch::push_failed(&mut record, *index, outcome);
@@ -124,9 +137,24 @@ impl<H: Host> ModelStage<H> {
         }
     }
 
+    /// Records how this attempt ended, unless it answered.
+    fn note_end(&self) {
+        let Some((_, _, number)) = &self.attempt else { return };
+        let end = match self.progress {
+            Progress::Answered => return,
+            Progress::Awaited if self.host().text(Property::LocalAddress).is_some() => {
+                End::Unanswered(self.host().now_ms())
+            }
+            Progress::Awaited | Progress::Failed => End::Failed,
+        };
+        let mut record = self.host().state(STATE_ENDED).unwrap_or_default();
+        begun::push_ended(&mut record, *number, end);
+        self.host().set_state(STATE_ENDED, &record);
+    }
+
     /// Records that this attempt failed, and asks Envoy for the next one if a model may serve that has not been asked.
     /// `can_fail`: whether this is not too late. Returns whether it asked.
-    fn lead_on(&self, blame: Blame, outcome: Outcome, can_fail: bool) -> bool {
+    fn lead_on(&mut self, blame: Blame, outcome: Outcome, can_fail: bool) -> bool {
         let record = self.host().state(STATE_DISPATCH).unwrap_or_default();
         let failed = dispatch::read_failed(&self.host().state(STATE_FAILED).unwrap_or_default());
         self.failed(provider_error::meaning(blame).map_or(outcome, |told| provider_error::recorded(told, outcome)));
@@ -211,6 +239,9 @@ impl<H: Host> ModelStage<H> {
             None => return false,
             Some(Ok(())) => {
                 self.response = ResponseBody::Pass;
+                if self.progress == Progress::Awaited {
+                    self.progress = Progress::Answered;
+                }
                 if let Some(corrected) = self.corrected_type {
                     self.host().set_header(Map::ResponseHeaders, "content-type", corrected);
                 }
@@ -255,6 +286,7 @@ impl<H: Host> Stage for ModelStage<H> {
         if let Some(place) = self.place.take() {
             InFlightGuard::release_shared(&self.host, place);
         }
+        self.note_end();
     }
 
     fn on_request_headers(&mut self, _: bool) -> Action {
@@ -265,8 +297,8 @@ impl<H: Host> Stage for ModelStage<H> {
         let provider = self.host().text(Property::Provider).unwrap_or_default();
         let provider = std::str::from_utf8(&provider).unwrap_or_default();
         // The count is costly to read, and known for the attempt that comes first and finds the first provider.
-        let is_next = plan.attempts.len() > 1 && self.host().state(STATE_SERVED).is_some();
-        let count = if is_next || plan.needs_count(provider) { self.attempt_count() } else { 1 };
+        let begun = if plan.attempts.len() > 1 { self.host().state(STATE_SERVED) } else { None };
+        let count = if begun.is_some() || plan.needs_count(provider) { self.attempt_count() } else { 1 };
         let Some((index, attempt)) = plan.choose(provider, count) else {
             return self
                 .refuse("pointsman: the selected host's metadata pointsman.provider is not a provider of the plan");
@@ -303,7 +335,9 @@ impl<H: Host> Stage for ModelStage<H> {
         if plan.attempts.len() > 1 && !(is_prepared && attempt.credential_header.is_empty()) {
             self.host().set_state(STATE_PROVIDER, attempt.provider.as_bytes());
         }
-        self.host().set_state(STATE_SERVED, &dispatch::encode_served(index, count));
+        let mut begun = begun.unwrap_or_default();
+        begun::push_begun(&mut begun, index, count, if count > 1 { self.host().now_ms() } else { 0 });
+        self.host().set_state(STATE_SERVED, &begun);
         self.attempt = Some((index, attempt.model.to_owned(), count));
         Action::Continue
     }
@@ -377,6 +411,7 @@ impl<H: Host> Stage for ModelStage<H> {
             // The policy gives up the next model for an early first byte. What is not labelled as a stream must still
             // prove to be one.
             OnHead::HoldEvent if self.wanted == Wanted::EarlyStream && corrected_type.is_none() => {
+                self.progress = Progress::Answered;
                 return Action::Continue;
             }
             OnHead::HoldEvent => self.response = ResponseBody::HoldEvent,

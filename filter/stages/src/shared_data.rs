@@ -2,7 +2,8 @@
 
 use crate::attempt_places::PlaceId;
 use crate::host::Host;
-use crate::worker_host::WorkerHost;
+use crate::worker_host::{KnownRate, WorkerHost};
+use pointsman_core::quota::rate::{Pace, Rate};
 use pointsman_core::quota::store::Store;
 use pointsman_core::quota::users::UserTable;
 use pointsman_core::routing::in_flight::{self, Full, Places, Slot};
@@ -16,6 +17,14 @@ const CORRECTION_MS: u64 = 1000;
 
 fn correction_key(model: &str) -> String {
     format!("pointsman.estimate.{model}")
+}
+
+/// How long a worker reuses a rate that it has read, and the least time between two answers of a model from which it
+/// learns, in milliseconds. A flood of answers teaches no more than a few.
+const RATE_MS: u64 = 1000;
+
+fn rate_key(model: &str) -> String {
+    format!("pointsman.rate.{model}")
 }
 
 fn in_flight_key(model: &str) -> String {
@@ -150,6 +159,42 @@ impl<H: Host> Store for HostStore<H> {
         });
         if let Some(learned) = learned {
             self.host.corrections.borrow_mut().insert(model.to_owned(), (learned, now));
+        }
+    }
+
+    fn rate(&mut self, model: &str) -> Rate {
+        let now = self.now_ms();
+        let mut known = self.host.rates.borrow_mut();
+        match known.get_mut(model) {
+            Some(known) if now.saturating_sub(known.read_ms) < RATE_MS => known.rate,
+            other => {
+                let rate = Rate::decode(&self.host.host().read_shared(&rate_key(model)));
+                match other {
+                    Some(known) => (known.rate, known.read_ms) = (rate, now),
+                    None => drop(known.insert(model.to_owned(), KnownRate { rate, read_ms: now, learned_ms: 0 })),
+                }
+                rate
+            }
+        }
+    }
+
+    fn learn_rate(&mut self, model: &str, pace: &Pace) {
+        let now = self.now_ms();
+        let is_early = |known: &KnownRate| now.saturating_sub(known.learned_ms) < RATE_MS;
+        if self.host.rates.borrow().get(model).is_some_and(is_early) {
+            return;
+        }
+        let known = self.rate(model);
+        let learned = match known.learn(pace) == known {
+            true => Some(known),
+            false => update(&self.host, &rate_key(model), now, |record| {
+                let learned = Rate::decode(record).learn(pace);
+                Some((learned.encode().to_vec(), learned))
+            }),
+        };
+        if let Some(rate) = learned {
+            let known = KnownRate { rate, read_ms: now, learned_ms: now };
+            self.host.rates.borrow_mut().insert(model.to_owned(), known);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::attempt_places::AttemptPlaces;
 use crate::host::Host;
+use pointsman_core::quota::rate::Rate;
 use pointsman_core::quota::report::gauges::GaugeThrottle;
 use pointsman_core::quota::users::UserTable;
 use pointsman_core::store::quick_hash::QuickHash;
@@ -14,6 +15,17 @@ use std::rc::Rc;
 /// The token correction of each model, and when it was read, in milliseconds since the Unix epoch.
 pub type Corrections = HashMap<String, (Correction, u64), QuickHash>;
 
+/// How fast each model makes output, and when that was read and learned, in milliseconds since the Unix epoch.
+pub type Rates = HashMap<String, KnownRate, QuickHash>;
+
+/// What a worker remembers of a model's rate.
+#[derive(Debug, Clone, Copy)]
+pub struct KnownRate {
+    pub(crate) rate: Rate,
+    pub(crate) read_ms: u64,
+    pub(crate) learned_ms: u64,
+}
+
 /// The host of one worker. It outlives every policy.
 pub struct WorkerHost<H> {
     host: H,
@@ -24,6 +36,7 @@ pub struct WorkerHost<H> {
     /// one counts.
     pub(crate) users: RefCell<Rc<UserTable>>,
     pub(crate) places: AttemptPlaces,
+    pub(crate) rates: RefCell<Rates>,
     /// Outlives policies: a newer policy sets the gauges that an older one left due.
     pub(crate) throttle: RefCell<GaugeThrottle>,
 }
@@ -37,6 +50,7 @@ impl<H: Host> WorkerHost<H> {
             corrections: RefCell::default(),
             users: RefCell::default(),
             places: AttemptPlaces::default(),
+            rates: RefCell::default(),
             throttle: RefCell::default(),
         }
     }

@@ -174,6 +174,11 @@ fn silent() -> Vec<Fault> {
     ]
 }
 
+/// Returns whether the provider has the request and says nothing, so that it may have worked on it.
+fn is_silent(fault: &Fault) -> bool {
+    matches!(fault.told.1, "first_token_timeout" | "chunk_timeout")
+}
+
 /// Starts a gateway with short timeouts.
 fn hasty() -> Gateway {
     let timers = "resilience: {first_token_timeout: 1s, attempt_timeout: 1s, chunk_timeout: 2s, max_retry_after: 1s}\n";
@@ -242,7 +247,8 @@ fn check_served_by_fallback(gateway: &Gateway, fault: &Fault, stream: bool) -> R
         ("audit: no error", audit["error_code"].is_null()),
         ("audit: which failed", failed.as_array().is_some_and(|all| all.len() == 1) && failed[0]["model"] == "big"),
         ("audit: why", failed[0]["reason"].as_str().is_some_and(|reason| reason.starts_with(fault.reason))),
-        ("charged for the fallback only", audit["estimated_cost_usd"].as_f64() == Some(0.0)),
+        ("charged for the fallback", audit["estimated_cost_usd"].as_f64() == Some(0.0)),
+        ("and for silence only", is_silent(fault) == (audit["abandoned_attempts"][0]["model"] == "big")),
     ];
     said(fault, stream, "with fallback", &holds, &answer, &audit)
 }
@@ -277,7 +283,8 @@ fn check_told(gateway: &Gateway, fault: &Fault, stream: bool) -> Result<(), Stri
             "audit: why",
             !reason.is_empty() && (reason.starts_with(fault.reason) || fault.reason == "no_response" && reason == code),
         ),
-        ("not charged", audit["estimated_cost_usd"].is_null() && audit["output_tokens"].is_null()),
+        ("charged for silence only", is_silent(fault) != audit["estimated_cost_usd"].is_null()),
+        ("likewise", is_silent(fault) != audit["output_tokens"].is_null()),
     ];
     said(fault, stream, "alone", &holds, &answer, &audit)
 }

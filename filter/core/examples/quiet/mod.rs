@@ -2,6 +2,7 @@
 
 use pointsman_core::exchange::Observer;
 use pointsman_core::outcome::outcome::Outcome;
+use pointsman_core::routing::begun::Begun;
 
 /// No attempt failed, and Envoy sent no reply of its own.
 pub struct Quiet;
@@ -18,5 +19,14 @@ impl Observer for Quiet {
     }
     fn failed_attempts(&self) -> Vec<(usize, Outcome)> {
         Vec::new()
+    }
+    fn attempts(&self) -> Vec<Begun> {
+        Vec::new()
+    }
+    fn has_connection(&self) -> bool {
+        true
+    }
+    fn now_ms(&self) -> u64 {
+        0
     }
 }

@@ -21,6 +21,9 @@ pub struct Quota {
     pub store: StoreKind,
     /// What happens to requests while Redis is unavailable.
     pub failure_mode: FailureMode,
+    /// What is charged for an attempt that is abandoned before anything of its answer is seen: its caller leaves, or a
+    /// timeout or a deadline passes.
+    pub abandoned: Abandoned,
     /// The price of models that set none. If absent, a budget that covers such a model is an error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_price: Option<Price>,
@@ -36,6 +39,7 @@ impl Default for Quota {
             time_zone_changes: Vec::new(),
             store: StoreKind::Local,
             failure_mode: FailureMode::Deny,
+            abandoned: Abandoned::Elapsed,
             default_price: None,
             users: 1024,
         }
@@ -64,4 +68,18 @@ pub enum FailureMode {
     Allow,
     /// Each Envoy applies the same limits with local counters and charges Redis once it is back.
     Local,
+}
+
+/// What is charged for an attempt that is abandoned before anything of its answer is seen. The provider may have worked
+/// on it all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Abandoned {
+    /// What was reserved for its model. A plan reserves the sum of its models, so no window is passed.
+    WorstCase,
+    /// The prompt, and the output that its model makes in the time that passed, at the rate measured for that model.
+    Elapsed,
+    /// The prompt, and only if the caller left or its own deadline passed. A timed-out attempt costs nothing.
+    Prompt,
 }

@@ -10,6 +10,9 @@ use crate::usage::Usage;
 impl Exchange {
     /// What `usage` of the model that answered costs; `None` if no model answered, or it has no price.
     pub(super) fn cost(&self, policy: &Policy, usage: &Usage) -> Option<Cost> {
+        if let Some(abandoned) = self.abandoned_last() {
+            return abandoned.cost.map(|usd| Cost { usd, is_highest: false });
+        }
         self.cost_of(policy, self.routed()?.served?.model, usage)
     }
 
@@ -30,7 +33,7 @@ impl Exchange {
     }
 
     /// The service tier that `model` is asked for, if it is not the base one.
-    fn asked_tier(&self, policy: &Policy, model: ModelId) -> Option<ServiceTier> {
+    pub(super) fn asked_tier(&self, policy: &Policy, model: ModelId) -> Option<ServiceTier> {
         let tier = self.state.upstream()?.routed.service_tier;
         let has_budget = self.caller.as_ref().is_some_and(|caller| policy.has_budget(caller.tenant));
         policy.model(model).asked_tier(tier, has_budget)

@@ -3,6 +3,7 @@
 use crate::outcome::outcome::Outcome;
 use crate::outcome::reply::Reply;
 use crate::quota::redis::settlement::Unsettled;
+use crate::routing::begun::Begun;
 use crate::telemetry::metrics::Metric;
 use crate::wire::header::HeaderLine;
 use crate::wire::http_call::HttpCall;
@@ -89,6 +90,12 @@ pub trait Observer {
     fn last_attempt(&self) -> Option<(usize, u32)>;
     /// The failed attempts the model stage recorded, by place in the plan.
     fn failed_attempts(&self) -> Vec<(usize, Outcome)>;
+    /// All attempts the model stage recorded.
+    fn attempts(&self) -> Vec<Begun>;
+    /// Whether the request, or its last attempt, has a connection to the provider.
+    fn has_connection(&self) -> bool;
+    /// Milliseconds since the Unix epoch.
+    fn now_ms(&self) -> u64;
 
     /// How the last attempt failed, if the model stage recorded it.
     fn last_failure(&self) -> Option<Outcome> {

@@ -1,6 +1,6 @@
 //! Quotas before the request goes out: reserves the worst case, or chooses what to do instead.
 
-use crate::config::{FailureMode, StoreKind};
+use crate::config::{Abandoned, FailureMode, StoreKind};
 use crate::exchange::journal::{Journal, Pending, Purpose};
 use crate::exchange::quota::state::Verdict;
 use crate::exchange::{Exchange, NotSent, RequestStep};
@@ -50,7 +50,9 @@ impl Exchange {
         let demands = self.worst_cases(policy, output, request, plan, input, store);
         let lease_ms = Some(plan.resilience(policy).lease_ms());
         let name = &*policy.tenant(tenant).name;
-        let ask = Ask { tenant: name, user: &user, models: &demands, lease_ms, stop_at_degrade_threshold: true };
+        let adds_up = policy.counting.abandoned == Abandoned::WorstCase;
+        let ask =
+            Ask { tenant: name, user: &user, models: &demands, lease_ms, adds_up, stop_at_degrade_threshold: true };
         let refused = match self.ask(policy, limits, &ask, &moment, store)? {
             Ok(grant) => {
                 self.granted(grant, plan);
@@ -221,7 +223,14 @@ impl Exchange {
         let name = &*policy.tenant(tenant).name;
         let moment = self.moment(context, store);
         let demands = [(model, Amount::new(0, 0))];
-        let ask = Ask { tenant: name, user: &user, models: &demands, lease_ms: None, stop_at_degrade_threshold: false };
+        let ask = Ask {
+            tenant: name,
+            user: &user,
+            models: &demands,
+            lease_ms: None,
+            adds_up: false,
+            stop_at_degrade_threshold: false,
+        };
         match self.ask(policy, limits, &ask, &moment, store)? {
             Ok(grant) => {
                 self.take(grant);
@@ -295,7 +304,8 @@ impl Exchange {
         let (tenant, user) = (&*policy.tenant(caller.tenant).name, caller.user.as_ref().map_or(ANONYMOUS, |u| u.0));
         let limits = policy.quota_of(caller.tenant).filter(|limits| limits.counts());
         let moment = self.moment(context, store);
-        let ask = Ask { tenant, user: &user, models: &[], lease_ms: None, stop_at_degrade_threshold: false };
+        let ask =
+            Ask { tenant, user: &user, models: &[], lease_ms: None, adds_up: false, stop_at_degrade_threshold: false };
         let (statuses, now_ms) = match (limits, policy.counting.store, &policy.redis) {
             (None, ..) => (Vec::new(), moment.now_ms),
             (Some(limits), StoreKind::Redis, Some(bridge)) => {

@@ -5,6 +5,7 @@ use crate::exchange::{
     BodyPart, BodyStep, Exchange, Observer, OnResponseBody, OnResponseHead, ResponseHead, ResponseStep,
 };
 use crate::memory::Context;
+use crate::quota::store::Store;
 use crate::routing::attempt::HOLD_LIMIT;
 use crate::store::shared_data::SharedData;
 use crate::wire::http_call::HttpCall;
@@ -45,10 +46,18 @@ impl Exchange {
             head.last_attempt = host.last_attempt();
         }
         let next = self.response_head(context, &head);
+        let answers = self.answering_attempt();
         let attempts = match self.is_hedged(context.policy) {
             true => self.hedge_won_by_other(host.last_attempt()),
             false => None,
         };
+        match answers {
+            Some(number) if self.answering_attempt() > Some(1) => {
+                self.note_attempts(context.policy, host, Some(number));
+            }
+            None if self.is_given_up(context.policy) => self.note_attempts(context.policy, host, None),
+            _ => {}
+        }
         self.receive(match next {
             OnResponseHead::Own | OnResponseHead::Replace(_) => Reception::Over,
             OnResponseHead::Stream(_) => Reception::Stream,
@@ -63,11 +72,11 @@ impl Exchange {
     }
 
     /// A part of the response's body has arrived.
-    pub fn on_response_body(
+    pub fn on_response_body<S: Store + SharedData>(
         &mut self,
         context: &mut Context,
         part: &BodyPart,
-        shared: &mut dyn SharedData,
+        shared: &mut S,
     ) -> BodyStep {
         let BodyPart { size, end_of_stream, read, now_ms } = *part;
         let Some(upstream) = self.state.upstream_mut() else { return BodyStep::PASS };
@@ -127,11 +136,11 @@ impl Exchange {
     }
 
     /// The response's trailers have arrived and end it. `part`: its size is unknown.
-    pub fn on_response_trailers(
+    pub fn on_response_trailers<S: Store + SharedData>(
         &mut self,
         context: &mut Context,
         part: &BodyPart,
-        shared: &mut dyn SharedData,
+        shared: &mut S,
     ) -> BodyStep {
         let Some(upstream) = self.state.upstream() else { return BodyStep::PASS };
         match upstream.reception {
@@ -161,8 +170,14 @@ impl Exchange {
     }
 
     /// A held response is whole.
-    fn complete(&mut self, context: &mut Context, part: &BodyPart, shared: &mut dyn SharedData) -> BodyStep {
+    fn complete<S: Store + SharedData>(&mut self, context: &mut Context, part: &BodyPart, shared: &mut S) -> BodyStep {
         let body = (part.read)(usize::MAX);
+        if self.has_reserved()
+            && let Some(upstream) = self.state.upstream_mut()
+        {
+            upstream.answered_ms = Some((part.now_ms)());
+        }
+        self.estimate_abandoned(context.policy, shared);
         let whole = self.on_full_body(context.policy, &body);
         let call = self.keep_if_wanted(context, shared, part.now_ms);
         self.receive(Reception::Over);

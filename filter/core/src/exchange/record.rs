@@ -36,6 +36,8 @@ impl Exchange {
         if self.is_cut_off() {
             self.cut_off(&host.code_details(), host.response_code(), host.last_attempt());
         }
+        self.note_end(context.policy, host);
+        self.estimate_abandoned(context.policy, shared);
         let (mut log_lines, settlement) = match self.has_reserved() {
             true => self.settle(context, shared),
             false => (Vec::new(), None),
@@ -135,6 +137,11 @@ impl Exchange {
             None => usage.and_then(|(usage, _)| self.cost(policy, &usage)),
         };
         let service_tier = served.and_then(|served| self.service_tier(policy, served.model));
+        let abandoned: Vec<_> = self
+            .abandoned_others()
+            .iter()
+            .map(|estimate| (&*policy.model(estimate.model).name, estimate.usage, estimate.cost))
+            .collect();
         let answered = match &self.state {
             State::Answered(answered) => Some(answered),
             _ => None,
@@ -167,6 +174,8 @@ impl Exchange {
             service_tier: service_tier.as_ref().map(ServedTier::name),
             price_estimated: cost.is_some_and(|cost| cost.is_highest),
             cost: cost.map(|cost| cost.usd),
+            abandoned: &abandoned,
+            abandoned_cost: self.abandoned_cost(),
             latency_ms: now_ms.saturating_sub(self.started_ms),
             time_to_first_token_ms: self.time_to_first_token_ms(),
             cache: self.cache_record(),
@@ -241,13 +250,13 @@ impl Exchange {
         {
             all.push((Metric::ProviderErrors { model, error: error.kind().label() }, 1));
         }
-        if let Some((usage, _)) = self.usage() {
+        let of_answer = self.usage().map(|(usage, _)| (model, usage, self.cost(policy, &usage).map(|cost| cost.usd)));
+        let of_others = self.abandoned_others().iter().map(|estimate| (estimate.model, estimate.usage, estimate.cost));
+        for (model, usage, cost) in of_answer.into_iter().chain(of_others) {
             let tenant = caller.tenant;
             all.push((Metric::InputTokens { tenant, task, model }, usage.input));
             all.push((Metric::OutputTokens { tenant, task, model }, usage.output));
-            if let Some(cost) = self.cost(policy, &usage) {
-                all.push((Metric::Cost { tenant, task, model }, cost.usd.0));
-            }
+            all.extend(cost.map(|cost| (Metric::Cost { tenant, task, model }, cost.0)));
         }
         all
     }

@@ -9,8 +9,8 @@ use crate::outcome::outcome::Outcome;
 use crate::outcome::provider_error::{self, CallersOwn};
 use crate::outcome::reply::Reply;
 use crate::policy::Policy;
+use crate::policy::price::MicroUsd;
 use crate::routing::attempt::{self, Failure, HOLD_LIMIT, OnHead};
-use crate::tokens::TokenCounter;
 use crate::usage::{Estimated, Usage};
 use crate::wire::header::HeaderLine;
 
@@ -177,7 +177,8 @@ impl Exchange {
         if let Some((usage, _)) = self.usage()
             && let Some(cost) = self.cost(policy, &usage)
         {
-            headers.push(("x-pointsman-cost-usd", cost.usd.to_decimal()));
+            let MicroUsd(usd) = self.abandoned_cost().unwrap_or_default();
+            headers.push(("x-pointsman-cost-usd", MicroUsd(cost.usd.0.saturating_add(usd)).to_decimal()));
         }
         if replace.is_some() {
             headers.retain(|(name, _)| *name != "content-type");
@@ -263,13 +264,10 @@ impl Exchange {
             return Some((Usage::default(), Estimated::default()));
         }
         let Upstream { routed, answer, .. } = self.state.upstream()?;
-        let prompt_alone = || {
-            self.was_abandoned().then(|| {
-                let both = Estimated { input: true, output: true };
-                (Usage::estimate(routed.prompt_bytes, TokenCounter::default()), both)
-            })
-        };
-        let (mut usage, mut estimated) = answer.usage(routed.prompt_bytes).or_else(prompt_alone)?;
+        if let Some(abandoned) = self.abandoned_last() {
+            return Some((abandoned.usage, Estimated { input: true, output: true }));
+        }
+        let (mut usage, mut estimated) = answer.usage(routed.prompt_bytes)?;
         // One absurd report must not use up a month's budget.
         estimated.input |= usage.input > routed.most_tokens;
         estimated.output |= usage.output > routed.most_tokens;
@@ -286,14 +284,6 @@ impl Exchange {
         }
         let usage = usage.limit_cached();
         Some((usage, estimated))
-    }
-
-    /// Whether the connection to the caller ended before an answer; the provider has read the prompt all the same.
-    fn was_abandoned(&self) -> bool {
-        match self.state.outcome() {
-            Some(outcome) => outcome.has_lost_caller() || self.is_callers_deadline(outcome),
-            None => false,
-        }
     }
 
     /// Whether an exchange with this outcome ended at a deadline that the caller set.

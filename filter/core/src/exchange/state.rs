@@ -1,6 +1,7 @@
 //! How far an exchange is, and the data of each step.
 
 use crate::cache::local::recording::BudgetGuard;
+use crate::exchange::abandoned::state::Attempts;
 use crate::exchange::answer::Answer;
 use crate::ids::ModelId;
 use crate::outcome::outcome::Outcome;
@@ -55,6 +56,9 @@ pub(super) struct Answered {
 pub(super) struct Upstream {
     pub(super) routed: Routed,
     pub(super) answer: Answer,
+    pub(super) attempts: Attempts,
+    /// When a whole answer was complete, in milliseconds since the Unix epoch.
+    pub(super) answered_ms: Option<u64>,
     pub(super) reception: Reception,
     /// Whether Envoy wrote the body of the response, which then says nothing of the provider's.
     pub(super) is_body_envoys: bool,
@@ -71,6 +75,10 @@ pub(super) struct Routed {
     /// The service tier that the request asks for, other than the base one.
     pub(super) service_tier: Option<ServiceTier>,
     pub(super) prompt_bytes: usize,
+    /// How many choices the request asks for.
+    pub(super) choices: u64,
+    /// The most output tokens of each model of the plan, for all choices.
+    pub(super) most_output: Vec<u64>,
     /// The most input or output tokens that an answer can have used. A report of more is wrong.
     pub(super) most_tokens: u64,
     pub(super) tool_names: Vec<String>,

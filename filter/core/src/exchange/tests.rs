@@ -4,7 +4,9 @@ use super::*;
 use crate::fixture::{self, context};
 use crate::memory::WorkerMemory;
 use crate::outcome::outcome::Outcome;
+use crate::quota::rate::{Pace, Rate};
 use crate::request::head::RequestHead;
+use crate::routing::begun::Begun;
 use crate::telemetry::metrics::Metric;
 use crate::tokens::Correction;
 use serde_json::{Value, json};
@@ -52,6 +54,10 @@ impl crate::quota::store::Store for Idle {
         Correction::default()
     }
     fn learn(&mut self, _: &str, _: u64, _: u64) {}
+    fn rate(&mut self, _: &str) -> Rate {
+        Rate::default()
+    }
+    fn learn_rate(&mut self, _: &str, _: &Pace) {}
     fn unique(&mut self) -> u128 {
         1
     }
@@ -206,34 +212,71 @@ fn a_fallback_is_said_and_the_failed_attempt_named() {
     assert_eq!(line["failed_attempts"], serde_json::json!([{"model": "small", "reason": "status_503"}]));
 }
 
+/// What Envoy knows of a request that ended before it was answered.
+struct Unanswered(&'static str);
+
+impl Observer for Unanswered {
+    fn code_details(&self) -> String {
+        self.0.to_owned()
+    }
+    fn response_code(&self) -> u16 {
+        0
+    }
+    fn last_attempt(&self) -> Option<(usize, u32)> {
+        Some((0, 1))
+    }
+    fn failed_attempts(&self) -> Vec<(usize, Outcome)> {
+        Vec::new()
+    }
+    fn attempts(&self) -> Vec<Begun> {
+        vec![Begun { index: 0, number: 1, began_ms: 0, end: None }]
+    }
+    fn has_connection(&self) -> bool {
+        true
+    }
+    fn now_ms(&self) -> u64 {
+        1500
+    }
+}
+
 #[test]
-fn a_caller_that_does_not_wait_is_charged_for_its_prompt_and_no_provider_is_blamed() {
-    let policy = fixture::policy();
-    let body = r#"{"model":"big","messages":[{"role":"user","content":"eight by"}]}"#;
-    let prompt_alone = |line: &Value| {
-        assert_eq!((&line["usage_estimated"], &line["output_tokens"]), (&true.into(), &0.into()), "{line}");
-        assert!(line["input_tokens"].as_u64() > Some(0) && line["estimated_cost_usd"].as_f64() > Some(0.0), "{line}");
-        assert_eq!(line["model"], "big");
-    };
-    let (mut left, _) = sent(&policy, body);
-    left.cut_off("downstream_remote_disconnect", 0, None);
-    let line = audit(&left, &policy, &[]);
-    prompt_alone(&line);
-    assert_eq!((&line["error_code"], &line["failed_attempts"]), (&"client_disconnected".into(), &Value::Array(vec![])));
-    // A caller's own deadline ends it in the same way; the policy's does not.
-    for (own, extra) in [(true, &[("x-pointsman-deadline-ms", "500")][..]), (false, &[])] {
-        let headers: Vec<_> = CHAT.iter().chain(extra).copied().collect();
-        let (mut late, _) = open(&policy, &headers);
-        assert!(matches!(late.on_request(context!(&policy), body.as_bytes(), &mut Idle), RequestStep::Send(_)));
-        // The first is Envoy's reason for ending an exchange at a deadline.
-        let details = if own { "max_duration_timeout" } else { "response_timeout" };
-        late.response_head(context!(&policy), &ResponseHead { status: 504, details, ..Default::default() });
-        late.on_full_body(&policy, b"");
-        let line = audit(&late, &policy, &[]);
-        assert_eq!(line["error_code"], if own { "deadline_exceeded" } else { "attempt_timeout" });
-        match own {
-            true => prompt_alone(&line),
-            false => assert_eq!((&line["input_tokens"], &line["estimated_cost_usd"]), (&Value::Null, &Value::Null)),
+fn a_caller_that_does_not_wait_is_charged_and_no_provider_is_blamed() {
+    let mut document = fixture::document();
+    for setting in ["prompt", "elapsed"] {
+        document["quota"] = serde_json::json!({"abandoned": setting});
+        let policy = crate::policy::parse::from_value(&document).unwrap().1;
+        let body = r#"{"model":"big","messages":[{"role":"user","content":"eight by"}]}"#;
+        let is_charged = |line: &Value| {
+            let output = if setting == "elapsed" { 50 } else { 0 };
+            assert_eq!((&line["usage_estimated"], &line["output_tokens"]), (&true.into(), &output.into()), "{line}");
+            assert!(line["input_tokens"].as_u64() > Some(0) && line["estimated_cost_usd"].as_f64() > Some(0.0));
+            assert_eq!(line["model"], "big");
+        };
+        let end = |exchange: Exchange, details| -> Value {
+            let finished = exchange.finish(context!(&policy), &mut Idle, &Unanswered(details));
+            serde_json::from_slice(&finished.audit).unwrap()
+        };
+        let (left, _) = sent(&policy, body);
+        let line = end(left, "downstream_remote_disconnect");
+        is_charged(&line);
+        let said = (&line["error_code"], &line["failed_attempts"]);
+        assert_eq!(said, (&"client_disconnected".into(), &Value::Array(vec![])));
+        // A caller's own deadline ends it in the same way; the policy's is charged for its time.
+        for (own, extra) in [(true, &[("x-pointsman-deadline-ms", "500")][..]), (false, &[])] {
+            let headers: Vec<_> = CHAT.iter().chain(extra).copied().collect();
+            let (mut late, _) = open(&policy, &headers);
+            assert!(matches!(late.on_request(context!(&policy), body.as_bytes(), &mut Idle), RequestStep::Send(_)));
+            // The first is Envoy's reason for ending an exchange at a deadline.
+            let details = if own { "max_duration_timeout" } else { "response_timeout" };
+            let head = ResponseHead { status: 504, details, ..Default::default() };
+            late.on_response_headers(context!(&policy), &head, &Unanswered(details));
+            late.on_full_body(&policy, b"");
+            let line = end(late, details);
+            assert_eq!(line["error_code"], if own { "deadline_exceeded" } else { "attempt_timeout" });
+            match own || setting == "elapsed" {
+                true => is_charged(&line),
+                false => assert_eq!((&line["input_tokens"], &line["estimated_cost_usd"]), (&Value::Null, &Value::Null)),
+            }
         }
     }
 }

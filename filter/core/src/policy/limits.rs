@@ -2,7 +2,7 @@
 
 use crate::config::place::Place;
 use crate::config::problem::{Problem, quoted};
-use crate::config::{self, FailureMode, OnExhausted, Quota, StoreKind};
+use crate::config::{self, Abandoned, FailureMode, OnExhausted, Quota, StoreKind};
 use crate::identity::keys::UserHash;
 use crate::ids::ModelId;
 use crate::policy::calendar::Zone;
@@ -20,6 +20,8 @@ pub struct Counting {
     pub store: StoreKind,
     /// What happens to requests while Redis is unavailable.
     pub failure_mode: FailureMode,
+    /// What is charged for an attempt of which nothing was seen.
+    pub abandoned: Abandoned,
 }
 
 /// All limits of one tenant, or of all tenants of a tier.
@@ -89,7 +91,7 @@ pub fn model_key(name: &str) -> ScopeKey {
 
 /// Validates how quotas are counted.
 pub(crate) fn counting(quota: &Quota, has_redis: bool, problems: &mut Vec<Problem>) -> Counting {
-    let Quota { time_zone, time_zone_changes, store, failure_mode, default_price: _, users } = quota;
+    let Quota { time_zone, time_zone_changes, store, failure_mode, abandoned, default_price: _, users } = quota;
     if *store == StoreKind::Redis && !has_redis {
         problems.push(Problem::new("quota.store", "redis requires the `redis` section, which names the bridge"));
     }
@@ -100,7 +102,7 @@ pub(crate) fn counting(quota: &Quota, has_redis: bool, problems: &mut Vec<Proble
     if !(16..=65_536).contains(users) {
         problems.push(Problem::new("quota.users", format!("{users} is out of range: expected 16 to 65536")));
     }
-    Counting { zone, users: *users, store: *store, failure_mode: *failure_mode }
+    Counting { zone, users: *users, store: *store, failure_mode: *failure_mode, abandoned: *abandoned }
 }
 
 /// Reports all mistakes in the limits of a tier or a tenant, at their places.

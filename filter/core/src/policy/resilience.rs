@@ -216,6 +216,11 @@ impl Resilience {
         self.request_ms
     }
 
+    /// Returns the longest time that an attempt may take to answer, or to begin its stream, in milliseconds.
+    pub fn attempt_ms(&self, stream: bool) -> u64 {
+        if stream { self.first_token_ms } else { self.attempt_ms }
+    }
+
     /// Returns how long a request counts as running, in milliseconds: its timeout, and the time that Envoy may need to
     /// end it.
     pub fn lease_ms(&self) -> u64 {
@@ -225,7 +230,7 @@ impl Resilience {
     /// Returns the headers for a request with up to `attempts` attempts. A deadline can only shorten the timeout.
     pub fn headers(&self, attempts: usize, stream: bool, deadline: Option<Deadline>) -> Vec<HeaderLine> {
         let request_ms = self.request_ms;
-        let attempt_ms = if stream { self.first_token_ms } else { self.attempt_ms };
+        let attempt_ms = self.attempt_ms(stream);
         // Envoy's timer for an attempt ends at the response headers. Without a model stage nothing holds them back, so
         // the request's timer must enforce the attempt's timeout too.
         let skips_model_stage = skips_model_stage(attempts, stream);

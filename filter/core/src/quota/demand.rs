@@ -48,6 +48,18 @@ fn output_limit(policy: &Policy, request: &Facts, task: Option<TaskId>, id: Mode
     [Some(model.max_output_tokens), task, most, asked].into_iter().flatten().min().unwrap_or(0)
 }
 
+/// Returns the most output tokens of each model, for all choices.
+pub fn most_output(
+    policy: &Policy,
+    output: OutputLimit,
+    request: &Facts,
+    task: Option<TaskId>,
+    models: &[ModelId],
+) -> Vec<u64> {
+    let one = |id: &ModelId| output_limit(policy, request, task, *id, output.of(*id)).saturating_mul(request.choices);
+    models.iter().map(one).collect()
+}
+
 /// Returns the worst case of each model, at the base price or at that of the service tier which the request asks for,
 /// whichever is higher. `input`: the estimated input tokens. `correction`: what has been learned about
 /// a model's tokenizer.

@@ -2,6 +2,7 @@
 
 use crate::fixture;
 use crate::policy::Policy;
+use crate::quota::rate::{Pace, Rate};
 use crate::quota::store::Store;
 use crate::quota::users::UserTable;
 use crate::tokens::Correction;
@@ -15,13 +16,14 @@ pub struct Shared {
     pub users: Rc<UserTable>,
     pub now_ms: u64,
     pub learned: Vec<(String, u64, u64)>,
+    pub paces: Vec<(String, Pace)>,
     pub calls: u32,
 }
 
 impl Default for Shared {
     fn default() -> Self {
         let users = Rc::new(UserTable::new(1024));
-        Self { records: HashMap::new(), users, now_ms: 0, learned: Vec::new(), calls: 0 }
+        Self { records: HashMap::new(), users, now_ms: 0, learned: Vec::new(), paces: Vec::new(), calls: 0 }
     }
 }
 
@@ -51,6 +53,13 @@ impl Store for Shared {
     }
     fn learn(&mut self, model: &str, estimate: u64, counted: u64) {
         self.learned.push((model.to_owned(), estimate, counted));
+    }
+    fn rate(&mut self, model: &str) -> Rate {
+        let paces = self.paces.iter().filter(|(of, _)| of == model);
+        paces.fold(Rate::default(), |rate, (_, pace)| rate.learn(pace))
+    }
+    fn learn_rate(&mut self, model: &str, pace: &Pace) {
+        self.paces.push((model.to_owned(), *pace));
     }
     fn unique(&mut self) -> u128 {
         u128::from(self.calls)

@@ -21,6 +21,8 @@ pub struct Ask<'a> {
     /// The longest time that the request may take, in milliseconds. `None` if nothing is held, as for an answer from
     /// the cache.
     pub lease_ms: Option<u64>,
+    /// Whether every model may be charged, so that the sum is reserved. Otherwise, it is the largest.
+    pub adds_up: bool,
     /// Whether to refuse when a window has reached the share at which the degraded model takes over.
     pub stop_at_degrade_threshold: bool,
 }
@@ -180,13 +182,26 @@ impl Grant {
     }
 }
 
-/// What a request used.
+/// What a request used of one model. A request may have used several, if attempts were abandoned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Charge {
-    /// The model that answered.
+    /// The model.
     pub model: ModelId,
     /// What it used.
     pub used: Amount,
+}
+
+impl Charge {
+    /// Returns what all charges used together.
+    pub(super) fn sum(charges: &[Self]) -> Amount {
+        charges.iter().fold(Amount::default(), |sum, charge| sum.plus(charge.used))
+    }
+
+    /// Returns what they used of one model, as its windows count it.
+    pub(super) fn of_model(charges: &[Self], model: ModelId) -> Amount {
+        let own = charges.iter().filter(|charge| charge.model == model);
+        own.fold(Amount::default(), |sum, charge| sum.plus(charge.used.of_model()))
+    }
 }
 
 /// The result of a settlement.
@@ -220,7 +235,7 @@ impl Ask<'_> {
     }
 
     pub(super) fn worst(&self, without: &[ModelId]) -> Amount {
-        let left = self.models.iter().filter(|(id, _)| !without.contains(id));
-        left.fold(Amount::default(), |worst, (_, amount)| worst.max(*amount))
+        let left = self.models.iter().filter(|(id, _)| !without.contains(id)).map(|(_, amount)| *amount);
+        left.fold(Amount::default(), if self.adds_up { Amount::plus } else { Amount::max })
     }
 }

@@ -1,5 +1,6 @@
 //! The shared data that quotas need.
 
+use crate::quota::rate::{Pace, Rate};
 use crate::quota::users::UserTable;
 use crate::tokens::Correction;
 use std::rc::Rc;
@@ -19,6 +20,10 @@ pub trait Store {
     fn correction(&mut self, model: &str) -> Correction;
     /// Learns about a model's tokenizer, for all workers: [`Correction::learn`].
     fn learn(&mut self, model: &str, estimate: u64, counted: u64);
+    /// Returns how fast a model makes output, as far as learned.
+    fn rate(&mut self, model: &str) -> Rate;
+    /// Learns how fast a model makes output, for all workers: [`Rate::learn`]. May ignore answers that come too often.
+    fn learn_rate(&mut self, model: &str, pace: &Pace);
     /// Returns a number that no other request of any Envoy gets.
     fn unique(&mut self) -> u128;
 }

@@ -213,6 +213,15 @@ impl Amount {
         }
     }
 
+    /// Returns the sum, clamped to what can be counted.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            tokens: self.tokens.saturating_add(other.tokens).min(MAX_TOKENS),
+            day_tokens: self.day_tokens.saturating_add(other.day_tokens).min(MAX_TOKENS),
+            cost: self.cost.saturating_add(other.cost).min(MAX_COST),
+        }
+    }
+
     /// Returns the amount as the windows of one model count it. They count every token that the model serves.
     pub fn of_model(self) -> Self {
         Self { day_tokens: self.tokens, ..self }

@@ -16,8 +16,6 @@ const VERSION: u8 = 6;
 
 /// Filter state (`wasm.NAME`) with the record of the plan. Gateway stage to model stage.
 pub const STATE_DISPATCH: &str = "pointsman_dispatch";
-/// Filter state with the current attempt. Model stage to gateway stage.
-pub const STATE_SERVED: &str = "pointsman_served";
 /// Filter state with the provider of the attempt, by which Envoy chooses the credential.
 pub const STATE_PROVIDER: &str = "pointsman_provider";
 /// Filter state with the outcomes of the failed attempts. Model stage to gateway stage.
@@ -26,21 +24,6 @@ pub const STATE_FAILED: &str = "pointsman_failed";
 pub const STATE_PLACE: &str = "pointsman_place";
 /// Filter state with the line of the audit record.
 pub const STATE_AUDIT: &str = "pointsman_audit";
-
-/// Encodes which attempt of the plan (from 0) is under way, and how many attempts Envoy has made.
-pub fn encode_served(index: usize, count: usize) -> Vec<u8> {
-    let mut out = Writer::with_capacity(5);
-    out.u8(u8::try_from(index).unwrap_or(u8::MAX));
-    out.count(count);
-    out.finish()
-}
-
-/// Decodes what `encode_served` encoded.
-pub fn decode_served(state: &[u8]) -> Option<(usize, u32)> {
-    let mut reader = Reader::new(state);
-    let served = (usize::from(reader.u8()?), reader.u32()?);
-    reader.end().map(|()| served)
-}
 
 /// Adds a failed attempt to the record: its place in the plan (from 0) and its outcome.
 pub fn push_failed(record: &mut Vec<u8>, index: usize, outcome: Outcome) {

@@ -39,6 +39,9 @@ pub struct Record<'a> {
     pub service_tier: Option<&'a str>,
     pub price_estimated: bool,
     pub cost: Option<MicroUsd>,
+    /// The other attempts that were abandoned: model, usage and cost of each. And what they cost together.
+    pub abandoned: &'a [(&'a str, Usage, Option<MicroUsd>)],
+    pub abandoned_cost: Option<MicroUsd>,
     pub latency_ms: u64,
     pub time_to_first_token_ms: Option<u64>,
     /// The cache's part in the request, and the reason.
@@ -84,6 +87,8 @@ impl Record<'_> {
             service_tier,
             price_estimated,
             cost,
+            abandoned,
+            abandoned_cost,
             latency_ms,
             time_to_first_token_ms,
             cache,
@@ -128,6 +133,11 @@ impl Record<'_> {
         out.text(member!("service_tier"), *service_tier);
         out.flag(member!("price_estimated"), *price_estimated);
         out.cost(member!("estimated_cost_usd"), *cost);
+        // Written only where there are any, to keep other records short.
+        if !abandoned.is_empty() {
+            out.abandoned(member!("abandoned_attempts"), abandoned);
+            out.cost(member!("abandoned_cost_usd"), *abandoned_cost);
+        }
         out.number(member!("latency_ms"), Some(*latency_ms));
         out.number(member!("time_to_first_token_ms"), *time_to_first_token_ms);
         out.flag(member!("cache_hit"), saved.is_some());
@@ -218,6 +228,21 @@ impl Members {
         self.0.push(b']');
     }
 
+    /// Writes attempts: `[{"model":…,"input_tokens":…,"output_tokens":…,"cost_usd":…}]`.
+    fn abandoned(&mut self, name: &'static str, attempts: &[(&str, Usage, Option<MicroUsd>)]) {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.push(b'[');
+        for (i, (model, usage, cost)) in attempts.iter().enumerate() {
+            self.0.extend_from_slice(if i > 0 { b",{\"model\":" } else { b"{\"model\":" });
+            quote_into(&mut self.0, model);
+            self.number(member!("input_tokens"), Some(usage.input));
+            self.number(member!("output_tokens"), Some(usage.output));
+            self.cost(member!("cost_usd"), *cost);
+            self.0.push(b'}');
+        }
+        self.0.push(b']');
+    }
+
     fn list<'a>(&mut self, name: &'static str, values: impl Iterator<Item = &'a str>) {
         self.0.extend_from_slice(name.as_bytes());
         self.0.push(b'[');
@@ -246,7 +271,8 @@ mod tests {
             .flat_map(|names| names.split(", ").map(|name| name.trim_matches('`')))
             .collect();
         let saved = Some((Usage::default(), MicroUsd(0)));
-        let record = Record { cache: (Some("hit"), None), saved, ..Record::default() };
+        let abandoned = [("m", Usage::default(), None)];
+        let record = Record { cache: (Some("hit"), None), saved, abandoned: &abandoned, ..Record::default() };
         let fields = |record: &Record| {
             let text = String::from_utf8(record.line()).unwrap();
             let members =
@@ -254,7 +280,8 @@ mod tests {
             members.map(|m| m.trim_start_matches('"').split('"').next().unwrap().to_owned()).collect::<Vec<_>>()
         };
         let (all, plain) = (fields(&record), fields(&Record::default()));
-        let cached: Vec<_> = all.iter().filter(|name| !plain.contains(name)).collect();
+        // The price of a single attempt is no field of the record.
+        let cached: Vec<_> = all.iter().filter(|name| !plain.contains(name) && *name != "cost_usd").collect();
         let expected: Vec<_> = plain.iter().chain(cached).collect();
         assert_eq!(documented, expected);
 

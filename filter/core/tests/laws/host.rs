@@ -2,6 +2,7 @@
 
 use super::policy::NOW;
 use pointsman_core::policy::{Policy, parse};
+use pointsman_core::quota::rate::{Pace, Rate};
 use pointsman_core::quota::store::Store;
 use pointsman_core::quota::users::UserTable;
 use pointsman_core::routing::in_flight::{self, Full, Places};
@@ -48,6 +49,10 @@ impl Store for Host<'_> {
         Correction::decode(self.0)
     }
     fn learn(&mut self, _: &str, _: u64, _: u64) {}
+    fn rate(&mut self, _: &str) -> Rate {
+        Rate::default()
+    }
+    fn learn_rate(&mut self, _: &str, _: &Pace) {}
     fn unique(&mut self) -> u128 {
         0
     }

@@ -19,8 +19,8 @@ use pointsman_core::quota::users::UserTable;
 use pointsman_core::quota::window::{Amount, Moment};
 use pointsman_core::quota::{local, report};
 use pointsman_core::request::endpoint::Endpoint;
-use pointsman_core::routing::dispatch;
 use pointsman_core::routing::in_flight::{self, Full, Places};
+use pointsman_core::routing::{begun, dispatch};
 use pointsman_core::tokens::Correction;
 use std::sync::LazyLock;
 
@@ -49,9 +49,11 @@ fn stages(bytes: &[u8]) {
     failed.iter().for_each(|(index, outcome)| dispatch::push_failed(&mut again, *index, *outcome));
     assert_eq!(dispatch::read_failed(&again), failed);
     let _ = dispatch::read_failed(bytes);
-    if let Some((index, count)) = dispatch::decode_served(bytes) {
-        assert_eq!(dispatch::encode_served(index, count as usize), *bytes);
-    }
+    let all = begun::read(bytes, bytes);
+    let mut again = Vec::new();
+    all.iter().for_each(|one| begun::push_begun(&mut again, one.index, one.number as usize, one.began_ms));
+    assert!(bytes.starts_with(&again), "what was read is what was written");
+    assert_eq!(begun::last_begun(bytes), all.last().map(|last| (last.index, last.number)));
 }
 
 fn requests_in_flight(bytes: &[u8]) {
@@ -91,7 +93,14 @@ fn quotas(bytes: &[u8]) {
     // A user of the record, if there is one.
     let user = scopes.first().map_or([1; 32], |(key, _)| *key);
     for lease_ms in [Some(60_000), None] {
-        let ask = Ask { tenant: "t", user: &user, models: &models, lease_ms, stop_at_degrade_threshold: true };
+        let ask = Ask {
+            tenant: "t",
+            user: &user,
+            models: &models,
+            lease_ms,
+            adds_up: false,
+            stop_at_degrade_threshold: true,
+        };
         let mut host = Host(bytes);
         let _ = local::view(&mut host, limits, &ask, &moment);
         let statuses = local::look(&mut host, limits, &ask, &moment);
@@ -100,8 +109,8 @@ fn quotas(bytes: &[u8]) {
         let _ = report::gauges::look(&POLICY, tenant, &mut host);
         if let Ok(grant) = local::reserve(&mut host, limits, &ask, &moment) {
             let charge = Charge { model, used: amount };
-            let _ = local::settle(&mut host, limits, &grant.reservation, Some(charge), &moment);
-            let _ = local::settle(&mut host, limits, &grant.reservation, None, &moment);
+            let _ = local::settle(&mut host, limits, &grant.reservation, &[charge], &moment);
+            let _ = local::settle(&mut host, limits, &grant.reservation, &[], &moment);
         }
     }
 }
@@ -156,7 +165,7 @@ pub fn is_read(name: &str, bytes: &[u8]) -> Option<bool> {
     let host = &mut Host(bytes);
     Some(match name {
         "dispatch" => dispatch::decode(bytes).is_some(),
-        "served" => dispatch::decode_served(bytes) == Some((1, 2)),
+        "served" => begun::last_begun(bytes) == Some((1, 2)),
         "failed" => !dispatch::read_failed(bytes).is_empty(),
         "in_flight" => in_flight::check(bytes, NOW, Places::new(5, 5, "t")) == Err(Full::Model),
         "correction" => Correction::decode(bytes) != Correction::default(),

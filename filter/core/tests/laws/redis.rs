@@ -34,7 +34,14 @@ pub fn redis(body: &[u8]) {
     let models = [(model, Amount::new(10, 20))];
     let user = [1; 32];
     for lease_ms in [Some(60_000), None] {
-        let ask = Ask { tenant: "t", user: &user, models: &models, lease_ms, stop_at_degrade_threshold: true };
+        let ask = Ask {
+            tenant: "t",
+            user: &user,
+            models: &models,
+            lease_ms,
+            adds_up: false,
+            stop_at_degrade_threshold: true,
+        };
         if let Ok((Ok(grant), _)) = script::reserved(limits, zone, "1", &ask, &answered) {
             assert!(grant.full_models.iter().all(|id| *id == model));
             let _ = (ClientDialect::OpenAi.rate_limits(&grant.statuses), report::usage::alert_header(&grant.crossed));
@@ -51,8 +58,14 @@ pub fn redis(body: &[u8]) {
 static HELD: LazyLock<RemoteReservation> = LazyLock::new(|| {
     let tenant = POLICY.find_tenant("t").unwrap();
     let models = [(POLICY.find_model("m").unwrap(), Amount::new(10, 20))];
-    let ask =
-        Ask { tenant: "t", user: &[1; 32], models: &models, lease_ms: Some(60_000), stop_at_degrade_threshold: true };
+    let ask = Ask {
+        tenant: "t",
+        user: &[1; 32],
+        models: &models,
+        lease_ms: Some(60_000),
+        adds_up: false,
+        stop_at_degrade_threshold: true,
+    };
     let body = include_bytes!("../../../../integration/fuzz/corpus/redis/reserved");
     let answered = HttpCallResult { status: 200, body };
     let answer = script::reserved(POLICY.quota_of(tenant).unwrap(), &POLICY.counting.zone, "1", &ask, &answered);
@@ -81,8 +94,14 @@ pub fn is_read(name: &str, body: &[u8]) -> Option<bool> {
     let tenant = POLICY.find_tenant("t").unwrap();
     let (limits, zone) = (POLICY.quota_of(tenant).unwrap(), &POLICY.counting.zone);
     let models = [(POLICY.find_model("m").unwrap(), Amount::new(10, 20))];
-    let ask =
-        Ask { tenant: "t", user: &[1; 32], models: &models, lease_ms: Some(60_000), stop_at_degrade_threshold: true };
+    let ask = Ask {
+        tenant: "t",
+        user: &[1; 32],
+        models: &models,
+        lease_ms: Some(60_000),
+        adds_up: false,
+        stop_at_degrade_threshold: true,
+    };
     let reserved = || script::reserved(limits, zone, "1", &ask, &answered);
     Some(match name {
         "reserved" => matches!(reserved(), Ok((Ok(_), _))),

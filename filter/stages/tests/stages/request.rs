@@ -200,6 +200,8 @@ impl Request {
         context.maps.insert(Map::RequestHeaders, headers);
         context.texts.insert(Property::Provider, provider.into());
         context.numbers.insert(Property::AttemptCount, u64::from(self.attempts));
+        context.texts.insert(Property::LocalAddress, "127.0.0.1:40000".into());
+        self.has_connection(true);
         let (id, stream) = envoy.attempt(context);
         let mut stage = boxed(stream);
         let held = self.host.call_back(id, || stage.on_request_headers(false));
@@ -278,6 +280,15 @@ impl Request {
         self.host.context(self.id).is_reset
     }
 
+    /// Says whether Envoy has a connection to the provider.
+    pub fn has_connection(&self, has: bool) {
+        let mut context = self.host.context(self.id);
+        match has {
+            true => drop(context.texts.insert(Property::LocalAddress, "127.0.0.1:40000".into())),
+            false => drop(context.texts.remove(&Property::LocalAddress)),
+        }
+    }
+
     /// Breaks off the stream. Envoy reports these details and this status.
     pub fn cut(&mut self, details: &str, status: u64) {
         let mut context = self.host.context(self.id);
@@ -334,6 +345,12 @@ impl Attempt {
             Some(Event::Headers(headers, _)) => headers.one(name),
             _ => None,
         }
+    }
+
+    /// Ends the attempt, which never had a connection to the provider.
+    pub fn end_unconnected(self) {
+        self.host.context(self.id).texts.remove(&Property::LocalAddress);
+        self.end();
     }
 
     /// Ends the attempt, whatever its outcome.

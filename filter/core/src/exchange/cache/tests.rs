@@ -6,6 +6,7 @@ use crate::fixture;
 use crate::memory::{Context, WorkerMemory};
 use crate::policy::Policy;
 use crate::policy::parse::from_value;
+use crate::quota::rate::{Pace, Rate};
 use crate::quota::store::Store;
 use crate::quota::users::UserTable;
 use crate::request::head::RequestHead;
@@ -76,6 +77,10 @@ impl Store for World {
         Correction::default()
     }
     fn learn(&mut self, _: &str, _: u64, _: u64) {}
+    fn rate(&mut self, _: &str) -> Rate {
+        Rate::default()
+    }
+    fn learn_rate(&mut self, _: &str, _: &Pace) {}
     fn unique(&mut self) -> u128 {
         1
     }

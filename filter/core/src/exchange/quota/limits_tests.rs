@@ -28,7 +28,14 @@ fn sent(policy: &Policy, store: &mut Shared, request: &Value) -> Exchange {
 fn status(policy: &Policy, store: &mut Shared) -> WindowStatus {
     let limits = policy.quota_of(policy.find_tenant("acme").unwrap()).unwrap();
     let moment = Moment::new(&policy.counting.zone, START);
-    let ask = Ask { tenant: "acme", user: &ANONYMOUS, models: &[], lease_ms: None, stop_at_degrade_threshold: false };
+    let ask = Ask {
+        tenant: "acme",
+        user: &ANONYMOUS,
+        models: &[],
+        lease_ms: None,
+        adds_up: false,
+        stop_at_degrade_threshold: false,
+    };
     local::look(store, limits, &ask, &moment)[0].1
 }
 
@@ -38,10 +45,16 @@ fn take(policy: &Policy, store: &mut Shared, model: &str, (user, now_ms): ([u8; 
     let moment = Moment::new(&policy.counting.zone, now_ms);
     let (model, used) = (policy.find_model(model).unwrap(), Amount::new(tokens, 0));
     let models = [(model, used)];
-    let ask =
-        Ask { tenant: "acme", user: &user, models: &models, lease_ms: Some(1000), stop_at_degrade_threshold: false };
+    let ask = Ask {
+        tenant: "acme",
+        user: &user,
+        models: &models,
+        lease_ms: Some(1000),
+        adds_up: false,
+        stop_at_degrade_threshold: false,
+    };
     let Ok(grant) = local::reserve(store, limits, &ask, &moment) else { return false };
-    local::settle(store, limits, &grant.reservation, Some(Charge { model, used }), &moment);
+    local::settle(store, limits, &grant.reservation, &[Charge { model, used }], &moment);
     true
 }
 

@@ -56,7 +56,14 @@ fn decide(policy: &Policy, store: &mut Shared, request: &Value) -> (Exchange, Re
 fn standing(policy: &Policy, store: &mut Shared) -> (u64, u64) {
     let limits = policy.quota_of(policy.find_tenant("acme").unwrap()).unwrap();
     let moment = Moment::new(&policy.counting.zone, START);
-    let ask = Ask { tenant: "acme", user: &ANONYMOUS, models: &[], lease_ms: None, stop_at_degrade_threshold: false };
+    let ask = Ask {
+        tenant: "acme",
+        user: &ANONYMOUS,
+        models: &[],
+        lease_ms: None,
+        adds_up: false,
+        stop_at_degrade_threshold: false,
+    };
     let status = &local::look(store, limits, &ask, &moment)[0].1;
     (status.reserved, status.used)
 }

@@ -1,14 +1,17 @@
 //! The end of an exchange for its quota: what it charges, learns and counts.
 
 use crate::exchange::Exchange;
+use crate::exchange::answer::Answer;
 use crate::exchange::journal::Purpose;
 use crate::exchange::quota::state::Verdict;
+use crate::exchange::state::Upstream;
 use crate::ids::TenantId;
 use crate::memory::Context;
 use crate::policy::Policy;
 use crate::policy::price::MicroUsd;
 use crate::quota::demand;
 use crate::quota::local;
+use crate::quota::rate::Pace;
 use crate::quota::redis::settlement::Unsettled;
 use crate::quota::report::gauges;
 use crate::quota::reservation::Charge;
@@ -40,16 +43,17 @@ impl Exchange {
         // A question without an answer may still have taken effect.
         let uncertain = if self.is_reservation_uncertain() { self.quota.held.take() } else { None };
         let held = reserved.as_mut().and_then(|reserved| reserved.remote.take()).or(uncertain);
-        let charge = self.charge(policy).filter(|_| reserved.is_some());
-        self.learn(policy, store);
+        self.estimate_abandoned(policy, store);
+        let charges = if reserved.is_some() { self.charges(policy) } else { Vec::new() };
         let moment = context.moment(store.now_ms());
+        self.learn(policy, store, moment.now_ms);
         let mut lines = Vec::new();
         if let Some(reserved) = &reserved {
-            let settled = local::settle(store, limits, reserved, charge, &moment);
+            let settled = local::settle(store, limits, reserved, &charges, &moment);
             lines = gauges::lines(&policy.tenant(tenant).name, &settled.crossed);
             self.quota.settled = settled;
         }
-        (lines, held.map(|held| Unsettled { tenant, held: Some(held), charge, moment }))
+        (lines, held.map(|held| Unsettled { tenant, held: Some(held), charges, moment }))
     }
 
     /// Settles before the exchange ends, once nothing that counts can follow: a caller or provider that lets the
@@ -64,7 +68,8 @@ impl Exchange {
 
     /// Compares the estimate with the provider's count. A cached answer says nothing about this estimate, nor does a
     /// provider that counted nothing.
-    fn learn(&self, policy: &Policy, store: &mut dyn Store) {
+    fn learn(&self, policy: &Policy, store: &mut dyn Store, now_ms: u64) {
+        self.learn_rate(policy, store, now_ms);
         let served = self.routed().and_then(|routed| routed.served);
         if let (Some(input), Some(served), Some((usage, Estimated { input: false, .. }))) =
             (self.quota.input, served, self.counted())
@@ -74,6 +79,34 @@ impl Exchange {
         {
             store.learn(&policy.model(served.model).name, input, usage.input);
         }
+    }
+
+    /// Measures how fast the model that answered made its output.
+    fn learn_rate(&self, policy: &Policy, store: &mut dyn Store, now_ms: u64) {
+        let (Some(Upstream { routed, answer, attempts, answered_ms, .. }), None) =
+            (self.state.upstream(), self.saved())
+        else {
+            return;
+        };
+        let is_whole = matches!(answer, Answer::Whole { complete: true, .. });
+        if let (Some(served), Some((usage, Estimated { output: false, .. }))) = (routed.served, self.counted())
+            && (is_whole || answer.is_done())
+        {
+            let ms = answered_ms.unwrap_or(now_ms).saturating_sub(attempts.began_ms());
+            let tokens = usage.output / routed.choices.max(1);
+            let pace = Pace { tokens, ms, may_lower: answered_ms.is_some() };
+            store.learn_rate(&policy.model(served.model).name, &pace);
+        }
+    }
+
+    fn charges(&self, policy: &Policy) -> Vec<Charge> {
+        let others = self.abandoned_others().iter().map(Charge::from);
+        let all = self.abandoned_last().map(Charge::from).or_else(|| self.charge(policy)).into_iter().chain(others);
+        let of_day = |charge: Charge| match self.quota.exempt_from_daily_tokens {
+            true => Charge { used: charge.used.degraded(), ..charge },
+            false => charge,
+        };
+        all.map(of_day).collect()
     }
 
     fn charge(&self, policy: &Policy) -> Option<Charge> {
@@ -86,7 +119,7 @@ impl Exchange {
         if let (Estimated { input: true, output: true }, Some(worst)) = (estimated, self.worst_case()) {
             used = used.min(worst);
         }
-        Some(Charge { model, used: if self.quota.exempt_from_daily_tokens { used.degraded() } else { used } })
+        Some(Charge { model, used })
     }
 
     /// What was reserved for the charged model, where tokens matter.

@@ -7,15 +7,15 @@ use crate::quota::reservation::{Charge, Reservation, Settled, UserReservation, s
 use crate::quota::store::Store;
 use crate::quota::window::{Amount, Moment};
 
-/// Replaces a reservation by what was used. Without a charge, nothing was used.
+/// Replaces a reservation by what was used. Without charges, nothing was used.
 pub fn settle(
     store: &mut dyn Store,
     limits: &Limits,
     reservation: &Reservation,
-    charge: Option<Charge>,
+    charges: &[Charge],
     moment: &Moment,
 ) -> Settled {
-    let used = charge.map_or_else(Amount::default, |charge| charge.used);
+    let used = Charge::sum(charges);
     if let Some(UserReservation { key, amount, expires, place }) = &reservation.user
         && let Some(windows) = limits.user(key)
     {
@@ -42,9 +42,7 @@ pub fn settle(
             let Some((key, windows)) = limits.model(*id) else { continue };
             if let Some(counters) = scope(&mut scopes, key) {
                 counters.catch_up(windows, moment);
-                let is_charged = charge.is_some_and(|charge| charge.model == *id);
-                let used = if is_charged { used.of_model() } else { Amount::default() };
-                counters.settle(windows, held, *expires, &used);
+                counters.settle(windows, held, *expires, &Charge::of_model(charges, *id));
             }
         }
         Some(record::encode(&scopes))

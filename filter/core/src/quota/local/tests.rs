@@ -31,7 +31,7 @@ fn moment(now_ms: u64) -> Moment {
 }
 
 fn ask<'a>(user: &'a ScopeKey, models: &'a [(ModelId, Amount)]) -> Ask<'a> {
-    Ask { tenant: "acme", user, models, lease_ms: Some(600_000), stop_at_degrade_threshold: true }
+    Ask { tenant: "acme", user, models, lease_ms: Some(600_000), adds_up: false, stop_at_degrade_threshold: true }
 }
 
 fn used(store: &mut Shared, limits: &Limits, whose: Scope, window: Window) -> (u64, u64) {
@@ -82,7 +82,7 @@ fn a_model_whose_windows_are_full_is_left_out_and_the_others_are_reserved_at_the
     assert!(matches!(refused, Refused::Full(Scope::Model(id), _) if id == big));
     // The small model answered, so the big model's window gets its reservation back.
     let charge = Charge { model: small, used: Amount::new(4, 0) };
-    settle(&mut store, limits, &first.reservation, Some(charge), &moment(START));
+    settle(&mut store, limits, &first.reservation, &[charge], &moment(START));
     assert_eq!(used(&mut store, limits, Scope::Tenant, Window::TokensPerDay), (4, 5));
     assert_eq!(used(&mut store, limits, Scope::Model(big), Window::TokensPerDay), (0, 0));
 }
@@ -178,7 +178,7 @@ fn no_interleaving_exceeds_a_limit_charges_twice_or_loses_a_charge() {
                     // One request in four is aborted before it used anything.
                     let charge = (random.below(4) > 0).then_some(Charge { model, used: spent });
                     expired += u32::from(high_water.max(store.now_ms) > since + 720_000);
-                    settle(&mut store, limits, &reservation, charge, &now);
+                    settle(&mut store, limits, &reservation, charge.as_slice(), &now);
                     seen = seen.max(store.now_ms);
                     let at = moment(seen);
                     if at.day.number > day {

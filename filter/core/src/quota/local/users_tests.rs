@@ -8,6 +8,7 @@ use crate::policy::calendar::Zone;
 use crate::policy::limits::{Limits, ScopeKey};
 use crate::quota::fixture::{Random, START, Shared};
 use crate::quota::local::user_record::{MAX_RUNNING, PLACES, UserRecord};
+use crate::quota::rate::{Pace, Rate};
 use crate::quota::reservation::*;
 use crate::quota::store::Store;
 use crate::quota::users::UserTable;
@@ -47,8 +48,14 @@ fn hold(
     tokens: u64,
 ) -> Result<(Grant, Charge), Refused> {
     let (models, user) = ([(model, Amount::new(tokens, 0))], key(user));
-    let ask =
-        Ask { tenant: "acme", user: &user, models: &models, lease_ms: Some(600_000), stop_at_degrade_threshold: false };
+    let ask = Ask {
+        tenant: "acme",
+        user: &user,
+        models: &models,
+        lease_ms: Some(600_000),
+        adds_up: false,
+        stop_at_degrade_threshold: false,
+    };
     let now = moment(store.now_ms());
     let grant = reserve(store, limits, &ask, &now)?;
     Ok((grant, Charge { model, used: Amount::new(tokens, 0) }))
@@ -58,14 +65,21 @@ fn hold(
 fn take(store: &mut dyn Store, limits: &Limits, model: ModelId, user: u64, tokens: u64) -> Result<u64, Refused> {
     let (grant, charge) = hold(store, limits, model, user, tokens)?;
     let now = moment(store.now_ms());
-    settle(store, limits, &grant.reservation, Some(charge), &now);
+    settle(store, limits, &grant.reservation, &[charge], &now);
     Ok(grant.evicted)
 }
 
 /// Returns what a user has used and reserved of its day.
 fn day(store: &mut dyn Store, limits: &Limits, user: u64) -> (u64, u64) {
     let user = key(user);
-    let ask = Ask { tenant: "acme", user: &user, models: &[], lease_ms: None, stop_at_degrade_threshold: false };
+    let ask = Ask {
+        tenant: "acme",
+        user: &user,
+        models: &[],
+        lease_ms: None,
+        adds_up: false,
+        stop_at_degrade_threshold: false,
+    };
     let now = moment(store.now_ms());
     let all = look(store, limits, &ask, &now);
     let of_day = |(scope, status): &(Scope, WindowStatus)| {
@@ -157,7 +171,7 @@ fn users_with_running_requests_keep_their_places_until_very_many_run() {
     counted(&store);
     // What an evicted user used is counted when its request ends. Of those, only the least used make room again.
     for (grant, charge) in held.iter().chain(&more) {
-        settle(&mut store, &limits, &grant.reservation, Some(*charge), &moment(START));
+        settle(&mut store, &limits, &grant.reservation, &[*charge], &moment(START));
     }
     let all = counted(&store);
     assert!(all.values().all(|records| *records == 1));
@@ -193,7 +207,7 @@ fn counters_move_along_when_the_policy_changes_how_many_users_have_room() {
     }
     // Requests that began under the first table give back what they hold.
     for (user, (grant, charge)) in open.into_iter().enumerate() {
-        settle(&mut store, &limits, &grant.reservation, Some(charge), &moment(START));
+        settle(&mut store, &limits, &grant.reservation, &[charge], &moment(START));
         assert_eq!(day(&mut store, &limits, user as u64), (60, 0));
     }
 }
@@ -255,6 +269,10 @@ impl Store for Raced<'_> {
         Correction::default()
     }
     fn learn(&mut self, _: &str, _: u64, _: u64) {}
+    fn rate(&mut self, _: &str) -> Rate {
+        Rate::default()
+    }
+    fn learn_rate(&mut self, _: &str, _: &Pace) {}
     fn unique(&mut self) -> u128 {
         0
     }

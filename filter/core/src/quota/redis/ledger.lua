@@ -2,6 +2,8 @@
 -- KEYS: the reservation, then the scopes. ARGV: reserve, settle or look, and numbers in the order in which they are
 -- read.
 local MAX, SCALE = 9007199254740991, 60000
+-- The largest tokens, day's tokens and cost of one request.
+local MOST = {4000000000, 4000000000, 1000000000000000}
 local op, at = ARGV[1], 1
 local function number()
   at = at + 1
@@ -245,14 +247,16 @@ if op == 'settle' then
     i = i + 1
     holds[i] = {tonumber(e), tonumber(t), tonumber(d), tonumber(c)}
   end
-  local used, charged = {number(), number(), number()}, number()
+  local used, charged = {number(), number(), number()}, {}
+  for _ = 1, number() do
+    local n = number()
+    charged[n] = {number(), number(), number()}
+  end
   for n, s in ipairs(scopes) do
     local own = used
-    if s.kind == 2 and n ~= charged then own = {0, 0, 0} end
-    -- A model's own day counts all that it serves.
-    if s.kind == 2 and n == charged then own = {used[1], used[1], used[3]} end
+    if s.kind == 2 then own = charged[n] or {0, 0, 0} end
     -- A model that was left out holds nothing.
-    if s.kind ~= 2 or n == charged or (holds[n] and holds[n][1] > 0) then
+    if s.kind ~= 2 or charged[n] or (holds[n] and holds[n][1] > 0) then
       settle(s, holds[n], own)
       local rep = s.rep
       if s.kind == 0 then rep = mark(s, s.rep) end
@@ -268,7 +272,7 @@ end
 
 -- reserve: verdict (1 let through), scope and whether it is a share (for a refusal), users that were evicted, models
 -- that are full, their number first.
-local models = {}
+local adds_up, models = number() == 1, {}
 for i = 1, number() do models[i] = {number(), number(), number(), number()} end
 if kept then return answer({1, 0, 0, 0, 0}) end
 local left_out, shadowed = {}, {0, 0}
@@ -277,7 +281,9 @@ local function own(m) return {m[1], m[1], m[3]} end
 local function worst(skip)
   local w = {0, 0, 0}
   for i, m in ipairs(models) do
-    if not skip[i] then for k = 1, 3 do w[k] = math.max(w[k], m[k]) end end
+    if not skip[i] then
+      for k = 1, 3 do w[k] = adds_up and math.min(w[k] + m[k], MOST[k]) or math.max(w[k], m[k]) end
+    end
   end
   return w
 end

@@ -15,7 +15,7 @@ use crate::wire::redis::{self, Bridge, Failure};
 /// The Lua script.
 pub const SCRIPT: &str = include_str!("ledger.lua");
 /// SHA-1 of `SCRIPT`, for `EVALSHA`. A test checks it.
-const SCRIPT_SHA1: &str = "cb2334edf03d500dc7e9c175d9115b40eaef872b";
+const SCRIPT_SHA1: &str = "2873b3f504f108dd5b57032ad1997ba222ac9bcb";
 
 /// How long a settled reservation is remembered, in seconds. Within this time a settlement can be repeated safely.
 pub const REMEMBERED_S: u64 = 3600;
@@ -176,7 +176,7 @@ pub fn reserve(limits: &Limits, users: u32, id: &str, ask: &Ask, moment: &Moment
         ask.lease_ms,
         limits.degrade_at.filter(|_| ask.stop_at_degrade_threshold),
     );
-    run.number(ask.models.len() as u64);
+    run.numbers(&[u64::from(ask.adds_up), ask.models.len() as u64]);
     for (id, amount) in ask.models {
         let place = places.iter().position(|scope| *scope == Scope::Model(*id)).map_or(0, |at| at as u64 + 1);
         run.numbers(&[amount.tokens, amount.day_tokens, amount.cost, place]);
@@ -213,17 +213,13 @@ pub fn reserved(
     for _ in &scopes {
         counters.push(reader.counters(moment)?);
     }
-    let worst = |without: &[ModelId]| {
-        let left = ask.models.iter().filter(|(id, _)| !without.contains(id));
-        left.fold(Amount::default(), |worst, (_, amount)| worst.max(*amount))
-    };
     // The script does not name the window. It is found here, from the same numbers.
     let why = |place: u64| -> Option<Refused> {
         let at = (place as usize).checked_sub(1)?;
         let ((scope, windows, _), counters) = (scopes.get(at)?, counters.get(at)?);
         let want = match scope {
             Scope::Model(id) => ask.models.iter().find(|(known, _)| known == id)?.1.of_model(),
-            Scope::User | Scope::Tenant => worst(&full_models),
+            Scope::User | Scope::Tenant => ask.worst(&full_models),
         };
         // If the request was admitted in shadow mode, the counters already include it.
         let mut counters = counters.clone();
@@ -247,7 +243,7 @@ pub fn reserved(
             // The script checked only the user. The tenant may have to wait longer.
             let tenant = scopes.iter().zip(&counters).find(|((scope, ..), _)| *scope == Scope::Tenant);
             let full = tenant.and_then(|((_, windows, _), counters)| {
-                counters.full(windows, &ask.want(worst(&[])), moment).map(|full| Refused::Full(Scope::Tenant, full))
+                counters.full(windows, &ask.want(ask.worst(&[])), moment).map(|full| Refused::Full(Scope::Tenant, full))
             });
             refused = refused.or_longer(full);
         }
@@ -277,22 +273,29 @@ pub fn reserved(
     Ok((Ok(grant), View::default()))
 }
 
-/// Returns the run that settles. Without a charge, nothing was used. `users`: how many users of the tenant may have
+/// Returns the run that settles. Without charges, nothing was used. `users`: how many users of the tenant may have
 /// counters.
 pub fn settle(
     limits: &Limits,
     (tenant, users): (&str, u32),
     held: &RemoteReservation,
-    charge: Option<Charge>,
+    charges: &[Charge],
     moment: &Moment,
 ) -> Run {
     let mut run = Run::new("settle", tenant, &held.id);
     let scopes = scopes(limits, &held.user, tenant, held.models.iter().copied());
-    let charged = |charge: Charge| scopes.iter().position(|(scope, ..)| *scope == Scope::Model(charge.model));
-    let place = charge.and_then(charged).map_or(0, |at| at as u64 + 1);
+    let charged = scopes.iter().enumerate().filter_map(|(at, (scope, ..))| match scope {
+        Scope::Model(id) => charges.iter().any(|charge| charge.model == *id).then_some((at as u64 + 1, *id)),
+        Scope::User | Scope::Tenant => None,
+    });
+    let charged: Vec<_> = charged.collect();
     write_scopes(&mut run, (limits, tenant, users), scopes, moment, Some(0), None);
-    let used = charge.map_or_else(Amount::default, |charge| charge.used);
-    run.numbers(&[used.tokens, used.day_tokens, used.cost, place]);
+    let used = Charge::sum(charges);
+    run.numbers(&[used.tokens, used.day_tokens, used.cost, charged.len() as u64]);
+    for (place, id) in charged {
+        let own = Charge::of_model(charges, id);
+        run.numbers(&[place, own.tokens, own.day_tokens, own.cost]);
+    }
     run
 }
 

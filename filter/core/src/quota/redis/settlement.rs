@@ -17,7 +17,7 @@ pub struct Unsettled {
     pub(crate) tenant: TenantId,
     /// What is settled. `None` for a read.
     pub(crate) held: Option<RemoteReservation>,
-    pub(crate) charge: Option<Charge>,
+    pub(crate) charges: Vec<Charge>,
     pub(crate) moment: Moment,
 }
 
@@ -33,7 +33,7 @@ pub struct Report {
 impl Unsettled {
     /// Creates a read of a tenant's windows, for its gauges.
     pub fn look(policy: &Policy, tenant: TenantId, now_ms: u64) -> Self {
-        Self { tenant, held: None, charge: None, moment: Moment::new(&policy.counting.zone, now_ms) }
+        Self { tenant, held: None, charges: Vec::new(), moment: Moment::new(&policy.counting.zone, now_ms) }
     }
 
     /// Returns the HTTP call. `known`: whether Redis has seen the script.
@@ -41,7 +41,7 @@ impl Unsettled {
         let limits = policy.quota_of(self.tenant)?;
         let name = &policy.tenant(self.tenant).name;
         let run = match &self.held {
-            Some(held) => script::settle(limits, (name, policy.counting.users), held, self.charge, &self.moment),
+            Some(held) => script::settle(limits, (name, policy.counting.users), held, &self.charges, &self.moment),
             None => script::look(limits, &self.look_id(), &nobody(name), &self.moment),
         };
         Some(run.call(policy.redis.as_ref()?, known))
@@ -75,7 +75,7 @@ impl Unsettled {
 
     /// Returns whether the settlement charges anything.
     pub fn charges(&self) -> bool {
-        self.charge.is_some()
+        !self.charges.is_empty()
     }
 
     /// Returns whether Redis may have forgotten by `now_ms` that it has settled this, so that a retry could charge
@@ -87,5 +87,5 @@ impl Unsettled {
 
 /// Asks for the tenant only, without a user or a model.
 fn nobody(tenant: &str) -> Ask<'_> {
-    Ask { tenant, user: &ANONYMOUS, models: &[], lease_ms: None, stop_at_degrade_threshold: false }
+    Ask { tenant, user: &ANONYMOUS, models: &[], lease_ms: None, adds_up: false, stop_at_degrade_threshold: false }
 }

@@ -103,7 +103,14 @@ pub fn look(policy: &Policy, tenant: TenantId, store: &mut dyn Store) -> Vec<(Me
     let Some(limits) = policy.quota_of(tenant) else { return Vec::new() };
     let moment = Moment::new(&policy.counting.zone, store.now_ms());
     let name = &*policy.tenant(tenant).name;
-    let ask = Ask { tenant: name, user: &ANONYMOUS, models: &[], lease_ms: None, stop_at_degrade_threshold: false };
+    let ask = Ask {
+        tenant: name,
+        user: &ANONYMOUS,
+        models: &[],
+        lease_ms: None,
+        adds_up: false,
+        stop_at_degrade_threshold: false,
+    };
     gauges(tenant, &local::look(store, limits, &ask, &moment))
 }
 
@@ -204,12 +211,13 @@ mod tests {
             user: &ANONYMOUS,
             models: &models,
             lease_ms: Some(1),
+            adds_up: false,
             stop_at_degrade_threshold: false,
         };
         let moment = Moment::new(&policy.counting.zone, START);
         let grant = local::reserve(&mut store, limits, &ask, &moment).unwrap();
-        let charge = Some(crate::quota::reservation::Charge { model, used: amount });
-        local::settle(&mut store, limits, &grant.reservation, charge, &moment);
+        let charge = [crate::quota::reservation::Charge { model, used: amount }];
+        local::settle(&mut store, limits, &grant.reservation, &charge, &moment);
         let left =
             |store: &mut Shared| look(&policy, tenant, store).iter().map(|(_, value)| *value).collect::<Vec<_>>();
         assert_eq!(left(&mut store), [40, 600_000]);

@@ -160,6 +160,7 @@ fn noun(place: &[Step]) -> &'static str {
         "requests" => "a kind of request",
         "store" => "a store",
         "failure_mode" => "a failure mode",
+        "abandoned" => "a charge",
         "source" => "a source of identity",
         "on_exhausted" => "an action",
         _ => "a known name",

@@ -104,6 +104,15 @@ fn plain(verdict: &Result<Grant, Refused>) -> String {
     }
 }
 
+fn plain_ask<'a>(
+    tenant: &'a str,
+    user: &'a ScopeKey,
+    models: &'a [(ModelId, Amount)],
+    lease_ms: Option<u64>,
+) -> Ask<'a> {
+    Ask { tenant, user, models, lease_ms, adds_up: false, stop_at_degrade_threshold: false }
+}
+
 /// A running request: its reservation in each store, and the worst case of each model that may answer.
 type Open = (Reservation, Reservation, Vec<(ModelId, Amount)>);
 
@@ -126,6 +135,7 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
             user: &user,
             models: &plan,
             lease_ms,
+            adds_up: random.below(2) == 0,
             stop_at_degrade_threshold: random.below(2) == 0,
         };
         match random.below(10) {
@@ -161,16 +171,19 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
             }
             5..8 if !open.is_empty() => {
                 let (ours, theirs, plan) = open.swap_remove(random.below(open.len() as u64) as usize);
-                let (model, most) = plan[random.below(plan.len() as u64) as usize];
-                let charge = (random.below(4) > 0).then_some(Charge { model, used: most });
+                // Nothing, one model, or also one whose attempt was abandoned before.
+                let count = random.below(3) as usize;
+                let at = random.below(plan.len() as u64) as usize;
+                let charged = plan.iter().cycle().skip(at).take(count);
+                let charge: Vec<_> = charged.map(|(model, used)| Charge { model: *model, used: *used }).collect();
                 let held = theirs.held().unwrap();
-                let run = settle(limits, (&tenant, 1024), held, charge, &moment).at(now);
+                let run = settle(limits, (&tenant, 1024), held, &charge, &moment).at(now);
                 let body = redis.run(&run);
                 let answered = HttpCallResult { status: 200, body: &body };
                 let theirs = settled(limits, &zone, &tenant, held, &answered).unwrap();
                 let again = redis.run(&run);
                 assert!(again.windows(4).any(|window| window == b"\r\n0\r" || window == b":0\r\n"), "{again:?}");
-                let ours = local::settle(&mut local, limits, &ours, charge, &moment);
+                let ours = local::settle(&mut local, limits, &ours, &charge, &moment);
                 if ours != Settled::default() {
                     assert_eq!(ours.crossed, theirs.crossed, "seed {seed}, step {step}");
                 }
@@ -186,7 +199,7 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
             },
         }
         let moment = Moment::new(&zone, now);
-        let ask = Ask { tenant: &tenant, user: &user, models: &[], lease_ms: None, stop_at_degrade_threshold: false };
+        let ask = plain_ask(&tenant, &user, &[], None);
         let body = redis.run(&look(limits, "l", &ask, &moment).at(now));
         let (theirs, _) = looked(limits, &zone, "l", &ask, &HttpCallResult { status: 200, body: &body }).unwrap();
         let sorted = |all: Vec<_>| {
@@ -276,7 +289,7 @@ impl Tenant {
         let models = [(self.policy.find_model("small").unwrap(), Amount::new(tokens, tokens))];
         let lease_ms = Some(lease_ms);
         let user = self.user;
-        let ask = Ask { tenant: "acme", user: &user, models: &models, lease_ms, stop_at_degrade_threshold: false };
+        let ask = plain_ask("acme", &user, &models, lease_ms);
         self.asked += 1;
         let id = self.asked.to_string();
         let run = super::reserve(self.limits(), self.users, &id, &ask, &Moment::new(&self.zone, envoy)).at(now);
@@ -295,13 +308,13 @@ impl Tenant {
         let charge = Charge { model: self.policy.find_model("small").unwrap(), used: Amount::new(tokens, tokens) };
         let moment = Moment::new(&self.zone, envoy);
         let body =
-            self.redis.run(&super::settle(self.limits(), ("acme", self.users), held, Some(charge), &moment).at(now));
+            self.redis.run(&super::settle(self.limits(), ("acme", self.users), held, &[charge], &moment).at(now));
         settled(self.limits(), &self.zone, "acme", held, &HttpCallResult { status: 200, body: &body }).unwrap();
     }
 
     fn used(&mut self, envoy: u64, now: u64) -> Vec<(u64, u64)> {
         let user = self.user;
-        let ask = Ask { tenant: "acme", user: &user, models: &[], lease_ms: None, stop_at_degrade_threshold: false };
+        let ask = plain_ask("acme", &user, &[], None);
         let body = self.redis.run(&look(self.limits(), "l", &ask, &Moment::new(&self.zone, envoy)).at(now));
         let all = looked(self.limits(), &self.zone, "l", &ask, &HttpCallResult { status: 200, body: &body }).unwrap().0;
         all.into_iter().map(|(_, status)| (status.used, status.reserved)).collect()
@@ -364,6 +377,7 @@ fn the_answer_to_another_question_is_no_answer() {
         user: &USER,
         models: &models,
         lease_ms: Some(600_000),
+        adds_up: false,
         stop_at_degrade_threshold: false,
     });
     let moment = Moment::new(&all.zone, START);

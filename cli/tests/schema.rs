@@ -110,7 +110,8 @@ fn full() -> Value {
             "resilience": {"attempt_timeout": "10 s"}}},
         "tiers": {"pro": {"models": ["a.b:c/d"], "limits": {"requests_per_minute": 1, "tokens_per_minute": 1,
             "tokens_per_day": 100_000_000_000_u64, "budget_usd_per_day": 0, "budget_usd_per_month": 1_000_000_000,
-            "concurrent": 1, "max_input_tokens": 1, "max_output_tokens": 1, "degrade_at": 0.001, "alert_at": [1],
+            "concurrent": 1, "max_input_tokens": 1, "max_output_tokens": 1, "on_tight": "clamp",
+            "min_output_tokens": 1, "degrade_at": 0.001, "alert_at": [1],
             "burst": "1h", "on_exhausted": {"degrade": "a.b:c/d"}}}},
         "tenants": {"a@b": {"tier": "pro", "keys":
             [hash, {"hash": hash.replace("0a", "0b"), "expires": "2027-01-31T00:00:00Z"}]}},
@@ -202,6 +203,8 @@ fn what_the_schema_refuses_check_refuses_too_and_both_accept_the_neighbour() {
         (limits("concurrent"), vec![json!(0), json!(4_294_967_296_u64)]),
         (limits("max_input_tokens"), vec![json!(0), json!(100_000_000_001_u64)]),
         (limits("max_output_tokens"), vec![json!(0), json!(100_000_000_001_u64)]),
+        (limits("min_output_tokens"), vec![json!(0), json!(100_000_000_001_u64)]),
+        (limits("on_tight"), vec![json!("shorten")]),
         (limits("degrade_at"), vec![json!(0), json!(80)]),
         (limits("alert_at"), vec![json!([80]), json!(vec![0.5; 9])]),
         ("/tenants/a@b/keys".into(), vec![json!(["sk-live"]), json!(["sha256:00"]), json!("sk-live")]),

@@ -27,7 +27,7 @@ mod words;
 pub use cache::{Cache, CacheRequests, CacheScope, CacheStore, TaskCache};
 pub use data_class::DataClass;
 pub use identity::{Identity, Key};
-pub use limits::{Limits, OnExhausted};
+pub use limits::{Limits, OnExhausted, OnTight};
 pub use price::{Price, TierPrice};
 pub use quota::{Abandoned, FailureMode, Quota, StoreKind};
 pub use time::Time;

@@ -36,6 +36,7 @@ mod quota_midnight;
 mod quota_outage;
 mod quota_redis;
 mod quota_reload;
+mod quota_tight;
 mod quota_users;
 mod readme;
 mod ready;

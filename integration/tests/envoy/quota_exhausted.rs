@@ -62,6 +62,14 @@ fn the_policys_own_answer_is_marked_and_costs_nothing() {
     for gateway in gateways() {
         let key = "sk-polite0";
         let mut request = ask("paid", "Good day");
+        // A request that is only too large is told so: nothing is used up.
+        let large = gateway.chat(key, &request);
+        large.assert_refusal(429, "rate_limit_exceeded");
+        assert!(large.text().contains("100 of 100 left (0 used, 0 reserved)"), "{}", large.text());
+        let mut last = with_usage("paid", 60, 40);
+        last["max_tokens"] = json!(1);
+        gateway.audit(gateway.chat(key, &last).trace_id());
+        await_used(&gateway, key, "tokens_per_day", 100);
         let whole = gateway.chat(key, &request);
         assert_eq!((whole.status, whole.content()), (200, "Come back tomorrow.".to_owned()));
         assert_eq!(whole.header("x-pointsman-template"), Some("tokens_per_day"));
@@ -73,7 +81,7 @@ fn the_policys_own_answer_is_marked_and_costs_nothing() {
         assert_eq!(stream.streamed_text(), "Come back tomorrow.");
         assert_eq!(stream.events().last().map(String::as_str), Some("[DONE]"));
         assert!(gateway.simulator.of(stream.trace_id()).is_empty(), "nothing went out");
-        await_used(&gateway, key, "tokens_per_day", 0);
+        await_used(&gateway, key, "tokens_per_day", 100);
     }
 }
 

@@ -29,6 +29,7 @@ fn policy() -> String {
         "degrading",
         "early",
         "polite",
+        "tight",
         "shadow",
         "bounded",
     ];

@@ -60,6 +60,13 @@ pub struct Limits {
     /// Up to 8 shares of such a window at which an alert is reported, once per window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alert_at: Option<Vec<f64>>,
+    /// What happens to a request that would fit a window of tokens or money with a lower output limit: `refuse` by
+    /// default. Comes before `on_exhausted`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_tight: Option<OnTight>,
+    /// The lowest output limit that `on_tight: clamp` may set, 1 to 100000000000; 256 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_output_tokens: Option<u64>,
     /// Shadow mode: enforce nothing, but count and report what would have been rejected or shortened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shadow: Option<bool>,
@@ -77,6 +84,18 @@ pub enum OnExhausted {
     Degrade(String),
     /// The response is this text.
     Template(String),
+}
+
+/// What happens to a request that would fit a window with a lower output limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum OnTight {
+    /// `on_exhausted` decides, as for any other request.
+    #[default]
+    Refuse,
+    /// The request gets the highest output limit that fits. The response has it in `x-pointsman-output-limit`.
+    Clamp,
 }
 
 impl Limits {
@@ -109,6 +128,12 @@ impl Limits {
             degrade_at: match &self.on_exhausted {
                 None | Some(OnExhausted::Degrade(_)) => self.degrade_at.or(general.degrade_at),
                 Some(OnExhausted::Reject | OnExhausted::Template(_)) => self.degrade_at,
+            },
+            on_tight: self.on_tight.or(general.on_tight),
+            // It belongs to the clamp, and goes with it.
+            min_output_tokens: match self.on_tight {
+                None | Some(OnTight::Clamp) => self.min_output_tokens.or(general.min_output_tokens),
+                Some(OnTight::Refuse) => self.min_output_tokens,
             },
             alert_at: self.alert_at.clone().or_else(|| general.alert_at.clone()),
             shadow: self.shadow.or(general.shadow),

@@ -3,6 +3,7 @@
 use crate::config::{Abandoned, FailureMode, StoreKind};
 use crate::exchange::journal::{Journal, Pending, Purpose};
 use crate::exchange::quota::state::Verdict;
+use crate::exchange::quota::tight::Tight;
 use crate::exchange::{Exchange, NotSent, RequestStep};
 use crate::ids::ModelId;
 use crate::memory::Context;
@@ -61,6 +62,12 @@ impl Exchange {
             Err(refused) => refused,
         };
         let window = reason(&refused);
+        let tight = Tight { policy, request, task: plan.task, output, input, ask };
+        if let Some(least) = limits.clamp_to.filter(|_| refused.is_of_tokens())
+            && let Some(output) = self.clamp(&tight, limits, least, window, &moment, plan, store)?
+        {
+            return Ok(output);
+        }
         match &limits.on_exhausted {
             Exhaustion::Degrade(model) if refused.is_of_calendar() => {
                 let fits =
@@ -107,7 +114,12 @@ impl Exchange {
                 }
             }
             // The policy's text describes a used-up window; it would be wrong for one that is full only for a moment.
-            Exhaustion::Template(text) if refused.is_of_calendar() && !refused.is_momentary() => {
+            // Nor is it used up for a request that is only too large.
+            Exhaustion::Template(text)
+                if refused.is_of_calendar()
+                    && !refused.is_momentary()
+                    && !(refused.is_of_tokens() && self.is_only_too_large(&tight, limits, &moment, store)) =>
+            {
                 self.quota.verdict = Some((Verdict::Template, window));
                 self.tell_standings(policy, limits, store, &ask, &moment);
                 let mut reply = self.dialect().template(text, request.stream, window, moment.now_ms);
@@ -173,7 +185,7 @@ impl Exchange {
     }
 
     /// Asks the policy's store to reserve.
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         policy: &Policy,
         limits: &Limits,
@@ -254,14 +266,18 @@ impl Exchange {
         Refusal::Quota(Box::new(exhausted(policy, refused))).into()
     }
 
-    /// Sets the headers that show the windows of a refused request.
-    fn tell_standings(&mut self, policy: &Policy, limits: &Limits, store: &mut dyn Store, ask: &Ask, moment: &Moment) {
-        let is_local = match policy.counting.store {
+    /// Whether the windows are those of this Envoy.
+    pub(super) fn counts_locally(&self, policy: &Policy) -> bool {
+        match policy.counting.store {
             StoreKind::Local => true,
             StoreKind::Redis => self.quota.is_away && policy.counting.failure_mode == FailureMode::Local,
-        };
+        }
+    }
+
+    /// Sets the headers that show the windows of a refused request.
+    fn tell_standings(&mut self, policy: &Policy, limits: &Limits, store: &mut dyn Store, ask: &Ask, moment: &Moment) {
         let mut view = std::mem::take(&mut self.quota.view);
-        if is_local {
+        if self.counts_locally(policy) {
             view.add(local::view(store, limits, ask, moment));
         }
         self.tell(&view.statuses, &view.crossed);
@@ -273,7 +289,7 @@ impl Exchange {
         self.quota.headers.extend(usage::alert_header(crossed));
     }
 
-    fn granted(&mut self, mut grant: Grant, plan: &mut Plan) {
+    pub(super) fn granted(&mut self, mut grant: Grant, plan: &mut Plan) {
         let full_models = std::mem::take(&mut grant.full_models);
         plan.models.retain(|id| !full_models.contains(id));
         plan.ineligible.extend(full_models.into_iter().map(|id| (id, Ineligible::Quota)));
@@ -331,6 +347,7 @@ impl Exchange {
 
 mod settle;
 pub(super) mod state;
+mod tight;
 
 /// The result of a step in Redis, which may not know the script yet.
 fn run<'j>(journal: &'j mut Journal, bridge: &Bridge, run: &Run) -> Result<HttpCallResult<'j>, Pending> {
@@ -343,3 +360,5 @@ mod limits_tests;
 mod service_tier_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tight_tests;

@@ -174,6 +174,7 @@ impl Exchange {
             service_tier: service_tier.as_ref().map(ServedTier::name),
             price_estimated: cost.is_some_and(|cost| cost.is_highest),
             cost: cost.map(|cost| cost.usd),
+            output_limit: self.quota.output_limit,
             abandoned: &abandoned,
             abandoned_cost: self.abandoned_cost(),
             latency_ms: now_ms.saturating_sub(self.started_ms),
@@ -190,6 +191,7 @@ impl Exchange {
             tool_names: routed.map_or(&[], |r| &r.tool_names),
             policy_decision: match self.quota.verdict {
                 _ if refused => "deny",
+                Some((Verdict::Clamped, _)) => "clamp",
                 Some((Verdict::Degraded, _)) => "degrade",
                 Some((Verdict::Template, _)) => "template",
                 Some((Verdict::Shadowed, _)) => "shadow_deny",

@@ -2,7 +2,7 @@
 
 use crate::config::place::Place;
 use crate::config::problem::{Problem, quoted};
-use crate::config::{self, Abandoned, FailureMode, OnExhausted, Quota, StoreKind};
+use crate::config::{self, Abandoned, FailureMode, OnExhausted, OnTight, Quota, StoreKind};
 use crate::identity::keys::UserHash;
 use crate::ids::ModelId;
 use crate::policy::calendar::Zone;
@@ -37,6 +37,8 @@ pub struct Limits {
     models: Vec<(ModelId, ScopeKey, Bounds)>,
     /// What happens when a daily or monthly quota is used up.
     pub on_exhausted: Exhaustion,
+    /// The lowest output limit that a request may get so that it fits a window; `None` if it gets none.
+    pub clamp_to: Option<u64>,
     /// Thousandths of a daily or monthly quota from which the degraded model serves.
     pub degrade_at: Option<u64>,
     /// Thousandths of a daily or monthly quota that are reported, ascending, up to eight.
@@ -82,6 +84,8 @@ pub const TENANT: ScopeKey = [0; 32];
 
 /// The largest limit in a policy. Lua's numbers hold it exactly after scaling by the milliseconds of a minute.
 const MAX_COUNT: u64 = 100_000_000_000;
+/// The lowest output limit that `on_tight: clamp` sets if the policy names none.
+const MIN_OUTPUT: u64 = 256;
 const MAX_USD: f64 = 1_000_000_000.0;
 
 /// Returns the key of a model.
@@ -143,6 +147,7 @@ pub(crate) fn check(limits: &config::Limits, is_tier: bool, place: &Place, probl
 fn check_scope(limits: &config::Limits, place: &Place, problems: &mut Vec<Problem>) {
     check_bounds(limits, place, problems);
     let config::Limits { per_user, users, per_model, on_exhausted, degrade_at, alert_at, shadow, .. } = limits;
+    let config::Limits { on_tight, min_output_tokens, .. } = limits;
     for (field, is_set) in [
         ("per_user", per_user.is_some()),
         ("users", !users.is_empty()),
@@ -150,6 +155,8 @@ fn check_scope(limits: &config::Limits, place: &Place, problems: &mut Vec<Proble
         ("on_exhausted", on_exhausted.is_some()),
         ("degrade_at", degrade_at.is_some()),
         ("alert_at", alert_at.is_some()),
+        ("on_tight", on_tight.is_some()),
+        ("min_output_tokens", min_output_tokens.is_some()),
         ("shadow", shadow.is_some()),
     ] {
         if is_set {
@@ -161,7 +168,11 @@ fn check_scope(limits: &config::Limits, place: &Place, problems: &mut Vec<Proble
 
 fn check_bounds(limits: &config::Limits, place: &Place, problems: &mut Vec<Problem>) {
     let windows = Window::ALL.into_iter().filter_map(|window| Some((window.name(), written(limits, window)?)));
-    let sizes = [("max_input_tokens", limits.max_input_tokens), ("max_output_tokens", limits.max_output_tokens)];
+    let sizes = [
+        ("max_input_tokens", limits.max_input_tokens),
+        ("max_output_tokens", limits.max_output_tokens),
+        ("min_output_tokens", limits.min_output_tokens),
+    ];
     let sizes = sizes.into_iter().filter_map(|(field, tokens)| Some((field, LimitValue::Count(tokens?))));
     for (field, limit) in windows.chain(sizes) {
         if limit.amount().is_none() {
@@ -278,6 +289,12 @@ pub(crate) fn build(
         let message = "requires `on_exhausted: {degrade: MODEL}`, which names the model that serves from that share on";
         problems.push(Problem::new(place.name("degrade_at"), message));
     }
+    let clamps = limits.on_tight == Some(OnTight::Clamp);
+    if limits.min_output_tokens.is_some() && !clamps {
+        let message = "requires `on_tight: clamp`, which lowers output limits down to this one";
+        problems.push(Problem::new(place.name("min_output_tokens"), message));
+    }
+    let clamp_to = clamps.then(|| limits.min_output_tokens.unwrap_or(MIN_OUTPUT).max(1));
     let per_user = per_user.as_deref();
     let has_budget = |model: &str| {
         let all = [Some(limits), per_user, per_model.get(model)];
@@ -303,6 +320,7 @@ pub(crate) fn build(
         named_users,
         models,
         on_exhausted,
+        clamp_to,
         degrade_at: degrade_at.map(thousandths),
         alert_at: {
             let mut shares: Vec<u64> = alert_at.iter().flatten().copied().map(thousandths).collect();

@@ -15,6 +15,11 @@ pub struct OutputLimit<'p> {
 }
 
 impl OutputLimit<'_> {
+    /// Returns these limits with a lower one for every model.
+    pub fn limited(self, max: u64) -> Self {
+        Self { max: Some(self.max.map_or(max, |own| own.min(max))), ..self }
+    }
+
     /// Returns the maximum output tokens of this model.
     pub fn of(&self, model: ModelId) -> Option<u64> {
         let own = self.limits.and_then(|limits| limits.max_output_of(model));

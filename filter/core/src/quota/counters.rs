@@ -371,11 +371,11 @@ fn bucket(window: Window, limit: u64, burst_ms: u64, level: u64, held: u64, aske
         return None;
     }
     let wait_ms = (asked_scaled <= capacity).then(|| (needed - capacity).min(level.max(1)).div_ceil(limit.max(1)));
-    let taken = level.div_ceil(SCALE).saturating_add(held);
+    let used = level.div_ceil(SCALE);
     // A reservation is given back when its request ends, and that time is unknown.
     let wait_ms = wait_ms
         .map(|ms| if held_scaled.saturating_add(asked_scaled) > capacity { ms.max(MOMENT_MS) } else { ms.max(1) });
-    Some(Full { window, limit: capacity / SCALE, taken, asked, wait_ms, is_momentary: false })
+    Some(Full { window, limit: capacity / SCALE, used, reserved: held, asked, wait_ms, is_momentary: false })
 }
 
 /// Checks a daily, monthly or concurrency window. Returns it if it has no room.
@@ -390,7 +390,7 @@ fn total(window: Window, limit: u64, used: u64, held: u64, asked: u64, moment: &
         _ if is_momentary => Some(MOMENT_MS),
         _ => (asked <= limit).then(|| moment.left_ms(window).max(1)),
     };
-    Some(Full { window, limit, taken, asked, wait_ms, is_momentary })
+    Some(Full { window, limit, used, reserved: held, asked, wait_ms, is_momentary })
 }
 
 /// Returns when a reservation made at `now_ms` expires, in seconds since the Unix epoch. Rounded up, so that there are

@@ -1,10 +1,14 @@
 //! Shared test fixtures for quotas: a store, a policy and pseudorandom numbers.
 
 use crate::fixture;
+use crate::ids::ModelId;
 use crate::policy::Policy;
+use crate::policy::limits::ScopeKey;
 use crate::quota::rate::{Pace, Rate};
+use crate::quota::reservation::Ask;
 use crate::quota::store::Store;
 use crate::quota::users::UserTable;
+use crate::quota::window::Amount;
 use crate::tokens::Correction;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -64,6 +68,11 @@ impl Store for Shared {
     fn unique(&mut self) -> u128 {
         u128::from(self.calls)
     }
+}
+
+/// Asks for these amounts, the largest of which counts, whatever share of a window is used.
+pub fn ask<'a>(tenant: &'a str, user: &'a ScopeKey, models: &'a [(ModelId, Amount)], lease_ms: Option<u64>) -> Ask<'a> {
+    Ask { tenant, user, models, lease_ms, adds_up: false, stop_at_degrade_threshold: false }
 }
 
 /// 2026-01-30T00:00:00Z

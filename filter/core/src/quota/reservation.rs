@@ -7,7 +7,7 @@
 use crate::ids::ModelId;
 use crate::policy::limits::ScopeKey;
 use crate::quota::counters::{Counters, Crossed};
-use crate::quota::window::{Amount, Full, Want, Window, WindowStatus};
+use crate::quota::window::{Amount, Full, Unit, Want, Window, WindowStatus};
 
 /// A request to reserve or to look.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +74,11 @@ impl Refused {
             Self::Share(..) => true,
             Self::Unavailable => false,
         }
+    }
+
+    /// Returns whether a window of tokens or money refused. A request with a lower output limit may fit.
+    pub fn is_of_tokens(&self) -> bool {
+        matches!(self, Self::Full(_, full) if full.window.unit() != Unit::Requests)
     }
 
     /// Returns whether there is room once the running requests have ended.
@@ -234,7 +239,8 @@ impl Ask<'_> {
         Want { amount, runs: self.lease_ms.is_some() }
     }
 
-    pub(super) fn worst(&self, without: &[ModelId]) -> Amount {
+    /// Returns what is reserved for the tenant and its user, without these models.
+    pub(crate) fn worst(&self, without: &[ModelId]) -> Amount {
         let left = self.models.iter().filter(|(id, _)| !without.contains(id)).map(|(_, amount)| *amount);
         left.fold(Amount::default(), if self.adds_up { Amount::plus } else { Amount::max })
     }

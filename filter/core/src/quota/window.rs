@@ -274,8 +274,10 @@ pub struct Full {
     pub window: Window,
     /// Its limit, in requests, tokens or micro-USD.
     pub limit: u64,
-    /// How much of it is used or reserved.
-    pub taken: u64,
+    /// How much of it is used.
+    pub used: u64,
+    /// How much of it is reserved for running requests.
+    pub reserved: u64,
     /// How much was asked.
     pub asked: u64,
     /// Milliseconds until there is room, as far as known. `None` means never. It is unknown when a reservation will be
@@ -284,6 +286,13 @@ pub struct Full {
     /// Whether there is room once the running requests have ended. True for a daily or monthly window that has room for
     /// the request next to what is used, but not next to what is reserved.
     pub is_momentary: bool,
+}
+
+impl Full {
+    /// Returns what is left of the limit.
+    pub fn remaining(&self) -> u64 {
+        self.limit.saturating_sub(self.used).saturating_sub(self.reserved)
+    }
 }
 
 /// The suggested wait for a reservation to be given back, in milliseconds.

@@ -39,6 +39,8 @@ pub struct Record<'a> {
     pub service_tier: Option<&'a str>,
     pub price_estimated: bool,
     pub cost: Option<MicroUsd>,
+    /// The output limit of one choice, where a quota lowered it.
+    pub output_limit: Option<u64>,
     /// The other attempts that were abandoned: model, usage and cost of each. And what they cost together.
     pub abandoned: &'a [(&'a str, Usage, Option<MicroUsd>)],
     pub abandoned_cost: Option<MicroUsd>,
@@ -87,6 +89,7 @@ impl Record<'_> {
             service_tier,
             price_estimated,
             cost,
+            output_limit,
             abandoned,
             abandoned_cost,
             latency_ms,
@@ -134,6 +137,9 @@ impl Record<'_> {
         out.flag(member!("price_estimated"), *price_estimated);
         out.cost(member!("estimated_cost_usd"), *cost);
         // Written only where there are any, to keep other records short.
+        if output_limit.is_some() {
+            out.number(member!("output_limit"), *output_limit);
+        }
         if !abandoned.is_empty() {
             out.abandoned(member!("abandoned_attempts"), abandoned);
             out.cost(member!("abandoned_cost_usd"), *abandoned_cost);
@@ -272,7 +278,13 @@ mod tests {
             .collect();
         let saved = Some((Usage::default(), MicroUsd(0)));
         let abandoned = [("m", Usage::default(), None)];
-        let record = Record { cache: (Some("hit"), None), saved, abandoned: &abandoned, ..Record::default() };
+        let record = Record {
+            cache: (Some("hit"), None),
+            saved,
+            output_limit: Some(1),
+            abandoned: &abandoned,
+            ..Record::default()
+        };
         let fields = |record: &Record| {
             let text = String::from_utf8(record.line()).unwrap();
             let members =

@@ -41,6 +41,8 @@ pub enum Metric {
     QuotaShadowed { tenant: TenantId, reason: &'static str },
     /// `llm_quota_degraded_total{tenant_id,reason}`
     QuotaDegraded { tenant: TenantId, reason: &'static str },
+    /// `llm_quota_clamped_total{tenant_id,reason}`: requests that got a lower output limit.
+    QuotaClamped { tenant: TenantId, reason: &'static str },
     /// `llm_quota_templates_total{tenant_id,reason}`
     QuotaTemplates { tenant: TenantId, reason: &'static str },
     /// `llm_quota_alerts_total{tenant_id,window,share}`: share in thousandths.
@@ -146,6 +148,9 @@ impl Metric {
             }
             Self::QuotaDegraded { tenant: id, reason } => {
                 format!("llm_quota_degraded_total|tenant_id={}|reason={reason}", tenant(id))
+            }
+            Self::QuotaClamped { tenant: id, reason } => {
+                format!("llm_quota_clamped_total|tenant_id={}|reason={reason}", tenant(id))
             }
             Self::QuotaTemplates { tenant: id, reason } => {
                 format!("llm_quota_templates_total|tenant_id={}|reason={reason}", tenant(id))

@@ -134,7 +134,8 @@ impl Exchange {
             *why = FULL;
         }
         let answer = pending.kept.take().or(from_stream.and_then(Result::ok))?;
-        if !is_good || served != pending.model {
+        // Without the quota's limit, the answer might have been longer.
+        if !is_good || served != pending.model || self.quota.output_limit.is_some() {
             return None;
         }
         let entry = Entry {

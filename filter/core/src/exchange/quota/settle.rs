@@ -135,6 +135,7 @@ impl Exchange {
                 match verdict {
                     Verdict::Rejected => Metric::QuotaRejections { tenant, reason },
                     Verdict::Degraded => Metric::QuotaDegraded { tenant, reason },
+                    Verdict::Clamped => Metric::QuotaClamped { tenant, reason },
                     Verdict::Template => Metric::QuotaTemplates { tenant, reason },
                     Verdict::Shadowed => Metric::QuotaShadowed { tenant, reason },
                 },

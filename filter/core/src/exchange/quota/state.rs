@@ -26,6 +26,8 @@ pub(in crate::exchange) struct Quota {
     pub(in crate::exchange) is_estimate_comparable: bool,
     /// The corrections known in the first pass; every pass reserves the same.
     pub(super) corrections: Vec<(ModelId, Correction)>,
+    /// The output limit of one choice, where a window had no room for the one that the request has.
+    pub(in crate::exchange) output_limit: Option<u64>,
     /// The verdict and its window.
     pub(in crate::exchange) verdict: Option<(Verdict, &'static str)>,
     /// Headers for the caller.
@@ -62,6 +64,12 @@ impl Quota {
         *self.input.get_or_insert_with(|| demand::input_tokens(request))
     }
 
+    /// A correction that this request has used.
+    pub(super) fn known_correction(&self, id: ModelId) -> Correction {
+        let known = self.corrections.iter().find(|(known, _)| *known == id);
+        known.map_or_else(Correction::default, |(_, correction)| *correction)
+    }
+
     pub(super) fn correction(&mut self, policy: &Policy, store: &mut dyn Store, id: ModelId) -> Correction {
         if let Some((_, known)) = self.corrections.iter().find(|(known, _)| *known == id) {
             return *known;
@@ -76,6 +84,8 @@ impl Quota {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::exchange) enum Verdict {
     Rejected,
+    /// It got a lower output limit.
+    Clamped,
     Degraded,
     Template,
     Shadowed,

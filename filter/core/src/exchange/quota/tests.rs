@@ -43,6 +43,18 @@ pub(super) fn policy(limits: Value) -> Policy {
     crate::policy::parse::from_value(&document).unwrap().1
 }
 
+/// The reply of the gateway to a request, which goes nowhere: its status, its body and its headers.
+pub(super) fn reply(policy: &Policy, store: &mut Shared, request: &Value) -> (u16, Value, Vec<HeaderLine>) {
+    let mut exchange = Exchange::new(store.now_ms);
+    let headers = [(":method", "POST"), (":path", "/v1/chat/completions"), ("api-key", "sk-acme")];
+    let head = RequestHead::read(policy, headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
+    assert!(matches!(exchange.on_request_headers(context!(policy), &head, store), RequestStep::AwaitBody));
+    match exchange.on_request(context!(policy), request.to_string().as_bytes(), store) {
+        RequestStep::Reply(reply) => (reply.status, serde_json::from_slice(&reply.body).unwrap(), reply.headers),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// A request for the dear model, answered with this usage if it goes out; its status and headers.
 pub(super) fn call(policy: &Policy, store: &mut Shared, request: &Value, usage: [u64; 2]) -> (u16, Vec<HeaderLine>) {
     let mut exchange = Exchange::new(store.now_ms);

@@ -108,7 +108,7 @@ fn a_day_and_a_month_end_where_they_end_and_a_request_across_is_charged_where_it
     let first = Amount::new(60, 40);
     let expires = ask(&mut counters, &limits, first, late).unwrap();
     let full = ask(&mut counters, &limits, Amount::new(41, 1), late).unwrap_err();
-    assert_eq!((full.window, full.taken, full.wait_ms), (Window::TokensPerDay, 60, Some(1000)));
+    assert_eq!((full.window, full.used + full.reserved, full.wait_ms), (Window::TokensPerDay, 60, Some(1000)));
     // In February the request still holds its reservation, and is charged there.
     assert!(ask(&mut counters, &limits, Amount::new(41, 1), late + 2000).is_err());
     settle(&mut counters, &limits, first, expires, Amount::new(30, 20), late + 2000);

@@ -30,7 +30,7 @@ pub fn exhausted(policy: &Policy, refused: &Refused) -> Exhausted {
         // The degraded model should have served but could not. For the caller, the window is as good as full.
         Refused::Share(scope, window) => {
             let (window, wait_ms) = (*window, Some(PATIENCE_MS));
-            (*scope, Full { window, limit: 0, taken: 0, asked: 0, wait_ms, is_momentary: false })
+            (*scope, Full { window, limit: 0, used: 0, reserved: 0, asked: 0, wait_ms, is_momentary: false })
         }
         Refused::Unavailable => {
             headers.push(("retry-after", "1".into()));
@@ -68,17 +68,10 @@ fn message(policy: &Policy, scope: Scope, full: &Full) -> String {
         Scope::Model(id) => format!(" for the model '{}'", policy.model(id).name),
     };
     let is_spent = full.window.is_budget() && !full.is_momentary;
-    let what = if is_spent { "You exceeded your quota" } else { "Rate limit reached" };
-    let numbers = format!(
-        "limit {}, used and reserved {}, requested {}",
-        amount(full.limit),
-        amount(full.taken),
-        amount(full.asked)
-    );
-    let then = match full.wait_ms {
-        Some(_) if full.is_momentary => "Try again when one of your requests has finished.".to_owned(),
-        Some(wait) => format!("Try again in {}.", go_duration(wait)),
-        None => "The request exceeds the limit, so waiting will not help.".to_owned(),
+    let what = match is_spent {
+        true if full.remaining() > 0 => "Your quota has no room for this request",
+        true => "You exceeded your quota",
+        false => "Rate limit reached",
     };
     if full.window == Window::Concurrent {
         return format!(
@@ -86,5 +79,29 @@ fn message(policy: &Policy, scope: Scope, full: &Full) -> String {
             full.limit
         );
     }
-    format!("{what}: {}{whose}, {numbers}. {then}", full.window.name())
+    let window = format!("{}{whose}", full.window.name());
+    // Nothing is known of a window whose degraded model could not serve.
+    let numbers = match full.limit {
+        0 => String::new(),
+        _ => format!(
+            ": {} of {} left ({} used, {} reserved), this request needs up to {}",
+            amount(full.remaining()),
+            amount(full.limit),
+            amount(full.used),
+            amount(full.reserved),
+            amount(full.asked)
+        ),
+    };
+    // A request asks for one request, but it may ask for fewer tokens.
+    let is_smaller_possible = full.window.unit() != Unit::Requests && full.remaining() > 0;
+    let smaller = if is_smaller_possible { "Ask for fewer output tokens (max_tokens), or try" } else { "Try" };
+    let then = match full.wait_ms {
+        Some(_) if full.is_momentary => format!("{smaller} again when one of your requests has finished."),
+        Some(wait) => format!("{smaller} again in {}.", go_duration(wait)),
+        None if is_smaller_possible => {
+            "Waiting will not help, because it exceeds the limit: ask for fewer output tokens (max_tokens).".to_owned()
+        }
+        None => "The request exceeds the limit, so waiting will not help.".to_owned(),
+    };
+    format!("{what}: {window}{numbers}. {then}")
 }

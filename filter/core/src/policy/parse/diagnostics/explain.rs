@@ -162,7 +162,7 @@ fn noun(place: &[Step]) -> &'static str {
         "failure_mode" => "a failure mode",
         "abandoned" => "a charge",
         "source" => "a source of identity",
-        "on_exhausted" => "an action",
+        "on_exhausted" | "on_tight" => "an action",
         _ => "a known name",
     }
 }

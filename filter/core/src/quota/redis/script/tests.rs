@@ -104,15 +104,6 @@ fn plain(verdict: &Result<Grant, Refused>) -> String {
     }
 }
 
-fn plain_ask<'a>(
-    tenant: &'a str,
-    user: &'a ScopeKey,
-    models: &'a [(ModelId, Amount)],
-    lease_ms: Option<u64>,
-) -> Ask<'a> {
-    Ask { tenant, user, models, lease_ms, adds_up: false, stop_at_degrade_threshold: false }
-}
-
 /// A running request: its reservation in each store, and the worst case of each model that may answer.
 type Open = (Reservation, Reservation, Vec<(ModelId, Amount)>);
 
@@ -199,7 +190,7 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
             },
         }
         let moment = Moment::new(&zone, now);
-        let ask = plain_ask(&tenant, &user, &[], None);
+        let ask = crate::quota::fixture::ask(&tenant, &user, &[], None);
         let body = redis.run(&look(limits, "l", &ask, &moment).at(now));
         let (theirs, _) = looked(limits, &zone, "l", &ask, &HttpCallResult { status: 200, body: &body }).unwrap();
         let sorted = |all: Vec<_>| {
@@ -289,7 +280,7 @@ impl Tenant {
         let models = [(self.policy.find_model("small").unwrap(), Amount::new(tokens, tokens))];
         let lease_ms = Some(lease_ms);
         let user = self.user;
-        let ask = plain_ask("acme", &user, &models, lease_ms);
+        let ask = crate::quota::fixture::ask("acme", &user, &models, lease_ms);
         self.asked += 1;
         let id = self.asked.to_string();
         let run = super::reserve(self.limits(), self.users, &id, &ask, &Moment::new(&self.zone, envoy)).at(now);
@@ -314,7 +305,7 @@ impl Tenant {
 
     fn used(&mut self, envoy: u64, now: u64) -> Vec<(u64, u64)> {
         let user = self.user;
-        let ask = plain_ask("acme", &user, &[], None);
+        let ask = crate::quota::fixture::ask("acme", &user, &[], None);
         let body = self.redis.run(&look(self.limits(), "l", &ask, &Moment::new(&self.zone, envoy)).at(now));
         let all = looked(self.limits(), &self.zone, "l", &ask, &HttpCallResult { status: 200, body: &body }).unwrap().0;
         all.into_iter().map(|(_, status)| (status.used, status.reserved)).collect()

@@ -18,7 +18,7 @@ MDBOOK := $(TOOLS)/mdbook-$(MDBOOK_VERSION)/bin/mdbook
 export ENVOY
 
 .PHONY: all demo install test test-native test-envoy test-matrix test-long chaos
-.PHONY: check house docs fuzz bench wasm native programs deny sbom reproduce clean
+.PHONY: check house docs fuzz bench wasm native programs vocabularies deny sbom reproduce clean
 .DEFAULT_GOAL := all
 
 all: wasm native
@@ -55,6 +55,21 @@ integration/clients/node_modules: integration/clients/package-lock.json
 	  || { echo "missing: npm (Node.js 18 or later), for the tests with OpenAI's JavaScript client." >&2; exit 1; }
 	@cd integration/clients && npm ci --silent --no-audit --no-fund
 	@touch $@
+
+# The vocabularies of Llama 3 and Qwen, for the tests of the upper bound. Both packages are wheels, which are archives.
+VOCABULARIES := $(TOOLS)/vocabularies
+
+$(VOCABULARIES):
+	@mkdir -p $(TOOLS)
+	@rm -rf $@.new && mkdir $@.new && cd $@.new \
+	  && python3 -m pip download -q --disable-pip-version-check --no-deps dashscope==1.24.6 llama-models==0.3.0 \
+	  && for wheel in *.whl; do python3 -m zipfile -e $$wheel .; done \
+	  && cp dashscope/resources/qwen.tiktoken llama_models/llama3/tokenizer.model . \
+	  && mv tokenizer.model llama3.tiktoken && mkdir $@ && mv *.tiktoken $@ && rm -rf $@.new \
+	  || { rm -rf $@ $@.new; \
+	    echo "missing: the vocabularies of Llama 3 and Qwen. Needs python3 with pip, and PyPI." >&2; exit 1; }
+
+vocabularies: $(VOCABULARIES)
 
 # Redis and its HTTP bridge, for the tests of stores that many Envoys share. These are Debian's packages; their services
 # are not needed, because the tests start their own.
@@ -119,7 +134,8 @@ test test-envoy chaos: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc
 test test-envoy chaos: export POINTSMAN_BIN = $(DEV)
 test test-envoy chaos: export POINTSMAN_WASM = $(WASM)
 test test-envoy chaos: export POINTSMAN_PYTHON = $(PYTHON)
-test test-envoy chaos: wasm programs $(ENVOY) $(PYTHON) $(TOOLS)/redis integration/clients/node_modules
+test test-envoy chaos: wasm programs $(ENVOY) $(PYTHON) $(TOOLS)/redis integration/clients/node_modules \
+  $(VOCABULARIES)
 
 test:
 	cargo test -q --locked $(TESTED) -- --include-ignored

@@ -172,6 +172,7 @@ fn main() {
         lease_ms: Some(660_000),
         adds_up: false,
         stop_at_degrade_threshold: true,
+        is_rough: false,
     };
     let charge = [Charge { model: models[0].0, used: Amount::new(300, 300) }];
     let took = each(|| {

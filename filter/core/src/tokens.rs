@@ -1,19 +1,15 @@
-//! How many tokens a prompt has, without a tokenizer: an upper bound, within a margin, from counts of character
-//! classes.
+//! How many tokens a text has, without a tokenizer.
 //!
-//! The weights fit the tokenizers `cl100k_base` and `o200k_base`, whichever counts more, with a little to spare. On
-//! running text in English, Vietnamese and Chinese, on code, JSON, hex, base64 and long runs of random letters, the
-//! estimate for 300 characters or more, corrected or not, is at most [`MARGIN_PERCENT`] below their count.
-//! `integration/estimate/README.md` has the table, and a test proves it. Nothing is promised for other scripts, or for
-//! made-up words of fewer than about thirty letters. Tokens that a provider counts beyond the estimate are still
-//! charged, and the [`Correction`] of its model learns from them.
+//! There are two answers. [`bound`] is an upper bound for prompts, and is what quotas reserve. [`TokenCounter`] is
+//! close for ordinary text, and is what a stream is charged that broke off before its provider counted. It weighs
+//! classes of characters, and hostile text can have some four times as many tokens.
+
+pub mod bound;
+pub mod sample;
 
 use crate::wire::bytes::Reader;
 use std::hint::black_box;
 use wide::u8x16;
-
-/// How far an estimate can be below the true count, in percent.
-pub const MARGIN_PERCENT: u64 = 10;
 
 /// Weights in tokens × 64.
 mod weight {
@@ -329,12 +325,12 @@ pub fn tokens(text: &[u8]) -> u64 {
     scaled_tokens(text).div_ceil(64)
 }
 
-/// The ratio of what a model's provider counts to the estimate, learned from the provider's usage.
+/// The ratio of what a model's provider counts to the bound of [`bound`], for tokenizers that it does not cover. It is
+/// learned from the provider's usage.
 ///
 /// One answer moves it by at most 1/32 up or 1/128 down, whatever the usage. So it settles where one answer in five
-/// counts more than the corrected estimate, and odd prompts that are rarer than that cannot carry it along. It never
-/// falls so low that the corrected estimate could be more than [`MARGIN_PERCENT`] below the true count, and never rises
-/// above double.
+/// counts more than the corrected bound, and odd prompts that are rarer than that cannot carry it along. It never falls
+/// below one, where the bound holds as it is, and never rises above double.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Correction(u32);
 
@@ -346,15 +342,12 @@ impl Default for Correction {
 
 impl Correction {
     const ONE: u32 = 1024;
-    const LEAST: u32 = 960;
+    const LEAST: u32 = Self::ONE;
     const MOST: u32 = 2048;
     const RISE: u32 = 32;
     const FALL: u32 = 8;
     /// Smaller differences are ignored.
     const NEAR: u32 = 8;
-
-    /// The lowest correction.
-    pub const FLOOR: Self = Self(Self::LEAST);
 
     /// Decodes a stored correction. If nothing is stored, nothing has been learned.
     pub fn decode(record: &[u8]) -> Self {
@@ -367,18 +360,18 @@ impl Correction {
         self.0.to_le_bytes()
     }
 
-    /// Returns the corrected estimate.
-    pub fn apply(self, estimate: u64) -> u64 {
-        estimate.saturating_mul(u64::from(self.0)).div_ceil(u64::from(Self::ONE))
+    /// Returns the corrected bound.
+    pub fn apply(self, bound: u64) -> u64 {
+        bound.saturating_mul(u64::from(self.0)).div_ceil(u64::from(Self::ONE))
     }
 
-    /// Returns the correction after an answer whose input was estimated and then counted. Estimates below 64 tokens
+    /// Returns the correction after an answer whose input had this bound and was then counted. Bounds below 64 tokens
     /// change nothing, because short prompts say little.
-    pub fn learn(self, estimate: u64, counted: u64) -> Self {
-        if estimate < 64 || counted == 0 {
+    pub fn learn(self, bound: u64, counted: u64) -> Self {
+        if bound < 64 || counted == 0 {
             return self;
         }
-        let seen = counted.saturating_mul(u64::from(Self::ONE)) / estimate;
+        let seen = counted.saturating_mul(u64::from(Self::ONE)) / bound;
         let seen = u32::try_from(seen).unwrap_or(Self::MOST).clamp(Self::LEAST, Self::MOST);
         let (above, below) = (seen.saturating_sub(self.0), self.0.saturating_sub(seen));
         match (above >= Self::NEAR, below >= Self::NEAR) {

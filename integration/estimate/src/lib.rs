@@ -1,72 +1,77 @@
-//! Compares the module's token estimate with the counts of real tokenizers, on texts of ten kinds.
+//! Compares the module's upper bound of a prompt's tokens with the counts of real tokenizers.
 
-use pointsman_core::tokens::{self, Correction};
+pub mod search;
+pub mod tables;
+pub mod tokenizers;
+
+use pointsman_core::tokens::bound;
+use search::Random;
 use std::fmt::Write as _;
-use tiktoken_rs::CoreBPE;
+use tokenizers::Tokenizer;
 
-/// The kinds of text, each in a file in `corpora/`. The random ones were drawn for this purpose, the others written for
-/// it.
-pub const CORPORA: [(&str, &str); 10] = [
+/// Ordinary texts, each in a file in `corpora/`, written for this purpose.
+pub const ORDINARY: [(&str, &str); 15] = [
     ("English", include_str!("../corpora/english.txt")),
-    ("Vietnamese", include_str!("../corpora/vietnamese.txt")),
-    ("Chinese", include_str!("../corpora/chinese.txt")),
+    ("chat with emoji", include_str!("../corpora/emoji.txt")),
     ("code", include_str!("../corpora/code.txt")),
     ("JSON", include_str!("../corpora/json.txt")),
-    ("random letters", include_str!("../corpora/letters.txt")),
-    ("random letters and digits", include_str!("../corpora/alphanumeric.txt")),
+    ("Vietnamese", include_str!("../corpora/vietnamese.txt")),
+    ("Chinese", include_str!("../corpora/chinese.txt")),
+    ("Japanese", include_str!("../corpora/japanese.txt")),
+    ("Korean", include_str!("../corpora/korean.txt")),
+    ("Thai", include_str!("../corpora/thai.txt")),
+    ("Hindi", include_str!("../corpora/hindi.txt")),
+    ("Arabic", include_str!("../corpora/arabic.txt")),
+    ("Russian", include_str!("../corpora/russian.txt")),
+    ("Spanish", include_str!("../corpora/spanish.txt")),
+    ("French", include_str!("../corpora/french.txt")),
+    ("German", include_str!("../corpora/german.txt")),
+];
+
+/// Random texts, drawn for this purpose.
+const RANDOM: [(&str, &str); 5] = [
+    ("letters without spaces", include_str!("../corpora/letters.txt")),
+    ("letters and digits", include_str!("../corpora/alphanumeric.txt")),
     ("hex", include_str!("../corpora/hex.txt")),
     ("base64", include_str!("../corpora/base64.txt")),
     ("base64 in lines", include_str!("../corpora/base64_lines.txt")),
 ];
 
-/// Characters in a piece, which is about a short prompt.
-pub const PIECE: usize = 300;
-/// Characters from the start of one piece to the start of the next.
-const STEP: usize = 50;
-
-/// The estimate as a percentage of the count, over all pieces of a text.
-#[derive(Debug, Clone, Copy)]
-pub struct Ratios {
-    /// Of the piece with the lowest ratio.
-    pub least: u64,
-    /// Of the whole text.
-    pub whole: u64,
-    /// Of the piece with the highest ratio.
-    pub most: u64,
-}
-
-/// Compares estimate and count on every piece of `text`. The estimate is corrected as for a model with this learned
-/// correction.
-pub fn compare(text: &str, tokenizer: &CoreBPE, correction: Correction) -> Ratios {
-    let ratio = |text: &str| {
-        // As in a request body: quotation marks and line breaks are escaped, and the text begins at any offset.
-        let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        let counted = tokenizer.encode_ordinary(text).len() as u64;
-        let estimated = |before: usize| {
-            let start = format!("{{{}\"", " ".repeat(before));
-            let scaled = tokens::scaled_tokens(format!("{start}{escaped}\"}}").as_bytes());
-            (scaled - tokens::scaled_tokens(start.as_bytes()) - tokens::scaled_tokens(b"\"}")).div_ceil(64)
-        };
-        correction.apply((0..16).step_by(3).map(estimated).min().expect("six places")) * 100 / counted
+/// Returns texts that a tenant would send to have the provider count more than is reserved.
+pub fn hostile() -> Vec<(&'static str, String)> {
+    let mut random = Random(16);
+    let mut words = |length: usize, pick: &dyn Fn(usize) -> u32| {
+        let mut word = || (0..length).filter_map(|_| char::from_u32(pick(random.below(1 << 20)))).collect::<String>();
+        (0..200).map(|_| word() + " ").collect::<String>()
     };
-    let characters: Vec<char> = text.chars().collect();
-    let last = characters.len().saturating_sub(PIECE);
-    let pieces = (0..=last).step_by(STEP).map(|at| ratio(&characters[at..at + PIECE].iter().collect::<String>()));
-    let (least, most) = pieces.fold((u64::MAX, 0), |(least, most), ratio| (least.min(ratio), most.max(ratio)));
-    Ratios { least, whole: ratio(text), most }
+    let letter = |n: usize| (if n & 1 == 0 { 'a' } else { 'A' }) as u32 + (n >> 1) as u32 % 26;
+    let among = |first: u32, count: u32| move |n: usize| first + n as u32 % count;
+    vec![
+        ("words of random case", words(12, &letter)),
+        ("Hangul Jamo", words(9, &among(0x1100, 0x100))),
+        ("Mongolian", words(9, &among(0x1820, 0x58))),
+        ("Cherokee", words(9, &among(0x13a0, 0x56))),
+        ("combining marks", words(9, &among(0x300, 0x70))),
+        ("musical symbols", words(9, &among(0x1d15e, 7))),
+    ]
 }
 
-/// Returns the table of the README.
-pub fn table() -> String {
-    let tokenizers = [("cl100k_base", tiktoken_rs::cl100k_base()), ("o200k_base", tiktoken_rs::o200k_base())];
-    let mut table = String::from("| text | tokenizer | tokens | least | whole | most |\n|---|---|---|---|---|---|\n");
-    for (name, text) in CORPORA {
-        for (tokenizer_name, tokenizer) in &tokenizers {
-            let tokenizer = tokenizer.as_ref().expect("has its vocabulary");
-            let (Ratios { least, whole, most }, tokens) =
-                (compare(text, tokenizer, Correction::default()), tokenizer.encode_ordinary(text).len());
-            let _ = writeln!(table, "| {name} | {tokenizer_name} | {tokens} | {least} % | {whole} % | {most} % |");
-        }
+/// Returns the bound as a percentage of the highest count.
+pub fn percent(text: &str, tokenizers: &[Tokenizer]) -> u64 {
+    let counted = tokenizers.iter().map(|tokenizer| tokenizer.count(text)).max().unwrap_or_default();
+    bound::tokens(text.as_bytes()) * 100 / counted.max(1)
+}
+
+/// Returns the table of the README: counts, the bound, and by how much it is above the highest count.
+pub fn table(tokenizers: &[Tokenizer]) -> String {
+    let names: Vec<_> = tokenizers.iter().map(|tokenizer| tokenizer.name).collect();
+    let mut table = format!("| text | {} | bound | over |\n|{}\n", names.join(" | "), "---|".repeat(names.len() + 3));
+    let hostile = hostile();
+    let rows = ORDINARY.into_iter().chain(RANDOM).chain(hostile.iter().map(|(name, text)| (*name, text.as_str())));
+    for (name, text) in rows {
+        let counts: Vec<_> = tokenizers.iter().map(|tokenizer| tokenizer.count(text).to_string()).collect();
+        let (bound, over) = (bound::tokens(text.as_bytes()), percent(text, tokenizers).saturating_sub(100));
+        let _ = writeln!(table, "| {name} | {} | {bound} | {over} % |", counts.join(" | "));
     }
     table
 }

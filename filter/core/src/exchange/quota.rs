@@ -45,16 +45,44 @@ impl Exchange {
         let (tenant, user) = (caller.tenant, caller.user.as_ref().map_or(ANONYMOUS, |user| user.0));
         // Where tokens do not matter, skip counting them.
         let matters = limits.bounds_output();
-        let input = if matters { self.quota.input(request) } else { 0 };
         self.quota.is_estimate_comparable = matters && demand::is_estimate_comparable(request);
         let moment = self.moment(context, store);
-        let demands = self.worst_cases(policy, output, request, plan, input, store);
         let lease_ms = Some(plan.resilience(policy).lease_ms());
         let name = &*policy.tenant(tenant).name;
         let adds_up = policy.counting.abandoned == Abandoned::WorstCase;
-        let ask =
-            Ask { tenant: name, user: &user, models: &demands, lease_ms, adds_up, stop_at_degrade_threshold: true };
-        let refused = match self.ask(policy, limits, &ask, &moment, store)? {
+        // Where there is plenty of room, a quick bound does. It is given back when the request ends, unless the policy
+        // then charges all of it.
+        let is_local = policy.counting.store == StoreKind::Local;
+        let is_rough = matters && is_local && !adds_up && !limits.shadow && limits.degrade_at.is_none();
+        let input = match matters {
+            true if is_rough => self.quota.rough_input(request),
+            true => self.quota.input(request),
+            false => 0,
+        };
+        let demands = self.worst_cases(policy, output, request, plan, input, store);
+        let ask = Ask {
+            tenant: name,
+            user: &user,
+            models: &demands,
+            lease_ms,
+            adds_up,
+            stop_at_degrade_threshold: true,
+            is_rough,
+        };
+        let mut outcome = self.ask(policy, limits, &ask, &moment, store)?;
+        let (mut better, mut input) = (Vec::new(), input);
+        match &outcome {
+            Ok(_) if is_rough => self.quota.keep_sample(request, &moment),
+            Err(why) if is_rough && why.depends_on_amount() => {
+                self.quota.worst.clear();
+                input = self.quota.input(request);
+                better = self.worst_cases(policy, output, request, plan, input, store);
+                outcome = self.ask(policy, limits, &Ask { models: &better, is_rough: false, ..ask }, &moment, store)?;
+            }
+            _ => {}
+        }
+        let ask = Ask { models: if better.is_empty() { &demands } else { &better }, is_rough: false, ..ask };
+        let refused = match outcome {
             Ok(grant) => {
                 self.granted(grant, plan);
                 return Ok(output);
@@ -70,8 +98,8 @@ impl Exchange {
         }
         match &limits.on_exhausted {
             Exhaustion::Degrade(model) if refused.is_of_calendar() => {
-                let fits =
-                    limits.shadow || limits.max_input_of(*model).is_none_or(|most| self.quota.input(request) <= most);
+                let fits = limits.shadow
+                    || limits.max_input_of(*model).is_none_or(|most| self.quota.is_input_within(request, most));
                 if let Some(degraded) =
                     plan::degraded(policy, plan, request, *model, policy.has_budget(tenant)).filter(|_| fits)
                 {
@@ -159,6 +187,10 @@ impl Exchange {
         if most.is_none() && of_plan().next().is_none() {
             return Ok(());
         }
+        let least = most.into_iter().chain(of_plan()).min().unwrap_or_default();
+        if self.quota.is_input_within(request, least) {
+            return Ok(());
+        }
         let input = self.quota.input(request);
         let is_too_long = |id: &ModelId| limits.max_input_of(*id).is_some_and(|most| input > most);
         let exceeded = match most.filter(|most| input > *most) {
@@ -242,6 +274,7 @@ impl Exchange {
             lease_ms: None,
             adds_up: false,
             stop_at_degrade_threshold: false,
+            is_rough: false,
         };
         match self.ask(policy, limits, &ask, &moment, store)? {
             Ok(grant) => {
@@ -310,7 +343,7 @@ impl Exchange {
 
     /// Estimated input of a request whose provider did not count it.
     pub(super) fn estimated_input(&self) -> Option<u64> {
-        self.quota.input
+        self.quota.estimated_input()
     }
 
     /// `GET /v1/usage`: the tenant's windows.
@@ -320,8 +353,15 @@ impl Exchange {
         let (tenant, user) = (&*policy.tenant(caller.tenant).name, caller.user.as_ref().map_or(ANONYMOUS, |u| u.0));
         let limits = policy.quota_of(caller.tenant).filter(|limits| limits.counts());
         let moment = self.moment(context, store);
-        let ask =
-            Ask { tenant, user: &user, models: &[], lease_ms: None, adds_up: false, stop_at_degrade_threshold: false };
+        let ask = Ask {
+            tenant,
+            user: &user,
+            models: &[],
+            lease_ms: None,
+            adds_up: false,
+            stop_at_degrade_threshold: false,
+            is_rough: false,
+        };
         let (statuses, now_ms) = match (limits, policy.counting.store, &policy.redis) {
             (None, ..) => (Vec::new(), moment.now_ms),
             (Some(limits), StoreKind::Redis, Some(bridge)) => {

@@ -7,23 +7,64 @@ use crate::policy::output_limit::OutputLimit;
 use crate::policy::price::MicroUsd;
 use crate::quota::window::Amount;
 use crate::request::facts::Facts;
-use crate::tokens::{self, Correction};
+use crate::tokens::Correction;
+use crate::tokens::bound::{self, Bound, Weights};
+use crate::tokens::sample::Sample;
 use crate::usage::Usage;
+use crate::wire::json::Span;
 
 /// Estimated input tokens of an image. The request does not reveal its size, so this is more than the usual hosted
 /// models count for a large image. Audio, video and files reserve the same number, in addition to the tokens estimated
 /// from their bytes in the body.
 const IMAGE_TOKENS: u64 = 3000;
 
-/// Estimates the input tokens. Everything in the body counts except the bytes of images.
-pub fn input_tokens(request: &Facts) -> u64 {
-    let (mut scaled, mut from) = (0u64, 0);
-    for image in &request.images {
-        scaled += tokens::scaled_tokens(request.bytes(&(from..image.start)));
-        from = image.end;
+/// JSON within the messages. Around each message it is at least thirteen tokens, where templates add four to seven.
+const OF_MESSAGES: Weights = Weights { string: 1, sign: 1 };
+/// Other JSON: templates render tools with line breaks and indentation.
+const OF_OTHERS: Weights = Weights { string: 2, sign: 2 };
+
+/// The parts of the body without images, in order, and whether each is within the messages or system prompt.
+fn parts<'r>(request: &'r Facts) -> impl Iterator<Item = (&'r [u8], bool)> {
+    let mut edges = vec![0, request.body.len()];
+    for span in request.images.iter().chain([&request.system, &request.messages]) {
+        edges.extend([span.start, span.end]);
     }
-    scaled += tokens::scaled_tokens(request.bytes(&(from..request.body.len())));
-    scaled.div_ceil(64).saturating_add(IMAGE_TOKENS.saturating_mul((request.images.len() + request.files.len()) as u64))
+    edges.sort_unstable();
+    let is_in = |span: &Span, at: usize| span.contains(&at);
+    let pairs: Vec<_> = edges.iter().copied().zip(edges.iter().copied().skip(1)).collect();
+    pairs.into_iter().filter(|(from, to)| from < to).filter_map(move |(from, to)| {
+        let is_image = request.images.iter().any(|image| is_in(image, from));
+        let is_of_messages = is_in(&request.system, from) || is_in(&request.messages, from);
+        (!is_image).then(|| (request.bytes(&(from..to)), is_of_messages))
+    })
+}
+
+/// Returns what images, audio, video and files count.
+pub fn media(request: &Facts) -> u64 {
+    IMAGE_TOKENS.saturating_mul((request.images.len() + request.files.len()) as u64)
+}
+
+/// Returns an upper bound of the input tokens, for the tokenizers of [`bound`]. Everything in the body counts except
+/// the bytes of images. Takes some ten nanoseconds per byte, and at most some 50 ms.
+pub fn input_tokens(request: &Facts) -> u64 {
+    let (mut bound, mut buffer, mut around) = (Bound::default(), Vec::new(), 0);
+    for (part, is_of_messages) in parts(request) {
+        let weights = if is_of_messages { OF_MESSAGES } else { OF_OTHERS };
+        around += bound::scan(part, weights, &mut buffer, &mut |text| bound.add(text));
+    }
+    bound.tokens().saturating_add(around).saturating_add(media(request))
+}
+
+/// Returns a higher upper bound: about one token per byte. Takes a fraction of a nanosecond per byte.
+pub fn rough_input_tokens(request: &Facts) -> u64 {
+    let rough = |(part, is_of_messages)| bound::rough_tokens(part) * if is_of_messages { 1 } else { 2 };
+    parts(request).map(rough).sum::<u64>().saturating_add(media(request))
+}
+
+/// Returns a sample of the body, to estimate its tokens later. `phase`: a number that the caller cannot choose.
+pub fn sample(request: &Facts, phase: u64) -> Sample {
+    let parts: Vec<&[u8]> = parts(request).map(|(part, _)| part).collect();
+    Sample::take(&parts, phase)
 }
 
 /// Returns whether the input estimate can be compared with the provider's count. It can if the prompt is at least three
@@ -61,7 +102,7 @@ pub fn most_output(
 }
 
 /// Returns the worst case of each model, at the base price or at that of the service tier which the request asks for,
-/// whichever is higher. `input`: the estimated input tokens. `correction`: what has been learned about
+/// whichever is higher. `input`: a bound of the input tokens. `correction`: what has been learned about
 /// a model's tokenizer.
 pub fn worst_cases(
     policy: &Policy,

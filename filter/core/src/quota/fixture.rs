@@ -72,7 +72,7 @@ impl Store for Shared {
 
 /// Asks for these amounts, the largest of which counts, whatever share of a window is used.
 pub fn ask<'a>(tenant: &'a str, user: &'a ScopeKey, models: &'a [(ModelId, Amount)], lease_ms: Option<u64>) -> Ask<'a> {
-    Ask { tenant, user, models, lease_ms, adds_up: false, stop_at_degrade_threshold: false }
+    Ask { tenant, user, models, lease_ms, adds_up: false, stop_at_degrade_threshold: false, is_rough: false }
 }
 
 /// 2026-01-30T00:00:00Z

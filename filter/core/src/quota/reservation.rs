@@ -25,7 +25,13 @@ pub struct Ask<'a> {
     pub adds_up: bool,
     /// Whether to refuse when a window has reached the share at which the degraded model takes over.
     pub stop_at_degrade_threshold: bool,
+    /// Whether the worst cases are rough. Then every window must have room for [`ROUGH_ROOM`] times as much, or the
+    /// request is refused, to ask again with better ones.
+    pub is_rough: bool,
 }
+
+/// How many times a rough worst case must fit.
+const ROUGH_ROOM: u64 = 16;
 
 /// What a window belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +85,15 @@ impl Refused {
     /// Returns whether a window of tokens or money refused. A request with a lower output limit may fit.
     pub fn is_of_tokens(&self) -> bool {
         matches!(self, Self::Full(_, full) if full.window.unit() != Unit::Requests)
+    }
+
+    /// Returns whether a smaller request might not have been refused.
+    pub fn depends_on_amount(&self) -> bool {
+        match self {
+            Self::Full(Scope::Model(_), _) => true,
+            Self::Full(_, full) => !matches!(full.window, Window::RequestsPerMinute | Window::Concurrent),
+            Self::Share(..) | Self::Unavailable => false,
+        }
     }
 
     /// Returns whether there is room once the running requests have ended.
@@ -236,6 +251,7 @@ pub(super) fn scope<'a>(scopes: &'a mut Vec<(ScopeKey, Counters)>, key: &ScopeKe
 
 impl Ask<'_> {
     pub(super) fn want(&self, amount: Amount) -> Want {
+        let amount = if self.is_rough { amount.times(ROUGH_ROOM) } else { amount };
         Want { amount, runs: self.lease_ms.is_some() }
     }
 

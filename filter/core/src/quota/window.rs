@@ -195,6 +195,15 @@ impl Amount {
         }
     }
 
+    /// Returns this many times the amount.
+    pub fn times(self, times: u64) -> Self {
+        Self {
+            tokens: self.tokens.saturating_mul(times),
+            day_tokens: self.day_tokens.saturating_mul(times),
+            cost: self.cost.saturating_mul(times),
+        }
+    }
+
     /// Returns the larger value of each field.
     pub fn max(self, other: Self) -> Self {
         Self {

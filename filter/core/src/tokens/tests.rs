@@ -89,20 +89,20 @@ fn a_correction_follows_the_provider_up_and_down_again() {
     assert!((1000..=1012).contains(&fallen.apply(1000)), "{fallen:?}");
     // It stays within its bounds, whatever the usage.
     assert_eq!(learn(start, u64::MAX, 1000).apply(1000), 2000);
-    assert!(learn(risen, 1, 1000).apply(1024) - Correction::FLOOR.apply(1024) < 8);
-    assert!(Correction::FLOOR < start);
+    assert!(learn(risen, 1, 1000).apply(1024) - 1024 < 8);
+    assert_eq!(learn(start, 1, 1000), start);
     assert_eq!((start.learn(63, 1000), start.learn(1000, 0)), (start, start));
     assert_eq!(Correction::decode(&risen.encode()), risen);
     assert_eq!(Correction::decode(b"").apply(7), 7);
     assert_eq!(Correction::decode(&[255; 4]).apply(10), 20);
-    assert_eq!(Correction::decode(&[0; 4]), Correction::FLOOR);
+    assert_eq!(Correction::decode(&[0; 4]), start);
 }
 
 #[test]
 fn one_answer_moves_little_and_few_odd_ones_move_nothing_for_good() {
     let start = Correction::default();
     assert_eq!(start.learn(1000, 1_000_000).apply(1024), 1024 + 32);
-    assert_eq!(start.learn(1_000_000, 1).apply(1024), 1024 - 8);
+    assert_eq!(start.learn(1000, 1_000_000).learn(1_000_000, 1).apply(1024), 1024 + 32 - 8);
     // One tenant's prompts are only white space, or only rare characters. It sends one request in ten.
     for (odd, most_off) in [(30, 20), (9000, 70)] {
         let mut correction = start;

@@ -100,6 +100,7 @@ fn quotas(bytes: &[u8]) {
             lease_ms,
             adds_up: false,
             stop_at_degrade_threshold: true,
+            is_rough: false,
         };
         let mut host = Host(bytes);
         let _ = local::view(&mut host, limits, &ask, &moment);

@@ -41,6 +41,7 @@ pub fn redis(body: &[u8]) {
             lease_ms,
             adds_up: false,
             stop_at_degrade_threshold: true,
+            is_rough: false,
         };
         if let Ok((Ok(grant), _)) = script::reserved(limits, zone, "1", &ask, &answered) {
             assert!(grant.full_models.iter().all(|id| *id == model));
@@ -65,6 +66,7 @@ static HELD: LazyLock<RemoteReservation> = LazyLock::new(|| {
         lease_ms: Some(60_000),
         adds_up: false,
         stop_at_degrade_threshold: true,
+        is_rough: false,
     };
     let body = include_bytes!("../../../../integration/fuzz/corpus/redis/reserved");
     let answered = HttpCallResult { status: 200, body };
@@ -101,6 +103,7 @@ pub fn is_read(name: &str, body: &[u8]) -> Option<bool> {
         lease_ms: Some(60_000),
         adds_up: false,
         stop_at_degrade_threshold: true,
+        is_rough: false,
     };
     let reserved = || script::reserved(limits, zone, "1", &ask, &answered);
     Some(match name {

@@ -35,6 +35,7 @@ fn status(policy: &Policy, store: &mut Shared) -> WindowStatus {
         lease_ms: None,
         adds_up: false,
         stop_at_degrade_threshold: false,
+        is_rough: false,
     };
     local::look(store, limits, &ask, &moment)[0].1
 }
@@ -52,6 +53,7 @@ fn take(policy: &Policy, store: &mut Shared, model: &str, (user, now_ms): ([u8; 
         lease_ms: Some(1000),
         adds_up: false,
         stop_at_degrade_threshold: false,
+        is_rough: false,
     };
     let Ok(grant) = local::reserve(store, limits, &ask, &moment) else { return false };
     local::settle(store, limits, &grant.reservation, &[Charge { model, used }], &moment);
@@ -76,8 +78,45 @@ fn a_limit_that_a_server_may_not_know_bounds_nothing_that_is_reserved() {
 }
 
 #[test]
+fn a_quick_bound_is_reserved_only_where_it_leaves_plenty_of_room() {
+    let text = "The train leaves at seven, and Ann waits on the platform. ".repeat(20);
+    let messages = json!([{"role": "user", "content": text}]);
+    let request = json!({"model": "big", "stream": true, "max_tokens": 10, "messages": messages});
+    let bytes = request.to_string().len() as u64;
+    let reserved = |limits: serde_json::Value| {
+        let (policy, mut store) = (policy(limits), store());
+        let mut exchange = sent(&policy, &mut store, &request);
+        let reserved = status(&policy, &mut store).reserved;
+        // The caller leaves before its provider has counted.
+        let head = ResponseHead {
+            status: 200,
+            content_type: b"text/event-stream",
+            model: b"big",
+            attempts: b"1",
+            ..Default::default()
+        };
+        assert!(matches!(exchange.response_head(context!(&policy), &head), OnResponseHead::Stream(_)));
+        exchange.stream_chunk(b"data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n", false, || 1);
+        exchange.cut_off("downstream_remote_disconnect", 0, None);
+        exchange.settle(context!(&policy), &mut store);
+        (reserved, status(&policy, &mut store).used)
+    };
+    let (quick, charged) = reserved(json!({"tokens_per_day": 16 * (bytes + 200)}));
+    assert!((bytes..bytes + 200).contains(&quick), "{quick}, {bytes} bytes");
+    let (close, exactly) = reserved(json!({"tokens_per_day": 16 * bytes - 1}));
+    assert!((250..350).contains(&close), "{close}");
+    // What is charged does not depend on which was reserved.
+    assert!((250..350).contains(&exactly) && charged.abs_diff(exactly) < 60, "{charged}, {exactly}");
+    // Nor is a window counted as reached because of the quick one.
+    assert_eq!(
+        reserved(json!({"tokens_per_day": 1_000_000, "on_exhausted": {"degrade": "small"}, "degrade_at": 0.9})).0,
+        close
+    );
+}
+
+#[test]
 fn an_estimate_is_never_charged_beyond_what_was_reserved_but_a_providers_count_is() {
-    let policy = policy(json!({"tokens_per_day": 60}));
+    let policy = policy(json!({"tokens_per_day": 80}));
     let request =
         json!({"model": "big", "stream": true, "max_tokens": 10, "messages": [{"role": "user", "content": "x"}]});
     let used = |usage: &str| {

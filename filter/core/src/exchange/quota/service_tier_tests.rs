@@ -63,6 +63,7 @@ fn standing(policy: &Policy, store: &mut Shared) -> (u64, u64) {
         lease_ms: None,
         adds_up: false,
         stop_at_degrade_threshold: false,
+        is_rough: false,
     };
     let status = &local::look(store, limits, &ask, &moment)[0].1;
     (status.reserved, status.used)

@@ -8,6 +8,7 @@ use crate::quota::store::Store;
 use crate::quota::window::{Amount, Moment};
 use crate::request::facts::Facts;
 use crate::tokens::Correction;
+use crate::tokens::sample::Sample;
 use crate::wire::header::HeaderLine;
 
 /// How quotas treated a request.
@@ -20,8 +21,12 @@ pub(in crate::exchange) struct Quota {
     pub(in crate::exchange) worst: Vec<(ModelId, Amount)>,
     /// Whether a degraded model serves, outside the day's tokens.
     pub(in crate::exchange) exempt_from_daily_tokens: bool,
-    /// Estimated input tokens, uncorrected.
+    /// The bound of the input tokens, uncorrected, if it was needed.
     pub(in crate::exchange) input: Option<u64>,
+    /// A higher bound that takes less time.
+    rough_input: Option<u64>,
+    /// What the input is estimated from if its bound was not needed.
+    sample: Option<(Sample, u64)>,
     /// Whether that estimate can teach a correction.
     pub(in crate::exchange) is_estimate_comparable: bool,
     /// The corrections known in the first pass; every pass reserves the same.
@@ -59,7 +64,7 @@ impl Quota {
         self.began.get_or_insert_with(|| (format!("{:032x}", store.unique()), *moment)).0.clone()
     }
 
-    /// Estimated input tokens, counted once.
+    /// The bound of the input tokens, counted once.
     pub(super) fn input(&mut self, request: &Facts) -> u64 {
         *self.input.get_or_insert_with(|| demand::input_tokens(request))
     }
@@ -68,6 +73,32 @@ impl Quota {
     pub(super) fn known_correction(&self, id: ModelId) -> Correction {
         let known = self.corrections.iter().find(|(known, _)| *known == id);
         known.map_or_else(Correction::default, |(_, correction)| *correction)
+    }
+
+    /// The quick bound of the input tokens, counted once.
+    pub(super) fn rough_input(&mut self, request: &Facts) -> u64 {
+        *self.rough_input.get_or_insert_with(|| demand::rough_input_tokens(request))
+    }
+
+    /// Whether the input tokens are at most this many.
+    pub(super) fn is_input_within(&mut self, request: &Facts, most: u64) -> bool {
+        self.rough_input(request) <= most || self.input(request) <= most
+    }
+
+    /// Keeps what is needed to estimate the input later.
+    pub(super) fn keep_sample(&mut self, request: &Facts, moment: &Moment) {
+        if self.input.is_none() {
+            self.sample = Some((demand::sample(request, moment.now_ms), demand::media(request)));
+        }
+    }
+
+    /// Estimated input tokens, for a provider that does not count them.
+    pub(super) fn estimated_input(&self) -> Option<u64> {
+        let estimate = |(sample, media): &(Sample, u64)| {
+            let tokens = sample.tokens().saturating_add(*media);
+            self.rough_input.map_or(tokens, |rough| tokens.min(rough))
+        };
+        self.input.or_else(|| self.sample.as_ref().map(estimate))
     }
 
     pub(super) fn correction(&mut self, policy: &Policy, store: &mut dyn Store, id: ModelId) -> Correction {

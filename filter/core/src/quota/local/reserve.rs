@@ -127,6 +127,11 @@ fn reserve_tenant(
             grant.full_models.push(*id);
         }
     }
+    if ask.is_rough
+        && let Some(full) = first_full
+    {
+        return Err(full);
+    }
     if limits.shadow {
         grant.full_models.clear();
         judge(limits, first_full, grant)?;

@@ -31,7 +31,15 @@ fn moment(now_ms: u64) -> Moment {
 }
 
 fn ask<'a>(user: &'a ScopeKey, models: &'a [(ModelId, Amount)]) -> Ask<'a> {
-    Ask { tenant: "acme", user, models, lease_ms: Some(600_000), adds_up: false, stop_at_degrade_threshold: true }
+    Ask {
+        tenant: "acme",
+        user,
+        models,
+        lease_ms: Some(600_000),
+        adds_up: false,
+        stop_at_degrade_threshold: true,
+        is_rough: false,
+    }
 }
 
 fn used(store: &mut Shared, limits: &Limits, whose: Scope, window: Window) -> (u64, u64) {

@@ -55,6 +55,7 @@ fn hold(
         lease_ms: Some(600_000),
         adds_up: false,
         stop_at_degrade_threshold: false,
+        is_rough: false,
     };
     let now = moment(store.now_ms());
     let grant = reserve(store, limits, &ask, &now)?;
@@ -79,6 +80,7 @@ fn day(store: &mut dyn Store, limits: &Limits, user: u64) -> (u64, u64) {
         lease_ms: None,
         adds_up: false,
         stop_at_degrade_threshold: false,
+        is_rough: false,
     };
     let now = moment(store.now_ms());
     let all = look(store, limits, &ask, &now);

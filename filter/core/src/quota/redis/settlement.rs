@@ -87,5 +87,13 @@ impl Unsettled {
 
 /// Asks for the tenant only, without a user or a model.
 fn nobody(tenant: &str) -> Ask<'_> {
-    Ask { tenant, user: &ANONYMOUS, models: &[], lease_ms: None, adds_up: false, stop_at_degrade_threshold: false }
+    Ask {
+        tenant,
+        user: &ANONYMOUS,
+        models: &[],
+        lease_ms: None,
+        adds_up: false,
+        stop_at_degrade_threshold: false,
+        is_rough: false,
+    }
 }

@@ -110,6 +110,7 @@ pub fn look(policy: &Policy, tenant: TenantId, store: &mut dyn Store) -> Vec<(Me
         lease_ms: None,
         adds_up: false,
         stop_at_degrade_threshold: false,
+        is_rough: false,
     };
     gauges(tenant, &local::look(store, limits, &ask, &moment))
 }
@@ -213,6 +214,7 @@ mod tests {
             lease_ms: Some(1),
             adds_up: false,
             stop_at_degrade_threshold: false,
+            is_rough: false,
         };
         let moment = Moment::new(&policy.counting.zone, START);
         let grant = local::reserve(&mut store, limits, &ask, &moment).unwrap();

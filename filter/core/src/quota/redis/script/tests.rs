@@ -128,6 +128,7 @@ fn agree(policy: &Policy, seed: u64, redis: &mut Redis) -> [u32; 3] {
             lease_ms,
             adds_up: random.below(2) == 0,
             stop_at_degrade_threshold: random.below(2) == 0,
+            is_rough: false,
         };
         match random.below(10) {
             0..5 => {
@@ -370,6 +371,7 @@ fn the_answer_to_another_question_is_no_answer() {
         lease_ms: Some(600_000),
         adds_up: false,
         stop_at_degrade_threshold: false,
+        is_rough: false,
     });
     let moment = Moment::new(&all.zone, START);
     let mut run = |run: Run| all.redis.run(&run.at(START));

@@ -28,6 +28,7 @@ mod metrics;
 mod outage;
 mod own_envoy;
 mod quota;
+mod quota_bound;
 mod quota_charge;
 mod quota_clock;
 mod quota_exhausted;

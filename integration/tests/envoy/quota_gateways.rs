@@ -32,6 +32,8 @@ fn policy() -> String {
         "tight",
         "shadow",
         "bounded",
+        "worded",
+        "narrow",
     ];
     let tenant = |tier: &str, n: usize| format!("  {tier}{n}: {{tier: {tier}, keys: [<sk-{tier}{n}>]}}\n");
     let tenants: String =

@@ -387,6 +387,19 @@ pub enum Capability {
     JsonSchema,
     /// Images in messages.
     Vision,
+    /// Audio in messages, and audio output (`modalities`, `audio`).
+    Audio,
+    /// Video in messages.
+    Video,
+    /// Files in messages.
+    Files,
+    /// Web search by the provider: `web_search_options`, `search_parameters`, `enable_search`, `plugins`, a tool.
+    WebSearch,
+    /// Options that change what an image or a video becomes: `mm_processor_kwargs` and `media_io_kwargs` of vLLM.
+    MediaOptions,
+    /// Content parts, `tools` and `modalities` of kinds that Pointsman does not know. Under a budget, only a model that
+    /// lists it, or that costs nothing, gets them: it is charged for their tokens alone.
+    Other,
 }
 
 /// The request field that limits a model's output.

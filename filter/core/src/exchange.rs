@@ -359,6 +359,7 @@ impl Routed {
             stream: request.stream,
             hide_usage: request.stream && !request.wants_usage,
             service_tier: request.service_tier,
+            needs: request.needs,
             prompt_bytes: request.prompt_bytes(),
             choices: request.choices,
             most_output: Vec::new(),

@@ -1,21 +1,23 @@
 //! The policy as the filter uses it: validated and indexed, with nothing left to check.
 
-use crate::config::{self, Capability, DataClass, Dialect, Identity, OutputParam, RequestBounds, ResponseBounds};
+use crate::config::{self, DataClass, Dialect, Identity, OutputParam, RequestBounds, ResponseBounds};
 use crate::identity::keys::KeyTable;
 use crate::identity::keys::UserHash;
 use crate::ids::{ModelId, ProviderId, QuotaId, TaskId, TenantId, TierId};
 use crate::policy::cache::{Rules, TaskRules};
+use crate::policy::capabilities::Capabilities;
 use crate::policy::limits::{Counting, Limits as QuotaLimits};
 use crate::policy::output_limit::OutputLimit;
 use crate::policy::price::Price;
 use crate::policy::resilience::{Backoff, Resilience};
-use crate::service_tier::ServiceTier;
 use crate::wire::json::names::fold;
 use crate::wire::redis::Bridge;
 
+mod ability;
 mod build;
 pub mod cache;
 pub mod calendar;
+mod capabilities;
 pub mod clusters;
 pub mod limits;
 pub mod output_limit;
@@ -95,7 +97,7 @@ pub struct Model {
     pub max_concurrent: Option<u32>,
     /// Maximum number of concurrent requests of one tenant.
     pub tenant_places: u32,
-    capabilities: u8,
+    capabilities: Capabilities,
     /// The output limit parameter it accepts, if it accepts only one.
     pub output_param: Option<OutputParam>,
     /// Request fields it does not accept, sorted.
@@ -105,48 +107,15 @@ pub struct Model {
 }
 
 impl Model {
-    /// Returns whether the model has `capability`.
-    pub fn can(&self, capability: Capability) -> bool {
-        self.capabilities & capability_bit(capability) != 0
-    }
-
     /// Returns whether the model accepts the request field `name`. Servers in Go ignore the case of names.
     pub fn takes(&self, name: &str) -> bool {
         !self.unsupported_params.iter().any(|param| fold(param).eq(fold(name)))
-    }
-
-    /// Returns whether the model is not sent the service tier that a request asks for, because a budget applies and the
-    /// tier has no price.
-    pub fn drops_tier(&self, tier: Option<ServiceTier>, has_budget: bool) -> bool {
-        self.drop_params && has_budget && self.has_no_price_for(tier)
-    }
-
-    /// Returns whether a request for the service tier cannot go to the model, for the same reason.
-    pub fn refuses_tier(&self, tier: Option<ServiceTier>, has_budget: bool) -> bool {
-        !self.drop_params && has_budget && self.has_no_price_for(tier)
-    }
-
-    fn has_no_price_for(&self, tier: Option<ServiceTier>) -> bool {
-        tier.is_some_and(|tier| self.price.as_ref().is_none_or(|price| !price.has(tier)))
-    }
-
-    /// Returns the service tier that the model is asked for. `tier`: the one that the request asks for.
-    pub fn asked_tier(&self, tier: Option<ServiceTier>, has_budget: bool) -> Option<ServiceTier> {
-        tier.filter(|_| self.takes("service_tier") && !self.drops_tier(tier, has_budget))
     }
 
     /// Returns whether a request with the field `name` cannot go to the model. `stream_options` only says how the usage
     /// is reported, so it can always be dropped.
     pub fn refuses(&self, name: &str) -> bool {
         !self.drop_params && name != "stream_options" && !self.takes(name)
-    }
-}
-
-fn capability_bit(capability: Capability) -> u8 {
-    match capability {
-        Capability::Tools => 1,
-        Capability::JsonSchema => 2,
-        Capability::Vision => 4,
     }
 }
 

@@ -4,6 +4,7 @@ pub mod cache_control;
 pub mod endpoint;
 pub mod facts;
 pub mod head;
+pub mod needs;
 pub mod prompt;
 pub mod splice;
 pub mod uploads;

@@ -13,6 +13,10 @@ pub struct Usage {
     pub cache_write: u64,
     /// Output tokens, reasoning included.
     pub output: u64,
+    /// Input tokens that are audio.
+    pub audio_input: u64,
+    /// Output tokens that are audio.
+    pub audio_output: u64,
 }
 
 /// Usage as a provider reported it.
@@ -26,18 +30,25 @@ pub struct ReportedUsage {
     pub cache_write: u64,
     /// Output tokens, reasoning included; 0 if the provider did not count them.
     pub output: u64,
+    /// Input tokens that are audio.
+    pub audio_input: u64,
+    /// Output tokens that are audio.
+    pub audio_output: u64,
 }
 
 impl ReportedUsage {
     /// Returns the usage after a later report of the same answer. What it does not count keeps its count.
     pub fn then(self, later: Self) -> Self {
         let input = later.input.or(self.input);
-        let cache = if later.input.is_some() { later } else { self };
+        let of_input = if later.input.is_some() { later } else { self };
+        let of_output = if later.output > 0 { later } else { self };
         Self {
             input,
-            cached_input: cache.cached_input,
-            cache_write: cache.cache_write,
-            output: if later.output > 0 { later.output } else { self.output },
+            cached_input: of_input.cached_input,
+            cache_write: of_input.cache_write,
+            output: of_output.output,
+            audio_input: of_input.audio_input,
+            audio_output: of_output.audio_output,
         }
     }
 }
@@ -68,17 +79,20 @@ impl Usage {
     /// Completes `reported` with estimates of what the provider did not count: the input by its size in bytes, the
     /// output by the `text` that it does not cover. A count of the provider is never replaced by a lower estimate.
     pub fn complete(reported: ReportedUsage, input_bytes: usize, uncovered: TokenCounter) -> (Self, Estimated) {
-        let ReportedUsage { input, cached_input, cache_write, output } = reported;
+        let ReportedUsage { input, cached_input, cache_write, output, audio_input, audio_output } = reported;
         let estimated = Estimated { input: input.is_none(), output: uncovered.tokens() > output };
         let input = input.unwrap_or_else(|| input_tokens(input_bytes));
-        let usage = Self { input, cached_input, cache_write, output: output.max(uncovered.tokens()) };
-        (usage.limit_cached(), estimated)
+        let output = output.max(uncovered.tokens());
+        let usage = Self { input, cached_input, cache_write, output, audio_input, audio_output };
+        (usage.limit_parts(), estimated)
     }
 
-    /// Limits the input tokens of the prompt cache to the input tokens, which they are part of.
-    pub fn limit_cached(mut self) -> Self {
+    /// Limits the tokens of the prompt cache and of audio to the tokens that they are part of.
+    pub fn limit_parts(mut self) -> Self {
         self.cached_input = self.cached_input.min(self.input);
         self.cache_write = self.cache_write.min(self.input - self.cached_input);
+        self.audio_input = self.audio_input.min(self.input);
+        self.audio_output = self.audio_output.min(self.output);
         self
     }
 }

@@ -24,6 +24,7 @@ mod health;
 mod hostile;
 mod identity;
 mod local_reply;
+mod media;
 mod metrics;
 mod outage;
 mod own_envoy;

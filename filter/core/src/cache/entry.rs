@@ -72,7 +72,8 @@ impl Entry {
         let mut out = Writer::with_capacity(512 + answer.bytes());
         out.u8(VERSION);
         out.raw(&key.0);
-        let Usage { input, cached_input, cache_write, output } = *usage;
+        // The cost, which is stored, is all that depends on the audio.
+        let Usage { input, cached_input, cache_write, output, audio_input: _, audio_output: _ } = *usage;
         for number in [*created_ms, *expires_ms, input, cached_input, cache_write, output, *cost_micro_usd, *policy] {
             out.u64(number);
         }
@@ -97,6 +98,7 @@ impl Entry {
                 cached_input: reader.u64()?,
                 cache_write: reader.u64()?,
                 output: reader.u64()?,
+                ..Usage::default()
             },
             cost_micro_usd: reader.u64()?,
             policy: reader.u64()?,
@@ -162,7 +164,7 @@ mod tests {
             key: Key([7; 32]),
             created_ms: 1_000_000,
             expires_ms: 1_060_000,
-            usage: Usage { input: 3, cached_input: 1, cache_write: 1, output: 4 },
+            usage: Usage { input: 3, cached_input: 1, cache_write: 1, output: 4, ..Usage::default() },
             usage_estimated: true,
             cost_micro_usd: 99,
             tenant: "t".to_owned(),

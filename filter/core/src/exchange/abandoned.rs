@@ -156,8 +156,8 @@ impl Exchange {
                 let most = worst.map_or(u64::MAX, |worst| worst.tokens);
                 let input = input.min(most);
                 let usage = Usage { input, output: output.min(most - input), ..Usage::default() };
-                let asked = self.asked_tier(policy, model);
-                let cost = price.map_or(MicroUsd(0), |price| price.worst(&usage, asked));
+                let asked = self.asked(policy, model).unwrap_or_default();
+                let cost = price.map_or(MicroUsd(0), |price| price.worst(usage.input, usage.output, asked));
                 let used = demand::amount(&usage, cost);
                 let used = worst.map_or(used, |worst| used.min(worst));
                 Estimate { model, usage, cost: price.map(|_| MicroUsd(used.cost)), used }

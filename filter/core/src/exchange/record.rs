@@ -172,7 +172,7 @@ impl Exchange {
             usage: usage.map(|(usage, _)| usage),
             usage_estimated: usage.is_some_and(|(_, estimated)| estimated),
             service_tier: service_tier.as_ref().map(ServedTier::name),
-            price_estimated: cost.is_some_and(|cost| cost.is_highest),
+            price_estimated: cost.is_some_and(|cost| cost.is_guess),
             cost: cost.map(|cost| cost.usd),
             output_limit: self.quota.output_limit,
             abandoned: &abandoned,

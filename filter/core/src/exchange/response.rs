@@ -273,6 +273,13 @@ impl Exchange {
         estimated.output |= usage.output > routed.most_tokens;
         usage.input = usage.input.min(routed.most_tokens);
         usage.output = usage.output.min(routed.most_tokens);
+        // Nothing says how much of an estimate of ours is audio.
+        if estimated.input && routed.needs.may_hear() {
+            usage.audio_input = u64::MAX;
+        }
+        if estimated.output && routed.needs.may_speak() {
+            usage.audio_output = u64::MAX;
+        }
         // An estimate of ours must not exceed the reservation, which is the most that the provider was allowed to use.
         let worst = self.worst_case().map(|worst| worst.tokens);
         if estimated.input {
@@ -282,7 +289,7 @@ impl Exchange {
         if let (true, Some(worst)) = (estimated.output, worst) {
             usage.output = usage.output.min(worst.saturating_sub(usage.input));
         }
-        let usage = usage.limit_cached();
+        let usage = usage.limit_parts();
         Some((usage, estimated))
     }
 

@@ -6,6 +6,7 @@ use crate::exchange::answer::Answer;
 use crate::ids::ModelId;
 use crate::outcome::outcome::Outcome;
 use crate::outcome::provider_error;
+use crate::request::needs::Needs;
 use crate::routing::plan::Plan;
 use crate::service_tier::ServiceTier;
 
@@ -74,6 +75,8 @@ pub(super) struct Routed {
     pub(super) hide_usage: bool,
     /// The service tier that the request asks for, other than the base one.
     pub(super) service_tier: Option<ServiceTier>,
+    /// What the request needs beyond text.
+    pub(super) needs: Needs,
     pub(super) prompt_bytes: usize,
     /// How many choices the request asks for.
     pub(super) choices: u64,

@@ -1,9 +1,9 @@
 //! Every way to refuse a request: one table from reason to status, type, code and message.
 
-use crate::config::Capability;
 use crate::outcome::error_body::ErrorBody;
 use crate::outcome::outcome::Outcome;
 use crate::request::facts::{InvalidField, InvalidRequest};
+use crate::request::needs::Need;
 use crate::wire::header::HeaderLine;
 use crate::wire::text::shorten;
 
@@ -45,7 +45,9 @@ pub enum Refusal {
     /// No model may see data of this class.
     DataClass,
     /// No model can do what the request needs.
-    MissingCapability(Capability),
+    MissingCapability(Need),
+    /// A budget applies, and no model has a price for what the request needs.
+    MissingPrice(Need),
     /// No model accepts this field.
     UnsupportedParam(String),
     /// The prompt is longer than every model's context window: the largest window, and what the prompt has at least, in
@@ -192,13 +194,15 @@ impl Refusal {
                 None,
                 "No model that could serve this request is allowed to process its data class.".into(),
             ),
-            Self::MissingCapability(capability) => {
-                let (param, what) = match capability {
-                    Capability::Tools => ("tools", "tools"),
-                    Capability::JsonSchema => ("response_format", "JSON Schema output"),
-                    Capability::Vision => ("messages", "images"),
-                };
+            Self::MissingCapability(need) => {
+                let (param, what) = need.named();
                 let message = format!("No model that could serve this request supports {what}.");
+                row(400, INVALID, Outcome::UnsupportedCapability, Some(param), message)
+            }
+            Self::MissingPrice(need) => {
+                let (param, what) = need.named();
+                let message =
+                    format!("No model that could serve this request has a price for {what}, and a budget applies.");
                 row(400, INVALID, Outcome::UnsupportedCapability, Some(param), message)
             }
             Self::UnsupportedParam(param) => row(

@@ -7,12 +7,13 @@ use crate::identity::keys::KeyTable;
 use crate::ids::{ModelId, ProviderId, TaskId, TenantId, TierId};
 use crate::policy::build::names::Names;
 use crate::policy::cache::{Rules, TaskRules};
+use crate::policy::capabilities::Capabilities;
 use crate::policy::clusters::{self, MAX_ATTEMPTS};
 use crate::policy::limits;
 use crate::policy::price::Price;
 use crate::policy::resilience::{Backoff, Resilience};
 use crate::policy::share;
-use crate::policy::{Model, Policy, Provider, Task, Tenant, Tier, capability_bit};
+use crate::policy::{Model, Policy, Provider, Task, Tenant, Tier};
 use crate::wire::redis::Bridge;
 use std::collections::BTreeMap;
 
@@ -315,7 +316,7 @@ fn build_model(
         },
         max_concurrent: *max_concurrent,
         tenant_places: max_concurrent.map_or(u32::MAX, |limit| share::of(u64::from(limit), max_share) as u32),
-        capabilities: capabilities.as_ref().map_or(u8::MAX, |all| all.iter().fold(0, |m, c| m | capability_bit(*c))),
+        capabilities: Capabilities::from_config(capabilities.as_deref()),
         output_param: *output_param,
         unsupported_params: unsupported,
         drop_params: *drop_params,

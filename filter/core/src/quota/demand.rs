@@ -101,9 +101,8 @@ pub fn most_output(
     models.iter().map(one).collect()
 }
 
-/// Returns the worst case of each model, at the base price or at that of the service tier which the request asks for,
-/// whichever is higher. `input`: a bound of the input tokens. `correction`: what has been learned about
-/// a model's tokenizer.
+/// Returns the worst case of each model, at the highest of the prices that may apply to what the request asks for.
+/// `input`: a bound of the input tokens. `correction`: what has been learned about a model's tokenizer.
 pub fn worst_cases(
     policy: &Policy,
     output: OutputLimit,
@@ -118,15 +117,10 @@ pub fn worst_cases(
         let output = output_limit(policy, request, task, *id, output.of(*id)).saturating_mul(request.choices);
         // The estimate is 0 if no limit depends on tokens. Then skip the correction.
         let input = if input == 0 { 0 } else { correction(*id).apply(input) };
-        // Input that the provider's prompt cache serves or stores has its own price: reserve the highest cost.
         let model = policy.model(*id);
-        let tier = model.asked_tier(request.service_tier, has_budget);
-        let cost = |usage: &Usage| model.price.as_ref().map_or(MicroUsd(0), |price| price.worst(usage, tier));
-        let [plain, cached, written] = [(0, 0), (input, 0), (0, input)].map(|(cached_input, cache_write)| {
-            let usage = Usage { input, cached_input, cache_write, output };
-            amount(&usage, cost(&usage))
-        });
-        (*id, plain.max(cached).max(written))
+        let asked = model.asked(request.service_tier, request.needs, has_budget);
+        let cost = model.price.as_ref().map_or(MicroUsd(0), |price| price.worst(input, output, asked));
+        (*id, amount(&Usage { input, output, ..Usage::default() }, cost))
     };
     models.iter().map(one).collect()
 }

@@ -3,6 +3,7 @@
 //! The prompt is neither decoded nor copied: its texts are spans of the body.
 
 use crate::outcome::outcome::Outcome;
+use crate::request::needs::{Need, Needs};
 use crate::request::prompt::PromptFields;
 use crate::service_tier::ServiceTier;
 use crate::wire::json::{self, InvalidJson, Kind, Scanned, Scanner, Span, unquote};
@@ -49,15 +50,11 @@ pub struct Facts<'a> {
     pub choices: u64,
     /// Names of the offered tools, up to [`MAX_TOOL_NAMES`].
     pub tool_names: Vec<Cow<'a, str>>,
-    /// Whether any tool is offered.
-    pub has_tools: bool,
-    /// Whether the answer must follow a JSON Schema.
-    pub wants_json_schema: bool,
-    /// Whether a message contains an image.
-    pub has_image: bool,
-    /// Spans of the images: inline data or URLs.
+    /// What a model must be able to do beyond text.
+    pub needs: Needs,
+    /// Spans of the images, in order: inline data or URLs. One that only the type of its part reveals is empty.
     pub images: Vec<Span>,
-    /// Spans of audio, video and files: inline data or references.
+    /// Spans of audio, video, files and media of unknown kinds, in order: inline data or references.
     pub files: Vec<Span>,
     /// Span of the system prompt; empty if the messages contain it.
     pub system: Span,
@@ -135,9 +132,7 @@ impl<'a> Facts<'a> {
             output: AskedOutput::default(),
             choices: 1,
             tool_names: Vec::new(),
-            has_tools: false,
-            wants_json_schema: false,
-            has_image: false,
+            needs: Needs::default(),
             images: Vec::new(),
             files: Vec::new(),
             system: 0..0,
@@ -161,6 +156,15 @@ impl<'a> Facts<'a> {
             + self.tool_names.capacity() * size_of::<Cow<'_, str>>()
             + (self.images.capacity() + self.files.capacity()) * size_of::<Span>()
             + texts.map(owned).sum::<usize>()
+    }
+
+    /// Adds an image, or another medium, at `span`.
+    pub fn add_medium(&mut self, need: Need, span: Span) {
+        self.needs.add(need);
+        let all = if need == Need::Image { &mut self.images } else { &mut self.files };
+        // Almost always the last place.
+        let place = all.partition_point(|before| before.start <= span.start);
+        all.insert(place, span);
     }
 
     /// Returns the top-level member with this name.

@@ -1,10 +1,11 @@
 //! Why a model that a request asks for cannot serve it.
 
-use crate::config::{Capability, DataClass};
+use crate::config::DataClass;
 use crate::ids::ModelId;
 use crate::outcome::refusal::Refusal;
 use crate::policy::Policy;
 use crate::request::facts::Facts;
+use crate::request::needs::Need;
 
 /// Why a model of the chain is not in the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +15,9 @@ pub enum Ineligible {
     /// Its provider may not receive data of the request's class.
     DataClass,
     /// It lacks a capability that the request needs.
-    Capability(Capability),
+    Capability(Need),
+    /// It has no price for something that the request needs, and a budget applies.
+    Price(Need),
     /// It does not accept a parameter of the request.
     Param(String),
     /// The prompt is longer than its context window.
@@ -34,6 +37,7 @@ impl Ineligible {
             Self::Tier => "tier",
             Self::DataClass => "data_class",
             Self::Capability(_) => "capability",
+            Self::Price(_) => "price",
             Self::Param(_) => "parameter",
             Self::Context => "context",
             Self::Overloaded => "overloaded",
@@ -59,19 +63,18 @@ pub fn fits(
     if data > policy.provider_of(id).data {
         return Err(Ineligible::DataClass);
     }
-    let needs = [
-        (request.has_tools, Capability::Tools),
-        (request.wants_json_schema, Capability::JsonSchema),
-        (request.has_image, Capability::Vision),
-    ];
-    if let Some((_, missing)) = needs.iter().find(|(needed, capability)| *needed && !model.can(*capability)) {
-        return Err(Ineligible::Capability(*missing));
+    let asked = model.asked(request.service_tier, request.needs, has_budget);
+    if let Some(missing) = model.lacks(asked.needs) {
+        return Err(Ineligible::Capability(missing));
     }
     if let Some(member) = request.members.iter().find(|m| model.refuses(&m.name)) {
         return Err(Ineligible::Param(member.name.to_string()));
     }
     if model.refuses_tier(request.service_tier, has_budget) {
         return Err(Ineligible::Param("service_tier".to_owned()));
+    }
+    if has_budget && let Some(unpriced) = model.unpriced(asked) {
+        return Err(Ineligible::Price(unpriced));
     }
     if certainly_longer(request, model.context) {
         return Err(Ineligible::Context);
@@ -82,12 +85,13 @@ pub fn fits(
 /// Returns whether the messages are certainly longer than `context` tokens.
 ///
 /// Common tokenizers spend at least one token on 16 characters of running text, so this never rejects what would fit.
-/// If a prompt that passes is too long after all, the provider rejects it. A request with images always passes. Audio
-/// and files are not counted, because their bytes say little.
+/// If a prompt that passes is too long after all, the provider rejects it. A request with images or parts of unknown
+/// kinds always passes. Audio and files are not counted, because their bytes say little.
 fn certainly_longer(request: &Facts, context: u64) -> bool {
     let least = |length: usize| length as u64 / 16;
     // The characters are counted only if they can matter.
-    !request.has_image && least(request.prompt_bytes()) > context && least_tokens(request) > context
+    let is_text = !request.needs.has(Need::Image) && !request.needs.has(Need::OtherContent);
+    is_text && least(request.prompt_bytes()) > context && least_tokens(request) > context
 }
 
 /// Returns the least number of tokens that the messages can have.
@@ -99,12 +103,14 @@ fn least_tokens(request: &Facts) -> u64 {
 pub fn refusal(policy: &Policy, request: &Facts, ineligible: &[(ModelId, Ineligible)]) -> Refusal {
     let pick = |wanted: fn(&Ineligible) -> bool| ineligible.iter().map(|(_, why)| why).find(|why| wanted(why));
     let why = pick(|why| matches!(why, Ineligible::Param(_)))
+        .or_else(|| pick(|why| matches!(why, Ineligible::Price(_))))
         .or_else(|| pick(|why| matches!(why, Ineligible::Capability(_))))
         .or_else(|| pick(|why| *why == Ineligible::Context))
         .or_else(|| pick(|why| *why == Ineligible::DataClass));
     match why {
         Some(Ineligible::Param(param)) => Refusal::UnsupportedParam(param.clone()),
         Some(Ineligible::Capability(missing)) => Refusal::MissingCapability(*missing),
+        Some(Ineligible::Price(unpriced)) => Refusal::MissingPrice(*unpriced),
         Some(Ineligible::Context) => {
             let too_small = ineligible.iter().filter(|(_, why)| *why == Ineligible::Context);
             let context = too_small.map(|(id, _)| policy.model(*id).context).max().unwrap_or_default();

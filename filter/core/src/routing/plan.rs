@@ -183,9 +183,9 @@ fn conflict<T>(one: &str, other: &str) -> Result<T, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Capability;
     use crate::dialect::client::ClientDialect;
     use crate::fixture;
+    use crate::request::needs::Need;
 
     const M: &str = r#""messages":[{"role":"user","content":"x"}]"#;
 
@@ -274,7 +274,7 @@ mod tests {
     fn what_a_model_cannot_do_drops_it() {
         let schema = r#","response_format":{"type":"json_schema"}"#;
         assert_eq!(models("acme", schema), ["big"]);
-        assert_eq!(run("guest", schema, NO), Err(Refusal::MissingCapability(Capability::JsonSchema)));
+        assert_eq!(run("guest", schema, NO), Err(Refusal::MissingCapability(Need::JsonSchema)));
         assert_eq!(run("acme", r#","model":"strict","seed":1"#, NO), Err(Refusal::UnsupportedParam("seed".into())));
         assert_eq!(models("acme", r#","tools":[{"type":"function"}]"#), ["small", "big"]);
     }
@@ -295,7 +295,9 @@ mod tests {
 
     #[test]
     fn what_is_long_without_being_many_tokens_fits() {
-        let policy = fixture::policy();
+        let mut document = fixture::document();
+        document["models"]["small"].as_object_mut().unwrap().remove("capabilities");
+        let policy = crate::policy::parse::from_value(&document).unwrap().1;
         let fits = |messages: &str| {
             let body = format!(r#"{{"model":"small","messages":[{{"role":"user","content":{messages}}}]}}"#);
             let request = ClientDialect::OpenAi.parse(body.as_bytes(), 16).unwrap();
@@ -307,7 +309,7 @@ mod tests {
         assert!(fits(&format!("\"{}\"", "\\u0434".repeat(long / 6))));
         assert!(!fits(&format!("\"{}\"", "\\u0434".repeat(long))));
         assert!(fits(&format!("{room}\"x\"")));
-        for kind in ["input_audio", "file", "video_url"] {
+        for kind in ["input_audio", "file", "video_url", "image", "hologram"] {
             assert!(fits(&format!(r#"[{{"type":"{kind}","{kind}":{{"data":"{}"}}}}]"#, "A".repeat(long))), "{kind}");
         }
     }

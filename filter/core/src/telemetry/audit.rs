@@ -316,7 +316,7 @@ mod tests {
             tenant_id: Some("acme"),
             endpoint: "chat",
             plan: vec!["a", "b"],
-            usage: Some(Usage { input: 10, cached_input: 2, cache_write: 1, output: 3 }),
+            usage: Some(Usage { input: 10, cached_input: 2, cache_write: 1, output: 3, ..Usage::default() }),
             cost: Some(MicroUsd(2200)),
             latency_ms: 12,
             failed: &[("a", "status_503")],

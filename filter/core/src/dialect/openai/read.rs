@@ -329,7 +329,7 @@ mod tests {
         let completion = read(text).unwrap();
         assert_eq!(
             completion.usage,
-            Some(ReportedUsage { input: Some(10), cached_input: 4, cache_write: 0, output: 5 })
+            Some(ReportedUsage { input: Some(10), cached_input: 4, output: 5, ..ReportedUsage::default() })
         );
         assert!(completion.has_choices && !completion.choices_empty && !completion.is_error);
     }

@@ -4,13 +4,17 @@
 
 use crate::dialect::openai::integer::{self, Number};
 use crate::outcome::outcome::Outcome;
-use crate::request::facts::{AskedOutput, Facts, InvalidField, InvalidRequest, MAX_TOOL_NAMES, Member};
+use crate::request::facts::{AskedOutput, Facts, InvalidField, InvalidRequest, Member};
+use crate::request::needs::Need;
 use crate::service_tier::ServiceTier;
 use crate::wire::json::names::fold;
 use crate::wire::json::{InvalidJson, Kind, Scanned, Scanner, Why, unquote};
 use crate::wire::text::shorten;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+
+mod content;
+mod tools;
 
 /// The result of a scan.
 #[derive(Debug)]
@@ -100,6 +104,7 @@ impl<'a> ChatRequest<'a> {
                 "stream_options" => request.stream_options(s)?,
                 "tools" => request.tools(s)?,
                 "response_format" => request.response_format(s)?,
+                "modalities" => request.modalities(s)?,
                 _ => s.value()?,
             };
             let at = s.bytes(&value.span);
@@ -119,8 +124,14 @@ impl<'a> ChatRequest<'a> {
                 "n" => request.facts.choices = count("n", &value, at)?.unwrap_or(1),
                 "temperature" if value.kind == Kind::Number => request.facts.temperature = Some(value.span.clone()),
                 "seed" if value.kind == Kind::Number => request.facts.seed = Some(value.span.clone()),
-                "functions" => request.facts.has_tools |= value.kind == Kind::Array && !is_empty_array(at),
-                _ => {}
+                "functions" if value.kind == Kind::Array && !is_absent(&value, at) => {
+                    request.facts.needs.add(Need::Tools);
+                }
+                name => {
+                    if let Some(need) = Need::of_field(name).filter(|_| !is_absent(&value, at)) {
+                        request.facts.needs.add(need);
+                    }
+                }
             }
             request.facts.members.push(Member { name, key, value });
             Ok(())
@@ -160,10 +171,19 @@ impl<'a> ChatRequest<'a> {
                 if &*name == b"role" {
                     role = role.filter(|role| *role == Kind::String).or(Some(kind));
                 }
-                if kind == Kind::Array && &*name == b"content" {
-                    return self.content_parts(s);
+                if matches!(kind, Kind::Array | Kind::Object) && &*name == b"content" {
+                    return self.content(s);
                 }
-                s.value().map(drop).map_err(InvalidRequest::from)
+                let value = s.value()?;
+                match &*name {
+                    // An earlier answer that is repeated: OpenAI's audio by its id, OpenRouter's images.
+                    b"audio" if kind != Kind::Null => self.facts.add_medium(Need::AudioInput, value.span),
+                    b"images" if !is_absent(&value, s.bytes(&value.span)) => {
+                        self.facts.add_medium(Need::Image, value.span);
+                    }
+                    _ => {}
+                }
+                Ok::<_, InvalidRequest>(())
             })?;
             match role {
                 Some(Kind::String) => Ok(()),
@@ -179,30 +199,6 @@ impl<'a> ChatRequest<'a> {
         let span = start..s.position();
         self.facts.messages = span.clone();
         Ok(Scanned { kind: Kind::Array, span })
-    }
-
-    fn content_parts(&mut self, s: &mut Scanner<'a>) -> Result<(), InvalidRequest> {
-        s.array(|s, _| {
-            if s.peek()? != Kind::Object {
-                return Ok(s.value().map(drop)?);
-            }
-            s.object(|s, key| {
-                let name = s.folded_name(&key)?;
-                let value = s.value()?;
-                match &*name {
-                    // Treat null as absent: some clients write every member that a part can have.
-                    _ if value.kind == Kind::Null => {}
-                    b"image_url" => {
-                        self.facts.images.push(value.span);
-                        self.facts.has_image = true;
-                    }
-                    b"input_audio" | b"file" | b"audio_url" | b"video_url" => self.facts.files.push(value.span),
-                    b"type" => self.facts.has_image |= is_text(s.bytes(&value.span), "image_url"),
-                    _ => {}
-                }
-                Ok::<_, InvalidRequest>(())
-            })
-        })
     }
 
     fn metadata(&mut self, s: &mut Scanner<'a>) -> Result<Scanned, InvalidRequest> {
@@ -260,37 +256,6 @@ impl<'a> ChatRequest<'a> {
         Ok(Scanned { kind: Kind::Object, span: start..s.position() })
     }
 
-    fn tools(&mut self, s: &mut Scanner<'a>) -> Result<Scanned, InvalidRequest> {
-        match s.peek()? {
-            Kind::Array => {}
-            Kind::Null => return Ok(s.value()?),
-            kind => return Err(wrong_type("tools", "an array of objects", kind)),
-        }
-        let start = s.position();
-        s.array(|s, _| {
-            self.facts.has_tools = true;
-            if s.peek()? != Kind::Object {
-                return Ok::<_, InvalidRequest>(s.value().map(drop)?);
-            }
-            s.object(|s, key| {
-                if &*s.folded_name(&key)? != b"function" || s.peek()? != Kind::Object {
-                    return Ok(s.value().map(drop)?);
-                }
-                s.object(|s, key| {
-                    let name = s.folded_name(&key)?;
-                    let value = s.value()?;
-                    if value.kind == Kind::String && self.facts.tool_names.len() < MAX_TOOL_NAMES && &*name == b"name" {
-                        let name = s.bytes(&value.span);
-                        let is_long = name.len() > MAX_TEXT;
-                        self.facts.tool_names.extend(if is_long { Some("too-long".into()) } else { unquote(name) });
-                    }
-                    Ok::<_, InvalidRequest>(())
-                })
-            })
-        })?;
-        Ok(Scanned { kind: Kind::Array, span: start..s.position() })
-    }
-
     fn response_format(&mut self, s: &mut Scanner<'a>) -> Result<Scanned, InvalidRequest> {
         if s.peek()? != Kind::Object {
             return Ok(s.value()?);
@@ -299,10 +264,32 @@ impl<'a> ChatRequest<'a> {
         s.object(|s, key| {
             let name = s.folded_name(&key)?;
             let value = s.value()?;
-            self.facts.wants_json_schema |= &*name == b"type" && is_text(s.bytes(&value.span), "json_schema");
+            if &*name == b"type" && is_text(s.bytes(&value.span), "json_schema") {
+                self.facts.needs.add(Need::JsonSchema);
+            }
             Ok::<_, InvalidRequest>(())
         })?;
         Ok(Scanned { kind: Kind::Object, span: start..s.position() })
+    }
+
+    fn modalities(&mut self, s: &mut Scanner<'a>) -> Result<Scanned, InvalidRequest> {
+        match s.peek()? {
+            Kind::Array => {}
+            Kind::Null => return Ok(s.value()?),
+            kind => return Err(wrong_type("modalities", "an array of strings", kind)),
+        }
+        let start = s.position();
+        s.array(|s, _| {
+            let value = s.value()?;
+            let kind = if value.kind == Kind::String { s.folded_name(&value.span)? } else { Cow::default() };
+            match &*kind {
+                b"text" => {}
+                b"audio" => self.facts.needs.add(Need::AudioModality),
+                _ => self.facts.needs.add(Need::OtherModality),
+            }
+            Ok::<_, InvalidRequest>(())
+        })?;
+        Ok(Scanned { kind: Kind::Array, span: start..s.position() })
     }
 }
 
@@ -319,7 +306,7 @@ fn is_text(quoted: &[u8], text: &str) -> bool {
 /// Returns the field that the gateway reads if `name` differs from it only in case. Some servers, such as those written
 /// in Go, treat the two as one field and use the last value (Go, `encoding/json`, "Unmarshal").
 fn differs_in_case(name: &str) -> Option<&'static str> {
-    const KNOWN: [&str; 14] = [
+    const KNOWN: [&str; 22] = [
         "model",
         "messages",
         "metadata",
@@ -334,6 +321,14 @@ fn differs_in_case(name: &str) -> Option<&'static str> {
         "user",
         "safety_identifier",
         "service_tier",
+        "modalities",
+        "audio",
+        "web_search_options",
+        "search_parameters",
+        "enable_search",
+        "plugins",
+        "mm_processor_kwargs",
+        "media_io_kwargs",
     ];
     if !name.bytes().any(|b| b.is_ascii_uppercase() || b >= 0x80) {
         return None;
@@ -408,9 +403,14 @@ fn output_limit(param: &str, value: &Scanned, bytes: &[u8]) -> Result<Option<u64
     count(param, value, bytes)
 }
 
-/// Returns whether a scanned array is empty.
-fn is_empty_array(bytes: &[u8]) -> bool {
-    matches!(bytes, [b'[', inner @ .., b']'] if inner.trim_ascii().is_empty())
+/// Returns whether a field with this value asks for nothing: it is null, false or an empty array.
+fn is_absent(value: &Scanned, bytes: &[u8]) -> bool {
+    match value.kind {
+        Kind::Null => true,
+        Kind::Bool => bytes == b"false",
+        Kind::Array => matches!(bytes, [b'[', inner @ .., b']'] if inner.trim_ascii().is_empty()),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

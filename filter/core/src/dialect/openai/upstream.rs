@@ -41,7 +41,7 @@ pub fn build(
     let ask_usage = facts.stream && !facts.wants_usage;
     let has_budget = output.limits.is_some_and(Limits::has_budget);
     let takes = |model: &Model, name: &str| {
-        model.takes(name) && !(name == "service_tier" && model.drops_tier(facts.service_tier, has_budget))
+        model.takes(name) && !model.drops_for_price(name, facts.service_tier, facts.needs, has_budget)
     };
     let moves = |member: &Member| match &*member.name {
         "model" => true,

@@ -12,6 +12,8 @@ struct Counts {
     reasoning: Option<u64>,
     cached: Option<u64>,
     cache_write: Option<u64>,
+    audio_input: Option<u64>,
+    audio_output: Option<u64>,
 }
 
 /// Reads a usage object. Returns `None` if it counts nothing.
@@ -30,8 +32,12 @@ pub fn read(s: &mut Scanner) -> Result<Option<ReportedUsage>, InvalidJson> {
                 &mut counts.cached
             }
             b"\"cache_creation_input_tokens\"" => &mut counts.cache_write,
-            b"\"prompt_tokens_details\"" if s.peek()? == Kind::Object => return input_details(s, &mut counts),
-            b"\"completion_tokens_details\"" if s.peek()? == Kind::Object => return output_details(s, &mut counts),
+            b"\"prompt_tokens_details\"" | b"\"input_tokens_details\"" if s.peek()? == Kind::Object => {
+                return input_details(s, &mut counts);
+            }
+            b"\"completion_tokens_details\"" | b"\"output_tokens_details\"" if s.peek()? == Kind::Object => {
+                return output_details(s, &mut counts);
+            }
             _ => return s.value().map(drop),
         };
         tokens(s, into)
@@ -42,6 +48,7 @@ pub fn read(s: &mut Scanner) -> Result<Option<ReportedUsage>, InvalidJson> {
 fn input_details(s: &mut Scanner, counts: &mut Counts) -> Result<(), InvalidJson> {
     s.object(|s, key| match s.bytes(&key) {
         b"\"cached_tokens\"" => tokens(s, &mut counts.cached),
+        b"\"audio_tokens\"" => tokens(s, &mut counts.audio_input),
         b"\"cache_write_tokens\"" | b"\"cache_creation_tokens\"" | b"\"cache_creation_input_tokens\"" => {
             tokens(s, &mut counts.cache_write)
         }
@@ -52,6 +59,7 @@ fn input_details(s: &mut Scanner, counts: &mut Counts) -> Result<(), InvalidJson
 fn output_details(s: &mut Scanner, counts: &mut Counts) -> Result<(), InvalidJson> {
     s.object(|s, key| match s.bytes(&key) {
         b"\"reasoning_tokens\"" => tokens(s, &mut counts.reasoning),
+        b"\"audio_tokens\"" => tokens(s, &mut counts.audio_output),
         _ => s.value().map(drop),
     })
 }
@@ -80,7 +88,8 @@ impl Counts {
             (None, Some(total)) => (total.checked_sub(counted).filter(|input| *input > 0), counted),
             (None, None) => (None, counted),
         };
-        Some(ReportedUsage { input, cached_input, cache_write, output })
+        let (audio_input, audio_output) = (self.audio_input.unwrap_or(0), self.audio_output.unwrap_or(0));
+        Some(ReportedUsage { input, cached_input, cache_write, output, audio_input, audio_output })
     }
 }
 

@@ -49,8 +49,13 @@ fn finds_what_the_decisions_need() {
     assert_eq!(request.facts.model.as_deref(), Some("auto"));
     assert_eq!(request.facts.task.as_deref(), Some("chat"));
     assert_eq!(request.facts.user.as_deref(), Some("u-1"));
-    assert!(request.facts.stream && request.facts.wants_usage && request.facts.has_image && request.facts.has_tools);
-    assert!(request.facts.wants_json_schema);
+    assert!(
+        request.facts.stream
+            && request.facts.wants_usage
+            && request.facts.needs.has(Need::Image)
+            && request.facts.needs.has(Need::Tools)
+    );
+    assert!(request.facts.needs.has(Need::JsonSchema));
     assert_eq!((request.max_tokens, request.facts.choices), (Some(9), 2));
     assert_eq!(request.facts.tool_names, ["look_up"]);
 }
@@ -61,14 +66,18 @@ fn escapes_hide_nothing_from_the_decisions() {
     let full = r#"{"messages":[{"\u0072ole":"user","c\u006fntent":[{"t\u0079pe":"image\u005furl"},{"image\u005furl":{"url":"x"}}]}],
         "tools":[{"f\u0075nction":{"n\u0061me":"look_up"}}],"response_format":{"typ\u0065":"json\u005fschema"}}"#;
     let request = parse(full).unwrap();
-    assert!(request.facts.has_image && request.facts.wants_json_schema);
-    assert_eq!((request.facts.images.len(), &request.facts.tool_names[..]), (1, &["look_up".into()][..]));
+    assert!(request.facts.needs.has(Need::Image) && request.facts.needs.has(Need::JsonSchema));
+    assert_eq!((request.facts.images.len(), &request.facts.tool_names[..]), (2, &["look_up".into()][..]));
     let by_type = parse(r#"{"messages":[{"role":"user","content":[{"type":"\u0069mage_url","text":"a"}]}]}"#).unwrap();
-    assert!(by_type.facts.has_image);
+    assert!(by_type.facts.needs.has(Need::Image));
     let other = r#"{"messages":[{"role":"user","content":[{"type":"text","te\u0078t":"image_url","image\u005ffile":1}]}],
         "response_format":{"type":"\u006ason_object"}}"#;
     let request = parse(other).unwrap();
-    assert!(!request.facts.has_image && !request.facts.wants_json_schema && request.facts.images.is_empty());
+    assert!(
+        !request.facts.needs.has(Need::Image)
+            && !request.facts.needs.has(Need::JsonSchema)
+            && request.facts.images.is_empty()
+    );
     assert_eq!(refused(r#"{"messages":[{"r\u006fl":"user"}]}"#), "messages[0].role");
 }
 
@@ -113,7 +122,7 @@ fn a_part_that_has_null_for_an_image_has_none() {
             r#"{{"messages":[{{"role":"user","content":[{{"type":"text","text":"x","image_url":{url},"file":null}}]}}]}}"#
         );
         let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
-        (request.facts.has_image, request.facts.images.len(), request.facts.files.len())
+        (request.facts.needs.has(Need::Image), request.facts.images.len(), request.facts.files.len())
     };
     assert_eq!((part("null"), part(r#"{"url":"x"}"#)), ((false, 0, 0), (true, 1, 0)));
 }
@@ -233,4 +242,122 @@ fn a_mistake_has_openais_code_and_words() {
         let InvalidRequest::Field(invalid) = parse(&body).unwrap_err() else { panic!("{body}") };
         assert_eq!((invalid.code.code(), &*invalid.message), (code, message), "{body}");
     }
+}
+
+#[test]
+fn every_kind_of_media_is_found_however_it_is_written() {
+    let read = |content: &str| {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":{content}}}]}}"#);
+        let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
+        let (images, files) = (&request.facts.images, &request.facts.files);
+        assert!([images, files].iter().all(|all| all.is_sorted_by(|a, b| a.end <= b.start)), "{content}");
+        (request.facts.needs.iter().collect::<Vec<_>>(), images.len(), files.len())
+    };
+    let other = || (vec![Need::OtherContent], 0, 1);
+    for (part, need) in [
+        ("image_url", Need::Image),
+        ("image", Need::Image),
+        ("image_embeds", Need::Image),
+        ("image_pil", Need::Image),
+        ("input_image", Need::Image),
+        ("audio_url", Need::AudioInput),
+        ("input_audio", Need::AudioInput),
+        ("video", Need::Video),
+        ("video_url", Need::Video),
+        ("file", Need::File),
+        ("document_url", Need::File),
+    ] {
+        let found = if need == Need::Image { (vec![need], 1, 0) } else { (vec![need], 0, 1) };
+        let upper = part.to_uppercase();
+        for content in [
+            format!(r#"[{{"type":"{part}","{part}":{{"url":"x"}}}}]"#),
+            format!(r#"[{{"type":"{upper}","{upper}":"x"}}]"#),
+            format!(r#"[{{"type":"{part}","{part}":null}}]"#),
+            format!(r#"[{{"{part}":"x"}}]"#),
+            format!(r#"[{{"type":null,"{part}":"x"}}]"#),
+            format!(r#"[{{"type":"text","text":"x","{part}":"x"}}]"#),
+            format!(r#"[{{"source":{{"data":"x"}},"type":"{part}"}}]"#),
+            format!(r#"{{"type":"{part}"}}"#),
+            format!(r#"[{{"type":"tool_result","content":[{{"type":"{part}"}}]}}]"#),
+        ] {
+            assert_eq!(read(&content), found, "{content}");
+        }
+        assert_eq!(read(&format!(r#"[{{"type":"image","type":"{part}"}}]"#)).0.last(), Some(&need));
+    }
+    // What is inside comes before what is around it.
+    let nested = r#"[{"source":"x","type":"image","content":[{"type":"image"},{"image_url":"y"}]},{"image":"z"}]"#;
+    assert_eq!(read(nested), (vec![Need::Image], 4, 0));
+    for unknown in [
+        r#"{"type":"hologram","text":"x"}"#,
+        r#"{"type":"","text":"x"}"#,
+        r#"{"type":7}"#,
+        r#"{"type":{"x":1},"text":"x"}"#,
+        r#"{"blob":"x"}"#,
+        "{}",
+        "[[1]]",
+        "7",
+    ] {
+        assert_eq!(read(&format!("[{unknown}]")), other(), "{unknown}");
+    }
+    let long = format!(r#"[{{"type":"{}"}}]"#, "\\u0061".repeat(1000));
+    assert_eq!(read(&long), other());
+    for text in [
+        r#"[{"type":"text","text":"x"},"y",null]"#,
+        r#"[{"text":"x"},{"type":null,"text":"image_url"},{"type":"\u0074ext"}]"#,
+        r#"[{"type":"thinking","thinking":"x","signature":"y"},{"type":"tool_result","content":"x"}]"#,
+        "null",
+        "\"image_url\"",
+    ] {
+        assert_eq!(read(text), (vec![], 0, 0), "{text}");
+    }
+}
+
+#[test]
+fn fields_and_tools_say_what_they_need() {
+    let needs = |members: &str| {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":"x"}}],{members}}}"#);
+        parse(&body).unwrap().facts.needs.iter().collect::<Vec<_>>()
+    };
+    for (members, need) in [
+        (r#""modalities":["text","audio"]"#, Need::AudioModality),
+        (r#""modalities":["\u0041udio"]"#, Need::AudioModality),
+        (r#""modalities":["text","image"]"#, Need::OtherModality),
+        (r#""modalities":[null]"#, Need::OtherModality),
+        (r#""audio":{"voice":"alloy"}"#, Need::AudioVoice),
+        (r#""web_search_options":{}"#, Need::WebSearchOptions),
+        (r#""web_\u0073earch_options":{}"#, Need::WebSearchOptions),
+        (r#""search_parameters":{"mode":"auto"}"#, Need::SearchParameters),
+        (r#""enable_search":1"#, Need::EnableSearch),
+        (r#""plugins":[{"id":"web"}]"#, Need::Plugins),
+        (r#""mm_processor_kwargs":{"num_crops":4}"#, Need::ProcessorOptions),
+        (r#""media_io_kwargs":{}"#, Need::MediaOptions),
+    ] {
+        assert_eq!(needs(members), [need], "{members}");
+    }
+    for (tool, need) in [
+        (r#"{"type":"function","function":{"name":"f"}}"#, None),
+        (r#"{"type":"custom","custom":{"name":"f"}}"#, None),
+        (r#"{"function":{"name":"f"}}"#, None),
+        (r#"{"type":null,"name":"f"}"#, None),
+        (r#"{"type":"web_search_preview_2025_03_11"}"#, Some(Need::SearchTool)),
+        (r#"{"TYPE":"Web_Search"}"#, Some(Need::SearchTool)),
+        (r#"{"type":"builtin_function","function":{"name":"$web_search"}}"#, Some(Need::OtherTool)),
+        (r#"{"type":"function","type":"mcp"}"#, Some(Need::OtherTool)),
+        (r#"{"google_search":{}}"#, Some(Need::OtherTool)),
+        (r#"{"type":7,"function":{"name":"f"}}"#, Some(Need::OtherTool)),
+    ] {
+        assert_eq!(needs(&format!(r#""tools":[{tool}]"#))[1..], need.into_iter().collect::<Vec<_>>(), "{tool}");
+    }
+    assert!(needs(r#""modalities":["text"],"audio":null,"plugins":[ ],"enable_search":false"#).is_empty());
+    for wrong in [r#""modalities":"audio""#, r#""modalities":{}"#, r#""Modalities":["audio"]"#, r#""Enable_Search":1"#]
+    {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":"x"}}],{wrong}}}"#);
+        assert_eq!(refused(&body).to_lowercase(), wrong.split('"').nth(1).unwrap().to_lowercase());
+    }
+    let message = |members: &str| {
+        parse(&format!(r#"{{"messages":[{{"role":"assistant",{members}}}]}}"#)).unwrap().facts.needs.iter().next()
+    };
+    assert_eq!(message(r#""audio":{"id":"a"}"#), Some(Need::AudioInput));
+    assert_eq!(message(r#""images":["x"]"#), Some(Need::Image));
+    assert_eq!(message(r#""images":[],"audio":null"#), None);
 }

@@ -203,6 +203,9 @@ fn unknown_variant(place: &[Step], variant: &str, allowed: &[String]) -> String 
         ("a failure mode", "closed" | "fail_closed" | "block" | "reject") => "write deny".to_owned(),
         ("a store", "memory" | "in_memory" | "inmemory") => "write local".to_owned(),
         ("a capability", "images" | "image") => "write vision".to_owned(),
+        ("a capability", "file" | "documents" | "document" | "pdf") => "write files".to_owned(),
+        ("a capability", "search" | "web_search_options" | "online") => "write web_search".to_owned(),
+        ("a capability", "mm_processor_kwargs" | "media_io_kwargs") => "write media_options".to_owned(),
         ("a capability", "function_calling" | "functions") => "write tools".to_owned(),
         ("a capability", "structured_output" | "structured_outputs" | "response_format" | "json") => {
             "write json_schema".to_owned()

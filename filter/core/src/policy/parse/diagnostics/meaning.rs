@@ -168,6 +168,7 @@ fn remedy(problem: &Problem, value: Option<&Value>) -> Option<String> {
                 && lower.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
             (is_word && !lower.is_empty() && lower != text).then(|| format!("write {lower}"))
         }
+        [.., "price" | "default_price", "web_search"] => (number? < 0.0).then(|| "for no cost, write 0".to_owned()),
         [.., "price" | "default_price", _] => price(number?),
         ["tenants", _, "keys", "expires"] => expiry(text),
         ["quota", "time_zone"] => time_zone(text),

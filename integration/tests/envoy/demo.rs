@@ -197,7 +197,7 @@ fn what_is_missing_is_named_first_and_at_once() {
     make.args(["-n", "demo", "ENVOY=/bin/true"]).current_dir(root).env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
     let output = make.output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
-    let marks = ["demo.sh needs", "[1/4]", "[2/4]", "cargo build", "[3/4]", "cargo build", "[4/4]", "demo.sh run"];
+    let marks = ["demo.sh needs", "[1/4]", "[2/4]", "filter/build.sh", "[3/4]", "cargo build", "[4/4]", "demo.sh run"];
     let mut rest = &*said;
     for mark in marks {
         rest = rest.split_once(mark).unwrap_or_else(|| panic!("no {mark} in its place: {said}")).1;

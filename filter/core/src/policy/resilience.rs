@@ -236,9 +236,8 @@ impl Resilience {
         let skips_model_stage = skips_model_stage(attempts, stream);
         let request_ms = if skips_model_stage { request_ms.min(attempt_ms) } else { request_ms };
         let mut headers: Vec<HeaderLine> = Vec::with_capacity(6);
-        if !(skips_model_stage && request_ms == self.route_ms) {
-            headers.push(("x-envoy-upstream-rq-timeout-ms", request_ms.to_string().into()));
-        }
+        // Always: Envoy ignores the timeout of a route that has `max_stream_duration`.
+        headers.push(("x-envoy-upstream-rq-timeout-ms", request_ms.to_string().into()));
         if let Some(deadline) = deadline.filter(|deadline| deadline.left_ms < self.request_ms) {
             headers.push((DEADLINE_HEADER, format!("{}m", deadline.total_ms).into()));
         }
@@ -358,10 +357,7 @@ mod tests {
         };
         assert_eq!(timers(5000), ["5000"]);
         assert_eq!(timers(900_000), ["600000"]);
-        // The route's timer needs no header.
-        assert_eq!(resilience(5000).route_ms(), 120_000);
-        assert_eq!(timers(120_000), [""; 0]);
-        // All other requests bring their own timer, because the route's would cut them off.
+        assert_eq!(timers(120_000), ["120000"]);
         for (attempts, stream) in [(1, true), (2, false), (2, true)] {
             assert_eq!(resilience(120_000).headers(attempts, stream, None)[0].1, "600000");
         }

@@ -327,9 +327,10 @@ mod tests {
         assert_eq!(timers(true, Some(u64::MAX)), router);
         assert_eq!(timers(true, Some(600_000)), router);
         assert_eq!(timers(true, Some(5)), [router[0], "grpc-timeout: 25m", router[1]]);
-        // Without a model stage, the route has the timer.
-        assert_eq!(timers(false, None), [""; 0]);
-        assert_eq!(timers(false, Some(5)), ["grpc-timeout: 25m"]);
+        // Without a model stage, one timer is for both.
+        let only = "x-envoy-upstream-rq-timeout-ms: 120000";
+        assert_eq!(timers(false, None), [only]);
+        assert_eq!(timers(false, Some(5)), [only, "grpc-timeout: 25m"]);
     }
 
     #[test]

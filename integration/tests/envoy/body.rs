@@ -268,8 +268,8 @@ fn a_body_that_is_made_to_be_slow_to_read_is_refused_early() {
         }
         body + after
     };
-    let asks = r#"{"model":"small","messages":[{"role":"user","content":"not-for-a-provider"}],"#;
-    let part = r#"{"model":"small","messages":[{"role":"user","content":[{"type":"text","text":"not-for-a-provider""#;
+    let asks = r#"{"model":"small","messages":[{"role":"user","content":"slow-to-read"}],"#;
+    let part = r#"{"model":"small","messages":[{"role":"user","content":[{"type":"text","text":"slow-to-read""#;
     for (body, code) in [
         (with(part, r#","\u0069mage_ur\u006d":1"#, "}]}]}"), "invalid_json"),
         (with(&format!("{part}}}"), ",{}", "]}]}"), "invalid_json"),
@@ -280,5 +280,5 @@ fn a_body_that_is_made_to_be_slow_to_read_is_refused_early() {
     ] {
         gateway.send(Call::chat(body).key("sk-acme")).assert_refusal(400, code);
     }
-    assert!(gateway.simulator.with("not-for-a-provider").is_empty());
+    assert!(gateway.simulator.with("slow-to-read").is_empty());
 }

@@ -65,7 +65,7 @@ fn as_many_users_as_the_policy_says_each_have_their_windows() {
     // Still, when the policy has room for others, and workers have not yet seen these users under it.
     gateway.replace_policy(&policy(4096).replace("tokens_per_day: 1000", "tokens_per_day: 1001"));
     await_true("both workers to have the new policy", || {
-        (0..8).all(|_| gateway.chat("sk-acme", &of(&name(0))).text().contains("limit 1001"))
+        (0..8).all(|_| gateway.chat("sk-acme", &of(&name(0))).text().contains("of 1001 left"))
     });
     assert_eq!(send(&gateway, 1024, name), 0);
 }

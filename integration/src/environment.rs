@@ -33,6 +33,11 @@ pub fn wasm() -> PathBuf {
     path("POINTSMAN_WASM")
 }
 
+/// Returns the first of two amounts of load, or the second in `make test-long`, which sets `POINTSMAN_LONG`.
+pub fn load(usual: u64, long: u64) -> u64 {
+    if std::env::var_os("POINTSMAN_LONG").is_some() { long } else { usual }
+}
+
 /// Returns the major and minor version of the Envoy under test.
 pub fn envoy_version() -> (u32, u32) {
     static VERSION: LazyLock<(u32, u32)> = LazyLock::new(|| {

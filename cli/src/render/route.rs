@@ -56,8 +56,8 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
         "match": {"prefix": if settings.shared { SHARED_PREFIX } else { "/" }},
         "route": {
             "cluster_header": "x-pointsman-cluster",
-            // For requests without a model stage. All others carry their own timeout, which Envoy uses instead.
-            "timeout": seconds(policy.resilience.route_ms()),
+            // Each request carries its timeouts in headers. Envoy ignores a route's timeout beside a maximum duration.
+            "timeout": "0s",
             // Reads DEADLINE_HEADER, whatever its value.
             "max_stream_duration": {"grpc_timeout_header_max": "0s"},
             // Each provider is called by its own host name.

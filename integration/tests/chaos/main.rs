@@ -12,6 +12,7 @@ mod numbers;
 use callers::Tally;
 use disturbances::{START, Scene};
 use pointsman_integration::clock::Clock;
+use pointsman_integration::environment;
 use pointsman_integration::gateway::{Gateway, Setup, cluster};
 use pointsman_integration::port::Port;
 use pointsman_integration::redis::Redis;
@@ -34,8 +35,7 @@ fn policies(store: &str) -> [String; 2] {
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn when_everything_goes_wrong_at_once_the_books_still_balance() {
-    let default = if std::env::var_os("POINTSMAN_LONG").is_some() { 3600 } else { 15 };
-    let seconds = variable("POINTSMAN_CHAOS_SECONDS").unwrap_or(default);
+    let seconds = variable("POINTSMAN_CHAOS_SECONDS").unwrap_or(environment::load(15, 3600));
     let clock_seed = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |time| time.as_secs());
     let seed = variable("POINTSMAN_CHAOS_SEED").unwrap_or_else(clock_seed);
     eprintln!("chaos: {seconds} s, seed {seed}");

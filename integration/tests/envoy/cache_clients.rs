@@ -2,6 +2,7 @@
 
 use crate::cache::{Store, start};
 use pointsman_integration::deadline::await_true;
+use pointsman_integration::environment::load;
 
 /// The cases answered from the cache, completely so in the second run.
 const CASES: [&str; 7] = [
@@ -42,9 +43,10 @@ tenants:
         (pointsman_integration::environment::path("POINTSMAN_PYTHON"), "python/chat.py"),
         ("node".into(), "node/chat.mjs"),
     ];
-    for (store, (program, script)) in
-        [Store::Local, Store::Redis].into_iter().flat_map(|s| clients.clone().map(|c| (s, c)))
-    {
+    // The cache's other tests cover both stores.
+    let both = [Store::Local, Store::Redis];
+    let stores = &both[..load(1, 2) as usize];
+    for (store, (program, script)) in stores.iter().copied().flat_map(|s| clients.clone().map(|c| (s, c))) {
         let gateway = start(policy, store);
         let hits = || -> u64 {
             let of =

@@ -3,6 +3,7 @@
 use crate::standard::{POLICY, ask};
 use crate::unsteady::{at_once, call, gateway, is_served, request, revive, script, slow};
 use pointsman_integration::deadline::await_true;
+use pointsman_integration::environment;
 use pointsman_integration::gateway::{Gateway, Shared, cluster};
 use pointsman_integration::port::Port;
 use pointsman_integration::response::Response;
@@ -94,7 +95,7 @@ fn keep_asking(gateway: &Gateway, callers: usize, document: impl Fn(bool) -> Val
 #[ignore = "needs a real Envoy: make test"]
 fn a_primary_that_dies_and_comes_back_every_second_costs_no_request() {
     let gateway = gateway();
-    let seconds = if std::env::var_os("POINTSMAN_LONG").is_some() { 60 } else { 12 };
+    let seconds = environment::load(12, 60);
     let stop = AtomicBool::new(false);
     let prompt = script(&json!({"chunks": 5, "chunk_ms": 4}));
     let fared = std::thread::scope(|scope| {

@@ -81,7 +81,7 @@ fn more_users_than_have_room_are_all_served_and_counted_as_evicted() {
 
 #[test]
 #[ignore = "needs a real Envoy: make test"]
-fn chosen_user_ids_lock_nobody_out() {
+fn chosen_user_ids_do_not_lock_out_a_user() {
     let gateway = Gateway::start(&policy(1024));
     // The ids that share the first bits of the hash in audit records with the victim's.
     let hash = |user: &str| {

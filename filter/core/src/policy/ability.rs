@@ -115,7 +115,7 @@ mod tests {
         let asked = |all: &[Need], has_budget| model.asked(None, needs(all), has_budget).needs;
         let all = [Need::Video, Need::AudioModality, Need::AudioVoice, Need::OtherModality, Need::Plugins];
         assert_eq!(asked(&all, false), needs(&[Need::Video]));
-        // Under a budget, so do the fields that are dropped for want of a price.
+        // Under a budget, fields without a price are dropped too.
         assert_eq!(asked(&SEARCHES, false), needs(&SEARCHES).keep(|need| need != Need::Plugins));
         assert_eq!(asked(&SEARCHES, true), needs(&[Need::SearchTool]));
         let priced = self::model(json!({"price": {"input": 2, "output": 8, "web_search": 10}, "drop_params": true}));

@@ -22,8 +22,8 @@ pub const IDLE_HEADER: &str = "x-pointsman-idle-ms";
 /// The header that tells Envoy's connection manager when to end the exchange, counted from the start of the request.
 /// The routes have it read, and remove it.
 ///
-/// Outlier detection counts every timeout of the router, whoever set it. To the router, an exchange that the connection
-/// manager ends is one whose caller left.
+/// Outlier detection counts every timeout of the router, a caller's deadline included. To the router, an exchange that
+/// the connection manager ends is one whose caller left.
 pub const DEADLINE_HEADER: &str = "grpc-timeout";
 
 /// The response header with which the model stage makes Envoy's router retry, whatever the status. It never reaches a
@@ -39,9 +39,6 @@ pub struct Resilience {
     attempt_ms: u64,
     /// For the whole request.
     request_ms: u64,
-    /// The route's timeout, for requests without a model stage. It follows the policy's general values, not those of a
-    /// task.
-    route_ms: u64,
     /// Between two chunks of a stream.
     chunk_ms: u64,
     /// The longest wait between two attempts.
@@ -183,7 +180,6 @@ impl Resilience {
             first_token_ms,
             attempt_ms,
             request_ms,
-            route_ms: general.attempt_timeout.0.min(general.request_timeout.0),
             chunk_ms: general.chunk_timeout.0,
             wait_ms: Backoff::from(general).longest_ms(),
             listed,
@@ -203,12 +199,6 @@ impl Resilience {
         let attempts = attempts.max(1) as u64;
         let first_tokens = self.first_token_ms.saturating_add(1000).saturating_mul(attempts);
         self.chunk_ms.max(first_tokens.saturating_add(self.wait_ms.saturating_mul(attempts - 1)))
-    }
-
-    /// Returns the route's timeout for requests without a timeout header, in milliseconds: requests without a model
-    /// stage whose task and caller do not set another one.
-    pub fn route_ms(&self) -> u64 {
-        self.route_ms
     }
 
     /// Returns the longest time that a request may take in all, in milliseconds.

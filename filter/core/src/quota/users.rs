@@ -1,6 +1,6 @@
 //! Where a tenant's users are counted: two records for each user, chosen by a hash under a secret.
 //!
-//! The hash is keyed, so nobody can choose user ids that share a record with another user's. Each user has a home
+//! The hash is keyed, so a caller cannot choose user ids that share a record with another user's. Each user has a home
 //! record and one other, and is counted in exactly one of them. With that choice, a table of twice as many places as
 //! `quota.users` has room for all of them: the tests insert that many.
 //!

@@ -170,7 +170,7 @@ impl Needs {
         self.0 |= need.bit();
     }
 
-    /// Returns whether there are none.
+    /// Returns whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }

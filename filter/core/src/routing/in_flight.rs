@@ -93,7 +93,7 @@ pub fn release(record: &[u8], slot: Slot) -> Vec<u8> {
     encode(&counts)
 }
 
-/// Returns why there is no place for another request of the tenant, if there is none.
+/// Checks that there is a place for another request of the tenant.
 ///
 /// # Errors
 /// [`Full`] if there is no place.

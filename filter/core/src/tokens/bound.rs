@@ -88,7 +88,7 @@ impl Default for Bound {
 }
 
 impl Bound {
-    /// Adds a text on its own, in UTF-8. A byte that is none counts as the three of a replacement character.
+    /// Adds a text on its own, in UTF-8. An invalid byte counts as the three of a replacement character.
     pub fn add(&mut self, text: &[u8]) {
         let tables = self.tables;
         let mut rest = text;

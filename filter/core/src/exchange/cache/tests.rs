@@ -258,7 +258,7 @@ fn a_worker_takes_the_key_that_another_one_has_made() {
     assert_eq!(ask(&two, &mut world, "").1, "hit", "this worker remembers");
     world.records.retain(|name, _| !name.starts_with("pointsman.known."));
     assert_eq!(ask(&four, &mut world, "").1, "hit");
-    assert_eq!(marks(&world), 1, "whoever has made the key of an answer leaves it to the others");
+    assert_eq!(marks(&world), 1, "the one that made the key of an answer leaves it to the others");
 }
 
 #[test]

@@ -226,7 +226,7 @@ fn a_clock_that_jumps_back_over_midnight_gives_no_user_a_day_again() {
     assert!(take(&policy, &mut store, "big", (one, midnight - 1000), 5));
     assert!(!take(&policy, &mut store, "big", (one, midnight - 500), 1));
     assert!(!take(&policy, &mut store, "big", (one, midnight + 2000), 1));
-    // A user that used up its day gets no other one, whoever else has begun the next.
+    // A user that used up its day gets no second one, even after others began the next day.
     let (idle, others) = ([2; 32], 10..200);
     assert!(take(&policy, &mut store, "big", (idle, midnight - 400), 10));
     others.for_each(|n| assert!(take(&policy, &mut store, "big", ([n; 32], midnight + 3000), 1)));

@@ -29,8 +29,9 @@ pub(super) struct Tight<'a, 'p> {
 const MAX_TRIES: u32 = 3;
 
 impl Exchange {
-    /// Reserves with the highest output limit that fits, which is at least `least`; `None` if there is none. The limit
-    /// is computed from the windows as they were, and reserving checks them again, so none is exceeded.
+    /// Reserves with the highest output limit that fits, which is at least `least`. Returns `None` if none fits.
+    ///
+    /// The limit is computed from the windows as they were, and reserving checks them again, so none is exceeded.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn clamp<'p>(
         &mut self,

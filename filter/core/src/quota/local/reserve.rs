@@ -185,7 +185,7 @@ fn reserve_user(store: &mut dyn Store, user: &User, ask: &Ask, grant: &mut Grant
     };
     let mut visited = visit(store, user, false, &mut change);
     if visited == Visit::NoRoom {
-        // A request that the tenant has no room for evicts nobody.
+        // A request that the tenant has no room for evicts no user.
         let mut scopes = record::decode(&store.read(user.tenant_record));
         reserve_tenant(&mut scopes, limits, ask, moment, &mut Grant::unheld(Reservation::none()))?;
         visited = visit(store, user, true, &mut change);

@@ -54,7 +54,7 @@ enum Seen {
     },
 }
 
-/// Where a new user is to be counted, if its home record has forgotten nobody since it was read.
+/// Where a new user is to be counted, if its home record has evicted no user since it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Choice {
     Home { forgotten: u32 },
@@ -179,7 +179,7 @@ impl Step<'_, '_> {
         let mut evicted = 0;
         if record.user(self.user.key).is_none() {
             let User { key, limits, moment, .. } = *self.user;
-            // What was taken out of a former record is put back, whoever has to make room.
+            // What was taken out of a former record is put back, even if another user must make room.
             let may_evict = self.may_evict || self.moved.is_some();
             let Some(made_room) = record.insert(key, Counters::default(), limits, moment, may_evict) else {
                 return Visit::NoRoom;
@@ -202,7 +202,7 @@ impl Step<'_, '_> {
     }
 }
 
-/// A change that was not stored is none.
+/// A change counts only if it was stored.
 fn confirmed(seen: Seen, is_stored: bool) -> Seen {
     match seen {
         Seen::Here(Visit::Changed { .. }) if !is_stored => Seen::Here(Visit::Unchanged),

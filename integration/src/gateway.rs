@@ -328,7 +328,7 @@ pub fn cluster(name: &str, address: SocketAddr, more: &str) -> String {
     )
 }
 
-/// Writes a script that runs Envoy with its access log flushed every 20 ms. Envoy's default is ten seconds.
+/// Writes a script that runs Envoy with its access log flushed every 50 ms. Envoy's default is ten seconds.
 fn impatient_envoy(directory: &Path, clock: Option<&Clock>) -> PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
     let clock: String = clock
@@ -339,7 +339,7 @@ fn impatient_envoy(directory: &Path, clock: Option<&Clock>) -> PathBuf {
     // Envoy does not inherit the clocks of `pointsman up`.
     let script = format!(
         "#!/bin/sh\nunset LD_PRELOAD\n{clock}case \" $* \" in\n*--file-flush-interval-msec*) ;;\n\
-         *) set -- \"$@\" --file-flush-interval-msec 20 ;;\nesac\nexec '{}' \"$@\"\n",
+         *) set -- \"$@\" --file-flush-interval-msec 50 ;;\nesac\nexec '{}' \"$@\"\n",
         environment::envoy().display(),
     );
     let path = directory.join("envoy");

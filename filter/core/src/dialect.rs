@@ -8,9 +8,9 @@ pub mod client;
 pub mod kept;
 mod openai;
 
-use crate::cache::local::recording::BudgetGuard;
+use crate::cache::local::recording::Recording;
 use crate::config::Dialect;
-use crate::dialect::answer::{LongEvent, NotKept, StreamEvent, WholeAnswer};
+use crate::dialect::answer::{Assembled, LongEvent, NotKept, StreamEvent, WholeAnswer};
 use crate::dialect::client::{ClientDialect, ClientRequest};
 use crate::dialect::kept::KeptAnswer;
 use crate::ids::{ModelId, TaskId, TenantId};
@@ -30,9 +30,24 @@ use crate::wire::header::HeaderLine;
 
 impl ClientRequest<'_> {
     /// Builds the request as it goes upstream to each of the plan's `models`, in their order.
-    pub fn upstream(&self, policy: &Policy, task: Option<TaskId>, models: &[ModelId], output: OutputLimit) -> Splice {
+    /// `is_assembled`: as a stream, although the caller wants a whole answer.
+    pub fn upstream(
+        &self,
+        policy: &Policy,
+        task: Option<TaskId>,
+        models: &[ModelId],
+        output: OutputLimit,
+        is_assembled: bool,
+    ) -> Splice {
         match self {
-            Self::OpenAi(request) => openai::upstream::build(policy, request, task, models, output),
+            Self::OpenAi(request) => openai::upstream::build(policy, request, task, models, output, is_assembled),
+        }
+    }
+
+    /// Returns whether a stream tells all that the whole answer to this request would.
+    pub fn is_streamable(&self) -> bool {
+        match self {
+            Self::OpenAi(request) => openai::streamable::is_streamable(&request.facts),
         }
     }
 }
@@ -93,9 +108,8 @@ impl ClientDialect {
 
 /// Readers of answers in the caller's dialect.
 impl ClientDialect {
-    /// Returns a reader for a stream. `recording`: the longest answer that is kept, in bytes, and the stream's share of
-    /// the recording budget; `None` if the stream is not recorded.
-    pub fn stream_reader(self, recording: Option<(usize, BudgetGuard)>) -> StreamReader {
+    /// Returns a reader for a stream. `recording`: `None` if the stream is not recorded.
+    pub fn stream_reader(self, recording: Option<Recording>) -> StreamReader {
         match self {
             Self::OpenAi => StreamReader::OpenAi(openai::stream::StreamReader::new(recording)),
         }
@@ -227,6 +241,20 @@ impl StreamReader {
     pub fn error_event(&self, code: Outcome) -> Vec<u8> {
         match self {
             Self::OpenAi(_) => openai::error::event(code),
+        }
+    }
+
+    /// Returns why the answer for the caller cannot be put together, if so.
+    pub fn unfit(&self) -> Option<NotKept> {
+        match self {
+            Self::OpenAi(reader) => reader.unfit(),
+        }
+    }
+
+    /// Returns the answer for the caller, once the stream has ended properly; `None` if it is not put together.
+    pub fn take_assembled(&mut self) -> Option<Result<Assembled, NotKept>> {
+        match self {
+            Self::OpenAi(reader) => reader.take_assembled(),
         }
     }
 

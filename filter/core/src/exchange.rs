@@ -46,6 +46,7 @@ use crate::wire::http_call::{HttpCall, HttpCallResult};
 
 mod abandoned;
 pub mod answer;
+mod assembly;
 mod cache;
 mod caller;
 mod cost;
@@ -213,7 +214,10 @@ impl Exchange {
             Deadline { total_ms, left_ms }
         });
         match self.permit(context, (request, &lookup), &mut plan, deadline, shared) {
-            Ok(output) => Ok(self.outgoing(policy, request, plan, (deadline, output), shared.now_ms())),
+            Ok(output) => {
+                let is_assembled = assembly::is_possible(context, request, &plan);
+                Ok(self.outgoing(policy, (request, is_assembled), plan, (deadline, output), shared.now_ms()))
+            }
             Err(why) => {
                 if let State::Deciding(deciding) = &mut self.state {
                     deciding.plan = Some(plan);
@@ -246,20 +250,22 @@ impl Exchange {
         Ok(output)
     }
 
-    /// Builds the upstream request from its plan.
+    /// Builds the upstream request from its plan. `is_assembled`: whether its whole answer is put together from a
+    /// stream.
     fn outgoing(
         &mut self,
         policy: &Policy,
-        request: &ClientRequest,
+        (request, is_assembled): (&ClientRequest, bool),
         plan: Plan,
         (deadline, output): (Option<Deadline>, OutputLimit<'_>),
         now_ms: u64,
     ) -> Outgoing {
         let resilience = plan.resilience(policy);
         let facts = request.facts();
-        let splice = request.upstream(policy, plan.task, &plan.models, output);
-        let mut headers = resilience.headers(plan.models.len(), facts.stream, deadline);
-        let skips_model_stage = resilience::skips_model_stage(plan.models.len(), facts.stream);
+        let stream = facts.stream || is_assembled;
+        let splice = request.upstream(policy, plan.task, &plan.models, output, is_assembled);
+        let mut headers = resilience.headers(plan.models.len(), stream, deadline);
+        let skips_model_stage = resilience::skips_model_stage(plan.models.len(), stream);
         let first = plan.models.first().map(|first| policy.provider_of(*first));
         if let Some(provider) = first {
             headers.push((":path", provider.dialect.path(provider).into()));
@@ -274,8 +280,8 @@ impl Exchange {
                     &plan.models,
                     &splice,
                     &resilience.retries(deadline, now_ms),
-                    match facts.stream {
-                        true if resilience.has_early_headers() => Wanted::EarlyStream,
+                    match stream {
+                        true if resilience.has_early_headers() && !is_assembled => Wanted::EarlyStream,
                         true => Wanted::Stream,
                         false => Wanted::Whole,
                     },
@@ -297,6 +303,8 @@ impl Exchange {
                 most_tokens: most_tokens(policy, facts, &plan),
                 most_output: demand::most_output(policy, output, facts, plan.task, &plan.models),
                 skips_model_stage,
+                stream,
+                is_assembled,
                 ..Routed::of(facts, plan)
             },
             answer: Answer::Awaited,
@@ -357,6 +365,7 @@ impl Routed {
     fn of(request: &Facts, plan: Plan) -> Self {
         Self {
             stream: request.stream,
+            is_assembled: false,
             hide_usage: request.stream && !request.wants_usage,
             service_tier: request.service_tier,
             needs: request.needs,

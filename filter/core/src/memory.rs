@@ -7,11 +7,13 @@
 use crate::cache::local::recording::RecordingBudget;
 use crate::cache::worker::CacheMemory;
 use crate::identity::keys::ApiKeyMemo;
+use crate::ids::ModelId;
 use crate::policy::Policy;
 use crate::policy::calendar::CalendarMemo;
 use crate::quota::window::Moment;
 use crate::request::uploads::Uploads;
 use crate::telemetry::refusal_log::RefusalLog;
+use std::collections::BTreeSet;
 
 /// Most bytes of all copies of long answers that a worker holds. The usage of further ones is estimated.
 const COPIES: usize = 64 << 20;
@@ -29,6 +31,8 @@ pub struct WorkerMemory {
     pub copies: RecordingBudget,
     /// The refusals of the gateway that were logged.
     pub refusals: RefusalLog,
+    /// The models whose streams left a doubt what the whole answer is: they are asked for whole answers.
+    pub doubtful: BTreeSet<ModelId>,
     /// The request bodies that are still arriving.
     pub uploads: Uploads,
 }
@@ -58,6 +62,7 @@ impl WorkerMemory {
             cache: CacheMemory::new(policy.cache.memory_bytes),
             copies: RecordingBudget::new(COPIES),
             refusals: RefusalLog::default(),
+            doubtful: BTreeSet::new(),
             uploads: Uploads::default(),
         }
     }

@@ -128,6 +128,8 @@ pub struct Task {
     pub chain: Vec<ModelId>,
     /// Maximum output tokens of a request.
     pub max_output_tokens: Option<u64>,
+    /// Whether whole answers are asked for as streams and put together.
+    pub stream_upstream: bool,
     /// Timers and retries.
     pub resilience: Resilience,
     /// The cache rules for its answers, if they are cached.

@@ -287,6 +287,10 @@ impl<H: Host> GatewayStage<H> {
         match next {
             OnResponseBody::Pass => Action::Continue,
             OnResponseBody::Hold => Action::Pause,
+            OnResponseBody::Drop => {
+                host.replace_prefix(Buffer::ResponseBody, size, b"");
+                Action::Pause
+            }
             OnResponseBody::Replace(replacement) => {
                 host.replace_prefix(Buffer::ResponseBody, size, &replacement);
                 Action::Continue

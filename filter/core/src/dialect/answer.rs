@@ -1,5 +1,6 @@
 //! What the dialects' readers report about an answer, independent of the dialect.
 
+use crate::cache::local::recording::FULL;
 use crate::service_tier::ServedTier;
 use crate::tokens::TokenCounter;
 use crate::usage::ReportedUsage;
@@ -75,6 +76,25 @@ pub struct WholeAnswer {
     pub text: TokenCounter,
 }
 
-/// Why an answer is not stored.
+/// A whole answer, put together from a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assembled {
+    /// The body.
+    pub body: Vec<u8>,
+    /// Whether the stream left a doubt what the provider's own whole answer would have been.
+    pub is_doubtful: bool,
+}
+
+/// Why an answer is not stored, or not put together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotKept(pub &'static str);
+
+impl NotKept {
+    /// Returns whether it takes too much memory.
+    pub fn is_size(self) -> bool {
+        matches!(self.0, TOO_LONG | FULL)
+    }
+}
+
+/// Why an answer is not recorded that is longer than its limit.
+pub const TOO_LONG: &str = "too_long";

@@ -14,6 +14,7 @@ pub mod replay;
 pub mod reply;
 pub mod request;
 pub mod stream;
+pub mod streamable;
 pub mod transcript;
 pub mod upstream;
 pub mod usage;

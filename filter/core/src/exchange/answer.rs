@@ -1,10 +1,11 @@
 //! The answer as it passes the gateway stage: its kind, its progress and its usage.
 
-use crate::cache::local::recording::BudgetGuard;
+use crate::cache::local::recording::Recording;
 use crate::dialect::StreamReader;
 use crate::dialect::answer::{Fault, LongEvent, NotKept, StreamEvent, WithoutUsage};
 use crate::dialect::client::ClientDialect;
 use crate::dialect::kept::KeptAnswer;
+use crate::exchange::answer::held::Held;
 use crate::exchange::answer::passthrough::Passthrough;
 use crate::outcome::outcome::Outcome;
 use crate::routing::attempt::Failure;
@@ -81,6 +82,8 @@ pub struct Stream {
     tail: Vec<u8>,
     /// Bytes after the end of the stream.
     surplus: usize,
+    /// Set if the caller gets nothing before a whole answer has been put together.
+    held: Option<Held>,
 }
 
 /// How a stream is treated.
@@ -88,11 +91,12 @@ pub struct Stream {
 pub struct StreamRules {
     /// Whether the caller did not ask for the usage chunk.
     pub hide_usage: bool,
-    /// The longest answer to record, in bytes, and the stream's share of the recording budget; `None` if it is not
-    /// recorded.
-    pub recording: Option<(usize, BudgetGuard)>,
+    /// How it is recorded; `None` if it is not.
+    pub recording: Option<Recording>,
     /// Longest event, in bytes.
     pub max_event: u64,
+    /// Set if the caller gets nothing before a whole answer has been put together.
+    pub held: Option<Held>,
 }
 
 impl Answer {
@@ -115,7 +119,7 @@ impl Answer {
     /// Records why the answer broke off, and the status Envoy sent the caller.
     pub fn cut_off(&mut self, why: Outcome, status: u16) {
         match self {
-            Self::Stream(stream) => stream.error = Some(why),
+            Self::Stream(stream) => stream.cut_off(why, status),
             Self::Whole { text, error, .. } if !text.is_empty() => *error = Some(why),
             // The answer was held, so the caller gets Envoy's own reply, which does not know an answer had begun.
             Self::Whole { .. } | Self::Awaited | Self::Failed { code: None, .. } => {
@@ -134,7 +138,7 @@ impl Answer {
 
     /// A stream that is still to come.
     pub fn stream(dialect: ClientDialect, status: u16, rules: StreamRules) -> Self {
-        let StreamRules { hide_usage, recording, max_event } = rules;
+        let StreamRules { hide_usage, recording, max_event, held } = rules;
         Self::Stream(Box::new(Stream {
             status,
             hide_usage,
@@ -154,6 +158,7 @@ impl Answer {
             is_long_text: false,
             tail: Vec::new(),
             surplus: 0,
+            held,
         }))
     }
 
@@ -353,6 +358,10 @@ impl Stream {
         if self.error.is_some() || self.done {
             return Forward::No;
         }
+        if self.held.is_some() {
+            self.hold(piece, elapsed_ms);
+            return Forward::No;
+        }
         match piece {
             Piece::Event(event) => self.event(event, elapsed_ms),
             Piece::Start(start) => {
@@ -471,6 +480,7 @@ enum Forward<'a> {
     Instead(Vec<u8>),
 }
 
+pub mod held;
 mod passthrough;
 #[cfg(test)]
 mod tests;

@@ -158,6 +158,8 @@ pub enum OnResponseBody {
     Pass,
     /// Hold it.
     Hold,
+    /// Hold the response, without this part of its body: it has been read.
+    Drop,
     /// Replace the part with these bytes.
     Replace(Vec<u8>),
     /// Set these headers, and release what was held.

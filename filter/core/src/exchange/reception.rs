@@ -11,7 +11,7 @@ use crate::store::shared_data::SharedData;
 use crate::wire::http_call::HttpCall;
 
 /// Max bytes of a response to copy; the usage of a longer one is estimated.
-const COPY_LIMIT: usize = 8 << 20;
+pub(super) const COPY_LIMIT: usize = 8 << 20;
 
 impl Exchange {
     /// The response's headers have arrived.
@@ -61,6 +61,7 @@ impl Exchange {
         self.receive(match next {
             OnResponseHead::Own | OnResponseHead::Replace(_) => Reception::Over,
             OnResponseHead::Stream(_) => Reception::Stream,
+            OnResponseHead::Hold if self.is_assembled() => Reception::Assembled,
             OnResponseHead::Hold => Reception::Held,
         });
         ResponseStep {
@@ -94,6 +95,7 @@ impl Exchange {
                     if end_of_stream || self.is_done() { self.keep_if_wanted(context, shared, now_ms) } else { None };
                 BodyStep { next, call, is_over }
             }
+            Reception::Assembled => self.assemble(context, part, shared),
             Reception::Held if end_of_stream => self.complete(context, part, shared),
             Reception::Held if size <= HOLD_LIMIT => OnResponseBody::Hold.into(),
             Reception::Held => {
@@ -144,6 +146,7 @@ impl Exchange {
     ) -> BodyStep {
         let Some(upstream) = self.state.upstream() else { return BodyStep::PASS };
         match upstream.reception {
+            Reception::Assembled => self.assemble_at_trailers(context, part, shared),
             Reception::Held => self.complete(context, part, shared),
             Reception::Copied(..) | Reception::Counted(_) => self.end(context, part, shared),
             // Its last chunk has gone, so nothing can be sent any more, neither a missing part nor an error.
@@ -194,11 +197,11 @@ impl Exchange {
         BodyStep { next: OnResponseBody::Pass, call: self.keep_if_wanted(context, shared, part.now_ms), is_over: false }
     }
 
-    fn receive(&mut self, reception: Reception) -> Option<Reception> {
+    pub(super) fn receive(&mut self, reception: Reception) -> Option<Reception> {
         self.state.upstream_mut().map(|upstream| std::mem::replace(&mut upstream.reception, reception))
     }
 
-    fn keep_if_wanted(
+    pub(super) fn keep_if_wanted(
         &mut self,
         context: &mut Context,
         shared: &mut dyn SharedData,

@@ -167,7 +167,7 @@ impl Exchange {
             plan: plan.map_or(Vec::new(), |plan| plan.models.iter().map(|m| &*policy.model(*m).name).collect()),
             route_reason: plan.map(|plan| plan.reason),
             left_out: &left_out,
-            stream: routed.is_some_and(|r| r.stream),
+            stream: routed.is_some_and(|r| r.stream && !r.is_assembled),
             status: self.state.status(),
             usage: usage.map(|(usage, _)| usage),
             usage_estimated: usage.is_some_and(|(_, estimated)| estimated),

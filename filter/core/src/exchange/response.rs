@@ -1,5 +1,6 @@
 //! The answer as it arrives: judged, counted, passed to the caller with its headers, or replaced by an accurate error.
 
+use crate::exchange::answer::held::Held;
 use crate::exchange::answer::{Answer, StreamRules};
 use crate::exchange::state::{Routed, Served, State, Upstream};
 use crate::exchange::{Exchange, OnResponseHead, ResponseHead, Whole};
@@ -37,16 +38,24 @@ impl Exchange {
         };
         let judged = attempt::head(routed.stream, head.status, head.content_type, head.is_encoded, head.end_of_stream);
         if matches!(judged, OnHead::HoldEvent | OnHead::HoldWhole) {
-            routed.corrected_type = attempt::corrected_type(routed.stream, head.content_type);
+            routed.corrected_type = match routed.is_assembled {
+                true => Some(attempt::JSON),
+                false => attempt::corrected_type(routed.stream, head.content_type),
+            };
         }
         let status = match judged {
             OnHead::HoldEvent => {
                 let hide_usage = routed.hide_usage;
-                let recording = self.recording(context);
                 let max_event = policy.response.max_event_bytes;
-                let rules = StreamRules { hide_usage, recording, max_event };
+                let is_assembled = routed.is_assembled;
+                let held = is_assembled.then(|| Held::new(context.memory.copies.guard()));
+                let recording = self.recording(context);
+                let rules = StreamRules { hide_usage, recording, max_event, held };
                 self.set_answer(Answer::stream(self.dialect(), head.status, rules));
-                return OnResponseHead::Stream(self.response_headers(policy));
+                return match is_assembled {
+                    true => OnResponseHead::Hold,
+                    false => OnResponseHead::Stream(self.response_headers(policy)),
+                };
             }
             OnHead::HoldWhole => {
                 upstream.answer = Answer::buffered(head.status);
@@ -174,12 +183,7 @@ impl Exchange {
             replace = Some((error.status, dialect.error_body(&error)));
         }
         let mut headers = self.response_headers(policy);
-        if let Some((usage, _)) = self.usage()
-            && let Some(cost) = self.cost(policy, &usage)
-        {
-            let MicroUsd(usd) = self.abandoned_cost().unwrap_or_default();
-            headers.push(("x-pointsman-cost-usd", MicroUsd(cost.usd.0.saturating_add(usd)).to_decimal()));
-        }
+        headers.extend(self.cost_header(policy));
         if replace.is_some() {
             headers.retain(|(name, _)| *name != "content-type");
             headers.push(("content-type", "application/json".into()));
@@ -189,6 +193,13 @@ impl Exchange {
             headers.push(("x-should-retry", "false".into()));
         }
         Whole { headers, replace }
+    }
+
+    /// The header that tells what the request costs, if that is known.
+    pub(super) fn cost_header(&self, policy: &Policy) -> Option<HeaderLine> {
+        let cost = self.cost(policy, &self.usage()?.0)?;
+        let MicroUsd(usd) = self.abandoned_cost().unwrap_or_default();
+        Some(("x-pointsman-cost-usd", MicroUsd(cost.usd.0.saturating_add(usd)).to_decimal()))
     }
 
     /// The whole body of a response that was too long to hold has passed.
@@ -299,7 +310,7 @@ impl Exchange {
     }
 
     /// The gateway's own headers, set once per answer.
-    fn response_headers(&mut self, policy: &Policy) -> Vec<HeaderLine> {
+    pub(super) fn response_headers(&mut self, policy: &Policy) -> Vec<HeaderLine> {
         let mut headers = Vec::with_capacity(8 + self.quota.headers.len());
         headers.push(("x-pointsman-cache", self.cache_header().into()));
         headers.append(&mut self.quota.headers);

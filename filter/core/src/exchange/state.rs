@@ -71,7 +71,10 @@ pub(super) struct Upstream {
 #[derive(Debug)]
 pub(super) struct Routed {
     pub(super) plan: Plan,
+    /// Whether the provider is asked for a stream.
     pub(super) stream: bool,
+    /// Whether the caller gets a whole answer that is put together from it.
+    pub(super) is_assembled: bool,
     pub(super) hide_usage: bool,
     /// The service tier that the request asks for, other than the base one.
     pub(super) service_tier: Option<ServiceTier>,
@@ -112,6 +115,8 @@ pub(super) enum Reception {
     Awaited,
     /// A stream, event by event.
     Stream,
+    /// A stream, of which a whole answer is put together.
+    Assembled,
     /// Held until it is whole.
     Held,
     /// Too long to hold: it passes, and this copy is kept to read the usage.

@@ -162,6 +162,10 @@ pub fn error_body(
         }
         Some(Outcome::NoSuchPlan) => told(503, "The gateway is being reconfigured. Try again in a moment."),
         Some(Outcome::ResponseTooLarge) => told(502, "The model provider's response exceeds the gateway's size limit."),
+        // An answer that was put together from a stream.
+        Some(Outcome::StreamError) => told(502, "The model provider reported an error in the middle of its response."),
+        Some(Outcome::StreamMalformed) => told(502, "The model provider sent a response that could not be read."),
+        Some(Outcome::StreamTruncated) => told(502, "The model provider ended its response before it was complete."),
         Some(Outcome::ContextLengthExceeded) => quoted(400, Outcome::ContextLengthExceeded, message(), own),
         Some(Outcome::ProviderRefusedGateway) => refused(status),
         _ => by_status(status, own, message),

@@ -330,7 +330,7 @@ fn build_task(
     (general, identity): (&config::Resilience, &Identity),
     problems: &mut Vec<Problem>,
 ) -> Task {
-    let config::Task { primary, fallback, max_output_tokens, cache, resilience } = task;
+    let config::Task { primary, fallback, max_output_tokens, cache, stream_upstream, resilience } = task;
     let place = Place::of(&["tasks", name]);
     check_name(&place, name, "._:/-", problems);
     if name == "auto" {
@@ -351,7 +351,14 @@ fn build_task(
     let chain = chain.into_iter().map(|i| ModelId(i as u16)).collect();
     let resilience = Resilience::of_task(general, resilience, &place, problems);
     let cache = cache.as_ref().map(|cache| TaskRules::from_config(cache, identity, &place.name("cache"), problems));
-    Task { name: name.into(), chain, max_output_tokens: *max_output_tokens, resilience, cache }
+    Task {
+        name: name.into(),
+        chain,
+        max_output_tokens: *max_output_tokens,
+        stream_upstream: *stream_upstream,
+        resilience,
+        cache,
+    }
 }
 
 fn build_tier(

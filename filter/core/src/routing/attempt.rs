@@ -78,7 +78,7 @@ pub fn head(stream: bool, status: u16, content_type: &[u8], is_encoded: bool, en
 /// Media type of a stream.
 const EVENT_STREAM: &str = "text/event-stream";
 /// Media type of a whole answer.
-const JSON: &str = "application/json";
+pub const JSON: &str = "application/json";
 
 /// Returns the media type of an answer whose provider labels it otherwise or not at all: clients read what the label
 /// says. Returns `None` if the label is right. `stream`: whether the answer is a stream.

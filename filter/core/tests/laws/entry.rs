@@ -42,8 +42,11 @@ fn kept(key: Key, dialect: ClientDialect, answer: KeptAnswer, choices: u64) {
     assert!(dialect.read_whole(&whole).is_ok(), "{}", String::from_utf8_lossy(&whole));
     for wants_usage in [true, false] {
         let stream = entry.answer.stream(&entry.usage, "id", 1, wants_usage);
-        let mut answer =
-            Answer::stream(dialect, 200, StreamRules { hide_usage: false, recording: None, max_event: u64::MAX });
+        let mut answer = Answer::stream(
+            dialect,
+            200,
+            StreamRules { hide_usage: false, recording: None, max_event: u64::MAX, held: None },
+        );
         assert_eq!(answer.stream_chunk(&stream, false, || 1), None, "{}", String::from_utf8_lossy(&stream));
         assert!(answer.is_done(), "{}", String::from_utf8_lossy(&stream));
     }

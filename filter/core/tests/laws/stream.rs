@@ -3,7 +3,7 @@
 //!
 //! The first byte of the input selects the caller's options, the next two where the stream is split.
 
-use pointsman_core::cache::local::recording::RecordingBudget;
+use pointsman_core::cache::local::recording::{Recording, RecordingBudget};
 use pointsman_core::config::Dialect;
 use pointsman_core::dialect::client::ClientDialect;
 use pointsman_core::exchange::answer::{Answer, StreamRules};
@@ -40,8 +40,12 @@ fn run(
     chunks: &mut dyn Iterator<Item = &[u8]>,
 ) -> impl PartialEq + std::fmt::Debug + use<> {
     let (hide_usage, is_recorded) = (flags & 1 == 1, flags & 2 == 2);
-    let recording = is_recorded.then(|| (10_000, RecordingBudget::default().guard()));
-    let mut answer = Answer::stream(dialect, 200, StreamRules { hide_usage, recording, max_event: 1 << 20 });
+    let recording = is_recorded.then(|| {
+        let budget = RecordingBudget::default().guard();
+        Recording { max_bytes: 10_000, budget, is_for_caller: false }
+    });
+    let mut answer =
+        Answer::stream(dialect, 200, StreamRules { hide_usage, recording, max_event: 1 << 20, held: None });
     let mut out = Vec::new();
     for chunk in chunks {
         out.extend(answer.stream_chunk(chunk, false, || 1).unwrap_or_else(|| chunk.to_vec()));

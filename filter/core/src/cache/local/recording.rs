@@ -20,6 +20,17 @@ pub struct BudgetGuard {
     bytes: usize,
 }
 
+/// How a stream is recorded.
+#[derive(Debug)]
+pub struct Recording {
+    /// The longest answer, in bytes.
+    pub max_bytes: usize,
+    /// Its share of the memory for all recordings.
+    pub budget: BudgetGuard,
+    /// Whether the caller gets the answer that is put together. Otherwise it is for the cache alone.
+    pub is_for_caller: bool,
+}
+
 /// Maximum bytes of text of all recorded streams of a worker.
 pub const MAX_BYTES: usize = 16 << 20;
 

@@ -1,7 +1,7 @@
 //! Reads a stream in OpenAI's format, event by event.
 
-use crate::cache::local::recording::BudgetGuard;
-use crate::dialect::answer::{Chunk, Fault, LongEvent, NotKept, StreamEvent, WithoutUsage};
+use crate::cache::local::recording::Recording;
+use crate::dialect::answer::{Assembled, Chunk, Fault, LongEvent, NotKept, StreamEvent, TOO_LONG, WithoutUsage};
 use crate::dialect::openai::chunk_template::ChunkTemplate;
 use crate::dialect::openai::completion::Completion;
 use crate::dialect::openai::failure::{self, Mark};
@@ -36,10 +36,9 @@ pub struct StreamReader {
 }
 
 impl StreamReader {
-    /// Creates a reader. `recording`: the longest answer that is kept, in bytes, and the stream's share of the
-    /// recording budget; `None` if the stream is not recorded.
-    pub fn new(recording: Option<(usize, BudgetGuard)>) -> Self {
-        let transcript = recording.map(|(max_bytes, budget)| Box::new(Transcript::new(max_bytes, budget)));
+    /// Creates a reader. `recording`: `None` if the stream is not recorded.
+    pub fn new(recording: Option<Recording>) -> Self {
+        let transcript = recording.map(|recording| Box::new(Transcript::new(recording)));
         Self { transcript, ..Self::default() }
     }
 
@@ -73,9 +72,11 @@ impl StreamReader {
                 return match self.has_begun {
                     true => StreamEvent::Chunk(Err(Fault::Reported)),
                     false => {
-                        // A hit would lack it.
-                        if read.has_extras {
-                            self.give_up("shape");
+                        match &mut self.transcript {
+                            Some(transcript) if transcript.is_for_caller() => transcript.event(&data, &self.parts),
+                            // A hit would lack it.
+                            _ if read.has_extras => self.give_up("shape"),
+                            _ => {}
                         }
                         self.tier_before = read.service_tier.or(self.tier_before);
                         StreamEvent::Silent
@@ -91,7 +92,7 @@ impl StreamReader {
         self.choices = self.choices.max(read.choices);
         self.finished += read.finished;
         if self.parts.len() > MAX_PARTS {
-            self.give_up("too_long");
+            self.give_up(TOO_LONG);
         }
         if let Some(transcript) = &mut self.transcript {
             transcript.event(&data, &self.parts);
@@ -129,7 +130,7 @@ impl StreamReader {
     pub fn long_event(&mut self, start: &[u8]) -> LongEvent {
         let kind = long_event(start);
         if kind != LongEvent::Silent {
-            self.give_up("too_long");
+            self.give_up(TOO_LONG);
             self.has_begun = true;
         }
         kind
@@ -176,6 +177,18 @@ impl StreamReader {
         });
         out.extend_from_slice(b"}\n\n");
         out
+    }
+
+    /// Returns why the answer for the caller cannot be put together, if so.
+    pub fn unfit(&self) -> Option<NotKept> {
+        self.transcript.as_ref().filter(|transcript| transcript.is_for_caller())?.unfit()
+    }
+
+    /// Returns the answer for the caller, once the stream has ended properly; `None` if it is not put together.
+    pub fn take_assembled(&mut self) -> Option<Result<Assembled, NotKept>> {
+        let transcript = self.transcript.take_if(|transcript| transcript.is_for_caller())?;
+        let is_doubtful = transcript.is_doubtful();
+        Some(transcript.text().map(|text| Assembled { body: text.into_bytes(), is_doubtful }))
     }
 
     /// Returns the answer to keep, once the stream has ended properly; `None` if it was not recorded. `choices`: the

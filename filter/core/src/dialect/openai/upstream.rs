@@ -16,13 +16,14 @@ use crate::request::facts::{Facts, Member};
 use crate::request::splice::Splice;
 use crate::wire::json::{Kind, Span, quote_into};
 
-/// Builds the request for the plan's `models`.
+/// Builds the request for the plan's `models`. `is_assembled`: they are asked for a stream, although the caller is not.
 pub fn build(
     policy: &Policy,
     request: &ChatRequest,
     task: Option<TaskId>,
     models: &[ModelId],
     output: OutputLimit,
+    is_assembled: bool,
 ) -> Splice {
     let task_limit = task.and_then(|task| policy.task(task).max_output_tokens);
     let always = policy.request.set_output_limit || output.always;
@@ -38,13 +39,14 @@ pub fn build(
 
     let limits_change = models.iter().any(|(model, limit, set)| output_changes(request, model, *limit, *set));
     let facts = &request.facts;
-    let ask_usage = facts.stream && !facts.wants_usage;
+    let ask_usage = is_assembled || facts.stream && !facts.wants_usage;
     let has_budget = output.limits.is_some_and(Limits::has_budget);
     let takes = |model: &Model, name: &str| {
         model.takes(name) && !model.drops_for_price(name, facts.service_tier, facts.needs, has_budget)
     };
     let moves = |member: &Member| match &*member.name {
         "model" => true,
+        "stream" if is_assembled => true,
         "stream_options" if ask_usage => true,
         "max_tokens" | "max_completion_tokens" if limits_change => true,
         _ if integer::rewritten(facts, member).is_some() => true,
@@ -58,6 +60,9 @@ pub fn build(
             let mut head = Vec::with_capacity(96);
             head.extend_from_slice(b"{\"model\":");
             quote_into(&mut head, &model.upstream_id);
+            if is_assembled {
+                head.extend_from_slice(b",\"stream\":true");
+            }
             if ask_usage && model.takes("stream_options") {
                 stream_options_into(&mut head, request);
             }
@@ -67,6 +72,7 @@ pub fn build(
             for member in &moved {
                 let is_written = match &*member.name {
                     "model" => true,
+                    "stream" => is_assembled,
                     "max_tokens" | "max_completion_tokens" => limits_change,
                     "stream_options" => ask_usage,
                     _ => false,
@@ -210,9 +216,13 @@ mod tests {
 
     /// Returns every attempt's body as the model stage makes it, and checks the first against the assembled request.
     fn bodies(policy: &Policy, body: &str) -> Vec<String> {
+        bodies_of(policy, body, false)
+    }
+
+    fn bodies_of(policy: &Policy, body: &str, is_assembled: bool) -> Vec<String> {
         let request = ChatRequest::parse(body.as_bytes(), 16).unwrap();
         let models: Vec<ModelId> = policy.models().map(|(id, _)| id).collect();
-        let canonical = build(policy, &request, None, &models, OutputLimit::default());
+        let canonical = build(policy, &request, None, &models, OutputLimit::default(), is_assembled);
         let first = String::from_utf8(canonical.assemble(body.as_bytes())).unwrap();
         let rest = &first[canonical.heads[0].len()..];
         assert_eq!(rest.len(), canonical.rest_len());
@@ -253,6 +263,19 @@ mod tests {
         assert_eq!(one(&asked), format!(r#"{ID}{}"#, &asked[1..]));
         let null = format!(r#"{{{M},"stream_options":null,"stream":true}}"#);
         assert_eq!(one(&null), format!(r#"{ID}{ask}}},{M},"stream":true}}"#));
+    }
+
+    #[test]
+    fn a_whole_answer_that_is_put_together_is_asked_for_as_a_stream() {
+        let ask = r#""stream":true,"stream_options":{"include_usage":true}"#;
+        let plain = policy(json!({"m": model(100)}));
+        for (body, rest) in [
+            (format!("{{{M}}}"), format!("{M}}}")),
+            (format!(r#"{{{M},"stream":false}}"#), format!("{M}}}")),
+            (format!(r#"{{"stream":false,{M},"stream_options":null,"seed":1}}"#), format!(r#"{M},"seed":1}}"#)),
+        ] {
+            assert_eq!(bodies_of(&plain, &body, true), [format!("{ID}{ask},{rest}")]);
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ const STREAM: &str = concat!(
 );
 
 fn stream(hide_usage: bool) -> Answer {
-    let rules = StreamRules { hide_usage, recording: None, max_event: 16 << 20 };
+    let rules = StreamRules { hide_usage, recording: None, max_event: 16 << 20, held: None };
     Answer::stream(ClientDialect::OpenAi, 200, rules)
 }
 
@@ -203,7 +203,7 @@ fn the_service_tier_is_read_wherever_the_stream_names_it() {
 fn an_event_is_too_long_however_it_is_cut_into_chunks() {
     let max = 1 << 20;
     let run = |chunks: &[&[u8]]| {
-        let rules = StreamRules { hide_usage: false, recording: None, max_event: max };
+        let rules = StreamRules { hide_usage: false, recording: None, max_event: max, held: None };
         let mut answer = Answer::stream(ClientDialect::OpenAi, 200, rules);
         let out: Vec<u8> = chunks
             .iter()

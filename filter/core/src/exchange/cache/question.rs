@@ -104,7 +104,7 @@ fn key(policy: &Policy, request: &ClientRequest, question: &Question, prompt: &P
     let Question { endpoint, tenant, sharing, task, data, model, max_output, body } = *question;
     // The key covers the request as the model gets it, so any change the policy makes also changes the key.
     let output = OutputLimit { max: max_output, ..policy.output_limit_of(tenant, None) };
-    let sent = request.upstream(policy, Some(task), &[model], output).assemble(body);
+    let sent = request.upstream(policy, Some(task), &[model], output, false).assemble(body);
     let delivery = ClientDialect::of(endpoint).delivery_members();
     let reading = Reading { max_depth: policy.request.max_nesting, nfc: policy.cache.nfc, delivery };
     let meaning = meaning::request(&sent, reading).map_err(|_| Bypass::Ambiguous)?;

@@ -2,7 +2,7 @@
 
 use crate::cache::coalesce::{self, Outcome};
 use crate::cache::entry::Entry;
-use crate::cache::local::recording::{BudgetGuard, FULL};
+use crate::cache::local::recording::{FULL, Recording};
 use crate::cache::local::table::Table;
 use crate::cache::redis;
 use crate::config::CacheStore;
@@ -25,11 +25,11 @@ impl Exchange {
         matches!(self.cache, Cached::Miss(..))
     }
 
-    /// How much of a stream to record if its answer is to be stored: bytes, and its share of the memory for all
-    /// recordings.
-    pub(in crate::exchange) fn recording(&self, context: &Context) -> Option<(usize, BudgetGuard)> {
-        let max = usize::try_from(context.policy.cache.max_entry_bytes).unwrap_or(usize::MAX);
-        (self.keeps() && !self.is_fallback()).then(|| (max, context.memory.cache.recordings.guard()))
+    /// How to record a stream, if its answer is to be stored.
+    pub(in crate::exchange) fn stored_recording(&self, context: &Context) -> Option<Recording> {
+        let max_bytes = usize::try_from(context.policy.cache.max_entry_bytes).unwrap_or(usize::MAX);
+        let budget = || context.memory.cache.recordings.guard();
+        (self.keeps() && !self.is_fallback()).then(|| Recording { max_bytes, budget: budget(), is_for_caller: false })
     }
 
     /// Parses a whole answer, if it is to be stored.

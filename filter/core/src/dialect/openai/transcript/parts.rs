@@ -2,8 +2,7 @@
 
 use crate::dialect::answer::NotKept;
 use crate::dialect::openai::read::{Part, Place};
-use crate::wire::json::{Span, unquote};
-use std::borrow::Cow;
+use crate::wire::json::Span;
 
 /// The parts of a chunk, a choice or a tool call, and the data that they refer to.
 #[derive(Clone, Copy)]
@@ -54,11 +53,6 @@ impl<'a> Parts<'a> {
     /// Returns a member's value as raw JSON.
     pub(super) fn json(self, part: &Part) -> Result<&'a str, NotKept> {
         Some(self.at(&part.value)).filter(|text| !text.is_empty()).ok_or(NotKept("shape"))
-    }
-
-    /// Returns a string value, unquoted and unescaped.
-    pub(super) fn text(self, part: &Part) -> Result<Cow<'a, str>, NotKept> {
-        self.data.get(part.value.clone()).and_then(unquote).ok_or(NotKept("shape"))
     }
 
     fn at(self, span: &Span) -> &'a str {

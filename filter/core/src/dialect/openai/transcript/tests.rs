@@ -5,6 +5,10 @@ use crate::cache::local::recording::RecordingBudget;
 use crate::dialect::openai::read;
 use serde_json::json;
 
+fn kept(max_bytes: usize, budget: BudgetGuard) -> Transcript {
+    Transcript::new(Recording { max_bytes, budget, is_for_caller: false })
+}
+
 fn hear(transcript: &mut Transcript, chunk: &str) {
     let mut parts = Vec::new();
     read::chunk(chunk.as_bytes(), Some(&mut parts)).unwrap();
@@ -12,7 +16,7 @@ fn hear(transcript: &mut Transcript, chunk: &str) {
 }
 
 fn run_texts(chunks: &[&str]) -> Result<Value, NotKept> {
-    let mut transcript = Transcript::new(10_000, RecordingBudget::default().guard());
+    let mut transcript = kept(10_000, RecordingBudget::default().guard());
     chunks.iter().for_each(|chunk| hear(&mut transcript, chunk));
     transcript.finish()
 }
@@ -173,9 +177,9 @@ fn choices_and_log_probabilities_are_kept_apart() {
         json!({"choices": [{"index": index, "delta": {"content": text}, "logprobs": logprobs}]})
     };
     let whole = run(&[piece(1, "b"), piece(0, "a"), piece(1, "c")]).unwrap();
-    assert_eq!(whole["choices"][0]["message"]["content"], "bc");
-    assert_eq!(whole["choices"][0]["logprobs"]["content"], json!([{"token": "b"}, {"token": "c"}]));
-    assert_eq!(whole["choices"][1]["message"]["content"], "a");
+    assert_eq!(whole["choices"][1]["message"]["content"], "bc");
+    assert_eq!(whole["choices"][1]["logprobs"]["content"], json!([{"token": "b"}, {"token": "c"}]));
+    assert_eq!(whole["choices"][0]["message"]["content"], "a");
 }
 
 #[test]
@@ -187,7 +191,7 @@ fn what_servers_say_of_the_end_besides_is_kept() {
     };
     let text = || delta(json!({"content": "a"}));
     assert_eq!(run(&[text(), ends(json!("#"))]).unwrap()["choices"][0]["stop_reason"], "#");
-    assert_eq!(run(&[text(), ends(Value::Null)]).unwrap()["choices"][0].get("stop_reason"), None);
+    assert_eq!(run(&[text(), ends(Value::Null)]).unwrap()["choices"][0]["stop_reason"], Value::Null);
     assert_eq!(run(&[text(), ends(json!("#")), ends(json!(7))]), Err(NotKept("shape")));
 }
 
@@ -222,7 +226,7 @@ fn it_takes_as_much_as_its_text_however_it_is_sent_and_nothing_once_that_is_too_
         json!({"usage": {"completion_tokens": 1}, "model": "m", "choices": []}),
     ] {
         let text = chunk.to_string();
-        let mut transcript = Transcript::new(10_000, RecordingBudget::default().guard());
+        let mut transcript = kept(10_000, RecordingBudget::default().guard());
         let mut events = 0;
         while transcript.unfit.is_none() && events < 20_000 {
             hear(&mut transcript, &text);
@@ -235,7 +239,7 @@ fn it_takes_as_much_as_its_text_however_it_is_sent_and_nothing_once_that_is_too_
         assert!(events > 100, "the frames of {events} events are not counted: {chunk}");
     }
     // An endless number of members.
-    let mut transcript = Transcript::new(1000, RecordingBudget::default().guard());
+    let mut transcript = kept(1000, RecordingBudget::default().guard());
     (0..2000).for_each(|n| hear(&mut transcript, &json!({format!("member-{n}"): n, "choices": []}).to_string()));
     assert!(transcript.unfit.is_some());
 }
@@ -244,15 +248,15 @@ fn it_takes_as_much_as_its_text_however_it_is_sent_and_nothing_once_that_is_too_
 fn all_streams_together_take_what_there_is_and_what_is_not_recorded_gives_it_back() {
     let all = RecordingBudget::new(1000);
     let text = |n: usize| delta(json!({"content": "x".repeat(n)})).to_string();
-    let mut first = Transcript::new(10_000, all.guard());
-    let mut second = Transcript::new(10_000, all.guard());
+    let mut first = kept(10_000, all.guard());
+    let mut second = kept(10_000, all.guard());
     hear(&mut first, &text(500));
     hear(&mut second, &text(500));
     assert_eq!(second.finish(), Err(NotKept(FULL)));
     // The second transcript's share is free for the first.
     hear(&mut first, &text(300));
     assert!(first.finish().is_ok());
-    let mut third = Transcript::new(10_000, all.guard());
+    let mut third = kept(10_000, all.guard());
     hear(&mut third, &text(900));
     assert!(third.finish().is_ok());
 }

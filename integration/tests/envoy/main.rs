@@ -1,6 +1,7 @@
 //! The real-Envoy tests: one module per promise. `make test` runs them; `ENVOY` chooses the Envoy.
 
 mod abandoned;
+mod assembled;
 mod audit;
 mod body;
 mod cache;

@@ -22,8 +22,8 @@ pub struct Task {
     /// Whether and how to cache responses. If absent, the task's requests bypass the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<TaskCache>,
-    /// Whether to ask providers for a stream where the caller wants a whole response, and to put that together, so that
-    /// an abandoned request is charged for what was made. See `docs/src/explanation/quota.md`.
+    /// Whether to request a stream from the provider even if the caller does not stream, and to assemble the whole
+    /// response from it. An abandoned request then costs what was generated.
     #[serde(default)]
     pub stream_upstream: bool,
     /// Timeouts and retries of this task.

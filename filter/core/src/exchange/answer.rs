@@ -322,9 +322,9 @@ impl Stream {
                 pass.keep(&rest);
             } else if !rest.is_empty() {
                 pass.leave_out();
-            } else if !self.done && self.error.is_none() && self.long_event == 0 && self.reader.is_finished() {
+            } else if !self.done && self.error.is_none() && !self.is_in_event() && self.reader.is_finished() {
                 self.done = true;
-                self.reader.give_up("unmarked");
+                self.note_unmarked();
                 pass.leave_out().extend_from_slice(self.reader.end_event());
             }
         }

@@ -65,6 +65,7 @@ impl Exchange {
         self.estimate_abandoned(context.policy, shared);
         let answer = self.state.upstream_mut().map(|upstream| &mut upstream.answer);
         let Some(Answer::Stream(stream)) = answer else { return BodyStep::PASS };
+        let is_unmarked = stream.is_unmarked();
         let assembled = match stream.take_assembled() {
             Ok(assembled) => assembled,
             Err(error) => {
@@ -76,6 +77,7 @@ impl Exchange {
         let status = self.state.status().unwrap_or(200);
         match (assembled.is_doubtful, self.routed().and_then(|routed| routed.served)) {
             (true, Some(served)) => drop(context.memory.doubtful.insert(served.model)),
+            _ if is_unmarked => {}
             _ => self.note_whole(context.policy, &assembled.body),
         }
         let mut headers = self.response_headers(context.policy);

@@ -1,13 +1,15 @@
-//! A provider's stream: however it is split, the caller gets the same bytes, and the same usage is counted and
-//! recorded.
+//! A provider's stream: however it is split, the caller gets the same bytes, the same usage is counted and recorded,
+//! and the same whole answer is put together.
 //!
 //! The first byte of the input selects the caller's options, the next two where the stream is split.
 
 use pointsman_core::cache::local::recording::{Recording, RecordingBudget};
 use pointsman_core::config::Dialect;
 use pointsman_core::dialect::client::ClientDialect;
+use pointsman_core::exchange::answer::held::Held;
 use pointsman_core::exchange::answer::{Answer, StreamRules};
 use pointsman_core::outcome::provider_error::{self, CallersOwn};
+use pointsman_core::wire::json::Scanner;
 
 pub fn stream(input: &[u8]) {
     let Some(([flags, a, b], text)) = input.split_first_chunk() else { return };
@@ -39,13 +41,14 @@ fn run(
     flags: u8,
     chunks: &mut dyn Iterator<Item = &[u8]>,
 ) -> impl PartialEq + std::fmt::Debug + use<> {
-    let (hide_usage, is_recorded) = (flags & 1 == 1, flags & 2 == 2);
+    let (hide_usage, is_recorded, is_for_caller) = (flags & 1 == 1, flags & 6 != 0, flags & 4 == 4);
     let recording = is_recorded.then(|| {
         let budget = RecordingBudget::default().guard();
-        Recording { max_bytes: 10_000, budget, is_for_caller: false }
+        Recording { max_bytes: 10_000, budget, is_for_caller }
     });
-    let mut answer =
-        Answer::stream(dialect, 200, StreamRules { hide_usage, recording, max_event: 1 << 20, held: None });
+    let held = is_for_caller.then(|| Held::new(RecordingBudget::default().guard()));
+    let rules = StreamRules { hide_usage, recording, max_event: 1 << 20, held };
+    let mut answer = Answer::stream(dialect, 200, rules);
     let mut out = Vec::new();
     for chunk in chunks {
         out.extend(answer.stream_chunk(chunk, false, || 1).unwrap_or_else(|| chunk.to_vec()));
@@ -53,7 +56,13 @@ fn run(
     out.extend(answer.stream_chunk(b"", true, || 1).unwrap_or_default());
     let (usage, error, is_done) = (answer.usage(10), answer.error_code(), answer.is_done());
     let Answer::Stream(mut stream) = answer else { panic!("it was one") };
-    (String::from_utf8_lossy(&out).into_owned(), usage, error, is_done, stream.take_kept(1))
+    let assembled = is_for_caller.then(|| stream.take_assembled());
+    if let Some(Ok(assembled)) = &assembled {
+        let mut scanner = Scanner::lenient(&assembled.body, u32::MAX);
+        let is_valid = scanner.value().and_then(|_| scanner.finish()).is_ok();
+        assert!(is_valid, "{}", String::from_utf8_lossy(&assembled.body));
+    }
+    (String::from_utf8_lossy(&out).into_owned(), usage, error, is_done, assembled, stream.take_kept(1))
 }
 
 /// Splits the text at the ends of events, as it usually arrives.

@@ -171,4 +171,6 @@ impl Transcript {
 }
 
 #[cfg(test)]
+mod assembly_tests;
+#[cfg(test)]
 mod tests;

@@ -11,12 +11,14 @@ use crate::wire::sse::Piece;
 pub struct Held {
     long_event: Vec<u8>,
     budget: BudgetGuard,
+    /// Whether the stream ended without its end marker.
+    is_unmarked: bool,
 }
 
 impl Held {
     /// Holds nothing yet.
     pub fn new(budget: BudgetGuard) -> Self {
-        Self { long_event: Vec::new(), budget }
+        Self { long_event: Vec::new(), budget, is_unmarked: false }
     }
 }
 
@@ -38,6 +40,24 @@ impl Stream {
                 self.error = Some(Outcome::StreamMalformed);
                 Err(Outcome::StreamMalformed)
             }
+        }
+    }
+
+    /// Whether nothing says that the answer is all of it, other than the end of its choices. The cache does not keep it.
+    pub fn is_unmarked(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.is_unmarked)
+    }
+
+    /// Whether a long event is incomplete.
+    pub(super) fn is_in_event(&self) -> bool {
+        self.long_event > 0 || self.held.as_ref().is_some_and(|held| !held.long_event.is_empty())
+    }
+
+    /// All choices have ended, and then the stream, without its end marker.
+    pub(super) fn note_unmarked(&mut self) {
+        match &mut self.held {
+            Some(held) => held.is_unmarked = true,
+            None => self.reader.give_up("unmarked"),
         }
     }
 

@@ -166,6 +166,10 @@ fn local_replies(settings: &Settings) -> Value {
     let attempted = json!([{"header": &attempts, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]);
     let mut timeout = told(&["UT"], "attempt_timeout", "The model provider did not respond in time.");
     timeout["headers_to_add"] = attempted.clone();
+    // An answer that is assembled from a stream.
+    let mut silent = told(&["SI"], "chunk_timeout", "The model provider did not respond in time.");
+    silent["filter"] = access_log::both(status("EQ", 504), silent["filter"].take());
+    silent["headers_to_add"] = attempted.clone();
     let broken = ["UC", "UR", "LR", "UPE"];
     let mut broken = told(&broken, "provider_unreachable", "The model provider is unavailable. Try again later.");
     broken["headers_to_add"] = attempted;
@@ -180,7 +184,7 @@ fn local_replies(settings: &Settings) -> Value {
     ]);
     let other = ["LH", "UH", "UF", "UO", "NR", "NC", "DT", "DPE", "SI", "OM", "UMSDR"];
     let mut mappers =
-        vec![deadline, timeout, broken, told(&other, "gateway_error", "The request could not be served.")];
+        vec![deadline, timeout, silent, broken, told(&other, "gateway_error", "The request could not be served.")];
     // The rest has no flag. The codes are those of the audit record.
     for (status, kind, message) in [
         (408, "invalid_request_error", "The request was not received in time."),
@@ -208,12 +212,14 @@ fn of_envoy(status: u16) -> Value {
 }
 
 /// Matches replies with such a status and such details.
-fn with_details(op: &str, status: u16, details: &str) -> Value {
-    let value = json!({"default_value": status, "runtime_key": format!("pointsman.local_reply.status_{status}")});
-    access_log::both(
-        json!({"status_code_filter": {"comparison": {"op": op, "value": value}}}),
-        access_log::cel(&format!("response.code_details {details}")),
-    )
+fn with_details(op: &str, code: u16, details: &str) -> Value {
+    access_log::both(status(op, code), access_log::cel(&format!("response.code_details {details}")))
+}
+
+/// Matches replies with such a status.
+fn status(op: &str, code: u16) -> Value {
+    let value = json!({"default_value": code, "runtime_key": format!("pointsman.local_reply.status_{code}")});
+    json!({"status_code_filter": {"comparison": {"op": op, "value": value}}})
 }
 
 /// Before Envoy 1.37, the connection limit is also the limit of what a filter may hold of an HTTP/1.1 request.

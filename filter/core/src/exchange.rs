@@ -215,7 +215,7 @@ impl Exchange {
         });
         match self.permit(context, (request, &lookup), &mut plan, deadline, shared) {
             Ok(output) => {
-                let is_assembled = assembly::is_possible(context, request, &plan);
+                let is_assembled = Self::assembles(context, request, &plan);
                 Ok(self.outgoing(policy, (request, is_assembled), plan, (deadline, output), shared.now_ms()))
             }
             Err(why) => {

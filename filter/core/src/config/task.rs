@@ -1,6 +1,8 @@
 //! The `tasks` section: chains of models, with the options of each kind of work.
 
-use crate::config::{Statuses, TaskCache, Time};
+use crate::config::cache::TaskCache;
+use crate::config::statuses::Statuses;
+use crate::config::time::Time;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "schema")]

@@ -480,6 +480,7 @@ enum Forward<'a> {
     Instead(Vec<u8>),
 }
 
+mod assembly;
 pub mod held;
 mod passthrough;
 #[cfg(test)]

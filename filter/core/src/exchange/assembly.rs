@@ -20,20 +20,20 @@ use crate::routing::attempt;
 use crate::routing::plan::Plan;
 use crate::store::shared_data::SharedData;
 
-/// Returns whether the whole answer to a request is put together from a stream: the policy wants it, and the answer is
-/// the same as far as the request, the models and their streams so far tell.
-pub(super) fn is_possible(context: &Context, request: &ClientRequest, plan: &Plan) -> bool {
-    let policy = context.policy;
-    plan.task.is_some_and(|task| policy.task(task).stream_upstream)
-        && !request.facts().stream
-        && plan.models.iter().all(|model| {
-            // Without it, the stream has no usage.
-            policy.model(*model).takes("stream_options") && !context.memory.doubtful.contains(model)
-        })
-        && request.is_streamable()
-}
-
 impl Exchange {
+    /// Whether to put the whole answer to a request together from a stream: the policy wants it, and the answer is the
+    /// same as far as the request, the models and their streams so far tell.
+    pub(super) fn assembles(context: &Context, request: &ClientRequest, plan: &Plan) -> bool {
+        let policy = context.policy;
+        plan.task.is_some_and(|task| policy.task(task).stream_upstream)
+            && !request.facts().stream
+            && plan.models.iter().all(|model| {
+                // Without it, the stream has no usage.
+                policy.model(*model).takes("stream_options") && !context.memory.doubtful.contains(model)
+            })
+            && request.is_streamable()
+    }
+
     /// Whether the caller gets a whole answer that is put together from a stream, which has begun.
     pub(super) fn is_assembled(&self) -> bool {
         matches!(self.state.upstream(), Some(Upstream { answer: Answer::Stream(stream), .. }) if stream.is_held())

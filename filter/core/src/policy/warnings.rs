@@ -8,6 +8,7 @@ use crate::config::problem::Problem;
 mod catalogue;
 mod credential;
 mod limits;
+mod streams;
 mod timers;
 mod use_of_names;
 
@@ -18,6 +19,7 @@ pub fn warnings(config: &Config, policy: &Policy) -> Vec<Problem> {
     catalogue::check(config, &mut warnings);
     timers::check(config, policy, &mut warnings);
     limits::check(config, &mut warnings);
+    streams::check(policy, &mut warnings);
     use_of_names::check(config, &mut warnings);
     for (name, _) in config.models.iter().filter(|(_, model)| model.tier.is_some()) {
         let place = Place::of(&["models", name, "tier"]);

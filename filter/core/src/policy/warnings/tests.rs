@@ -111,6 +111,19 @@ fn a_timer_that_is_never_reached() {
 }
 
 #[test]
+fn a_stream_without_usage_from_which_no_whole_response_is_assembled() {
+    let streams = ("/tasks/chat/stream_upstream", json!(true));
+    none(std::slice::from_ref(&streams));
+    let refuses = ("/models/small/unsupported_params", json!(["stream_options"]));
+    none(std::slice::from_ref(&refuses));
+    one(
+        &[streams, refuses],
+        "tasks.chat.stream_upstream: has no effect with the model \"small\", which does not accept `stream_options`: \
+         its streams have no usage",
+    );
+}
+
+#[test]
 fn a_limit_that_another_one_always_precedes() {
     let price = ("/quota", json!({"default_price": {"input": 1, "output": 1}}));
     let of_tier = |limits: Value| vec![price.clone(), ("/tiers/pro/limits", limits)];

@@ -70,8 +70,9 @@ impl Random {
         let logprobs = match self.below(2) {
             0 => Value::Null,
             _ => {
-                json!({"content": (0..1 + self.below(4)).map(|n| json!({"token": self.text(), "logprob": -0.25 - n as f64,
-                 "bytes": [1, 2], "top_logprobs": []})).collect::<Vec<_>>(), "refusal": null})
+                let token = json!({"token": self.text(), "logprob": -0.25, "bytes": [1, 2], "top_logprobs": []});
+                let tokens = vec![token; 1 + self.below(4)];
+                json!({"content": tokens, "refusal": null})
             }
         };
         json!({"index": index, "message": message, "logprobs": logprobs, "finish_reason": "stop"})
@@ -79,7 +80,8 @@ impl Random {
 
     fn completion(&mut self) -> Value {
         let choices: Vec<Value> = (0..1 + self.below(3)).map(|index| self.choice(index)).collect();
-        json!({"id": "chatcmpl-1", "object": "chat.completion", "created": 1_700_000_000, "model": "m", "choices": choices,
+        json!({"id": "chatcmpl-1", "object": "chat.completion", "created": 1_700_000_000, "model": "m",
+            "choices": choices,
             "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7,
                       "completion_tokens_details": {"reasoning_tokens": 0}},
             "service_tier": "default", "system_fingerprint": null})
@@ -184,13 +186,16 @@ fn what_a_server_says_once_or_in_the_same_way_again_is_no_doubt() {
         json!({"id": "a", "created": 7, "model": "m", "provider": "P", "system_fingerprint": "fp", "choices": [
             {"index": 0, "delta": {"role": "assistant", "content": "Hi"}, "content_filter_results": {}}]}),
         json!({"id": "a", "created": 8, "model": "m", "provider": "P", "system_fingerprint": null, "choices": [
-            {"index": 0, "delta": {"annotations": [{"url": "x"}]}, "content_filter_results": {"hate": {"filtered": false}},
+            {"index": 0, "delta": {"annotations": [{"url": "x"}]},
+             "content_filter_results": {"hate": {"filtered": false}},
              "finish_reason": "stop", "stop_reason": 7, "usage": {"prompt_tokens": 1, "completion_tokens": 2}}]}),
     ]);
     let expected = json!({"id": "a", "object": "chat.completion", "created": 7, "model": "m", "provider": "P",
-        "system_fingerprint": "fp", "prompt_filter_results": [{"x": 1}], "usage": {"prompt_tokens": 1, "completion_tokens": 2},
+        "system_fingerprint": "fp", "prompt_filter_results": [{"x": 1}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 2},
         "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi", "annotations": [{"url": "x"}]},
-                     "content_filter_results": {"hate": {"filtered": false}}, "finish_reason": "stop", "stop_reason": 7}]});
+                     "content_filter_results": {"hate": {"filtered": false}},
+                     "finish_reason": "stop", "stop_reason": 7}]});
     assert_eq!((whole, is_doubtful), (expected, false));
 }
 

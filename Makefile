@@ -216,11 +216,12 @@ $(TOOLS)/cargo-fuzz/bin/cargo-fuzz:
 	@cargo install -q --locked --root $(TOOLS)/cargo-fuzz cargo-fuzz@0.13.2 \
 	  || { rm -rf $(TOOLS)/cargo-fuzz; echo "missing: cargo-fuzz; crates.io refused it." >&2; exit 1; }
 
-# Fuzzes each law for a minute, as many at a time as there are cores. New inputs go to target/fuzz-corpus, failing inputs
-# to integration/fuzz/artifacts.
+# Fuzzes each law for a minute, as many at a time as there are cores. New inputs go to target/fuzz-corpus, inputs that
+# fail to integration/fuzz/artifacts.
 fuzz: $(TOOLS)/cargo-fuzz/bin/cargo-fuzz
-	@mkdir -p target && cd integration/fuzz && $< build --target-dir ../../target/fuzz --sanitizer none 2>../../target/fuzz.log \
-	  || { cat ../../target/fuzz.log >&2; exit 1; }
+	@mkdir -p target
+	@$< build --fuzz-dir integration/fuzz --target-dir target/fuzz --sanitizer none 2>target/fuzz.log \
+	  || { cat target/fuzz.log >&2; exit 1; }
 	@printf '%s\n' $(FUZZ) | xargs -P $$(nproc) -I LAW integration/fuzz/run.sh LAW $(FUZZ_SECONDS)
 
 bench: wasm native $(ENVOY)

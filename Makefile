@@ -21,7 +21,7 @@ export ENVOY
 .PHONY: check house docs fuzz bench wasm native programs vocabularies deny sbom reproduce clean
 .DEFAULT_GOAL := all
 
-# Tools are fetched while the compilers run, and the module, which ends with a long step on one core, is built beside the
+# Tools are fetched while the compilers run. The module, whose last step is long and uses one core, is built beside the
 # native programs.
 MAKEFLAGS += --jobs=2
 

@@ -24,14 +24,20 @@ pub fn requests(settings: &Settings) -> Value {
     });
     let mut failed = failed_without_record(&without);
     if settings.shared {
-        failed = both(of_gateway(), failed);
+        failed = both(of_gateway(settings), failed);
     }
     json!([logger(settings, &record, None), logger(settings, &json!({"json_format": no_record}), Some(failed))])
 }
 
 /// Matches requests to the gateway in a shared listener.
-pub fn of_gateway() -> Value {
-    json!({"header_filter": {"header": {"name": ":path", "string_match": {"prefix": SHARED_PREFIX}}}})
+pub fn of_gateway(settings: &Settings) -> Value {
+    let path = json!({"header_filter": {"header": {"name": ":path", "string_match": {"prefix": SHARED_PREFIX}}}});
+    let Some(mesh) = &settings.mesh else { return path };
+    // The host may come with a port.
+    let hosts: Vec<_> = mesh.hosts.iter().map(|host| host.replace('.', r"\.")).collect();
+    let regex = format!(r"({})(:\d+)?", hosts.join("|"));
+    let host = json!({"name": ":authority", "string_match": {"safe_regex": {"regex": regex}}});
+    both(path, json!({"header_filter": {"header": host}}))
 }
 
 /// Matches what both filters match.

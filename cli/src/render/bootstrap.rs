@@ -122,7 +122,7 @@ fn without_type(mut cluster: Value) -> Value {
 }
 
 /// One tag per label: `wasmcustom.llm_requests_total|tier=pro|…` becomes `llm_requests_total{tier="pro",…}`.
-fn stats_tags(settings: &Settings) -> Value {
+pub fn stats_tags(settings: &Settings) -> Value {
     let tag = |name: &str, regex: String| json!({"tag_name": name, "regex": regex});
     if settings.version.has_metrics_at_root() {
         return LABELS.iter().map(|label| tag(label, format!(r"^wasmcustom\.llm_.*?(\|{label}=([^|]*))"))).collect();
@@ -136,7 +136,7 @@ fn stats_tags(settings: &Settings) -> Value {
 }
 
 /// Envoy's default buckets reach an hour but are coarse in the range of model latencies.
-fn histogram_buckets() -> Value {
+pub fn histogram_buckets() -> Value {
     let of = |name: &str, buckets: &[u32]| json!({"match": {"contains": name}, "buckets": buckets});
     json!([
         of(

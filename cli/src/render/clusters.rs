@@ -73,7 +73,7 @@ const HTTP_OPTIONS_TYPE: &str = "type.googleapis.com/envoy.extensions.upstreams.
 const UNLIMITED: u32 = 1_000_000;
 
 fn members(settings: &Settings, providers: &[&Provider]) -> Value {
-    if settings.version.has_composite_cluster() {
+    if settings.has_composite_cluster() {
         let clusters: Vec<_> = providers.iter().map(|p| json!({"name": *p.name})).collect();
         return json!({
             "name": "envoy.clusters.composite",

@@ -13,6 +13,9 @@ use std::net::SocketAddr;
 /// Name of the listener.
 pub const NAME: &str = "gateway";
 
+const MANAGER_TYPE: &str =
+    "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+
 /// How long a connection's write buffer may stay full before Envoy closes it, in milliseconds. While it is full, Envoy
 /// reads nothing from the provider, so the idle timer of the stream runs as if the provider were silent. This must fire
 /// first to tell the two apart: it is well below the default `chunk_timeout`. Before the buffer is full, the caller has
@@ -66,7 +69,7 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
         routes.remove("@type");
     }
     let mut manager = json!({
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "@type": MANAGER_TYPE,
         "stat_prefix": NAME,
         "codec_type": "AUTO",
         "access_log": access_log::requests(settings),
@@ -97,14 +100,7 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
         "stream_idle_timeout": seconds(IDLE_MS),
         "local_reply_config": local_replies(settings),
         "always_set_request_id_in_response": true,
-        "http_filters": [filter, {
-            "name": "envoy.filters.http.router",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
-                "suppress_envoy_headers": true,
-                "upstream_log": access_log::attempts(settings),
-            },
-        }],
+        "http_filters": [filter, router(settings)],
     });
     manager[routes_field] = routes;
     let mut listener = json!({
@@ -117,9 +113,40 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
         }]}],
     });
     if settings.version.has_watermark_timeout() {
-        listener["per_connection_buffer_high_watermark_timeout"] = seconds(UNREAD_MS).into();
+        listener["per_connection_buffer_high_watermark_timeout"] = unread().into();
     }
     listener
+}
+
+/// Returns how long a connection's write buffer may stay full.
+pub fn unread() -> String {
+    seconds(UNREAD_MS)
+}
+
+/// Returns the router filter.
+pub fn router(settings: &Settings) -> Value {
+    json!({
+        "name": "envoy.filters.http.router",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+            "suppress_envoy_headers": true,
+            "upstream_log": access_log::attempts(settings),
+        },
+    })
+}
+
+/// Returns what a connection manager that a control plane made needs besides the filter and the routes.
+pub fn shared_manager(settings: &Settings, request_limit: u64) -> Value {
+    let mut manager = json!({
+        "@type": MANAGER_TYPE,
+        "access_log": access_log::requests(settings),
+        "local_reply_config": local_replies(settings),
+        "always_set_request_id_in_response": true,
+    });
+    if !settings.version.has_route_buffer_limit() {
+        manager["http2_protocol_options"] = json!({"initial_stream_window_size": stream_window(settings, request_limit)});
+    }
+    manager
 }
 
 /// Removes, before any filter, what clients send about themselves and providers must not see: the program, the
@@ -197,7 +224,7 @@ fn local_replies(settings: &Settings) -> Value {
     }
     if settings.shared {
         for mapper in &mut mappers {
-            mapper["filter"] = access_log::both(access_log::of_gateway(), mapper["filter"].take());
+            mapper["filter"] = access_log::both(access_log::of_gateway(settings), mapper["filter"].take());
         }
     }
     json!({"mappers": mappers})
@@ -223,7 +250,7 @@ fn status(op: &str, code: u16) -> Value {
 }
 
 /// Before Envoy 1.37, the connection limit is also the limit of what a filter may hold of an HTTP/1.1 request.
-fn connection_limit(settings: &Settings, request_limit: u64) -> u64 {
+pub fn connection_limit(settings: &Settings, request_limit: u64) -> u64 {
     const ENVOYS_DEFAULT: u64 = 1 << 20;
     if settings.version.has_route_buffer_limit() { ENVOYS_DEFAULT } else { request_limit }
 }

@@ -12,7 +12,10 @@ mod duration;
 pub mod files;
 pub mod gateway_args;
 pub mod inputs;
+mod istio;
 pub mod listener;
+pub mod mesh;
+mod object;
 pub mod providers;
 pub mod rendering;
 pub mod route;
@@ -23,16 +26,40 @@ mod yaml;
 
 use crate::module;
 use crate::policy_file::Origin;
+use files::Files;
 use gateway_args::GatewayArgs;
+use inputs::Inputs;
+use istio::Istio;
+use mesh::args::MeshArgs;
+use mesh::pod::{DIRECTORY, Keys};
+use mesh::version::{Mesh, MeshVersion};
 use rendering::Rendering;
-use settings::Settings;
+use settings::{MeshSettings, Settings};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use version::EnvoyVersion;
 
+/// What applies the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Target {
+    /// An Envoy that reads them itself.
+    Envoy,
+    /// Istio: EnvoyFilters, and what its pods need.
+    Istio,
+    /// Envoy Gateway: an EnvoyPatchPolicy, and what its pods need.
+    EnvoyGateway,
+}
+
 /// Write the Envoy configuration of a policy.
 #[derive(clap::Args)]
 pub struct Args {
+    /// What applies the files. For a mesh they are Kubernetes objects, and the flags about listeners, the admin
+    /// interface, memory and files do not apply.
+    #[arg(long, value_enum, default_value = "envoy")]
+    target: Target,
+    /// Version of the target: Istio 1.28 to 1.31, Envoy Gateway 1.6 to 1.9.
+    #[arg(long, value_name = "VERSION")]
+    target_version: Option<String>,
     #[command(flatten)]
     gateway: GatewayArgs,
     /// Directory to write to.
@@ -51,6 +78,8 @@ pub struct Args {
     /// Its filter is off on all other routes, and its logs and error responses leave other requests alone.
     #[arg(long)]
     shared_listener: bool,
+    #[command(flatten)]
+    mesh: MeshArgs,
 }
 
 /// Runs `render`. Exit status: 0 on success, 1 if the policy or the providers are refused, 2 if a file cannot be read
@@ -61,10 +90,16 @@ pub fn run(args: &Args) -> ExitCode {
         Err(refused) => return refused.report(),
     };
     inputs.warnings.iter().for_each(|warning| eprintln!("{warning}"));
-    let written = args.settings().and_then(|settings| Rendering::new(&settings, &inputs).files().write(&args.out));
-    match written {
+    let files = match args.files(&inputs) {
+        Ok(files) => files,
+        Err(message) => {
+            eprintln!("error: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    match files.write(&args.out) {
         Ok(()) => {
-            args.module_is_missing().iter().for_each(|line| eprintln!("{line}"));
+            args.notes(&inputs).iter().for_each(|line| eprintln!("{line}"));
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -75,6 +110,60 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 impl Args {
+    /// Renders for the target.
+    fn files(&self, inputs: &Inputs) -> Result<Files, String> {
+        let (args, mesh) = (&self.mesh, match self.target {
+            Target::Envoy => {
+                if self.target_version.is_some() {
+                    return Err("--target-version is that of a mesh; with --target envoy, use --envoy-version".to_owned());
+                }
+                let settings = self.settings().map_err(|error| error.to_string())?;
+                return Ok(Rendering::new(&settings, inputs).files());
+            }
+            Target::Istio => Mesh::Istio,
+            Target::EnvoyGateway => Mesh::EnvoyGateway,
+        });
+        let version = mesh.version(self.target_version.as_deref().unwrap_or_default())?;
+        let settings = self.mesh_settings(version)?;
+        match mesh {
+            Mesh::Istio => Istio { version, args, settings: &settings, inputs }.files(),
+            Mesh::EnvoyGateway => Err("not yet".to_owned()),
+        }
+    }
+
+    /// What the operator still has to do, or may have missed.
+    fn notes(&self, inputs: &Inputs) -> Vec<String> {
+        let (Target::Istio | Target::EnvoyGateway, Some(namespace)) = (self.target, &self.mesh.namespace) else {
+            return self.module_is_missing().into_iter().collect();
+        };
+        let alone = inputs.policy.redis.is_none().then(|| {
+            "warning: the policy has no `redis`, so each pod counts its own quotas and budgets and has its own cache".to_owned()
+        });
+        alone.into_iter().chain(Keys::of(&inputs.policy).hint(namespace, &self.mesh.name)).collect()
+    }
+
+    fn mesh_settings(&self, version: MeshVersion) -> Result<Settings, String> {
+        let mesh = MeshSettings {
+            hosts: self.mesh.hosts()?.to_vec(),
+            image: Some(self.mesh.image()?),
+            // Istio's build of Envoy has no composite cluster, whatever its version.
+            has_composite_cluster: false,
+        };
+        Ok(Settings {
+            command: command(std::env::args().skip(1)),
+            version: version.envoy(),
+            wasm: String::new(),
+            prefix: DIRECTORY.to_owned(),
+            listen: self.gateway.listen,
+            admin: self.gateway.admin,
+            full_admin: self.gateway.full_admin,
+            max_heap: self.gateway.max_heap,
+            access_log: self.gateway.access_log.clone(),
+            shared: true,
+            mesh: Some(mesh),
+        })
+    }
+
     /// Returns a warning if the rendered files name a module in their own directory and the module is missing.
     fn module_is_missing(&self) -> Option<String> {
         let path = self.out.join(module::FILE);
@@ -105,6 +194,7 @@ impl Args {
             max_heap: self.gateway.max_heap,
             access_log: self.gateway.access_log.clone(),
             shared: self.shared_listener,
+            mesh: None,
         })
     }
 }

@@ -69,6 +69,11 @@ impl<'a> Rendering<'a> {
         files
     }
 
+    /// Returns the configuration of the gateway stage.
+    pub fn gateway_stage(&self) -> Value {
+        wasm::gateway_stage(self.settings, &self.policy)
+    }
+
     fn secrets(&self) -> Files {
         let mut files = Files::new(&self.settings.command);
         for provider in self.inputs.policy.providers() {

@@ -25,6 +25,21 @@ pub fn buffer_limit(policy: &Policy) -> u64 {
 
 /// Returns the route configuration.
 pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
+    let mut configuration = json!({
+        "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+        "name": NAME,
+        "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes(settings, policy)}],
+    });
+    if !settings.shared {
+        for (field, headers) in header_changes() {
+            configuration[field] = headers;
+        }
+    }
+    configuration
+}
+
+/// Returns the routes, in the order in which Envoy tries them.
+pub fn routes(settings: &Settings, policy: &Policy) -> Vec<Value> {
     let backoff = policy.backoff;
     let mut retry_policy = json!({
         // Each request carries its own retry conditions in x-envoy-retry-on and x-envoy-retriable-status-codes. A
@@ -42,7 +57,7 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
             "max_interval": seconds(backoff.max_retry_after_ms),
         });
     }
-    if !settings.version.has_composite_cluster() {
+    if !settings.has_composite_cluster() {
         retry_policy["retry_priority"] = json!({
             "name": "envoy.retry_priorities.previous_priorities",
             "typed_config": {
@@ -85,17 +100,7 @@ pub fn configuration(settings: &Settings, policy: &Policy) -> Value {
     }
     let mut routes: Vec<Value> = policy.idle_timeouts_ms().into_iter().map(|ms| idle_route(&route, ms)).collect();
     routes.push(route);
-    let mut configuration = json!({
-        "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
-        "name": NAME,
-        "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}],
-    });
-    if !settings.shared {
-        for (field, headers) in header_changes() {
-            configuration[field] = headers;
-        }
-    }
-    configuration
+    routes
 }
 
 /// Returns the headers that the router changes.

@@ -1,5 +1,6 @@
 //! What a rendering depends on besides the policy and the providers.
 
+use super::mesh::image::Image;
 use super::version::EnvoyVersion;
 use std::net::SocketAddr;
 
@@ -35,6 +36,20 @@ pub struct Settings {
     pub access_log: LogTarget,
     /// Whether the listener also has routes that are not Pointsman's. All of it then applies to [`SHARED_PREFIX`] only.
     pub shared: bool,
+    /// What is different where a control plane configures Envoy; `None` where these files do.
+    pub mesh: Option<MeshSettings>,
+}
+
+/// Settings of an Envoy that a control plane configures.
+#[derive(Debug, Clone)]
+pub struct MeshSettings {
+    /// The host names of the gateway. Its listeners have other hosts too.
+    pub hosts: Vec<String>,
+    /// The image with the module, if the control plane's agent fetches it. Both stages then come by discovery, because
+    /// the agent looks for images nowhere else.
+    pub image: Option<Image>,
+    /// Whether this build of Envoy has the extensions of its version that are newer than `aggregate`.
+    pub has_composite_cluster: bool,
 }
 
 /// The paths of the gateway in a shared listener.
@@ -44,5 +59,15 @@ impl Settings {
     /// Returns the path at which Envoy finds a rendered file.
     pub fn path(&self, file: &str) -> String {
         format!("{}/{file}", self.prefix)
+    }
+
+    /// Returns the image with the module, if Envoy does not read it from [`Self::wasm`].
+    pub fn image(&self) -> Option<&Image> {
+        self.mesh.as_ref()?.image.as_ref()
+    }
+
+    /// Returns whether plans are composite clusters: attempt N goes to member N.
+    pub fn has_composite_cluster(&self) -> bool {
+        self.version.has_composite_cluster() && self.mesh.as_ref().is_none_or(|mesh| mesh.has_composite_cluster)
     }
 }

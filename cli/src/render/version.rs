@@ -12,6 +12,11 @@ impl EnvoyVersion {
     pub const NEWEST: Self = Self(40);
     const OLDEST: Self = Self(36);
 
+    /// Returns version 1.`minor`, which this program must know.
+    pub(super) const fn of_minor(minor: u16) -> Self {
+        Self(minor)
+    }
+
     /// Whether `envoy.clusters.composite` (attempt N goes to member N) skips members without a healthy host. From 1.37
     /// to 1.39, such a request got 503 and no further attempt. Before 1.40, `aggregate` stands in.
     pub fn has_composite_cluster(self) -> bool {

@@ -9,6 +9,9 @@ pub const TYPE: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v
 /// Name of the gateway stage, under which Envoy requests its configuration.
 pub const FILTER: &str = "pointsman.gateway";
 
+/// Name of the model stage, under which Envoy requests its configuration from a control plane.
+pub const MODEL_FILTER: &str = "pointsman.model";
+
 /// Returns the filter for a role, with its plugin configuration.
 ///
 /// The VM configuration of both roles is identical, so they share one VM per worker and its shared data.
@@ -28,19 +31,47 @@ pub fn filter(settings: &Settings, role: &str, configuration: &Value) -> Value {
             "vm_config": {
                 "vm_id": "pointsman",
                 "runtime": "envoy.wasm.runtime.v8",
-                "code": {"local": {"filename": settings.wasm}},
+                "code": code(settings),
             },
         },
     })
 }
 
+fn code(settings: &Settings) -> Value {
+    match settings.image() {
+        None => json!({"local": {"filename": settings.wasm}}),
+        // Envoy never sees this: Istio's agent puts the file there that it has fetched. Envoy's schema needs a cluster,
+        // for which istiod too writes "_".
+        Some(image) => json!({"remote": {
+            "http_uri": {"uri": image.uri(), "timeout": "30s", "cluster": "_"},
+            "sha256": image.digest(),
+        }}),
+    }
+}
+
+/// Returns a filter whose configuration comes from the control plane, as one of these types.
+pub fn discovered(name: &str, types: &[&str]) -> Value {
+    json!({"name": name, "config_discovery": {
+        "config_source": {"ads": {}, "resource_api_version": "V3"},
+        "type_urls": types,
+    }})
+}
+
 /// Returns the model stage, an upstream filter of every plan cluster.
 pub fn model_stage(settings: &Settings) -> Value {
+    match settings.image() {
+        None => json!({"name": MODEL_FILTER, "typed_config": model_config(settings)}),
+        Some(_) => discovered(MODEL_FILTER, &[TYPE]),
+    }
+}
+
+/// Returns the configuration of the model stage.
+pub fn model_config(settings: &Settings) -> Value {
     let configuration = match settings.version.survives_failure_at_end() {
         true => json!({"role": "model"}),
         false => json!({"role": "model", "fails_at_end": false}),
     };
-    json!({"name": "pointsman.model", "typed_config": filter(settings, "model", &configuration)})
+    filter(settings, "model", &configuration)
 }
 
 /// Returns the gateway stage with a policy.

@@ -126,6 +126,7 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
         max_heap: args.gateway.max_heap,
         access_log: args.gateway.access_log.clone(),
         shared: false,
+        mesh: None,
     };
     let validation =
         Validation { envoy: &program, settings: &settings, directory: directory.path(), policy: &args.gateway.policy };

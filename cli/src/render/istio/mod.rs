@@ -1,0 +1,182 @@
+//! `render --target istio`: the EnvoyFilters by which istiod gives its Envoys the gateway, and what their pods need.
+
+// Members are set by index on objects that `json!` made a few lines above; that does not panic.
+#![allow(clippy::indexing_slicing)]
+
+mod entry;
+mod patch;
+mod pod;
+
+use super::files::Files;
+use super::inputs::Inputs;
+use super::mesh::args::{At, MeshArgs};
+use super::mesh::pod::Keys;
+use super::mesh::version::MeshVersion;
+use super::object::{check_size, config_map, object};
+use super::rendering::Rendering;
+use super::settings::Settings;
+use super::{listener, route, wasm};
+use patch::Patches;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+const API: &str = "networking.istio.io/v1alpha3";
+
+/// Everything that a rendering for Istio depends on.
+pub struct Istio<'a> {
+    /// The version to render for.
+    pub version: MeshVersion,
+    /// The flags.
+    pub args: &'a MeshArgs,
+    /// The settings of its Envoys.
+    pub settings: &'a Settings,
+    /// The policy and its providers.
+    pub inputs: &'a Inputs,
+}
+
+impl Istio<'_> {
+    /// Returns the files.
+    ///
+    /// # Errors
+    /// A flag that is missing, or an object that Kubernetes would refuse.
+    pub fn files(&self) -> Result<Files, String> {
+        let (args, namespace) = (self.args, self.args.namespace()?);
+        let (name, selector) = (&args.name, self.selector()?);
+        let keys = Keys::of(&self.inputs.policy);
+        let mut files = Files::new(&self.settings.command);
+        let mut add = |file: &str, object: &Value| -> Result<(), String> {
+            check_size(object)?;
+            files.document(file, object);
+            Ok(())
+        };
+        let bootstrap = format!("{name}-bootstrap");
+        // Istio gives it to Envoy as an argument, so it is one line.
+        let text = pod::bootstrap(self.settings).to_string();
+        add("configmap-bootstrap.yaml", &config_map(namespace, &bootstrap, json!({"custom_bootstrap.json": text})))?;
+        if !keys.sds.is_empty() {
+            let sds = Value::Object(keys.sds.clone());
+            add("configmap-sds.yaml", &config_map(namespace, &format!("{name}-sds"), sds))?;
+        }
+        let rendering = Rendering::new(self.settings, self.inputs);
+        let filter = |suffix: &str, patches: Patches| {
+            // Beside the one of another version while the mesh is upgraded.
+            let name = format!("{name}{suffix}-{}", self.version);
+            let spec = json!({"workloadSelector": {"labels": &selector}, "configPatches": patches.into_value()});
+            object(API, "EnvoyFilter", namespace, &name, spec)
+        };
+        add("envoyfilter-clusters.yaml", &filter("-clusters", self.clusters(rendering.clusters())))?;
+        add("envoyfilter.yaml", &filter("", self.gateway(&rendering)?))?;
+        for (file, object) in entry::objects(self, namespace)? {
+            add(file, &object)?;
+        }
+        let volumes = keys.volumes(name);
+        let patch = match args.at {
+            At::Sidecar => pod::workload(&bootstrap, &volumes),
+            At::Ingress | At::Egress => pod::gateway(&bootstrap, &volumes),
+        };
+        files.document("patch/deployment.yaml", &patch);
+        Ok(files)
+    }
+
+    /// The port of the host.
+    fn port(&self) -> u16 {
+        self.args.port.unwrap_or(match self.args.at {
+            At::Ingress => 443,
+            At::Egress | At::Sidecar => 80,
+        })
+    }
+
+    /// The labels of the pods.
+    fn selector(&self) -> Result<Map<String, Value>, String> {
+        let of = |value: &str| Map::from_iter([("istio".to_owned(), Value::from(value))]);
+        let given: Map<_, _> = self.args.selector.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+        match self.args.at {
+            _ if !given.is_empty() => Ok(given),
+            At::Ingress => Ok(of("ingressgateway")),
+            At::Egress => Ok(of("egressgateway")),
+            At::Sidecar => Err("--selector is required with --at sidecar: the labels of the calling workload".to_owned()),
+        }
+    }
+
+    fn patches(&self) -> Patches {
+        let context = match self.args.at {
+            At::Ingress | At::Egress => "GATEWAY",
+            At::Sidecar => "SIDECAR_OUTBOUND",
+        };
+        Patches::new(context, self.version)
+    }
+
+    fn clusters(&self, clusters: BTreeMap<String, Value>) -> Patches {
+        let mut patches = self.patches();
+        for (_, mut cluster) in clusters {
+            if let Some(members) = cluster.as_object_mut() {
+                members.remove("@type");
+            }
+            patches.add("CLUSTER", json!({}), "ADD", cluster);
+        }
+        patches
+    }
+
+    fn gateway(&self, rendering: &Rendering) -> Result<Patches, String> {
+        let (settings, policy) = (self.settings, &self.inputs.policy);
+        let mut patches = self.patches();
+        let stages = [(wasm::FILTER, rendering.gateway_stage()), (wasm::MODEL_FILTER, wasm::model_config(settings))];
+        for (name, config) in stages {
+            patches.add("EXTENSION_CONFIG", json!({}), "ADD", json!({"name": name, "typed_config": config}));
+        }
+        let limit = route::buffer_limit(policy);
+        let mut of_listener = json!({"per_connection_buffer_limit_bytes": listener::connection_limit(settings, limit)});
+        if settings.version.has_watermark_timeout() {
+            of_listener["per_connection_buffer_high_watermark_timeout"] = listener::unread().into();
+        }
+        patches.add("LISTENER", self.listener(json!({})), "MERGE", of_listener);
+        let manager = json!({"filterChain": {"filter": {"name": patch::MANAGER}}});
+        let manager_config = listener::shared_manager(settings, limit);
+        let merged = json!({"name": patch::MANAGER, "typed_config": manager_config});
+        patches.add("NETWORK_FILTER", self.listener(manager), "MERGE", merged);
+        let filter = |name: &str| {
+            let of = json!({"filter": {"name": patch::MANAGER, "subFilter": {"name": name}}});
+            self.listener(json!({"filterChain": of}))
+        };
+        patches.add("HTTP_FILTER", filter(&self.args.before), "INSERT_BEFORE", patch::gateway_stage());
+        patches.add("HTTP_FILTER", filter(patch::ROUTER), "MERGE", listener::router(settings));
+        self.routes(&mut patches)?;
+        Ok(patches)
+    }
+
+    /// The listeners of a gateway all get the filter, switched off: a route of any of them may switch it on. Of a
+    /// sidecar, only the one of the port.
+    fn listener(&self, mut matched: Value) -> Value {
+        if self.args.at == At::Sidecar {
+            matched["portNumber"] = self.port().into();
+        }
+        match matched.as_object() {
+            Some(members) if members.is_empty() => json!({}),
+            _ => json!({"listener": matched}),
+        }
+    }
+
+    fn routes(&self, patches: &mut Patches) -> Result<(), String> {
+        let routes = route::routes(self.settings, &self.inputs.policy);
+        let hosts = self.args.hosts()?;
+        match self.args.at {
+            At::Ingress | At::Egress => {
+                let port = entry::gateway_port(self);
+                let host = json!({"name": self.args.name, "domains": hosts, "routes": routes});
+                patches.add("VIRTUAL_HOST", json!({"routeConfiguration": {"portNumber": port}}), "ADD", host);
+            }
+            At::Sidecar => {
+                for host in hosts {
+                    let port = self.port();
+                    let host = json!({"portNumber": port, "vhost": {"name": format!("{host}:{port}")}});
+                    // Each goes before those that are there.
+                    for route in routes.iter().rev() {
+                        let matched = json!({"routeConfiguration": host});
+                        patches.add("HTTP_ROUTE", matched, "INSERT_FIRST", route.clone());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,134 @@
+//! The arguments that only a mesh needs: where its gateway is, which host it serves, and where the module comes from.
+
+use super::image::{Image, ImageDigest, ImageName};
+use crate::render::object::is_label;
+use clap::ValueEnum;
+
+/// Where in the mesh Pointsman runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum At {
+    /// A gateway that callers outside the mesh reach.
+    Ingress,
+    /// A gateway through which workloads leave the mesh (Istio).
+    Egress,
+    /// The sidecar of the calling workload (Istio).
+    Sidecar,
+}
+
+/// Flags for the targets `istio` and `envoy-gateway`.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options of --target istio and envoy-gateway")]
+pub struct MeshArgs {
+    /// Where in the mesh Pointsman runs. Envoy Gateway has only `ingress`.
+    #[arg(long, value_enum, default_value = "ingress")]
+    pub at: At,
+    /// The host name that callers use. Repeat it for more. At an egress gateway or in a sidecar:
+    /// SERVICE.NAMESPACE.svc.cluster.local of a Service that `render` writes.
+    #[arg(long, value_name = "NAME", value_parser = host)]
+    pub host: Vec<String>,
+    /// Namespace of the gateway, or with `--at sidecar` of the calling workload.
+    #[arg(long, value_name = "NAME", value_parser = label)]
+    pub namespace: Option<String>,
+    /// Name of the objects that `render` writes.
+    #[arg(long, value_name = "NAME", value_parser = label, default_value = "pointsman")]
+    pub name: String,
+    /// Image with the module, such as registry.example.com/pointsman.
+    #[arg(long, value_name = "IMAGE", requires = "image_digest")]
+    pub image: Option<ImageName>,
+    /// Digest of that image's manifest.
+    #[arg(long, value_name = "sha256:…", requires = "image")]
+    pub image_digest: Option<ImageDigest>,
+    /// Labels of the pods (Istio). Default: istio=ingressgateway or istio=egressgateway.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = selector)]
+    pub selector: Vec<(String, String)>,
+    /// Port at which callers reach the host (Istio). Default: 443 at an ingress gateway, else 80.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// The HTTP filter before which Pointsman goes. With an InferencePool at the gateway: envoy.filters.http.ext_proc.
+    #[arg(long, value_name = "FILTER", default_value = ROUTER)]
+    pub before: String,
+    /// Host name of the egress gateway's Service (Istio, `--at egress`).
+    #[arg(long, value_name = "NAME", value_parser = host)]
+    pub egress_service: Option<String>,
+    /// Name of the Gateway (Envoy Gateway).
+    #[arg(long, value_name = "NAME", value_parser = label)]
+    pub gateway: Option<String>,
+    /// Name of the Gateway's listener (Envoy Gateway).
+    #[arg(long, value_name = "NAME", value_parser = label)]
+    pub listener: Option<String>,
+}
+
+/// Name of the last HTTP filter of every connection manager.
+pub const ROUTER: &str = "envoy.filters.http.router";
+
+impl MeshArgs {
+    /// Returns the image with the module.
+    ///
+    /// # Errors
+    /// That there is none: each installation has its own registry, so there is no default.
+    pub fn image(&self) -> Result<Image, String> {
+        match (&self.image, &self.image_digest) {
+            (Some(name), Some(digest)) => Ok(Image::new(name.clone(), digest.clone())),
+            _ => Err("no image with the module; push it to your registry, and name it with --image and --image-digest"
+                .to_owned()),
+        }
+    }
+
+    /// Returns the host names.
+    ///
+    /// # Errors
+    /// That there is none.
+    pub fn hosts(&self) -> Result<&[String], String> {
+        if self.host.is_empty() { Err(missing("--host", "the name that callers use")) } else { Ok(&self.host) }
+    }
+
+    /// Returns the namespace.
+    ///
+    /// # Errors
+    /// That there is none.
+    pub fn namespace(&self) -> Result<&str, String> {
+        self.namespace.as_deref().ok_or_else(|| missing("--namespace", "where the gateway's pods are"))
+    }
+}
+
+/// Says which flag is missing.
+pub fn missing(flag: &str, meaning: &str) -> String {
+    format!("{flag} is required with this target: {meaning}")
+}
+
+/// Parses a host name. A wildcard would take over the other hosts of a listener.
+fn host(text: &str) -> Result<String, String> {
+    if text.len() <= 253 && text.split('.').all(is_label) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a host name in lowercase letters, such as llm.example.com".to_owned())
+    }
+}
+
+/// Parses the name of an object.
+fn label(text: &str) -> Result<String, String> {
+    if is_label(text) { Ok(text.to_owned()) } else { Err("expected lowercase letters, digits and -".to_owned()) }
+}
+
+/// Parses a label and its value.
+fn selector(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() && !value.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE, such as istio=ingressgateway".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        for right in ["llm.example.com", "localhost", "a-1.b"] {
+            assert_eq!(host(right).as_deref(), Ok(right));
+        }
+        for wrong in ["*", "*.example.com", "https://a.b", "a.b:80", "A.b", "a..b", "-a", ""] {
+            assert!(host(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Rendering for a mesh: Kubernetes objects by which a control plane gives its Envoys the gateway.
+
+pub mod args;
+pub mod image;
+pub mod pod;
+pub mod version;

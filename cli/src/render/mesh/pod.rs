@@ -1,0 +1,103 @@
+//! What the pods of a mesh's gateway need from Kubernetes: the providers' keys, as files.
+
+use crate::render::credential::{sds_file, secret};
+use crate::render::yaml::to_yaml;
+use pointsman_core::config::Credential;
+use pointsman_core::policy::Policy;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+
+/// The directory in the pods below which everything is mounted.
+pub const DIRECTORY: &str = "/etc/pointsman";
+
+/// The keys of a policy's providers, as pods see them.
+pub struct Keys {
+    /// SDS files by name, which name the files of the keys. Empty if no provider has a key.
+    pub sds: Map<String, Value>,
+    /// The entries that the Secret must have.
+    pub entries: BTreeSet<String>,
+}
+
+impl Keys {
+    /// Collects the keys. What the policy names as an environment variable is an entry of the Secret, because Envoy reads
+    /// a file again when it changes, and a variable never.
+    pub fn of(policy: &Policy) -> Self {
+        let (mut sds, mut entries) = (Map::new(), BTreeSet::new());
+        for provider in policy.providers() {
+            let Some(credential) = &provider.credential else { continue };
+            let mut mounted = credential.clone();
+            if let Some(variable) = mounted.env.take() {
+                mounted.file = Some(format!("{DIRECTORY}/keys/{variable}"));
+                entries.insert(variable);
+            }
+            if let Some(file) = sds_text(&provider.name, &mounted) {
+                let path = sds_file(&provider.name);
+                sds.insert(path.trim_start_matches("sds/").to_owned(), file.into());
+            }
+        }
+        Self { sds, entries }
+    }
+
+    /// Returns the volumes, and where they are mounted. `name`: of the objects, of which the ConfigMap is `NAME-sds` and
+    /// the Secret `NAME-keys`.
+    pub fn volumes(&self, name: &str) -> Vec<Volume> {
+        let mut volumes = Vec::new();
+        if !self.sds.is_empty() {
+            let name = format!("{name}-sds");
+            volumes.push(Volume {
+                path: format!("{DIRECTORY}/sds"),
+                source: json!({"name": name, "configMap": {"name": name}}),
+            });
+        }
+        if !self.entries.is_empty() {
+            let name = format!("{name}-keys");
+            volumes.push(Volume {
+                path: format!("{DIRECTORY}/keys"),
+                source: json!({"name": name, "secret": {"secretName": name}}),
+            });
+        }
+        volumes
+    }
+
+    /// Returns the command that creates the Secret, for people.
+    pub fn hint(&self, namespace: &str, name: &str) -> Option<String> {
+        if self.entries.is_empty() {
+            return None;
+        }
+        let entries: Vec<_> = self.entries.iter().map(|entry| format!(" --from-literal={entry}=…")).collect();
+        Some(format!(
+            "note: the keys come from a Secret of yours: kubectl -n {namespace} create secret generic {name}-keys{}",
+            entries.concat()
+        ))
+    }
+}
+
+fn sds_text(provider: &str, credential: &Credential) -> Option<String> {
+    secret(provider, credential).map(|secret| to_yaml(&json!({"resources": [secret]})))
+}
+
+/// A volume of a pod.
+pub struct Volume {
+    /// The directory at which it is mounted.
+    path: String,
+    /// The volume, with its name.
+    source: Value,
+}
+
+impl Volume {
+    /// Creates a volume that is mounted at `path`.
+    pub fn new(path: String, source: Value) -> Self {
+        Self { path, source }
+    }
+
+    /// Returns the volume.
+    pub fn volume(&self) -> Value {
+        self.source.clone()
+    }
+
+    /// Returns its mount.
+    pub fn mount(&self) -> Value {
+        let name = self.source.get("name").cloned().unwrap_or_default();
+        json!({"name": name, "mountPath": self.path, "readOnly": true})
+    }
+}

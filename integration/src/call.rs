@@ -149,10 +149,12 @@ impl Call {
         tokio::time::timeout(PATIENCE, exchange).await.expect("answers in time")
     }
 
-    fn request(self, to: SocketAddr) -> Request<BoxBody<Bytes, Infallible>> {
+    fn request(mut self, to: SocketAddr) -> Request<BoxBody<Bytes, Infallible>> {
         let mut request = Request::builder().method(self.method);
         request = if self.http2 {
-            request.uri(Uri::try_from(format!("http://{to}{}", self.path)).expect("is a path"))
+            let host = self.headers.remove("host");
+            let host = host.map_or(to.to_string(), |host| host.to_str().expect("is text").to_owned());
+            request.uri(Uri::try_from(format!("http://{host}{}", self.path)).expect("is a path"))
         } else {
             request.uri(Uri::try_from(self.path).expect("is a path")).header("host", to.to_string())
         };

@@ -19,6 +19,7 @@ pub mod clock;
 pub mod deadline;
 pub mod environment;
 pub mod gateway;
+pub mod mesh;
 pub mod port;
 pub mod process;
 pub mod raw;

@@ -26,6 +26,7 @@ mod hostile;
 mod identity;
 mod local_reply;
 mod media;
+mod mesh;
 mod metrics;
 mod outage;
 mod own_envoy;

@@ -144,7 +144,8 @@ pub fn shared_manager(settings: &Settings, request_limit: u64) -> Value {
         "always_set_request_id_in_response": true,
     });
     if !settings.version.has_route_buffer_limit() {
-        manager["http2_protocol_options"] = json!({"initial_stream_window_size": stream_window(settings, request_limit)});
+        manager["http2_protocol_options"] =
+            json!({"initial_stream_window_size": stream_window(settings, request_limit)});
     }
     manager
 }

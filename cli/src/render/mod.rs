@@ -112,17 +112,22 @@ pub fn run(args: &Args) -> ExitCode {
 impl Args {
     /// Renders for the target.
     fn files(&self, inputs: &Inputs) -> Result<Files, String> {
-        let (args, mesh) = (&self.mesh, match self.target {
-            Target::Envoy => {
-                if self.target_version.is_some() {
-                    return Err("--target-version is that of a mesh; with --target envoy, use --envoy-version".to_owned());
+        let (args, mesh) = (
+            &self.mesh,
+            match self.target {
+                Target::Envoy => {
+                    if self.target_version.is_some() {
+                        return Err(
+                            "--target-version is that of a mesh; with --target envoy, use --envoy-version".to_owned()
+                        );
+                    }
+                    let settings = self.settings().map_err(|error| error.to_string())?;
+                    return Ok(Rendering::new(&settings, inputs).files());
                 }
-                let settings = self.settings().map_err(|error| error.to_string())?;
-                return Ok(Rendering::new(&settings, inputs).files());
-            }
-            Target::Istio => Mesh::Istio,
-            Target::EnvoyGateway => Mesh::EnvoyGateway,
-        });
+                Target::Istio => Mesh::Istio,
+                Target::EnvoyGateway => Mesh::EnvoyGateway,
+            },
+        );
         let version = mesh.version(self.target_version.as_deref().unwrap_or_default())?;
         let settings = self.mesh_settings(version)?;
         match mesh {

@@ -48,8 +48,12 @@ impl Place {
             let address = json!({"address": here.ip().to_string(), "port_value": here.port()});
             listener["address"]["socket_address"] = address;
         }
-        let types = ["config.listener.v3.Listener", "config.route.v3.RouteConfiguration", "config.cluster.v3.Cluster",
-            "config.core.v3.TypedExtensionConfig"];
+        let types = [
+            "config.listener.v3.Listener",
+            "config.route.v3.RouteConfiguration",
+            "config.cluster.v3.Cluster",
+            "config.core.v3.TypedExtensionConfig",
+        ];
         let Resources { listeners, routes, clusters, extensions } = resources;
         let each = |kind: &str, resources: Vec<Value>| -> Vec<(String, Vec<Value>)> {
             resources.into_iter().map(|resource| (file(kind, name(&resource)), vec![resource])).collect()

@@ -109,9 +109,8 @@ fn patch_listener(listener: &mut Value, of: &Of) {
         assert_eq!(patch.operation(), "MERGE");
         merge(listener, patch.value());
     }
-    let matched = |kind: &str| -> Vec<&Patch> {
-        of(kind).into_iter().filter(|patch| patch.matches_listener(listener)).collect()
-    };
+    let matched =
+        |kind: &str| -> Vec<&Patch> { of(kind).into_iter().filter(|patch| patch.matches_listener(listener)).collect() };
     let (network, http) = (matched("NETWORK_FILTER"), matched("HTTP_FILTER"));
     let chains = listener["filter_chains"].as_array_mut().expect("a listener has filter chains");
     for filter in chains.iter_mut().flat_map(|chain| chain["filters"].as_array_mut().expect("a chain has filters")) {
@@ -161,17 +160,19 @@ fn patch_routes(routes: &mut Value, of: &Of, proxy: &Proxy) {
     let matched = |kind: &str| -> Vec<&Patch> {
         of(kind).into_iter().filter(|patch| patch.matches_routes(routes, proxy)).collect()
     };
-    let (hosts, of_hosts) = (matched("VIRTUAL_HOST"), matched("HTTP_ROUTE"));
+    let patches = matched("VIRTUAL_HOST");
     let all = routes["virtual_hosts"].as_array_mut().expect("is a list");
-    for host in all.iter_mut() {
-        for patch in &of_hosts {
-            assert_eq!(patch.operation(), "INSERT_FIRST");
-            if patch.route_configuration()["vhost"]["name"] == host["name"] {
-                host["routes"].as_array_mut().expect("is a list").insert(0, patch.value().clone());
+    for patch in &patches {
+        match patch.operation() {
+            "REPLACE" => {
+                let of = &patch.route_configuration()["vhost"]["name"];
+                all.iter_mut().filter(|host| host["name"] == *of).for_each(|host| *host = patch.value().clone());
             }
+            "ADD" => {}
+            other => panic!("{other} of a virtual host"),
         }
     }
-    all.extend(hosts.into_iter().map(Patch::added));
+    all.extend(patches.iter().filter(|patch| patch.operation() == "ADD").map(|patch| patch.added()));
 }
 
 /// Does what the agent beside Envoy does with extension configurations: fetches the module, and names its file. Returns
@@ -182,7 +183,8 @@ pub fn fetch_modules(extensions: &mut [Value], file: &str) -> Vec<String> {
         let code = &mut extension["typed_config"]["config"]["vm_config"]["code"];
         let remote = code["remote"].take();
         let uri = remote["http_uri"]["uri"].as_str().expect("the code is remote");
-        let (name, digest) = uri.strip_prefix("oci://").and_then(|rest| rest.split_once("@sha256:")).expect("is pinned");
+        let (name, digest) =
+            uri.strip_prefix("oci://").and_then(|rest| rest.split_once("@sha256:")).expect("is pinned");
         assert_eq!(remote["sha256"], digest, "{remote}");
         assert!(remote["http_uri"]["timeout"].is_string() && remote["http_uri"]["cluster"].is_string(), "{remote}");
         fetched.push(name.to_owned());
@@ -198,7 +200,9 @@ mod tests {
 
     #[test]
     fn a_patch_is_for_one_minor_version() {
-        for (version, matches) in [("1.3.0", true), ("1.3-alpha.1", true), ("1.3", true), ("1.30.0", false), ("1.2.9", false)] {
+        for (version, matches) in
+            [("1.3.0", true), ("1.3-alpha.1", true), ("1.3", true), ("1.30.0", false), ("1.2.9", false)]
+        {
             assert_eq!(version_matches(r"^1\.3(\D|$)", version), matches, "{version}");
         }
     }

@@ -61,7 +61,14 @@ impl Manifests {
 
     /// Mounts volumes below a directory of the test: ConfigMaps of these manifests, Secrets with these `secrets`, and
     /// images with the module alone.
-    pub fn mount(&self, volumes: &Value, mounts: &Value, secrets: &[(&str, &str)], module: &Path, into: &Path) -> Vec<Mounted> {
+    pub fn mount(
+        &self,
+        volumes: &Value,
+        mounts: &Value,
+        secrets: &[(&str, &str)],
+        module: &Path,
+        into: &Path,
+    ) -> Vec<Mounted> {
         let volumes = volumes.as_array().cloned().unwrap_or_default();
         let mount = |mount: &Value| {
             let name = mount["name"].as_str().expect("a mount has a name");

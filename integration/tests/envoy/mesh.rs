@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const POLICY: &str = include_str!("mesh/policy.yaml");
-const HOST: &str = "llm.example.com";
 const DIGEST: &str = "sha256:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
 /// Returns the minor version of the mesh that ships the Envoy under test. `first`: the one that ships Envoy 1.36. What

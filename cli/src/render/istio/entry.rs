@@ -11,6 +11,24 @@ const API: &str = "networking.istio.io/v1";
 /// The egress gateway's port: Istio's own mutual TLS, so that the callers' keys do not cross the network in plain text.
 const EGRESS_PORT: u16 = 443;
 
+/// Inside the mesh, a host is a Service.
+pub const ONE_HOST: &str = "only one --host is possible with this --at";
+
+/// Returns the names by which workloads of a namespace may call a Service. A Service of another namespace may have the
+/// short name.
+///
+/// # Errors
+/// That the host is that of no Service.
+pub fn names_of(host: &str, namespace: &str) -> Result<Vec<String>, String> {
+    let (service, its_namespace) = service_of(host)?;
+    let mut names =
+        vec![host.to_owned(), format!("{service}.{its_namespace}.svc"), format!("{service}.{its_namespace}")];
+    if its_namespace == namespace {
+        names.push(service.to_owned());
+    }
+    Ok(names)
+}
+
 /// Returns the port of the gateway's listener for the host.
 pub fn gateway_port(istio: &Istio) -> u16 {
     if istio.args.at == At::Egress { EGRESS_PORT } else { istio.port() }
@@ -25,7 +43,7 @@ pub fn objects(istio: &Istio, namespace: &str) -> Result<Vec<(&'static str, Valu
     if istio.args.at == At::Ingress {
         return Ok(Vec::new());
     }
-    let [host] = istio.args.hosts()? else { return Err("only one --host is possible with this --at".to_owned()) };
+    let [host] = istio.args.hosts()? else { return Err(ONE_HOST.to_owned()) };
     let (service, in_namespace) = service_of(host)?;
     // Without endpoints: a caller without a sidecar reaches nobody, rather than a provider.
     let ports = json!({"ports": [{"name": "http", "port": istio.port(), "protocol": "TCP"}]});
@@ -58,10 +76,13 @@ fn through_egress(istio: &Istio, namespace: &str, host: &str) -> Result<Vec<(&'s
         ("gateway.yaml", of("Gateway", json!({"selector": istio.selector()?, "servers": [server]}))),
         (
             "destinationrule.yaml",
-            of("DestinationRule", json!({
-                "host": gateway,
-                "subsets": [{"name": name, "trafficPolicy": {"portLevelSettings": [tls]}}],
-            })),
+            of(
+                "DestinationRule",
+                json!({
+                    "host": gateway,
+                    "subsets": [{"name": name, "trafficPolicy": {"portLevelSettings": [tls]}}],
+                }),
+            ),
         ),
         ("virtualservice.yaml", of("VirtualService", json!({"hosts": [host], "gateways": ["mesh"], "http": [route]}))),
     ])
@@ -81,11 +102,14 @@ fn service_of(host: &str) -> Result<(&str, &str), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::service_of;
+    use super::{names_of, service_of};
 
     #[test]
     fn a_host_inside_the_mesh_is_that_of_a_service() {
         assert_eq!(service_of("llm.ai.svc.cluster.local"), Ok(("llm", "ai")));
+        let names = |namespace: &str| names_of("llm.ai.svc.cluster.local", namespace).unwrap().split_off(1);
+        assert_eq!(names("shop"), ["llm.ai.svc", "llm.ai"]);
+        assert_eq!(names("ai"), ["llm.ai.svc", "llm.ai", "llm"]);
         for wrong in ["llm.example.com", "llm", "llm.svc.cluster.local", "a.b.c.svc.cluster.local"] {
             assert!(service_of(wrong).is_err(), "{wrong}");
         }

@@ -89,12 +89,15 @@ impl Istio<'_> {
     /// The labels of the pods.
     fn selector(&self) -> Result<Map<String, Value>, String> {
         let of = |value: &str| Map::from_iter([("istio".to_owned(), Value::from(value))]);
-        let given: Map<_, _> = self.args.selector.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+        let given: Map<_, _> =
+            self.args.selector.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
         match self.args.at {
             _ if !given.is_empty() => Ok(given),
             At::Ingress => Ok(of("ingressgateway")),
             At::Egress => Ok(of("egressgateway")),
-            At::Sidecar => Err("--selector is required with --at sidecar: the labels of the calling workload".to_owned()),
+            At::Sidecar => {
+                Err("--selector is required with --at sidecar: the labels of the calling workload".to_owned())
+            }
         }
     }
 
@@ -165,16 +168,14 @@ impl Istio<'_> {
                 let host = json!({"name": self.args.name, "domains": hosts, "routes": routes});
                 patches.add("VIRTUAL_HOST", json!({"routeConfiguration": {"portNumber": port}}), "ADD", host);
             }
+            // In the place of what istiod makes for the Service. Its own would tell providers the number of the attempt.
             At::Sidecar => {
-                for host in hosts {
-                    let port = self.port();
-                    let host = json!({"portNumber": port, "vhost": {"name": format!("{host}:{port}")}});
-                    // Each goes before those that are there.
-                    for route in routes.iter().rev() {
-                        let matched = json!({"routeConfiguration": host});
-                        patches.add("HTTP_ROUTE", matched, "INSERT_FIRST", route.clone());
-                    }
-                }
+                let ([host], port) = (hosts, self.port()) else { return Err(entry::ONE_HOST.to_owned()) };
+                let name = format!("{host}:{port}");
+                let domains = entry::names_of(host, self.args.namespace()?)?;
+                let matched = json!({"routeConfiguration": {"portNumber": port, "vhost": {"name": name}}});
+                let value = json!({"name": name, "domains": domains, "routes": routes});
+                patches.add("VIRTUAL_HOST", matched, "REPLACE", value);
             }
         }
         Ok(())

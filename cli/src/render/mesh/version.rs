@@ -80,7 +80,11 @@ mod tests {
         assert_eq!(envoy(Mesh::EnvoyGateway, "1.6"), Ok("1.36".to_owned()));
         assert_eq!(envoy(Mesh::EnvoyGateway, "1.9.0-rc.1"), Ok("1.39".to_owned()));
         for (mesh, wrong) in [(Mesh::Istio, "1.27"), (Mesh::Istio, "1.32"), (Mesh::Istio, "30"), (Mesh::Istio, "")] {
-            assert_eq!(envoy(mesh, wrong), Err("expected --target-version 1.28 to 1.31 for istio".to_owned()), "{wrong}");
+            assert_eq!(
+                envoy(mesh, wrong),
+                Err("expected --target-version 1.28 to 1.31 for istio".to_owned()),
+                "{wrong}"
+            );
         }
         assert!(envoy(Mesh::EnvoyGateway, "1.10").is_err());
     }

@@ -257,7 +257,7 @@ pub fn connection_limit(settings: &Settings, request_limit: u64) -> u64 {
 }
 
 /// Before Envoy 1.37, the stream window is also the limit of what a filter may hold of an HTTP/2 request.
-fn stream_window(settings: &Settings, request_limit: u64) -> u64 {
+pub fn stream_window(settings: &Settings, request_limit: u64) -> u64 {
     const USUAL: u64 = 1 << 20;
     const MOST: u64 = (1 << 31) - 1;
     if settings.version.has_route_buffer_limit() { USUAL } else { request_limit.min(MOST) }

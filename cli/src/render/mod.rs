@@ -9,6 +9,7 @@ mod cluster_fields;
 mod clusters;
 mod credential;
 mod duration;
+mod envoy_gateway;
 pub mod files;
 pub mod gateway_args;
 pub mod inputs;
@@ -26,12 +27,13 @@ mod yaml;
 
 use crate::module;
 use crate::policy_file::Origin;
+use envoy_gateway::EnvoyGateway;
 use files::Files;
 use gateway_args::GatewayArgs;
 use inputs::Inputs;
 use istio::Istio;
 use mesh::args::MeshArgs;
-use mesh::pod::{DIRECTORY, Keys};
+use mesh::pod::{DIRECTORY, Keys, Volume};
 use mesh::version::{Mesh, MeshVersion};
 use rendering::Rendering;
 use settings::{MeshSettings, Settings};
@@ -129,17 +131,34 @@ impl Args {
             },
         );
         let version = mesh.version(self.target_version.as_deref().unwrap_or_default())?;
-        let settings = self.mesh_settings(version)?;
+        let mut settings = self.mesh_settings(version)?;
         match mesh {
-            Mesh::Istio => Istio { version, args, settings: &settings, inputs }.files(),
-            Mesh::EnvoyGateway => Err("not yet".to_owned()),
+            Mesh::Istio => {
+                if let Some(mesh) = &mut settings.mesh {
+                    mesh.image = Some(args.image()?);
+                }
+                Istio { version, args, settings: &settings, inputs }.files()
+            }
+            // Its control plane serves no configuration of extensions, and fetches no image for patches.
+            Mesh::EnvoyGateway => {
+                let module = match self.wasm {
+                    Some(_) => None,
+                    None => Some(Volume::of_image(&args.name, &args.image()?)),
+                };
+                if let Some(volume) = &module {
+                    settings.wasm = volume.file("plugin.wasm");
+                }
+                EnvoyGateway { args, settings: &settings, inputs, module }.files()
+            }
         }
     }
 
     /// What the operator still has to do, or may have missed.
     fn notes(&self, inputs: &Inputs) -> Vec<String> {
-        let (Target::Istio | Target::EnvoyGateway, Some(namespace)) = (self.target, &self.mesh.namespace) else {
-            return self.module_is_missing().into_iter().collect();
+        let namespace = match (self.target, &self.mesh.namespace) {
+            (Target::Istio, Some(namespace)) => namespace,
+            (Target::EnvoyGateway, _) => &self.mesh.proxy_namespace,
+            _ => return self.module_is_missing().into_iter().collect(),
         };
         let alone = inputs.policy.redis.is_none().then(|| {
             "warning: the policy has no `redis`, so each pod counts its own quotas and budgets and has its own cache".to_owned()
@@ -150,14 +169,14 @@ impl Args {
     fn mesh_settings(&self, version: MeshVersion) -> Result<Settings, String> {
         let mesh = MeshSettings {
             hosts: self.mesh.hosts()?.to_vec(),
-            image: Some(self.mesh.image()?),
+            image: None,
             // Istio's build of Envoy has no composite cluster, whatever its version.
             has_composite_cluster: false,
         };
         Ok(Settings {
             command: command(std::env::args().skip(1)),
             version: version.envoy(),
-            wasm: String::new(),
+            wasm: self.wasm.clone().unwrap_or_default(),
             prefix: DIRECTORY.to_owned(),
             listen: self.gateway.listen,
             admin: self.gateway.admin,

@@ -38,6 +38,9 @@ pub struct MeshArgs {
     /// Digest of that image's manifest.
     #[arg(long, value_name = "sha256:…", requires = "image")]
     pub image_digest: Option<ImageDigest>,
+    /// Namespace of the gateway's pods (Envoy Gateway).
+    #[arg(long, value_name = "NAME", value_parser = label, default_value = "envoy-gateway-system")]
+    pub proxy_namespace: String,
     /// Labels of the pods (Istio). Default: istio=ingressgateway or istio=egressgateway.
     #[arg(long, value_name = "KEY=VALUE", value_parser = selector)]
     pub selector: Vec<(String, String)>,

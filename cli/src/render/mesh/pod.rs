@@ -1,5 +1,6 @@
 //! What the pods of a mesh's gateway need from Kubernetes: the providers' keys, as files.
 
+use super::image::Image;
 use crate::render::credential::{sds_file, secret};
 use crate::render::yaml::to_yaml;
 use pointsman_core::config::Credential;
@@ -77,6 +78,7 @@ fn sds_text(provider: &str, credential: &Credential) -> Option<String> {
 }
 
 /// A volume of a pod.
+#[derive(Clone)]
 pub struct Volume {
     /// The directory at which it is mounted.
     path: String,
@@ -85,9 +87,15 @@ pub struct Volume {
 }
 
 impl Volume {
-    /// Creates a volume that is mounted at `path`.
-    pub fn new(path: String, source: Value) -> Self {
-        Self { path, source }
+    /// Returns the volume with the files of an image, which Kubernetes mounts from 1.33 on.
+    pub fn of_image(name: &str, image: &Image) -> Self {
+        let source = json!({"reference": image.reference(), "pullPolicy": "IfNotPresent"});
+        Self { path: format!("{DIRECTORY}/module"), source: json!({"name": format!("{name}-module"), "image": source}) }
+    }
+
+    /// Returns the path of a file in the volume.
+    pub fn file(&self, name: &str) -> String {
+        format!("{}/{name}", self.path)
     }
 
     /// Returns the volume.

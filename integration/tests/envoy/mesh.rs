@@ -1,13 +1,16 @@
 //! A mesh that serves what `pointsman render` wrote: the patches, applied as the control plane applies them to listeners
 //! as it makes them, give a real Envoy the gateway, and leave the mesh's own traffic as it was.
 
+mod envoy_gateway;
 mod istio;
 mod traffic;
 
 use pointsman_integration::environment;
 use pointsman_integration::gateway::{cluster, key_hash};
 use pointsman_integration::simulator::Simulator;
+use serde_json::{Value, json};
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -47,4 +50,14 @@ fn render(directory: &Path, simulator: &Simulator, policy: &str, name: &str, log
     let output = render.arg("--access-log").arg(log).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     out
+}
+
+/// Returns the cluster that a control plane makes for the site.
+fn site(name: &str, address: SocketAddr) -> Value {
+    let socket = json!({"address": address.ip().to_string(), "port_value": address.port()});
+    let endpoint = json!({"endpoint": {"address": {"socket_address": socket}}});
+    json!({
+        "name": name, "type": "STATIC", "connect_timeout": "10s",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    })
 }

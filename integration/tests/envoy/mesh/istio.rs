@@ -1,7 +1,7 @@
 //! Istio: at an ingress gateway, at an egress gateway, and in the sidecar of the caller.
 
 use super::traffic::Mesh;
-use super::{POLICY, minor, render};
+use super::{POLICY, minor, render, site};
 use pointsman_integration::call::Call;
 use pointsman_integration::environment;
 use pointsman_integration::gateway::OPENAI_SECRET;
@@ -12,7 +12,6 @@ use pointsman_integration::mesh::resources::Resources;
 use pointsman_integration::simulator::Simulator;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 const GATEWAY: &str = include_str!("istio-gateway.yaml");
 const SIDECAR: &str = include_str!("istio-sidecar.yaml");
@@ -80,7 +79,7 @@ impl Case {
     /// Returns what istiod and its agent serve, with the paths of the test.
     fn resources(&self, place: &Place, simulator: &Simulator, manifests: &Manifests) -> Resources {
         let mut resources = (self.base)(manifests);
-        resources.clusters.push(site(simulator.address("vllm")));
+        resources.clusters.push(site("outbound|80||shop.default.svc.cluster.local", simulator.address("vllm")));
         let version = format!("{}.2", self.version());
         let proxy = Proxy { version: &version, labels: self.labels, context: self.context, ports: &self.ports };
         apply(&mut resources, &manifests.of_kind("EnvoyFilter"), &proxy);
@@ -115,17 +114,6 @@ impl Case {
             assert_eq!(Call::new("GET", "/v1/models").header("host", self.host).send(site).status, 404);
         }
     }
-}
-
-/// The cluster that istiod makes for the site.
-fn site(address: SocketAddr) -> Value {
-    let name = "outbound|80||shop.default.svc.cluster.local";
-    let socket = json!({"address": address.ip().to_string(), "port_value": address.port()});
-    let endpoint = json!({"endpoint": {"address": {"socket_address": socket}}});
-    json!({
-        "name": name, "type": "STATIC", "connect_timeout": "10s",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
-    })
 }
 
 /// Istio's own part of the bootstrap, as far as names and metrics depend on it.

@@ -18,7 +18,7 @@ MDBOOK := $(TOOLS)/mdbook-$(MDBOOK_VERSION)/bin/mdbook
 export ENVOY
 
 .PHONY: all demo install test test-native test-envoy test-matrix test-long chaos
-.PHONY: check house docs fuzz bench wasm native programs vocabularies deny sbom reproduce clean
+.PHONY: check manifests house docs fuzz bench wasm native programs vocabularies deny sbom reproduce clean
 .DEFAULT_GOAL := all
 
 # Tools are fetched while the compilers run. The module, whose last step is long and uses one core, is built beside the
@@ -61,6 +61,11 @@ integration/clients/node_modules: integration/clients/package-lock.json
 	@command -v npm >/dev/null \
 	  || { echo "missing: npm (Node.js 18 or later), for the tests with OpenAI's JavaScript client." >&2; exit 1; }
 	@cd integration/clients && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+integration/mesh/node_modules: integration/mesh/package-lock.json
+	@command -v npm >/dev/null || { echo "missing: npm (Node.js 18 or later), for the checks of manifests." >&2; exit 1; }
+	@cd integration/mesh && npm ci --silent --no-audit --no-fund
 	@touch $@
 
 # The vocabularies of Llama 3 and Qwen, for the tests of the upper bound. Both packages are wheels, which are archives.
@@ -169,7 +174,7 @@ chaos:
 test-long: export POINTSMAN_LONG = 1
 test-long: test
 
-check: wasm programs $(ENVOY) docs deny
+check: wasm programs $(ENVOY) docs deny manifests
 	cargo fmt --check
 	cargo clippy -q --locked --all-targets --workspace --exclude pointsman-filter --exclude pointsman-noop -- -D warnings
 	cargo clippy -q --locked --release --target wasm32-wasip1 -p pointsman-filter -p pointsman-noop -- -D warnings
@@ -178,6 +183,10 @@ check: wasm programs $(ENVOY) docs deny
 	python3 integration/house/test_house.py
 	python3 integration/house
 	integration/validate.sh $(DEV) $(WASM)
+
+# What is rendered for a mesh is valid for the mesh.
+manifests: programs integration/mesh/node_modules
+	@integration/mesh/manifests.sh $(DEV)
 
 # Lists import cycles, long files and lines, and broken links, which `make check` refuses.
 house:
@@ -229,4 +238,4 @@ bench: wasm native $(ENVOY)
 	  --envoy $(ENVOY) --wasm $(WASM) --noop-wasm $(NOOP) --pointsman $(BIN)/pointsman
 
 clean:
-	rm -rf target $(TOOLS) integration/clients/node_modules
+	rm -rf target $(TOOLS) integration/clients/node_modules integration/mesh/node_modules

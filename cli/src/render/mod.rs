@@ -33,7 +33,7 @@ use gateway_args::GatewayArgs;
 use inputs::Inputs;
 use istio::Istio;
 use mesh::args::MeshArgs;
-use mesh::pod::{DIRECTORY, Keys, Volume};
+use mesh::pod::{Keys, RENDERED, Volume};
 use mesh::version::{Mesh, MeshVersion};
 use rendering::Rendering;
 use settings::{MeshSettings, Settings};
@@ -177,7 +177,7 @@ impl Args {
             command: command(std::env::args().skip(1)),
             version: version.envoy(),
             wasm: self.wasm.clone().unwrap_or_default(),
-            prefix: DIRECTORY.to_owned(),
+            prefix: RENDERED.to_owned(),
             listen: self.gateway.listen,
             admin: self.gateway.admin,
             full_admin: self.gateway.full_admin,

@@ -9,7 +9,11 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
 /// The directory in the pods below which everything is mounted.
-pub const DIRECTORY: &str = "/etc/pointsman";
+const DIRECTORY: &str = "/etc/pointsman";
+
+/// The directory in the pods with the rendered files, which hold no key. Everything else is beside it: the directory is
+/// a volume, in which no other can be mounted.
+pub const RENDERED: &str = "/etc/pointsman/rendered";
 
 /// The keys of a policy's providers, as pods see them.
 pub struct Keys {
@@ -31,9 +35,8 @@ impl Keys {
                 mounted.file = Some(format!("{DIRECTORY}/keys/{variable}"));
                 entries.insert(variable);
             }
-            if let Some(file) = sds_text(&provider.name, &mounted) {
-                let path = sds_file(&provider.name);
-                sds.insert(path.trim_start_matches("sds/").to_owned(), file.into());
+            if let Some(text) = sds_text(&provider.name, &mounted) {
+                sds.insert(file_of(&sds_file(&provider.name)).to_owned(), text.into());
             }
         }
         Self { sds, entries }
@@ -46,7 +49,7 @@ impl Keys {
         if !self.sds.is_empty() {
             let name = format!("{name}-sds");
             volumes.push(Volume {
-                path: format!("{DIRECTORY}/sds"),
+                path: directory_of(&format!("{RENDERED}/{}", sds_file(""))).to_owned(),
                 source: json!({"name": name, "configMap": {"name": name}}),
             });
         }
@@ -71,6 +74,15 @@ impl Keys {
             entries.concat()
         ))
     }
+}
+
+fn directory_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(directory, _)| directory)
+}
+
+/// The keys of a ConfigMap are names of files.
+fn file_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, file)| file)
 }
 
 fn sds_text(provider: &str, credential: &Credential) -> Option<String> {

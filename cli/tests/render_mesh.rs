@@ -1,5 +1,5 @@
-//! `pointsman render --target istio|envoy-gateway`: which files it writes, and what it refuses. The real-Envoy tests have
-//! what the files do.
+//! `pointsman render --target istio|envoy-gateway`: which files it writes, and what it refuses. The real-Envoy tests
+//! have what the files do.
 
 // Clippy treats helpers as test code only inside #[test].
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]

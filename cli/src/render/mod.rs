@@ -161,7 +161,8 @@ impl Args {
             _ => return self.module_is_missing().into_iter().collect(),
         };
         let alone = inputs.policy.redis.is_none().then(|| {
-            "warning: the policy has no `redis`, so each pod counts its own quotas and budgets and has its own cache".to_owned()
+            let each = "each pod counts its own quotas and budgets and has its own cache";
+            format!("warning: the policy has no `redis`, so {each}")
         });
         alone.into_iter().chain(Keys::of(&inputs.policy).hint(namespace, &self.mesh.name)).collect()
     }

@@ -39,7 +39,7 @@ impl Place {
         self.ports[&port].address
     }
 
-    /// Writes all resources as files. Returns whether Envoy will see a change.
+    /// Writes all resources as files, those that others refer to first.
     pub fn push(&self, resources: &Resources) {
         let mut resources = resources.clone();
         for listener in &mut resources.listeners {
@@ -102,8 +102,8 @@ impl Place {
         }
     }
 
-    /// Starts Envoy with the pushed resources. `bootstrap`: what the control plane's own bootstrap has besides where its
-    /// resources come from. `merged`: what the operator merges into it.
+    /// Starts Envoy with the pushed resources. `bootstrap`: the control plane's own, without the places of resources.
+    /// `merged`: what the operator merges into it.
     pub fn start(self, bootstrap: &Value, merged: &str) -> Running {
         let mut bootstrap = bootstrap.clone();
         let source = |file: &str| json!({"path_config_source": {"path": self.directory.join(file)}});

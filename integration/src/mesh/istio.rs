@@ -1,5 +1,5 @@
-//! istiod's EnvoyFilters: applies them as `pilot/pkg/networking/core/envoyfilter` of istio/istio does, as far as they are
-//! used here. An operation that is not used panics.
+//! istiod's EnvoyFilters: applies them as `pilot/pkg/networking/core/envoyfilter` of istio/istio does, as far as they
+//! are used here. An operation that is not used panics.
 
 use super::resources::{Resources, merge, name};
 use serde_json::Value;

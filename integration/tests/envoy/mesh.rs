@@ -1,5 +1,5 @@
-//! A mesh that serves what `pointsman render` wrote: the patches, applied as the control plane applies them to listeners
-//! as it makes them, give a real Envoy the gateway, and leave the mesh's own traffic as it was.
+//! A mesh that serves what `pointsman render` wrote. The patches, applied as the control plane applies them to the
+//! listeners that it makes, give a real Envoy the gateway, and leave the mesh's own traffic as it was.
 
 mod envoy_gateway;
 mod istio;

@@ -1,5 +1,5 @@
-//! `render --target envoy-gateway`: the policies by which Envoy Gateway gives its Envoys the gateway, and what their pods
-//! need.
+//! `render --target envoy-gateway`: the policies by which Envoy Gateway gives its Envoys the gateway, and what their
+//! pods need.
 
 // Members are set by index on objects that `json!` made a few lines above; that does not panic.
 #![allow(clippy::indexing_slicing)]

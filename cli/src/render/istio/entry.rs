@@ -1,15 +1,12 @@
 //! How calls inside the mesh reach the gateway: a Service to which the host name belongs, and at an egress gateway the
 //! way from the callers' sidecars to it.
 
-use super::Istio;
-use crate::render::mesh::args::At;
+use super::place::{EGRESS_PORT, port, selector};
+use crate::render::mesh::args::{At, MeshArgs};
 use crate::render::object::object;
 use serde_json::{Value, json};
 
 const API: &str = "networking.istio.io/v1";
-
-/// The egress gateway's port: Istio's own mutual TLS, so that the callers' keys do not cross the network in plain text.
-const EGRESS_PORT: u16 = 443;
 
 /// Inside the mesh, a host is a Service.
 pub const ONE_HOST: &str = "only one --host is possible with this --at";
@@ -29,36 +26,31 @@ pub fn names_of(host: &str, namespace: &str) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// Returns the port of the gateway's listener for the host.
-pub fn gateway_port(istio: &Istio) -> u16 {
-    if istio.args.at == At::Egress { EGRESS_PORT } else { istio.port() }
-}
-
 /// Returns the objects and their files. At an ingress gateway, the operator's own Gateway has the certificate and
 /// everything else.
 ///
 /// # Errors
 /// A host that belongs to no Service that could be written.
-pub fn objects(istio: &Istio, namespace: &str) -> Result<Vec<(&'static str, Value)>, String> {
-    if istio.args.at == At::Ingress {
+pub fn objects(args: &MeshArgs, namespace: &str) -> Result<Vec<(&'static str, Value)>, String> {
+    if args.at == At::Ingress {
         return Ok(Vec::new());
     }
-    let [host] = istio.args.hosts()? else { return Err(ONE_HOST.to_owned()) };
+    let [host] = args.hosts()? else { return Err(ONE_HOST.to_owned()) };
     let (service, in_namespace) = service_of(host)?;
     // Without endpoints: a caller without a sidecar reaches nobody, rather than a provider.
-    let ports = json!({"ports": [{"name": "http", "port": istio.port(), "protocol": "TCP"}]});
+    let ports = json!({"ports": [{"name": "http", "port": port(args), "protocol": "TCP"}]});
     let mut objects = vec![("service.yaml", object("v1", "Service", in_namespace, service, ports))];
-    if istio.args.at == At::Egress {
-        objects.extend(through_egress(istio, namespace, host)?);
+    if args.at == At::Egress {
+        objects.extend(through_egress(args, namespace, host)?);
     }
     Ok(objects)
 }
 
 /// The way from the sidecars to the egress gateway, as Istio's documentation has it.
-fn through_egress(istio: &Istio, namespace: &str, host: &str) -> Result<Vec<(&'static str, Value)>, String> {
-    let name = &istio.args.name;
+fn through_egress(args: &MeshArgs, namespace: &str, host: &str) -> Result<Vec<(&'static str, Value)>, String> {
+    let name = &args.name;
     let standard = format!("istio-egressgateway.{namespace}.svc.cluster.local");
-    let gateway = istio.args.egress_service.as_deref().unwrap_or(&standard);
+    let gateway = args.egress_service.as_deref().unwrap_or(&standard);
     let of = |kind: &str, spec: Value| object(API, kind, namespace, name, spec);
     let server = json!({
         "port": {"number": EGRESS_PORT, "name": format!("https-{name}"), "protocol": "HTTPS"},
@@ -67,13 +59,13 @@ fn through_egress(istio: &Istio, namespace: &str, host: &str) -> Result<Vec<(&'s
     });
     let tls = json!({"port": {"number": EGRESS_PORT}, "tls": {"mode": "ISTIO_MUTUAL", "sni": host}});
     let route = json!({
-        "match": [{"gateways": ["mesh"], "port": istio.port()}],
+        "match": [{"gateways": ["mesh"], "port": port(args)}],
         "route": [{"destination": {"host": gateway, "subset": name, "port": {"number": EGRESS_PORT}}}],
         // Istio's default of two would repeat a request that a provider has already been paid for.
         "retries": {"attempts": 0},
     });
     Ok(vec![
-        ("gateway.yaml", of("Gateway", json!({"selector": istio.selector()?, "servers": [server]}))),
+        ("gateway.yaml", of("Gateway", json!({"selector": selector(args)?, "servers": [server]}))),
         (
             "destinationrule.yaml",
             of(
@@ -94,8 +86,8 @@ fn service_of(host: &str) -> Result<(&str, &str), String> {
     match parts {
         Some((service, namespace)) if !namespace.contains('.') => Ok((service, namespace)),
         _ => Err(format!(
-            "the host \"{host}\" is not SERVICE.NAMESPACE.svc.cluster.local; inside the mesh, callers find Pointsman by \
-             the name of a Service, which render writes"
+            "the host \"{host}\" is not SERVICE.NAMESPACE.svc.cluster.local; inside the mesh, callers find Pointsman \
+             by the name of a Service, which render writes"
         )),
     }
 }

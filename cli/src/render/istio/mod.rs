@@ -5,6 +5,7 @@
 
 mod entry;
 mod patch;
+mod place;
 mod pod;
 
 use super::files::Files;
@@ -17,7 +18,7 @@ use super::rendering::Rendering;
 use super::settings::Settings;
 use super::{listener, route, wasm};
 use patch::Patches;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 const API: &str = "networking.istio.io/v1alpha3";
@@ -41,7 +42,7 @@ impl Istio<'_> {
     /// A flag that is missing, or an object that Kubernetes would refuse.
     pub fn files(&self) -> Result<Files, String> {
         let (args, namespace) = (self.args, self.args.namespace()?);
-        let (name, selector) = (&args.name, self.selector()?);
+        let (name, selector) = (&args.name, place::selector(args)?);
         let keys = Keys::of(&self.inputs.policy);
         let mut files = Files::new(&self.settings.command);
         let mut add = |file: &str, object: &Value| -> Result<(), String> {
@@ -66,7 +67,7 @@ impl Istio<'_> {
         };
         add("envoyfilter-clusters.yaml", &filter("-clusters", self.clusters(rendering.clusters())))?;
         add("envoyfilter.yaml", &filter("", self.gateway(&rendering)?))?;
-        for (file, object) in entry::objects(self, namespace)? {
+        for (file, object) in entry::objects(args, namespace)? {
             add(file, &object)?;
         }
         let volumes = keys.volumes(name);
@@ -76,29 +77,6 @@ impl Istio<'_> {
         };
         files.document("patch/deployment.yaml", &patch);
         Ok(files)
-    }
-
-    /// The port of the host.
-    fn port(&self) -> u16 {
-        self.args.port.unwrap_or(match self.args.at {
-            At::Ingress => 443,
-            At::Egress | At::Sidecar => 80,
-        })
-    }
-
-    /// The labels of the pods.
-    fn selector(&self) -> Result<Map<String, Value>, String> {
-        let of = |value: &str| Map::from_iter([("istio".to_owned(), Value::from(value))]);
-        let given: Map<_, _> =
-            self.args.selector.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
-        match self.args.at {
-            _ if !given.is_empty() => Ok(given),
-            At::Ingress => Ok(of("ingressgateway")),
-            At::Egress => Ok(of("egressgateway")),
-            At::Sidecar => {
-                Err("--selector is required with --at sidecar: the labels of the calling workload".to_owned())
-            }
-        }
     }
 
     fn patches(&self) -> Patches {
@@ -151,7 +129,7 @@ impl Istio<'_> {
     /// sidecar, only the one of the port.
     fn listener(&self, mut matched: Value) -> Value {
         if self.args.at == At::Sidecar {
-            matched["portNumber"] = self.port().into();
+            matched["portNumber"] = place::port(self.args).into();
         }
         match matched.as_object() {
             Some(members) if members.is_empty() => json!({}),
@@ -164,13 +142,13 @@ impl Istio<'_> {
         let hosts = self.args.hosts()?;
         match self.args.at {
             At::Ingress | At::Egress => {
-                let port = entry::gateway_port(self);
+                let port = place::gateway_port(self.args);
                 let host = json!({"name": self.args.name, "domains": hosts, "routes": routes});
                 patches.add("VIRTUAL_HOST", json!({"routeConfiguration": {"portNumber": port}}), "ADD", host);
             }
-            // In the place of what istiod makes for the Service. Its own would tell providers the number of the attempt.
+            // Replaces what istiod makes for the Service, which would tell providers the number of the attempt.
             At::Sidecar => {
-                let ([host], port) = (hosts, self.port()) else { return Err(entry::ONE_HOST.to_owned()) };
+                let ([host], port) = (hosts, place::port(self.args)) else { return Err(entry::ONE_HOST.to_owned()) };
                 let name = format!("{host}:{port}");
                 let domains = entry::names_of(host, self.args.namespace()?)?;
                 let matched = json!({"routeConfiguration": {"portNumber": port, "vhost": {"name": name}}});

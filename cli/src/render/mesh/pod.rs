@@ -24,8 +24,8 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Collects the keys. What the policy names as an environment variable is an entry of the Secret, because Envoy reads
-    /// a file again when it changes, and a variable never.
+    /// Collects the keys. What the policy names as an environment variable is an entry of the Secret: Envoy reads a
+    /// file again when it changes, and a variable never.
     pub fn of(policy: &Policy) -> Self {
         let (mut sds, mut entries) = (Map::new(), BTreeSet::new());
         for provider in policy.providers() {
@@ -42,8 +42,7 @@ impl Keys {
         Self { sds, entries }
     }
 
-    /// Returns the volumes, and where they are mounted. `name`: of the objects, of which the ConfigMap is `NAME-sds` and
-    /// the Secret `NAME-keys`.
+    /// Returns the volumes and their places. `name`: the ConfigMap is `NAME-sds`, and the Secret `NAME-keys`.
     pub fn volumes(&self, name: &str) -> Vec<Volume> {
         let mut volumes = Vec::new();
         if !self.sds.is_empty() {

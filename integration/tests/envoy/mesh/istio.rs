@@ -154,8 +154,8 @@ fn an_ingress_gateway_with_a_site() {
     case.check();
 }
 
-/// The rendered Gateway has a listener of its own and no VirtualService: istiod refuses there whatever has no route. The
-/// gateway also has an InferencePool, whose filter must come after Pointsman's.
+/// The rendered Gateway has a listener of its own and no VirtualService: istiod refuses there whatever has no route.
+/// The gateway also has an InferencePool, whose filter must come after Pointsman's.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn an_egress_gateway_with_an_inference_pool() {

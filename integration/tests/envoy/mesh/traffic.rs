@@ -135,8 +135,8 @@ impl Mesh<'_> {
         assert_eq!(self.send(&ask("near", "few"), "sk-tiny").status, 429);
     }
 
-    /// The mesh's own traffic is as it was: neither logged by Pointsman nor changed. `unknown_host`: how it answers calls
-    /// to a host that it does not know.
+    /// The mesh's own traffic is as it was: neither logged by Pointsman nor changed. `unknown_host`: how it answers
+    /// calls to a host that it does not know.
     pub fn check_site(&self, address: SocketAddr, unknown_host: u16) {
         let send = |path: &str, host: &str| Call::new("GET", path).header("host", host).send(address);
         let answer = send("/v1/models", "shop.example.com");

@@ -34,7 +34,7 @@ enum Command {
     Check(check::Args),
     Schema(schema::Args),
     HashKey(hash_key::Args),
-    Render(render::Args),
+    Render(Box<render::Args>),
     Up(up::Args),
 }
 

@@ -2,7 +2,9 @@
 
 use super::traffic::Mesh;
 use super::{POLICY, minor, render, site};
+use crate::standard::ask;
 use pointsman_integration::call::Call;
+use pointsman_integration::deadline::await_true;
 use pointsman_integration::environment;
 use pointsman_integration::gateway::OPENAI_SECRET;
 use pointsman_integration::mesh::envoy::Place;
@@ -137,10 +139,8 @@ fn gateway(_: &Manifests) -> Resources {
     Resources::from_yaml(GATEWAY)
 }
 
-#[test]
-#[ignore = "needs a real Envoy: make test"]
-fn an_ingress_gateway_with_a_site() {
-    let case = Case {
+fn ingress() -> Case {
+    Case {
         flags: vec!["--namespace", "istio-system"],
         base: gateway,
         context: "GATEWAY",
@@ -150,8 +150,38 @@ fn an_ingress_gateway_with_a_site() {
         port: 8443,
         site: 8080,
         unknown: 404,
-    };
-    case.check();
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn an_ingress_gateway_with_a_site() {
+    ingress().check();
+}
+
+/// In the place of a module that it cannot fetch, Istio's agent puts a filter that refuses everything.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn without_the_module_only_the_gateways_own_routes_refuse() {
+    let case = ingress();
+    let (simulator, place) = (Simulator::start(), Place::new(&[8080, 8443]));
+    let manifests = case.render(&place, &simulator, POLICY, "one");
+    let mut resources = case.resources(&place, &simulator, &manifests);
+    for extension in &mut resources.extensions {
+        let api = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
+        extension["typed_config"] = json!({"@type": api, "rules": {}, "rules_stat_prefix": "wasm-default-deny"});
+    }
+    place.push(&resources);
+    let running = place.start(&bootstrap(), &Pod::of(&manifests).bootstrap);
+    let send = |host: &str| Call::new("GET", "/v1/models").header("host", host).send(running.place.address(8443));
+    assert_eq!(send(case.host).status, 403);
+    assert_eq!(send("shop.example.com").status, 200);
+    // As soon as it can be fetched, all is well.
+    running.place.push(&case.resources(&running.place, &simulator, &manifests));
+    let models = || Call::new("GET", "/v1/models").header("host", case.host).key("sk-acme");
+    await_true("the module", || models().send(running.place.address(8443)).status == 200);
+    let chat = Call::chat_json(&ask("chat", "at last")).header("host", case.host).key("sk-acme");
+    await_true("the model stage", || chat.clone().send(running.place.address(8443)).status == 200);
 }
 
 /// The rendered Gateway has a listener of its own and no VirtualService: istiod refuses there whatever has no route.

@@ -17,7 +17,7 @@ MDBOOK_VERSION := 0.5.4
 MDBOOK := $(TOOLS)/mdbook-$(MDBOOK_VERSION)/bin/mdbook
 export ENVOY
 
-.PHONY: all demo install test test-native test-envoy test-matrix test-long chaos
+.PHONY: all demo install image test test-native test-envoy test-matrix test-long chaos
 .PHONY: check house docs fuzz bench wasm native programs vocabularies deny sbom reproduce clean
 .DEFAULT_GOAL := all
 
@@ -90,6 +90,17 @@ $(TOOLS)/redis:
 	      "On Debian: apt-get install redis-server webdis." >&2; exit 1; }; fi
 	@touch $@
 
+# A registry and a client of it, for the tests of the module's image. These are Debian's packages, too.
+$(TOOLS)/registry:
+	@mkdir -p $(TOOLS)
+	@if ! { command -v docker-registry && command -v skopeo; } >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ]; then root=; else root="sudo -n"; fi; \
+	  { $$root apt-get update -qq \
+	    && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq docker-registry skopeo; } >/dev/null \
+	  || { echo "missing: docker-registry and skopeo, and apt-get could not install them." \
+	      "On Debian: apt-get install docker-registry skopeo." >&2; exit 1; }; fi
+	@touch $@
+
 # mdBook, which builds the user documentation. Without optimization it compiles in half the time.
 $(MDBOOK):
 	@mkdir -p $(TOOLS)
@@ -106,7 +117,7 @@ native:
 
 # The packages that tests cover and run, as one list, so that nothing is compiled twice. `cargo test` builds the same
 # programs.
-TESTED := $(addprefix -p pointsman,-core -stages -simulator -estimate -clock -integration) -p pointsman
+TESTED := $(addprefix -p pointsman,-core -stages -simulator -estimate -clock -image -integration) -p pointsman
 
 programs:
 	@cargo build -q --locked $(TESTED)
@@ -129,6 +140,10 @@ demo:
 install: wasm native
 	@cli/install.sh $(BIN) $(WASM) "$(PREFIX)"
 
+# The module as an OCI image, for a mesh to fetch, in target/image. Prints the digests.
+image: wasm
+	@cargo run $(QUIET) --locked -p pointsman-image -- --wasm $(WASM) --out target/image
+
 # The user documentation, as a site in target/book.
 docs: $(MDBOOK)
 	@$(MDBOOK) build docs
@@ -141,7 +156,7 @@ test test-envoy chaos: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc
 test test-envoy chaos: export POINTSMAN_BIN = $(DEV)
 test test-envoy chaos: export POINTSMAN_WASM = $(WASM)
 test test-envoy chaos: export POINTSMAN_PYTHON = $(PYTHON)
-test test-envoy chaos: wasm programs $(ENVOY) $(PYTHON) $(TOOLS)/redis integration/clients/node_modules \
+test test-envoy chaos: wasm programs $(ENVOY) $(PYTHON) $(TOOLS)/redis $(TOOLS)/registry integration/clients/node_modules \
   $(VOCABULARIES)
 
 test:

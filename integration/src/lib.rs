@@ -19,6 +19,8 @@ pub mod clock;
 pub mod deadline;
 pub mod environment;
 pub mod gateway;
+pub mod mounted;
+pub mod plain_envoy;
 pub mod port;
 pub mod process;
 pub mod raw;

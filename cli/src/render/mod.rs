@@ -7,7 +7,7 @@ mod access_log;
 mod bootstrap;
 mod cluster_fields;
 mod clusters;
-mod credential;
+pub mod credential;
 mod duration;
 pub mod files;
 pub mod gateway_args;
@@ -104,6 +104,7 @@ impl Args {
             full_admin: self.gateway.full_admin,
             max_heap: self.gateway.max_heap,
             access_log: self.gateway.access_log.clone(),
+            watches_directory: true,
             shared: self.shared_listener,
         })
     }

@@ -1,6 +1,7 @@
 //! What a rendering depends on besides the policy and the providers.
 
 use super::version::EnvoyVersion;
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 
 /// Where access log lines go.
@@ -33,6 +34,9 @@ pub struct Settings {
     pub max_heap: u64,
     /// Where access log lines go.
     pub access_log: LogTarget,
+    /// Whether Envoy watches the directory of the files. A ConfigMap or a Secret that is mounted is replaced as a whole,
+    /// by one symbolic link (`..data`), and no file in it is renamed. Otherwise, Envoy watches each file by itself.
+    pub watches_directory: bool,
     /// Whether the listener also has routes that are not Pointsman's. All of it then applies to [`SHARED_PREFIX`] only.
     pub shared: bool,
 }
@@ -44,5 +48,14 @@ impl Settings {
     /// Returns the path at which Envoy finds a rendered file.
     pub fn path(&self, file: &str) -> String {
         format!("{}/{file}", self.prefix)
+    }
+
+    /// Returns the config source for a rendered file.
+    pub fn source(&self, file: &str) -> Value {
+        let mut source = json!({"path": self.path(file)});
+        if self.watches_directory {
+            source["watched_directory"] = json!({"path": self.prefix});
+        }
+        json!({"path_config_source": source, "resource_api_version": "V3"})
     }
 }

@@ -13,6 +13,7 @@ mod cache_kept;
 mod cache_key;
 mod clients;
 mod clock;
+mod config_map;
 mod demo;
 mod drain;
 mod early_headers;

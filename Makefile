@@ -90,15 +90,17 @@ $(TOOLS)/redis:
 	      "On Debian: apt-get install redis-server webdis." >&2; exit 1; }; fi
 	@touch $@
 
-# A registry and a client of it, for the tests of the module's image. These are Debian's packages, too.
-$(TOOLS)/registry:
+# A registry, a client of it, and Compose, for the tests of images. These are Debian's packages, too; none needs Docker.
+CONTAINER_TOOLS := docker-registry skopeo docker-compose
+
+$(TOOLS)/containers:
 	@mkdir -p $(TOOLS)
-	@if ! { command -v docker-registry && command -v skopeo; } >/dev/null; then \
+	@if ! { for tool in $(CONTAINER_TOOLS); do command -v $$tool || exit 1; done; } >/dev/null; then \
 	  if [ "$$(id -u)" = 0 ]; then root=; else root="sudo -n"; fi; \
-	  { $$root apt-get update -qq \
-	    && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq docker-registry skopeo; } >/dev/null \
-	  || { echo "missing: docker-registry and skopeo, and apt-get could not install them." \
-	      "On Debian: apt-get install docker-registry skopeo." >&2; exit 1; }; fi
+	  { $$root apt-get update -qq && $$root env DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends $(CONTAINER_TOOLS); } >/dev/null \
+	  || { echo "missing: $(CONTAINER_TOOLS), and apt-get could not install them." \
+	      "On Debian: apt-get install $(CONTAINER_TOOLS)." >&2; exit 1; }; fi
 	@touch $@
 
 # Helm, kubectl and Kubernetes' schemas, for the checks of what Kubernetes is given.
@@ -172,7 +174,7 @@ test test-envoy chaos: export POINTSMAN_BIN = $(DEV)
 test test-envoy chaos: export POINTSMAN_WASM = $(WASM)
 test test-envoy chaos: export POINTSMAN_PYTHON = $(PYTHON)
 test test-envoy chaos: export POINTSMAN_MANIFESTS = $(MANIFESTS)
-test test-envoy chaos: wasm programs $(ENVOY) $(PYTHON) $(TOOLS)/redis $(TOOLS)/registry $(MANIFESTS) \
+test test-envoy chaos: wasm programs $(ENVOY) $(PYTHON) $(TOOLS)/redis $(TOOLS)/containers $(MANIFESTS) \
   integration/clients/node_modules $(VOCABULARIES)
 
 test:

@@ -14,6 +14,7 @@ mod cache_key;
 mod chart;
 mod clients;
 mod clock;
+mod compose;
 mod config_map;
 mod demo;
 mod drain;

@@ -16,8 +16,8 @@ pub fn is_sds_file(path: &str) -> bool {
     path.starts_with(SDS)
 }
 
-/// What the names of files with secrets begin with. They have no directory of their own: the keys of a ConfigMap have no
-/// slash, and a directory in a mounted volume would be a symbolic link, through which Envoy sees no change.
+/// What the names of files with secrets begin with. They have no directory of their own: the keys of a ConfigMap have
+/// no slash, and a directory in a mounted volume would be a symbolic link, through which Envoy sees no change.
 const SDS: &str = "sds-";
 
 /// Returns the secret resource that Pointsman writes for a provider, unless the operator has an SDS file. It names the

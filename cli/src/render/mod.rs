@@ -6,7 +6,7 @@
 mod access_log;
 mod bootstrap;
 mod cluster_fields;
-mod clusters;
+pub mod clusters;
 pub mod credential;
 mod duration;
 pub mod files;

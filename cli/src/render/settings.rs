@@ -34,8 +34,9 @@ pub struct Settings {
     pub max_heap: u64,
     /// Where access log lines go.
     pub access_log: LogTarget,
-    /// Whether Envoy watches the directory of the files. A ConfigMap or a Secret that is mounted is replaced as a whole,
-    /// by one symbolic link (`..data`), and no file in it is renamed. Otherwise, Envoy watches each file by itself.
+    /// Whether Envoy watches the directory of the files. A ConfigMap or a Secret that is mounted is replaced as a
+    /// whole, by one symbolic link (`..data`), and no file in it is renamed. Otherwise, Envoy watches each file by
+    /// itself.
     pub watches_directory: bool,
     /// Whether the listener also has routes that are not Pointsman's. All of it then applies to [`SHARED_PREFIX`] only.
     pub shared: bool,

@@ -119,8 +119,7 @@ impl Pod {
         variables.push(("ENVOY".to_owned(), environment::envoy().display().to_string()));
         variables.push(("POINTSMAN_WASM".to_owned(), environment::wasm().display().to_string()));
         let variables: Vec<_> = variables.iter().map(|(name, value)| (&**name, OsStr::new(value))).collect();
-        let process =
-            Process::start(&environment::program("pointsman"), arguments, &variables, Some(&directory));
+        let process = Process::start(&environment::program("pointsman"), arguments, &variables, Some(&directory));
         let address = process.await_line("its address", |line| {
             line.strip_prefix("listening on http://")?.trim_end_matches('/').parse().ok()
         });

@@ -1,5 +1,5 @@
-//! docker-compose.yml, without containers: Compose reads it, and each service's command, started as the file says, makes
-//! a gateway that answers the demo's requests.
+//! docker-compose.yml, without containers: Compose reads it, and each service's command, started as the file says,
+//! makes a gateway that answers the demo's requests.
 
 use crate::standard::ask;
 use pointsman_integration::call::Call;

@@ -17,6 +17,7 @@ mod clock;
 mod compose;
 mod config_map;
 mod demo;
+mod doctor;
 mod drain;
 mod early_headers;
 mod ejection;

@@ -20,6 +20,10 @@ namespace: {{ .Release.Namespace }}
 labels: {{- include "pointsman.labels" . | nindent 2 }}
 {{- end }}
 
+{{- define "pointsman.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ with .Values.image.digest }}@{{ . }}{{ end }}
+{{- end }}
+
 {{/* The name of the Secret with the keys, or nothing. */}}
 {{- define "pointsman.keys" -}}
 {{- if .Values.keys.existingSecret }}{{ .Values.keys.existingSecret }}

@@ -128,6 +128,44 @@ fn the_bridge_to_redis_is_a_cluster_of_the_operators_own() {
 }
 
 #[test]
+fn the_clusters_of_an_earlier_rendering_stay_if_they_are_asked_for() {
+    let scratch = Scratch::new("keep");
+    std::fs::create_dir_all(scratch.path("providers")).unwrap();
+    scratch.write("providers/a.yaml", &cluster("a", 1));
+    scratch.write("providers/b.yaml", &cluster("b", 2));
+    let render = |policy: &str, out: &str, more: &[&str]| {
+        let policy = scratch.write("policy.yaml", policy);
+        let mut command = pointsman();
+        command.arg("render").arg("--policy").arg(policy).arg("--providers").arg(scratch.path("providers"));
+        command.args(["--wasm", "/m.wasm", "--prefix", "/p"]).args(more).arg("--out").arg(scratch.path(out));
+        let output = command.output().unwrap();
+        (output.status.code(), scratch.hide(&text(&output)))
+    };
+    let names = |out: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(scratch.path(out).join("cds.yaml")).unwrap();
+        text.lines().filter_map(|line| line.strip_prefix("- name: ")).map(str::to_owned).collect()
+    };
+    let before = policy("KEY");
+    assert_eq!(render(&before, "before", &[]), (Some(0), String::new()));
+    // Without a key and without a fallback, it has fewer clusters and no secret.
+    let after = before
+        .replace(", fallback: [far]", "")
+        .replace(", credential: {header: authorization, prefix: \"Bearer \", env: KEY}", "");
+    let kept = scratch.path("before").display().to_string();
+    assert_eq!(render(&after, "after", &[]), (Some(0), String::new()));
+    assert_eq!(render(&after, "both", &["--keep", &kept]), (Some(0), String::new()));
+    let is_only_before = |name: &String| !names("after").contains(name);
+    let dropped: Vec<String> = names("before").into_iter().filter(is_only_before).collect();
+    assert!(!dropped.is_empty() && names("both").iter().filter(|name| dropped.contains(name)).count() == dropped.len());
+    assert!(names("after").iter().all(|name| names("both").contains(name)));
+    let secret = |out: &str| scratch.path(out).join("sds-b.yaml").exists();
+    assert_eq!((secret("before"), secret("after"), secret("both")), (true, false, true));
+    // Not a rendering.
+    let (status, message) = render(&after, "none", &["--keep", &scratch.path("providers").display().to_string()]);
+    assert!(status == Some(2) && message.contains("providers/cds.yaml: No such file"), "{message}");
+}
+
+#[test]
 fn an_invalid_policy_is_refused_like_by_check() {
     let (status, message) = refused("policy", &policy("KEY").replace("primary: near", "primary: nearr"), &[]);
     assert_eq!(status, Some(1));

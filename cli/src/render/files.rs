@@ -51,6 +51,11 @@ impl Files {
         self.texts.insert(path.to_owned(), document(&self.command, tree));
     }
 
+    /// Adds a file as it is.
+    pub fn text(&mut self, path: &str, text: String) {
+        self.texts.insert(path.to_owned(), text);
+    }
+
     /// Returns the text of a file.
     pub fn get(&self, path: &str) -> Option<&str> {
         self.texts.get(path).map(String::as_str)

@@ -12,6 +12,7 @@ mod duration;
 pub mod files;
 pub mod gateway_args;
 pub mod inputs;
+mod kept;
 pub mod listener;
 pub mod providers;
 pub mod rendering;
@@ -24,6 +25,7 @@ mod yaml;
 use crate::module;
 use crate::policy_file::Origin;
 use gateway_args::GatewayArgs;
+use inputs::Inputs;
 use rendering::Rendering;
 use settings::Settings;
 use std::path::PathBuf;
@@ -41,6 +43,9 @@ pub struct Args {
     /// Directory in which Envoy finds the files, if it is not `--out` (in a container, for example).
     #[arg(long, value_name = "DIR")]
     prefix: Option<String>,
+    /// Directory of an earlier rendering, whose clusters stay beside the new ones. Requests of its policy need them.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
     /// Path at which Envoy finds the module. Default: `pointsman.wasm` beside the files.
     #[arg(long, value_name = "FILE")]
     wasm: Option<String>,
@@ -61,8 +66,7 @@ pub fn run(args: &Args) -> ExitCode {
         Err(refused) => return refused.report(),
     };
     inputs.warnings.iter().for_each(|warning| eprintln!("{warning}"));
-    let written = args.settings().and_then(|settings| Rendering::new(&settings, &inputs).files().write(&args.out));
-    match written {
+    match args.write(&inputs) {
         Ok(()) => {
             args.module_is_missing().iter().for_each(|line| eprintln!("{line}"));
             ExitCode::SUCCESS
@@ -75,6 +79,16 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 impl Args {
+    fn write(&self, inputs: &Inputs) -> std::io::Result<()> {
+        let settings = self.settings()?;
+        let rendering = Rendering::new(&settings, inputs);
+        let mut files = rendering.files();
+        if let Some(earlier) = &self.keep {
+            kept::add(&mut files, rendering.clusters(), earlier)?;
+        }
+        files.write(&self.out)
+    }
+
     /// Returns a warning if the rendered files name a module in their own directory and the module is missing.
     fn module_is_missing(&self) -> Option<String> {
         let path = self.out.join(module::FILE);

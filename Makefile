@@ -93,7 +93,8 @@ $(TOOLS)/redis:
 # A registry, a client of it, and Compose, for the tests of images. These are Debian's packages, too; none needs Docker.
 CONTAINER_TOOLS := docker-registry skopeo docker-compose
 
-$(TOOLS)/containers:
+# After Redis: apt-get runs once at a time.
+$(TOOLS)/containers: | $(TOOLS)/redis
 	@mkdir -p $(TOOLS)
 	@if ! { for tool in $(CONTAINER_TOOLS); do command -v $$tool || exit 1; done; } >/dev/null; then \
 	  if [ "$$(id -u)" = 0 ]; then root=; else root="sudo -n"; fi; \

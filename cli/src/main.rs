@@ -1,6 +1,7 @@
 //! The `pointsman` command: one subcommand per file, each with its `Args` and its `run`.
 
 mod check;
+mod doctor;
 mod document;
 mod excerpt;
 mod finding;
@@ -36,6 +37,7 @@ enum Command {
     HashKey(hash_key::Args),
     Render(Box<render::Args>),
     Up(up::Args),
+    Doctor(doctor::Args),
 }
 
 fn main() -> ExitCode {
@@ -45,5 +47,6 @@ fn main() -> ExitCode {
         Command::HashKey(args) => hash_key::run(&args),
         Command::Render(args) => render::run(&args),
         Command::Up(args) => up::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
     }
 }

@@ -30,21 +30,12 @@ fn tree(directory: &Path) -> BTreeMap<PathBuf, String> {
 #[test]
 fn the_renderings_in_the_repository_are_current() {
     let scratch = Scratch::new("current");
-    let compose =
-        ["--wasm", "/etc/pointsman-module/pointsman.wasm", "--listen", "0.0.0.0:8080", "--admin", "0.0.0.0:9901"];
-    let renderings: [(&str, &str, &str, &[&str]); 3] = [
-        ("minimal", "minimal", "providers", &[]),
-        ("hybrid", "hybrid", "providers", &[]),
-        ("compose", "hybrid", "compose", &compose),
-    ];
-    for (name, policy, providers, more) in renderings {
-        let (policy, providers) = (format!("policies/{policy}.yaml"), format!("envoy/{providers}"));
+    for name in ["minimal", "hybrid"] {
+        let policy = format!("policies/{name}.yaml");
         let (out, fresh) = (format!("envoy/rendered/{name}"), scratch.path(name));
-        let mut arguments =
-            vec!["render", "--policy", &policy, "--providers", &providers, "--prefix", "/etc/pointsman"];
-        arguments.extend(more);
-        arguments.push("--out");
-        let output = pointsman().current_dir(root()).args(&arguments).arg(&fresh).output().unwrap();
+        let arguments =
+            ["render", "--policy", &policy, "--providers", "envoy/providers", "--prefix", "/etc/pointsman", "--out"];
+        let output = pointsman().current_dir(root()).args(arguments).arg(&fresh).output().unwrap();
         assert!(output.status.success(), "{}", text(&output));
         assert!(
             tree(&root().join(&out)) == tree(&fresh),
@@ -134,6 +125,44 @@ fn the_bridge_to_redis_is_a_cluster_of_the_operators_own() {
     );
     let files = [("a.yaml", &*a), ("b.yaml", &*b), ("store.yaml", &*cluster("store", 3))];
     assert_eq!(refused("bridge", &policy, &files), (Some(0), String::new()));
+}
+
+#[test]
+fn the_clusters_of_an_earlier_rendering_stay_if_they_are_asked_for() {
+    let scratch = Scratch::new("keep");
+    std::fs::create_dir_all(scratch.path("providers")).unwrap();
+    scratch.write("providers/a.yaml", &cluster("a", 1));
+    scratch.write("providers/b.yaml", &cluster("b", 2));
+    let render = |policy: &str, out: &str, more: &[&str]| {
+        let policy = scratch.write("policy.yaml", policy);
+        let mut command = pointsman();
+        command.arg("render").arg("--policy").arg(policy).arg("--providers").arg(scratch.path("providers"));
+        command.args(["--wasm", "/m.wasm", "--prefix", "/p"]).args(more).arg("--out").arg(scratch.path(out));
+        let output = command.output().unwrap();
+        (output.status.code(), scratch.hide(&text(&output)))
+    };
+    let names = |out: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(scratch.path(out).join("cds.yaml")).unwrap();
+        text.lines().filter_map(|line| line.strip_prefix("- name: ")).map(str::to_owned).collect()
+    };
+    let before = policy("KEY");
+    assert_eq!(render(&before, "before", &[]), (Some(0), String::new()));
+    // Without a key and without a fallback, it has fewer clusters and no secret.
+    let after = before
+        .replace(", fallback: [far]", "")
+        .replace(", credential: {header: authorization, prefix: \"Bearer \", env: KEY}", "");
+    let kept = scratch.path("before").display().to_string();
+    assert_eq!(render(&after, "after", &[]), (Some(0), String::new()));
+    assert_eq!(render(&after, "both", &["--keep", &kept]), (Some(0), String::new()));
+    let is_only_before = |name: &String| !names("after").contains(name);
+    let dropped: Vec<String> = names("before").into_iter().filter(is_only_before).collect();
+    assert!(!dropped.is_empty() && names("both").iter().filter(|name| dropped.contains(name)).count() == dropped.len());
+    assert!(names("after").iter().all(|name| names("both").contains(name)));
+    let secret = |out: &str| scratch.path(out).join("sds-b.yaml").exists();
+    assert_eq!((secret("before"), secret("after"), secret("both")), (true, false, true));
+    // Not a rendering.
+    let (status, message) = render(&after, "none", &["--keep", &scratch.path("providers").display().to_string()]);
+    assert!(status == Some(2) && message.contains("providers/cds.yaml: No such file"), "{message}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::path::PathBuf;
 use std::process::Command;
 use support::running::{
     ANY_KEY, SHA256_OF_K, Up, await_some, before_envoy, gone, inputs, up, when_reloading, when_validating,
@@ -169,7 +170,8 @@ fn what_envoy_refuses_leaves_every_file_as_it_was() {
     let up = Up::start_on(&scratch, &before_envoy(&scratch, &when_validating("exit 0")));
     let files = || {
         let run = std::fs::read_dir(scratch.path("tmp")).unwrap().next().unwrap().unwrap().path();
-        let secrets = std::fs::read_dir(run.join("sds")).unwrap().map(|file| file.unwrap().path());
+        let secret = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("sds-");
+        let secrets = std::fs::read_dir(&run).unwrap().map(|file| file.unwrap().path()).filter(secret);
         let mut all: Vec<_> =
             secrets.chain(["cds", "rds", "ecds"].map(|name| run.join(format!("{name}.yaml")))).collect();
         all.sort();

@@ -195,7 +195,7 @@ fn files_that_are_cleaned_away_are_put_back() {
     let scratch = inputs("up-cleaned", "POINTSMAN_TEST_KEY");
     let up = Up::start(&scratch);
     let run = only_in(scratch.path("tmp"));
-    for file in ["cds.yaml", "ecds.yaml", "rds.yaml", "sds/b.yaml"] {
+    for file in ["cds.yaml", "ecds.yaml", "rds.yaml", "sds-b.yaml"] {
         std::fs::remove_file(run.join(file)).unwrap();
         up.says(&format!("warning: {} was removed; put back", run.join(file).display()));
     }

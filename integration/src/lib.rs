@@ -20,6 +20,8 @@ pub mod deadline;
 pub mod environment;
 pub mod gateway;
 pub mod mesh;
+pub mod mounted;
+pub mod plain_envoy;
 pub mod port;
 pub mod process;
 pub mod raw;

@@ -1,6 +1,6 @@
 //! The bootstrap: the configuration that Envoy reads once, at startup.
 
-use super::listener::{address, source};
+use super::listener::address;
 use super::settings::Settings;
 use pointsman_core::telemetry::metrics::LABELS;
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ pub fn bootstrap(settings: &Settings, listener: Value, clusters: Clusters) -> Va
     });
     match clusters {
         Clusters::File => {
-            bootstrap["dynamic_resources"] = json!({"cds_config": source(&settings.path("cds.yaml"))});
+            bootstrap["dynamic_resources"] = json!({"cds_config": settings.source("cds.yaml")});
         }
         Clusters::Inline(clusters) => {
             bootstrap["static_resources"]["clusters"] = clusters.into_iter().map(without_type).collect();

@@ -8,15 +8,25 @@ use serde_json::{Map, Value, json};
 
 /// Returns the path, below the prefix, of the file with a provider's secret.
 pub fn sds_file(provider: &str) -> String {
-    format!("sds/{provider}.yaml")
+    format!("{SDS}{provider}.yaml")
 }
+
+/// Returns whether a path, below the prefix, is that of a file with a secret.
+pub fn is_sds_file(path: &str) -> bool {
+    path.starts_with(SDS)
+}
+
+/// What the names of files with secrets begin with. They have no directory of their own: the keys of a ConfigMap have
+/// no slash, and a directory in a mounted volume would be a symbolic link, through which Envoy sees no change.
+const SDS: &str = "sds-";
 
 /// Returns the secret resource that Pointsman writes for a provider, unless the operator has an SDS file. It names the
 /// source of the key, never the key.
 pub fn secret(provider: &str, credential: &Credential) -> Option<Value> {
     let source = match (&credential.env, &credential.file) {
         (Some(variable), _) => json!({"environment_variable": variable}),
-        (None, Some(file)) => json!({"filename": file}),
+        // Mounted from a Secret, the file is never renamed: the directory is what changes.
+        (None, Some(file)) => json!({"filename": file, "watched_directory": {"path": directory(file)}}),
         (None, None) => return None,
     };
     Some(json!({
@@ -24,6 +34,15 @@ pub fn secret(provider: &str, credential: &Credential) -> Option<Value> {
         "name": provider,
         "generic_secret": {"secret": source},
     }))
+}
+
+/// Returns the directory of a file.
+fn directory(file: &str) -> String {
+    match file.rsplit_once('/') {
+        Some(("", _)) => "/".to_owned(),
+        Some((directory, _)) => directory.to_owned(),
+        None => ".".to_owned(),
+    }
 }
 
 /// Returns the upstream filters that set an attempt's header to the key of its provider.
@@ -88,10 +107,17 @@ fn by_provider(name: &str, filters: &[(&Provider, Value)]) -> Value {
 
 /// Returns the filter that sets the header to the key.
 fn injector(settings: &Settings, provider: &Provider, credential: &Credential) -> Option<Value> {
-    let path = credential.sds.clone().unwrap_or_else(|| settings.path(&sds_file(&provider.name)));
+    let source = match &credential.sds {
+        // The operator's file may be mounted from a Secret.
+        Some(file) => {
+            let source = json!({"path": file, "watched_directory": {"path": directory(file)}});
+            json!({"path_config_source": source})
+        }
+        None => settings.source(&sds_file(&provider.name)),
+    };
     let mut generic = json!({
         "@type": "type.googleapis.com/envoy.extensions.http.injected_credentials.generic.v3.Generic",
-        "credential": {"name": *provider.name, "sds_config": {"path_config_source": {"path": path}}},
+        "credential": {"name": *provider.name, "sds_config": source},
         "header": credential.header,
     });
     if settings.version.has_credential_prefix() && !credential.prefix.is_empty() {
@@ -119,4 +145,17 @@ fn prefix(settings: &Settings, _: &Provider, credential: &Credential) -> Option<
             }}]},
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_watched_where_its_volume_is_mounted() {
+        for (file, expected) in [("/etc/keys/openai", "/etc/keys"), ("/key", "/"), ("key", "."), ("keys/a", "keys")] {
+            assert_eq!(directory(file), expected);
+        }
+        assert!(is_sds_file(&sds_file("openai")) && !is_sds_file("cds.yaml"));
+    }
 }

@@ -1,5 +1,6 @@
 //! The rendered files. Each is replaced atomically, so Envoy never reads a partial file.
 
+use super::credential::is_sds_file;
 use super::yaml::to_yaml;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -50,6 +51,11 @@ impl Files {
         self.texts.insert(path.to_owned(), document(&self.command, tree));
     }
 
+    /// Adds a file as it is.
+    pub fn text(&mut self, path: &str, text: String) {
+        self.texts.insert(path.to_owned(), text);
+    }
+
     /// Returns the text of a file.
     pub fn get(&self, path: &str) -> Option<&str> {
         self.texts.get(path).map(String::as_str)
@@ -67,7 +73,7 @@ impl Files {
     /// The first file that could not be written.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         let rank = |path: &str| match path {
-            secret if secret.starts_with("sds/") => 0,
+            secret if is_sds_file(secret) => 0,
             "cds.yaml" => 1,
             "rds.yaml" => 2,
             "ecds.yaml" => 3,

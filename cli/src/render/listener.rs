@@ -22,11 +22,6 @@ const MANAGER_TYPE: &str =
 /// left 1 MiB unread, beyond what both kernels hold.
 const UNREAD_MS: u64 = 30_000;
 
-/// Returns the config source for a file that Envoy watches.
-pub fn source(path: &str) -> Value {
-    json!({"path_config_source": {"path": path}, "resource_api_version": "V3"})
-}
-
 /// Returns a listen address.
 pub fn address(address: SocketAddr) -> Value {
     json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
@@ -51,12 +46,12 @@ pub fn listener(settings: &Settings, policy: &Policy, from: Source) -> Value {
     let (mut filter, (routes_field, mut routes)) = match from {
         Source::Files => (
             json!({"name": wasm::FILTER, "config_discovery": {
-                "config_source": source(&settings.path("ecds.yaml")),
+                "config_source": settings.source("ecds.yaml"),
                 "type_urls": [wasm::TYPE],
                 // Nothing passes without a policy.
                 "apply_default_config_without_warming": false,
             }}),
-            ("rds", json!({"config_source": source(&settings.path("rds.yaml")), "route_config_name": route::NAME})),
+            ("rds", json!({"config_source": settings.source("rds.yaml"), "route_config_name": route::NAME})),
         ),
         Source::Inline { filter, routes } => {
             (json!({"name": wasm::FILTER, "typed_config": filter}), ("route_config", routes))

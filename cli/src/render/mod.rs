@@ -6,14 +6,15 @@
 mod access_log;
 mod bootstrap;
 mod cluster_fields;
-mod clusters;
-mod credential;
+pub mod clusters;
+pub mod credential;
 mod duration;
 mod envoy_gateway;
 pub mod files;
 pub mod gateway_args;
 pub mod inputs;
 mod istio;
+mod kept;
 pub mod listener;
 pub mod mesh;
 mod object;
@@ -70,6 +71,9 @@ pub struct Args {
     /// Directory in which Envoy finds the files, if it is not `--out` (in a container, for example).
     #[arg(long, value_name = "DIR")]
     prefix: Option<String>,
+    /// Directory of an earlier rendering, whose clusters stay beside the new ones. Requests of its policy need them.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
     /// Path at which Envoy finds the module. Default: `pointsman.wasm` beside the files.
     #[arg(long, value_name = "FILE")]
     wasm: Option<String>,
@@ -114,22 +118,15 @@ pub fn run(args: &Args) -> ExitCode {
 impl Args {
     /// Renders for the target.
     fn files(&self, inputs: &Inputs) -> Result<Files, String> {
-        let (args, mesh) = (
-            &self.mesh,
-            match self.target {
-                Target::Envoy => {
-                    if self.target_version.is_some() {
-                        return Err(
-                            "--target-version is that of a mesh; with --target envoy, use --envoy-version".to_owned()
-                        );
-                    }
-                    let settings = self.settings().map_err(|error| error.to_string())?;
-                    return Ok(Rendering::new(&settings, inputs).files());
-                }
-                Target::Istio => Mesh::Istio,
-                Target::EnvoyGateway => Mesh::EnvoyGateway,
-            },
-        );
+        let args = &self.mesh;
+        let mesh = match self.target {
+            Target::Envoy => return self.envoy_files(inputs),
+            Target::Istio => Mesh::Istio,
+            Target::EnvoyGateway => Mesh::EnvoyGateway,
+        };
+        if self.keep.is_some() {
+            return Err("--keep is for --target envoy: a mesh replaces clusters and routes by itself".to_owned());
+        }
         let version = mesh.version(self.target_version.as_deref().unwrap_or_default())?;
         let mut settings = self.mesh_settings(version)?;
         match mesh {
@@ -151,6 +148,20 @@ impl Args {
                 EnvoyGateway { args, settings: &settings, inputs, module }.files()
             }
         }
+    }
+
+    /// Renders for an Envoy that reads files.
+    fn envoy_files(&self, inputs: &Inputs) -> Result<Files, String> {
+        if self.target_version.is_some() {
+            return Err("--target-version is that of a mesh; with --target envoy, use --envoy-version".to_owned());
+        }
+        let settings = self.settings().map_err(|error| error.to_string())?;
+        let rendering = Rendering::new(&settings, inputs);
+        let mut files = rendering.files();
+        if let Some(earlier) = &self.keep {
+            kept::add(&mut files, rendering.clusters(), earlier).map_err(|error| error.to_string())?;
+        }
+        Ok(files)
     }
 
     /// What the operator still has to do, or may have missed.
@@ -184,6 +195,7 @@ impl Args {
             full_admin: self.gateway.full_admin,
             max_heap: self.gateway.max_heap,
             access_log: self.gateway.access_log.clone(),
+            watches_directory: true,
             shared: true,
             mesh: Some(mesh),
         })
@@ -218,6 +230,7 @@ impl Args {
             full_admin: self.gateway.full_admin,
             max_heap: self.gateway.max_heap,
             access_log: self.gateway.access_log.clone(),
+            watches_directory: true,
             shared: self.shared_listener,
             mesh: None,
         })

@@ -2,6 +2,7 @@
 
 use super::mesh::image::Image;
 use super::version::EnvoyVersion;
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 
 /// Where access log lines go.
@@ -34,6 +35,10 @@ pub struct Settings {
     pub max_heap: u64,
     /// Where access log lines go.
     pub access_log: LogTarget,
+    /// Whether Envoy watches the directory of the files. A ConfigMap or a Secret that is mounted is replaced as a
+    /// whole, by one symbolic link (`..data`), and no file in it is renamed. Otherwise, Envoy watches each file by
+    /// itself.
+    pub watches_directory: bool,
     /// Whether the listener also has routes that are not Pointsman's. All of it then applies to [`SHARED_PREFIX`] only.
     pub shared: bool,
     /// What is different where a control plane configures Envoy; `None` where these files do.
@@ -69,5 +74,14 @@ impl Settings {
     /// Returns whether plans are composite clusters: attempt N goes to member N.
     pub fn has_composite_cluster(&self) -> bool {
         self.version.has_composite_cluster() && self.mesh.as_ref().is_none_or(|mesh| mesh.has_composite_cluster)
+    }
+
+    /// Returns the config source for a rendered file.
+    pub fn source(&self, file: &str) -> Value {
+        let mut source = json!({"path": self.path(file)});
+        if self.watches_directory {
+            source["watched_directory"] = json!({"path": self.prefix});
+        }
+        json!({"path_config_source": source, "resource_api_version": "V3"})
     }
 }

@@ -125,6 +125,8 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
         full_admin: args.gateway.full_admin,
         max_heap: args.gateway.max_heap,
         access_log: args.gateway.access_log.clone(),
+        // `up` renames each file, and waits for Envoy to load it: no other file's rename may count.
+        watches_directory: false,
         shared: false,
         mesh: None,
     };

@@ -7,6 +7,7 @@ use super::retired::DrainingClusters;
 use super::say::say;
 use super::validation::Validation;
 use crate::policy_file::Origin;
+use crate::render::credential::is_sds_file;
 use crate::render::files::{Files, cds, replace};
 use crate::render::gateway_args::GatewayArgs;
 use crate::render::inputs::{Inputs, Refused};
@@ -196,7 +197,7 @@ impl RunningConfig {
         let (new_cds, old_cds) = (cds(command, united), cds(command, &self.clusters));
         let step = |path, new, stats| Step { path, new, old: self.files.get(path), stats };
         let discovery = |path, stats| step(path, files.get(path).unwrap_or_default(), Some(stats));
-        let secrets = files.iter().filter(|(path, _)| path.starts_with("sds/"));
+        let secrets = files.iter().filter(|(path, _)| is_sds_file(path));
         let mut steps: Vec<_> = secrets.map(|(path, text)| step(path, text, None)).collect();
         steps.extend([
             Step { path: "cds.yaml", new: &new_cds, old: Some(&old_cds), stats: Some(CDS_STATS.to_owned()) },
@@ -228,7 +229,7 @@ impl RunningConfig {
 
     /// Puts back the files that are missing: Envoy reads a secret's again for each new cluster. Returns what to say.
     pub fn put_back_missing(&self) -> Vec<String> {
-        let watched = |path: &str| path.starts_with("sds/") || ["cds.yaml", "rds.yaml", "ecds.yaml"].contains(&path);
+        let watched = |path: &str| is_sds_file(path) || ["cds.yaml", "rds.yaml", "ecds.yaml"].contains(&path);
         let missing = |path: &str| std::fs::metadata(self.directory.join(path)).is_err_and(|e| e.kind() == NotFound);
         let put_back = |(path, text): (&str, &str)| {
             let written = match path {

@@ -1,0 +1,199 @@
+"""The check of what Kubernetes is given, in `make check`: the Helm chart as Helm renders it and the kustomizations as
+kubectl builds them are valid, say the same, and what would do harm is refused.
+
+    python integration/manifests
+"""
+
+import copy
+import sys
+
+import chart
+import kustomize
+import schemas
+
+ROOT = chart.ROOT
+
+
+def read(path):
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+LOCAL = {"policy": read("policies/minimal.yaml"), "providers": {"vllm": read("envoy/providers/vllm.yaml")}}
+SHARED = {
+    "policy": LOCAL["policy"] + "\nredis: {cluster: redis}\n",
+    "providers": LOCAL["providers"] | {"redis": read("envoy/providers/redis.yaml")},
+}
+HYBRID = {
+    "policy": read("policies/hybrid.yaml"),
+    "providers": {name: read(f"envoy/providers/{name}.yaml") for name in ("vllm", "ollama", "openai")},
+}
+SCALED = {"autoscaling": {"enabled": True}}
+FROM = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+WATCHED = {"metrics": {"enabled": True, "from": FROM, "serviceMonitor": {"enabled": True}}}
+
+# What is rendered and must be valid.
+VALID = {
+    "one replica": LOCAL,
+    "with keys": HYBRID | {"keys": {"data": {"OPENAI_API_KEY": "sk-1"}, "environment": True}},
+    "several replicas": SHARED | {"replicas": 3},
+    "autoscaled": SHARED | SCALED,
+    "metrics": LOCAL | WATCHED,
+    "everything": SHARED | SCALED | WATCHED | {
+        "keys": {"existingSecret": "mine", "environment": True},
+        "image": {"repository": "registry.example/pointsman", "tag": "1", "digest": "sha256:" + "0" * 64},
+        "imagePullSecrets": [{"name": "pull"}],
+        "networkPolicy": {
+            "from": [{"podSelector": {}}],
+            "egress": [{"ports": [{"protocol": "TCP", "port": 443}]}],
+        },
+        "service": {"annotations": {"a": "b"}},
+        "serviceAccount": {"annotations": {"a": "b"}},
+        "podAnnotations": {"a": "b"},
+        "podLabels": {"team": "llm"},
+        "nodeSelector": {"kubernetes.io/arch": "amd64"},
+        "tolerations": [{"key": "llm", "operator": "Exists"}],
+        "affinity": {"podAntiAffinity": {}},
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
+        ],
+        "extraContainers": [{"name": "webdis", "image": "webdis:1"}],
+        "extraVolumes": [{"name": "more", "emptyDir": {}}],
+        "extraArgs": ["--allow-missing-credentials"],
+    },
+    "nothing but the gateway": LOCAL | {
+        "podDisruptionBudget": {"enabled": False},
+        "networkPolicy": {"enabled": False},
+        "resources": {},
+    },
+}
+
+# What is refused, and what the reason must contain.
+REFUSED = {
+    "no policy": ({}, "no policy: set one with --set-file policy=FILE"),
+    "a policy that is no YAML": (LOCAL | {"policy": "a: ["}, "policy: error converting YAML"),
+    "no providers": ({"policy": LOCAL["policy"]}, "no providers: set each one's cluster"),
+    "a provider without a cluster": (
+        HYBRID | {"providers": LOCAL["providers"]},
+        'no cluster for provider "ollama": set it with --set-file providers.ollama=FILE',
+    ),
+    "replicas without Redis": (
+        LOCAL | {"replicas": 2},
+        "2 replicas without Redis: each replica would count quotas and budgets by itself, and a tenant would get up to "
+        "2 times its limits. Add the section `redis` to the policy, or set replicas to 1",
+    ),
+    "an autoscaler without Redis": (LOCAL | SCALED, "6 replicas without Redis"),
+    "metrics for everyone": (LOCAL | {"metrics": {"enabled": True}}, "say in metrics.from who may reach"),
+    "a monitor without metrics": (
+        LOCAL | {"metrics": {"serviceMonitor": {"enabled": True}}},
+        "metrics.serviceMonitor.enabled needs metrics.enabled",
+    ),
+    "a misspelt value": (LOCAL | {"replica": 3}, "replica"),
+    "a digest that is none": (LOCAL | {"image": {"digest": "sha256:0"}}, "digest"),
+}
+
+
+def check_chart():
+    """Yields what is wrong with the chart."""
+    for name, values in VALID.items():
+        resources = chart.render(values)
+        for line in list(schemas.mistakes(resources)) + chart.lint(values) + list(secure(resources)):
+            yield f"chart, {name}: {line}"
+    for name, (values, reason) in REFUSED.items():
+        try:
+            chart.render(values)
+            yield f"chart, {name}: is not refused"
+        except chart.Refused as refused:
+            if reason not in str(refused):
+                yield f"chart, {name}: is refused with: {refused}"
+    # The checks themselves can fail.
+    broken = chart.render(VALID["metrics"])
+    for resource in broken:
+        resource["spec"] = {"replica": 1}
+    found = list(schemas.mistakes(broken))
+    kinds = {"Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget", "ServiceMonitor"}
+    for kind in kinds - {line.split()[1] for line in found}:
+        yield f"a {kind} with a wrong field is found valid"
+
+
+def secure(resources):
+    """Yields what a pod may do that it need not (Kubernetes' Pod Security Standard `restricted`)."""
+    for resource in resources:
+        if resource["kind"] != "Deployment":
+            continue
+        pod = resource["spec"]["template"]["spec"]
+        container = next(one for one in pod["containers"] if one["name"] == "pointsman")
+        wanted = {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        if container["securityContext"] != wanted or not pod["securityContext"]["runAsNonRoot"]:
+            yield "the pod may do more than it needs"
+        if pod["automountServiceAccountToken"]:
+            yield "the pod has a token of Kubernetes"
+        grace = pod["terminationGracePeriodSeconds"]
+        before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        drain = next(arg for arg in container["args"] if arg.startswith("--drain="))
+        if grace < before + int(drain.removeprefix("--drain=").removesuffix("s")) + 10:
+            yield "the pod is killed while it drains"
+
+
+def check_kustomize():
+    """Yields what is wrong with the kustomizations."""
+    base = kustomize.build(kustomize.KUSTOMIZE / "base")
+    both = kustomize.build_with(["replicas", "metrics"])
+    for name, resources in (("base", base), ("with both components", both)):
+        for line in list(schemas.mistakes(resources)) + list(secure(resources)):
+            yield f"kustomize, {name}: {line}"
+    alike = {
+        "base": (base, LOCAL),
+        "with both components": (both, SHARED | SCALED | WATCHED),
+    }
+    for name, (resources, values) in alike.items():
+        rendered = chart.render(values | {"keys": {"existingSecret": "pointsman-keys"}})
+        theirs, ours = essence(resources), essence(rendered)
+        for key in sorted(theirs.keys() | ours.keys()):
+            if theirs.get(key) != ours.get(key):
+                yield f"kustomize, {name}: {' '.join(key)} is\n  {theirs.get(key)}\nand the chart's\n  {ours.get(key)}"
+
+
+def essence(resources):
+    """Returns what the chart and the kustomization must have in common: all but labels, and the policy."""
+    found = {}
+    for resource in copy.deepcopy(resources):
+        if resource["kind"] == "ConfigMap":
+            found[resource["kind"], resource["metadata"]["name"]] = None
+            continue
+        for volume in resource.get("spec", {}).get("template", {}).get("spec", {}).get("volumes", []):
+            # A kustomization cannot tell whether there are keys.
+            volume.get("secret", {}).pop("optional", None)
+        found[resource["kind"], resource["metadata"]["name"]] = without_labels(
+            {key: value for key, value in resource.items() if key not in ("apiVersion", "kind", "metadata")}
+        )
+    return found
+
+
+def without_labels(value):
+    """Returns a tree without what selects by the chart's own labels."""
+    if isinstance(value, list):
+        return [without_labels(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    # The name must be in both: without it, a selector would select every pod of the namespace.
+    own = ("app.kubernetes.io/instance", "app.kubernetes.io/managed-by", "app.kubernetes.io/version")
+    kept = {key: without_labels(item) for key, item in value.items() if key not in own}
+    return {key: item for key, item in kept.items() if not (key in ("labels", "metadata") and not item)}
+
+
+def main():
+    lines = list(check_chart()) + list(check_kustomize())
+    for line in lines:
+        print(line, file=sys.stderr)
+    if lines:
+        return 1
+    print(f"{len(VALID)} renderings of the chart and 2 kustomizations are valid; {len(REFUSED)} others are refused")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -15,7 +15,8 @@ use crate::request::uploads::Uploads;
 use crate::telemetry::refusal_log::RefusalLog;
 use std::collections::BTreeSet;
 
-/// Most bytes of all copies of long answers that a worker holds. The usage of further ones is estimated.
+/// Most bytes of all copies of long answers, and of all answers that are being assembled from streams, that a worker
+/// holds. The usage of further long ones is estimated; further ones that are assembled fail.
 const COPIES: usize = 64 << 20;
 
 /// What one worker remembers under one policy.
@@ -27,7 +28,7 @@ pub struct WorkerMemory {
     pub calendar: CalendarMemo,
     /// Questions, answers and recorded streams.
     pub cache: CacheMemory,
-    /// The budget for the copies of long answers, whose usage is read at their end.
+    /// The budget for the copies of long answers, whose usage is read at their end, and for assembled answers.
     pub copies: RecordingBudget,
     /// The refusals of the gateway that were logged.
     pub refusals: RefusalLog,

@@ -132,5 +132,17 @@ fn the_providers_usage_is_charged_and_failures_are_not() {
         assert!((1..100).contains(&input), "{audit}");
         assert!((1..100_000).contains(&output) && audit["usage_estimated"] == true, "{audit}");
         await_used(&gateway, "sk-metered2", "tokens_per_day", input + output);
+        // Money is bounded as tokens are, and the windows say what the record and the header say.
+        let absurd = json!({"usage": {"prompt_tokens": 10, "completion_tokens": 1_000_000_000}, "content": "x"});
+        let mut request = ask("paid", &format!("{} [[sim:{absurd}]]", "a word or two ".repeat(1000)));
+        request["max_tokens"] = json!(100);
+        let answer = gateway.chat(key, &request);
+        let audit = gateway.audit(answer.trace_id());
+        assert_eq!((&audit["input_tokens"], &audit["output_tokens"]), (&json!(10), &json!(100)), "{audit}");
+        await_used(&gateway, key, "tokens_per_day", 1254 + 110);
+        let cost = audit["estimated_cost_usd"].as_f64().unwrap();
+        assert_eq!(answer.header("x-pointsman-cost-usd").and_then(|usd| usd.parse().ok()), Some(cost));
+        let used = window(&gateway, key, "budget_usd_per_day")["used"].as_f64().unwrap();
+        assert!((used - cost - 0.001434).abs() < 1e-9, "{used} {audit}");
     }
 }

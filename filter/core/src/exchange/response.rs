@@ -292,13 +292,13 @@ impl Exchange {
             usage.audio_output = u64::MAX;
         }
         // An estimate of ours must not exceed the reservation, which is the most that the provider was allowed to use.
-        let worst = self.worst_case().map(|worst| worst.tokens);
+        let reserved = self.reserved_tokens();
         if estimated.input {
             usage.input = self.estimated_input().unwrap_or(usage.input);
-            usage.input = worst.map_or(usage.input, |worst| usage.input.min(worst));
+            usage.input = reserved.map_or(usage.input, |(input, _)| usage.input.min(input));
         }
-        if let (true, Some(worst)) = (estimated.output, worst) {
-            usage.output = usage.output.min(worst.saturating_sub(usage.input));
+        if let (true, Some((_, output))) = (estimated.output, reserved) {
+            usage.output = usage.output.min(output);
         }
         let usage = usage.limit_parts();
         Some((usage, estimated))

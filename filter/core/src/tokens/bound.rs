@@ -14,7 +14,7 @@ mod json;
 mod split;
 mod vocabulary;
 
-pub use json::{Weights, scan};
+pub use json::{Weights, decoded, scan};
 
 use class::Classes;
 use split::{Chunk, Family};

@@ -35,11 +35,11 @@ impl Sample {
         Self { scaled: [scaled_tokens(&text), all], text, tokens: OnceLock::new() }
     }
 
-    /// Returns the estimate: the bound of the sample, scaled to the whole.
+    /// Returns the estimate: the bound of the sample without its escapes, scaled to the whole.
     pub fn tokens(&self) -> u64 {
         *self.tokens.get_or_init(|| {
             let [sample, all] = self.scaled.map(u128::from);
-            let tokens = u128::from(bound::tokens(&self.text)) * all / sample.max(1);
+            let tokens = u128::from(bound::tokens(&bound::decoded(&self.text))) * all / sample.max(1);
             u64::try_from(tokens).unwrap_or(u64::MAX)
         })
     }
@@ -88,5 +88,20 @@ mod tests {
             assert!(estimate.abs_diff(bound) * 20 <= bound + 20, "{estimate}, {bound}");
         }
         assert_eq!(Sample::take(&[], 0).tokens(), 0);
+    }
+
+    #[test]
+    fn escapes_count_as_what_they_stand_for() {
+        let text = "Поезд отправляется в семь, и Анна ждёт на платформе. 🚂 ".repeat(100);
+        let escape = |unit: u16| match unit {
+            0x20..0x7f => char::from(unit as u8).to_string(),
+            _ => format!("\\u{unit:04x}"),
+        };
+        let escaped: String = text.encode_utf16().map(escape).collect();
+        for phase in [0, 7, 4321] {
+            let [plain, escaped] = [&text, &escaped].map(|text| Sample::take(&[text.as_bytes()], phase).tokens());
+            // Up to two escapes are cut at each edge of the eight parts.
+            assert!(plain.abs_diff(escaped) * 10 <= plain, "{plain}, {escaped}");
+        }
     }
 }

@@ -8,6 +8,7 @@ mod choice;
 mod doubts;
 mod members;
 mod parts;
+mod parts_limit;
 mod tool_calls;
 
 use crate::cache::local::recording::{BudgetGuard, FULL, Recording};
@@ -156,8 +157,8 @@ impl Transcript {
             indexes.push(index);
             let at = self.choices.iter().position(|choice| choice.index == index);
             if at.is_none() {
+                self.bytes = self.bytes.saturating_add(parts_limit::size(self.choices.len(), FRAME));
                 self.choices.push(Choice::new(index));
-                self.bytes += FRAME;
             }
             let choice = match at {
                 Some(at) => self.choices.get_mut(at),

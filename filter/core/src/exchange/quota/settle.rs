@@ -128,6 +128,15 @@ impl Exchange {
         self.quota.worst.iter().find(|(id, _)| *id == model).map(|(_, worst)| *worst)
     }
 
+    /// The input and output tokens that were reserved for the charged model, where tokens matter.
+    pub(in crate::exchange) fn reserved_tokens(&self) -> Option<(u64, u64)> {
+        let (routed, worst) = (self.routed()?, self.worst_case()?);
+        let model = routed.charged_model()?;
+        let place = routed.plan.models.iter().position(|id| *id == model)?;
+        let output = routed.most_output.get(place)?;
+        Some((worst.tokens.saturating_sub(*output), (*output).min(worst.tokens)))
+    }
+
     /// Adds the quota metrics.
     pub(in crate::exchange) fn quota_metrics(&self, tenant: TenantId, all: &mut Vec<(Metric, u64)>) {
         if let Some((verdict, reason)) = self.quota.verdict {

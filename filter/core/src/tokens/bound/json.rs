@@ -1,6 +1,6 @@
 //! The texts of a JSON value, without escapes: what a provider's tokenizer sees of a request.
 
-use memchr::memchr2;
+use memchr::{memchr, memchr2};
 
 /// How many tokens the JSON around the texts counts. It covers what a provider's template adds: the marks around a
 /// message, and the white space with which some templates render tools.
@@ -47,23 +47,43 @@ fn string<'t>(text: &'t [u8], buffer: &mut Vec<u8>, add: &mut dyn FnMut(&[u8])) 
         is_plain = false;
         buffer.extend_from_slice(plain);
         match after {
-            [b'\\', b'u', escape @ ..] => rest = unicode(escape, buffer),
-            [b'\\', escape, after @ ..] => {
-                buffer.push(match escape {
-                    b'n' => b'\n',
-                    b't' => b'\t',
-                    b'r' => b'\r',
-                    b'b' => 8,
-                    b'f' => 12,
-                    other => *other,
-                });
-                rest = after;
-            }
+            [b'\\', escape @ ..] if !escape.is_empty() => rest = character(escape, buffer),
             _ => {
                 add(buffer);
                 return after.get(1..).unwrap_or_default();
             }
         }
+    }
+}
+
+/// Decodes the escapes in a piece of JSON, which may begin and end anywhere.
+pub fn decoded(json: &[u8]) -> Vec<u8> {
+    let (mut rest, mut buffer) = (json, Vec::with_capacity(json.len()));
+    while let Some(at) = memchr(b'\\', rest) {
+        let (plain, after) = rest.split_at_checked(at).unwrap_or_default();
+        buffer.extend_from_slice(plain);
+        rest = character(after.get(1..).unwrap_or_default(), &mut buffer);
+    }
+    buffer.extend_from_slice(rest);
+    buffer
+}
+
+/// Decodes what follows a backslash. Returns what follows that.
+fn character<'t>(text: &'t [u8], buffer: &mut Vec<u8>) -> &'t [u8] {
+    match text {
+        [b'u', escape @ ..] => unicode(escape, buffer),
+        [escape, after @ ..] => {
+            buffer.push(match escape {
+                b'n' => b'\n',
+                b't' => b'\t',
+                b'r' => b'\r',
+                b'b' => 8,
+                b'f' => 12,
+                other => *other,
+            });
+            after
+        }
+        [] => text,
     }
 }
 

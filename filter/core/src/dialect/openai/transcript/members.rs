@@ -3,6 +3,7 @@
 //! Values are JSON as the provider wrote it. So numbers keep their digits, and pieces of a string are joined without
 //! decoding them: a character may be split between two pieces, as the two halves of a surrogate pair.
 
+use crate::dialect::openai::transcript::parts_limit;
 use crate::wire::json::Kind;
 
 /// Members by name. Each method adds the bytes that they grow by to `bytes`.
@@ -128,7 +129,7 @@ impl Members {
     }
 
     fn begin(&mut self, name: &str, value: Value, bytes: &mut usize) -> Change {
-        *bytes += name.len() + value.text().len();
+        *bytes = bytes.saturating_add(parts_limit::size(self.0.len(), name.len() + value.text().len()));
         self.0.push((name.into(), value));
         Change::Began
     }

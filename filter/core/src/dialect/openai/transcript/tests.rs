@@ -245,6 +245,27 @@ fn it_takes_as_much_as_its_text_however_it_is_sent_and_nothing_once_that_is_too_
 }
 
 #[test]
+fn what_has_too_many_parts_is_too_long() {
+    let call = |n: u64| json!({"tool_calls": [{"index": n, "id": n.to_string()}]});
+    let choice = |n: u64| json!({"choices": [{"index": n, "delta": {"content": "x"}}]});
+    let makers: [&dyn Fn(u64) -> Value; 4] = [
+        &|n| delta(call(n)),
+        &choice,
+        &|n| delta(json!({format!("member-{n}"): "x"})),
+        &|n| json!({format!("member-{n}"): n, "choices": []}),
+    ];
+    for make in makers {
+        for (parts, fits) in [(128, true), (513, false), (20_000, false)] {
+            let recording =
+                Recording { max_bytes: 8 << 20, budget: RecordingBudget::default().guard(), is_for_caller: true };
+            let mut transcript = Transcript::new(recording);
+            (0..parts).for_each(|n| hear(&mut transcript, &make(n).to_string()));
+            assert_eq!(transcript.unfit(), (!fits).then_some(NotKept(TOO_LONG)), "{parts} times {}", make(1));
+        }
+    }
+}
+
+#[test]
 fn all_streams_together_take_what_there_is_and_what_is_not_recorded_gives_it_back() {
     let all = RecordingBudget::new(1000);
     let text = |n: usize| delta(json!({"content": "x".repeat(n)})).to_string();

@@ -9,6 +9,7 @@ use crate::dialect::openai::read::Place;
 use crate::dialect::openai::transcript::doubts::Doubts;
 use crate::dialect::openai::transcript::members::{Change, Members, begin_member, separate};
 use crate::dialect::openai::transcript::parts::Parts;
+use crate::dialect::openai::transcript::parts_limit;
 use crate::wire::json::{Kind, unquote};
 use serde_json::value::RawValue;
 
@@ -114,8 +115,8 @@ impl ToolCalls {
                 if !is_next || index.is_none() && calls.iter().any(|call| call.index.is_some()) {
                     doubts.raise()?;
                 }
+                *bytes = bytes.saturating_add(parts_limit::size(calls.len(), FRAME));
                 calls.push(ToolCall { index, ..ToolCall::default() });
-                *bytes += FRAME;
                 calls.len() - 1
             }
         };

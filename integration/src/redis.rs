@@ -72,7 +72,7 @@ impl Redis {
     /// # Panics
     /// If the bridge does not answer with 200.
     pub fn command(&self, arguments: &[&str]) -> Value {
-        let answer = self.call(arguments);
+        let answer = Self::call(arguments).send(self.bridge);
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()[arguments[0]].clone()
     }
@@ -105,14 +105,16 @@ impl Redis {
     }
 
     fn is_there(&self) -> bool {
-        let answer = self.call(&["PING"]);
+        // webdis may close the connection while it is without Redis.
+        let Ok(answer) = Self::call(&["PING"]).try_open(self.bridge) else { return false };
+        let answer = answer.finish();
         answer.status == 200 && answer.text().contains("PONG")
     }
 
-    fn call(&self, arguments: &[&str]) -> crate::response::Response {
+    fn call(arguments: &[&str]) -> Call {
         let encode = |argument: &&str| utf8_percent_encode(argument, NON_ALPHANUMERIC).to_string();
         let body: Vec<String> = arguments.iter().map(encode).collect();
-        Call::new("POST", "/").body(body.join("/")).send(self.bridge)
+        Call::new("POST", "/").body(body.join("/"))
     }
 }
 

@@ -247,6 +247,8 @@ fn misshape(gateway: &Gateway, numbers: &mut Numbers, tally: &mut Tally) {
             body.push(b'{');
         }
     }
+    // The name or value of `stream` may be another now.
+    let stream = serde_json::from_slice(&body).map_or(stream, |request: Value| request["stream"] == true);
     send(gateway, call(numbers, body), stream, tally);
 }
 

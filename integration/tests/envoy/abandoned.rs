@@ -96,7 +96,8 @@ impl Setting {
             // A hundred tokens per second. Envoy's timers are late on a busy machine, but the record knows the time.
             "elapsed" => {
                 let latest = LEEWAY + audit["latency_ms"].as_u64().expect("a number").div_ceil(10);
-                assert!(output >= Some(ms / 10 - 2) && output <= Some(latest), "{audit}");
+                // The attempt began a while after the request.
+                assert!(output >= Some(ms / 20) && output <= Some(latest), "{audit}");
             }
             "worst_case" => assert_eq!(output, Some(4000), "{audit}"),
             _ => assert_eq!(output.unwrap_or(0), 0, "{audit}"),

@@ -56,7 +56,7 @@ fn settings() -> [Setting; 4] {
 }
 
 /// Output tokens by which a charge may differ: the latency in the record is taken a moment before the charge.
-const LEEWAY: u64 = 2;
+const LEEWAY: u64 = 20;
 
 impl Setting {
     /// Makes the first model answer requests with this mark like this, and returns such a request.

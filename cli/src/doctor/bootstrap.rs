@@ -35,7 +35,7 @@ pub fn examine(dump: &Dump) -> Vec<Finding> {
         findings.push(Finding::new(
             "bootstrap: admin",
             "`/logging` is offered",
-            "whoever reaches the admin interface can make Envoy log every request header, with the keys of callers",
+            "a program that reaches the admin interface can make Envoy log all headers, keys of callers included",
             "allow_paths: <allow_paths of bootstrap.yaml>",
         ));
     }

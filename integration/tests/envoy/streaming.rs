@@ -150,6 +150,7 @@ fn a_caller_that_leaves_before_the_first_token_cancels_the_provider_and_is_charg
         request["stream"] = stream.into();
         request["user"] = mark.clone().into();
         let call = Call::chat_json(&request).key("sk-acme");
+        let start = std::time::Instant::now();
         let connection = {
             use std::io::Write as _;
             let body = request.to_string();
@@ -172,8 +173,8 @@ fn a_caller_that_leaves_before_the_first_token_cancels_the_provider_and_is_charg
             "{audit}"
         );
         // The provider has read the prompt, and may have generated for as long as it was asked.
-        let limit_of_output = audit["latency_ms"].as_u64().map(|ms| 50 + ms / 5);
-        assert!(audit["output_tokens"].as_u64() <= limit_of_output, "{audit}");
+        let most = u64::try_from(start.elapsed().as_millis()).unwrap().div_ceil(10);
+        assert!(audit["output_tokens"].as_u64() <= Some(most), "{audit}");
         assert_eq!(audit["usage_estimated"], true, "{audit}");
         assert!(audit["estimated_cost_usd"].as_f64().is_some_and(|cost| cost > 0.0), "{audit}");
     }

@@ -37,7 +37,7 @@ pub fn objects(args: &MeshArgs, namespace: &str) -> Result<Vec<(&'static str, Va
     }
     let [host] = args.hosts()? else { return Err(ONE_HOST.to_owned()) };
     let (service, in_namespace) = service_of(host)?;
-    // Without endpoints: a caller without a sidecar reaches nobody, rather than a provider.
+    // Without endpoints: a caller without a sidecar reaches no host, rather than a provider.
     let ports = json!({"ports": [{"name": "http", "port": port(args), "protocol": "TCP"}]});
     let mut objects = vec![("service.yaml", object("v1", "Service", in_namespace, service, ports))];
     if args.at == At::Egress {

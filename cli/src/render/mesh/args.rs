@@ -68,7 +68,7 @@ impl MeshArgs {
     /// Returns the image with the module.
     ///
     /// # Errors
-    /// That there is none: each installation has its own registry, so there is no default.
+    /// If no image is given. There is no default, because each installation has its own registry.
     pub fn image(&self) -> Result<Image, String> {
         match (&self.image, &self.image_digest) {
             (Some(name), Some(digest)) => Ok(Image::new(name.clone(), digest.clone())),
@@ -80,7 +80,7 @@ impl MeshArgs {
     /// Returns the host names.
     ///
     /// # Errors
-    /// That there is none.
+    /// If no host name is given.
     pub fn hosts(&self) -> Result<&[String], String> {
         if self.host.is_empty() { Err(missing("--host", "the name that callers use")) } else { Ok(&self.host) }
     }
@@ -88,7 +88,7 @@ impl MeshArgs {
     /// Returns the namespace.
     ///
     /// # Errors
-    /// That there is none.
+    /// If no namespace is given.
     pub fn namespace(&self) -> Result<&str, String> {
         self.namespace.as_deref().ok_or_else(|| missing("--namespace", "where the gateway's pods are"))
     }

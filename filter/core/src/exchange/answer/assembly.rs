@@ -15,7 +15,7 @@ impl Stream {
     /// Takes the whole answer, once the stream has ended.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why the answer could not be put together.
     pub fn take_assembled(&mut self) -> Result<Assembled, Outcome> {
         match (self.error, self.reader.take_assembled()) {
             (Some(error), _) => Err(error),

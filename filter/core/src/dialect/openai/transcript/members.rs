@@ -96,7 +96,7 @@ impl Members {
         self.0.iter().any(|(other, value)| **other == *name && !value.is_empty())
     }
 
-    /// Returns whether there is none.
+    /// Returns whether it has no member.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -4,6 +4,7 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::body::SimBody;
+use crate::record::Wanted;
 use crate::reply::json_response;
 use crate::serve::Sim;
 
@@ -13,7 +14,8 @@ pub fn answer(sim: &Sim, method: &Method, path: &str, query: &str, body: &[u8]) 
         ("POST", "rules") => sim.rules.add(body).map(|added| json!({"added": added})),
         ("GET", "rules") => Ok(sim.rules.list()),
         ("DELETE", "rules") => Ok(json!({"removed": sim.rules.clear()})),
-        ("GET", "requests") => since(query).map(|since| sim.record.list(since)),
+        ("GET", "requests") => since(query).map(|since| sim.record.list(&Wanted::after(since))),
+        ("POST", "requests") => wanted(body).map(|wanted| sim.record.list(&wanted)),
         ("GET", "requests/count") => Ok(sim.record.counts()),
         ("DELETE", "requests") => {
             sim.record.clear();
@@ -44,6 +46,11 @@ fn since(query: &str) -> Result<u64, String> {
         None => Ok(0),
         Some(number) => number.parse().map_err(|_| format!("since: {number:?} is not a number")),
     }
+}
+
+/// Reads which requests are wanted.
+fn wanted(body: &[u8]) -> Result<Wanted, String> {
+    serde_json::from_slice(body).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

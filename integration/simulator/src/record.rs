@@ -9,6 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hyper::http::request::Parts;
+use memchr::memmem;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::listen::Peer;
@@ -47,6 +49,18 @@ pub struct Entry {
     chunks: AtomicU64,
 }
 
+/// Which requests of the log are wanted. A condition that is left out always holds.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wanted {
+    /// Only requests after this number.
+    pub since: u64,
+    /// The name and value of a header that they have.
+    header: Option<(String, String)>,
+    /// A text in their body.
+    body_contains: Option<String>,
+}
+
 /// A request being answered. Dropping it records how that ended.
 #[derive(Debug)]
 pub struct Exchange {
@@ -77,11 +91,11 @@ impl Record {
         Exchange { record: Arc::clone(self), entry: None, ended: false, number }
     }
 
-    /// Returns the requests after number `since`, oldest first.
-    pub fn list(&self, since: u64) -> Value {
+    /// Returns the wanted requests, oldest first.
+    pub fn list(&self, wanted: &Wanted) -> Value {
         let Some(kept) = &self.kept else { return Value::Array(Vec::new()) };
-        let entries: Vec<_> = locked(kept).entries.iter().filter(|entry| entry.seq > since).cloned().collect();
-        entries.iter().map(|entry| entry.document()).collect()
+        let entries: Vec<_> = locked(kept).entries.iter().filter(|entry| entry.seq > wanted.since).cloned().collect();
+        entries.iter().filter(|entry| wanted.holds(entry)).map(|entry| entry.document()).collect()
     }
 
     /// Returns how many requests arrived since the last [`clear`](Self::clear), how many are being answered, and the
@@ -116,6 +130,22 @@ impl Kept {
             let Some(oldest) = self.entries.pop_front() else { break };
             self.bytes -= oldest.body.len();
         }
+    }
+}
+
+impl Wanted {
+    /// Returns every request after this number.
+    pub fn after(since: u64) -> Self {
+        Self { since, ..Self::default() }
+    }
+
+    fn holds(&self, entry: &Entry) -> bool {
+        let Self { since, header, body_contains } = self;
+        entry.seq > *since
+            && header.as_ref().is_none_or(|(name, value)| {
+                entry.head.headers.get_all(name).iter().any(|found| found.as_bytes() == value.as_bytes())
+            })
+            && body_contains.as_ref().is_none_or(|text| memmem::find(&entry.body, text.as_bytes()).is_some())
     }
 }
 
@@ -219,14 +249,14 @@ mod tests {
         kept(&record, Bytes::new()).finish();
         kept(&record, Bytes::new()).give_up();
         let ends: Vec<_> = record
-            .list(0)
+            .list(&Wanted::after(0))
             .as_array()
             .unwrap()
             .iter()
             .map(|entry| (entry["finished"].as_bool().unwrap(), entry["aborted"].as_bool().unwrap()))
             .collect();
         assert_eq!(ends, [(false, true), (true, false), (false, false)]);
-        assert_eq!(record.list(2).as_array().unwrap().len(), 1);
+        assert_eq!(record.list(&Wanted::after(2)).as_array().unwrap().len(), 1);
     }
 
     #[test]
@@ -235,7 +265,7 @@ mod tests {
         for _ in 0..MAX_REQUESTS + 5 {
             kept(&record, Bytes::new()).finish();
         }
-        assert_eq!(record.list(0).as_array().unwrap().len(), MAX_REQUESTS);
+        assert_eq!(record.list(&Wanted::after(0)).as_array().unwrap().len(), MAX_REQUESTS);
         let half = Bytes::from(vec![0; MAX_BYTES / 2]);
         for _ in 0..3 {
             kept(&record, half.clone()).finish();

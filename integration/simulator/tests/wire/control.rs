@@ -53,6 +53,30 @@ fn requests_are_logged_with_where_they_came() {
 }
 
 #[test]
+fn requests_are_found_by_number_header_and_body() {
+    let sim = Simulator::start();
+    for prompt in ["first", "second"] {
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": prompt}]}).to_string();
+        let call = String::from_utf8(post("/v1/chat/completions", &body)).unwrap();
+        let call = call.replacen("\r\n", &format!("\r\nx-request-id: {prompt}\r\n"), 1);
+        assert_eq!(exchange(sim.address(), call.as_bytes()).status, 200);
+    }
+    let found = |wanted: Value| -> Vec<u64> {
+        let listed = sim.control("POST", "requests", &wanted);
+        listed.as_array().unwrap().iter().map(|request| request["seq"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(found(json!({})), [1, 2]);
+    assert_eq!(found(json!({"since": 1})), [2]);
+    assert_eq!(found(json!({"header": ["X-Request-Id", "first"]})), [1]);
+    assert_eq!(found(json!({"header": ["x-request-id", "firs"]})), [0; 0]);
+    assert_eq!(found(json!({"body_contains": "second"})), [2]);
+    assert_eq!(found(json!({"body_contains": "second", "header": ["x-request-id", "first"]})), [0; 0]);
+    let wrong = exchange(sim.address(), &post("/_sim/requests", r#"{"trace": "a"}"#));
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.json()["error"].as_str().unwrap().starts_with("unknown field `trace`"), "{:?}", wrong.json());
+}
+
+#[test]
 fn no_record_keeps_nothing_but_counts() {
     let sim = Simulator::with(1, &["--no-record", "--threads", "2"]);
     assert_eq!(chat(&sim, 0), 404);

@@ -8,6 +8,7 @@ use crate::port::Port;
 use crate::process::{self, Process};
 use crate::response::Response;
 use crate::simulator::{PROVIDERS, Seen, Simulator};
+use crate::turn;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The API key that the gateway sends to OpenAI.
 pub const OPENAI_SECRET: &str = "sk-secret-of-openai-0c5f";
@@ -155,10 +157,12 @@ impl Gateway {
         let stopwatch = setup.stopwatch.map(Stopwatch::variables);
         let mut variables = vec![("OPENAI_API_KEY", OsStr::new(OPENAI_SECRET))];
         variables.extend(stopwatch.iter().flatten().map(|(name, value)| (*name, value.as_os_str())));
+        let turn = turn::take();
         let process = Process::start(&environment::program("pointsman"), args, &variables, Some(&directory));
         let address = process.await_line("its address", |line| {
             line.strip_prefix("listening on http://")?.trim_end_matches('/').parse().ok()
         });
+        drop(turn);
         let log = AccessLog::at(log);
         Self { simulator, address, admin: admin.address, process, policy: path, log, _admin: admin }
     }
@@ -264,26 +268,37 @@ impl Drop for Gateway {
 }
 
 /// A gateway that several tests share, held by one of them. Prints its logs if that test fails.
-pub struct Shared(&'static Gateway);
+pub struct Shared {
+    gateway: &'static Gateway,
+    _alone: Option<MutexGuard<'static, ()>>,
+}
 
 impl Shared {
     /// Borrows the gateway for one test.
     pub fn of(gateway: &'static Gateway) -> Self {
-        Self(gateway)
+        Self { gateway, _alone: None }
+    }
+
+    /// Borrows the gateway for one test, when those before it have ended that hold the same lock: for tests that count
+    /// all requests under way.
+    pub fn alone(gateway: &'static Gateway, lock: &'static Mutex<()>) -> Self {
+        // A test that panicked holds the lock no longer.
+        let alone = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        Self { gateway, _alone: Some(alone) }
     }
 }
 
 impl Deref for Shared {
     type Target = Gateway;
     fn deref(&self) -> &Gateway {
-        self.0
+        self.gateway
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.show_logs();
+            self.gateway.show_logs();
         }
     }
 }

@@ -28,3 +28,4 @@ pub mod raw;
 pub mod redis;
 pub mod response;
 pub mod simulator;
+pub mod turn;

@@ -4,6 +4,7 @@ use crate::call::Call;
 use crate::deadline::await_true;
 use crate::environment;
 use crate::process::Process;
+use crate::turn;
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -26,6 +27,7 @@ impl PlainEnvoy {
         let flags = "--disable-hot-restart --log-level warning --concurrency 2 --file-flush-interval-msec 20 -c";
         let mut arguments: Vec<&OsStr> = flags.split(' ').map(OsStr::new).collect();
         arguments.push(bootstrap.as_os_str());
+        let _turn = turn::take();
         let process = Process::start(&environment::envoy(), arguments, variables, Some(directory));
         let envoy = Self { process, admin };
         await_true("Envoy to be ready", || {

@@ -8,6 +8,7 @@ use crate::deadline::await_true;
 use crate::environment;
 use crate::port::Port;
 use crate::process::{self, Process};
+use crate::turn;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -117,6 +118,7 @@ impl Place {
         let mut arguments = ["--disable-hot-restart", "-l", "warning", "--concurrency", "2"].map(OsStr::new).to_vec();
         arguments.extend(["--file-flush-interval-msec", "20", "--config-yaml", merged, "-c"].map(OsStr::new));
         arguments.push(path.as_os_str());
+        let _turn = turn::take();
         let envoy = Process::start(&environment::envoy(), arguments, &[], Some(&self.directory));
         let running = Running { log: AccessLog::at(self.log.clone()), admin, place: self, envoy };
         await_true("Envoy to be ready", || {

@@ -6,12 +6,21 @@ use crate::standard::scripted;
 use crate::unsteady::at_once;
 use pointsman_integration::call::Call;
 use pointsman_integration::deadline::await_true;
-use pointsman_integration::gateway::{Gateway, cluster};
+use pointsman_integration::gateway::{Gateway, Shared, cluster};
 use pointsman_integration::raw::Connection;
 use pointsman_integration::redis::Redis;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex};
+
+/// Returns the gateway of a store that these tests share, one after the other.
+fn alone(store: Store) -> Shared {
+    static GATEWAYS: [LazyLock<Gateway>; 2] =
+        [LazyLock::new(|| start(POLICY, Store::Local)), LazyLock::new(|| start(POLICY, Store::Redis))];
+    static LOCKS: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
+    Shared::alone(&GATEWAYS[store as usize], &LOCKS[store as usize])
+}
 
 /// Returns a request with temperature 0, whose answer is held until `mark` is released.
 fn held(mark: &str) -> Value {
@@ -64,7 +73,7 @@ fn ask_at_once(gateway: &Gateway, request: &Value, count: usize) -> BTreeMap<Str
 #[ignore = "needs a real Envoy: make test"]
 fn of_200_identical_requests_at_once_one_reaches_the_provider() {
     for store in [Store::Local, Store::Redis] {
-        let gateway = start(POLICY, store);
+        let gateway = alone(store);
         for round in 0..3 {
             let mark = format!("two-hundred-{store:?}-{round}");
             assert_eq!(ask_held_at_once(&gateway, &mark, 200), all_but_one(200), "{store:?}");
@@ -78,7 +87,7 @@ fn of_200_identical_requests_at_once_one_reaches_the_provider() {
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn of_700_identical_requests_at_once_all_are_answered() {
-    let gateway = start(POLICY, Store::Local);
+    let gateway = alone(Store::Local);
     assert_eq!(ask_held_at_once(&gateway, "seven-hundred", 700), all_but_one(700));
     assert_eq!(gateway.simulator.with("seven-hundred").len(), 1);
 }
@@ -87,7 +96,7 @@ fn of_700_identical_requests_at_once_all_are_answered() {
 #[ignore = "needs a real Envoy: make test"]
 fn when_the_first_fails_one_of_the_others_goes_on() {
     for store in [Store::Local, Store::Redis] {
-        one_goes_on(&start(POLICY, store));
+        one_goes_on(&alone(store));
     }
 }
 
@@ -132,7 +141,7 @@ fn one_goes_on(gateway: &Gateway) {
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn an_answer_that_cannot_be_kept_does_not_make_the_others_wait_one_after_the_other() {
-    let gateway = start(POLICY, Store::Local);
+    let gateway = alone(Store::Local);
     // The answer to a request that the provider rejects cannot be cached either.
     for (mark, kind, mut behavior) in [
         ("is-filtered", "200 miss", json!({"content": "x", "finish_reason": "content_filter"})),
@@ -161,7 +170,7 @@ fn an_answer_that_cannot_be_kept_does_not_make_the_others_wait_one_after_the_oth
 #[ignore = "needs a real Envoy: make test"]
 fn callers_who_want_nothing_old_go_together() {
     for store in [Store::Local, Store::Redis] {
-        let gateway = start(POLICY, store);
+        let gateway = alone(store);
         let request = held("nothing-old");
         let rule = json!({"when": {"body_contains": "nothing-old"}, "times": 1, "respond": {"content": "old"}});
         gateway.simulator.add_rule(&rule);
@@ -207,7 +216,7 @@ fn without_a_wait_or_after_it_every_request_asks_for_itself() {
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn nobody_waits_for_longer_than_its_deadline() {
-    let gateway = start(POLICY, Store::Local);
+    let gateway = alone(Store::Local);
     let request = held("deadline");
     std::thread::scope(|scope| {
         let first = scope.spawn(|| gateway.chat("sk-acme", &request));

@@ -3,9 +3,16 @@
 
 use crate::standard::{POLICY, ask, scripted};
 use pointsman_integration::call::Call;
-use pointsman_integration::gateway::Gateway;
+use pointsman_integration::gateway::{Gateway, Shared};
 use pointsman_integration::raw::Connection;
 use serde_json::json;
+use std::sync::LazyLock;
+
+/// Returns the gateway that these tests share. None of them does anything else to it than callers and providers can.
+fn gateway() -> Shared {
+    static GATEWAY: LazyLock<Gateway> = LazyLock::new(|| Gateway::start(POLICY));
+    Shared::of(&GATEWAY)
+}
 
 /// A generator of the same numbers in every run (xorshift64*).
 struct Numbers(u64);
@@ -119,7 +126,7 @@ fn unharmed(gateway: &Gateway, before: &[(String, u64)]) {
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn no_body_makes_it_trap() {
-    let gateway = Gateway::start(POLICY);
+    let gateway = gateway();
     let before = vms(&gateway);
     let mut numbers = Numbers(0x00C0_FFEE);
     let mut statuses = std::collections::BTreeMap::new();
@@ -144,7 +151,7 @@ fn no_body_makes_it_trap() {
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn no_head_makes_it_trap() {
-    let gateway = Gateway::start(POLICY);
+    let gateway = gateway();
     let before = vms(&gateway);
     let mut numbers = Numbers(0xDECADE);
     let names = [
@@ -196,7 +203,7 @@ fn no_head_makes_it_trap() {
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn no_answer_makes_it_trap() {
-    let gateway = Gateway::start(POLICY);
+    let gateway = gateway();
     let before = vms(&gateway);
     let mut numbers = Numbers(0xFACADE);
     let pieces: [&str; 16] = [
@@ -236,7 +243,7 @@ fn no_answer_makes_it_trap() {
 #[test]
 #[ignore = "needs a real Envoy: make test"]
 fn many_callers_at_once_that_leave_at_any_point_do_it_no_harm() {
-    let gateway = Gateway::start(POLICY);
+    let gateway = gateway();
     let before = vms(&gateway);
     std::thread::scope(|scope| {
         for seed in 1..=8 {

@@ -11,6 +11,7 @@ use pointsman_integration::port::Port;
 use pointsman_integration::process::{self, Process};
 use pointsman_integration::raw::Connection;
 use pointsman_integration::simulator::Simulator;
+use pointsman_integration::turn;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::fs;
@@ -184,6 +185,7 @@ impl Own {
         // JSON is YAML.
         let bootstrap = write("bootstrap.yaml", &configuration.to_string());
         let key = [("OPENAI_API_KEY", OsStr::new(OPENAI_SECRET))];
+        let _turn = turn::take();
         for file in [&bootstrap, &rendered.0.join("validate.yaml")] {
             let mut validate = Command::new(environment::envoy());
             validate.args(["--mode", "validate", "--disable-hot-restart", "-l", "error", "-c"]).arg(file).envs(key);

@@ -18,7 +18,7 @@ MDBOOK := $(TOOLS)/mdbook-$(MDBOOK_VERSION)/bin/mdbook
 export ENVOY
 
 .PHONY: all demo install image test test-native test-envoy test-matrix test-long chaos
-.PHONY: check manifests house docs fuzz bench wasm native programs vocabularies deny sbom reproduce clean
+.PHONY: check manifests house docs fuzz fuzzers bench wasm native programs tests vocabularies deny sbom reproduce clean
 .DEFAULT_GOAL := all
 
 # Tools are fetched while the compilers run. The module, whose last step is long and uses one core, is built beside the
@@ -145,6 +145,10 @@ TESTED := $(addprefix -p pointsman,-core -stages -simulator -estimate -clock -im
 programs:
 	@cargo build -q --locked $(TESTED)
 
+# The tests, compiled beside the module.
+tests: programs
+	@cargo test -q --locked --no-run $(TESTED)
+
 # --- for people ------------------------------------------------------------------------------------------------------
 
 # The first run takes some minutes. What it needs is checked first, and each step shows its progress.
@@ -174,13 +178,13 @@ docs: $(MDBOOK)
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
-# The tests mostly wait for timers and for Envoys to start, so they use more threads than cores.
-test test-envoy chaos: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
+# The tests mostly wait, so they use more threads than cores. Their Envoys start in turn.
+test test-envoy chaos: export RUST_TEST_THREADS ?= $(shell echo $$((4 * $$(nproc))))
 test test-envoy chaos: export POINTSMAN_BIN = $(DEV)
 test test-envoy chaos: export POINTSMAN_WASM = $(WASM)
 test test-envoy chaos: export POINTSMAN_PYTHON = $(PYTHON)
 test test-envoy chaos: export POINTSMAN_MANIFESTS = $(MANIFESTS)
-test test-envoy chaos: wasm programs $(ENVOY) $(PYTHON) $(TOOLS)/redis $(TOOLS)/containers $(MANIFESTS) \
+test test-envoy chaos: wasm tests $(ENVOY) $(PYTHON) $(TOOLS)/redis $(TOOLS)/containers $(MANIFESTS) \
   integration/clients/node_modules $(VOCABULARIES)
 
 test:
@@ -208,7 +212,7 @@ chaos:
 test-long: export POINTSMAN_LONG = 1
 test-long: test
 
-check: wasm programs $(ENVOY) docs deny manifests
+check: wasm programs $(ENVOY) docs deny manifests fuzzers
 	cargo fmt --check
 	cargo clippy -q --locked --all-targets --workspace --exclude pointsman-filter --exclude pointsman-noop -- -D warnings
 	cargo clippy -q --locked --release --target wasm32-wasip1 -p pointsman-filter -p pointsman-noop -- -D warnings
@@ -217,6 +221,7 @@ check: wasm programs $(ENVOY) docs deny manifests
 	python3 integration/house/test_house.py
 	python3 integration/house
 	integration/validate.sh $(DEV) $(WASM)
+	@$(FUZZ_ALL)
 
 # The Helm chart, the kustomizations and what is rendered for a mesh are valid, and refuse what would do harm.
 manifests: programs $(MANIFESTS) integration/manifests/node_modules integration/mesh/node_modules
@@ -250,23 +255,28 @@ reproduce: wasm
 	@integration/supply/reproduce.sh $(WASM)
 
 # cargo-fuzz includes libFuzzer. It runs without a sanitizer, since the core has no unsafe code, and so needs no nightly
-# compiler.
+# compiler. Without optimization cargo-fuzz compiles in half the time.
 FUZZ := entry policy records redis request stream
 FUZZ_SECONDS ?= 60
+FUZZ_ALL = printf '%s\n' $(FUZZ) | xargs -P $$(nproc) -I LAW integration/fuzz/run.sh LAW $(FUZZ_SECONDS)
+CARGO_FUZZ := $(TOOLS)/cargo-fuzz/bin/cargo-fuzz
 
-$(TOOLS)/cargo-fuzz/bin/cargo-fuzz:
+$(CARGO_FUZZ):
 	@command -v c++ >/dev/null || \
 	  { echo "missing: a C++ compiler, for libFuzzer. On Debian: apt-get install g++." >&2; exit 1; }
-	@cargo install -q --locked --root $(TOOLS)/cargo-fuzz cargo-fuzz@0.13.2 \
+	@mkdir -p $(TOOLS)
+	@CARGO_PROFILE_RELEASE_OPT_LEVEL=0 cargo install -q --locked --root $(TOOLS)/cargo-fuzz cargo-fuzz@0.13.2 \
 	  || { rm -rf $(TOOLS)/cargo-fuzz; echo "missing: cargo-fuzz; crates.io refused it." >&2; exit 1; }
 
-# Fuzzes each law for a minute, as many at a time as there are cores. New inputs go to target/fuzz-corpus, inputs that
-# fail to integration/fuzz/artifacts.
-fuzz: $(TOOLS)/cargo-fuzz/bin/cargo-fuzz
+fuzzers: $(CARGO_FUZZ)
 	@mkdir -p target
 	@$< build --fuzz-dir integration/fuzz --target-dir target/fuzz --sanitizer none 2>target/fuzz.log \
 	  || { cat target/fuzz.log >&2; exit 1; }
-	@printf '%s\n' $(FUZZ) | xargs -P $$(nproc) -I LAW integration/fuzz/run.sh LAW $(FUZZ_SECONDS)
+
+# Fuzzes each law for a minute, as many at a time as there are cores. New inputs go to target/fuzz-corpus, inputs that
+# fail to integration/fuzz/artifacts.
+fuzz: fuzzers
+	@$(FUZZ_ALL)
 
 bench: wasm native $(ENVOY)
 	@cargo run -q --locked --profile native -p pointsman-bench -- \

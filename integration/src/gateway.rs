@@ -343,8 +343,8 @@ pub fn cluster(name: &str, address: SocketAddr, more: &str) -> String {
     )
 }
 
-/// Writes a script that runs Envoy with its access log flushed every 20 ms. `pointsman up` asks for half a second, which
-/// every test would wait for at each of its audit records.
+/// Writes a script that runs Envoy with its access log flushed every 20 ms. `pointsman up` asks for half a second, for
+/// which every test would wait at each of its audit records.
 fn impatient_envoy(directory: &Path, clock: Option<&Clock>) -> PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
     let clock: String = clock
@@ -356,7 +356,8 @@ fn impatient_envoy(directory: &Path, clock: Option<&Clock>) -> PathBuf {
     let script = format!(
         "#!/bin/sh\nunset LD_PRELOAD\n{clock}before=\nfor argument; do\n  shift\n  \
          [ \"$before\" != --file-flush-interval-msec ] || argument=20\n  \
-         set -- \"$@\" \"$argument\"\n  before=$argument\ndone\nexec '{}' \"$@\"\n",
+         set -- \"$@\" \"$argument\"\n  before=$argument\ndone\n\
+         exec '{}' \"$@\"\n",
         environment::envoy().display(),
     );
     let path = directory.join("envoy");

@@ -1,6 +1,7 @@
 //! OpenAI's own clients cannot tell a cached answer from the model's.
 
 use crate::cache::{Store, start};
+use crate::unsteady::at_once;
 use pointsman_integration::deadline::await_true;
 use pointsman_integration::environment::load;
 
@@ -46,19 +47,21 @@ tenants:
     // The cache's other tests cover both stores.
     let both = [Store::Local, Store::Redis];
     let stores = &both[..load(1, 2) as usize];
-    for (store, (program, script)) in stores.iter().copied().flat_map(|s| clients.clone().map(|c| (s, c))) {
+    let cases: Vec<_> = stores.iter().flat_map(|store| clients.iter().map(move |client| (*store, client))).collect();
+    at_once(cases.len(), |number| {
+        let (store, (program, script)) = cases[number];
         let gateway = start(policy, store);
         let hits = || -> u64 {
             let of =
                 |line: &String| line.strip_prefix("llm_cache_hits_total{")?.rsplit(' ').next()?.parse::<u64>().ok();
             gateway.metrics().iter().filter_map(of).sum()
         };
-        crate::clients::say(&gateway, &program, script);
+        crate::clients::say(&gateway, program, script);
         let before = hits();
-        let (_, said) = crate::clients::say(&gateway, &program, script);
+        let (_, said) = crate::clients::say(&gateway, program, script);
         for case in CASES {
             assert!(said.lines().any(|line| line == format!("ok {case}")), "{store:?}: {case}: {said}");
         }
         await_true("the hits to be counted", || hits() > before + CASES.len() as u64);
-    }
+    });
 }

@@ -6,6 +6,23 @@ use serde_json::{Map, Value, json};
 use crate::behavior::{Behavior, CallSpec, Echo, UsageSpec};
 use crate::chunked::Chunked;
 use crate::schema;
+use crate::seal::seal;
+
+/// What identifies one answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp {
+    /// The request's number.
+    pub number: u64,
+    /// When it was made, in seconds since 1970.
+    pub created: u64,
+}
+
+impl Stamp {
+    /// Returns an id of the answer or of a part of it.
+    pub fn id(&self, prefix: &str) -> String {
+        format!("{prefix}{:010}", self.number)
+    }
+}
 
 /// The parts of a request on which the answer depends.
 #[derive(Debug, Default)]
@@ -20,7 +37,9 @@ pub struct Ask {
     pub choices: usize,
     /// The maximum number of tokens per choice.
     pub max_tokens: Option<usize>,
-    /// The role of the last message.
+    /// The first stop sequence.
+    pub stop: Option<String>,
+    /// The role of the last message; `tool` for a tool's result.
     pub last_role: String,
     /// The text of the last message.
     pub last_text: String,
@@ -34,6 +53,17 @@ pub struct Ask {
     pub format: Format,
     /// The number of tokens in the prompt.
     pub prompt_tokens: u64,
+    /// How the answer reasons, if the request wants that.
+    pub reasoning: Option<Wish>,
+}
+
+/// What a request wants to see of the reasoning.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish {
+    /// Its text.
+    pub shown: bool,
+    /// A signed form to send back.
+    pub sealed: bool,
 }
 
 /// A function that the request offers.
@@ -41,6 +71,8 @@ pub struct Ask {
 pub struct Tool {
     /// Its name.
     pub name: String,
+    /// Whether its input is text instead of JSON.
+    pub takes_text: bool,
     /// The JSON schema of its arguments.
     pub parameters: Value,
 }
@@ -60,14 +92,42 @@ pub enum Format {
 /// The simulator's answer.
 #[derive(Debug)]
 pub struct Answer {
+    /// The reasoning before the content.
+    pub reasoning: Option<Reasoning>,
+    /// Text before tool calls.
+    pub lead: Option<Chunked>,
     /// The content of every choice.
     pub said: Said,
-    /// Why it ends, if a behavior fixes that or a limit was reached.
-    pub finish_reason: Option<String>,
+    /// Why it ends.
+    pub ending: Ending,
     /// The service tier that it names; empty if none.
     pub service_tier: String,
     /// The token counts.
     pub usage: Usage,
+}
+
+/// The reasoning of an answer.
+#[derive(Debug)]
+pub struct Reasoning {
+    /// Its text; empty if the request does not want to see it.
+    pub text: Chunked,
+    /// What it costs, seen or not.
+    pub tokens: u64,
+    /// Its signature, or the whole of it in a form that only the provider can read.
+    pub seal: Option<String>,
+    /// Reasoning that comes in unreadable form only.
+    pub redacted: Option<String>,
+}
+
+/// Why an answer ends. Each dialect has its own words for the first two.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It is complete.
+    Natural,
+    /// The limit of tokens was reached.
+    Limit,
+    /// A behavior gives this reason.
+    Given(String),
 }
 
 /// The content of a choice.
@@ -86,8 +146,10 @@ pub struct Call {
     pub id: String,
     /// The function.
     pub name: String,
-    /// The arguments as JSON text.
+    /// The arguments as JSON text; for a tool that takes text, that text.
     pub arguments: Chunked,
+    /// Whether the tool takes text.
+    pub takes_text: bool,
 }
 
 /// The token counts of an answer.
@@ -99,6 +161,12 @@ pub enum Usage {
         input: u64,
         /// Of all choices.
         output: u64,
+        /// The part of `input` that a cache had.
+        cached: u64,
+        /// The part of `input` that a cache took in.
+        cache_write: u64,
+        /// The part of `output` that is reasoning.
+        reasoning: u64,
     },
     /// This value, sent unchanged (it may be `null`).
     Given(Value),
@@ -109,10 +177,12 @@ pub enum Usage {
 impl Answer {
     /// Returns the number of content chunks of one choice.
     pub fn chunks(&self) -> usize {
-        match &self.said {
+        let said = match &self.said {
             Said::Text(text) => text.len(),
             Said::Calls(calls) => calls.iter().map(|call| call.arguments.len() + 1).sum(),
-        }
+        };
+        let reasoning = self.reasoning.as_ref().map_or(0, |reasoning| reasoning.text.len());
+        said + reasoning + self.lead.as_ref().map_or(0, Chunked::len)
     }
 }
 
@@ -121,6 +191,8 @@ impl Answer {
 pub struct Circumstances<'a> {
     /// The name of the simulator.
     pub name: &'a str,
+    /// The index of the listener, which tells one provider from another.
+    pub place: usize,
     /// The request's number, for ids.
     pub number: u64,
     /// The path and query.
@@ -133,9 +205,13 @@ pub struct Circumstances<'a> {
 
 /// Composes the answer to `ask` under `behavior`.
 pub fn compose(ask: &Ask, behavior: &Behavior, around: Circumstances<'_>) -> Answer {
-    let mut finish_reason = behavior.finish_reason.clone();
+    let mut ending = behavior.finish_reason.clone().map_or(Ending::Natural, Ending::Given);
+    let mut lead = None;
     let said = match calls(ask, behavior, around.number) {
-        Some(calls) => Said::Calls(calls),
+        Some(calls) => {
+            lead = behavior.content.clone().map(Chunked::words);
+            Said::Calls(calls)
+        }
         None => {
             let (text, scripted) = text(ask, behavior, around);
             let mut text = match (text, behavior.chunks, behavior.chunk_bytes) {
@@ -145,24 +221,52 @@ pub fn compose(ask: &Ask, behavior: &Behavior, around: Circumstances<'_>) -> Ans
                 (Some(text), None, None) => Chunked::words(text),
             };
             let cut = !scripted && ask.max_tokens.is_some_and(|most| text.truncate(most));
-            if cut && finish_reason.is_none() {
-                finish_reason = Some("length".to_owned());
+            if cut && ending == Ending::Natural {
+                ending = Ending::Limit;
             }
             Said::Text(text)
         }
     };
     let asked = ask.service_tier.clone().filter(|tier| tier != "auto").unwrap_or_else(|| "default".to_owned());
     let service_tier = behavior.service_tier.clone().unwrap_or(asked);
-    let mut answer = Answer { said, finish_reason, service_tier, usage: Usage::Omit };
+    let reasoning = reasoning(ask, behavior, around.place);
+    let mut answer = Answer { reasoning, lead, said, ending, service_tier, usage: Usage::Omit };
     answer.usage = match &behavior.usage {
-        UsageSpec::Counted => {
-            Usage::Tokens { input: ask.prompt_tokens, output: (answer.chunks() * ask.choices.max(1)) as u64 }
-        }
+        UsageSpec::Counted => counted(ask, behavior, &answer),
         UsageSpec::Null => Usage::Given(Value::Null),
         UsageSpec::Given(value) => Usage::Given(value.clone()),
         UsageSpec::Omit => Usage::Omit,
     };
     answer
+}
+
+/// Returns the reasoning that the behavior gives, or that the request wants.
+fn reasoning(ask: &Ask, behavior: &Behavior, place: usize) -> Option<Reasoning> {
+    let given = behavior.reasoning.as_deref();
+    if given == Some("") || (given.is_none() && ask.reasoning.is_none() && behavior.redacted_reasoning.is_none()) {
+        return None;
+    }
+    let wish = ask.reasoning.unwrap_or(Wish { shown: true, sealed: true });
+    let text = Chunked::words(given.unwrap_or("This is the Pointsman simulator; it does not think.").to_owned());
+    let hidden = Chunked::default();
+    let tokens = text.len() as u64;
+    let text = if wish.shown || given.is_some() { text } else { hidden };
+    let seal = wish.sealed.then(|| seal(place, text.text()));
+    Some(Reasoning { text, tokens, seal, redacted: behavior.redacted_reasoning.clone() })
+}
+
+/// Counts the tokens of an answer.
+fn counted(ask: &Ask, behavior: &Behavior, answer: &Answer) -> Usage {
+    let choices = ask.choices.max(1) as u64;
+    let reasoning = answer.reasoning.as_ref();
+    let hidden = reasoning.map_or(0, |reasoning| reasoning.tokens.saturating_sub(reasoning.text.len() as u64));
+    Usage::Tokens {
+        input: ask.prompt_tokens,
+        output: (answer.chunks() as u64 + hidden) * choices,
+        cached: behavior.cached_tokens.min(ask.prompt_tokens),
+        cache_write: behavior.cache_write_tokens.min(ask.prompt_tokens.saturating_sub(behavior.cached_tokens)),
+        reasoning: reasoning.map_or(0, |reasoning| reasoning.tokens) * choices,
+    }
 }
 
 /// Returns the tool calls to answer with: those of the behavior, or one call of the request's tool if the user spoke
@@ -177,8 +281,9 @@ fn calls(ask: &Ask, behavior: &Behavior, number: u64) -> Option<Vec<Call>> {
         || behavior.chunk_bytes.is_some()
         || behavior.echo != Echo::No;
     let tool = ask.tool.as_ref().filter(|_| ask.last_role == "user" && !text_is_scripted)?;
-    let arguments = schema::instance(&tool.parameters).to_string();
-    Some(vec![Call { id: id(0), name: tool.name.clone(), arguments: Chunked::bytes(arguments, 8) }])
+    let arguments = if tool.takes_text { "sim".to_owned() } else { schema::instance(&tool.parameters).to_string() };
+    let (name, takes_text) = (tool.name.clone(), tool.takes_text);
+    Some(vec![Call { id: id(0), name, arguments: Chunked::bytes(arguments, 8), takes_text }])
 }
 
 fn call(spec: &CallSpec, id: String) -> Call {
@@ -194,6 +299,7 @@ fn call(spec: &CallSpec, id: String) -> Call {
         id: spec.id.clone().unwrap_or(id),
         name: name.unwrap_or_else(|| "sim".to_owned()),
         arguments: Chunked::bytes(arguments, 8),
+        takes_text: spec.kind.as_deref() == Some("custom"),
     }
 }
 
@@ -245,7 +351,8 @@ mod tests {
     fn say(ask: &Ask, behavior: &str) -> Answer {
         let behavior = serde_json::from_str(behavior).unwrap();
         let headers = HeaderMap::from_iter([("authorization".parse().unwrap(), "Bearer k".parse().unwrap())]);
-        compose(ask, &behavior, Circumstances { name: "vllm", number: 7, path: "/v1", headers: &headers, body: b"{}" })
+        let around = Circumstances { name: "vllm", place: 0, number: 7, path: "/v1", headers: &headers, body: b"{}" };
+        compose(ask, &behavior, around)
     }
 
     fn text(answer: &Answer) -> &str {
@@ -265,14 +372,17 @@ mod tests {
     fn a_limit_cuts_the_default_answer_but_not_a_scripted_one() {
         let ask = Ask { max_tokens: Some(2), ..Ask::default() };
         let answer = say(&ask, "{}");
-        assert_eq!((text(&answer), answer.finish_reason.as_deref()), ("This is", Some("length")));
+        assert_eq!((text(&answer), &answer.ending), ("This is", &Ending::Limit));
         let answer = say(&ask, r#"{"content":"a b c"}"#);
-        assert_eq!((text(&answer), answer.finish_reason.as_deref()), ("a b c", None));
+        assert_eq!((text(&answer), &answer.ending), ("a b c", &Ending::Natural));
     }
 
     #[test]
     fn a_user_gets_a_tool_call_and_a_tool_gets_text() {
-        let tool = || Some(Tool { name: "f".to_owned(), parameters: json!({"properties": {"q": {}}}) });
+        let tool = || {
+            let parameters = json!({"properties": {"q": {}}});
+            Some(Tool { name: "f".to_owned(), takes_text: false, parameters })
+        };
         let ask = Ask { last_role: "user".to_owned(), tool: tool(), ..Ask::default() };
         let Said::Calls(calls) = say(&ask, "{}").said else { panic!() };
         assert_eq!(calls[0].arguments.text(), r#"{"q":"sim"}"#);
@@ -284,8 +394,27 @@ mod tests {
     #[test]
     fn usage_counts_chunks_of_all_choices() {
         let ask = Ask { choices: 2, prompt_tokens: 9, ..Ask::default() };
-        let Usage::Tokens { input, output } = say(&ask, r#"{"chunks":5}"#).usage else { panic!() };
+        let Usage::Tokens { input, output, .. } = say(&ask, r#"{"chunks":5}"#).usage else { panic!() };
         assert_eq!((input, output), (9, 10));
+    }
+
+    #[test]
+    fn hidden_reasoning_costs_what_it_costs_when_it_is_seen() {
+        for shown in [true, false] {
+            let ask = Ask { reasoning: Some(Wish { shown, sealed: true }), prompt_tokens: 9, ..Ask::default() };
+            let answer = say(&ask, r#"{"chunks":5,"cached_tokens":4,"cache_write_tokens":9}"#);
+            let Usage::Tokens { output, cached, cache_write, reasoning, .. } = answer.usage else { panic!() };
+            assert_eq!((output, cached, cache_write, reasoning), (14, 4, 5, 9));
+            assert_eq!(answer.reasoning.unwrap().text.len() == 9, shown);
+        }
+        assert!(say(&Ask::default(), "{}").reasoning.is_none());
+        assert!(say(&Ask::default(), r#"{"reasoning":"hm"}"#).reasoning.is_some());
+    }
+
+    #[test]
+    fn text_may_come_before_a_call() {
+        let answer = say(&Ask::default(), r#"{"content":"I look.","tool_calls":[{"name":"f"}]}"#);
+        assert_eq!(answer.lead.unwrap().text(), "I look.");
     }
 
     #[test]

@@ -30,13 +30,23 @@ pub struct Behavior {
     pub echo: Echo,
     /// Answer with these tool calls.
     pub tool_calls: Option<Vec<CallSpec>>,
-    /// The finish reason.
+    /// The text of the reasoning; empty for none.
+    pub reasoning: Option<String>,
+    /// Reasoning that Anthropic's dialect shows in unreadable form only.
+    pub redacted_reasoning: Option<String>,
+    /// The finish reason, in the dialect's words.
     pub finish_reason: Option<String>,
     /// The service tier that the answer names; empty for none.
     pub service_tier: Option<String>,
     /// The token counts.
     #[serde(deserialize_with = "usage")]
     pub usage: UsageSpec,
+    /// The token counts at the start of a stream, where the dialect gives some.
+    pub usage_start: Option<Value>,
+    /// The part of the prompt that a cache had, in tokens.
+    pub cached_tokens: u64,
+    /// The part of the prompt that a cache took in, in tokens.
+    pub cache_write_tokens: u64,
     /// Milliseconds before the first token.
     pub ttft_ms: Option<u64>,
     /// Milliseconds between chunks.
@@ -62,6 +72,10 @@ pub struct Behavior {
     pub crlf: bool,
     /// Add comments, `event:` and `id:` lines to the SSE stream.
     pub comments: bool,
+    /// Leave out the `event:` lines of a dialect that names its events.
+    pub no_event_lines: bool,
+    /// Leave out the space after `data:` and `event:`.
+    pub no_space: bool,
     /// Send trailers after a stream (HTTP/2).
     pub trailers: bool,
 }
@@ -129,9 +143,9 @@ impl<'de> Deserialize<'de> for Echo {
 pub struct CallSpec {
     /// The call's id; made up when left out.
     pub id: Option<String>,
-    /// Accepted and ignored: every call is a function call.
+    /// `custom` for a tool that takes text; anything else is a function call.
     #[serde(rename = "type")]
-    pub _type: Option<String>,
+    pub kind: Option<String>,
     /// The function's name.
     pub name: Option<String>,
     /// The arguments. A string is sent unchanged, anything else as JSON text.
@@ -200,6 +214,10 @@ pub enum Fault {
     NoDone,
     /// An error inside a 200 stream, which then ends.
     ErrorEvent(ErrorStrike),
+    /// The dialect's other way to fail inside a 200 stream: `response.failed` of the Responses API.
+    Failed(ErrorStrike),
+    /// From here on only signs of life, until the other side goes away.
+    PingOnly(PingStrike),
     /// One event whose data is not JSON; the stream goes on after it.
     MalformedJson(Strike),
     /// 200 with a page of HTML.
@@ -216,6 +234,20 @@ pub enum Fault {
 pub struct Strike {
     /// After this many content chunks.
     pub after_chunks: usize,
+    /// Not before the events that precede the content.
+    pub after_head: bool,
+}
+
+/// When a stream falls silent but for signs of life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PingStrike {
+    /// After this many content chunks.
+    pub after_chunks: usize,
+    /// Not before the events that precede the content.
+    pub after_head: bool,
+    /// Milliseconds between two of them; 0 counts as 100.
+    pub every_ms: u64,
 }
 
 /// When an error event comes, and what it says.
@@ -224,6 +256,8 @@ pub struct Strike {
 pub struct ErrorStrike {
     /// After this many content chunks.
     pub after_chunks: usize,
+    /// Not before the events that precede the content.
+    pub after_head: bool,
     /// The event's data; the provider's own server error when left out.
     pub json: Option<Value>,
 }
@@ -286,7 +320,7 @@ mod tests {
     fn faults_are_a_word_or_an_object() {
         assert_eq!(read(r#"{"fault":"no_done"}"#).unwrap().fault, Some(Fault::NoDone));
         let strike = read(r#"{"fault":{"reset_mid_stream":{"after_chunks":3}}}"#).unwrap();
-        assert_eq!(strike.fault, Some(Fault::ResetMidStream(Strike { after_chunks: 3 })));
+        assert_eq!(strike.fault, Some(Fault::ResetMidStream(Strike { after_chunks: 3, after_head: false })));
         assert!(read(r#"{"fault":"reset"}"#).unwrap_err().contains("unknown variant `reset`"));
     }
 

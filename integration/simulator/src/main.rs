@@ -6,24 +6,31 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod answer;
+mod anthropic;
 mod behavior;
 mod body;
 mod chunked;
 mod control;
+mod dialect;
 mod directive;
+mod endpoint;
 mod health;
 mod holds;
 mod listen;
 mod openai;
 mod player;
 mod record;
+mod refusal;
 mod reply;
 mod rules;
 mod schema;
+mod seal;
 mod serve;
+mod speech;
 mod sse;
 mod tls;
 mod wire;
+mod write;
 
 use std::io::Write as _;
 use std::net::SocketAddr;

@@ -18,7 +18,6 @@ use crate::wire::{Cut, Line};
 const GRACE: Duration = Duration::from_millis(20);
 
 /// What goes wrong in the middle of a body.
-#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trouble {
     /// The connection is cut.
     Cut(Cut),
@@ -26,18 +25,37 @@ pub enum Trouble {
     Hang,
     /// The body ends cleanly in the middle of the next event.
     Truncate,
-    /// These bytes are sent, then the body ends cleanly.
-    Last(Bytes),
+    /// The bytes made for this number of events before them are sent, then the body ends cleanly.
+    Last(Box<dyn FnOnce(usize) -> Bytes + Send>),
     /// These bytes are sent, and the body continues.
     Aside(Bytes),
+    /// These bytes are sent again and again, with this wait before each.
+    Pings(Bytes, Duration),
+}
+
+/// When something goes wrong, and what.
+pub struct Due {
+    /// After how many content events. At 0 it is before the first event of any kind.
+    pub after_chunks: usize,
+    /// Not before the events that precede the content.
+    pub after_head: bool,
+    /// What goes wrong.
+    pub trouble: Trouble,
+}
+
+impl Due {
+    /// Something that goes wrong after this many content events.
+    pub fn after(after_chunks: usize, trouble: Trouble) -> Self {
+        Self { after_chunks, after_head: false, trouble }
+    }
 }
 
 /// A body to play.
 pub struct Score {
     /// The events, in order. A document is one or more `Content` events.
     pub events: Box<dyn Iterator<Item = Event> + Send>,
-    /// What goes wrong, and after how many content events (0: before the first event of any kind).
-    pub trouble: Option<(usize, Trouble)>,
+    /// What goes wrong, and when.
+    pub trouble: Option<Due>,
     /// Leave out the `Done` event.
     pub no_done: bool,
     /// Bytes sent after the last event.
@@ -62,6 +80,9 @@ struct Player {
     /// Bytes held back until a piece of the split size is full.
     held: BytesMut,
     contents: usize,
+    /// Events sent, of any kind.
+    sent: usize,
+    ping_delay: Duration,
     started: bool,
     split_started: bool,
     stop: Option<Stop>,
@@ -90,6 +111,8 @@ pub fn play(score: Score, line: Arc<Line>, exchange: Exchange) -> impl Stream<It
         gzip,
         held: BytesMut::new(),
         contents: 0,
+        sent: 0,
+        ping_delay: Duration::ZERO,
         started: false,
         split_started: false,
         stop: None,
@@ -146,7 +169,7 @@ impl Player {
         if !self.started {
             self.started = true;
             wait(self.score.first_delay).await;
-            if let Some(step) = self.strike_if(|after, _| after == 0, None) {
+            if let Some(step) = self.strike_if(|due, _| due.after_chunks == 0 && !due.after_head, None) {
                 return step;
             }
         }
@@ -156,9 +179,9 @@ impl Player {
                 None => Step::Stop(Stop::End),
             };
         };
-        let due = |after: usize, contents: usize| match event.kind {
-            Kind::Head => false,
-            Kind::Content => contents >= after,
+        let due = |due: &Due, contents: usize| match event.kind {
+            Kind::Head | Kind::Ping => false,
+            Kind::Content | Kind::Between => contents >= due.after_chunks,
             Kind::Tail | Kind::Done => true,
         };
         if let Some(step) = self.strike_if(due, Some(&event)) {
@@ -173,19 +196,21 @@ impl Player {
                 self.exchange.chunk();
             }
             Kind::Done if self.score.no_done => return Step::Stop(Stop::End),
-            Kind::Head | Kind::Tail | Kind::Done => {}
+            Kind::Ping => wait(self.ping_delay).await,
+            Kind::Head | Kind::Between | Kind::Tail | Kind::Done => {}
         }
+        self.sent += 1;
         Step::Send(event.bytes)
     }
 
     /// Applies the trouble if it is due. `event` is the next event, which is put back if the body continues.
-    fn strike_if(&mut self, due: impl Fn(usize, usize) -> bool, event: Option<&Event>) -> Option<Step> {
-        let (after, trouble) = self.score.trouble.take()?;
-        if !due(after, self.contents) {
-            self.score.trouble = Some((after, trouble));
+    fn strike_if(&mut self, is_due: impl Fn(&Due, usize) -> bool, event: Option<&Event>) -> Option<Step> {
+        let due = self.score.trouble.take()?;
+        if !is_due(&due, self.contents) {
+            self.score.trouble = Some(due);
             return None;
         }
-        match trouble {
+        match due.trouble {
             Trouble::Cut(how) => Some(Step::Stop(Stop::Cut(how))),
             Trouble::Hang => Some(Step::Stop(Stop::Hang)),
             Trouble::Truncate => {
@@ -194,9 +219,14 @@ impl Player {
                 self.score.trailing = None;
                 next.map(|bytes| Step::Send(bytes.slice(..bytes.len() / 2)))
             }
-            Trouble::Last(bytes) => {
+            Trouble::Last(words) => {
                 self.score.events = Box::new(std::iter::empty());
-                Some(Step::Send(bytes))
+                Some(Step::Send(words(self.sent)))
+            }
+            Trouble::Pings(bytes, delay) => {
+                self.score.events = Box::new(std::iter::repeat(Event { kind: Kind::Ping, bytes }));
+                self.ping_delay = delay;
+                Some(Step::Send(Bytes::new()))
             }
             Trouble::Aside(bytes) => {
                 if let Some(event) = event.cloned() {

@@ -6,25 +6,30 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, SERVER};
 use hyper::{Response, StatusCode};
-use serde_json::Value;
 
-use crate::answer::{Answer, Ask};
-use crate::behavior::{Behavior, ContentType, Fault};
+use crate::answer::{Ask, Stamp};
+use crate::behavior::{Behavior, ContentType, ErrorStrike, Fault, PingStrike, Strike};
 use crate::body::SimBody;
-use crate::openai::{self, Stamp};
-use crate::player::{self, Score, Trouble};
+use crate::dialect::Dialect;
+use crate::player::{self, Due, Score, Trouble};
 use crate::record::Exchange;
+use crate::refusal::Refusal;
+use crate::speech::{JSON, Speech};
 use crate::sse::{Event, Framing, Kind};
 use crate::wire::{Cut, Line};
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const PAGE: &str =
     "<html><head><title>502 Bad Gateway</title></head><body>The simulated provider's proxy speaks.</body></html>\n";
 
 /// A request to answer, with everything its answer needs.
+#[derive(Clone, Copy)]
 pub struct Call<'a> {
+    /// The dialect in which it is asked.
+    pub dialect: Dialect,
+    /// What identifies the answer.
+    pub stamp: Stamp,
     /// What is asked.
     pub ask: &'a Ask,
     /// How to answer.
@@ -51,20 +56,17 @@ pub fn respond(status: StatusCode, content_type: HeaderValue, body: SimBody) -> 
     response
 }
 
-/// The content of a body, before faults.
-enum Content {
-    Document(HeaderValue, Vec<u8>),
-    Events(Stamp, Answer),
+/// Refuses a request as its provider does.
+pub fn refuse(dialect: Dialect, stamp: Stamp, refusal: &Refusal, exchange: Exchange) -> Response<SimBody> {
+    let document = dialect.refusal(refusal, stamp).to_string();
+    let mut response = json_response(refusal.status, document, Some(exchange));
+    response.headers_mut().extend(dialect.headers(stamp));
+    response
 }
 
 /// Answers as the behavior says. `say` makes the answer of a well-behaved provider, if one is needed.
-pub async fn reply(
-    call: Call<'_>,
-    stamp: Stamp,
-    mut exchange: Exchange,
-    say: impl FnOnce() -> Answer,
-) -> Response<SimBody> {
-    let Call { ask, behavior, gzip, line, pace } = call;
+pub async fn reply(call: Call<'_>, mut exchange: Exchange, say: impl FnOnce(Framing) -> Speech) -> Response<SimBody> {
+    let Call { dialect, stamp, ask, behavior, gzip, line, pace } = call;
     match behavior.fault {
         Some(Fault::ResetBeforeHeaders) => return cut(&mut exchange, line, Cut::Rst).await,
         Some(Fault::CloseBeforeHeaders) => return cut(&mut exchange, line, Cut::Fin).await,
@@ -75,25 +77,28 @@ pub async fn reply(
     let status = behavior.status.unwrap_or(StatusCode::OK);
     let first = behavior.ttft_ms.unwrap_or(pace.0);
     let between = behavior.chunk_ms.unwrap_or(pace.1);
-    let content = match content(ask, behavior, status) {
-        Some((content_type, document)) => Content::Document(content_type, document),
-        None => {
-            let answer = say();
-            if ask.stream {
-                Content::Events(stamp, answer)
-            } else {
-                sleep(first.saturating_add(between.saturating_mul(answer.chunks().saturating_sub(1) as u64))).await;
-                Content::Document(JSON, openai::document(&stamp, ask, &answer))
-            }
-        }
+    let framing = Framing {
+        crlf: behavior.crlf,
+        comments: behavior.comments,
+        no_event_lines: behavior.no_event_lines,
+        no_space: behavior.no_space,
     };
-    let mut response = match content {
-        Content::Document(content_type, bytes) => document(content_type, bytes, behavior, gzip, line, exchange),
-        Content::Events(stamp, answer) => {
-            let framing = Framing { crlf: behavior.crlf, comments: behavior.comments };
+    let fixed = content(dialect, stamp, ask, behavior, status).map(|(content_type, bytes)| Speech::Document {
+        content_type,
+        bytes,
+        chunks: 0,
+    });
+    let mut response = match fixed.unwrap_or_else(|| say(framing)) {
+        Speech::Document { content_type, bytes, chunks } => {
+            if chunks > 0 {
+                sleep(first.saturating_add(between.saturating_mul(chunks as u64 - 1))).await;
+            }
+            document(content_type, bytes, &call, exchange)
+        }
+        Speech::Events(events) => {
             let score = Score {
-                events: Box::new(openai::events(&stamp, ask, answer, framing)),
-                trouble: trouble(behavior, framing),
+                events,
+                trouble: trouble(dialect, stamp, behavior, framing),
                 no_done: behavior.fault == Some(Fault::NoDone),
                 trailing: behavior.trailing_bytes.then_some(&b": unfinished"[..]),
                 first_delay: Duration::from_millis(first),
@@ -107,6 +112,7 @@ pub async fn reply(
         }
     };
     *response.status_mut() = status;
+    response.headers_mut().extend(dialect.headers(stamp));
     finish_headers(&mut response, behavior, gzip);
     response
 }
@@ -125,7 +131,13 @@ async fn cut(exchange: &mut Exchange, line: &Line, how: Cut) -> Response<SimBody
 }
 
 /// Returns the document that a behavior fixes, if any.
-fn content(ask: &Ask, behavior: &Behavior, status: StatusCode) -> Option<(HeaderValue, Vec<u8>)> {
+fn content(
+    dialect: Dialect,
+    stamp: Stamp,
+    ask: &Ask,
+    behavior: &Behavior,
+    status: StatusCode,
+) -> Option<(HeaderValue, Vec<u8>)> {
     if let Some(body) = &behavior.body {
         let content_type = match &behavior.content_type {
             ContentType::Given(given) => given.clone(),
@@ -144,26 +156,34 @@ fn content(ask: &Ask, behavior: &Behavior, status: StatusCode) -> Option<(Header
     if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         return Some((JSON, Vec::new()));
     }
-    (!status.is_success()).then(|| (JSON, openai::error_document(status, &ask.model).to_string().into_bytes()))
+    let error = || dialect.error_document(status, &ask.model, stamp).to_string().into_bytes();
+    (!status.is_success()).then(|| (JSON, error()))
 }
 
-/// Returns what a fault does to a stream, and after how many chunks.
-fn trouble(behavior: &Behavior, framing: Framing) -> Option<(usize, Trouble)> {
-    let event = |json: &[u8]| framing.event(Kind::Tail, |out| out.extend_from_slice(json)).bytes;
+/// Returns what a fault does to a stream, and when.
+fn trouble(dialect: Dialect, stamp: Stamp, behavior: &Behavior, framing: Framing) -> Option<Due> {
+    let cut = |strike: &Strike, trouble: Trouble| {
+        let Strike { after_chunks, after_head } = *strike;
+        Due { after_chunks, after_head, trouble }
+    };
     Some(match behavior.fault.as_ref()? {
-        Fault::HangAfterHeaders => (0, Trouble::Hang),
-        Fault::ResetMidStream(strike) => (strike.after_chunks, Trouble::Cut(Cut::Rst)),
-        Fault::CloseMidStream(strike) => (strike.after_chunks, Trouble::Cut(Cut::Fin)),
-        Fault::HangMidStream(strike) => (strike.after_chunks, Trouble::Hang),
-        Fault::TruncateEvent(strike) => (strike.after_chunks, Trouble::Truncate),
-        Fault::ErrorEvent(strike) => {
-            (strike.after_chunks, Trouble::Last(event(error(strike.json.as_ref()).to_string().as_bytes())))
+        Fault::HangAfterHeaders => Due::after(0, Trouble::Hang),
+        Fault::ResetMidStream(strike) => cut(strike, Trouble::Cut(Cut::Rst)),
+        Fault::CloseMidStream(strike) => cut(strike, Trouble::Cut(Cut::Fin)),
+        Fault::HangMidStream(strike) => cut(strike, Trouble::Hang),
+        Fault::TruncateEvent(strike) => cut(strike, Trouble::Truncate),
+        Fault::ErrorEvent(ErrorStrike { after_chunks, after_head, json })
+        | Fault::Failed(ErrorStrike { after_chunks, after_head, json }) => {
+            let json = json.clone();
+            let words = move |sent| dialect.error_event(json, framing, stamp, sent);
+            Due { after_chunks: *after_chunks, after_head: *after_head, trouble: Trouble::Last(Box::new(words)) }
         }
-        Fault::MalformedJson(strike) => {
-            let broken =
-                br#"{"id":"chatcmpl-sim","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"con"#;
-            (strike.after_chunks, Trouble::Aside(event(broken)))
+        Fault::PingOnly(PingStrike { after_chunks, after_head, every_ms }) => {
+            let every = Duration::from_millis(if *every_ms == 0 { 100 } else { *every_ms });
+            let trouble = Trouble::Pings(dialect.ping(framing), every);
+            Due { after_chunks: *after_chunks, after_head: *after_head, trouble }
         }
+        Fault::MalformedJson(strike) => cut(strike, Trouble::Aside(dialect.malformed(framing))),
         Fault::ResetBeforeHeaders
         | Fault::CloseBeforeHeaders
         | Fault::HangBeforeHeaders
@@ -174,28 +194,21 @@ fn trouble(behavior: &Behavior, framing: Framing) -> Option<(usize, Trouble)> {
     })
 }
 
-fn error(json: Option<&Value>) -> Value {
-    json.cloned().unwrap_or_else(openai::server_error)
-}
-
 /// Returns a response of one document. It has no chunks, so a fault in the middle occurs after half of it.
-fn document(
-    content_type: HeaderValue,
-    bytes: Vec<u8>,
-    behavior: &Behavior,
-    gzip: bool,
-    line: &Arc<Line>,
-    exchange: Exchange,
-) -> Response<SimBody> {
+fn document(content_type: HeaderValue, bytes: Vec<u8>, call: &Call<'_>, exchange: Exchange) -> Response<SimBody> {
+    let Call { dialect, stamp, behavior, gzip, line, .. } = *call;
     let mut bytes = bytes;
     let mut trouble = None;
     match &behavior.fault {
-        Some(Fault::HangAfterHeaders) => trouble = Some((0, Trouble::Hang)),
-        Some(Fault::ResetMidStream(_)) => trouble = Some((1, Trouble::Cut(Cut::Rst))),
-        Some(Fault::CloseMidStream(_)) => trouble = Some((1, Trouble::Cut(Cut::Fin))),
-        Some(Fault::HangMidStream(_)) => trouble = Some((1, Trouble::Hang)),
+        Some(Fault::HangAfterHeaders) => trouble = Some(Due::after(0, Trouble::Hang)),
+        Some(Fault::ResetMidStream(_)) => trouble = Some(Due::after(1, Trouble::Cut(Cut::Rst))),
+        Some(Fault::CloseMidStream(_)) => trouble = Some(Due::after(1, Trouble::Cut(Cut::Fin))),
+        Some(Fault::HangMidStream(_) | Fault::PingOnly(_)) => trouble = Some(Due::after(1, Trouble::Hang)),
         Some(Fault::TruncateEvent(_) | Fault::MalformedJson(_)) => bytes.truncate(bytes.len() / 2),
-        Some(Fault::ErrorEvent(strike)) => bytes = error(strike.json.as_ref()).to_string().into_bytes(),
+        Some(Fault::ErrorEvent(strike) | Fault::Failed(strike)) => {
+            let error = strike.json.clone().unwrap_or_else(|| dialect.server_error(stamp));
+            bytes = error.to_string().into_bytes();
+        }
         _ => {}
     }
     if behavior.trailing_bytes {

@@ -54,6 +54,7 @@ mod routing;
 mod secrecy;
 mod service_tier;
 mod shares;
+mod simulated_clients;
 mod size;
 mod spillover;
 mod standard;

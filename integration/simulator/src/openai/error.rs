@@ -3,22 +3,11 @@
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-/// A request that the dialect cannot answer.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// What is wrong.
-    pub message: String,
-    /// The parameter at fault.
-    pub param: Option<&'static str>,
-    /// The provider's code for it.
-    pub code: Option<&'static str>,
-}
+use crate::refusal::Refusal;
 
-impl Refusal {
-    /// Returns the error document.
-    pub fn document(&self) -> Value {
-        error(&self.message, "invalid_request_error", self.param, self.code)
-    }
+/// Returns the error document for a request that is refused.
+pub fn refusal(refusal: &Refusal) -> Value {
+    error(&refusal.message, "invalid_request_error", refusal.param.as_deref(), refusal.code)
 }
 
 fn error(message: &str, kind: &str, param: Option<&str>, code: Option<&str>) -> Value {

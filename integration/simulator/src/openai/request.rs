@@ -2,50 +2,41 @@
 
 use serde_json::Value;
 
-use super::Refusal;
 use crate::answer::{Ask, Format, Tool};
+use crate::refusal::Refusal;
 
 /// The tokens that every message costs in addition to its text.
 const TOKENS_PER_MESSAGE: u64 = 3;
+
+/// What OpenAI says of a body that is not JSON.
+pub const NOT_JSON: &str = "We could not parse the JSON body of your request. (HINT: This likely means you aren't \
+                            using your HTTP library correctly. The OpenAI API expects a JSON payload, but what was \
+                            sent was not valid JSON.)";
+
+/// Returns what OpenAI says of a parameter that is missing.
+pub fn missing(param: &str) -> Refusal {
+    let message = format!("Missing required parameter: '{param}'.");
+    Refusal::of(param, Some("missing_required_parameter"), message)
+}
 
 /// Reads what the body asks for. Checks only that it is JSON and that it has messages. Of a repeated key the last value
 /// counts, as for a provider written in Python.
 pub fn read(body: &[u8]) -> Result<Ask, Refusal> {
     let Ok(document) = serde_json::from_slice::<Value>(body) else {
-        return Err(Refusal {
-            message: "We could not parse the JSON body of your request. (HINT: This likely means you aren't using \
-                      your HTTP library correctly. The OpenAI API expects a JSON payload, but what was sent was not \
-                      valid JSON.)"
-                .to_owned(),
-            param: None,
-            code: None,
-        });
+        return Err(Refusal::bad(NOT_JSON));
     };
     let messages = match document.get("messages") {
         Some(Value::Array(messages)) if !messages.is_empty() => messages,
         Some(Value::Array(_)) => {
-            return Err(Refusal {
-                message: "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty \
-                          array instead."
-                    .to_owned(),
-                param: Some("messages"),
-                code: Some("empty_array"),
-            });
+            let message = "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty \
+                           array instead.";
+            return Err(Refusal::of("messages", Some("empty_array"), message));
         }
         Some(_) => {
-            return Err(Refusal {
-                message: "Invalid type for 'messages': expected an array of objects.".to_owned(),
-                param: Some("messages"),
-                code: Some("invalid_type"),
-            });
+            let message = "Invalid type for 'messages': expected an array of objects.";
+            return Err(Refusal::of("messages", Some("invalid_type"), message));
         }
-        None => {
-            return Err(Refusal {
-                message: "Missing required parameter: 'messages'.".to_owned(),
-                param: Some("messages"),
-                code: Some("missing_required_parameter"),
-            });
-        }
+        None => return Err(missing("messages")),
     };
     let text_bytes: u64 = messages.iter().map(|message| text_bytes(message) as u64).sum();
     let last = messages.last();
@@ -63,6 +54,7 @@ pub fn read(body: &[u8]) -> Result<Ask, Refusal> {
         tool: tool(&document),
         format: format(&document),
         prompt_tokens: text_bytes.div_ceil(4) + TOKENS_PER_MESSAGE * messages.len() as u64,
+        ..Ask::default()
     })
 }
 
@@ -98,6 +90,7 @@ fn tool(document: &Value) -> Option<Tool> {
         functions.find(|function| named.is_none() || function.get("name").and_then(Value::as_str) == named)?;
     Some(Tool {
         name: string(function, "name")?,
+        takes_text: false,
         parameters: function.get("parameters").cloned().unwrap_or_else(|| serde_json::json!({"type": "object"})),
     })
 }

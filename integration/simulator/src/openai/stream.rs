@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::put_usage;
 use super::whole::{finish_reason, put_service_tier};
-use super::{Stamp, put_string, put_usage};
-use crate::answer::{Answer, Ask, Said, Usage};
+use crate::answer::{Answer, Ask, Said, Stamp, Usage};
 use crate::sse::{Event, Framing, Kind};
+use crate::write::put_string;
 
 /// Returns the events of a stream, made on demand: roles, content, finish reasons, usage if asked for, `[DONE]`.
 pub fn events(stamp: &Stamp, ask: &Ask, answer: Answer, framing: Framing) -> impl Iterator<Item = Event> + use<> {
@@ -19,7 +20,7 @@ pub fn events(stamp: &Stamp, ask: &Ask, answer: Answer, framing: Framing) -> imp
         framing,
     });
     let [roles, contents, ends, last] = [(); 4].map(|()| Arc::clone(&chunks));
-    let content = (0..chunks.deltas.len()).flat_map(move |at| (0..choices).map(move |index| (at, index)));
+    let content = (0..chunks.answer.chunks()).flat_map(move |at| (0..choices).map(move |index| (at, index)));
     (0..choices)
         .map(move |index| roles.role(index))
         .chain(content.map(move |(at, index)| contents.content(at, index)))
@@ -31,7 +32,7 @@ pub fn events(stamp: &Stamp, ask: &Ask, answer: Answer, framing: Framing) -> imp
 fn before(stamp: &Stamp, ask: &Ask, answer: &Answer) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     out.extend_from_slice(b"{\"id\":");
-    put_string(&mut out, &stamp.id);
+    put_string(&mut out, &stamp.id("chatcmpl-sim-"));
     let created = stamp.created;
     out.extend_from_slice(format!(r#","object":"chat.completion.chunk","created":{created},"model":"#).as_bytes());
     put_string(&mut out, &ask.model);
@@ -76,12 +77,18 @@ impl Chunks {
     }
 
     fn content(&self, at: usize, index: usize) -> Event {
+        let reasoning = self.answer.reasoning.as_ref();
+        let thoughts = reasoning.map_or(0, |reasoning| reasoning.text.len());
         let delta = |out: &mut Vec<u8>| match (&self.deltas, &self.answer.said) {
-            (Deltas::Text(_), Said::Text(text)) => {
-                out.extend_from_slice(b"\"content\":");
-                put_string(out, text.chunk(at));
+            _ if at < thoughts => {
+                out.extend_from_slice(b"\"reasoning_content\":");
+                put_string(out, reasoning.map_or("", |reasoning| reasoning.text.chunk(at)));
             }
-            (Deltas::Calls(deltas), _) => out.extend_from_slice(deltas.get(at).map_or(&[], Vec::as_slice)),
+            (Deltas::Text, Said::Text(text)) => {
+                out.extend_from_slice(b"\"content\":");
+                put_string(out, text.chunk(at - thoughts));
+            }
+            (Deltas::Calls(deltas), _) => out.extend_from_slice(deltas.get(at - thoughts).map_or(&[], Vec::as_slice)),
             _ => {}
         };
         self.event(Kind::Content, index, delta, None)
@@ -103,14 +110,20 @@ impl Chunks {
 
 /// The content deltas of a choice: cut from the text on demand, or made in advance for tool calls.
 enum Deltas {
-    Text(usize),
+    Text,
     Calls(Vec<Vec<u8>>),
 }
 
 impl Deltas {
     fn of(answer: &Answer) -> Self {
-        let Said::Calls(calls) = &answer.said else { return Self::Text(answer.chunks()) };
+        let Said::Calls(calls) = &answer.said else { return Self::Text };
         let mut deltas = Vec::with_capacity(answer.chunks());
+        let lead = answer.lead.iter().flat_map(|lead| (0..lead.len()).map(|at| lead.chunk(at)));
+        deltas.extend(lead.map(|text| {
+            let mut delta = b"\"content\":".to_vec();
+            put_string(&mut delta, text);
+            delta
+        }));
         for (index, call) in calls.iter().enumerate() {
             let mut open = format!(r#""tool_calls":[{{"index":{index},"id":"#).into_bytes();
             put_string(&mut open, &call.id);
@@ -127,13 +140,6 @@ impl Deltas {
         }
         Self::Calls(deltas)
     }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Text(count) => *count,
-            Self::Calls(deltas) => deltas.len(),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -141,17 +147,19 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::answer::Call;
+    use crate::answer::{Call, Ending};
     use crate::chunked::Chunked;
 
     fn streamed(said: Said, include_usage: bool, choices: usize) -> Vec<Value> {
         let ask = Ask { model: "m".to_owned(), choices, include_usage, stream: true, ..Ask::default() };
-        let stamp = Stamp { id: "chatcmpl-sim-1".to_owned(), created: 5 };
+        let stamp = Stamp { number: 1, created: 5 };
         let answer = Answer {
             said,
-            finish_reason: None,
+            reasoning: None,
+            lead: None,
+            ending: Ending::Natural,
             service_tier: String::new(),
-            usage: Usage::Tokens { input: 1, output: 2 },
+            usage: Usage::Tokens { input: 1, output: 2, cached: 0, cache_write: 0, reasoning: 0 },
         };
         let mut data: Vec<String> = events(&stamp, &ask, answer, Framing::default())
             .map(|event| {
@@ -187,7 +195,7 @@ mod tests {
     #[test]
     fn arguments_come_in_fragments() {
         let arguments = Chunked::bytes("{\"a\":1}".to_owned(), 3);
-        let call = Call { id: "c".to_owned(), name: "f".to_owned(), arguments };
+        let call = Call { id: "c".to_owned(), name: "f".to_owned(), arguments, takes_text: false };
         let events = streamed(Said::Calls(vec![call]), false, 1);
         let call = |event: &Value| event["choices"][0]["delta"]["tool_calls"][0].clone();
         assert_eq!(call(&events[1])["function"]["name"], "f");

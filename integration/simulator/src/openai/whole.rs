@@ -1,13 +1,14 @@
 //! Writes a chat completion as one document.
 
-use super::{Stamp, put_string, put_usage};
-use crate::answer::{Answer, Ask, Said, Usage};
+use super::put_usage;
+use crate::answer::{Answer, Ask, Ending, Said, Stamp, Usage};
+use crate::write::put_string;
 
 /// Returns the `chat.completion` document.
 pub fn document(stamp: &Stamp, ask: &Ask, answer: &Answer) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(b"{\"id\":");
-    put_string(&mut out, &stamp.id);
+    put_string(&mut out, &stamp.id("chatcmpl-sim-"));
     out.extend_from_slice(format!(r#","object":"chat.completion","created":{},"model":"#, stamp.created).as_bytes());
     put_string(&mut out, &ask.model);
     out.extend_from_slice(b",\"choices\":[");
@@ -16,7 +17,7 @@ pub fn document(stamp: &Stamp, ask: &Ask, answer: &Answer) -> Vec<u8> {
             out.push(b',');
         }
         out.extend_from_slice(format!(r#"{{"index":{index},"message":{{"role":"assistant","content":"#).as_bytes());
-        put_message(&mut out, &answer.said);
+        put_message(&mut out, answer);
         out.extend_from_slice(b",\"refusal\":null,\"annotations\":[]},\"logprobs\":null,\"finish_reason\":");
         put_string(&mut out, finish_reason(answer));
         out.push(b'}');
@@ -41,18 +42,24 @@ pub(super) fn put_service_tier(out: &mut Vec<u8>, answer: &Answer) {
 
 /// Returns the finish reason.
 pub(super) fn finish_reason(answer: &Answer) -> &str {
-    match (&answer.finish_reason, &answer.said) {
-        (Some(reason), _) => reason,
-        (None, Said::Text(_)) => "stop",
-        (None, Said::Calls(_)) => "tool_calls",
+    match (&answer.ending, &answer.said) {
+        (Ending::Given(reason), _) => reason,
+        (Ending::Limit, _) => "length",
+        (Ending::Natural, Said::Text(_)) => "stop",
+        (Ending::Natural, Said::Calls(_)) => "tool_calls",
     }
 }
 
-fn put_message(out: &mut Vec<u8>, said: &Said) {
-    match said {
+/// Writes the content, the tool calls and the reasoning.
+fn put_message(out: &mut Vec<u8>, answer: &Answer) {
+    match &answer.said {
         Said::Text(text) => put_string(out, text.text()),
         Said::Calls(calls) => {
-            out.extend_from_slice(b"null,\"tool_calls\":[");
+            match &answer.lead {
+                Some(text) => put_string(out, text.text()),
+                None => out.extend_from_slice(b"null"),
+            }
+            out.extend_from_slice(b",\"tool_calls\":[");
             for (index, call) in calls.iter().enumerate() {
                 if index > 0 {
                     out.push(b',');
@@ -68,6 +75,10 @@ fn put_message(out: &mut Vec<u8>, said: &Said) {
             out.push(b']');
         }
     }
+    if let Some(reasoning) = &answer.reasoning {
+        out.extend_from_slice(b",\"reasoning_content\":");
+        put_string(out, reasoning.text.text());
+    }
 }
 
 #[cfg(test)]
@@ -80,11 +91,18 @@ mod tests {
 
     fn made(said: Said, usage: Usage, choices: usize) -> Value {
         let ask = Ask { model: "m\"1".to_owned(), choices, ..Ask::default() };
-        let stamp = Stamp { id: "chatcmpl-sim-1".to_owned(), created: 5 };
+        let stamp = Stamp { number: 1, created: 5 };
         serde_json::from_slice(&document(
             &stamp,
             &ask,
-            &Answer { said, finish_reason: None, service_tier: "flex".to_owned(), usage },
+            &Answer {
+                said,
+                reasoning: None,
+                lead: None,
+                ending: Ending::Natural,
+                service_tier: "flex".to_owned(),
+                usage,
+            },
         ))
         .unwrap()
     }
@@ -92,7 +110,7 @@ mod tests {
     #[test]
     fn text_comes_once_per_choice() {
         let text = Said::Text(Chunked::words("hi \"you\"".to_owned()));
-        let made = made(text, Usage::Tokens { input: 3, output: 4 }, 2);
+        let made = made(text, Usage::Tokens { input: 3, output: 4, cached: 0, cache_write: 0, reasoning: 0 }, 2);
         assert_eq!(made["model"], "m\"1");
         assert_eq!(made["service_tier"], "flex");
         assert_eq!(made["choices"][1]["message"]["content"], "hi \"you\"");
@@ -104,7 +122,7 @@ mod tests {
     #[test]
     fn calls_come_with_null_content() {
         let arguments = Chunked::bytes("{\"a\":1}".to_owned(), 2);
-        let call = Call { id: "c".to_owned(), name: "f".to_owned(), arguments };
+        let call = Call { id: "c".to_owned(), name: "f".to_owned(), arguments, takes_text: false };
         let made = made(Said::Calls(vec![call]), Usage::Omit, 1);
         assert_eq!(made["choices"][0]["message"]["content"], Value::Null);
         assert_eq!(made["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"], "{\"a\":1}");

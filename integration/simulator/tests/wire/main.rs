@@ -6,6 +6,7 @@ mod control;
 mod faults;
 mod framing;
 mod http2;
+mod messages;
 mod process;
 mod raw;
 mod tls;

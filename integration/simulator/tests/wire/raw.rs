@@ -31,12 +31,16 @@ pub struct Answer {
 }
 
 pub fn post(path: &str, body: &str) -> Vec<u8> {
-    format!(
-        "POST {path} HTTP/1.1\r\nHost: sim.test\r\nAuthorization: Bearer sk-test\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
+    post_with(path, "Authorization: Bearer sk-test\r\nContent-Type: application/json\r\n", body.as_bytes())
+}
+
+/// Returns a request with these header lines.
+pub fn post_with(path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: sim.test\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    [head.as_bytes(), body].concat()
 }
 
 pub fn get(path: &str) -> Vec<u8> {
@@ -130,6 +134,15 @@ impl Answer {
             .filter_map(|event| event.lines().find_map(|line| line.strip_prefix("data: ")))
             .map(str::to_owned)
             .collect()
+    }
+
+    /// Returns the names and the JSON data of every complete event.
+    pub fn named_events(&self) -> Vec<(String, Value)> {
+        let text = self.text().replace("\r\n", "\n");
+        let whole = text.rfind("\n\n").map_or("", |at| &text[..at]);
+        let field = |event: &str, name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+        let event = |event| Some((field(event, "event: ")?, serde_json::from_str(&field(event, "data: ")?).ok()?));
+        whole.split("\n\n").filter_map(event).collect()
     }
 
     /// Returns the text of the first choice, assembled from its deltas.

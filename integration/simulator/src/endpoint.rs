@@ -1,0 +1,82 @@
+//! The endpoints of a provider, under any prefix.
+
+use hyper::{HeaderMap, Method, StatusCode};
+
+use crate::dialect::Dialect;
+
+/// An endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// OpenAI's chat completions.
+    ChatCompletions,
+    /// Anthropic's Messages.
+    Messages,
+    /// Anthropic's count of a request's tokens.
+    CountTokens,
+    /// The models, in the dialect that the headers tell.
+    Models,
+    /// One model.
+    Model,
+    /// vLLM's health.
+    Health,
+    /// Ollama's version.
+    Version,
+    /// No endpoint.
+    Unknown,
+}
+
+/// The endpoints by the end of their path. The first that fits wins.
+const KNOWN: [(&str, Method, Endpoint); 6] = [
+    ("/chat/completions", Method::POST, Endpoint::ChatCompletions),
+    ("/messages", Method::POST, Endpoint::Messages),
+    ("/messages/count_tokens", Method::POST, Endpoint::CountTokens),
+    ("/models", Method::GET, Endpoint::Models),
+    ("/health", Method::GET, Endpoint::Health),
+    ("/api/version", Method::GET, Endpoint::Version),
+];
+
+impl Endpoint {
+    /// Returns the endpoint of a path, or the status for a method that it does not take.
+    pub fn of(method: &Method, path: &str) -> Result<Self, StatusCode> {
+        match KNOWN.iter().find(|(suffix, ..)| path.ends_with(suffix)) {
+            Some((_, expected, endpoint)) if expected == method => Ok(*endpoint),
+            Some(_) => Err(StatusCode::METHOD_NOT_ALLOWED),
+            None if method == Method::GET && path.contains("/models/") => Ok(Self::Model),
+            None => Ok(Self::Unknown),
+        }
+    }
+
+    /// Returns what is spoken at a path, whatever the method.
+    pub fn dialect(path: &str, headers: &HeaderMap) -> Dialect {
+        match KNOWN.iter().find(|(suffix, ..)| path.ends_with(suffix)) {
+            Some((.., Self::Messages | Self::CountTokens)) => Dialect::Anthropic,
+            Some((.., Self::ChatCompletions)) => Dialect::OpenAi,
+            _ if headers.contains_key("anthropic-version") => Dialect::Anthropic,
+            _ => Dialect::OpenAi,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_known_by_its_end() {
+        let of = |method, path| Endpoint::of(&method, path);
+        assert_eq!(of(Method::POST, "/openai/v1/chat/completions"), Ok(Endpoint::ChatCompletions));
+        assert_eq!(of(Method::POST, "/v1/messages/count_tokens"), Ok(Endpoint::CountTokens));
+        assert_eq!(of(Method::GET, "/v1/messages"), Err(StatusCode::METHOD_NOT_ALLOWED));
+        assert_eq!(of(Method::GET, "/v1/models/org/model"), Ok(Endpoint::Model));
+        assert_eq!(of(Method::POST, "/v1/nothing"), Ok(Endpoint::Unknown));
+    }
+
+    #[test]
+    fn the_models_are_listed_in_the_callers_dialect() {
+        let version = HeaderMap::from_iter([("anthropic-version".parse().unwrap(), "2023-06-01".parse().unwrap())]);
+        assert_eq!(Endpoint::dialect("/v1/models", &version), Dialect::Anthropic);
+        assert_eq!(Endpoint::dialect("/v1/models", &HeaderMap::new()), Dialect::OpenAi);
+        assert_eq!(Endpoint::dialect("/v1/messages", &HeaderMap::new()), Dialect::Anthropic);
+        assert_eq!(Endpoint::dialect("/v1/chat/completions", &version), Dialect::OpenAi);
+    }
+}

@@ -1,0 +1,122 @@
+//! Reads the request of each endpoint, and says what a well-behaved provider answers there.
+
+use hyper::header::HeaderValue;
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode};
+use serde_json::json;
+
+use crate::answer::{Ask, Circumstances, Stamp, compose};
+use crate::anthropic::{self, Purpose};
+use crate::behavior::Behavior;
+use crate::dialect::Dialect;
+use crate::endpoint::Endpoint;
+use crate::openai;
+use crate::refusal::Refusal;
+use crate::sse::{Event, Framing};
+
+/// The content type of a JSON document.
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// What is answered, before faults.
+pub enum Speech {
+    /// A document.
+    Document {
+        /// Its type.
+        content_type: HeaderValue,
+        /// Its bytes.
+        bytes: Vec<u8>,
+        /// The number of content chunks that its stream would have.
+        chunks: usize,
+    },
+    /// The events of a stream.
+    Events(Box<dyn Iterator<Item = Event> + Send>),
+}
+
+impl Speech {
+    fn json(bytes: impl Into<Vec<u8>>, chunks: usize) -> Self {
+        Self::Document { content_type: JSON, bytes: bytes.into(), chunks }
+    }
+}
+
+/// Reads what a request asks for at an endpoint. `models` are those that the provider lists.
+pub fn read(
+    endpoint: Result<Endpoint, StatusCode>,
+    models: &[String],
+    head: &Parts,
+    body: &[u8],
+    place: usize,
+) -> Result<Ask, Refusal> {
+    let (method, path) = (&head.method, head.uri.path());
+    match endpoint {
+        Ok(Endpoint::ChatCompletions) => openai::read(body),
+        Ok(Endpoint::Messages) => anthropic::read(&head.headers, body, place, Purpose::Answer),
+        Ok(Endpoint::CountTokens) => {
+            anthropic::read(&head.headers, body, place, Purpose::Count).map(|ask| Ask { stream: false, ..ask })
+        }
+        Ok(Endpoint::Models) => Ok(Ask::default()),
+        Ok(Endpoint::Model) => model(models, path),
+        Ok(Endpoint::Health | Endpoint::Version | Endpoint::Unknown) => {
+            Err(Refusal::with(StatusCode::NOT_FOUND, format!("Invalid URL ({method} {path})")))
+        }
+        Err(status) => Err(Refusal::with(status, not_allowed(method, path))),
+    }
+}
+
+fn not_allowed(method: &Method, path: &str) -> String {
+    format!("Not allowed to {method} on {path} (HINT: Perhaps you meant to use another method?)")
+}
+
+/// Reads which of the listed models a path names.
+fn model(models: &[String], path: &str) -> Result<Ask, Refusal> {
+    let name = path.split_once("/models/").map_or("", |(_, name)| name);
+    if models.iter().any(|model| model == name) {
+        return Ok(Ask { model: name.to_owned(), ..Ask::default() });
+    }
+    let refusal = Refusal::with(StatusCode::NOT_FOUND, format!("The model '{name}' does not exist"));
+    Err(Refusal { param: Some("model".to_owned()), code: Some("model_not_found"), ..refusal })
+}
+
+/// Who answers what, and where.
+pub struct Scene<'a> {
+    /// Where it was asked. A rule can make any path answer, and one that is unknown answers as chat completions.
+    pub endpoint: Endpoint,
+    /// The dialect of the answer.
+    pub dialect: Dialect,
+    /// The models that the provider lists.
+    pub models: &'a [String],
+    /// What identifies the answer.
+    pub stamp: Stamp,
+    /// What is asked.
+    pub ask: &'a Ask,
+    /// How to answer.
+    pub behavior: &'a Behavior,
+    /// The rest of the request.
+    pub around: Circumstances<'a>,
+}
+
+/// Says what a well-behaved provider answers.
+pub fn say(scene: &Scene<'_>, framing: Framing) -> Speech {
+    let Scene { endpoint, dialect, models, stamp, ask, behavior, around } = *scene;
+    match endpoint {
+        Endpoint::CountTokens => Speech::json(json!({"input_tokens": ask.prompt_tokens}).to_string(), 1),
+        Endpoint::Models if dialect == Dialect::Anthropic => Speech::json(anthropic::models(models).to_string(), 1),
+        Endpoint::Models => Speech::json(openai::models(models, stamp.created).to_string(), 1),
+        Endpoint::Model if dialect == Dialect::Anthropic => Speech::json(anthropic::model(&ask.model).to_string(), 1),
+        Endpoint::Model => Speech::json(openai::model(&ask.model, stamp.created).to_string(), 1),
+        Endpoint::Messages => {
+            let answer = compose(ask, behavior, around);
+            if ask.stream {
+                let start = behavior.usage_start.as_ref();
+                return Speech::Events(Box::new(anthropic::events(stamp, ask, answer, start, framing)));
+            }
+            Speech::json(anthropic::document(stamp, ask, &answer), answer.chunks())
+        }
+        Endpoint::ChatCompletions | Endpoint::Health | Endpoint::Version | Endpoint::Unknown => {
+            let answer = compose(ask, behavior, around);
+            if ask.stream {
+                return Speech::Events(Box::new(openai::events(&stamp, ask, answer, framing)));
+            }
+            Speech::json(openai::document(&stamp, ask, &answer), answer.chunks())
+        }
+    }
+}

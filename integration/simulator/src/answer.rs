@@ -1,6 +1,6 @@
 //! Decides what the simulator answers, whatever the dialect.
 
-use hyper::HeaderMap;
+use hyper::{HeaderMap, Method};
 use serde_json::{Map, Value, json};
 
 use crate::behavior::{Behavior, CallSpec, Echo, UsageSpec};
@@ -55,6 +55,8 @@ pub struct Ask {
     pub prompt_tokens: u64,
     /// How the answer reasons, if the request wants that.
     pub reasoning: Option<Wish>,
+    /// The request itself, for the dialects whose answers repeat or examine it.
+    pub asked: Value,
 }
 
 /// What a request wants to see of the reasoning.
@@ -195,6 +197,8 @@ pub struct Circumstances<'a> {
     pub place: usize,
     /// The request's number, for ids.
     pub number: u64,
+    /// The method.
+    pub method: &'a Method,
     /// The path and query.
     pub path: &'a str,
     /// The headers.
@@ -351,7 +355,15 @@ mod tests {
     fn say(ask: &Ask, behavior: &str) -> Answer {
         let behavior = serde_json::from_str(behavior).unwrap();
         let headers = HeaderMap::from_iter([("authorization".parse().unwrap(), "Bearer k".parse().unwrap())]);
-        let around = Circumstances { name: "vllm", place: 0, number: 7, path: "/v1", headers: &headers, body: b"{}" };
+        let around = Circumstances {
+            name: "vllm",
+            place: 0,
+            number: 7,
+            method: &Method::POST,
+            path: "/v1",
+            headers: &headers,
+            body: b"{}",
+        };
         compose(ask, &behavior, around)
     }
 

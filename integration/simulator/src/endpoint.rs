@@ -13,6 +13,12 @@ pub enum Endpoint {
     Messages,
     /// Anthropic's count of a request's tokens.
     CountTokens,
+    /// OpenAI's Responses.
+    Responses,
+    /// OpenAI's count of a response's input tokens.
+    InputTokens,
+    /// One response that was stored: to get, or to delete.
+    Response,
     /// The models, in the dialect that the headers tell.
     Models,
     /// One model.
@@ -26,10 +32,12 @@ pub enum Endpoint {
 }
 
 /// The endpoints by the end of their path. The first that fits wins.
-const KNOWN: [(&str, Method, Endpoint); 6] = [
+const KNOWN: [(&str, Method, Endpoint); 8] = [
     ("/chat/completions", Method::POST, Endpoint::ChatCompletions),
     ("/messages", Method::POST, Endpoint::Messages),
     ("/messages/count_tokens", Method::POST, Endpoint::CountTokens),
+    ("/responses", Method::POST, Endpoint::Responses),
+    ("/responses/input_tokens", Method::POST, Endpoint::InputTokens),
     ("/models", Method::GET, Endpoint::Models),
     ("/health", Method::GET, Endpoint::Health),
     ("/api/version", Method::GET, Endpoint::Version),
@@ -42,6 +50,7 @@ impl Endpoint {
             Some((_, expected, endpoint)) if expected == method => Ok(*endpoint),
             Some(_) => Err(StatusCode::METHOD_NOT_ALLOWED),
             None if method == Method::GET && path.contains("/models/") => Ok(Self::Model),
+            None if matches!(*method, Method::GET | Method::DELETE) && names_response(path) => Ok(Self::Response),
             None => Ok(Self::Unknown),
         }
     }
@@ -50,11 +59,17 @@ impl Endpoint {
     pub fn dialect(path: &str, headers: &HeaderMap) -> Dialect {
         match KNOWN.iter().find(|(suffix, ..)| path.ends_with(suffix)) {
             Some((.., Self::Messages | Self::CountTokens)) => Dialect::Anthropic,
+            Some((.., Self::Responses | Self::InputTokens)) => Dialect::Responses,
             Some((.., Self::ChatCompletions)) => Dialect::OpenAi,
             _ if headers.contains_key("anthropic-version") => Dialect::Anthropic,
             _ => Dialect::OpenAi,
         }
     }
+}
+
+/// Returns whether a path is that of one response, and not of a part of it.
+fn names_response(path: &str) -> bool {
+    path.rsplit_once('/').is_some_and(|(before, id)| before.ends_with("/responses") && !id.is_empty())
 }
 
 #[cfg(test)]
@@ -68,6 +83,9 @@ mod tests {
         assert_eq!(of(Method::POST, "/v1/messages/count_tokens"), Ok(Endpoint::CountTokens));
         assert_eq!(of(Method::GET, "/v1/messages"), Err(StatusCode::METHOD_NOT_ALLOWED));
         assert_eq!(of(Method::GET, "/v1/models/org/model"), Ok(Endpoint::Model));
+        assert_eq!(of(Method::POST, "/openai/responses"), Ok(Endpoint::Responses));
+        assert_eq!(of(Method::DELETE, "/v1/responses/resp_1"), Ok(Endpoint::Response));
+        assert_eq!(of(Method::GET, "/v1/responses/resp_1/input_items"), Ok(Endpoint::Unknown));
         assert_eq!(of(Method::POST, "/v1/nothing"), Ok(Endpoint::Unknown));
     }
 

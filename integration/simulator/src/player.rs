@@ -10,6 +10,7 @@ use flate2::write::GzEncoder;
 use futures_util::{Stream, stream};
 
 use crate::behavior::Split;
+use crate::dialect::LastWords;
 use crate::record::Exchange;
 use crate::sse::{Event, Kind};
 use crate::wire::{Cut, Line};
@@ -26,7 +27,7 @@ pub enum Trouble {
     /// The body ends cleanly in the middle of the next event.
     Truncate,
     /// The bytes made for this number of events before them are sent, then the body ends cleanly.
-    Last(Box<dyn FnOnce(usize) -> Bytes + Send>),
+    Last(LastWords),
     /// These bytes are sent, and the body continues.
     Aside(Bytes),
     /// These bytes are sent again and again, with this wait before each.

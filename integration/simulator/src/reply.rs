@@ -98,7 +98,7 @@ pub async fn reply(call: Call<'_>, mut exchange: Exchange, say: impl FnOnce(Fram
         Speech::Events(events) => {
             let score = Score {
                 events,
-                trouble: trouble(dialect, stamp, behavior, framing),
+                trouble: trouble(&call, framing),
                 no_done: behavior.fault == Some(Fault::NoDone),
                 trailing: behavior.trailing_bytes.then_some(&b": unfinished"[..]),
                 first_delay: Duration::from_millis(first),
@@ -161,7 +161,8 @@ fn content(
 }
 
 /// Returns what a fault does to a stream, and when.
-fn trouble(dialect: Dialect, stamp: Stamp, behavior: &Behavior, framing: Framing) -> Option<Due> {
+fn trouble(call: &Call<'_>, framing: Framing) -> Option<Due> {
+    let Call { dialect, stamp, ask, behavior, .. } = *call;
     let cut = |strike: &Strike, trouble: Trouble| {
         let Strike { after_chunks, after_head } = *strike;
         Due { after_chunks, after_head, trouble }
@@ -172,11 +173,13 @@ fn trouble(dialect: Dialect, stamp: Stamp, behavior: &Behavior, framing: Framing
         Fault::CloseMidStream(strike) => cut(strike, Trouble::Cut(Cut::Fin)),
         Fault::HangMidStream(strike) => cut(strike, Trouble::Hang),
         Fault::TruncateEvent(strike) => cut(strike, Trouble::Truncate),
-        Fault::ErrorEvent(ErrorStrike { after_chunks, after_head, json })
-        | Fault::Failed(ErrorStrike { after_chunks, after_head, json }) => {
-            let json = json.clone();
-            let words = move |sent| dialect.error_event(json, framing, stamp, sent);
-            Due { after_chunks: *after_chunks, after_head: *after_head, trouble: Trouble::Last(Box::new(words)) }
+        Fault::ErrorEvent(ErrorStrike { after_chunks, after_head, json }) => {
+            let trouble = Trouble::Last(dialect.error_event(json.as_ref(), framing, stamp));
+            Due { after_chunks: *after_chunks, after_head: *after_head, trouble }
+        }
+        Fault::Failed(ErrorStrike { after_chunks, after_head, json }) => {
+            let trouble = Trouble::Last(dialect.failure(json.as_ref(), framing, stamp, ask));
+            Due { after_chunks: *after_chunks, after_head: *after_head, trouble }
         }
         Fault::PingOnly(PingStrike { after_chunks, after_head, every_ms }) => {
             let every = Duration::from_millis(if *every_ms == 0 { 100 } else { *every_ms });
@@ -196,7 +199,7 @@ fn trouble(dialect: Dialect, stamp: Stamp, behavior: &Behavior, framing: Framing
 
 /// Returns a response of one document. It has no chunks, so a fault in the middle occurs after half of it.
 fn document(content_type: HeaderValue, bytes: Vec<u8>, call: &Call<'_>, exchange: Exchange) -> Response<SimBody> {
-    let Call { dialect, stamp, behavior, gzip, line, .. } = *call;
+    let Call { dialect, stamp, ask, behavior, gzip, line, .. } = *call;
     let mut bytes = bytes;
     let mut trouble = None;
     match &behavior.fault {
@@ -205,9 +208,12 @@ fn document(content_type: HeaderValue, bytes: Vec<u8>, call: &Call<'_>, exchange
         Some(Fault::CloseMidStream(_)) => trouble = Some(Due::after(1, Trouble::Cut(Cut::Fin))),
         Some(Fault::HangMidStream(_) | Fault::PingOnly(_)) => trouble = Some(Due::after(1, Trouble::Hang)),
         Some(Fault::TruncateEvent(_) | Fault::MalformedJson(_)) => bytes.truncate(bytes.len() / 2),
-        Some(Fault::ErrorEvent(strike) | Fault::Failed(strike)) => {
+        Some(Fault::ErrorEvent(strike)) => {
             let error = strike.json.clone().unwrap_or_else(|| dialect.server_error(stamp));
             bytes = error.to_string().into_bytes();
+        }
+        Some(Fault::Failed(strike)) => {
+            bytes = dialect.failed_document(strike.json.as_ref(), stamp, ask).into_bytes();
         }
         _ => {}
     }

@@ -20,6 +20,7 @@ use crate::listen::Peer;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::reply::{self, Call, json_response};
+use crate::responses::Store;
 use crate::rules::{Facts, Rules};
 use crate::speech::{self, Scene};
 use crate::{control, directive};
@@ -57,6 +58,8 @@ pub struct Sim {
     pub health: Health,
     /// The responses that wait to be released.
     pub holds: Holds,
+    /// The responses that the providers stored.
+    pub responses: Store,
 }
 
 impl Sim {
@@ -68,6 +71,7 @@ impl Sim {
             record: Arc::new(Record::new(settings.record)),
             health: Health::new(settings.listeners),
             holds: Holds::default(),
+            responses: Store::default(),
             settings,
         }
     }
@@ -105,7 +109,7 @@ pub async fn handle(
         return Ok(json_response(StatusCode::PAYLOAD_TOO_LARGE, document, Some(exchange)));
     };
     exchange.keep(&peer, head.clone(), body.clone());
-    let read = speech::read(endpoint, &sim.settings.models, &head, &body, listener);
+    let read = speech::read(endpoint, &sim.settings.models, &sim.responses, &head, &body, listener);
     let facts = Facts {
         looks: matches!(head.method, Method::GET | Method::HEAD),
         path,
@@ -130,6 +134,7 @@ pub async fn handle(
         name: &sim.settings.name,
         place: listener,
         number: exchange.number(),
+        method: &head.method,
         path: head.uri.path_and_query().map_or("", |path| path.as_str()),
         headers: &head.headers,
         body: &body,
@@ -147,8 +152,8 @@ pub async fn handle(
         pace: (sim.settings.ttft_ms, sim.settings.chunk_ms),
     };
     let endpoint = endpoint.unwrap_or(Endpoint::Unknown);
-    let scene =
-        Scene { endpoint, dialect, models: &sim.settings.models, stamp, ask: &ask, behavior: &behavior, around };
+    let (models, store) = (&sim.settings.models, &sim.responses);
+    let scene = Scene { endpoint, dialect, models, store, stamp, ask: &ask, behavior: &behavior, around };
     Ok(reply::reply(call, exchange, |framing| speech::say(&scene, framing)).await)
 }
 

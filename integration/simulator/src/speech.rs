@@ -3,7 +3,7 @@
 use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::answer::{Ask, Circumstances, Stamp, compose};
 use crate::anthropic::{self, Purpose};
@@ -12,6 +12,7 @@ use crate::dialect::Dialect;
 use crate::endpoint::Endpoint;
 use crate::openai;
 use crate::refusal::Refusal;
+use crate::responses::{self, Response, Store};
 use crate::sse::{Event, Framing};
 
 /// The content type of a JSON document.
@@ -38,10 +39,11 @@ impl Speech {
     }
 }
 
-/// Reads what a request asks for at an endpoint. `models` are those that the provider lists.
+/// Reads what a request asks for at an endpoint. `models` are those that the provider lists, `store` has its responses.
 pub fn read(
     endpoint: Result<Endpoint, StatusCode>,
     models: &[String],
+    store: &Store,
     head: &Parts,
     body: &[u8],
     place: usize,
@@ -53,6 +55,9 @@ pub fn read(
         Ok(Endpoint::CountTokens) => {
             anthropic::read(&head.headers, body, place, Purpose::Count).map(|ask| Ask { stream: false, ..ask })
         }
+        Ok(Endpoint::Responses) => responses::read(store, body, place, responses::Purpose::Answer),
+        Ok(Endpoint::InputTokens) => responses::read(store, body, place, responses::Purpose::Count),
+        Ok(Endpoint::Response) => responses::find(store, place, path).map(|_| Ask::default()),
         Ok(Endpoint::Models) => Ok(Ask::default()),
         Ok(Endpoint::Model) => model(models, path),
         Ok(Endpoint::Health | Endpoint::Version | Endpoint::Unknown) => {
@@ -84,6 +89,8 @@ pub struct Scene<'a> {
     pub dialect: Dialect,
     /// The models that the provider lists.
     pub models: &'a [String],
+    /// The responses that the providers stored.
+    pub store: &'a Store,
     /// What identifies the answer.
     pub stamp: Stamp,
     /// What is asked.
@@ -96,7 +103,7 @@ pub struct Scene<'a> {
 
 /// Says what a well-behaved provider answers.
 pub fn say(scene: &Scene<'_>, framing: Framing) -> Speech {
-    let Scene { endpoint, dialect, models, stamp, ask, behavior, around } = *scene;
+    let Scene { endpoint, dialect, models, store, stamp, ask, behavior, around } = *scene;
     match endpoint {
         Endpoint::CountTokens => Speech::json(json!({"input_tokens": ask.prompt_tokens}).to_string(), 1),
         Endpoint::Models if dialect == Dialect::Anthropic => Speech::json(anthropic::models(models).to_string(), 1),
@@ -109,14 +116,46 @@ pub fn say(scene: &Scene<'_>, framing: Framing) -> Speech {
                 let start = behavior.usage_start.as_ref();
                 return Speech::Events(Box::new(anthropic::events(stamp, ask, answer, start, framing)));
             }
-            Speech::json(anthropic::document(stamp, ask, &answer), answer.chunks())
+            Speech::json(anthropic::document(stamp, ask, &answer), answer.chunks().max(1))
+        }
+        Endpoint::InputTokens => {
+            let counted = json!({"object": "response.input_tokens", "input_tokens": ask.prompt_tokens});
+            Speech::json(counted.to_string(), 1)
+        }
+        Endpoint::Responses => response(scene, framing),
+        Endpoint::Response => {
+            let path = around.path.split('?').next().unwrap_or_default();
+            let Ok(found) = responses::find(store, around.place, path) else { return Speech::json("{}", 1) };
+            if around.method == Method::GET {
+                return Speech::json(found.document.clone(), 1);
+            }
+            store.forget(around.place, &found.id);
+            let deleted = json!({"id": found.id, "object": "response.deleted", "deleted": true});
+            Speech::json(deleted.to_string(), 1)
         }
         Endpoint::ChatCompletions | Endpoint::Health | Endpoint::Version | Endpoint::Unknown => {
             let answer = compose(ask, behavior, around);
             if ask.stream {
                 return Speech::Events(Box::new(openai::events(&stamp, ask, answer, framing)));
             }
-            Speech::json(openai::document(&stamp, ask, &answer), answer.chunks())
+            Speech::json(openai::document(&stamp, ask, &answer), answer.chunks().max(1))
         }
     }
+}
+
+/// Says a response, and stores it unless the request forbids that.
+fn response(scene: &Scene<'_>, framing: Framing) -> Speech {
+    let Scene { store, stamp, ask, behavior, around, .. } = *scene;
+    let answer = compose(ask, behavior, around);
+    let chunks = answer.chunks().max(1);
+    let (document, status) = responses::finished(stamp, ask, &answer);
+    if ask.asked.get("store") != Some(&Value::Bool(false)) {
+        let (document, place) = (document.clone(), around.place);
+        let tokens = ask.prompt_tokens + chunks as u64;
+        store.keep(Response { place, id: responses::id(stamp), document, tokens });
+    }
+    if ask.stream {
+        return Speech::Events(Box::new(responses::events(stamp, ask, answer, (document, status), framing)));
+    }
+    Speech::json(document, chunks)
 }

@@ -43,3 +43,26 @@ fn anthropics_client_reads_messages() {
     ];
     run("simulated_messages.py", &cases);
 }
+
+#[test]
+#[ignore = "needs the clients: make test"]
+fn openais_client_reads_responses() {
+    let cases = [
+        "whole",
+        "stream",
+        "stream_of_every_item",
+        "tools_round_trip",
+        "json_schema",
+        "reasoning_round_trip",
+        "conversation",
+        "input_tokens",
+        "incomplete",
+        "failed",
+        "error_in_the_stream",
+        "stream_without_end",
+        "stream_cut",
+        "stream_framed_otherwise",
+        "errors",
+    ];
+    run("simulated_responses.py", &cases);
+}

@@ -6,7 +6,7 @@ mod stream;
 mod whole;
 
 pub use error::{error_document, refusal, server_error};
-pub use request::read;
+pub use request::{NOT_JSON, missing, read};
 pub use stream::events;
 pub use whole::document;
 

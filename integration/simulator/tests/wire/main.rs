@@ -9,4 +9,5 @@ mod http2;
 mod messages;
 mod process;
 mod raw;
+mod responses;
 mod tls;

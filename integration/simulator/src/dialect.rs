@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::answer::{Ask, Stamp};
 use crate::refusal::Refusal;
+use crate::rerank::{self, Form};
 use crate::sse::{Framing, Kind};
 use crate::{anthropic, openai, responses};
 
@@ -22,6 +23,8 @@ pub enum Dialect {
     Responses,
     /// Anthropic's Messages.
     Anthropic,
+    /// A rerank service's.
+    Rerank(Form),
 }
 
 impl Dialect {
@@ -30,6 +33,7 @@ impl Dialect {
         match self {
             Self::OpenAi | Self::Responses => openai::refusal(refusal),
             Self::Anthropic => anthropic::refusal(refusal, stamp),
+            Self::Rerank(form) => rerank::error(form, &refusal.message),
         }
     }
 
@@ -38,6 +42,7 @@ impl Dialect {
         match self {
             Self::OpenAi | Self::Responses => openai::error_document(status, model),
             Self::Anthropic => anthropic::error_document(status, model, stamp),
+            Self::Rerank(form) => rerank::error(form, status.canonical_reason().unwrap_or("error")),
         }
     }
 
@@ -46,6 +51,7 @@ impl Dialect {
         match self {
             Self::OpenAi | Self::Responses => openai::server_error(),
             Self::Anthropic => anthropic::overloaded(stamp),
+            Self::Rerank(form) => rerank::error(form, "internal server error"),
         }
     }
 
@@ -90,7 +96,7 @@ impl Dialect {
                 let text = br#"{"type":"response.output_text.delta","sequence_number":4,"item_id":"msg_sim","del"#;
                 framing.named(Kind::Tail, "response.output_text.delta", data(text)).bytes
             }
-            Self::OpenAi => {
+            Self::OpenAi | Self::Rerank(_) => {
                 let text =
                     br#"{"id":"chatcmpl-sim","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"con"#;
                 framing.event(Kind::Tail, data(text)).bytes
@@ -105,7 +111,7 @@ impl Dialect {
     /// Returns a sign of life.
     pub fn ping(self, framing: Framing) -> Bytes {
         match self {
-            Self::OpenAi | Self::Responses => framing.comment().bytes,
+            Self::OpenAi | Self::Responses | Self::Rerank(_) => framing.comment().bytes,
             Self::Anthropic => anthropic::ping(framing, Kind::Ping).bytes,
         }
     }
@@ -113,7 +119,7 @@ impl Dialect {
     /// Returns the headers that every response of this dialect has.
     pub fn headers(self, stamp: Stamp) -> Vec<(HeaderName, HeaderValue)> {
         match self {
-            Self::OpenAi | Self::Responses => Vec::new(),
+            Self::OpenAi | Self::Responses | Self::Rerank(_) => Vec::new(),
             Self::Anthropic => anthropic::headers(stamp),
         }
     }

@@ -3,6 +3,7 @@
 use hyper::{HeaderMap, Method, StatusCode};
 
 use crate::dialect::Dialect;
+use crate::rerank::Form;
 
 /// An endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,20 @@ pub enum Endpoint {
     InputTokens,
     /// One response that was stored: to get, or to delete.
     Response,
+    /// Completions of a bare prompt.
+    Completions,
+    /// Embeddings.
+    Embeddings,
+    /// Moderations.
+    Moderations,
+    /// Images, made or edited.
+    Images,
+    /// Speech.
+    Speech,
+    /// Transcriptions and translations of recordings.
+    Transcriptions,
+    /// Rerank, in either form.
+    Rerank(Form),
     /// The models, in the dialect that the headers tell.
     Models,
     /// One model.
@@ -32,8 +47,18 @@ pub enum Endpoint {
 }
 
 /// The endpoints by the end of their path. The first that fits wins.
-const KNOWN: [(&str, Method, Endpoint); 8] = [
+const KNOWN: [(&str, Method, Endpoint); 18] = [
     ("/chat/completions", Method::POST, Endpoint::ChatCompletions),
+    ("/completions", Method::POST, Endpoint::Completions),
+    ("/embeddings", Method::POST, Endpoint::Embeddings),
+    ("/moderations", Method::POST, Endpoint::Moderations),
+    ("/images/generations", Method::POST, Endpoint::Images),
+    ("/images/edits", Method::POST, Endpoint::Images),
+    ("/audio/speech", Method::POST, Endpoint::Speech),
+    ("/audio/transcriptions", Method::POST, Endpoint::Transcriptions),
+    ("/audio/translations", Method::POST, Endpoint::Transcriptions),
+    ("/v2/rerank", Method::POST, Endpoint::Rerank(Form::Cohere)),
+    ("/rerank", Method::POST, Endpoint::Rerank(Form::Jina)),
     ("/messages", Method::POST, Endpoint::Messages),
     ("/messages/count_tokens", Method::POST, Endpoint::CountTokens),
     ("/responses", Method::POST, Endpoint::Responses),
@@ -60,7 +85,8 @@ impl Endpoint {
         match KNOWN.iter().find(|(suffix, ..)| path.ends_with(suffix)) {
             Some((.., Self::Messages | Self::CountTokens)) => Dialect::Anthropic,
             Some((.., Self::Responses | Self::InputTokens)) => Dialect::Responses,
-            Some((.., Self::ChatCompletions)) => Dialect::OpenAi,
+            Some((.., Self::Rerank(form))) => Dialect::Rerank(*form),
+            Some((.., endpoint)) if *endpoint != Self::Models => Dialect::OpenAi,
             _ if headers.contains_key("anthropic-version") => Dialect::Anthropic,
             _ => Dialect::OpenAi,
         }
@@ -83,6 +109,9 @@ mod tests {
         assert_eq!(of(Method::POST, "/v1/messages/count_tokens"), Ok(Endpoint::CountTokens));
         assert_eq!(of(Method::GET, "/v1/messages"), Err(StatusCode::METHOD_NOT_ALLOWED));
         assert_eq!(of(Method::GET, "/v1/models/org/model"), Ok(Endpoint::Model));
+        assert_eq!(of(Method::POST, "/v1/completions"), Ok(Endpoint::Completions));
+        assert_eq!(of(Method::POST, "/v2/rerank"), Ok(Endpoint::Rerank(Form::Cohere)));
+        assert_eq!(of(Method::POST, "/v1/rerank"), Ok(Endpoint::Rerank(Form::Jina)));
         assert_eq!(of(Method::POST, "/openai/responses"), Ok(Endpoint::Responses));
         assert_eq!(of(Method::DELETE, "/v1/responses/resp_1"), Ok(Endpoint::Response));
         assert_eq!(of(Method::GET, "/v1/responses/resp_1/input_items"), Ok(Endpoint::Unknown));

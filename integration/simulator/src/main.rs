@@ -22,6 +22,7 @@ mod player;
 mod record;
 mod refusal;
 mod reply;
+mod rerank;
 mod responses;
 mod rules;
 mod schema;

@@ -106,7 +106,9 @@ pub async fn handle(
     let Ok(body) = Limited::new(body, LARGEST_BODY).collect().await.map(|body| body.to_bytes()) else {
         exchange.keep(&peer, head, Bytes::new());
         let document = dialect.error_document(StatusCode::PAYLOAD_TOO_LARGE, "", stamp).to_string();
-        return Ok(json_response(StatusCode::PAYLOAD_TOO_LARGE, document, Some(exchange)));
+        let mut response = json_response(StatusCode::PAYLOAD_TOO_LARGE, document, Some(exchange));
+        response.headers_mut().extend(dialect.headers(stamp));
+        return Ok(response);
     };
     exchange.keep(&peer, head.clone(), body.clone());
     let read = speech::read(endpoint, &sim.settings.models, &sim.responses, &head, &body, listener);

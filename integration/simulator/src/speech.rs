@@ -1,17 +1,18 @@
 //! Reads the request of each endpoint, and says what a well-behaved provider answers there.
 
-use hyper::header::HeaderValue;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::answer::{Ask, Circumstances, Stamp, compose};
+use crate::answer::{Ask, Circumstances, Said, Stamp, compose};
 use crate::anthropic::{self, Purpose};
 use crate::behavior::Behavior;
 use crate::dialect::Dialect;
 use crate::endpoint::Endpoint;
 use crate::openai;
 use crate::refusal::Refusal;
+use crate::rerank;
 use crate::responses::{self, Response, Store};
 use crate::sse::{Event, Framing};
 
@@ -49,12 +50,20 @@ pub fn read(
     place: usize,
 ) -> Result<Ask, Refusal> {
     let (method, path) = (&head.method, head.uri.path());
+    let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     match endpoint {
         Ok(Endpoint::ChatCompletions) => openai::read(body),
         Ok(Endpoint::Messages) => anthropic::read(&head.headers, body, place, Purpose::Answer),
         Ok(Endpoint::CountTokens) => {
             anthropic::read(&head.headers, body, place, Purpose::Count).map(|ask| Ask { stream: false, ..ask })
         }
+        Ok(Endpoint::Completions) => openai::completions::read(body),
+        Ok(Endpoint::Embeddings) => openai::embeddings::read(body),
+        Ok(Endpoint::Moderations) => openai::moderations::read(body),
+        Ok(Endpoint::Images) => openai::images::read(content_type, body),
+        Ok(Endpoint::Speech) => openai::audio::read_speech(body),
+        Ok(Endpoint::Transcriptions) => openai::audio::read_transcription(content_type, body),
+        Ok(Endpoint::Rerank(form)) => rerank::read(form, body),
         Ok(Endpoint::Responses) => responses::read(store, body, place, responses::Purpose::Answer),
         Ok(Endpoint::InputTokens) => responses::read(store, body, place, responses::Purpose::Count),
         Ok(Endpoint::Response) => responses::find(store, place, path).map(|_| Ask::default()),
@@ -118,6 +127,19 @@ pub fn say(scene: &Scene<'_>, framing: Framing) -> Speech {
             }
             Speech::json(anthropic::document(stamp, ask, &answer), answer.chunks().max(1))
         }
+        Endpoint::Completions => {
+            let answer = compose(ask, behavior, around);
+            if ask.stream {
+                return Speech::Events(Box::new(openai::completions::events(stamp, ask, answer, framing)));
+            }
+            Speech::json(openai::completions::document(stamp, ask, &answer), answer.chunks().max(1))
+        }
+        Endpoint::Embeddings
+        | Endpoint::Moderations
+        | Endpoint::Images
+        | Endpoint::Speech
+        | Endpoint::Transcriptions
+        | Endpoint::Rerank(_) => single(scene),
         Endpoint::InputTokens => {
             let counted = json!({"object": "response.input_tokens", "input_tokens": ask.prompt_tokens});
             Speech::json(counted.to_string(), 1)
@@ -158,4 +180,29 @@ fn response(scene: &Scene<'_>, framing: Framing) -> Speech {
         return Speech::Events(Box::new(responses::events(stamp, ask, answer, (document, status), framing)));
     }
     Speech::json(document, chunks)
+}
+
+/// Says what an endpoint answers that never streams.
+fn single(scene: &Scene<'_>) -> Speech {
+    let Scene { endpoint, stamp, ask, behavior, around, .. } = *scene;
+    let answer = compose(ask, behavior, around);
+    let usage = &answer.usage;
+    match endpoint {
+        Endpoint::Embeddings => Speech::json(openai::embeddings::document(ask, usage), 1),
+        Endpoint::Moderations => Speech::json(openai::moderations::document(stamp, ask).to_string(), 1),
+        Endpoint::Images => Speech::json(openai::images::document(stamp, ask, usage).to_string(), 1),
+        Endpoint::Rerank(form) => Speech::json(rerank::document(form, stamp, ask, usage).to_string(), 1),
+        Endpoint::Speech => {
+            let (content_type, bytes) = openai::audio::speech(ask);
+            Speech::Document { content_type, bytes, chunks: 1 }
+        }
+        _ => {
+            let text = match &answer.said {
+                Said::Text(text) => text.text(),
+                Said::Calls(_) => "",
+            };
+            let (content_type, text) = openai::audio::transcription(ask, text, usage);
+            Speech::Document { content_type, bytes: text.into_bytes(), chunks: 1 }
+        }
+    }
 }

@@ -66,3 +66,19 @@ fn openais_client_reads_responses() {
     ];
     run("simulated_responses.py", &cases);
 }
+
+#[test]
+#[ignore = "needs the clients: make test"]
+fn openais_client_reads_the_smaller_endpoints() {
+    let cases = [
+        "embeddings",
+        "completions",
+        "completions_streamed",
+        "moderations",
+        "images",
+        "speech",
+        "transcriptions",
+        "errors",
+    ];
+    run("simulated_endpoints.py", &cases);
+}

@@ -1,8 +1,15 @@
-//! The OpenAI chat completions dialect: requests in, documents and streams out.
+//! OpenAI's chat completions and its smaller endpoints: requests in, documents and streams out.
 
+pub mod audio;
+pub mod completions;
+pub mod embeddings;
 mod error;
+pub mod images;
+pub mod moderations;
+mod multipart;
 mod request;
 mod stream;
+mod tokens;
 mod whole;
 
 pub use error::{error_document, refusal, server_error};

@@ -3,6 +3,7 @@
 
 mod answers;
 mod control;
+mod endpoints;
 mod faults;
 mod framing;
 mod http2;

@@ -134,3 +134,24 @@ fn a_connection_is_kept_alive() {
         assert!(bytes[..count].starts_with(b"HTTP/1.1 200"));
     }
 }
+
+#[test]
+fn reasoning_and_text_may_come_before_a_call() {
+    let sim = Simulator::start();
+    let behavior =
+        json!({"reasoning": "hm", "content": "I look.", "tool_calls": [{"name": "f", "arguments": {"a": 1}}]});
+    let choice = sim.ask(false, &behavior).json()["choices"][0].clone();
+    let message = &choice["message"];
+    assert_eq!((&message["reasoning_content"], &message["content"]), (&json!("hm"), &json!("I look.")));
+    assert_eq!(message["tool_calls"][0]["function"]["arguments"], r#"{"a":1}"#);
+    let streamed = sim.ask(true, &behavior);
+    assert_eq!(streamed.streamed_text(), "I look.");
+    let deltas: Vec<Value> = streamed
+        .events()
+        .iter()
+        .filter_map(|data| serde_json::from_str::<Value>(data).ok())
+        .map(|event| event["choices"][0]["delta"].clone())
+        .collect();
+    assert_eq!(deltas[1], json!({"reasoning_content": "hm"}));
+    assert_eq!(deltas[4]["tool_calls"][0]["function"]["name"], "f");
+}

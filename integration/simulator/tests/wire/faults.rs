@@ -159,3 +159,30 @@ fn a_fault_is_not_the_clients_doing_but_a_disconnect_is() {
     assert_eq!(sim.control("GET", "requests/count", &Value::Null), json!({"count": 4, "active": 0, "max_active": 1}));
     assert_eq!(exchange(sim.address(), &post("/v1/chat/completions", "{")).status, 400);
 }
+
+#[test]
+fn only_signs_of_life_come() {
+    use std::io::{Read as _, Write as _};
+    let sim = Simulator::start();
+    let fault = json!({"ping_only": {"after_chunks": 1, "every_ms": 1}});
+    let body = question(true, &json!({"content": "a b c", "fault": fault})).to_string();
+    let mut stream = std::net::TcpStream::connect(sim.address()).unwrap();
+    stream.write_all(&post("/v1/chat/completions", &body)).unwrap();
+    let mut text = String::new();
+    let mut piece = [0; 4096];
+    while text.matches(": keep-alive\n\n").count() < 5 {
+        let count = stream.read(&mut piece).unwrap();
+        assert!(count > 0, "{text}");
+        text.push_str(std::str::from_utf8(&piece[..count]).unwrap());
+    }
+    assert!(text.contains(r#""content":"a""#) && !text.contains(r#""content":" b""#), "{text}");
+    drop(stream);
+    sim.last_request_until(|last| last["aborted"] == true);
+}
+
+#[test]
+fn a_fault_may_wait_for_the_events_before_the_content() {
+    let answer = faulty(true, json!({"error_event": {"after_head": true}}));
+    assert_eq!(answer.events().len(), 2);
+    assert!(answer.events()[0].contains(r#""role":"assistant""#));
+}

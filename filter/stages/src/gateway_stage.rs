@@ -20,7 +20,9 @@ use pointsman_core::quota::store::Store as _;
 use pointsman_core::request::head::{RequestHead, request_header_passes};
 use pointsman_core::routing::attempt;
 use pointsman_core::routing::begun::{self, Begun, STATE_ENDED, STATE_SERVED};
-use pointsman_core::routing::dispatch::{STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_PLACE, read_failed};
+use pointsman_core::routing::dispatch::{
+    ROUTED, STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_PLACE, STATE_ROUTED, read_failed,
+};
 use pointsman_core::wire::header::{HeaderLine, is_retry_after, is_retry_after_ms};
 use pointsman_core::wire::http_call::HttpCallResult;
 use std::rc::Rc;
@@ -210,6 +212,8 @@ impl<H: Host> GatewayStage<H> {
         if let Some(record) = &outgoing.dispatch {
             self.host().set_state(STATE_DISPATCH, record);
         }
+        // Before the headers, whose change makes Envoy choose the route again.
+        self.host().set_state(STATE_ROUTED, ROUTED.as_bytes());
         // Whether the request already has this header once, with this value.
         let has = |name: &str, value: &str| {
             let mut lines = passing.iter().filter(|(other, _)| *other == name.as_bytes());

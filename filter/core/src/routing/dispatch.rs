@@ -16,6 +16,11 @@ const VERSION: u8 = 6;
 
 /// Filter state (`wasm.NAME`) with the record of the plan. Gateway stage to model stage.
 pub const STATE_DISPATCH: &str = "pointsman_dispatch";
+/// Filter state that is [`ROUTED`] once the gateway stage has named the cluster of the request. In a listener that has
+/// other routes too, the routes to providers ask for it: a client can set a header that names a cluster, but not this.
+pub const STATE_ROUTED: &str = "pointsman_routed";
+/// The value of [`STATE_ROUTED`].
+pub const ROUTED: &str = "1";
 /// Filter state with the provider of the attempt, by which Envoy chooses the credential.
 pub const STATE_PROVIDER: &str = "pointsman_provider";
 /// Filter state with the outcomes of the failed attempts. Model stage to gateway stage.

@@ -3,7 +3,7 @@
 use crate::envoy::Envoy;
 use crate::policy;
 use crate::request::Event;
-use pointsman_core::routing::dispatch::STATE_PROVIDER;
+use pointsman_core::routing::dispatch::{ROUTED, STATE_PROVIDER, STATE_ROUTED};
 use serde_json::json;
 
 #[test]
@@ -133,6 +133,11 @@ fn a_plan_of_one_goes_without_the_model_stage() {
     let mut request = envoy.chat_with("sk-acme", &[("x-pointsman-task", "alone")], &body);
     let sent = request.sent.clone().unwrap();
     assert_eq!(sent.header("x-pointsman-cluster"), Some("direct.vllm"));
+    let routed = envoy.host.context(request.id).state.borrow().get(STATE_ROUTED).cloned();
+    assert_eq!(routed.as_deref(), Some(ROUTED.as_bytes()));
+    let refused = envoy.chat("sk-nobody", &body);
+    let routed = envoy.host.context(refused.id).state.borrow().get(STATE_ROUTED).cloned();
+    assert_eq!((refused.client.status(), routed), (401, None));
     assert_eq!((sent.header(":path"), &sent.json()["model"]), (Some("/v1/chat/completions"), &json!("qwen")));
     let choices = json!([{"message": {"content": "Hi"}}]);
     let usage = json!({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12});

@@ -36,7 +36,7 @@ enum Command {
     Schema(schema::Args),
     HashKey(hash_key::Args),
     Render(Box<render::Args>),
-    Up(up::Args),
+    Up(Box<up::Args>),
     Doctor(doctor::Args),
 }
 

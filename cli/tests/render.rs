@@ -165,6 +165,47 @@ fn the_clusters_of_an_earlier_rendering_stay_if_they_are_asked_for() {
     assert!(status == Some(2) && message.contains("providers/cds.yaml: No such file"), "{message}");
 }
 
+/// Metrics for others come from a listener of their own, so that the admin interface stays local.
+#[test]
+fn metrics_have_a_listener_of_their_own_or_none() {
+    let scratch = Scratch::new("metrics");
+    let policy = scratch.write("policy.yaml", &policy("KEY"));
+    scratch.write("providers/a.yaml", &cluster("a", 1));
+    scratch.write("providers/b.yaml", &cluster("b", 2));
+    let render = |flags: &str| {
+        let mut command = pointsman();
+        command.args(["render", "--prefix", "/p", "--policy"]).arg(&policy).args(flags.split_whitespace());
+        command.arg("--providers").arg(scratch.path("providers")).arg("--out").arg(scratch.path("out"));
+        let output = command.output().unwrap();
+        if !output.status.success() {
+            return Err(text(&output));
+        }
+        let tree = |name: &str| -> serde_json::Value {
+            serde_saphyr::from_str(&std::fs::read_to_string(scratch.path("out").join(name)).unwrap()).unwrap()
+        };
+        let names = |file: &str, list: &str| -> Vec<String> {
+            let items = tree(file)["static_resources"][list].as_array().cloned().unwrap_or_default();
+            items.iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect()
+        };
+        let admin = tree("bootstrap.yaml")["admin"]["address"]["socket_address"]["address"].clone();
+        assert_eq!(admin, "127.0.0.1");
+        let in_one = names("validate.yaml", "clusters").into_iter().filter(|name| name.contains("metrics")).count();
+        Ok((names("bootstrap.yaml", "listeners"), names("bootstrap.yaml", "clusters"), in_one))
+    };
+    let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(render(""), Ok((own(&["gateway"]), own(&[]), 0)));
+    let with = (own(&["gateway", "pointsman.metrics"]), own(&["pointsman.metrics"]), 1);
+    assert_eq!(render("--metrics 0.0.0.0:9902"), Ok(with));
+    for (flags, said) in [
+        ("--metrics 0.0.0.0:9902 --admin 127.0.0.1:0", "--metrics needs an --admin address with a port"),
+        ("--metrics 0.0.0.0:9901", "--metrics 0.0.0.0:9901: --admin has the same port"),
+        ("--metrics 0.0.0.0:8080", "--metrics 0.0.0.0:8080: --listen has the same port"),
+    ] {
+        let refused = render(flags).unwrap_err();
+        assert!(refused.contains(said), "{refused}");
+    }
+}
+
 #[test]
 fn an_invalid_policy_is_refused_like_by_check() {
     let (status, message) = refused("policy", &policy("KEY").replace("primary: near", "primary: nearr"), &[]);

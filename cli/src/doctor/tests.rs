@@ -28,6 +28,7 @@ fn rendered(version: &str, shared: bool) -> Rendered {
         wasm: "/etc/pointsman/pointsman.wasm".to_owned(),
         listen: ([127, 0, 0, 1], 8080).into(),
         admin: ([127, 0, 0, 1], 9901).into(),
+        metrics: None,
         full_admin: false,
         max_heap: 0,
         access_log: LogTarget::Stdout,

@@ -1,6 +1,7 @@
 //! The bootstrap: the configuration that Envoy reads once, at startup.
 
 use super::listener::address;
+use super::metrics;
 use super::settings::Settings;
 use pointsman_core::telemetry::metrics::LABELS;
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ pub enum Clusters {
     Inline(Vec<Value>),
 }
 
-/// Returns the bootstrap with its one listener.
+/// Returns the bootstrap with its listener, and that of the metrics if they have one.
 pub fn bootstrap(settings: &Settings, listener: Value, clusters: Clusters) -> Value {
     let mut bootstrap = json!({
         // Envoy sends these names when it requests secrets, clusters and routes.
@@ -29,6 +30,14 @@ pub fn bootstrap(settings: &Settings, listener: Value, clusters: Clusters) -> Va
         }
         Clusters::Inline(clusters) => {
             bootstrap["static_resources"]["clusters"] = clusters.into_iter().map(without_type).collect();
+        }
+    }
+    if let Some(at) = settings.metrics {
+        for (list, item) in [("listeners", metrics::listener(at)), ("clusters", metrics::cluster(settings.admin))] {
+            match &mut bootstrap["static_resources"][list] {
+                Value::Array(items) => items.push(item),
+                none => *none = json!([item]),
+            }
         }
     }
     bootstrap

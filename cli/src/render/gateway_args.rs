@@ -24,6 +24,10 @@ pub struct GatewayArgs {
     /// local.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
     pub admin: SocketAddr,
+    /// Address at which `GET /stats/prometheus` is offered to others, and nothing else of the admin interface. The
+    /// metrics name tenants. Default: the admin interface alone has them.
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
     /// Offer all of the admin interface: also `/logging`, with which Envoy logs the keys of callers, and
     /// `/quitquitquit`. Before Envoy 1.37 it cannot be limited.
     #[arg(long)]
@@ -38,6 +42,23 @@ pub struct GatewayArgs {
 }
 
 impl GatewayArgs {
+    /// Checks the flags whose values depend on each other.
+    ///
+    /// # Errors
+    /// That the metrics come from an admin interface whose port is not known, or that another listener has their port:
+    /// Envoy would accept that, and either would get some of the connections.
+    pub fn check(&self) -> Result<(), String> {
+        let Some(metrics) = self.metrics else { return Ok(()) };
+        let taken = |flag: &str| Err(format!("--metrics {metrics}: {flag} has the same port"));
+        match metrics.port() {
+            _ if self.admin.port() == 0 => Err("--metrics needs an --admin address with a port, not 0".to_owned()),
+            0 => Ok(()),
+            port if port == self.admin.port() => taken("--admin"),
+            port if port == self.listen.port() => taken("--listen"),
+            _ => Ok(()),
+        }
+    }
+
     /// Loads the policy and its providers.
     ///
     /// # Errors

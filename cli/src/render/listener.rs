@@ -13,7 +13,8 @@ use std::net::SocketAddr;
 /// Name of the listener.
 pub const NAME: &str = "gateway";
 
-const MANAGER_TYPE: &str =
+/// Type URL of the HTTP connection manager.
+pub const MANAGER_TYPE: &str =
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
 /// How long a connection's write buffer may stay full before Envoy closes it, in milliseconds. While it is full, Envoy

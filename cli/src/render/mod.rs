@@ -17,6 +17,7 @@ mod istio;
 mod kept;
 pub mod listener;
 pub mod mesh;
+mod metrics;
 mod object;
 pub mod providers;
 pub mod rendering;
@@ -155,6 +156,7 @@ impl Args {
         if self.target_version.is_some() {
             return Err("--target-version is that of a mesh; with --target envoy, use --envoy-version".to_owned());
         }
+        self.gateway.check()?;
         let settings = self.settings().map_err(|error| error.to_string())?;
         let rendering = Rendering::new(&settings, inputs);
         let mut files = rendering.files();
@@ -192,6 +194,7 @@ impl Args {
             prefix: RENDERED.to_owned(),
             listen: self.gateway.listen,
             admin: self.gateway.admin,
+            metrics: None,
             full_admin: self.gateway.full_admin,
             max_heap: self.gateway.max_heap,
             access_log: self.gateway.access_log.clone(),
@@ -227,6 +230,7 @@ impl Args {
             prefix,
             listen: self.gateway.listen,
             admin: self.gateway.admin,
+            metrics: self.gateway.metrics,
             full_admin: self.gateway.full_admin,
             max_heap: self.gateway.max_heap,
             access_log: self.gateway.access_log.clone(),

@@ -29,6 +29,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Address of Envoy's admin interface.
     pub admin: SocketAddr,
+    /// Address at which the metrics are offered by themselves.
+    pub metrics: Option<SocketAddr>,
     /// Whether all of the admin interface is offered.
     pub full_admin: bool,
     /// The memory that Envoy may allocate, in bytes; 0 for no bound.

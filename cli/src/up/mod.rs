@@ -108,7 +108,9 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
     warning.iter().for_each(|line| say(format_args!("warning: {line}")));
     let stop = Stop::on_signals().map_err(|e| e.to_string())?;
     let stopped = || stop.is_told();
-    let addresses = [("--listen", args.gateway.listen), ("--admin", args.gateway.admin)];
+    args.gateway.check()?;
+    let mut addresses = vec![("--listen", args.gateway.listen), ("--admin", args.gateway.admin)];
+    addresses.extend(args.gateway.metrics.map(|address| ("--metrics", address)));
     let claim = match address::claim(&addresses, START_LIMIT, &stopped) {
         Ok(claim) => claim,
         Err(NotClaimed::Stopped) => return Ok(ExitCode::SUCCESS),
@@ -122,6 +124,7 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
         wasm,
         listen: args.gateway.listen,
         admin: args.gateway.admin,
+        metrics: args.gateway.metrics,
         full_admin: args.gateway.full_admin,
         max_heap: args.gateway.max_heap,
         access_log: args.gateway.access_log.clone(),

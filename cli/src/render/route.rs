@@ -7,10 +7,19 @@ use super::wasm;
 use pointsman_core::policy::Policy;
 use pointsman_core::policy::clusters;
 use pointsman_core::policy::resilience::{DEADLINE_HEADER, IDLE_HEADER, NEXT_HEADER};
+use pointsman_core::routing::dispatch::{ROUTED, STATE_ROUTED};
 use serde_json::{Value, json};
 
 /// Name of the route configuration.
 pub const NAME: &str = "pointsman";
+
+/// The header in which the gateway stage names the cluster.
+pub const CLUSTER_HEADER: &str = "x-pointsman-cluster";
+
+/// The filter state that a route to providers asks for in a listener that has other routes too.
+pub fn state_key() -> String {
+    format!("wasm.{STATE_ROUTED}")
+}
 
 /// Bytes of a request that Envoy may hold beyond the policy's limit. A chunk that exceeds the limit must still fit, so
 /// that the module sees it and answers in the caller's dialect. Beyond this, Envoy itself answers 413.
@@ -70,7 +79,7 @@ pub fn routes(settings: &Settings, policy: &Policy) -> Vec<Value> {
         "name": "pointsman",
         "match": {"prefix": if settings.shared { SHARED_PREFIX } else { "/" }},
         "route": {
-            "cluster_header": "x-pointsman-cluster",
+            "cluster_header": CLUSTER_HEADER,
             // Each request carries its timeouts in headers. Envoy ignores a route's timeout beside a maximum duration.
             "timeout": "0s",
             // Reads DEADLINE_HEADER, whatever its value.
@@ -98,9 +107,32 @@ pub fn routes(settings: &Settings, policy: &Policy) -> Vec<Value> {
         let on = json!({"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}});
         route["typed_per_filter_config"] = json!({wasm::FILTER: on});
     }
+    let without_gateway_stage = if settings.shared { refusals(&route) } else { Vec::new() };
+    if settings.shared {
+        route["match"]["filter_state"] = json!([{"key": state_key(), "string_match": {"exact": ROUTED}}]);
+    }
     let mut routes: Vec<Value> = policy.idle_timeouts_ms().into_iter().map(|ms| idle_route(&route, ms)).collect();
     routes.push(route);
+    routes.extend(without_gateway_stage);
     routes
+}
+
+/// Returns the routes of requests that the gateway stage has not let through: at first all, for Envoy chooses a route
+/// before it runs filters, and these routes switch the filter on. If the filter is missing, they refuse the request,
+/// whatever headers it has.
+fn refusals(route: &Value) -> Vec<Value> {
+    let mut named = route.clone();
+    named["name"] = "pointsman cluster named by the caller".into();
+    named["match"]["headers"] = json!([{"name": CLUSTER_HEADER, "present_match": true}]);
+    named["direct_response"] = json!({"status": 500});
+    if let Some(members) = named.as_object_mut() {
+        members.remove("route");
+    }
+    // Not a direct response, to which no `request_body_buffer_limit` applies. Without the header it has no cluster.
+    let mut first = route.clone();
+    first["name"] = "pointsman first".into();
+    first["route"]["cluster_not_found_response_code"] = "INTERNAL_SERVER_ERROR".into();
+    vec![named, first]
 }
 
 /// Returns the headers that the router changes.
@@ -115,10 +147,7 @@ fn header_changes() -> [(&'static str, Value); 3] {
             }]),
         ),
         // Those that the gateway stage left for the router, and Envoy for the choice of a route.
-        (
-            "request_headers_to_remove",
-            json!(["x-pointsman-cluster", IDLE_HEADER, DEADLINE_HEADER, "x-forwarded-proto"]),
-        ),
+        ("request_headers_to_remove", json!([CLUSTER_HEADER, IDLE_HEADER, DEADLINE_HEADER, "x-forwarded-proto"])),
         // Envoy sets its own. The module handles all other headers, and would handle this one.
         ("response_headers_to_remove", json!(["server"])),
     ]

@@ -30,7 +30,9 @@ pub fn examine(dump: &Dump) -> Vec<Finding> {
             "node: {id: envoy, cluster: envoy}",
         ));
     }
-    let can_be_limited = dump.version.is_none_or(EnvoyVersion::has_admin_paths);
+    // Where a control plane made the bootstrap, it also uses the admin interface.
+    let is_own = dump.bootstrap.pointer("/dynamic_resources/lds_config").is_none();
+    let can_be_limited = is_own && dump.version.is_none_or(EnvoyVersion::has_admin_paths);
     if dump.logging == Logging::Offered && can_be_limited {
         findings.push(Finding::new(
             "bootstrap: admin",

@@ -61,6 +61,19 @@ pub fn with_gateway(dump: &Dump) -> Vec<Chain<'_>> {
     found
 }
 
+/// Whether a filter does nothing but on routes that switch it on: it is disabled, or it is an external processor that
+/// is shown nothing, like that of an InferencePool.
+fn is_idle(filter: &Value) -> bool {
+    if filter.get("disabled") == Some(&Value::Bool(true)) {
+        return true;
+    }
+    let Some((kind, config)) = filter.get("typed_config").map(unwrapped) else { return false };
+    let skips = |mode: &str| config.pointer(&format!("/processing_mode/{mode}")).and_then(Value::as_str);
+    kind.ends_with(".ExternalProcessor")
+        && ["request_header_mode", "response_header_mode"].into_iter().all(|mode| skips(mode) == Some("SKIP"))
+        && ["request_body_mode", "response_body_mode"].into_iter().all(|mode| skips(mode).is_none_or(|is| is == "NONE"))
+}
+
 impl<'a> Chain<'a> {
     fn new(dump: &'a Dump, name: &str, listener: &'a Value, manager: &'a Value) -> Option<Self> {
         let all: Vec<&Value> = items(manager, "/http_filters").collect();
@@ -116,9 +129,12 @@ impl<'a> Chain<'a> {
     /// Returns the filters that are in the wrong place.
     fn order(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
-        let after = self.filters.iter().skip(self.at + 1);
-        for filter in after {
+        let after = self.filters.iter().zip(items(self.manager, "/http_filters")).skip(self.at + 1);
+        for (filter, config) in after {
             let Filter::Other(kind) = filter else { continue };
+            if is_idle(config) {
+                continue;
+            }
             // envoy.extensions.filters.http.NAME.v3.Message
             let name = kind.rsplit('.').nth(2).unwrap_or(kind);
             let why = match name {

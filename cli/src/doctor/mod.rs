@@ -15,6 +15,7 @@ mod tests;
 
 use admin::Admin;
 use dump::Dump;
+use filter_chain::Chain;
 use finding::Finding;
 use pointsman_core::policy::Policy;
 use pointsman_core::policy::parse;
@@ -81,8 +82,12 @@ fn examine(dump: &Dump) -> Report {
              http_filters, as in bootstrap.yaml of `pointsman render`",
         ));
     }
+    // A control plane may put the filter, switched off, into all listeners of a gateway.
+    let is_used = |chain: &&Chain| !chain.is_disabled || routes::use_gateway(dump, chain);
+    let used: Vec<&Chain> = chains.iter().filter(is_used).collect();
+    let examined = if used.is_empty() { chains.iter().take(1).collect() } else { used };
     let mut policies: Vec<Policy> = Vec::new();
-    for chain in &chains {
+    for chain in &examined {
         findings.extend(chain.examine(dump.version));
         let Some(gateway) = &chain.gateway else { continue };
         match policy(gateway) {
@@ -111,7 +116,7 @@ fn examine(dump: &Dump) -> Report {
     let plans: usize = policies.iter().map(|policy| pointsman_core::policy::clusters::plans(policy).len()).sum();
     let version = dump.version.map_or_else(|| "Envoy".to_owned(), |version| format!("Envoy {version}"));
     Report {
-        seen: format!("{version}, {} with the gateway stage, {plans} plans", listeners(chains.len())),
+        seen: format!("{version}, {} with the gateway stage, {plans} plans", listeners(examined.len())),
         findings: distinct,
     }
 }

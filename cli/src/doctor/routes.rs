@@ -3,20 +3,29 @@
 use super::dump::{Dump, items, number};
 use super::filter_chain::Chain;
 use super::finding::Finding;
+use crate::render::route::{CLUSTER_HEADER, state_key};
 use crate::render::version::EnvoyVersion;
 use pointsman_core::policy::Policy;
 use pointsman_core::policy::clusters;
 use pointsman_core::policy::resilience::{IDLE_HEADER, NEXT_HEADER};
 use serde_json::Value;
 
-/// The header in which the gateway stage names the cluster.
-const CLUSTER_HEADER: &str = "x-pointsman-cluster";
+/// Returns the route configuration of a connection manager, if it has one already.
+fn configuration<'a>(dump: &'a Dump, chain: &'a Chain) -> Option<&'a Value> {
+    let name = chain.manager.pointer("/rds/route_config_name").and_then(Value::as_str);
+    chain.manager.get("route_config").or_else(|| dump.routes.get(name?))
+}
+
+/// Returns whether a route of a connection manager leads to a plan, or enables the gateway stage.
+pub fn use_gateway(dump: &Dump, chain: &Chain) -> bool {
+    let hosts = configuration(dump, chain).into_iter().flat_map(|all| items(all, "/virtual_hosts"));
+    let mut routes = hosts.flat_map(|host| items(host, "/routes"));
+    routes.any(|route| text(route, "/route/cluster_header") == Some(CLUSTER_HEADER) || enables(route, chain.filter))
+}
 
 /// Returns what the routes of a connection manager lack.
 pub fn examine(dump: &Dump, chain: &Chain, policy: &Policy) -> Vec<Finding> {
-    let own = chain.manager.get("route_config");
-    let name = chain.manager.pointer("/rds/route_config_name").and_then(Value::as_str);
-    let Some(configuration) = own.or_else(|| dump.routes.get(name?)) else {
+    let Some(configuration) = configuration(dump, chain) else {
         return vec![Finding::new(
             &chain.place,
             "no route configuration has been received",
@@ -73,12 +82,19 @@ pub fn examine(dump: &Dump, chain: &Chain, policy: &Policy) -> Vec<Finding> {
     if chain.is_disabled && !all(&|route| enables(route, chain.filter)) {
         findings.push(missing(
             &format!("they do not enable {}, which is disabled", chain.filter),
-            "the gateway stage does not run, and a client can choose the cluster by a header",
+            "the gateway stage does not run, and Envoy refuses every request",
             &format!(
                 "typed_per_filter_config: {{{}: {{\"@type\": type.googleapis.com/envoy.config.route.v3.FilterConfig, \
                  config: {{}}}}}}",
                 chain.filter
             ),
+        ));
+    }
+    if chain.is_disabled && hosts.iter().any(|host| obeys_callers(host)) {
+        findings.push(missing(
+            &format!("a route with `cluster_header` does not ask for the filter state {}", state_key()),
+            "wherever the gateway stage does not run, a client can choose the cluster by a header",
+            "the routes of rds.yaml, as they are and in their order",
         ));
     }
     for ms in policy.idle_timeouts_ms() {
@@ -113,6 +129,23 @@ pub fn examine(dump: &Dump, chain: &Chain, policy: &Policy) -> Vec<Finding> {
 fn enables(route: &Value, filter: &str) -> bool {
     let own = route.get("typed_per_filter_config").and_then(|all| all.get(filter));
     own.is_some_and(|own| own.get("disabled") != Some(&Value::Bool(true)))
+}
+
+/// Whether a request that the gateway stage has not seen reaches the cluster that it names itself.
+fn obeys_callers(host: &Value) -> bool {
+    for route in items(host, "/routes") {
+        let refused = |header: &Value| {
+            text(header, "/name") == Some(CLUSTER_HEADER) && header.get("present_match") == Some(&Value::Bool(true))
+        };
+        if route.get("direct_response").is_some() && items(route, "/match/headers").any(refused) {
+            return false;
+        }
+        let is_asked = items(route, "/match/filter_state").any(|state| text(state, "/key") == Some(&state_key()));
+        if text(route, "/route/cluster_header") == Some(CLUSTER_HEADER) && !is_asked {
+            return true;
+        }
+    }
+    false
 }
 
 /// Whether the header with the cluster is removed from each request, on one of the levels that can.

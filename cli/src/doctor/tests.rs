@@ -219,6 +219,18 @@ fn filters_in_the_wrong_place() {
         // The router is no longer the second filter.
         assert_eq!(found(&good.dump("1.40")), [], "{kind}");
     }
+    // After it too, if only routes of others switch them on: what istiod adds for an InferencePool.
+    let skip = json!({"request_header_mode": "SKIP", "response_header_mode": "SKIP"});
+    let reads = json!({"request_header_mode": "SKIP", "response_header_mode": "SKIP", "request_body_mode": "BUFFERED"});
+    for (mode, disabled, expected) in [(&skip, false, 0), (&json!({}), false, 1), (&reads, false, 1), (&reads, true, 0)]
+    {
+        let mut pool = rendered("1.40", false);
+        insert(&mut pool, 1, "ext_proc.v3.ExternalProcessor");
+        let filter = &mut pool.manager()["http_filters"][1];
+        filter["typed_config"]["processing_mode"] = mode.clone();
+        filter["disabled"] = disabled.into();
+        assert_eq!(found(&pool.dump("1.40")).len(), expected, "{mode}, disabled: {disabled}");
+    }
 }
 
 #[test]
@@ -350,6 +362,45 @@ fn a_shared_listeners_routes_must_enable_the_filter() {
 }
 
 #[test]
+fn a_shared_listeners_routes_must_not_obey_callers() {
+    let obeys = "listener gateway: routes: a route with `cluster_header` does not ask for the filter state \
+                 wasm.pointsman_routed";
+    let mut shared = rendered("1.40", true);
+    shared.routes().iter_mut().for_each(|route| {
+        route["match"].as_object_mut().unwrap().remove("filter_state");
+    });
+    let places: Vec<_> = found(&shared.dump("1.40")).into_iter().map(|found| found.0).collect();
+    assert_eq!(places, [obeys]);
+    // The refusal must come before the route that does not ask.
+    let mut shared = rendered("1.40", true);
+    let routes = shared.routes();
+    let refusal = routes.iter().position(|route| route.get("direct_response").is_some()).unwrap();
+    routes.swap(refusal, refusal + 1);
+    let places: Vec<_> = found(&shared.dump("1.40")).into_iter().map(|found| found.0).collect();
+    assert_eq!(places, [obeys]);
+}
+
+/// As in a gateway of Istio's, in all of whose listeners istiod puts the filter.
+#[test]
+fn a_listener_whose_routes_do_not_use_the_filter_lacks_nothing() {
+    let shared = rendered("1.40", true);
+    let mut other = shared.bootstrap["static_resources"]["listeners"][0].clone();
+    other["name"] = "site".into();
+    let manager = &mut other["filter_chains"][0]["filters"][0]["typed_config"];
+    remove(manager, "rds");
+    let site = json!([{"domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "site"}}]}]);
+    manager["route_config"] = json!({"virtual_hosts": site});
+    let mut dump = shared.dump("1.40");
+    dump.listeners.insert(0, other.clone());
+    let report = examine(&dump);
+    assert!(report.findings.is_empty() && report.seen.contains(" 1 listener with"), "{}", report.seen);
+    dump.listeners = vec![other];
+    let found = found(&dump);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0].0, "listener site: routes: no route has `cluster_header: x-pointsman-cluster`");
+}
+
+#[test]
 fn what_is_missing_in_the_bootstrap() {
     misses(
         |r| drop(r.bootstrap["stats_config"]["stats_tags"].as_array_mut().unwrap().remove(0)),
@@ -363,6 +414,12 @@ fn what_is_missing_in_the_bootstrap() {
         dump.logging = logging;
         assert_eq!(found(&dump).len(), expected);
     }
+    // A control plane's admin interface is its own affair.
+    let mut mesh = self::rendered("1.40", false);
+    mesh.bootstrap["dynamic_resources"]["lds_config"] = json!({"ads": {}});
+    let mut dump = mesh.dump("1.40");
+    dump.logging = Logging::Offered;
+    assert_eq!(found(&dump), []);
     // There, nothing can limit it.
     let mut dump = self::rendered("1.36", false).dump("1.36");
     dump.logging = Logging::Offered;

@@ -19,7 +19,7 @@ mod text_report;
 mod time_zone;
 mod up;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Tools for the policies of the Pointsman LLM gateway.
@@ -41,11 +41,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let given = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&given).unwrap_or_else(|error| error.exit());
+    match cli.command {
         Command::Check(args) => check::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::HashKey(args) => hash_key::run(&args),
-        Command::Render(args) => render::run(&args),
+        Command::Render(args) => render::run(&args, given.subcommand_matches("render").unwrap_or(&given)),
         Command::Up(args) => up::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }

@@ -29,6 +29,7 @@ for policy in "$root"/policies/*.yaml; do
     istio=(--target istio --target-version "$version" --policy "$policy" --namespace gateways)
     service=(--host llm.gateways.svc.cluster.local)
     render "$name-istio-$version-ingress" "${istio[@]}" --host llm.example.com
+    render "$name-istio-$version-made" "${istio[@]}" --host llm.example.com --gateway eg.example
     render "$name-istio-$version-egress" "${istio[@]}" "${service[@]}" --at egress
     render "$name-istio-$version-sidecar" "${istio[@]}" "${service[@]}" --at sidecar --selector app=caller
   done

@@ -29,10 +29,15 @@ fn discovery(command: &str, resources: Vec<Value>) -> String {
 
 fn document(command: &str, document: &Value) -> String {
     let command: String = command.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    format!(
-        "# Generated file. To change it, edit the policy or the provider files and run:\n#   {command}\n{}",
-        to_yaml(document)
-    )
+    format!("{HEAD}\n#   {command}\n{}", to_yaml(document))
+}
+
+/// The first line of each file.
+const HEAD: &str = "# Generated file. To change it, edit the policy or the provider files and run:";
+
+/// Returns whether a text is that of a file that [`Files`] wrote.
+pub fn is_generated(text: &str) -> bool {
+    text.strip_prefix(HEAD).is_some_and(|rest| rest.starts_with("\n#   pointsman "))
 }
 
 impl Files {

@@ -11,6 +11,7 @@ pub mod credential;
 mod duration;
 mod envoy_gateway;
 pub mod files;
+mod flags;
 pub mod gateway_args;
 pub mod inputs;
 mod istio;
@@ -23,12 +24,15 @@ pub mod providers;
 pub mod rendering;
 pub mod route;
 pub mod settings;
+mod stale;
+mod target;
 pub mod version;
 pub mod wasm;
 mod yaml;
 
 use crate::module;
 use crate::policy_file::Origin;
+use clap::ArgMatches;
 use envoy_gateway::EnvoyGateway;
 use files::Files;
 use gateway_args::GatewayArgs;
@@ -41,24 +45,14 @@ use rendering::Rendering;
 use settings::{MeshSettings, Settings};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use target::Target;
 use version::EnvoyVersion;
-
-/// What applies the files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Target {
-    /// An Envoy that reads them itself.
-    Envoy,
-    /// Istio: EnvoyFilters, and what its pods need.
-    Istio,
-    /// Envoy Gateway: an EnvoyPatchPolicy, and what its pods need.
-    EnvoyGateway,
-}
 
 /// Write the Envoy configuration of a policy.
 #[derive(clap::Args)]
 pub struct Args {
-    /// What applies the files. For a mesh they are Kubernetes objects, and the flags about listeners, the admin
-    /// interface, memory and files do not apply.
+    /// What applies the files. For a mesh they are Kubernetes objects. A flag without effect is refused: those about
+    /// listeners, the admin interface, memory and files are for `envoy`.
     #[arg(long, value_enum, default_value = "envoy")]
     target: Target,
     /// Version of the target: Istio 1.28 to 1.31, Envoy Gateway 1.6 to 1.9.
@@ -90,8 +84,12 @@ pub struct Args {
 }
 
 /// Runs `render`. Exit status: 0 on success, 1 if the policy or the providers are refused, 2 if a file cannot be read
-/// or written.
-pub fn run(args: &Args) -> ExitCode {
+/// or written, or if a flag is missing or has no effect. `given`: the flags as they were given.
+pub fn run(args: &Args, given: &ArgMatches) -> ExitCode {
+    if let Err(message) = flags::check(args.target, given, &args.mesh) {
+        eprintln!("error: {message}");
+        return ExitCode::from(2);
+    }
     let inputs = match args.gateway.inputs(Origin::Any) {
         Ok(inputs) => inputs,
         Err(refused) => return refused.report(),
@@ -104,9 +102,9 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match files.write(&args.out) {
-        Ok(()) => {
-            args.notes(&inputs).iter().for_each(|line| eprintln!("{line}"));
+    match files.write(&args.out).and_then(|()| stale::remove(&files, &args.out)) {
+        Ok(removed) => {
+            removed.iter().chain(&args.notes(&inputs)).for_each(|line| eprintln!("{line}"));
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -125,9 +123,6 @@ impl Args {
             Target::Istio => Mesh::Istio,
             Target::EnvoyGateway => Mesh::EnvoyGateway,
         };
-        if self.keep.is_some() {
-            return Err("--keep is for --target envoy: a mesh replaces clusters and routes by itself".to_owned());
-        }
         let version = mesh.version(self.target_version.as_deref().unwrap_or_default())?;
         let mut settings = self.mesh_settings(version)?;
         match mesh {
@@ -153,9 +148,6 @@ impl Args {
 
     /// Renders for an Envoy that reads files.
     fn envoy_files(&self, inputs: &Inputs) -> Result<Files, String> {
-        if self.target_version.is_some() {
-            return Err("--target-version is that of a mesh; with --target envoy, use --envoy-version".to_owned());
-        }
         self.gateway.check()?;
         let settings = self.settings().map_err(|error| error.to_string())?;
         let rendering = Rendering::new(&settings, inputs);
@@ -177,7 +169,8 @@ impl Args {
             let each = "each pod counts its own quotas and budgets and has its own cache";
             format!("warning: the policy has no `redis`, so {each}")
         });
-        alone.into_iter().chain(Keys::of(&inputs.policy).hint(namespace, &self.mesh.name)).collect()
+        let keys = Keys::of(&inputs.policy).ok().and_then(|keys| keys.hint(namespace, &self.mesh.name));
+        alone.into_iter().chain(keys).collect()
     }
 
     fn mesh_settings(&self, version: MeshVersion) -> Result<Settings, String> {

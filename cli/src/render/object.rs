@@ -39,6 +39,33 @@ pub fn check_size(object: &Value) -> Result<(), String> {
     ))
 }
 
+/// Returns whether a text is a DNS subdomain (RFC 1123): the names that most kinds of objects may have.
+pub fn is_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
+/// Returns whether a text is the key of a label: a name, after the prefix of its owner and `/` if it has one.
+pub fn is_label_key(text: &str) -> bool {
+    match text.split_once('/') {
+        Some((prefix, name)) => is_subdomain(prefix) && is_label_value(name),
+        None => is_label_value(text),
+    }
+}
+
+/// Returns whether a text is the value of a label that is not empty.
+pub fn is_label_value(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let is_end = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    text.len() <= 63 && is_end(bytes.first()) && is_end(bytes.last()) && text.bytes().all(inner)
+}
+
+/// Returns whether a text is the key of an entry in a Secret or a ConfigMap.
+pub fn is_entry(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    !text.is_empty() && text.len() <= 253 && !text.starts_with("..") && text != "." && text.bytes().all(inner)
+}
+
 /// Returns whether a text is a DNS label (RFC 1123), which is a valid name of every kind of object.
 pub fn is_label(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -48,6 +75,22 @@ pub fn is_label(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_those_that_kubernetes_takes() {
+        let long = "a".repeat(64);
+        for (is_valid, right, wrong) in [
+            (is_label as fn(&str) -> bool, ["a", "a-1", "0"], ["", "a.b", "-a"]),
+            (is_subdomain, ["a.b", "a", "eg-1.example.com"], ["a..b", ".a", "A.b"]),
+            (is_label_key, ["app", "app.kubernetes.io/name", "a_B"], ["a/b/c", "/a", "a b"]),
+            (is_label_value, ["caller", "v1.2_3", "A"], ["", "-a", "a=b"]),
+            (is_entry, ["OPENAI_API_KEY", "azure.key", "_a"], ["", "..", "a/b"]),
+        ] {
+            assert!(right.iter().all(|text| is_valid(text)), "{right:?}");
+            assert!(!wrong.iter().any(|text| is_valid(text)), "{wrong:?}");
+        }
+        assert!(!is_label(&long) && !is_label_value(&long) && is_label_value(&long[..63]));
+    }
 
     #[test]
     fn an_object_too_large_for_kubernetes_is_refused() {

@@ -9,7 +9,7 @@ mod patch;
 use super::bootstrap::{histogram_buckets, stats_tags};
 use super::files::Files;
 use super::inputs::Inputs;
-use super::mesh::args::{At, MeshArgs, missing};
+use super::mesh::args::{MeshArgs, missing};
 use super::mesh::pod::{Keys, Volume};
 use super::object::{check_size, config_map, object};
 use super::rendering::Rendering;
@@ -40,9 +40,6 @@ impl EnvoyGateway<'_> {
     /// # Errors
     /// A flag that is missing, or an object that Kubernetes would refuse.
     pub fn files(&self) -> Result<Files, String> {
-        if self.args.at != At::Ingress {
-            return Err("Envoy Gateway has no --at egress or sidecar".to_owned());
-        }
         let (args, namespace) = (self.args, self.args.namespace()?);
         let name = &args.name;
         let mut files = Files::new(&self.settings.command);
@@ -51,7 +48,7 @@ impl EnvoyGateway<'_> {
             files.document(file, object);
             Ok(())
         };
-        let keys = Keys::of(&self.inputs.policy);
+        let keys = Keys::of(&self.inputs.policy)?;
         if !keys.sds.is_empty() {
             // Where the pods are, which is not where their Gateway is.
             let sds = Value::Object(keys.sds.clone());

@@ -16,8 +16,8 @@ pub const ONE_HOST: &str = "only one --host is possible with this --at";
 ///
 /// # Errors
 /// That the host is that of no Service.
-pub fn names_of(host: &str, namespace: &str) -> Result<Vec<String>, String> {
-    let (service, its_namespace) = service_of(host)?;
+pub fn names_of(host: &str, domain: &str, namespace: &str) -> Result<Vec<String>, String> {
+    let (service, its_namespace) = service_of(host, domain)?;
     let mut names =
         vec![host.to_owned(), format!("{service}.{its_namespace}.svc"), format!("{service}.{its_namespace}")];
     if its_namespace == namespace {
@@ -36,7 +36,7 @@ pub fn objects(args: &MeshArgs, namespace: &str) -> Result<Vec<(&'static str, Va
         return Ok(Vec::new());
     }
     let [host] = args.hosts()? else { return Err(ONE_HOST.to_owned()) };
-    let (service, in_namespace) = service_of(host)?;
+    let (service, in_namespace) = service_of(host, &args.cluster_domain)?;
     // Without endpoints: a caller without a sidecar reaches no host, rather than a provider.
     let ports = json!({"ports": [{"name": "http", "port": port(args), "protocol": "TCP"}]});
     let mut objects = vec![("service.yaml", object("v1", "Service", in_namespace, service, ports))];
@@ -49,7 +49,7 @@ pub fn objects(args: &MeshArgs, namespace: &str) -> Result<Vec<(&'static str, Va
 /// The way from the sidecars to the egress gateway, as Istio's documentation has it.
 fn through_egress(args: &MeshArgs, namespace: &str, host: &str) -> Result<Vec<(&'static str, Value)>, String> {
     let name = &args.name;
-    let standard = format!("istio-egressgateway.{namespace}.svc.cluster.local");
+    let standard = format!("istio-egressgateway.{namespace}.svc.{}", args.cluster_domain);
     let gateway = args.egress_service.as_deref().unwrap_or(&standard);
     let of = |kind: &str, spec: Value| object(API, kind, namespace, name, spec);
     let server = json!({
@@ -80,14 +80,17 @@ fn through_egress(args: &MeshArgs, namespace: &str, host: &str) -> Result<Vec<(&
     ])
 }
 
-/// Splits the host name of a Service into the Service's name and its namespace.
-fn service_of(host: &str) -> Result<(&str, &str), String> {
-    let parts = host.split_once('.').and_then(|(service, rest)| Some((service, rest.split_once(".svc.")?.0)));
-    match parts {
+/// Splits the host name of a Service into the Service's name and its namespace. `domain`: the cluster's.
+fn service_of<'a>(host: &'a str, domain: &str) -> Result<(&'a str, &'a str), String> {
+    let names = host.strip_suffix(domain).and_then(|rest| rest.strip_suffix(".svc."));
+    match names.and_then(|names| names.split_once('.')) {
+        Some((service, _)) if service.starts_with(|first: char| first.is_ascii_digit()) => {
+            Err(format!("the host \"{host}\" begins with a digit, and the name of a Service with a letter"))
+        }
         Some((service, namespace)) if !namespace.contains('.') => Ok((service, namespace)),
         _ => Err(format!(
-            "the host \"{host}\" is not SERVICE.NAMESPACE.svc.cluster.local; inside the mesh, callers find Pointsman \
-             by the name of a Service, which render writes"
+            "the host \"{host}\" is not SERVICE.NAMESPACE.svc.{domain}; inside the mesh, callers find Pointsman by the \
+             name of a Service, which render writes. If the cluster has another domain, set --cluster-domain"
         )),
     }
 }
@@ -98,12 +101,22 @@ mod tests {
 
     #[test]
     fn a_host_inside_the_mesh_is_that_of_a_service() {
-        assert_eq!(service_of("llm.ai.svc.cluster.local"), Ok(("llm", "ai")));
-        let names = |namespace: &str| names_of("llm.ai.svc.cluster.local", namespace).unwrap().split_off(1);
+        const DOMAIN: &str = "cluster.local";
+        assert_eq!(service_of("llm.ai.svc.cluster.local", DOMAIN), Ok(("llm", "ai")));
+        assert_eq!(service_of("llm.ai.svc.corp.example", "corp.example"), Ok(("llm", "ai")));
+        let names = |namespace: &str| names_of("llm.ai.svc.cluster.local", DOMAIN, namespace).unwrap().split_off(1);
         assert_eq!(names("shop"), ["llm.ai.svc", "llm.ai"]);
         assert_eq!(names("ai"), ["llm.ai.svc", "llm.ai", "llm"]);
-        for wrong in ["llm.example.com", "llm", "llm.svc.cluster.local", "a.b.c.svc.cluster.local"] {
-            assert!(service_of(wrong).is_err(), "{wrong}");
+        for wrong in [
+            "llm.example.com",
+            "llm",
+            "llm.svc.cluster.local",
+            "a.b.c.svc.cluster.local",
+            "l.a.svc.x",
+            "l.a.svc",
+            "1.a.svc.cluster.local",
+        ] {
+            assert!(service_of(wrong, DOMAIN).is_err(), "{wrong}");
         }
     }
 }

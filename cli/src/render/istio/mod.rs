@@ -16,6 +16,7 @@ use super::mesh::version::MeshVersion;
 use super::object::{check_size, config_map, object};
 use super::rendering::Rendering;
 use super::settings::Settings;
+use super::yaml::to_yaml;
 use super::{listener, route, wasm};
 use patch::Patches;
 use serde_json::{Value, json};
@@ -43,7 +44,7 @@ impl Istio<'_> {
     pub fn files(&self) -> Result<Files, String> {
         let (args, namespace) = (self.args, self.args.namespace()?);
         let (name, selector) = (&args.name, place::selector(args)?);
-        let keys = Keys::of(&self.inputs.policy);
+        let keys = Keys::of(&self.inputs.policy)?;
         let mut files = Files::new(&self.settings.command);
         let mut add = |file: &str, object: &Value| -> Result<(), String> {
             check_size(object)?;
@@ -53,7 +54,7 @@ impl Istio<'_> {
         let bootstrap = format!("{name}-bootstrap");
         // Istio gives it to Envoy as an argument, so it is one line.
         let text = pod::bootstrap(self.settings).to_string();
-        add("configmap-bootstrap.yaml", &config_map(namespace, &bootstrap, json!({"custom_bootstrap.json": text})))?;
+        add("configmap-bootstrap.yaml", &config_map(namespace, &bootstrap, json!({pod::BOOTSTRAP_FILE: text})))?;
         if !keys.sds.is_empty() {
             let sds = Value::Object(keys.sds.clone());
             add("configmap-sds.yaml", &config_map(namespace, &format!("{name}-sds"), sds))?;
@@ -71,6 +72,13 @@ impl Istio<'_> {
             add(file, &object)?;
         }
         let volumes = keys.volumes(name);
+        if args.gateway.is_some() {
+            let overlay = format!("{name}-gateway");
+            let deployment = to_yaml(&pod::made_from_gateway(&bootstrap, &volumes));
+            add("configmap-gateway.yaml", &config_map(namespace, &overlay, json!({"deployment": deployment})))?;
+            files.document("patch/gateway.yaml", &pod::parameters(&overlay));
+            return Ok(files);
+        }
         let patch = match args.at {
             At::Sidecar => pod::workload(&bootstrap, &volumes),
             At::Ingress | At::Egress => pod::gateway(&bootstrap, &volumes),
@@ -150,7 +158,7 @@ impl Istio<'_> {
             At::Sidecar => {
                 let ([host], port) = (hosts, place::port(self.args)) else { return Err(entry::ONE_HOST.to_owned()) };
                 let name = format!("{host}:{port}");
-                let domains = entry::names_of(host, self.args.namespace()?)?;
+                let domains = entry::names_of(host, &self.args.cluster_domain, self.args.namespace()?)?;
                 let matched = json!({"routeConfiguration": {"portNumber": port, "vhost": {"name": name}}});
                 let value = json!({"name": name, "domains": domains, "routes": routes});
                 patches.add("VIRTUAL_HOST", matched, "REPLACE", value);

@@ -22,12 +22,19 @@ pub fn gateway_port(args: &MeshArgs) -> u16 {
 /// Returns the labels of the pods.
 ///
 /// # Errors
-/// That workloads, unlike Istio's gateways, have no usual label.
+/// That workloads, unlike Istio's gateways, have no usual label, or that one label is given twice.
 pub fn selector(args: &MeshArgs) -> Result<Map<String, Value>, String> {
     let of = |value: &str| Map::from_iter([("istio".to_owned(), Value::from(value))]);
     let given: Map<_, _> = args.selector.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+    if given.len() < args.selector.len() {
+        return Err("--selector has the same label twice".to_owned());
+    }
     match args.at {
         _ if !given.is_empty() => Ok(given),
+        At::Ingress if args.gateway.is_some() => {
+            let name = args.gateway.as_deref().unwrap_or_default();
+            Ok(Map::from_iter([("gateway.networking.k8s.io/gateway-name".to_owned(), name.into())]))
+        }
         At::Ingress => Ok(of("ingressgateway")),
         At::Egress => Ok(of("egressgateway")),
         At::Sidecar => Err("--selector is required with --at sidecar: the labels of the calling workload".to_owned()),

@@ -8,6 +8,10 @@ use serde_json::{Value, json};
 /// Name of the proxy's container.
 const PROXY: &str = "istio-proxy";
 
+/// The file of the ConfigMap with [`bootstrap`], which Istio's injector mounts at [`BOOTSTRAP_DIRECTORY`].
+pub const BOOTSTRAP_FILE: &str = "custom_bootstrap.json";
+const BOOTSTRAP_DIRECTORY: &str = "/etc/istio/custom-bootstrap";
+
 /// Returns what Envoy merges into Istio's bootstrap: the labels of the module's metrics, their buckets, and that
 /// Istio's choice of statistics includes them.
 pub fn bootstrap(settings: &Settings) -> Value {
@@ -29,6 +33,27 @@ pub fn gateway(bootstrap: &str, volumes: &[Volume]) -> Value {
         });
     }
     template(json!({"sidecar.istio.io/bootstrapOverride": bootstrap}), pod)
+}
+
+/// Returns what istiod merges into the Deployment that it makes from a Gateway of the Kubernetes Gateway API. Its pods
+/// get nothing injected, so that the annotation for the bootstrap has no effect.
+pub fn made_from_gateway(bootstrap: &str, volumes: &[Volume]) -> Value {
+    let mut volumes = volumes.to_vec();
+    volumes.push(Volume::of_config_map(bootstrap, BOOTSTRAP_DIRECTORY));
+    let file = format!("{BOOTSTRAP_DIRECTORY}/{BOOTSTRAP_FILE}");
+    json!({"spec": {"template": {"spec": {
+        "containers": [{
+            "name": PROXY,
+            "env": [{"name": "ISTIO_BOOTSTRAP_OVERRIDE", "value": file}],
+            "volumeMounts": volumes.iter().map(Volume::mount).collect::<Vec<_>>(),
+        }],
+        "volumes": volumes.iter().map(Volume::volume).collect::<Vec<_>>(),
+    }}}})
+}
+
+/// Returns the patch that makes a Gateway use the ConfigMap with [`made_from_gateway`].
+pub fn parameters(config_map: &str) -> Value {
+    json!({"spec": {"infrastructure": {"parametersRef": {"group": "", "kind": "ConfigMap", "name": config_map}}}})
 }
 
 /// Returns the patch of a calling workload's Deployment, into whose pods Istio puts the proxy.

@@ -1,8 +1,11 @@
 //! The arguments that only a mesh needs: where its gateway is, which host it serves, and where the module comes from.
 
 use super::image::{Image, ImageDigest, ImageName};
-use crate::render::object::is_label;
+use crate::render::object::{is_label, is_label_key, is_label_value, is_subdomain};
 use clap::ValueEnum;
+
+/// The longest `--name`: with its longest suffix, `-bootstrap`, it is the name of a volume, which has 63 characters.
+const MAX_NAME: usize = 53;
 
 /// Where in the mesh Pointsman runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -19,7 +22,7 @@ pub enum At {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Options of --target istio and envoy-gateway")]
 pub struct MeshArgs {
-    /// Where in the mesh Pointsman runs. Envoy Gateway has only `ingress`.
+    /// Where in the mesh Pointsman runs (Istio). Envoy Gateway is always an ingress gateway.
     #[arg(long, value_enum, default_value = "ingress")]
     pub at: At,
     /// The host name that callers use. Repeat it for more. At an egress gateway or in a sidecar:
@@ -30,7 +33,7 @@ pub struct MeshArgs {
     #[arg(long, value_name = "NAME", value_parser = label)]
     pub namespace: Option<String>,
     /// Name of the objects that `render` writes.
-    #[arg(long, value_name = "NAME", value_parser = label, default_value = "pointsman")]
+    #[arg(long, value_name = "NAME", value_parser = name, default_value = "pointsman")]
     pub name: String,
     /// Image with the module, such as registry.example.com/pointsman.
     #[arg(long, value_name = "IMAGE", requires = "image_digest")]
@@ -41,7 +44,8 @@ pub struct MeshArgs {
     /// Namespace of the gateway's pods (Envoy Gateway).
     #[arg(long, value_name = "NAME", value_parser = label, default_value = "envoy-gateway-system")]
     pub proxy_namespace: String,
-    /// Labels of the pods (Istio). Default: istio=ingressgateway or istio=egressgateway.
+    /// Labels of the pods (Istio). Repeat it for more. Default: istio=ingressgateway or istio=egressgateway, and with
+    /// `--gateway` the label that its pods have.
     #[arg(long, value_name = "KEY=VALUE", value_parser = selector)]
     pub selector: Vec<(String, String)>,
     /// Port at which callers reach the host (Istio). Default: 443 at an ingress gateway, else 80.
@@ -53,11 +57,15 @@ pub struct MeshArgs {
     /// Host name of the egress gateway's Service (Istio, `--at egress`).
     #[arg(long, value_name = "NAME", value_parser = host)]
     pub egress_service: Option<String>,
-    /// Name of the Gateway (Envoy Gateway).
-    #[arg(long, value_name = "NAME", value_parser = label)]
+    /// Domain of the cluster's Services (Istio, `--at egress` and `--at sidecar`).
+    #[arg(long, value_name = "DOMAIN", value_parser = host, default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// Name of the Gateway of the Kubernetes Gateway API. Envoy Gateway needs it. For Istio: if the ingress gateway's
+    /// pods are made from such a Gateway.
+    #[arg(long, value_name = "NAME", value_parser = subdomain)]
     pub gateway: Option<String>,
     /// Name of the Gateway's listener (Envoy Gateway).
-    #[arg(long, value_name = "NAME", value_parser = label)]
+    #[arg(long, value_name = "NAME", value_parser = subdomain)]
     pub listener: Option<String>,
 }
 
@@ -80,9 +88,13 @@ impl MeshArgs {
     /// Returns the host names.
     ///
     /// # Errors
-    /// If no host name is given.
+    /// If no host name is given, or one twice: Envoy refuses routes with a duplicate domain.
     pub fn hosts(&self) -> Result<&[String], String> {
-        if self.host.is_empty() { Err(missing("--host", "the name that callers use")) } else { Ok(&self.host) }
+        match self.host.iter().enumerate().find(|(i, host)| self.host.iter().take(*i).any(|before| before == *host)) {
+            Some((_, twice)) => Err(format!("--host {twice} is given twice")),
+            None if self.host.is_empty() => Err(missing("--host", "the name that callers use")),
+            None => Ok(&self.host),
+        }
     }
 
     /// Returns the namespace.
@@ -101,11 +113,25 @@ pub fn missing(flag: &str, meaning: &str) -> String {
 
 /// Parses a host name. A wildcard would take over the other hosts of a listener.
 fn host(text: &str) -> Result<String, String> {
-    if text.len() <= 253 && text.split('.').all(is_label) {
+    if is_subdomain(text) {
         Ok(text.to_owned())
     } else {
         Err("expected a host name in lowercase letters, such as llm.example.com".to_owned())
     }
+}
+
+/// Parses the name that every object's name begins with.
+fn name(text: &str) -> Result<String, String> {
+    match text.len() {
+        ..=MAX_NAME => label(text),
+        _ => Err(format!("expected at most {MAX_NAME} characters: suffixes make it the names of volumes")),
+    }
+}
+
+/// Parses the name of an object whose kind allows dots.
+fn subdomain(text: &str) -> Result<String, String> {
+    let expected = "expected lowercase letters, digits, - and .";
+    if is_subdomain(text) { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
 }
 
 /// Parses the name of an object.
@@ -116,8 +142,8 @@ fn label(text: &str) -> Result<String, String> {
 /// Parses a label and its value.
 fn selector(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() && !value.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("expected KEY=VALUE, such as istio=ingressgateway".to_owned()),
+        Some((key, value)) if is_label_key(key) && is_label_value(value) => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected the KEY=VALUE of one label, such as istio=ingressgateway".to_owned()),
     }
 }
 
@@ -132,6 +158,16 @@ mod tests {
         }
         for wrong in ["*", "*.example.com", "https://a.b", "a.b:80", "A.b", "a..b", "-a", ""] {
             assert!(host(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_and_labels() {
+        assert!(name(&"a".repeat(53)).is_ok() && name(&"a".repeat(54)).is_err() && name("a.b").is_err());
+        assert!(subdomain("eg.example.com").is_ok() && subdomain("eg_1").is_err());
+        assert_eq!(selector("a.b/c=d"), Ok(("a.b/c".to_owned(), "d".to_owned())));
+        for wrong in ["a", "a=", "=b", "a=b=c", "a b=c", "a=b,c=d", "-a=b", "a=b-"] {
+            assert!(selector(wrong).is_err(), "{wrong}");
         }
     }
 }

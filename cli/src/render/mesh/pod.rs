@@ -2,11 +2,12 @@
 
 use super::image::Image;
 use crate::render::credential::{sds_file, secret};
+use crate::render::object::is_entry;
 use crate::render::yaml::to_yaml;
 use pointsman_core::config::Credential;
 use pointsman_core::policy::Policy;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// The directory in the pods below which everything is mounted.
 const DIRECTORY: &str = "/etc/pointsman";
@@ -19,38 +20,63 @@ pub const RENDERED: &str = "/etc/pointsman/rendered";
 pub struct Keys {
     /// SDS files by name, which name the files of the keys. Empty if no provider has a key.
     pub sds: Map<String, Value>,
-    /// The entries that the Secret must have.
-    pub entries: BTreeSet<String>,
+    /// The entries that the Secret must have, and what the policy calls each.
+    entries: BTreeMap<String, Source>,
+}
+
+/// What a policy calls a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Source {
+    Variable,
+    File(String),
 }
 
 impl Keys {
-    /// Collects the keys. What the policy names as an environment variable is an entry of the Secret: Envoy reads a
-    /// file again when it changes, and a variable never.
-    pub fn of(policy: &Policy) -> Self {
-        let (mut sds, mut entries) = (Map::new(), BTreeSet::new());
+    /// Collects the keys. Each is an entry of the Secret: with the name of the environment variable or of the file that
+    /// the policy names. Envoy reads a file again when it changes, and a variable never.
+    ///
+    /// # Errors
+    /// A key that cannot be an entry of the Secret.
+    pub fn of(policy: &Policy) -> Result<Self, String> {
+        let (mut sds, mut entries) = (Map::new(), BTreeMap::new());
         for provider in policy.providers() {
             let Some(credential) = &provider.credential else { continue };
+            let refused = |why: String| format!("providers.{}.credential: {why}", provider.name);
             let mut mounted = credential.clone();
-            if let Some(variable) = mounted.env.take() {
-                mounted.file = Some(format!("{DIRECTORY}/keys/{variable}"));
-                entries.insert(variable);
+            let (entry, source) = match (mounted.env.take(), mounted.file.take()) {
+                (Some(variable), _) => (variable, Source::Variable),
+                (None, Some(file)) => (file_of(&file).to_owned(), Source::File(file)),
+                (None, None) => {
+                    let why = "`sds` names a file of yours, which render mounts into no pod; use `env` or `file`";
+                    return Err(refused(why.to_owned()));
+                }
+            };
+            if !is_entry(&entry) {
+                let why = format!("\"{entry}\" cannot be the name of an entry in a Secret: letters, digits, - _ and .");
+                return Err(refused(why));
             }
+            match entries.get(&entry) {
+                Some(known) if *known != source => {
+                    let why = format!("another provider has a key of the name \"{entry}\" from elsewhere; rename one");
+                    return Err(refused(why));
+                }
+                _ => {}
+            }
+            mounted.file = Some(format!("{DIRECTORY}/keys/{entry}"));
+            entries.insert(entry, source);
             if let Some(text) = sds_text(&provider.name, &mounted) {
                 sds.insert(file_of(&sds_file(&provider.name)).to_owned(), text.into());
             }
         }
-        Self { sds, entries }
+        Ok(Self { sds, entries })
     }
 
     /// Returns the volumes and their places. `name`: the ConfigMap is `NAME-sds`, and the Secret `NAME-keys`.
     pub fn volumes(&self, name: &str) -> Vec<Volume> {
         let mut volumes = Vec::new();
         if !self.sds.is_empty() {
-            let name = format!("{name}-sds");
-            volumes.push(Volume {
-                path: directory_of(&format!("{RENDERED}/{}", sds_file(""))).to_owned(),
-                source: json!({"name": name, "configMap": {"name": name}}),
-            });
+            let path = format!("{RENDERED}/{}", sds_file(""));
+            volumes.push(Volume::of_config_map(&format!("{name}-sds"), directory_of(&path)));
         }
         if !self.entries.is_empty() {
             let name = format!("{name}-keys");
@@ -67,7 +93,7 @@ impl Keys {
         if self.entries.is_empty() {
             return None;
         }
-        let entries: Vec<_> = self.entries.iter().map(|entry| format!(" --from-literal={entry}=…")).collect();
+        let entries: Vec<_> = self.entries.keys().map(|entry| format!(" --from-file={entry}=FILE")).collect();
         Some(format!(
             "note: the keys come from a Secret of yours: kubectl -n {namespace} create secret generic {name}-keys{}",
             entries.concat()
@@ -98,6 +124,11 @@ pub struct Volume {
 }
 
 impl Volume {
+    /// Returns the volume of a ConfigMap, with its name.
+    pub fn of_config_map(name: &str, path: &str) -> Self {
+        Self { path: path.to_owned(), source: json!({"name": name, "configMap": {"name": name}}) }
+    }
+
     /// Returns the volume with the files of an image, which Kubernetes mounts from 1.33 on.
     pub fn of_image(name: &str, image: &Image) -> Self {
         let source = json!({"reference": image.reference(), "pullPolicy": "IfNotPresent"});
@@ -118,5 +149,55 @@ impl Volume {
     pub fn mount(&self) -> Value {
         let name = self.source.get("name").cloned().unwrap_or_default();
         json!({"name": name, "mountPath": self.path, "readOnly": true})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pointsman_core::policy::parse;
+
+    fn keys(a: &str, b: &str) -> Result<Vec<String>, String> {
+        let provider = |credential: &str| {
+            let credential: Value = serde_json::from_str(credential).unwrap();
+            json!({"dialect": "openai", "data": "internal", "credential": credential})
+        };
+        let model =
+            |provider: &str| json!({"provider": provider, "model": "m", "context": 1000, "max_output_tokens": 10});
+        let hash = format!("sha256:{}", "0a".repeat(32));
+        let document = json!({
+            "providers": {"a": provider(a), "b": provider(b)},
+            "models": {"x": model("a"), "y": model("b")},
+            "tasks": {"chat": {"primary": "x", "fallback": ["y"]}},
+            "tiers": {"pro": {"models": ["x", "y"]}},
+            "tenants": {"acme": {"tier": "pro", "keys": [hash]}},
+        });
+        let (_, policy) = parse::from_value(&document).unwrap();
+        let keys = Keys::of(&policy)?;
+        assert_eq!((keys.sds.len(), keys.volumes("p").len()), (2, 2));
+        let hint = keys.hint("ai", "p").unwrap();
+        Ok(keys.entries.into_keys().inspect(|entry| assert!(hint.contains(&format!("={entry}=")), "{hint}")).collect())
+    }
+
+    const ENV: &str = r#"{"header": "authorization", "env": "KEY"}"#;
+
+    #[test]
+    fn every_key_is_an_entry_of_the_secret_whatever_the_policy_calls_it() {
+        let file = r#"{"header": "authorization", "file": "/run/keys/azure"}"#;
+        assert_eq!(keys(ENV, file), Ok(vec!["KEY".to_owned(), "azure".to_owned()]));
+        assert_eq!(keys(ENV, ENV), Ok(vec!["KEY".to_owned()]));
+        assert_eq!(keys(file, file), Ok(vec!["azure".to_owned()]));
+    }
+
+    #[test]
+    fn a_key_that_no_secret_could_hold_is_refused() {
+        for (credential, said) in [
+            (r#"{"header": "authorization", "sds": "/etc/sds.yaml"}"#, "providers.b.credential: `sds` names a file"),
+            (r#"{"header": "authorization", "file": "/run/KEY"}"#, "another provider has a key of the name \"KEY\""),
+            (r#"{"header": "authorization", "file": "/run/my key"}"#, "\"my key\" cannot be the name of an entry"),
+        ] {
+            let refused = keys(ENV, credential).unwrap_err();
+            assert!(refused.contains(said), "{refused}");
+        }
     }
 }

@@ -77,7 +77,8 @@ struct Pod {
     address: SocketAddr,
     process: Process,
     volumes: BTreeMap<String, Mounted>,
-    _admin: Port,
+    metrics: SocketAddr,
+    _ports: [Port; 2],
 }
 
 impl Pod {
@@ -108,10 +109,11 @@ impl Pod {
         for source in container["envFrom"].as_array().into_iter().flatten() {
             variables.extend(data(resources, "Secret", text(&source["secretRef"]["name"])));
         }
-        let admin = Port::reserve();
+        let (admin, metrics) = (Port::reserve(), Port::reserve());
         let argument = |argument: &Value| match text(argument) {
             "--listen=0.0.0.0:8080" => "--listen=127.0.0.1:0".to_owned(),
             "--admin=127.0.0.1:9901" => format!("--admin={}", admin.address),
+            "--metrics=0.0.0.0:9902" => format!("--metrics={}", metrics.address),
             other => placed_text(&directory, other),
         };
         let arguments: Vec<String> = container["args"].as_array().unwrap().iter().map(argument).collect();
@@ -123,7 +125,7 @@ impl Pod {
         let address = process.await_line("its address", |line| {
             line.strip_prefix("listening on http://")?.trim_end_matches('/').parse().ok()
         });
-        Self { directory, address, process, volumes, _admin: admin }
+        Self { directory, address, process, volumes, metrics: metrics.address, _ports: [admin, metrics] }
     }
 
     /// Changes one file of a volume, as the kubelet does.
@@ -169,6 +171,7 @@ fn the_charts_pod_serves_takes_changes_and_drains() {
         "providers": BTreeMap::from(providers),
         "keys": {"data": {"OPENAI_API_KEY": "sk-of-openai", "azure": "of-azure"}, "environment": true},
         "drainSeconds": 30,
+        "metrics": {"enabled": true, "from": [{"podSelector": {}}]},
     });
     let mut pod = Pod::start(&rendered(&values));
     assert_eq!(Call::new("GET", "/healthz").send(pod.address).status, 200, "what the probes ask");
@@ -179,6 +182,18 @@ fn the_charts_pod_serves_takes_changes_and_drains() {
     };
     assert_eq!(header("one", "authorization").as_deref(), Some("Bearer sk-of-openai"));
     assert_eq!(header("two", "api-key").as_deref(), Some("of-azure"));
+
+    // What Prometheus reaches has the metrics and nothing else of the admin interface.
+    let at_metrics = |method: &str, path: &str| Call::new(method, path).send(pod.metrics);
+    let metrics = at_metrics("GET", "/stats/prometheus");
+    assert!(metrics.status == 200 && metrics.text().contains("llm_requests_total{"), "{metrics:?}");
+    assert_eq!(at_metrics("GET", "/stats/prometheus?usedonly").status, 200);
+    for path in ["/", "/config_dump", "/stats", "/stats/prometheus/../../config_dump", "/ready", "/v1/models"] {
+        assert_eq!(at_metrics("GET", path).status, 404, "{path}");
+    }
+    for path in ["/healthcheck/fail", "/drain_listeners", "/stats/prometheus", "/stats/prometheus/../../quitquitquit"] {
+        assert_eq!(at_metrics("POST", path).status, 404, "{path}");
+    }
 
     // A new Secret: no restart, and no word of `up`, which has no part in it.
     pod.change("keys", "azure", "next-of-azure");

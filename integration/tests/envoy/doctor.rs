@@ -31,7 +31,7 @@ tenants:
 "#;
 
 /// Runs `doctor`. Returns its exit status and the first line of each finding, and the last line.
-fn doctor(arguments: &[&str]) -> (Option<i32>, Vec<String>) {
+pub fn doctor(arguments: &[&str]) -> (Option<i32>, Vec<String>) {
     let mut command = Command::new(environment::program("pointsman"));
     let output = command.arg("doctor").args(arguments).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();

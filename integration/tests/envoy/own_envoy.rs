@@ -142,6 +142,10 @@ struct Own {
 impl Own {
     /// Starts one with the blocks below these headings, and of those with alternatives the one of this number.
     fn start(flags: &[&str], headings: &[(&str, usize)]) -> Self {
+        Self::start_changed(flags, headings, |_| ())
+    }
+
+    fn start_changed(flags: &[&str], headings: &[(&str, usize)], change: fn(&mut Value)) -> Self {
         let directory = process::directory();
         let simulator = Simulator::start();
         let ports = [Port::reserve(), Port::reserve(), Port::reserve()];
@@ -182,6 +186,7 @@ impl Own {
         for (heading, alternative) in headings {
             merge(&mut configuration, rendered.fill(&blocks(heading)[*alternative]));
         }
+        change(&mut configuration);
         // JSON is YAML.
         let bootstrap = write("bootstrap.yaml", &configuration.to_string());
         let key = [("OPENAI_API_KEY", OsStr::new(OPENAI_SECRET))];
@@ -348,6 +353,26 @@ fn a_listener_shared_with_a_site() {
 #[ignore = "needs a real Envoy: make test"]
 fn static_clusters_in_a_shared_listener() {
     check(&["--shared-listener"], &[("Node and metrics", 0), ("Clusters", 1), ("A shared listener", 0)]);
+}
+
+/// An operator who merges the routes and forgets the filter has no gateway, and no caller reaches a provider.
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn routes_without_the_filter_reach_no_provider() {
+    let blocks = [("Node and metrics", 0), ("Clusters", 1), ("A shared listener", 0)];
+    let own = Own::start_changed(&["--shared-listener"], &blocks, |configuration| {
+        let pointer = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
+        let filters = configuration.pointer_mut(pointer).unwrap().as_array_mut().unwrap();
+        assert_eq!(filters.remove(0)["name"], "pointsman.gateway");
+    });
+    let call = || Call::chat_json(&ask("chat", "hello")).key("sk-acme");
+    for name in ["openai", "direct.openai", "plan.openai", "plan.openai+vllm", "web"] {
+        let answer = call().header("x-pointsman-cluster", name).send(own.gateway);
+        assert_eq!((answer.status, answer.text().contains("gateway_error")), (500, true), "{name}: {answer:?}");
+    }
+    assert_eq!(call().send(own.gateway).status, 500);
+    assert!(own.simulator.with("hello").is_empty());
+    own.check_site();
 }
 
 /// The tests above merge every block of the page.

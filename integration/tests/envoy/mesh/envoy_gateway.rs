@@ -25,7 +25,7 @@ fn resources(place: &Place, simulator: &Simulator, manifests: &Manifests, listen
     apply(&mut resources, &policy);
     let proxy = &manifests.only("EnvoyProxy")["spec"]["provider"]["kubernetes"]["envoyDeployment"];
     let (volumes, mounts) = (&proxy["pod"]["volumes"], &proxy["container"]["volumeMounts"]);
-    let (secrets, module) = ([("OPENAI_API_KEY", OPENAI_SECRET)], environment::wasm());
+    let (secrets, module) = ([("openai", OPENAI_SECRET)], environment::wasm());
     let mounted = manifests.mount(volumes, mounts, &secrets, &module, &place.directory.join("mounted"));
     let here = |all: Vec<Value>| serde_json::from_str(&in_test(&json!(all).to_string(), &mounted)).unwrap();
     Resources { clusters: here(resources.clusters), listeners: here(resources.listeners), ..resources }
@@ -102,6 +102,7 @@ fn check(listener: &str, port: u64, other: u64) {
         HOST,
     ];
     let written = |place: &Place, policy: &str, name: &str| {
+        let policy = &policy.replace("env: OPENAI_API_KEY", "file: /run/keys/openai");
         Manifests::read(&render(&place.directory, &simulator, policy, name, &place.log, &flags))
     };
     let manifests = written(&place, POLICY, "one");
@@ -122,6 +123,23 @@ fn check(listener: &str, port: u64, other: u64) {
     mesh.check_site(site, 404);
     let elsewhere = pointsman_integration::call::Call::new("GET", "/v1/models").header("host", HOST).send(site);
     assert_eq!(elsewhere.status, 404);
+    // As if the patch with the filter had been refused.
+    let mut resources = resources(&running.place, &simulator, &manifests, listener);
+    resources.listeners.iter_mut().for_each(without_filter);
+    running.place.push(&resources);
+    mesh.check_without_filter();
+}
+
+/// Takes the gateway stage from all lists of filters.
+fn without_filter(value: &mut Value) {
+    match value {
+        Value::Array(items) => {
+            items.retain(|item| item["name"] != "pointsman.gateway");
+            items.iter_mut().for_each(without_filter);
+        }
+        Value::Object(members) => members.values_mut().for_each(without_filter),
+        _ => {}
+    }
 }
 
 #[test]

@@ -72,9 +72,13 @@ impl Case {
     }
 
     fn render(&self, place: &Place, simulator: &Simulator, policy: &str, name: &str) -> Manifests {
+        self.render_with(&self.flags, place, simulator, policy, name)
+    }
+
+    fn render_with(&self, own: &[&str], place: &Place, simulator: &Simulator, policy: &str, name: &str) -> Manifests {
         let version = self.version();
         let mut flags = vec!["--target", "istio", "--target-version", &version, "--host", self.host];
-        flags.extend(&self.flags);
+        flags.extend(own);
         Manifests::read(&render(&place.directory, simulator, policy, name, &place.log, &flags))
     }
 
@@ -115,6 +119,15 @@ impl Case {
             // Only at the port that was asked for.
             assert_eq!(Call::new("GET", "/v1/models").header("host", self.host).send(site).status, 404);
         }
+        // Before a filter that is not there, istiod puts nothing.
+        let mut misplaced: Vec<&str> = self.flags.iter().copied().take_while(|flag| *flag != "--before").collect();
+        misplaced.extend(["--before", "envoy.filters.http.rooter"]);
+        let manifests = self.render_with(&misplaced, &running.place, &simulator, POLICY, "misplaced");
+        let resources = self.resources(&running.place, &simulator, &manifests);
+        assert!(!json!(resources.listeners).to_string().contains("pointsman.gateway"));
+        running.place.push(&resources);
+        mesh.check_without_filter();
+        mesh.check_site(site, self.unknown);
     }
 }
 

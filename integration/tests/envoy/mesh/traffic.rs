@@ -1,6 +1,7 @@
 //! The standard traffic: chat, stream, fallback, quota, cache, a large body, a reload under a stream.
 
 use super::POLICY;
+use crate::doctor::doctor;
 use crate::standard::ask;
 use pointsman_integration::call::Call;
 use pointsman_integration::deadline::await_true;
@@ -42,6 +43,20 @@ impl Mesh<'_> {
         self.large_body();
         self.records();
         self.reload();
+        self.check_doctor(&[]);
+    }
+
+    /// Checks what `pointsman doctor` says of this Envoy.
+    fn check_doctor(&self, expected: &[&str]) {
+        let (status, mut lines) = doctor(&["--admin", &self.envoy.admin.to_string()]);
+        let last = lines.pop().unwrap();
+        assert_eq!(
+            (status, lines),
+            (Some(i32::from(!expected.is_empty())), expected.iter().map(|line| (*line).to_owned()).collect()),
+            "{last}"
+        );
+        let listeners = if expected.is_empty() { ", 1 listener with the gateway stage" } else { ", 0 listeners" };
+        assert!(last.contains(listeners), "{last}");
     }
 
     fn chat(&self) {
@@ -133,6 +148,27 @@ impl Mesh<'_> {
         assert!(rest.complete && rest.text().contains("five") && rest.text().contains("[DONE]"), "{}", rest.text());
         // What was counted before still counts.
         assert_eq!(self.send(&ask("near", "few"), "sk-tiny").status, 429);
+    }
+
+    /// Checks that no request reaches a provider where the filter is missing, whatever cluster its headers name.
+    pub fn check_without_filter(&self) {
+        let call = || self.call(&ask("chat", "no filter"), "sk-acme");
+        // Each worker takes the new listener by itself.
+        let gone = || (0..8).all(|_| call().send(self.address).status == 500);
+        await_true("the filter to be gone", gone);
+        let before = self.simulator.mark();
+        let mut answers = vec![call().send(self.address)];
+        for name in ["openai", "direct.openai", "plan.openai", "plan.openai+vllm", "vllm"] {
+            let named = || call().header("x-pointsman-cluster", name);
+            answers.push(named().send(self.address));
+            answers.push(named().header("x-pointsman-idle-ms", "60000").http2().send(self.address));
+        }
+        for answer in answers {
+            assert_eq!((answer.status, answer.text().contains("gateway_error")), (500, true), "{answer:?}");
+        }
+        self.check_doctor(&["listeners: no listener has the gateway stage"]);
+        let seen = self.simulator.requests(before);
+        assert!(!seen.iter().any(|seen| seen.path.contains("chat")), "{seen:?}");
     }
 
     /// The mesh's own traffic is as it was: neither logged by Pointsman nor changed. `unknown_host`: how it answers

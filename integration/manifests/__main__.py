@@ -29,6 +29,13 @@ HYBRID = {
 }
 SCALED = {"autoscaling": {"enabled": True}}
 FROM = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+FILE_KEY = {
+    "policy": """
+providers:
+  openai: {dialect: openai, data: internal, credential: {header: authorization, file: /etc/pointsman/keys/openai}}
+""",
+    "providers": {"openai": HYBRID["providers"]["openai"]},
+}
 WATCHED = {"metrics": {"enabled": True, "from": FROM, "serviceMonitor": {"enabled": True}}}
 
 # What is rendered and must be valid.
@@ -60,6 +67,11 @@ VALID = {
         "extraVolumes": [{"name": "more", "emptyDir": {}}],
         "extraArgs": ["--allow-missing-credentials"],
     },
+    "a key in a file": FILE_KEY | {"keys": {"data": {"openai": "sk-1"}}},
+    "keys in a Secret of one's own": HYBRID | {"keys": {"existingSecret": "mine", "environment": True}},
+    "keys that may be missing": HYBRID | {"extraArgs": ["--allow-missing-credentials"]},
+    "exactly so many replicas": SHARED | {"autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 3}},
+    "metrics for every pod": LOCAL | {"metrics": {"enabled": True}, "networkPolicy": {"enabled": False}},
     "nothing but the gateway": LOCAL | {
         "podDisruptionBudget": {"enabled": False},
         "networkPolicy": {"enabled": False},
@@ -83,6 +95,51 @@ REFUSED = {
     ),
     "an autoscaler without Redis": (LOCAL | SCALED, "6 replicas without Redis"),
     "metrics for everyone": (LOCAL | {"metrics": {"enabled": True}}, "say in metrics.from who may reach"),
+    "Redis without its cluster": (
+        SHARED | {"providers": LOCAL["providers"]},
+        'no cluster for the Redis bridge "redis", which the policy names in redis.cluster',
+    ),
+    "a key from an environment that is empty": (
+        HYBRID | {"keys": {"existingSecret": "mine"}},
+        'provider "openai" takes its key from the environment variable OPENAI_API_KEY: set keys.environment to true',
+    ),
+    "a key from no Secret": (
+        HYBRID | {"keys": {"environment": True}},
+        'provider "openai" has no key: set keys.existingSecret to a Secret with the entry OPENAI_API_KEY',
+    ),
+    "a key that the Secret lacks": (
+        HYBRID | {"keys": {"environment": True, "data": {"OPENAI_KEY": "sk-1"}}},
+        "a Secret with the entry OPENAI_API_KEY",
+    ),
+    "a key in a file of no Secret": (FILE_KEY, "a Secret with the entry openai"),
+    "more replicas at least than at most": (
+        SHARED | {"autoscaling": {"enabled": True, "minReplicas": 7}},
+        "autoscaling.minReplicas is 7, above autoscaling.maxReplicas, which is 6",
+    ),
+    "labels that hide the pods": (
+        LOCAL | {"podLabels": {"app.kubernetes.io/name": "other"}},
+        "podLabels: app.kubernetes.io/name is the label by which the Deployment and the Service find their pods",
+    ),
+    "a flag of the chart's own": (
+        LOCAL | {"extraArgs": ["--admin=0.0.0.0:9901"]},
+        "extraArgs: --admin is set by the chart; use metrics.enabled",
+    ),
+    "a policy that is a list": (LOCAL | {"policy": "- a"}, "policy: error unmarshaling JSON"),
+    "a policy that is a word": (LOCAL | {"policy": "policy.yaml"}, "policy: error unmarshaling JSON"),
+    "a policy without providers": (LOCAL | {"policy": "models: {}"}, "policy: `providers` is not a mapping"),
+    "providers in a list": (LOCAL | {"policy": "providers: [vllm]"}, "policy: `providers` is not a mapping"),
+    "a provider that is a word": (
+        LOCAL | {"policy": "providers: {vllm: local}"},
+        "policy: providers.vllm is not a mapping",
+    ),
+    "a credential that is a word": (
+        LOCAL | {"policy": "providers: {vllm: {credential: KEY}}"},
+        "policy: providers.vllm.credential is not a mapping",
+    ),
+    "Redis that is a word": (
+        LOCAL | {"policy": LOCAL["policy"] + "\nredis: redis\n"},
+        "policy: `redis` is not a mapping",
+    ),
     "a monitor without metrics": (
         LOCAL | {"metrics": {"serviceMonitor": {"enabled": True}}},
         "metrics.serviceMonitor.enabled needs metrics.enabled",

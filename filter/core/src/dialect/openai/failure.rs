@@ -3,7 +3,7 @@
 //! OpenAI's format has one error object. Servers that imitate it have many: their framework's, their vendor's, or an
 //! answer with a failed choice.
 
-use crate::wire::json::{InvalidJson, Kind, Scanner};
+use crate::wire::json::{InvalidJson, Kind, Scanner, names};
 
 /// What a member says about its object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,7 @@ fn base_status(value: &[u8]) -> Option<i64> {
     let mut scanner = Scanner::new(value, 64);
     scanner
         .object(|s, key| {
-            let is_status = s.bytes(&key) == b"\"status_code\"";
+            let is_status = &*names::quoted(s, &key) == b"\"status_code\"";
             let value = s.value()?;
             if is_status && value.kind == Kind::Number {
                 status = std::str::from_utf8(s.bytes(&value.span)).ok().and_then(|text| text.parse().ok());

@@ -5,7 +5,7 @@ use crate::dialect::openai::read::{self, ReadAnswer};
 use crate::dialect::openai::stream::{is_end, long_event};
 use crate::outcome::outcome::Outcome;
 use crate::routing::attempt::{Failure, HOLD_LIMIT};
-use crate::wire::json::{InvalidJson, Kind, Scanner, Span};
+use crate::wire::json::{InvalidJson, Kind, Scanner, Span, names};
 use crate::wire::sse::{self, EventCutter, Piece};
 
 /// Checks the start of a stream. `so_far`: everything that has arrived. The first event with something for the caller
@@ -121,7 +121,7 @@ pub fn completion(body: &[u8]) -> Result<ReadAnswer, Failure> {
 fn error_status(text: &[u8]) -> Option<u16> {
     let (mut own, mut inner) = (None, None);
     let mut scanner = Scanner::lenient(text, 64);
-    let _ = scanner.object(|s, key| match s.bytes(&key) {
+    let _ = scanner.object(|s, key| match &*names::quoted(s, &key) {
         b"\"error\"" if s.peek()? == Kind::Object => s.object(|s, key| read_status(s, &key, &mut inner)),
         _ => read_status(s, &key, &mut own),
     });
@@ -129,8 +129,10 @@ fn error_status(text: &[u8]) -> Option<u16> {
 }
 
 fn read_status(s: &mut Scanner, key: &Span, status: &mut Option<u16>) -> Result<(), InvalidJson> {
-    let is_status =
-        matches!(s.bytes(key), b"\"code\"" | b"\"status\"" | b"\"status_code\"" | b"\"error_code\"" | b"\"http_code\"");
+    let is_status = matches!(
+        &*names::quoted(s, key),
+        b"\"code\"" | b"\"status\"" | b"\"status_code\"" | b"\"error_code\"" | b"\"http_code\""
+    );
     let value = s.value()?.span;
     if is_status {
         let number = std::str::from_utf8(s.bytes(&value)).ok().and_then(|text| text.trim_matches('"').parse().ok());

@@ -10,7 +10,7 @@ use crate::dialect::openai::transcript::Transcript;
 use crate::dialect::openai::usage;
 use crate::service_tier::ServedTier;
 use crate::usage::ReportedUsage;
-use crate::wire::json::{InvalidJson, Kind, Scanner, Why, unquote};
+use crate::wire::json::{InvalidJson, Kind, Scanner, Why, names, unquote};
 use crate::wire::sse;
 
 /// Most parts of an event that are recorded: more than any answer needs, so that a strange one costs little.
@@ -169,7 +169,7 @@ impl StreamReader {
         // It was scanned before, so it cannot fail.
         let _ = scanner.object(|s, key| {
             let value = s.value()?;
-            if !matches!(s.bytes(&key), b"\"choices\"" | b"\"usage\"") {
+            if !matches!(&*names::quoted(s, &key), b"\"choices\"" | b"\"usage\"") {
                 out.push(b',');
                 out.extend_from_slice(s.bytes(&(key.start..value.span.end)));
             }
@@ -219,12 +219,13 @@ pub fn long_event(start: &[u8]) -> LongEvent {
     let (mut is_chunk, mut is_error) = (false, false);
     // Ends with an error where the text is cut off.
     let _ = Scanner::lenient(&data, MAX_DEPTH).object(|s, key| {
-        is_chunk |= s.bytes(&key) == b"\"choices\"" && s.peek()? == Kind::Array;
+        let name = names::quoted(s, &key);
+        is_chunk |= &*name == b"\"choices\"" && s.peek()? == Kind::Array;
         if is_chunk {
             return Err(InvalidJson { at: 0, why: Why::End });
         }
         let value = s.value()?.span;
-        is_error |= failure::mark(s.bytes(&key), s.bytes(&value)) == Mark::Error || s.bytes(&key).contains(&b'\\');
+        is_error |= failure::mark(&name, s.bytes(&value)) == Mark::Error;
         Ok(())
     });
     if is_chunk && !is_error { LongEvent::Chunk } else { LongEvent::Malformed }

@@ -1,7 +1,7 @@
 //! The usage object of OpenAI's format, in every form that servers send.
 
 use crate::usage::ReportedUsage;
-use crate::wire::json::{InvalidJson, Kind, Scanner};
+use crate::wire::json::{InvalidJson, Kind, Scanner, names};
 
 /// Counts as they came; `None` where a member is absent or null.
 #[derive(Default)]
@@ -23,7 +23,7 @@ struct Counts {
 pub fn read(s: &mut Scanner) -> Result<Option<ReportedUsage>, InvalidJson> {
     let mut counts = Counts::default();
     s.object(|s, key| {
-        let into = match s.bytes(&key) {
+        let into = match &*names::quoted(s, &key) {
             b"\"prompt_tokens\"" | b"\"input_tokens\"" => &mut counts.prompt,
             b"\"completion_tokens\"" | b"\"output_tokens\"" => &mut counts.completion,
             b"\"total_tokens\"" => &mut counts.total,
@@ -46,7 +46,7 @@ pub fn read(s: &mut Scanner) -> Result<Option<ReportedUsage>, InvalidJson> {
 }
 
 fn input_details(s: &mut Scanner, counts: &mut Counts) -> Result<(), InvalidJson> {
-    s.object(|s, key| match s.bytes(&key) {
+    s.object(|s, key| match &*names::quoted(s, &key) {
         b"\"cached_tokens\"" => tokens(s, &mut counts.cached),
         b"\"audio_tokens\"" => tokens(s, &mut counts.audio_input),
         b"\"cache_write_tokens\"" | b"\"cache_creation_tokens\"" | b"\"cache_creation_input_tokens\"" => {
@@ -57,7 +57,7 @@ fn input_details(s: &mut Scanner, counts: &mut Counts) -> Result<(), InvalidJson
 }
 
 fn output_details(s: &mut Scanner, counts: &mut Counts) -> Result<(), InvalidJson> {
-    s.object(|s, key| match s.bytes(&key) {
+    s.object(|s, key| match &*names::quoted(s, &key) {
         b"\"reasoning_tokens\"" => tokens(s, &mut counts.reasoning),
         b"\"audio_tokens\"" => tokens(s, &mut counts.audio_output),
         _ => s.value().map(drop),

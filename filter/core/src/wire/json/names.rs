@@ -53,6 +53,16 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// Returns the name at `key` with its quotes and with escapes decoded, for comparison with known names. For the answers
+/// of providers, in which hardly any name has an escape: nothing bounds how many are decoded.
+pub fn quoted<'a>(s: &Scanner<'a>, key: &Span) -> Cow<'a, [u8]> {
+    let name = s.bytes(key);
+    match memchr::memchr(b'\\', name).and_then(|_| unquote(name)) {
+        Some(decoded) => Cow::Owned([b"\"", decoded.as_bytes(), b"\""].concat()),
+        None => Cow::Borrowed(name),
+    }
+}
+
 /// Returns the characters of a name in lower case. Go also folds two letters outside ASCII.
 pub fn fold(name: &str) -> impl Iterator<Item = char> {
     name.chars().map(|c| match c {

@@ -2,9 +2,12 @@
 //!
 //! Text and the arguments of calls are joined, log probabilities are appended, and what a stream says once or again and
 //! again in the same way is taken as it is. This is what OpenAI's own clients do. Where they guess (an unknown member
-//! that comes in pieces), there is a doubt: the cache stores nothing then.
+//! that comes in pieces), the answer cannot be put together. Only of what a server says besides the answer, such as a
+//! filter's findings, the last value counts; that leaves a doubt, and the cache stores nothing then.
 
+mod blocks;
 mod choice;
+mod details;
 mod doubts;
 mod members;
 mod parts;
@@ -45,7 +48,7 @@ impl Transcript {
     /// Creates an empty transcript.
     pub fn new(recording: Recording) -> Self {
         let Recording { max_bytes, budget, is_for_caller } = recording;
-        let doubts = Doubts { are_fatal: !is_for_caller, is_any: false };
+        let doubts = Doubts { is_for_cache: !is_for_caller, is_any: false };
         let (members, choices) = (Members::default(), Vec::new());
         Self { members, choices, bytes: 0, max_bytes, budget, doubts, unfit: None }
     }
@@ -74,7 +77,7 @@ impl Transcript {
 
     /// Returns whether the answer is for the caller, and not only for the cache.
     pub fn is_for_caller(&self) -> bool {
-        !self.doubts.are_fatal
+        !self.doubts.is_for_cache
     }
 
     /// Returns why the answer cannot be put together, if so.
@@ -120,7 +123,7 @@ impl Transcript {
         choices.sort_by_key(|choice| choice.index);
         for choice in choices {
             separate(&mut out);
-            choice.write(self.is_for_caller(), &mut out);
+            choice.write(self.is_for_caller(), &mut out)?;
         }
         out.push(']');
         self.members.write("usage", &mut out);
@@ -133,11 +136,13 @@ impl Transcript {
         chunk.check()?;
         for part in chunk.of(Place::Chunk) {
             let (name, json) = (chunk.name(part)?, chunk.json(part)?);
-            match (name, part.kind) {
+            match (&*name, part.kind) {
                 // `obfuscation` is padding against eavesdroppers. A chunk without a usage says so.
                 ("choices" | "object" | "obfuscation", _) | ("usage", Kind::Null) => {}
                 // Azure's first chunk has an empty one of each.
-                ("id" | "created" | "model", _) if self.members.has_value(name) => {}
+                ("id" | "created" | "model", _) if self.members.has_value(&name) => {}
+                // Groq's last one has the usage too, which is in `usage`.
+                ("x_groq", _) if !self.doubts.is_for_cache && self.members.has_value(&name) => {}
                 ("created", Kind::Number) if json == "0" => {}
                 // The last value wins: some providers send a running usage count in every chunk.
                 (name, kind) => {

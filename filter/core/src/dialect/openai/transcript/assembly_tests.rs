@@ -199,27 +199,136 @@ fn what_a_server_says_once_or_in_the_same_way_again_is_no_doubt() {
     assert_eq!((whole, is_doubtful), (expected, false));
 }
 
+fn refused(deltas: &[Value]) {
+    let chunks: Vec<String> = deltas.iter().cloned().map(|value| delta(value).to_string()).collect();
+    assert_eq!(assemble(&chunks), Err(NotKept("shape")), "{deltas:?}");
+}
+
 #[test]
-fn an_unknown_member_in_pieces_is_joined_as_clients_do_and_doubtful() {
-    let details = |text: &str| json!({"reasoning_details": [{"index": 0, "text": text}]});
-    let joined = json!({"role": "assistant", "content": null,
-                        "reasoning_details": [{"index": 0, "text": "a"}, {"index": 0, "text": "b"}]});
-    assert_eq!(message(&[details("a"), details("b")]), (joined, true));
-    assert!(!message(&[details("a")]).1);
-    assert_eq!(message(&[json!({"note": "a"}), json!({"note": "b"})]).0["note"], "ab");
+fn what_comes_in_pieces_that_nobody_can_join_for_certain_is_not_put_together() {
+    assert_eq!(message(&[json!({"note": "a"})]), (json!({"role": "assistant", "content": null, "note": "a"}), false));
     for doubtful in [
         [json!({"note": "a"}), json!({"note": "a"})],
-        [json!({"content": "a"}), json!({"content": [{"text": "b"}]})],
+        [json!({"note": "a"}), json!({"note": "b"})],
         [json!({"content": [{"text": "b"}]}), json!({"content": [{"text": "b"}]})],
+        [json!({"content": [{"type": "image_url"}]}), json!({"content": "a"})],
         [json!({"audio": {"data": "a"}}), json!({})],
         [json!({"function_call": {"name": "a"}}), json!({"function_call": {"name": "b"}})],
         [json!({"tool_calls": [{"function": {"name": "a"}}]}), json!({"tool_calls": [{"function": {"name": "b"}}]})],
     ] {
-        assert!(message(&doubtful).1, "{doubtful:?}");
+        refused(&doubtful);
     }
+}
+
+#[test]
+fn of_what_a_server_says_besides_the_answer_the_last_value_counts_and_that_is_doubtful() {
     let of_chunk = |value: &str| json!({"choices": [], "citations": [value]});
     let (whole, is_doubtful) = whole(&[of_chunk("a"), of_chunk("a"), of_chunk("b")]);
     assert_eq!((&whole["citations"], is_doubtful), (&json!(["b"]), true));
+    // Groq's is the same but for a usage that is elsewhere too.
+    let groq = |value: Value| json!({"choices": [], "x_groq": value});
+    let (whole, is_doubtful) = self::whole(&[groq(json!({"id": "req_1"})), groq(json!({"id": "req_1", "usage": {}}))]);
+    assert_eq!((&whole["x_groq"], is_doubtful), (&json!({"id": "req_1"}), false));
+}
+
+#[test]
+fn pieces_of_reasoning_details_meet_by_type_and_index() {
+    let details = |details: Value| json!({"reasoning_details": details});
+    let text = |index: u32, text: &str| json!({"type": "reasoning.text", "text": text, "format": "f", "index": index});
+    let deltas = [
+        json!({"role": "assistant", "content": "", "reasoning": "Let", "reasoning_details": [text(0, "Let")]}),
+        json!({"content": "", "reasoning": " me", "reasoning_details": [text(0, " me")]}),
+        details(json!([{"type": "reasoning.text", "text": null, "signature": "Et8B", "format": "f", "index": 0}])),
+        details(json!([text(1, "b"), {"type": "reasoning.encrypted", "data": "x", "id": "r", "index": 1}])),
+        details(json!([{"type": "reasoning.summary", "summary": "c", "index": 2}])),
+        details(json!([{"type": "reasoning.summary", "summary": "d", "index": 2}])),
+        json!({"content": "Hi", "reasoning_details": []}),
+    ];
+    let expected = json!({"role": "assistant", "content": "Hi", "reasoning": "Let me", "reasoning_details": [
+        {"type": "reasoning.text", "text": "Let me", "format": "f", "index": 0, "signature": "Et8B"},
+        {"type": "reasoning.text", "text": "b", "format": "f", "index": 1},
+        {"type": "reasoning.encrypted", "data": "x", "id": "r", "index": 1},
+        {"type": "reasoning.summary", "summary": "cd", "index": 2}]});
+    assert_eq!(message(&deltas), (expected, false));
+    // Entries that came whole stay as they are.
+    let whole = details(json!([{"type": "reasoning.text", "text": "a"}, {"type": "reasoning.text", "text": "b"}]));
+    assert_eq!(message(std::slice::from_ref(&whole)).0["reasoning_details"], whole["reasoning_details"]);
+    for contradictory in [
+        [whole.clone(), whole.clone()],
+        [details(json!([text(0, "a")])), whole],
+        [details(json!([{"index": 0, "data": "a"}])), details(json!([{"index": 0, "data": "b"}]))],
+        [details(json!([{"index": 0, "signature": "a"}])), details(json!([{"index": 0, "signature": "b"}]))],
+        [details(json!([7])), json!({})],
+        [details(json!("a")), details(json!("b"))],
+    ] {
+        refused(&contradictory);
+    }
+}
+
+#[test]
+fn a_content_that_begins_as_a_list_keeps_it() {
+    let think = |text: &str| json!({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": text}]}]});
+    let text = |text: &str| json!({"content": [{"type": "text", "text": text}]});
+    let blocks = |deltas: &[Value]| message(deltas);
+    let role = json!({"role": "assistant", "content": ""});
+    let magistral =
+        [role.clone(), think("Okay"), think(", \"so\" 🚂"), json!({"content": "The"}), json!({"content": " answer"})];
+    let expected = json!({"role": "assistant", "content": [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "Okay, \"so\" 🚂"}]},
+        {"type": "text", "text": "The answer"}]});
+    assert_eq!(blocks(&magistral), (expected, false));
+    let turns = [text("a"), text("b"), think("c"), json!({"content": null}), json!({"content": ""}), text("d")];
+    let expected = json!([{"type": "text", "text": "ab"}, think("c")["content"][0], {"type": "text", "text": "d"}]);
+    assert_eq!(blocks(&turns).0["content"], expected);
+    // A text that came first stays first.
+    let late = [json!({"content": "a"}), think("b")];
+    assert_eq!(blocks(&late).0["content"], json!([{"type": "text", "text": "a"}, think("b")["content"][0]]));
+    // A list that comes alone may have any form.
+    let alone =
+        json!([{"type": "reference", "reference_ids": [1]}, {"type": "thinking", "thinking": [], "closed": true}]);
+    assert_eq!(blocks(&[role.clone(), json!({"content": alone})]).0["content"], alone);
+    for other in
+        [json!({"type": "reference", "reference_ids": [1]}), json!({"type": "thinking", "thinking": [{"type": "x"}]})]
+    {
+        refused(&[role.clone(), json!({"content": [other]}), json!({"content": "x"})]);
+    }
+    refused(&[think("a"), json!({"content": 7})]);
+}
+
+#[test]
+fn a_whole_message_in_a_stream_is_the_answer_or_says_the_same_again() {
+    let choice = |delta: Value, message: Value| json!({"choices": [{"index": 0, "delta": delta, "message": message}]});
+    let said = json!({"role": "assistant", "content": "Hi \u{1f682}", "tool_calls": null, "x": [1.5]});
+    // In place of deltas.
+    let alone = json!({"choices": [{"index": 0, "message": said, "finish_reason": "stop"}]});
+    let (answer, is_doubtful) = whole(&[alone]);
+    assert_eq!((&answer["choices"][0]["message"], is_doubtful), (&said, false));
+    let empty = choice(json!({"role": "assistant", "content": ""}), said.clone());
+    assert_eq!(whole(&[empty]).0["choices"][0]["message"], said);
+    // Beside them, as Perplexity has it: all so far.
+    let so_far = |text: &str| json!({"role": "assistant", "content": text});
+    let chunks = [choice(so_far("Hi"), so_far("Hi")), choice(json!({"content": " you"}), so_far("Hi you"))];
+    let (answer, is_doubtful) = whole(&chunks);
+    assert_eq!((&answer["choices"][0]["message"], is_doubtful), (&so_far("Hi you"), false));
+    for other in [so_far("Hi"), json!({"content": "Hi you", "tool_calls": [{}]}), json!({"content": "Hi you", "n": 1})]
+    {
+        let chunks = [choice(so_far("Hi"), so_far("Hi")), choice(json!({"content": " you"}), other)];
+        assert_eq!(assemble(&chunks.map(|chunk| chunk.to_string())), Err(NotKept("shape")));
+    }
+}
+
+#[test]
+fn a_name_with_escapes_is_the_name_that_it_stands_for() {
+    let chunks = [
+        r#"{"\u0069d":"x","\u0063hoices":[{"inde\u0078":0,"d\u0065lta":{"rol\u0065":"assistant","conten\u0074":"a"}}]}"#,
+        r#"{"id":"x","choices":[{"delta":{"content":"b","a\"b\\":1},"finish\u005freason":"stop"}],"us\u0061ge":{"completion\u005ftokens":2}}"#,
+    ];
+    let read = read::chunk(chunks[1].as_bytes(), None).unwrap();
+    assert_eq!((read.finished, read.usage.map(|usage| usage.output)), (1, Some(2)));
+    let (text, is_doubtful) = assemble(&chunks.map(str::to_owned)).unwrap();
+    let expected = json!({"id": "x", "object": "chat.completion", "choices": [{"index": 0, "finish_reason": "stop",
+        "message": {"role": "assistant", "content": "ab", "a\"b\\": 1}}], "usage": {"completion_tokens": 2}});
+    assert_eq!((serde_json::from_str::<Value>(&text).unwrap(), is_doubtful), (expected, false));
 }
 
 #[test]

@@ -2,22 +2,22 @@
 
 use crate::dialect::answer::NotKept;
 
-/// Whether there has been a doubt, and whether one is acceptable.
+/// Whether there has been a doubt, and whom the answer is for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Doubts {
-    /// Whether the answer is for the cache, which stores nothing doubtful. The caller's own answer is still the best
-    /// that there is.
-    pub(super) are_fatal: bool,
+    /// Whether the answer is for the cache, which stores nothing that it does not know.
+    pub(super) is_for_cache: bool,
+    /// Whether there is a doubt about what a server says besides the answer: the last value counts.
     pub(super) is_any: bool,
 }
 
 impl Doubts {
-    /// There is a doubt.
+    /// There is a doubt what the answer is. Putting together is exact, or it is not done.
     ///
     /// # Errors
-    /// [`NotKept`] if the answer is for the cache.
+    /// Always.
     pub(super) fn raise(&mut self) -> Result<(), NotKept> {
         self.is_any = true;
-        if self.are_fatal { Err(NotKept("shape")) } else { Ok(()) }
+        Err(NotKept("shape"))
     }
 }

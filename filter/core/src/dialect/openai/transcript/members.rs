@@ -4,7 +4,7 @@
 //! decoding them: a character may be split between two pieces, as the two halves of a surrogate pair.
 
 use crate::dialect::openai::transcript::parts_limit;
-use crate::wire::json::Kind;
+use crate::wire::json::{Kind, quote_into};
 
 /// Members by name. Each method adds the bytes that they grow by to `bytes`.
 #[derive(Debug, Default)]
@@ -76,6 +76,20 @@ impl Members {
         old.push_str(more);
         *bytes += more.len();
         change
+    }
+
+    /// Removes a member and returns the inside of it, if that is a text with something in it.
+    pub(super) fn take_text(&mut self, name: &str) -> Option<String> {
+        let at = self.0.iter().position(|(other, _)| **other == *name)?;
+        match self.0.remove(at).1 {
+            Value::Text(text) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Returns whether there is a member with something in it, apart from these.
+    pub(super) fn has_others(&self, but: &[&str]) -> bool {
+        self.0.iter().any(|(name, value)| !but.contains(&&**name) && !value.is_empty())
     }
 
     /// Returns the inside of a member that is a text; empty for any other.
@@ -163,10 +177,17 @@ impl Value {
     }
 }
 
-/// Writes the name of the next member of an object. It has no escapes.
+/// Writes the name of the next member of an object.
 pub(super) fn begin_member(name: &str, out: &mut String) {
     separate(out);
-    ["\"", name, "\":"].into_iter().for_each(|part| out.push_str(part));
+    if name.contains(|c: char| c.is_control() || matches!(c, '"' | '\\')) {
+        let mut quoted = Vec::new();
+        quote_into(&mut quoted, name);
+        out.push_str(&String::from_utf8_lossy(&quoted));
+        out.push(':');
+    } else {
+        ["\"", name, "\":"].into_iter().for_each(|part| out.push_str(part));
+    }
 }
 
 /// Writes the comma before an element or a member, unless it is the first one.

@@ -2,7 +2,8 @@
 
 use crate::dialect::answer::NotKept;
 use crate::dialect::openai::read::{Part, Place};
-use crate::wire::json::Span;
+use crate::wire::json::{Span, unquote};
+use std::borrow::Cow;
 
 /// The parts of a chunk, a choice or a tool call, and the data that they refer to.
 #[derive(Clone, Copy)]
@@ -44,10 +45,9 @@ impl<'a> Parts<'a> {
         self.parts.split(move |part| part.place == start).skip(1).map(move |parts| Parts { parts, ..self })
     }
 
-    /// Returns a member's name. Rejects a name with escapes, because the reader compares names without decoding them.
-    pub(super) fn name(self, part: &Part) -> Result<&'a str, NotKept> {
-        let name = self.at(&part.name).strip_prefix('"').and_then(|name| name.strip_suffix('"'));
-        name.filter(|name| !name.contains('\\')).ok_or(NotKept("shape"))
+    /// Returns a member's name, with escapes decoded.
+    pub(super) fn name(self, part: &Part) -> Result<Cow<'a, str>, NotKept> {
+        self.data.get(part.name.clone()).and_then(unquote).ok_or(NotKept("shape"))
     }
 
     /// Returns a member's value as raw JSON.

@@ -307,7 +307,7 @@ fn what_can_be_read_in_two_ways_is_not_kept() {
         r#"{"choices":[{"index":0,"delta":{},"index":0}]}"#,
         r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"a"},"function":{"arguments":"b"}}]}}]}"#,
         r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"a","name":"b"}}]}}]}"#,
-        r#"{"choices":[{"delta":{"c\u006fntent":"a"}}]}"#,
+        r#"{"choices":[{"delta":{"c\u006fntent":"a","content":"b"}}]}"#,
         r#"{"choices":[{"delta":{"content":"\ud800"}}]}"#,
     ] {
         assert_eq!(run_texts(&[twice]), Err(NotKept("shape")), "{twice}");

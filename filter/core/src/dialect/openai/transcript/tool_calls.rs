@@ -2,7 +2,7 @@
 //!
 //! OpenAI numbers the calls, and sends a call's id and name once. Servers that imitate it number every call 0, send no
 //! number, or repeat the name in each delta. So a new id starts a new call, and a name is assigned, never appended.
-//! Where that leaves a doubt, the answer is not kept.
+//! Where that leaves a doubt, the answer is not put together.
 
 use crate::dialect::answer::NotKept;
 use crate::dialect::openai::read::Place;
@@ -63,15 +63,15 @@ impl ToolCalls {
         }
         for part in parts.of(Place::Call) {
             let (name, json) = (parts.name(part)?, parts.json(part)?);
-            match (name, part.kind) {
+            match (&*name, part.kind) {
                 ("index", _) => {}
                 ("function", Kind::Object) => {
                     call.function.get_or_insert_default().delta(parts, Place::CallFunction, bytes, doubts)?;
                 }
                 (_, kind) => {
-                    let is_known = matches!((name, kind), ("id" | "type", Kind::String) | (_, Kind::Null));
-                    let change = call.members.set(name, kind, json, bytes);
-                    if !is_known && (change == Change::Replaced || doubts.are_fatal) {
+                    let is_known = matches!((&*name, kind), ("id" | "type", Kind::String) | (_, Kind::Null));
+                    let change = call.members.set(&name, kind, json, bytes);
+                    if !is_known && (change == Change::Replaced || doubts.is_for_cache) {
                         doubts.raise()?;
                     }
                 }
@@ -170,9 +170,9 @@ impl Function {
             let (name, json) = (parts.name(part)?, parts.json(part)?);
             // A name may be repeated. Another one is either a piece of it or another call.
             let repeats = name == "name" && inside(json) == Some(self.0.text("name"));
-            let change = if repeats { Change::Same } else { self.0.append(name, part.kind, json, bytes) };
+            let change = if repeats { Change::Same } else { self.0.append(&name, part.kind, json, bytes) };
             let is_certain = match change {
-                Change::Began | Change::Same => matches!(part.kind, Kind::String | Kind::Null) || !doubts.are_fatal,
+                Change::Began | Change::Same => matches!(part.kind, Kind::String | Kind::Null) || !doubts.is_for_cache,
                 Change::Grew => name == "arguments",
                 Change::Replaced => false,
             };

@@ -61,7 +61,9 @@ pub fn head(stream: bool, status: u16, content_type: &[u8], is_encoded: bool, en
     if !(200..300).contains(&status) {
         return OnHead::Pass;
     }
-    if end_of_stream {
+    if status == PARTIAL {
+        OnHead::Fail(Failure::bad_gateway(Outcome::Status(status)))
+    } else if end_of_stream {
         OnHead::Fail(Failure::bad_gateway(Outcome::EmptyBody))
     } else if is_encoded {
         // No encoding was requested, and an encoded body cannot be metered.
@@ -74,6 +76,9 @@ pub fn head(stream: bool, status: u16, content_type: &[u8], is_encoded: bool, en
         OnHead::HoldWhole
     }
 }
+
+/// The status of a body that is only a part of an answer. Nobody asked for a part.
+const PARTIAL: u16 = 206;
 
 /// Media type of a stream.
 const EVENT_STREAM: &str = "text/event-stream";
@@ -120,6 +125,15 @@ mod tests {
                 assert_eq!(corrected_type(stream, label).is_none(), label == wanted);
             }
         }
+        // A part is no answer. Another success is.
+        for stream in [false, true] {
+            let partial = OnHead::Fail(Failure::bad_gateway(Outcome::Status(206)));
+            assert_eq!(head(stream, 206, b"", false, false), partial);
+            assert!(matches!(head(stream, 203, b"", false, false), OnHead::HoldEvent | OnHead::HoldWhole));
+        }
+        // What only begins like the label of a stream is not one.
+        assert_eq!(corrected_type(true, b"text/event-streamx"), Some(EVENT_STREAM));
+        assert_eq!(head(false, 200, b"text/event-streamx", false, false), OnHead::HoldWhole);
         let failed = OnHead::Fail(Failure::bad_gateway(Outcome::WrongContentType));
         assert_eq!(head(false, 200, b"text/event-stream", false, false), failed);
         assert_eq!(head(true, 200, b"text/event-stream; charset=utf-8", false, false), OnHead::HoldEvent);

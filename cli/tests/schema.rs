@@ -95,7 +95,7 @@ fn full() -> Value {
     let hash = format!("sha256:{}", "0a".repeat(32));
     json!({
         "request": {"max_body_bytes": 1024, "max_nesting": 4},
-        "response": {"max_event_bytes": 262_144},
+        "response": {"max_event_bytes": 262_144, "max_share": 0.001},
         "resilience": {"first_token_timeout": "30s", "retry_on_status": [429, "5xx"]},
         "cache": {"memory_bytes": 1_048_576, "max_share": 1, "max_entry_bytes": 1024, "key_prefix": "a:b",
             "prompt_revisions": {"a@1": 1}},
@@ -155,6 +155,7 @@ fn what_the_schema_refuses_check_refuses_too_and_both_accept_the_neighbour() {
         ("/request/tenant_uploads".into(), vec![json!(0), json!(1_000_001)]),
         ("/request/tenant_upload_bytes".into(), vec![json!(1_048_575), json!(17_179_869_185_u64)]),
         ("/response/max_event_bytes".into(), vec![json!(262_143), json!(134_217_729)]),
+        ("/response/max_share".into(), vec![json!(0), json!(1.5)]),
         ("/resilience/first_token_timeout".into(), vec![json!("20"), json!(20), json!("fast"), json!("10 lightyears")]),
         (
             "/resilience/retry_on_status".into(),

@@ -7,6 +7,7 @@ use pointsman_core::outcome::envoy_reply;
 use pointsman_core::outcome::reply::REPLY_DETAILS;
 use pointsman_core::policy::Policy;
 use pointsman_core::policy::resilience::DEADLINE_HEADER;
+use pointsman_core::routing::dispatch::{PLAN, STATE_COST, STATE_MODEL};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 
@@ -168,6 +169,9 @@ fn callers_own() -> Value {
     })
 }
 
+/// What Envoy says when the router's timer for the whole request fires.
+const ROUTERS_TIMEOUT: &str = "['response_timeout', 'upstream_response_timeout']";
+
 /// Returns Envoy's own replies, for when the module can no longer answer (a held response breaks off) or cannot answer
 /// yet (a request is malformed). The first match applies.
 fn local_replies(settings: &Settings) -> Value {
@@ -186,26 +190,40 @@ fn local_replies(settings: &Settings) -> Value {
     let told = |flags: &[&str], code: &str, message: &str| {
         reply(json!({"response_flag_filter": {"flags": flags}}), "server_error", code, message)
     };
-    let attempts = json!({"key": "x-pointsman-attempts", "value": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"});
-    let attempted = json!([{"header": &attempts, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]);
+    let header = |name: &str, value: &str| {
+        let header = json!({"key": name, "value": value});
+        json!({"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"})
+    };
+    let of_state = |name: &str| format!("%FILTER_STATE(wasm.{name}:PLAIN)%");
+    // The last two only of an answer that is assembled from a stream. Envoy omits an empty header.
+    let attempted = [
+        header("x-pointsman-attempts", "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"),
+        header("x-pointsman-model", &of_state(STATE_MODEL)),
+        header("x-pointsman-cost-usd", &of_state(STATE_COST)),
+    ];
     let mut timeout = told(&["UT"], "attempt_timeout", "The model provider did not respond in time.");
-    timeout["headers_to_add"] = attempted.clone();
+    timeout["headers_to_add"] = json!(attempted);
     // An answer that is assembled from a stream.
     let mut silent = told(&["SI"], "chunk_timeout", "The model provider did not respond in time.");
     silent["filter"] = access_log::both(status("EQ", 504), silent["filter"].take());
-    silent["headers_to_add"] = attempted.clone();
+    silent["headers_to_add"] = json!(attempted);
     let broken = ["UC", "UR", "LR", "UPE"];
     let mut broken = told(&broken, "provider_unreachable", "The model provider is unavailable. Try again later.");
-    broken["headers_to_add"] = attempted;
+    broken["headers_to_add"] = json!(attempted);
     broken["status_code"] = 503.into();
-    // Before the rest: whether it has a flag depends on Envoy's version. A held answer ends this way.
-    let at_deadline = with_details("EQ", 504, "== 'max_duration_timeout'");
+    // Before the rest: whether it has a flag depends on Envoy's version. A held answer ends this way. The router's
+    // timer is that of the whole request, except without a model stage.
+    let at_deadline = with_details(
+        "EQ",
+        504,
+        &format!(
+            "== 'max_duration_timeout' || response.code_details in {ROUTERS_TIMEOUT} && \
+             xds.cluster_name.startsWith('{PLAN}')"
+        ),
+    );
     let mut deadline = reply(at_deadline, "server_error", "deadline_exceeded", "The request exceeded its deadline.");
-    let is_final = json!({"key": "x-should-retry", "value": "false"});
-    deadline["headers_to_add"] = json!([
-        {"header": attempts, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"},
-        {"header": is_final, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"},
-    ]);
+    let [attempts, model, cost] = attempted;
+    deadline["headers_to_add"] = json!([attempts, model, cost, header("x-should-retry", "false")]);
     let other = ["LH", "UH", "UF", "UO", "NR", "NC", "DT", "DPE", "SI", "OM", "UMSDR"];
     let mut mappers =
         vec![deadline, timeout, silent, broken, told(&other, "gateway_error", "The request could not be served.")];

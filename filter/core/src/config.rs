@@ -114,11 +114,16 @@ pub struct ResponseBounds {
     /// Longest event of a stream, 262144 to 134217728 bytes (128 MiB). A longer one ends the stream with an error. An
     /// image arrives as a single event.
     pub max_event_bytes: u64,
+    /// The share of a worker's memory for assembled and long responses, 64 MiB, that one tenant may hold, from 0.001 to
+    /// 1: one half if absent. If there is only one tenant, it may hold all of it. A request for which there is no room
+    /// is not assembled (see `stream_upstream`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_share: Option<f64>,
 }
 
 impl Default for ResponseBounds {
     fn default() -> Self {
-        Self { max_event_bytes: 16 << 20 }
+        Self { max_event_bytes: 16 << 20, max_share: None }
     }
 }
 

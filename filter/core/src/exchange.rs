@@ -51,6 +51,7 @@ mod cache;
 mod caller;
 mod cost;
 mod events;
+mod form;
 mod hedge;
 mod journal;
 mod quota;
@@ -69,6 +70,7 @@ pub use events::{
     BodyEdit, BodyPart, BodyStep, Finished, Observer, OnResponseBody, OnResponseHead, Outgoing, RequestStep,
     ResponseHead, ResponseStep, Whole,
 };
+use form::Form;
 use journal::{Journal, Pending};
 use quota::state::Quota;
 use state::{Deciding, Reception, Routed, State, Upstream};
@@ -215,8 +217,8 @@ impl Exchange {
         });
         match self.permit(context, (request, &lookup), &mut plan, deadline, shared) {
             Ok(output) => {
-                let is_assembled = Self::assembles(context, request, &plan);
-                Ok(self.outgoing(policy, (request, is_assembled), plan, (deadline, output), shared.now_ms()))
+                let form = self.form(context, request, &plan, output);
+                Ok(self.outgoing(policy, (request, form), plan, (deadline, output), shared.now_ms()))
             }
             Err(why) => {
                 if let State::Deciding(deciding) = &mut self.state {
@@ -250,18 +252,18 @@ impl Exchange {
         Ok(output)
     }
 
-    /// Builds the upstream request from its plan. `is_assembled`: whether its whole answer is put together from a
-    /// stream.
+    /// Builds the upstream request from its plan. `form`: in which form its whole answer is asked for.
     fn outgoing(
         &mut self,
         policy: &Policy,
-        (request, is_assembled): (&ClientRequest, bool),
+        (request, form): (&ClientRequest, Option<Form>),
         plan: Plan,
         (deadline, output): (Option<Deadline>, OutputLimit<'_>),
         now_ms: u64,
     ) -> Outgoing {
         let resilience = plan.resilience(policy);
         let facts = request.facts();
+        let is_assembled = form.as_ref().is_some_and(Form::is_assembled);
         let stream = facts.stream || is_assembled;
         let splice = request.upstream(policy, plan.task, &plan.models, output, is_assembled);
         let mut headers = resilience.headers(plan.models.len(), stream, deadline);
@@ -304,7 +306,7 @@ impl Exchange {
                 most_output: demand::most_output(policy, output, facts, plan.task, &plan.models),
                 skips_model_stage,
                 stream,
-                is_assembled,
+                form,
                 ..Routed::of(facts, plan)
             },
             answer: Answer::Awaited,
@@ -365,7 +367,8 @@ impl Routed {
     fn of(request: &Facts, plan: Plan) -> Self {
         Self {
             stream: request.stream,
-            is_assembled: false,
+            form: None,
+            first_doubt: None,
             hide_usage: request.stream && !request.wants_usage,
             service_tier: request.service_tier,
             needs: request.needs,

@@ -4,10 +4,9 @@
 //! policy and the stores would say. A new policy begins with an empty memory, so whatever it revokes or purges takes
 //! effect immediately.
 
-use crate::cache::local::recording::RecordingBudget;
 use crate::cache::worker::CacheMemory;
 use crate::identity::keys::ApiKeyMemo;
-use crate::ids::ModelId;
+use crate::ids::{ModelId, TenantId};
 use crate::policy::Policy;
 use crate::policy::calendar::CalendarMemo;
 use crate::quota::window::Moment;
@@ -15,9 +14,8 @@ use crate::request::uploads::Uploads;
 use crate::telemetry::refusal_log::RefusalLog;
 use std::collections::BTreeSet;
 
-/// Most bytes of all copies of long answers, and of all answers that are being assembled from streams, that a worker
-/// holds. The usage of further long ones is estimated; further ones that are assembled fail.
-const COPIES: usize = 64 << 20;
+mod copies;
+pub use copies::Copies;
 
 /// What one worker remembers under one policy.
 #[derive(Debug)]
@@ -29,11 +27,12 @@ pub struct WorkerMemory {
     /// Questions, answers and recorded streams.
     pub cache: CacheMemory,
     /// The budget for the copies of long answers, whose usage is read at their end, and for assembled answers.
-    pub copies: RecordingBudget,
+    pub copies: Copies,
     /// The refusals of the gateway that were logged.
     pub refusals: RefusalLog,
-    /// The models whose streams left a doubt what the whole answer is: they are asked for whole answers.
-    pub doubtful: BTreeSet<ModelId>,
+    /// The models whose streams left a doubt what the whole answer to a tenant is: for that tenant they are asked for
+    /// whole answers. A tenant may have shaped the request, so the others are asked as before.
+    pub doubtful: BTreeSet<(TenantId, ModelId)>,
     /// The request bodies that are still arriving.
     pub uploads: Uploads,
 }
@@ -61,7 +60,7 @@ impl WorkerMemory {
             api_keys: ApiKeyMemo::default(),
             calendar: CalendarMemo::default(),
             cache: CacheMemory::new(policy.cache.memory_bytes),
-            copies: RecordingBudget::new(COPIES),
+            copies: Copies::new(policy),
             refusals: RefusalLog::default(),
             doubtful: BTreeSet::new(),
             uploads: Uploads::default(),

@@ -233,6 +233,14 @@ impl Policy {
         own.saturating_add(if self.has_cache { self.cache.coalescer.wait_ms } else { 0 })
     }
 
+    /// Returns how much of `whole`, the bytes of a worker's memory for long answers, one tenant may hold.
+    pub fn copy_share(&self, whole: usize) -> usize {
+        match self.tenants.len() {
+            0 | 1 => whole,
+            _ => share::of(whole as u64, share::or_default(self.response.max_share)) as usize,
+        }
+    }
+
     /// Returns the limits of a tenant, if it has any.
     pub fn quota_of(&self, tenant: TenantId) -> Option<&QuotaLimits> {
         self.quotas.get(self.tenant(tenant).limits?.0 as usize)

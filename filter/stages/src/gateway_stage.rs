@@ -21,7 +21,7 @@ use pointsman_core::request::head::{RequestHead, request_header_passes};
 use pointsman_core::routing::attempt;
 use pointsman_core::routing::begun::{self, Begun, STATE_ENDED, STATE_SERVED};
 use pointsman_core::routing::dispatch::{
-    ROUTED, STATE_AUDIT, STATE_DISPATCH, STATE_FAILED, STATE_PLACE, STATE_ROUTED, read_failed,
+    ROUTED, STATE_AUDIT, STATE_COST, STATE_DISPATCH, STATE_FAILED, STATE_MODEL, STATE_PLACE, STATE_ROUTED, read_failed,
 };
 use pointsman_core::wire::header::{HeaderLine, is_retry_after, is_retry_after_ms};
 use pointsman_core::wire::http_call::HttpCallResult;
@@ -291,7 +291,10 @@ impl<H: Host> GatewayStage<H> {
         match next {
             OnResponseBody::Pass => Action::Continue,
             OnResponseBody::Hold => Action::Pause,
-            OnResponseBody::Drop => {
+            OnResponseBody::Drop(cost) => {
+                if let Some(cost) = cost {
+                    host.set_state(STATE_COST, cost.as_bytes());
+                }
                 host.replace_prefix(Buffer::ResponseBody, size, b"");
                 Action::Pause
             }
@@ -410,6 +413,9 @@ impl<H: Host> Stage for GatewayStage<H> {
         }
         if matches!(next, OnResponseHead::Own) {
             return Action::Continue;
+        }
+        if self.exchange.is_assembled() {
+            self.host().set_state(STATE_MODEL, head.model);
         }
         let mut headers = ResponseHeaders::new(headers, skips_model_stage);
         headers.remove_foreign(self.host());

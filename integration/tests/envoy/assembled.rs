@@ -13,8 +13,10 @@ use pointsman_integration::response::Response;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
+mod pairs;
+
 /// One case of a test has a tenant of its own, so that it finds no charge of another.
-const CASES: [&str; 5] = ["same", "left", "failed", "cached", "python"];
+const CASES: [&str; 9] = ["same", "left", "failed", "cached", "python", "greedy", "modest", "shaping", "bystander"];
 
 fn gateway() -> Shared {
     static GATEWAY: LazyLock<Gateway> = LazyLock::new(|| {
@@ -26,118 +28,6 @@ fn gateway() -> Shared {
 
 fn send(gateway: &Shared, case: &str, request: &Value) -> Response {
     gateway.send(Call::chat_json(request).key(&format!("sk-{case}")))
-}
-
-/// A provider's stream and the whole answer to the same question, as OpenAI, DeepSeek and vLLM send them.
-fn pairs() -> Vec<(&'static str, Vec<Value>, Value)> {
-    let chunk = |choices: Value| {
-        json!({"id": "chatcmpl-B", "object": "chat.completion.chunk", "created": 1_741_569_952, "model": "m-2",
-            "service_tier": "default", "system_fingerprint": "fp_1", "choices": choices, "usage": null,
-            "obfuscation": "x"})
-    };
-    let usage = json!({"prompt_tokens": 19, "completion_tokens": 10, "total_tokens": 29,
-        "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": 6, "audio_tokens": 0}});
-    let of = |deltas: &[Value], finish: &str| {
-        let choice = |delta: &Value| json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": null}]);
-        let mut chunks: Vec<Value> = deltas.iter().map(|delta| chunk(choice(delta))).collect();
-        chunks.push(chunk(json!([{"index": 0, "delta": {}, "logprobs": null, "finish_reason": finish}])));
-        let mut last = chunk(json!([]));
-        last["usage"] = usage.clone();
-        chunks.push(last);
-        chunks
-    };
-    let whole = |choices: Value| {
-        json!({"id": "chatcmpl-B", "object": "chat.completion", "created": 1_741_569_952, "model": "m-2",
-            "service_tier": "default", "system_fingerprint": "fp_1", "choices": choices, "usage": usage})
-    };
-    let one = |message: Value, finish: &str| {
-        whole(json!([{"index": 0, "message": message, "logprobs": null, "finish_reason": finish}]))
-    };
-    let token = |text: &str, logprob: f64| {
-        json!({"token": text, "logprob": logprob, "bytes": text.as_bytes(),
-               "top_logprobs": [{"token": text, "logprob": logprob, "bytes": text.as_bytes()}]})
-    };
-    let logged = |text: &str, logprob: f64| {
-        chunk(json!([{"index": 0, "delta": {"content": text}, "finish_reason": null,
-                      "logprobs": {"content": [token(text, logprob)], "refusal": null}}]))
-    };
-    let mut with_logprobs = of(&[json!({"role": "assistant", "content": "", "refusal": null})], "stop");
-    with_logprobs.splice(1..1, [logged("Hé", -0.317_253_05), logged("llo", -1e-7)]);
-    let calls = |arguments: [&str; 2]| {
-        json!([{"id": "call_a", "type": "function", "function": {"name": "f", "arguments": arguments[0]}},
-               {"id": "call_b", "type": "function", "function": {"name": "g", "arguments": arguments[1]}}])
-    };
-    let call = |index: u64, of: Value| {
-        let mut of = of;
-        of["index"] = json!(index);
-        json!({"tool_calls": [of]})
-    };
-    let begun = calls(["", ""]);
-    let open_ai = json!({"role": "assistant", "content": null, "refusal": null});
-    vec![
-        (
-            "logprobs",
-            with_logprobs,
-            whole(json!([{"index": 0, "finish_reason": "stop",
-                "message": {"role": "assistant", "content": "Héllo", "refusal": null, "annotations": []},
-                "logprobs": {"content": [token("Hé", -0.317_253_05), token("llo", -1e-7)], "refusal": null}}])),
-        ),
-        (
-            "parallel-tools",
-            of(
-                &[
-                    open_ai.clone(),
-                    call(0, begun[0].clone()),
-                    call(0, json!({"function": {"arguments": "{\"x\""}})),
-                    call(0, json!({"function": {"arguments": ":1}"}})),
-                    call(1, begun[1].clone()),
-                    call(1, json!({"function": {"arguments": "{}"}})),
-                ],
-                "tool_calls",
-            ),
-            one(
-                json!({"role": "assistant", "content": null, "refusal": null, "annotations": [],
-                       "tool_calls": calls(["{\"x\":1}", "{}"])}),
-                "tool_calls",
-            ),
-        ),
-        (
-            "older-function",
-            of(
-                &[
-                    json!({"role": "assistant", "content": null, "refusal": null,
-                           "function_call": {"name": "f", "arguments": ""}}),
-                    json!({"function_call": {"arguments": "{\"x\":"}}),
-                    json!({"function_call": {"arguments": "1}"}}),
-                ],
-                "function_call",
-            ),
-            one(
-                json!({"role": "assistant", "content": null, "refusal": null, "annotations": [],
-                       "function_call": {"name": "f", "arguments": "{\"x\":1}"}}),
-                "function_call",
-            ),
-        ),
-        (
-            "reasoning",
-            of(
-                &[
-                    json!({"role": "assistant", "content": null, "reasoning_content": ""}),
-                    json!({"content": null, "reasoning_content": "Let me "}),
-                    json!({"content": null, "reasoning_content": "see.\n"}),
-                    json!({"content": "42", "reasoning_content": null}),
-                ],
-                "stop",
-            ),
-            one(json!({"role": "assistant", "content": "42", "reasoning_content": "Let me see.\n"}), "stop"),
-        ),
-        (
-            "refusal",
-            of(&[open_ai, json!({"refusal": "I can"}), json!({"refusal": "not."})], "stop"),
-            one(json!({"role": "assistant", "content": null, "refusal": "I cannot.", "annotations": []}), "stop"),
-        ),
-    ]
 }
 
 fn sse(chunks: &[Value]) -> String {
@@ -234,7 +124,7 @@ fn it_is_the_answer_that_the_provider_gives_unstreamed() {
             assert_same(&gateway, &request, http2);
         }
     }
-    for (mark, chunks, whole) in pairs() {
+    for (mark, chunks, whole) in pairs::pairs() {
         let mark = format!("pair-{mark}");
         for (stream, respond) in [
             (true, json!({"body": sse(&chunks), "content_type": "text/event-stream"})),
@@ -268,6 +158,109 @@ fn a_request_whose_answer_may_differ_goes_as_it_is() {
     let response = send(&gateway, "same", &request);
     assert_eq!(response.streamed_text(), "a b");
     assert_eq!(gateway.audit(response.trace_id())["stream"], true);
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_tenant_that_fills_its_share_of_the_memory_takes_none_of_another_tenants() {
+    let gateway = gateway();
+    gateway.simulator.rule("openai", "greedy-hold", &json!({"content": "held", "hold": "greedy"}));
+    let (mark, many) = ("greedy-hold", 12);
+    let mut request = ask("patient", mark);
+    // Each needs nearly eight million bytes, and the share of a worker is 32 MiB.
+    request["n"] = json!(6);
+    let answers: Vec<Response> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..many).map(|_| scope.spawn(|| send(&gateway, "greedy", &request))).collect();
+        await_true("all requests to arrive", || gateway.simulator.with(mark).len() == many);
+        // While they hang, another tenant's answer is put together as before.
+        let other = send(&gateway, "modest", &scripted("patient", &json!({"content": "mine"})));
+        assert_eq!((other.status, other.content()), (200, "mine".to_owned()));
+        assert_eq!(gateway.audit(other.trace_id())["assembly"], "assembled");
+        gateway.simulator.release("greedy");
+        threads.into_iter().map(|thread| thread.join().expect("a response")).collect()
+    });
+    let mut forms = Vec::new();
+    for answer in &answers {
+        assert_eq!((answer.status, answer.content()), (200, "held".to_owned()), "{answer:?}");
+        let audit = gateway.audit(answer.trace_id());
+        let is_stream = gateway.upstream(answer).json()["stream"] == true;
+        assert_eq!(audit["assembly"], if is_stream { "assembled" } else { "no_room" }, "{audit}");
+        forms.push(is_stream);
+    }
+    let streams = forms.iter().filter(|is_stream| **is_stream).count();
+    // Four at each worker that got as many.
+    assert!((4..=8).contains(&streams), "{forms:?}");
+    let counted = |line: &String| {
+        line.starts_with("llm_not_assembled_total{") && line.contains("\"no_room\"") && line.contains("\"patient\"")
+    };
+    await_true("the metric", || gateway.metrics().iter().any(counted));
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn a_doubt_about_the_answer_to_one_tenant_switches_nothing_for_another_and_is_told() {
+    let gateway = gateway();
+    let chunk = |note: &str| json!({"choices": [{"index": 0, "delta": {"content": "a", "note": note}}]});
+    let respond = json!({"body": sse(&[chunk("b"), chunk("c")]), "content_type": "text/event-stream"});
+    let when = json!({"body_contains": "shaped-doubt", "stream": true});
+    gateway.simulator.add_rule(&json!({"when": when, "respond": respond}));
+    // Each worker learns it by itself.
+    let mut forms = Vec::new();
+    for _ in 0..12 {
+        let answer = send(&gateway, "shaping", &ask("assembled", "shaped-doubt"));
+        let audit = gateway.audit(answer.trace_id());
+        forms.push((answer.status, audit["assembly"].as_str().unwrap_or_default().to_owned()));
+        if answer.status == 502 {
+            answer.assert_refusal(502, "stream_malformed");
+            assert!(audit["output_tokens"].as_u64() > Some(0), "what was made is charged: {audit}");
+        }
+        let other = send(&gateway, "bystander", &scripted("assembled", &json!({"content": "x"})));
+        assert_eq!(gateway.audit(other.trace_id())["assembly"], "assembled");
+    }
+    let told = |status: u16, word: &str| forms.iter().filter(|form| **form == (status, word.to_owned())).count();
+    let doubts = told(502, "doubtful");
+    assert!((1..=2).contains(&doubts) && doubts + told(200, "doubted") == forms.len(), "{forms:?}");
+    let warning = "did not say for certain what the whole response is (task assembled";
+    let log = gateway.process.lines().join("\n");
+    assert_eq!(log.matches(warning).count(), doubts, "{log}");
+    assert!(log.contains("for tenant shaping.") && !log.contains("for tenant bystander."), "{log}");
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn what_envoy_answers_for_a_stream_that_broke_off_names_its_model_its_cost_and_the_same_cause() {
+    let gateway = gateway();
+    let first =
+        json!({"choices": [{"index": 0, "delta": {"role": "assistant", "content": "some words of an answer"}}]});
+    // Comments keep the stream alive until the request's own timer ends it.
+    let body = format!("data: {first}\n\n{}", ": still here\n\n".repeat(200));
+    let comments = json!({"body": body, "content_type": "text/event-stream", "split": {"bytes": 100, "ms": 300}});
+    let after = |name: &str| json!({"fault": {name: {"after_chunks": 3}}, "chunks": 10});
+    for (task, behavior, status, code) in [
+        ("timed", comments, 504, "deadline_exceeded"),
+        ("assembled", after("reset_mid_stream"), 503, "provider_unreachable"),
+        ("assembled", after("hang_mid_stream"), 504, "chunk_timeout"),
+    ] {
+        let response = send(&gateway, "failed", &scripted(task, &behavior));
+        response.assert_refusal(status, code);
+        let audit = gateway.audit(response.trace_id());
+        assert_eq!((&audit["error_code"], &audit["status"]), (&json!(code), &json!(status)), "{audit}");
+        assert_eq!(response.header("x-pointsman-model"), Some("first"), "{response:?}");
+        assert_eq!(response.header("x-pointsman-attempts"), Some("1"), "{response:?}");
+        let cost: f64 = response.header("x-pointsman-cost-usd").expect("the cost").parse().expect("a number");
+        assert_eq!(audit["estimated_cost_usd"].as_f64(), Some(cost), "{audit}");
+    }
+    // No such header where nothing was assembled.
+    let whole = json!({"fault": {"reset_mid_stream": {}}});
+    let response = send(&gateway, "failed", &scripted("plain", &whole));
+    assert!(response.status >= 500 && response.header("x-pointsman-cost-usd").is_none(), "{response:?}");
+    // A part of a body is no answer, streamed or not.
+    for task in ["plain", "assembled"] {
+        let response = send(&gateway, "failed", &scripted(task, &json!({"content": "a part", "status": 206})));
+        assert_eq!(response.status, 502, "{task}: {response:?}");
+        let failed = gateway.audit(response.trace_id())["failed_attempts"].clone();
+        assert_eq!(failed, json!([{"model": "first", "reason": "status_206"}]), "{task}");
+    }
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! A whole answer that is put together from a stream (`stream_upstream`): when it may be, and what the caller gets.
+//! A whole answer that is put together from a stream (`stream_upstream`): what the caller gets, and what a doubt means.
 //!
 //! Nothing reaches the caller before the stream has ended, so a stream that fails becomes an error with a status. What
 //! was made until then is known, and charged.
 
-use crate::cache::local::recording::Recording;
-use crate::dialect::client::ClientRequest;
+use crate::cache::local::recording::{Recording, RecordingBudget};
 use crate::exchange::answer::Answer;
+use crate::exchange::form::Form;
 use crate::exchange::reception::COPY_LIMIT;
 use crate::exchange::state::{Reception, Upstream};
 use crate::exchange::{BodyPart, BodyStep, Exchange, OnResponseBody, Whole};
@@ -17,35 +17,68 @@ use crate::outcome::reply::Reply;
 use crate::policy::Policy;
 use crate::quota::store::Store;
 use crate::routing::attempt;
-use crate::routing::plan::Plan;
 use crate::store::shared_data::SharedData;
 
-impl Exchange {
-    /// Whether to put the whole answer to a request together from a stream: the policy wants it, and the answer is the
-    /// same as far as the request, the models and their streams so far tell.
-    pub(super) fn assembles(context: &Context, request: &ClientRequest, plan: &Plan) -> bool {
-        let policy = context.policy;
-        plan.task.is_some_and(|task| policy.task(task).stream_upstream)
-            && !request.facts().stream
-            && plan.models.iter().all(|model| {
-                // Without it, the stream has no usage.
-                policy.model(*model).takes("stream_options") && !context.memory.doubtful.contains(model)
-            })
-            && request.is_streamable()
-    }
+mod choose_form;
 
+impl Exchange {
     /// Whether the caller gets a whole answer that is put together from a stream, which has begun.
-    pub(super) fn is_assembled(&self) -> bool {
+    pub fn is_assembled(&self) -> bool {
         matches!(self.state.upstream(), Some(Upstream { answer: Answer::Stream(stream), .. }) if stream.is_held())
     }
 
     /// How to record a stream: for the caller, or for the cache.
     pub(super) fn recording(&self, context: &Context) -> Option<Recording> {
-        match self.routed().is_some_and(|routed| routed.is_assembled) {
-            true => {
-                Some(Recording { max_bytes: COPY_LIMIT, budget: context.memory.copies.guard(), is_for_caller: true })
-            }
-            false => self.stored_recording(context),
+        match self.room() {
+            Some(room) => Some(Recording { max_bytes: COPY_LIMIT, budget: room.guard(), is_for_caller: true }),
+            None => self.stored_recording(context),
+        }
+    }
+
+    /// The memory for the answer that is put together from a stream.
+    pub(super) fn room(&self) -> Option<&RecordingBudget> {
+        match self.routed()?.form.as_ref()? {
+            Form::Assembled(room) => room.as_ref(),
+            Form::Doubtful | Form::Whole(_) => None,
+        }
+    }
+
+    /// The stream of the model that serves has left a doubt what the whole answer is. The tenant's next requests to it
+    /// are for whole answers.
+    fn doubt(&mut self, context: &mut Context) {
+        let Some(tenant) = self.caller.as_ref().map(|caller| caller.tenant) else { return };
+        let Some(routed) = self.state.upstream_mut().map(|upstream| &mut upstream.routed) else { return };
+        routed.form = Some(Form::Doubtful);
+        let Some(served) = routed.served else { return };
+        if context.memory.doubtful.insert((tenant, served.model)) {
+            routed.first_doubt = Some(served.model);
+        }
+    }
+
+    /// What to log of the first doubt about a model's streams to a tenant.
+    pub(super) fn doubt_line(&self, policy: &Policy) -> Option<String> {
+        let (routed, caller) = (self.routed()?, self.caller.as_ref()?);
+        let model = routed.first_doubt?;
+        Some(format!(
+            "pointsman: the stream of model {} (provider {}) did not say for certain what the whole response is (task \
+             {}, request {}). Until the policy changes, this worker requests whole responses from the model for tenant \
+             {}. llm_not_assembled_total counts them.",
+            policy.model(model).name,
+            policy.provider_of(model).name,
+            routed.plan.task.map_or("none", |task| &policy.task(task).name),
+            self.trace_id,
+            policy.tenant(caller.tenant).name,
+        ))
+    }
+
+    /// Nothing more is put together, although the response may linger.
+    fn give_room_back(&mut self) {
+        let Some(upstream) = self.state.upstream_mut() else { return };
+        if let Answer::Stream(stream) = &mut upstream.answer {
+            stream.release();
+        }
+        if let Some(Form::Assembled(room)) = &mut upstream.routed.form {
+            *room = None;
         }
     }
 
@@ -60,7 +93,8 @@ impl Exchange {
         let chunk = if size > 0 { read(size) } else { Vec::new() };
         self.stream_chunk(&chunk, end_of_stream, now_ms);
         if !self.is_over() {
-            return OnResponseBody::Drop.into();
+            // For Envoy's own reply, if the stream breaks off.
+            return OnResponseBody::Drop(self.cost_header(context.policy).map(|(_, cost)| cost)).into();
         }
         self.estimate_abandoned(context.policy, shared);
         let answer = self.state.upstream_mut().map(|upstream| &mut upstream.answer);
@@ -69,17 +103,22 @@ impl Exchange {
         let assembled = match stream.take_assembled() {
             Ok(assembled) => assembled,
             Err(error) => {
+                if stream.is_unfit() {
+                    self.doubt(context);
+                }
+                self.give_room_back();
                 self.receive(Reception::Over);
                 let reply = self.broken(context.policy, error);
                 return BodyStep { next: OnResponseBody::Reply(reply), call: None, is_over: true };
             }
         };
         let status = self.state.status().unwrap_or(200);
-        match (assembled.is_doubtful, self.routed().and_then(|routed| routed.served)) {
-            (true, Some(served)) => drop(context.memory.doubtful.insert(served.model)),
-            _ if is_unmarked => {}
-            _ => self.note_whole(context.policy, &assembled.body),
+        match assembled.is_doubtful {
+            true => self.doubt(context),
+            false if is_unmarked => {}
+            false => self.note_whole(context.policy, &assembled.body),
         }
+        self.give_room_back();
         let mut headers = self.response_headers(context.policy);
         headers.extend(self.cost_header(context.policy));
         let call = self.keep_if_wanted(context, shared, now_ms);

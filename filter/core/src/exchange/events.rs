@@ -8,6 +8,7 @@ use crate::telemetry::metrics::Metric;
 use crate::wire::header::HeaderLine;
 use crate::wire::http_call::HttpCall;
 use crate::wire::json::Span;
+use std::borrow::Cow;
 
 /// What to do with a request.
 #[derive(Debug)]
@@ -159,7 +160,7 @@ pub enum OnResponseBody {
     /// Hold it.
     Hold,
     /// Hold the response, without this part of its body: it has been read.
-    Drop,
+    Drop(Option<Cow<'static, str>>),
     /// Replace the part with these bytes.
     Replace(Vec<u8>),
     /// Set these headers, and release what was held.

@@ -1,5 +1,6 @@
 //! A response as it arrives at the gateway stage: passed, held, copied or counted, and stored at its end.
 
+use crate::cache::local::recording::{BudgetGuard, RecordingBudget};
 use crate::exchange::state::{Reception, State};
 use crate::exchange::{
     BodyPart, BodyStep, Exchange, Observer, OnResponseBody, OnResponseHead, ResponseHead, ResponseStep,
@@ -100,9 +101,9 @@ impl Exchange {
             Reception::Held if size <= HOLD_LIMIT => OnResponseBody::Hold.into(),
             Reception::Held => {
                 let held = read(size);
+                let mut budget = self.copy_budget(context);
                 match self.release(context.policy, &held) {
                     Ok(headers) => {
-                        let mut budget = context.memory.copies.guard();
                         self.receive(match budget.set(held.len()) {
                             true => Reception::Copied(held, budget),
                             false => Reception::Counted(held.len()),
@@ -134,6 +135,14 @@ impl Exchange {
                 }
             }
             Reception::Awaited | Reception::Over => BodyStep::PASS,
+        }
+    }
+
+    /// The memory for the copy of a long response: a part of the tenant's share.
+    fn copy_budget(&self, context: &mut Context) -> BudgetGuard {
+        match &self.caller {
+            Some(caller) => context.memory.copies.of(caller.tenant).guard(),
+            None => RecordingBudget::new(0).guard(),
         }
     }
 

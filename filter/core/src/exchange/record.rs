@@ -1,6 +1,7 @@
 //! What remains when an exchange is over: its audit record and its metrics.
 
 use crate::exchange::answer::Answer;
+use crate::exchange::form::Form;
 use crate::exchange::quota::state::Verdict;
 use crate::exchange::state::{Routed, Served, State, Upstream};
 use crate::exchange::{Exchange, Finished, Observer, hedge};
@@ -43,6 +44,7 @@ impl Exchange {
             false => (Vec::new(), None),
         };
         let failed = if self.has_failed_attempts() { host.failed_attempts() } else { Vec::new() };
+        log_lines.extend(self.doubt_line(context.policy));
         let audit = self.audit(context.policy, &failed, ended_ms);
         let metrics = self.metrics(context.policy, &failed, ended_ms);
         for (model, why) in self.failed(context.policy, &failed) {
@@ -167,7 +169,8 @@ impl Exchange {
             plan: plan.map_or(Vec::new(), |plan| plan.models.iter().map(|m| &*policy.model(*m).name).collect()),
             route_reason: plan.map(|plan| plan.reason),
             left_out: &left_out,
-            stream: routed.is_some_and(|r| r.stream && !r.is_assembled),
+            assembly: routed.and_then(|r| r.form.as_ref()).map(Form::word),
+            stream: routed.is_some_and(|r| r.stream && !r.is_assembled()),
             status: self.state.status(),
             usage: usage.map(|(usage, _)| usage),
             usage_estimated: usage.is_some_and(|(_, estimated)| estimated),
@@ -217,6 +220,9 @@ impl Exchange {
         let tier = self.caller.as_ref().map(|c| policy.tenant(c.tenant).tier);
         let status = self.state.status().unwrap_or(0);
         all.push((Metric::Requests { tier, task, model: served.map(|s| s.model), status }, 1));
+        if let Some(reason) = routed.and_then(|r| r.form.as_ref()).and_then(Form::reason) {
+            all.push((Metric::NotAssembled { task, reason }, 1));
+        }
         self.cache_metrics(task, &mut all);
         if let Some(caller) = &self.caller {
             self.quota_metrics(caller.tenant, &mut all);

@@ -38,7 +38,7 @@ impl Exchange {
         };
         let judged = attempt::head(routed.stream, head.status, head.content_type, head.is_encoded, head.end_of_stream);
         if matches!(judged, OnHead::HoldEvent | OnHead::HoldWhole) {
-            routed.corrected_type = match routed.is_assembled {
+            routed.corrected_type = match routed.is_assembled() {
                 true => Some(attempt::JSON),
                 false => attempt::corrected_type(routed.stream, head.content_type),
             };
@@ -47,8 +47,8 @@ impl Exchange {
             OnHead::HoldEvent => {
                 let hide_usage = routed.hide_usage;
                 let max_event = policy.response.max_event_bytes;
-                let is_assembled = routed.is_assembled;
-                let held = is_assembled.then(|| Held::new(context.memory.copies.guard()));
+                let is_assembled = routed.is_assembled();
+                let held = self.room().map(|room| Held::new(room.guard()));
                 let recording = self.recording(context);
                 let rules = StreamRules { hide_usage, recording, max_event, held };
                 self.set_answer(Answer::stream(self.dialect(), head.status, rules));

@@ -3,6 +3,7 @@
 use crate::cache::local::recording::BudgetGuard;
 use crate::exchange::abandoned::state::Attempts;
 use crate::exchange::answer::Answer;
+use crate::exchange::form::Form;
 use crate::ids::ModelId;
 use crate::outcome::outcome::Outcome;
 use crate::outcome::provider_error;
@@ -73,8 +74,10 @@ pub(super) struct Routed {
     pub(super) plan: Plan,
     /// Whether the provider is asked for a stream.
     pub(super) stream: bool,
-    /// Whether the caller gets a whole answer that is put together from it.
-    pub(super) is_assembled: bool,
+    /// In which form the answer is asked for, where the task has a choice.
+    pub(super) form: Option<Form>,
+    /// The model of which this stream was the first to leave a doubt to the tenant what the whole answer is.
+    pub(super) first_doubt: Option<ModelId>,
     pub(super) hide_usage: bool,
     /// The service tier that the request asks for, other than the base one.
     pub(super) service_tier: Option<ServiceTier>,
@@ -204,6 +207,11 @@ impl State {
 }
 
 impl Routed {
+    /// Whether the caller gets a whole answer that is put together from a stream.
+    pub(super) fn is_assembled(&self) -> bool {
+        self.form.as_ref().is_some_and(Form::is_assembled)
+    }
+
     /// The model charged for the usage: the one that answered, or the first in the plan.
     pub(super) fn charged_model(&self) -> Option<ModelId> {
         self.served.map(|served| served.model).or_else(|| self.plan.models.first().copied())

@@ -163,7 +163,8 @@ fn check_request(bounds: &RequestBounds, problems: &mut Vec<Problem>) {
 }
 
 fn check_response(bounds: &ResponseBounds, problems: &mut Vec<Problem>) {
-    let ResponseBounds { max_event_bytes } = bounds;
+    let ResponseBounds { max_event_bytes, max_share } = bounds;
+    share::checked(*max_share, &"response".into(), problems);
     if !(1 << 18..=1 << 27).contains(max_event_bytes) {
         problems.push(Problem::new(
             "response.max_event_bytes",

@@ -8,11 +8,16 @@ const DEFAULT: f64 = 0.5;
 
 /// Returns the share that the policy sets, and reports one that is out of range.
 pub(super) fn checked(share: Option<f64>, place: &Place, problems: &mut Vec<Problem>) -> f64 {
-    let share = share.unwrap_or(DEFAULT);
+    let share = or_default(share);
     if !(0.001..=1.0).contains(&share) {
         problems.push(Problem::new(place.name("max_share"), "must be a share from 0.001 to 1"));
     }
     share
+}
+
+/// Returns the share that the policy sets, or the usual one.
+pub(super) fn or_default(share: Option<f64>) -> f64 {
+    share.unwrap_or(DEFAULT)
 }
 
 /// Returns a share of `whole`, rounded up, and at least one.

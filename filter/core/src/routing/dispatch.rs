@@ -29,6 +29,11 @@ pub const STATE_FAILED: &str = "pointsman_failed";
 pub const STATE_PLACE: &str = "pointsman_place";
 /// Filter state with the line of the audit record.
 pub const STATE_AUDIT: &str = "pointsman_audit";
+/// The filter state with the model whose stream is put together to a whole answer. If it breaks off, Envoy's own reply
+/// says so.
+pub const STATE_MODEL: &str = "pointsman_model";
+/// The filter state with what that answer costs so far, in US dollars.
+pub const STATE_COST: &str = "pointsman_cost";
 
 /// Adds a failed attempt to the record: its place in the plan (from 0) and its outcome.
 pub fn push_failed(record: &mut Vec<u8>, index: usize, outcome: Outcome) {
@@ -212,9 +217,12 @@ pub fn direct_cluster(provider: &Provider) -> String {
     }
 }
 
+/// What the names of such clusters begin with.
+pub const PLAN: &str = "plan.";
+
 /// Returns the name of the Envoy cluster that serves `providers` in this order.
 pub fn plan_cluster<'a>(providers: impl Iterator<Item = &'a str>) -> String {
-    let mut name = String::from("plan.");
+    let mut name = String::from(PLAN);
     for (i, provider) in providers.enumerate() {
         if i > 0 {
             name.push('+');

@@ -33,6 +33,8 @@ pub struct Record<'a> {
     pub route_reason: Option<&'a str>,
     pub left_out: &'a [(&'a str, &'a str)],
     pub stream: bool,
+    /// How the whole answer of a task with `stream_upstream` was asked for.
+    pub assembly: Option<&'a str>,
     pub status: Option<u16>,
     pub usage: Option<Usage>,
     pub usage_estimated: bool,
@@ -83,6 +85,7 @@ impl Record<'_> {
             route_reason,
             left_out,
             stream,
+            assembly,
             status,
             usage,
             usage_estimated,
@@ -127,6 +130,10 @@ impl Record<'_> {
         out.text(member!("route_reason"), *route_reason);
         out.reasons(member!("left_out"), left_out);
         out.flag(member!("stream"), *stream);
+        // Written only for tasks that assemble answers, to keep other records short.
+        if assembly.is_some() {
+            out.text(member!("assembly"), *assembly);
+        }
         out.number(member!("status"), status.map(u64::from));
         out.number(member!("input_tokens"), usage.map(|u| u.input));
         out.number(member!("cached_input_tokens"), usage.map(|u| u.cached_input));
@@ -282,6 +289,7 @@ mod tests {
             cache: (Some("hit"), None),
             saved,
             output_limit: Some(1),
+            assembly: Some("assembled"),
             abandoned: &abandoned,
             ..Record::default()
         };

@@ -25,6 +25,9 @@ pub enum Metric {
     ProviderErrors { model: ModelId, error: &'static str },
     /// `llm_provider_refused_gateway_total{provider}`: attempts at which the provider refused the gateway itself.
     ProviderRefusedGateway { model: ModelId },
+    /// `llm_not_assembled_total{task,reason}`: whole responses of tasks with `stream_upstream`, not or not for certain
+    /// assembled from a stream.
+    NotAssembled { task: Option<TaskId>, reason: &'static str },
     /// `llm_cache_hits_total{task,cache_type}`: the store that answered.
     CacheHits { task: Option<TaskId>, cache_type: &'static str },
     /// `llm_cache_misses_total{task,reason}`
@@ -128,6 +131,9 @@ impl Metric {
             }
             Self::ProviderRefusedGateway { model: m } => {
                 format!("llm_provider_refused_gateway_total|provider={}", provider(m))
+            }
+            Self::NotAssembled { task: t, reason } => {
+                format!("llm_not_assembled_total|task={}|reason={reason}", task(t))
             }
             Self::CacheHits { task: t, cache_type } => {
                 format!("llm_cache_hits_total|task={}|cache_type={cache_type}", task(t))

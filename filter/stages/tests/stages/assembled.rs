@@ -227,28 +227,43 @@ fn an_error_in_the_middle_is_an_error_with_a_status() {
 #[test]
 fn a_request_whose_answer_may_differ_goes_as_it_is_and_so_does_every_one_after_a_doubt() {
     let mut envoy = envoy();
-    let stream_of = |envoy: &mut Envoy, more: Value| {
+    let stream_of = |envoy: &mut Envoy, key: &str, more: Value| {
         let mut question = question();
         question.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let mut request = envoy.chat("sk-acme", &question);
+        let mut request = envoy.chat(key, &question);
         let sent = request.attempt(envoy, "vllm");
         let stream = sent.sent.json()["stream"].clone();
         sent.end();
         request.cut("downstream_remote_disconnect", 0);
-        request.end();
-        stream
+        (stream, request.end()["assembly"].clone())
     };
-    assert_eq!(stream_of(&mut envoy, json!({"n": 2, "logprobs": true})), true);
-    assert_eq!(stream_of(&mut envoy, json!({"best_of": 2})), false);
-    assert_eq!(stream_of(&mut envoy, json!({"stream_options": {"include_usage": true}})), false);
+    let (streams, whole) = ((json!(true), json!("assembled")), (json!(false), json!("request")));
+    assert_eq!(stream_of(&mut envoy, "sk-acme", json!({"n": 2, "logprobs": true})), streams);
+    assert_eq!(stream_of(&mut envoy, "sk-acme", json!({"best_of": 2})), whole);
+    assert_eq!(stream_of(&mut envoy, "sk-acme", json!({"stream_options": {"include_usage": true}})), whole);
+    assert_eq!(envoy.metric("llm_not_assembled_total|task=chat|reason=request"), 2);
 
-    let doubtful = "data: {\"choices\":[{\"delta\":{\"content\":\"a\",\"note\":\"b\"}}]}\n\n".repeat(2) + EVENTS[5];
-    let (mut request, mut attempt) = begin(&mut envoy, &question(), [doubtful.into_bytes()].into_iter());
-    request.relay(&mut attempt);
-    attempt.end();
-    assert_eq!(request.client.json()["choices"][0]["message"]["note"], "bb");
-    request.end();
-    assert_eq!(stream_of(&mut envoy, json!({})), false);
+    // A doubt beside the answer leaves the answer. One about the answer does not: it is asked for again.
+    for (chunk, status) in [
+        (r#"data: {"choices":[{"delta":{}}],"citations":["VALUE"]}"#, 200),
+        (r#"data: {"choices":[{"delta":{"note":"VALUE"}}]}"#, 502),
+    ] {
+        let mut envoy = self::envoy();
+        let twice = ["a", "b"].map(|value| chunk.replace("VALUE", value) + "\n\n").concat();
+        let pieces = [EVENTS[1], &twice, EVENTS[3], EVENTS[5]].map(|event| event.as_bytes().to_vec());
+        let (mut request, mut attempt) = begin(&mut envoy, &question(), pieces.into_iter());
+        request.relay(&mut attempt);
+        attempt.end();
+        assert_eq!(request.client.status(), status, "{}", request.client.text());
+        let audit = request.end();
+        assert_eq!((&audit["assembly"], &audit["status"]), (&json!("doubtful"), &json!(status)), "{audit}");
+        let is_told = |line: &String| line.contains("did not say for certain what the whole response is");
+        assert_eq!(envoy.logs().iter().filter(|line| is_told(line)).count(), 1);
+        assert_eq!(envoy.metric("llm_not_assembled_total|task=chat|reason=doubtful"), 1);
+        assert_eq!(stream_of(&mut envoy, "sk-acme", json!({})), (json!(false), json!("doubted")));
+        // The request of one tenant switches nothing for another.
+        assert_eq!(stream_of(&mut envoy, "sk-other", json!({})), (json!(true), json!("assembled")));
+    }
     // A caller's own stream is one as before.
     let request = envoy.chat("sk-acme", &json!({"messages": [{"role": "user", "content": "x"}], "stream": true}));
     assert_eq!(request.sent.as_ref().unwrap().json()["stream"], true);
@@ -278,4 +293,82 @@ fn an_answer_of_any_length_up_to_the_limit_is_held() {
     }
     let (status, body) = run(&mut envoy, vec![long(100_000); 90]);
     assert_eq!((status, &body["error"]["code"]), (502, &json!("response_too_large")));
+}
+
+#[test]
+fn a_tenant_that_fills_the_memory_takes_none_of_another_tenants() {
+    let mut document = policy::document();
+    for name in ["small", "big"] {
+        document["models"][name]["max_output_tokens"] = json!(50_000);
+        document["models"][name].as_object_mut().unwrap().remove("max_concurrent");
+    }
+    document["tiers"]["metered"]["limits"] = json!({"tokens_per_day": 100_000_000});
+    document["tenants"]["third"] = json!({"tier": "free", "keys": [policy::hash("sk-third")]});
+    document["tasks"]["chat"]["stream_upstream"] = json!(true);
+    let mut envoy = Envoy::new(&document);
+    // Three million bytes each: ten are a half.
+    let begin = |envoy: &mut Envoy, key: &str| {
+        let mut request = envoy.chat(key, &question());
+        let attempt = request.attempt(envoy, "vllm");
+        (request, attempt)
+    };
+    let is_stream = |attempt: &Attempt| attempt.sent.json()["stream"] == true;
+    let mut held: Vec<_> = (0..10).map(|_| begin(&mut envoy, "sk-acme")).collect();
+    assert!(held.iter().all(|(_, attempt)| is_stream(attempt)));
+    // Its next one goes as it is. Other tenants have the other half.
+    let (mut next, mut attempt) = begin(&mut envoy, "sk-acme");
+    assert!(!is_stream(&attempt));
+    attempt.respond([Event::head(200, "application/json"), Event::Body(answer(true).to_string().into_bytes(), true)]);
+    next.relay(&mut attempt);
+    attempt.end();
+    assert_eq!((next.client.status(), next.client.json()), (200, answer(true)));
+    assert_eq!(next.end()["assembly"], "no_room");
+    let others: Vec<_> = (0..10).map(|_| begin(&mut envoy, "sk-other")).collect();
+    assert!(others.iter().all(|(_, attempt)| is_stream(attempt)));
+    let (third, attempt) = begin(&mut envoy, "sk-third");
+    assert!(!is_stream(&attempt), "there is no room left, so it is asked as without the option");
+    attempt.end();
+    third.end_without_answer();
+    assert_eq!(envoy.metric("llm_not_assembled_total|task=chat|reason=no_room"), 2);
+    // An answer that is whole holds no memory any more, even while its response lingers.
+    let (mut first, mut attempt) = held.remove(0);
+    attempt.respond([Event::head(200, "text/event-stream"), Event::Body(EVENTS.concat().into_bytes(), false)]);
+    first.relay(&mut attempt);
+    assert_eq!((first.client.status(), first.client.json()), (200, answer(true)));
+    let (again, attempt_again) = begin(&mut envoy, "sk-acme");
+    assert!(is_stream(&attempt_again));
+    held.push((again, attempt_again));
+    attempt.end();
+    first.end();
+    // What was begun is put together, however much others hold; and then there is room again.
+    for (mut request, mut attempt) in held.drain(..5).chain(others) {
+        attempt.respond([Event::head(200, "text/event-stream"), Event::Body(EVENTS.concat().into_bytes(), false)]);
+        request.relay(&mut attempt);
+        assert_eq!((request.client.status(), request.client.json()), (200, answer(true)));
+        attempt.end();
+        assert_eq!(request.end()["assembly"], "assembled");
+    }
+    for (third, attempt) in [begin(&mut envoy, "sk-third"), begin(&mut envoy, "sk-acme")] {
+        assert!(is_stream(&attempt));
+        attempt.end();
+        third.end_without_answer();
+    }
+    for (request, attempt) in held {
+        attempt.end();
+        request.end_without_answer();
+    }
+}
+
+#[test]
+fn envoys_own_reply_in_place_of_an_answer_knows_its_model_and_its_cost() {
+    let mut envoy = envoy();
+    let pieces = EVENTS[..2].iter().map(|event| event.as_bytes().to_vec());
+    let (mut request, mut attempt) = begin(&mut envoy, &question(), pieces);
+    request.relay(&mut attempt);
+    attempt.end();
+    let state = |name: &str| request.state(name).map(|value| String::from_utf8(value).unwrap());
+    assert_eq!(state("pointsman_model").as_deref(), Some("small"));
+    let told: f64 = state("pointsman_cost").unwrap().parse().unwrap();
+    request.cut("upstream_reset_after_response_started{remote_reset}", 503);
+    assert_eq!(request.end()["estimated_cost_usd"].as_f64(), Some(told));
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-fn hash(key: &str) -> String {
+pub fn hash(key: &str) -> String {
     format!("sha256:{}", Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }
 

@@ -296,6 +296,11 @@ impl Request {
         context.numbers.insert(Property::ResponseCode, status);
     }
 
+    /// Returns a value of the filter state, which Envoy can read for its own replies.
+    pub fn state(&self, name: &str) -> Option<Vec<u8>> {
+        self.state.borrow().get(name).cloned()
+    }
+
     /// The client disconnects before any part of an answer. Returns the audit record.
     pub fn end_without_answer(mut self) -> Value {
         self.cut("downstream_remote_disconnect", 0);

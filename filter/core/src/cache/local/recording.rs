@@ -1,16 +1,23 @@
-//! The memory budget of the streams that a worker records.
+//! The memory budgets of the streams that a worker records, and of the answers that it holds.
 //!
 //! Each stream is limited by the longest answer that is stored. The budget limits their sum, however many are in
-//! flight.
+//! flight. A part of a budget limits one tenant, or sets bytes aside for one answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The budget for the bytes of all streams that one worker records under one policy. Clones share it.
+/// A budget of bytes that several hold, or a part of one. Clones share it.
 #[derive(Debug, Clone)]
-pub struct RecordingBudget {
-    held: Arc<AtomicUsize>,
+pub struct RecordingBudget(Arc<Share>);
+
+#[derive(Debug)]
+struct Share {
+    held: AtomicUsize,
+    /// What it holds of the whole even while it needs less.
+    least: usize,
     max: usize,
+    /// The budget that it is a part of.
+    whole: Option<RecordingBudget>,
 }
 
 /// One stream's share of the budget, returned on drop.
@@ -40,12 +47,54 @@ pub const FULL: &str = "recordings_full";
 impl RecordingBudget {
     /// Creates a budget of `max` bytes.
     pub fn new(max: usize) -> Self {
-        Self { held: Arc::default(), max }
+        Self::of(0, max, None)
+    }
+
+    /// Creates a part of the budget: those who hold it never hold more than `max` bytes together.
+    #[must_use]
+    pub fn part(&self, max: usize) -> Self {
+        Self::of(0, max, Some(self.clone()))
+    }
+
+    /// Sets `bytes` of the budget aside. Whoever holds this part has them for certain, and more only while there is
+    /// room. Returns `None` if the budget has no room for them.
+    pub fn reserve(&self, bytes: usize) -> Option<Self> {
+        self.change(0, bytes).then(|| Self::of(bytes, usize::MAX, Some(self.clone())))
+    }
+
+    fn of(least: usize, max: usize, whole: Option<Self>) -> Self {
+        Self(Arc::new(Share { held: AtomicUsize::new(0), least, max, whole }))
     }
 
     /// Returns a guard for one more stream, which holds no bytes yet.
     pub fn guard(&self) -> BudgetGuard {
         BudgetGuard { all: self.clone(), bytes: 0 }
+    }
+
+    /// Changes what one holder has. Returns `false` and changes nothing if there is no room for more.
+    fn change(&self, from: usize, to: usize) -> bool {
+        let Share { held, least, max, whole } = &*self.0;
+        // A worker is one thread, so nothing runs between the check and the update.
+        let before = held.load(Ordering::Relaxed);
+        let after = before.saturating_sub(from).saturating_add(to);
+        if to > from && after > *max {
+            return false;
+        }
+        let (taken, needed) = (before.max(*least), after.max(*least));
+        let has_room = whole.as_ref().is_none_or(|whole| taken == needed || whole.change(taken, needed));
+        if has_room {
+            held.store(after, Ordering::Relaxed);
+        }
+        has_room
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        // All guards are gone, so nothing but what was set aside is left.
+        if let Some(whole) = &self.whole {
+            whole.change(self.least, 0);
+        }
     }
 }
 
@@ -58,22 +107,17 @@ impl Default for RecordingBudget {
 impl BudgetGuard {
     /// Sets the stream's bytes. Returns `false` and changes nothing if the budget has no room for them.
     pub fn set(&mut self, bytes: usize) -> bool {
-        let (held, max) = (&self.all.held, self.all.max);
-        let more = bytes.saturating_sub(self.bytes);
-        // A worker is one thread, so nothing runs between the check and the update.
-        if more > 0 && held.load(Ordering::Relaxed).saturating_add(more) > max {
-            return false;
+        let has_room = self.all.change(self.bytes, bytes);
+        if has_room {
+            self.bytes = bytes;
         }
-        held.fetch_add(more, Ordering::Relaxed);
-        held.fetch_sub(self.bytes.saturating_sub(bytes), Ordering::Relaxed);
-        self.bytes = bytes;
-        true
+        has_room
     }
 }
 
 impl Drop for BudgetGuard {
     fn drop(&mut self) {
-        self.all.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.all.change(self.bytes, 0);
     }
 }
 
@@ -91,6 +135,39 @@ mod tests {
         drop(one);
         assert!(other.set(100) && !all.guard().set(1) && all.guard().set(0));
         drop(other);
-        assert_eq!(all.held.load(Ordering::Relaxed), 0);
+        assert_eq!(held(&all), 0);
+    }
+
+    fn held(budget: &RecordingBudget) -> usize {
+        budget.0.held.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn a_part_has_no_more_than_its_share_and_counts_in_the_whole() {
+        let all = RecordingBudget::new(100);
+        let (one, other) = (all.part(60), all.part(60));
+        let (mut first, mut second, mut third) = (one.guard(), one.guard(), other.guard());
+        assert!(first.set(40) && second.set(20) && !second.set(21) && third.set(40) && !third.set(41));
+        assert_eq!((held(&one), held(&other), held(&all)), (60, 40, 100));
+        drop(first);
+        assert!(third.set(60) && !third.set(61) && second.set(40) && !second.set(41));
+        drop((second, third, one, other));
+        assert_eq!(held(&all), 0);
+    }
+
+    #[test]
+    fn what_is_set_aside_is_there_whatever_others_take_and_more_only_while_there_is_room() {
+        let all = RecordingBudget::new(100);
+        let mine = all.reserve(50).unwrap();
+        assert!(all.reserve(51).is_none());
+        let (mut text, mut event, mut others) = (mine.guard(), mine.guard(), all.guard());
+        assert!(others.set(50) && !others.set(51) && text.set(30) && event.set(20) && !event.set(21));
+        assert!(others.set(40) && event.set(30) && !event.set(31));
+        assert_eq!(held(&all), 100);
+        drop((text, event));
+        assert_eq!(held(&all), 90, "what was set aside stays so");
+        drop(mine);
+        assert_eq!(held(&all), 40);
+        assert!(others.set(100) && all.reserve(1).is_none() && all.reserve(0).is_some());
     }
 }

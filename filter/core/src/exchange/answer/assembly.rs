@@ -21,10 +21,23 @@ impl Stream {
             (Some(error), _) => Err(error),
             (None, Some(Ok(assembled))) => Ok(assembled),
             (None, _) => {
+                self.note_unfit();
                 self.error = Some(Outcome::StreamMalformed);
                 Err(Outcome::StreamMalformed)
             }
         }
+    }
+
+    /// Gives back what was held. Nothing more is put together.
+    pub fn release(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.release();
+        }
+    }
+
+    /// Whether the stream, although it is one, does not say what the whole answer is.
+    pub fn is_unfit(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.is_unfit)
     }
 
     /// Whether the stream ended without its end marker. The cache does not keep such an answer.
@@ -80,6 +93,15 @@ impl Stream {
             && let Some(why) = self.reader.unfit()
         {
             self.error = Some(if why.is_size() { Outcome::ResponseTooLarge } else { Outcome::StreamMalformed });
+            if !why.is_size() {
+                self.note_unfit();
+            }
+        }
+    }
+
+    fn note_unfit(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.is_unfit = true;
         }
     }
 }

@@ -87,8 +87,8 @@ pub struct RequestBounds {
     /// How many bodies of one tenant may be arriving at one Envoy worker at a time, 1 to 1000000. More get 429. Bodies
     /// that arrive in one piece do not count.
     pub tenant_uploads: u32,
-    /// How many bytes of such bodies one Envoy worker may hold for one tenant, 1048576 (1 MiB) to 17179869184 (16 GiB),
-    /// and at least `max_body_bytes`. More get 429.
+    /// How many bytes of bodies that are still arriving one Envoy worker may hold for one tenant, 1048576 (1 MiB) to
+    /// 17179869184 (16 GiB), and at least `max_body_bytes`. More get 429.
     pub tenant_upload_bytes: u64,
     /// Whether to set the model's or task's `max_output_tokens` on a request that has no output limit.
     pub set_output_limit: bool,
@@ -275,7 +275,8 @@ pub struct Model {
     /// all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_share: Option<f64>,
-    /// What the model supports beyond text: everything if absent, nothing if the list is empty.
+    /// What the model supports beyond text: nothing if the list is empty. If absent, everything but `routing`, and but
+    /// `other` under a budget: these must be listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<Capability>>,
     /// The only output limit field that the model accepts; the other one is renamed to it. If absent, the model accepts
@@ -322,13 +323,17 @@ pub enum Capability {
     Video,
     /// Files in messages.
     Files,
-    /// Web search by the provider: `web_search_options`, `search_parameters`, `enable_search`, `plugins`, a tool.
+    /// Web search by the provider: `web_search_options`, `search_parameters`, `enable_search`, `plugins`, `web_search`,
+    /// `search_mode`, a tool.
     WebSearch,
     /// Options that change what an image or a video becomes: `mm_processor_kwargs` and `media_io_kwargs` of vLLM.
     MediaOptions,
-    /// Content parts, `tools` and `modalities` of kinds that Pointsman does not know. Under a budget, only a model that
-    /// lists it, or that costs nothing, gets them: it is charged for their tokens alone.
+    /// Content parts, `tools`, `modalities` and top-level fields that Pointsman does not know. Under a budget, only a
+    /// model that lists it, or that costs nothing, gets them: it is charged for their tokens alone.
     Other,
+    /// Fields with which the provider chooses another model or host: OpenRouter's `models`, `route`, `provider` and
+    /// `preset`, `fallbacks`, and so on. Only a model that lists it gets them, at its own price and data class.
+    Routing,
 }
 
 /// The request field that limits a model's output.

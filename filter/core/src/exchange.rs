@@ -35,7 +35,7 @@ use crate::policy::resilience::{self, Deadline};
 use crate::quota::demand;
 use crate::quota::store::Store;
 use crate::request::endpoint::Endpoint;
-use crate::request::facts::Facts;
+use crate::request::facts::{AskedOutput, Facts};
 use crate::request::prompt;
 use crate::request::splice::Splice;
 use crate::request::uploads::Upload;
@@ -358,7 +358,9 @@ impl Exchange {
 fn most_tokens(policy: &Policy, facts: &Facts, plan: &Plan) -> u64 {
     let of = |id: &ModelId| {
         let model = policy.model(*id);
-        model.max_output_tokens.saturating_mul(facts.choices).saturating_add(model.context)
+        let AskedOutput { raised, beside, .. } = facts.output;
+        let output = model.max_output_tokens.max(raised.min(model.context)).saturating_add(beside.min(model.context));
+        output.saturating_mul(facts.generated).saturating_add(model.context)
     };
     plan.models.iter().map(of).max().unwrap_or(u64::MAX)
 }
@@ -373,7 +375,7 @@ impl Routed {
             service_tier: request.service_tier,
             needs: request.needs,
             prompt_bytes: request.prompt_bytes(),
-            choices: request.choices,
+            choices: request.generated,
             most_output: Vec::new(),
             urls: request.urls(),
             tool_names: request.tool_names.iter().map(|name| prompt::logged_name(name)).collect(),

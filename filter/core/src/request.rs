@@ -7,4 +7,5 @@ pub mod head;
 pub mod needs;
 pub mod prompt;
 pub mod splice;
+pub mod strange;
 pub mod uploads;

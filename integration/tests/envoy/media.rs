@@ -193,6 +193,80 @@ fn what_costs_apart_and_has_no_price_is_refused_under_a_budget() {
 
 #[test]
 #[ignore = "needs a real Envoy: make test"]
+fn a_field_that_may_cost_anything_is_refused_under_a_budget() {
+    let gateway = gateway();
+    for field in ["extra_body", "parameters", "text", "chat_template", "data_sources"] {
+        let members = json!({field: {"web_search_options": {}}});
+        let answer = gateway.chat("sk-acme", &request("open", &members));
+        assert_refused(&answer, "A budget applies", field);
+        // Without a budget, for nothing, or where the policy takes it upon itself, it passes.
+        for (key, model) in [("sk-free", "open"), ("sk-acme", "free"), ("sk-acme", "priced")] {
+            let answer = gateway.chat(key, &request(model, &members));
+            assert_eq!(answer.status, 200, "{model} {field}: {}", answer.text());
+            assert_eq!(gateway.upstream(&answer).json()[field], members[field]);
+        }
+        let answer = gateway.chat("sk-acme", &request("lenient", &members));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(gateway.upstream(&answer).json().get(field), None);
+    }
+    // What chooses another model or host goes to no model that does not list it.
+    for field in ["models", "route", "provider", "preset", "fallbacks"] {
+        for (key, model) in [("sk-free", "open"), ("sk-acme", "priced"), ("sk-acme", "free")] {
+            let answer = gateway.chat(key, &request(model, &json!({field: ["x"]})));
+            answer.assert_refusal(400, "unsupported_parameter");
+            assert_eq!(answer.param().as_deref(), Some(field));
+        }
+        let answer = gateway.chat("sk-free", &request("lenient", &json!({field: ["x"]})));
+        assert_eq!((answer.status, gateway.upstream(&answer).json().get(field)), (200, None));
+        let answer = gateway.chat("sk-acme", &request("routed", &json!({field: ["x"]})));
+        assert_eq!((answer.status, &gateway.upstream(&answer).json()[field]), (200, &json!(["x"])));
+    }
+    // The usual parameters pass.
+    let usual = json!({"top_k": 3, "min_p": 0.1, "best_of": 1, "chat_template_kwargs": {"enable_thinking": false},
+        "reasoning": {"effort": "low"}, "tool_choice": "auto", "user": "ann", "seed": 1, "stop": ["x"]});
+    let answer = gateway.chat("sk-acme", &request("open", &usual));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    // A search is one by any name.
+    for members in [
+        json!({"tools": [{"type": "openrouter:web_search"}]}),
+        json!({"tools": [{"googleSearch": {}}]}),
+        json!({"tool_choice": {"type": "web_search_preview"}}),
+        json!({"web_search": true}),
+        json!({"search_mode": "web"}),
+    ] {
+        let answer = gateway.chat("sk-acme", &request("open", &members));
+        answer.assert_refusal(400, "unsupported_capability");
+        assert!(answer.text().contains("has a price for web search"), "{members}: {}", answer.text());
+        let answer = gateway.chat("sk-acme", &request("priced", &members));
+        let audit = gateway.audit(answer.trace_id());
+        // 10,000 micro-dollars for the search, besides the tokens.
+        assert!(audit["estimated_cost_usd"].as_f64() > Some(0.01), "{members}: {audit}");
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn what_multiplies_or_raises_the_output_is_reserved() {
+    let gateway = gateway();
+    let with = |name: &str, value: Value| json!({name: value, "max_tokens": 100});
+    // This tenant has room for a thousand tokens at the price of text, but not for ten thousand.
+    assert_eq!(gateway.chat("sk-poor", &request("priced", &with("best_of", json!(1)))).status, 200);
+    for (name, value) in [
+        ("n", json!(100)),
+        ("best_of", json!(100)),
+        ("num_return_sequences", json!(100)),
+        ("min_tokens", json!(10_000)),
+        ("num_predict", json!(10_000)),
+        ("num_predict", json!(-1)),
+        ("thinking", json!({"type": "enabled", "budget_tokens": 10_000})),
+    ] {
+        let answer = gateway.chat("sk-poor", &request("priced", &with(name, value)));
+        answer.assert_refusal(429, "insufficient_quota");
+    }
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
 fn audio_and_searches_are_charged_at_their_prices() {
     let gateway = gateway();
     let audio =

@@ -60,8 +60,8 @@ pub struct Limits {
     /// Up to 8 shares of such a window at which an alert is reported, once per window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alert_at: Option<Vec<f64>>,
-    /// What happens to a request that would fit a window of tokens or money with a lower output limit: `refuse` by
-    /// default. Comes before `on_exhausted`.
+    /// What happens to a request that would fit a window of tokens or money with a lower output limit. By default,
+    /// `on_exhausted` decides (`refuse`); `clamp` comes before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_tight: Option<OnTight>,
     /// The lowest output limit that `on_tight: clamp` may set, 1 to 100000000000; 256 by default.

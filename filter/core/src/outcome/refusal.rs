@@ -48,6 +48,8 @@ pub enum Refusal {
     MissingCapability(Need),
     /// A budget applies, and no model has a price for what the request needs.
     MissingPrice(Need),
+    /// A budget applies, and no model may get this field, because the gateway does not know what it costs.
+    UnknownField(String),
     /// No model accepts this field.
     UnsupportedParam(String),
     /// The prompt is longer than every model's context window: the largest window, and what the prompt has at least, in
@@ -205,6 +207,13 @@ impl Refusal {
                     format!("No model that could serve this request has a price for {what}, and a budget applies.");
                 row(400, INVALID, Outcome::UnsupportedCapability, Some(param), message)
             }
+            Self::UnknownField(param) => row(
+                400,
+                INVALID,
+                Outcome::UnsupportedCapability,
+                Some(param),
+                format!("Unknown parameter: '{}'. A budget applies, and its cost is unknown.", shorten(param)),
+            ),
             Self::UnsupportedParam(param) => row(
                 400,
                 INVALID,

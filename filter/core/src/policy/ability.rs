@@ -4,6 +4,7 @@ use crate::config::Capability;
 use crate::policy::Model;
 use crate::policy::price::{Asked, Price};
 use crate::request::needs::{Need, Needs};
+use crate::request::strange::Strange;
 use crate::service_tier::ServiceTier;
 
 impl Model {
@@ -36,6 +37,23 @@ impl Model {
             Capability::Other => !self.capabilities.lists(Capability::Other) && !price.is_some_and(Price::is_free),
             _ => price.is_none_or(|price| !price.covers(*need, asked.tier)),
         })
+    }
+
+    /// Returns whether the model may not be sent a field that does not simply pass. `has_budget`: whether a budget
+    /// bounds the cost.
+    pub fn bars(&self, strange: Strange, has_budget: bool) -> bool {
+        match strange {
+            Strange::Routing => !self.capabilities.lists(Capability::Routing),
+            Strange::Unknown => {
+                let is_free = self.price.as_ref().is_some_and(Price::is_free);
+                has_budget && !is_free && !self.capabilities.lists(Capability::Other)
+            }
+        }
+    }
+
+    /// Returns whether the model is not sent such a field, because it may not be.
+    pub fn drops_strange(&self, strange: Option<Strange>, has_budget: bool) -> bool {
+        self.drop_params && strange.is_some_and(|strange| self.bars(strange, has_budget))
     }
 
     /// Returns whether the model is not sent the field `name`, because a budget applies and what the field asks for has
@@ -77,8 +95,15 @@ mod tests {
     use crate::fixture;
     use serde_json::{Value, json};
 
-    const SEARCHES: [Need; 5] =
-        [Need::SearchTool, Need::WebSearchOptions, Need::SearchParameters, Need::EnableSearch, Need::Plugins];
+    const SEARCHES: [Need; 7] = [
+        Need::SearchTool,
+        Need::WebSearchOptions,
+        Need::SearchParameters,
+        Need::EnableSearch,
+        Need::Plugins,
+        Need::WebSearch,
+        Need::SearchMode,
+    ];
 
     /// The model `small` with these fields, and neither capabilities nor a price otherwise.
     fn model(fields: Value) -> Model {
@@ -134,6 +159,22 @@ mod tests {
         assert!(!model(json!({})).drops_for_price("web_search_options", None, search, true));
         let free = model(json!({"drop_params": true, "price": {"input": 0, "output": 0}}));
         assert!(!free.drops_for_price("web_search_options", None, search, true));
+    }
+
+    #[test]
+    fn a_field_with_which_the_provider_chooses_the_model_must_be_listed_and_an_unknown_one_where_it_may_cost() {
+        let bars = |fields: Value| {
+            let model = model(fields);
+            [Strange::Routing, Strange::Unknown].map(|strange| [false, true].map(|budget| model.bars(strange, budget)))
+        };
+        assert_eq!(bars(json!({})), [[true, true], [false, true]]);
+        assert_eq!(bars(json!({"capabilities": ["routing"]})), [[false, false], [false, true]]);
+        assert_eq!(bars(json!({"capabilities": ["other"]})), [[true, true], [false, false]]);
+        assert_eq!(bars(json!({"price": {"input": 0, "output": 0}})), [[true, true], [false, false]]);
+        let lenient = model(json!({"drop_params": true}));
+        assert!(lenient.drops_strange(Some(Strange::Routing), false) && !lenient.drops_strange(None, true));
+        assert!(!lenient.drops_strange(Some(Strange::Unknown), false));
+        assert!(!model(json!({})).drops_strange(Some(Strange::Routing), true));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod credential;
 mod limits;
 mod streams;
 mod timers;
+mod unpriced;
 mod use_of_names;
 
 /// Returns every suspicious setting of a valid policy.
@@ -20,6 +21,7 @@ pub fn warnings(config: &Config, policy: &Policy) -> Vec<Problem> {
     timers::check(config, policy, &mut warnings);
     limits::check(config, &mut warnings);
     streams::check(policy, &mut warnings);
+    unpriced::check(config, &mut warnings);
     use_of_names::check(config, &mut warnings);
     for (name, _) in config.models.iter().filter(|(_, model)| model.tier.is_some()) {
         let place = Place::of(&["models", name, "tier"]);

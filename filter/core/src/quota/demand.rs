@@ -6,7 +6,7 @@ use crate::policy::limits::Limits;
 use crate::policy::output_limit::OutputLimit;
 use crate::policy::price::MicroUsd;
 use crate::quota::window::Amount;
-use crate::request::facts::Facts;
+use crate::request::facts::{AskedOutput, Facts};
 use crate::tokens::Correction;
 use crate::tokens::bound::{self, Bound, Weights};
 use crate::tokens::sample::Sample;
@@ -83,19 +83,22 @@ pub fn is_estimate_comparable(request: &Facts) -> bool {
 }
 
 /// Returns the most output tokens of one choice of `model`: the limit that is sent to the provider, or the model's own
-/// limit if the provider may ignore the name under which the caller sent its limit.
+/// limit if the provider may ignore the name under which the caller sent its limit. Other fields may raise it.
 fn output_limit(policy: &Policy, request: &Facts, task: Option<TaskId>, id: ModelId, most: Option<u64>) -> u64 {
     let model = policy.model(id);
     let task = task.and_then(|task| policy.task(task).max_output_tokens);
     // If the model has a set parameter name, the caller's limit is sent under that name.
     let asked = if model.output_param.is_some() { request.output.least } else { request.output.as_written };
-    if asked.is_none() && request.output.least.is_some() {
-        return model.max_output_tokens;
-    }
-    [Some(model.max_output_tokens), task, most, asked].into_iter().flatten().min().unwrap_or(0)
+    let limit = match asked.is_none() && request.output.least.is_some() {
+        true => model.max_output_tokens,
+        false => [Some(model.max_output_tokens), task, most, asked].into_iter().flatten().min().unwrap_or(0),
+    };
+    // No answer is longer than the context window.
+    let AskedOutput { raised, beside, .. } = request.output;
+    limit.max(raised.min(model.context)).saturating_add(beside.min(model.context))
 }
 
-/// Returns the most output tokens of each model, for all choices.
+/// Returns the most output tokens of each model, for all answers that are generated.
 pub fn most_output(
     policy: &Policy,
     output: OutputLimit,
@@ -103,7 +106,7 @@ pub fn most_output(
     task: Option<TaskId>,
     models: &[ModelId],
 ) -> Vec<u64> {
-    let one = |id: &ModelId| output_limit(policy, request, task, *id, output.of(*id)).saturating_mul(request.choices);
+    let one = |id: &ModelId| output_limit(policy, request, task, *id, output.of(*id)).saturating_mul(request.generated);
     models.iter().map(one).collect()
 }
 
@@ -120,7 +123,7 @@ pub fn worst_cases(
 ) -> Vec<(ModelId, Amount)> {
     let has_budget = output.limits.is_some_and(Limits::has_budget);
     let one = |id: &ModelId| {
-        let output = output_limit(policy, request, task, *id, output.of(*id)).saturating_mul(request.choices);
+        let output = output_limit(policy, request, task, *id, output.of(*id)).saturating_mul(request.generated);
         // The estimate is 0 if no limit depends on tokens. Then skip the correction.
         let input = if input == 0 { 0 } else { correction(*id).apply(input) };
         let model = policy.model(*id);
@@ -168,5 +171,39 @@ mod tests {
         }
         let words = tokens(r#"{"messages":[{"role":"user","content":"What is this?"}]}"#);
         assert!((4..40).contains(&words), "{words}");
+    }
+
+    #[test]
+    fn what_multiplies_or_raises_the_output_is_reserved() {
+        let policy = crate::fixture::policy();
+        let big = policy.find_model("big").unwrap();
+        let most = |members: &str| {
+            let body = format!(r#"{{"messages":[{{"role":"user","content":"x"}}],"max_tokens":100{members}}}"#);
+            let request = ClientDialect::OpenAi.parse(body.as_bytes(), 16).unwrap();
+            most_output(&policy, OutputLimit::default(), request.facts(), None, &[big])[0]
+        };
+        for (members, tokens) in [
+            ("", 100),
+            (r#","n":3"#, 300),
+            (r#","best_of":4"#, 400),
+            (r#","best_of":4,"n":3"#, 400),
+            (r#","best_of":2,"n":3"#, 300),
+            (r#","num_return_sequences":5.0"#, 500),
+            (r#","min_tokens":250"#, 250),
+            (r#","min_tokens":50"#, 100),
+            (r#","num_predict":900,"n":2"#, 1800),
+            (r#","max_new_tokens":9e2"#, 900),
+            // No limit: no answer is longer than the context.
+            (r#","num_predict":-1"#, 100_000),
+            (r#","n_predict":99999999999999999999"#, 100_000),
+            (r#","thinking":{"type":"enabled","budget_tokens":400}"#, 500),
+            (r#","thinking":{"type":"disabled"}"#, 100),
+            (r#","reasoning":{"max_tokens":40}"#, 140),
+            (r#","thinking_budget":30"#, 130),
+            (r#","thinking_budget":null,"best_of":null"#, 100),
+            (r#","prediction":{"type":"content","content":"x"}"#, 132),
+        ] {
+            assert_eq!(most(members), tokens, "{members}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 use crate::outcome::outcome::Outcome;
 use crate::request::needs::{Need, Needs};
 use crate::request::prompt::PromptFields;
+use crate::request::strange::{Strange, StrangeField};
 use crate::service_tier::ServiceTier;
 use crate::wire::json::{self, InvalidJson, Kind, Scanned, Scanner, Span, unquote};
 use std::borrow::Cow;
@@ -48,10 +49,14 @@ pub struct Facts<'a> {
     pub output: AskedOutput,
     /// The number of answers requested.
     pub choices: u64,
+    /// The number of answers that are generated: more than requested if the best of them are chosen.
+    pub generated: u64,
     /// Names of the offered tools, up to [`MAX_TOOL_NAMES`].
     pub tool_names: Vec<Cow<'a, str>>,
     /// What a model must be able to do beyond text.
     pub needs: Needs,
+    /// Top-level fields that may change what the request costs in a way that no price covers.
+    pub strange: Vec<StrangeField>,
     /// Spans of the images, in order: inline data or URLs. One that only the type of its part reveals is empty.
     pub images: Vec<Span>,
     /// Spans of audio, video, files and media of unknown kinds, in order: inline data or references.
@@ -75,6 +80,10 @@ pub struct AskedOutput {
     /// The highest limit that a server may apply if it gets the limits under the caller's names for them; `None` if it
     /// may see no limit.
     pub as_written: Option<u64>,
+    /// Tokens that an answer may have whatever its limit says, because a server may go by another field.
+    pub raised: u64,
+    /// Tokens that an answer may have besides those that its limit covers.
+    pub beside: u64,
 }
 
 /// Most tool names kept for the audit record.
@@ -131,8 +140,10 @@ impl<'a> Facts<'a> {
             service_tier: None,
             output: AskedOutput::default(),
             choices: 1,
+            generated: 1,
             tool_names: Vec::new(),
             needs: Needs::default(),
+            strange: Vec::new(),
             images: Vec::new(),
             files: Vec::new(),
             system: 0..0,
@@ -154,6 +165,7 @@ impl<'a> Facts<'a> {
         let texts = names.chain([&self.model, &self.task, &self.user].into_iter().flatten());
         self.members.capacity() * size_of::<Member<'_>>()
             + self.tool_names.capacity() * size_of::<Cow<'_, str>>()
+            + self.strange.capacity() * size_of::<StrangeField>()
             + (self.images.capacity() + self.files.capacity()) * size_of::<Span>()
             + texts.map(owned).sum::<usize>()
     }
@@ -170,6 +182,17 @@ impl<'a> Facts<'a> {
     /// Returns the top-level member with this name.
     pub fn member(&self, name: &str) -> Option<&Member<'a>> {
         self.members.iter().find(|m| m.name == name)
+    }
+
+    /// Returns why the field of this name does not simply pass; `None` if it does.
+    pub fn strange(&self, name: &str) -> Option<Strange> {
+        // Nearly every request has none.
+        self.strange_fields().find(|(other, _)| *other == name).map(|(_, strange)| strange)
+    }
+
+    /// Returns the names of the fields that do not simply pass, with the reasons.
+    pub fn strange_fields(&self) -> impl Iterator<Item = (&str, Strange)> {
+        self.strange.iter().filter_map(|field| Some((&*self.members.get(field.member)?.name, field.strange)))
     }
 
     /// Returns the bytes of `span`.

@@ -42,10 +42,14 @@ pub enum Need {
     ProcessorOptions,
     /// vLLM's `media_io_kwargs`.
     MediaOptions,
+    /// `web_search`, as some servers call it.
+    WebSearch,
+    /// Perplexity's `search_mode`.
+    SearchMode,
 }
 
 impl Need {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 20] = [
         Self::Tools,
         Self::JsonSchema,
         Self::Image,
@@ -64,6 +68,8 @@ impl Need {
         Self::Plugins,
         Self::ProcessorOptions,
         Self::MediaOptions,
+        Self::WebSearch,
+        Self::SearchMode,
     ];
 
     /// Returns the need that a top-level field has by its presence.
@@ -76,6 +82,8 @@ impl Need {
             "plugins" => Self::Plugins,
             "mm_processor_kwargs" => Self::ProcessorOptions,
             "media_io_kwargs" => Self::MediaOptions,
+            "web_search" => Self::WebSearch,
+            "search_mode" => Self::SearchMode,
             _ => return None,
         })
     }
@@ -98,9 +106,20 @@ impl Need {
     pub fn of_tool(kind: &[u8]) -> Option<Self> {
         match kind {
             b"function" | b"custom" => None,
-            kind if kind.starts_with(b"web_search") || kind.starts_with(b"google_search") => Some(Self::SearchTool),
+            kind if Self::searches(kind) => Some(Self::SearchTool),
             _ => Some(Self::OtherTool),
         }
+    }
+
+    /// Returns whether a tool of this type or name searches the web: `web_search_preview`, `openrouter:web_search`,
+    /// `googleSearch`, `x_search`, …. `kind`: in lower case. Searches in the caller's own files and tools do not count.
+    pub fn searches(kind: &[u8]) -> bool {
+        let find = |part: &[u8]| memchr::memmem::find(kind, part);
+        find(b"search").is_some_and(|at| {
+            let before = kind.get(..at).unwrap_or_default();
+            let before = before.strip_suffix(b"_").or(before.strip_suffix(b"-")).unwrap_or(before);
+            !before.ends_with(b"file") && !before.ends_with(b"tool")
+        })
     }
 
     /// Returns the capability that a model must have.
@@ -112,9 +131,13 @@ impl Need {
             Self::AudioInput | Self::AudioModality | Self::AudioVoice => Capability::Audio,
             Self::Video => Capability::Video,
             Self::File => Capability::Files,
-            Self::SearchTool | Self::WebSearchOptions | Self::SearchParameters | Self::EnableSearch | Self::Plugins => {
-                Capability::WebSearch
-            }
+            Self::SearchTool
+            | Self::WebSearchOptions
+            | Self::SearchParameters
+            | Self::EnableSearch
+            | Self::Plugins
+            | Self::WebSearch
+            | Self::SearchMode => Capability::WebSearch,
             Self::ProcessorOptions | Self::MediaOptions => Capability::MediaOptions,
             Self::OtherContent | Self::OtherTool | Self::OtherModality => Capability::Other,
         }
@@ -141,6 +164,8 @@ impl Need {
             Self::Plugins => ("plugins", "plugins"),
             Self::ProcessorOptions => ("mm_processor_kwargs", "options of the media processor"),
             Self::MediaOptions => ("media_io_kwargs", "options of the media processor"),
+            Self::WebSearch => ("web_search", "web search"),
+            Self::SearchMode => ("search_mode", "web search"),
         }
     }
 
@@ -160,8 +185,15 @@ pub struct Needs(u32);
 
 impl Needs {
     const FIELDS: u32 = u32::MAX << Need::AudioModality as u32;
-    const SEARCH: u32 =
-        of(&[Need::SearchTool, Need::WebSearchOptions, Need::SearchParameters, Need::EnableSearch, Need::Plugins]);
+    const SEARCH: u32 = of(&[
+        Need::SearchTool,
+        Need::WebSearchOptions,
+        Need::SearchParameters,
+        Need::EnableSearch,
+        Need::Plugins,
+        Need::WebSearch,
+        Need::SearchMode,
+    ]);
     const AUDIO_INPUT: u32 = of(&[Need::AudioInput, Need::Video, Need::File, Need::OtherContent]);
     const AUDIO_OUTPUT: u32 = of(&[Need::AudioModality, Need::AudioVoice, Need::OtherModality]);
 

@@ -6,6 +6,7 @@ use crate::outcome::refusal::Refusal;
 use crate::policy::Policy;
 use crate::request::facts::Facts;
 use crate::request::needs::Need;
+use crate::request::strange::Strange;
 
 /// Why a model of the chain is not in the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub enum Ineligible {
     Capability(Need),
     /// It has no price for something that the request needs, and a budget applies.
     Price(Need),
+    /// The gateway does not know this field of the request, and a budget applies.
+    UnknownField(String),
     /// It does not accept a parameter of the request.
     Param(String),
     /// The prompt is longer than its context window.
@@ -37,7 +40,7 @@ impl Ineligible {
             Self::Tier => "tier",
             Self::DataClass => "data_class",
             Self::Capability(_) => "capability",
-            Self::Price(_) => "price",
+            Self::Price(_) | Self::UnknownField(_) => "price",
             Self::Param(_) => "parameter",
             Self::Context => "context",
             Self::Overloaded => "overloaded",
@@ -69,6 +72,13 @@ pub fn fits(
     }
     if let Some(member) = request.members.iter().find(|m| model.refuses(&m.name)) {
         return Err(Ineligible::Param(member.name.to_string()));
+    }
+    let barred = |(name, strange): &(&str, Strange)| model.takes(name) && model.bars(*strange, has_budget);
+    if let Some((name, strange)) = request.strange_fields().filter(|_| !model.drop_params).find(barred) {
+        return Err(match strange {
+            Strange::Routing => Ineligible::Param(name.to_owned()),
+            Strange::Unknown => Ineligible::UnknownField(name.to_owned()),
+        });
     }
     if model.refuses_tier(request.service_tier, has_budget) {
         return Err(Ineligible::Param("service_tier".to_owned()));
@@ -103,6 +113,7 @@ fn least_tokens(request: &Facts) -> u64 {
 pub fn refusal(policy: &Policy, request: &Facts, ineligible: &[(ModelId, Ineligible)]) -> Refusal {
     let pick = |wanted: fn(&Ineligible) -> bool| ineligible.iter().map(|(_, why)| why).find(|why| wanted(why));
     let why = pick(|why| matches!(why, Ineligible::Param(_)))
+        .or_else(|| pick(|why| matches!(why, Ineligible::UnknownField(_))))
         .or_else(|| pick(|why| matches!(why, Ineligible::Price(_))))
         .or_else(|| pick(|why| matches!(why, Ineligible::Capability(_))))
         .or_else(|| pick(|why| *why == Ineligible::Context))
@@ -110,6 +121,7 @@ pub fn refusal(policy: &Policy, request: &Facts, ineligible: &[(ModelId, Ineligi
     match why {
         Some(Ineligible::Param(param)) => Refusal::UnsupportedParam(param.clone()),
         Some(Ineligible::Capability(missing)) => Refusal::MissingCapability(*missing),
+        Some(Ineligible::UnknownField(field)) => Refusal::UnknownField(field.clone()),
         Some(Ineligible::Price(unpriced)) => Refusal::MissingPrice(*unpriced),
         Some(Ineligible::Context) => {
             let too_small = ineligible.iter().filter(|(_, why)| *why == Ineligible::Context);

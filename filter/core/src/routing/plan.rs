@@ -371,4 +371,35 @@ mod tests {
         assert_eq!((twice.spill_over(&policy, tenant, &mut One(0)), twice.models.len()), (Ok(()), 2));
         assert_eq!(plan(vec![small, small]).spill_over(&policy, tenant, &mut One(1)), Err(Refusal::Overloaded));
     }
+
+    #[test]
+    fn a_field_that_may_cost_anything_goes_to_no_model_under_a_budget_and_one_that_chooses_a_model_to_none_at_all() {
+        let run = |model: serde_json::Value, budget: bool, field: &str| {
+            let mut document = fixture::document();
+            document["models"]["big"].as_object_mut().unwrap().extend(model.as_object().unwrap().clone());
+            document["quota"] = serde_json::json!({"default_price": {"input": 1, "output": 1}});
+            if budget {
+                document["tiers"]["pro"]["limits"] = serde_json::json!({"budget_usd_per_day": 1});
+            }
+            let policy = crate::policy::parse::from_value(&document).unwrap().1;
+            let body = format!(r#"{{"model":"big",{M},"{field}":{{"a":1}}}}"#);
+            let request = ClientDialect::OpenAi.parse(body.as_bytes(), 16).unwrap();
+            plan(&policy, policy.find_tenant("acme").unwrap(), request.facts(), NO).map(|plan| plan.models.len())
+        };
+        let none = serde_json::json!({});
+        assert_eq!(run(none.clone(), false, "extra_body"), Ok(1));
+        assert_eq!(run(none.clone(), true, "extra_body"), Err(Refusal::UnknownField("extra_body".into())));
+        assert_eq!(run(none.clone(), true, "top_k"), Ok(1));
+        for field in ["models", "route", "provider", "preset", "fallbacks"] {
+            for budget in [false, true] {
+                assert_eq!(run(none.clone(), budget, field), Err(Refusal::UnsupportedParam(field.into())));
+            }
+        }
+        let lists = serde_json::json!({"capabilities": ["other", "routing"]});
+        let drops = serde_json::json!({"drop_params": true});
+        let unsupported = serde_json::json!({"unsupported_params": ["extra_body", "models"], "drop_params": true});
+        for model in [lists, drops, unsupported] {
+            assert_eq!([run(model.clone(), true, "extra_body"), run(model, true, "models")], [Ok(1), Ok(1)]);
+        }
+    }
 }

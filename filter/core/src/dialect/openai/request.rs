@@ -14,6 +14,9 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 mod content;
+mod fields;
+mod output;
+mod tool_choice;
 mod tools;
 
 /// The result of a scan.
@@ -105,13 +108,20 @@ impl<'a> ChatRequest<'a> {
                 "tools" => request.tools(s)?,
                 "response_format" => request.response_format(s)?,
                 "modalities" => request.modalities(s)?,
+                "tool_choice" => request.tool_choice(s)?,
+                "reasoning" => request.thinking(s, b"max_tokens")?,
+                "thinking" => request.thinking(s, b"budget_tokens")?,
                 _ => s.value()?,
             };
             let at = s.bytes(&value.span);
             match &*name {
                 "model" => request.facts.model = Some(text("model", &value, at)?),
-                "user" => request.facts.user = optional_text("user", &value, at)?,
-                "safety_identifier" => safety_identifier = optional_text("safety_identifier", &value, at)?,
+                // An empty one names nobody.
+                "user" => request.facts.user = optional_text("user", &value, at)?.filter(|user| !user.is_empty()),
+                "safety_identifier" => {
+                    let named = optional_text("safety_identifier", &value, at)?;
+                    safety_identifier = named.filter(|user| !user.is_empty());
+                }
                 "stream" => request.facts.stream = boolean("stream", &value, at)?,
                 "max_tokens" => request.max_tokens = output_limit("max_tokens", &value, at)?,
                 "max_completion_tokens" => {
@@ -127,11 +137,10 @@ impl<'a> ChatRequest<'a> {
                 "functions" if value.kind == Kind::Array && !is_absent(&value, at) => {
                     request.facts.needs.add(Need::Tools);
                 }
-                name => {
-                    if let Some(need) = Need::of_field(name).filter(|_| !is_absent(&value, at)) {
-                        request.facts.needs.add(need);
-                    }
-                }
+                // What a provider predicted wrongly from it costs as much as output.
+                "prediction" => request.facts.output.beside += value.span.len() as u64,
+                _ if is_absent(&value, at) => {}
+                name => request.other_field(name, &value, at),
             }
             request.facts.members.push(Member { name, key, value });
             Ok(())
@@ -144,10 +153,12 @@ impl<'a> ChatRequest<'a> {
         if facts.messages.is_empty() {
             return Err(missing("messages"));
         }
+        facts.generated = facts.generated.max(facts.choices);
         facts.output = AskedOutput {
             least: [request.max_tokens, request.max_completion_tokens].into_iter().flatten().min(),
             // A server may know only `max_tokens`. If both are sent, it may apply either of them.
             as_written: request.max_tokens.map(|one| request.max_completion_tokens.map_or(one, |other| one.max(other))),
+            ..facts.output
         };
         Ok(request)
     }
@@ -171,17 +182,21 @@ impl<'a> ChatRequest<'a> {
                 if &*name == b"role" {
                     role = role.filter(|role| *role == Kind::String).or(Some(kind));
                 }
-                if matches!(kind, Kind::Array | Kind::Object) && &*name == b"content" {
+                if matches!(kind, Kind::Array | Kind::Object) && matches!(&*name, b"content" | b"parts") {
                     return self.content(s);
                 }
                 let value = s.value()?;
                 match &*name {
+                    _ if is_absent(&value, s.bytes(&value.span)) => {}
+                    b"role" | b"name" | b"content" => {}
                     // An earlier answer that is repeated: OpenAI's audio by its id, OpenRouter's images.
-                    b"audio" if kind != Kind::Null => self.facts.add_medium(Need::AudioInput, value.span),
-                    b"images" if !is_absent(&value, s.bytes(&value.span)) => {
-                        self.facts.add_medium(Need::Image, value.span);
+                    b"images" => self.facts.add_medium(Need::Image, value.span),
+                    b"attachments" | b"experimental_attachments" => self.facts.add_medium(Need::File, value.span),
+                    name => {
+                        if let Some(need) = Need::of_medium(name) {
+                            self.facts.add_medium(need, value.span);
+                        }
                     }
-                    _ => {}
                 }
                 Ok::<_, InvalidRequest>(())
             })?;
@@ -306,7 +321,7 @@ fn is_text(quoted: &[u8], text: &str) -> bool {
 /// Returns the field that the gateway reads if `name` differs from it only in case. Some servers, such as those written
 /// in Go, treat the two as one field and use the last value (Go, `encoding/json`, "Unmarshal").
 fn differs_in_case(name: &str) -> Option<&'static str> {
-    const KNOWN: [&str; 22] = [
+    const KNOWN: [&str; 27] = [
         "model",
         "messages",
         "metadata",
@@ -329,6 +344,11 @@ fn differs_in_case(name: &str) -> Option<&'static str> {
         "plugins",
         "mm_processor_kwargs",
         "media_io_kwargs",
+        "web_search",
+        "search_mode",
+        "tool_choice",
+        "reasoning",
+        "thinking",
     ];
     if !name.bytes().any(|b| b.is_ascii_uppercase() || b >= 0x80) {
         return None;

@@ -70,7 +70,9 @@ fn is_same_in_both(need: Need) -> bool {
         | Need::EnableSearch
         | Need::Plugins
         | Need::ProcessorOptions
-        | Need::MediaOptions => false,
+        | Need::MediaOptions
+        | Need::WebSearch
+        | Need::SearchMode => false,
     }
 }
 

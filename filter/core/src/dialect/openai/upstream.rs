@@ -42,7 +42,9 @@ pub fn build(
     let ask_usage = is_assembled || facts.stream && !facts.wants_usage;
     let has_budget = output.limits.is_some_and(Limits::has_budget);
     let takes = |model: &Model, name: &str| {
-        model.takes(name) && !model.drops_for_price(name, facts.service_tier, facts.needs, has_budget)
+        model.takes(name)
+            && !model.drops_for_price(name, facts.service_tier, facts.needs, has_budget)
+            && !model.drops_strange(facts.strange(name), has_budget)
     };
     let moves = |member: &Member| match &*member.name {
         "model" => true,

@@ -230,3 +230,44 @@ fn the_former_name_of_a_models_level() {
     none(&[("/models/small", model("level"))]);
     one(&[("/models/small", model("tier"))], "models.small.tier: a former name; call it `level`");
 }
+
+#[test]
+fn a_capability_that_the_price_does_not_cover_under_a_budget() {
+    let budget = ("/tiers/pro/limits", json!({"budget_usd_per_day": 5}));
+    let lists = |listed: &[&str]| ("/models/big/capabilities", json!(listed));
+    let priced = json!({"input": 2, "output": 8, "audio_input": 4, "audio_output": 9, "web_search": 10});
+    // Another model of the tier needs a price too.
+    let other = ("/quota", json!({"default_price": {"input": 1, "output": 1}}));
+    none(&[budget.clone(), other.clone(), lists(&["tools", "vision", "files"])]);
+    none(&[budget.clone(), other.clone(), ("/models/big/price", priced), lists(&["audio", "web_search"])]);
+    for (listed, warning) in [
+        (
+            "audio",
+            "`audio` needs `audio_input` and `audio_output` in the price: under a budget, requests for audio \
+                 without them are refused",
+        ),
+        (
+            "web_search",
+            "`web_search` needs `web_search` in the price: under a budget, requests for a search are refused",
+        ),
+        (
+            "other",
+            "`other` lets through what no price covers: a budget is charged for its tokens alone, whatever the \
+             provider charges",
+        ),
+        (
+            "routing",
+            "`routing` lets the provider choose another model: a budget is charged this model's price, whatever the \
+             provider charges",
+        ),
+    ] {
+        none(&[lists(&[listed])]);
+        one(&[budget.clone(), other.clone(), lists(&[listed])], &format!("models.big.capabilities: {warning}"));
+        none(&[
+            budget.clone(),
+            other.clone(),
+            lists(&[listed]),
+            ("/models/big/price", json!({"input": 0, "output": 0})),
+        ]);
+    }
+}

@@ -58,7 +58,10 @@ impl<'a> ChatRequest<'a> {
         let mut part = Part::default();
         s.object(|s, key| {
             let name = s.folded_name(&key)?;
-            if &*name == b"content" && matches!(s.peek()?, Kind::Array | Kind::Object) {
+            if matches!(s.peek()?, Kind::Array | Kind::Object)
+                && matches!(&*name, b"content" | b"parts" | b"text" | b"thinking" | b"reasoning" | b"refusal")
+            {
+                part.is_text |= matches!(&*name, b"thinking" | b"reasoning");
                 return self.content(s);
             }
             let value = s.value()?;

@@ -1,6 +1,7 @@
 //! Which facts are read from a request, and what is rejected as invalid.
 
 use super::*;
+use crate::request::strange::Strange;
 
 fn parse(body: &str) -> Result<ChatRequest<'_>, InvalidRequest> {
     ChatRequest::parse(body.as_bytes(), 16)
@@ -141,7 +142,7 @@ fn invalid_utf8_and_depth() {
 fn the_worst_case_is_what_a_server_may_take_the_request_to_ask_for() {
     let asked = |rest: &str| {
         let body = format!(r#"{{"messages":[{{"role":"user","content":"x"}}],{rest}}}"#);
-        let AskedOutput { least, as_written } = parse(&body).unwrap().facts.output;
+        let AskedOutput { least, as_written, .. } = parse(&body).unwrap().facts.output;
         (as_written, least)
     };
     assert_eq!(asked(r#""max_tokens":1,"max_completion_tokens":10000"#), (Some(10_000), Some(1)));
@@ -331,6 +332,20 @@ fn fields_and_tools_say_what_they_need() {
         (r#""plugins":[{"id":"web"}]"#, Need::Plugins),
         (r#""mm_processor_kwargs":{"num_crops":4}"#, Need::ProcessorOptions),
         (r#""media_io_kwargs":{}"#, Need::MediaOptions),
+        (r#""web_search":true"#, Need::WebSearch),
+        (r#""search_mode":"academic""#, Need::SearchMode),
+        (r#""tool_choice":{"type":"web_search_preview"}"#, Need::SearchTool),
+        (r#""tool_choice":{"type":"Openrouter:web_search"}"#, Need::SearchTool),
+        (
+            r#""tool_choice":{"type":"allowed_tools","tools":[{"type":"function","name":"f"},{"type":"google_search"}]}"#,
+            Need::SearchTool,
+        ),
+        (
+            r#""tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[{"type":"mcp"}]}}"#,
+            Need::OtherTool,
+        ),
+        (r#""tool_choice":{"googleSearch":{}}"#, Need::SearchTool),
+        (r#""tool_choice":"web_search_preview""#, Need::SearchTool),
     ] {
         assert_eq!(needs(members), [need], "{members}");
     }
@@ -341,14 +356,33 @@ fn fields_and_tools_say_what_they_need() {
         (r#"{"type":null,"name":"f"}"#, None),
         (r#"{"type":"web_search_preview_2025_03_11"}"#, Some(Need::SearchTool)),
         (r#"{"TYPE":"Web_Search"}"#, Some(Need::SearchTool)),
-        (r#"{"type":"builtin_function","function":{"name":"$web_search"}}"#, Some(Need::OtherTool)),
+        (r#"{"type":"openrouter:web_search"}"#, Some(Need::SearchTool)),
+        (r#"{"type":"googleSearch"}"#, Some(Need::SearchTool)),
+        (r#"{"googleSearch":{}}"#, Some(Need::SearchTool)),
+        (r#"{"type":"function","function":{"name":"f"},"google_search_retrieval":{}}"#, Some(Need::SearchTool)),
+        (r#"{"type":"function","function":{"name":"$web_search"}}"#, Some(Need::SearchTool)),
+        (r#"{"type":"function","function":{"name":"$code"}}"#, Some(Need::OtherTool)),
+        (r#"{"type":"file_search"}"#, Some(Need::OtherTool)),
+        (r#"{"type":"tool_search_tool_regex"}"#, Some(Need::OtherTool)),
+        (r#"{"type":"function","function":{"name":"web_search"}}"#, None),
         (r#"{"type":"function","type":"mcp"}"#, Some(Need::OtherTool)),
-        (r#"{"google_search":{}}"#, Some(Need::OtherTool)),
+        (r#"{"google_search":{}}"#, Some(Need::SearchTool)),
         (r#"{"type":7,"function":{"name":"f"}}"#, Some(Need::OtherTool)),
     ] {
         assert_eq!(needs(&format!(r#""tools":[{tool}]"#))[1..], need.into_iter().collect::<Vec<_>>(), "{tool}");
     }
     assert!(needs(r#""modalities":["text"],"audio":null,"plugins":[ ],"enable_search":false"#).is_empty());
+    assert!(needs(r#""web_search":false,"search_mode":null,"tool_choice":"auto""#).is_empty());
+    for choice in [
+        r#""required""#,
+        r#""search_docs""#,
+        r#"{"type":"function","function":{"name":"web_search"}}"#,
+        r#"{"type":"allowed_tools","mode":"auto","tools":[{"type":"function","name":"f"}]}"#,
+        r#"{"type":"any"}"#,
+        "null",
+    ] {
+        assert!(needs(&format!(r#""tool_choice":{choice}"#)).is_empty(), "{choice}");
+    }
     for wrong in [r#""modalities":"audio""#, r#""modalities":{}"#, r#""Modalities":["audio"]"#, r#""Enable_Search":1"#]
     {
         let body = format!(r#"{{"messages":[{{"role":"user","content":"x"}}],{wrong}}}"#);
@@ -360,4 +394,47 @@ fn fields_and_tools_say_what_they_need() {
     assert_eq!(message(r#""audio":{"id":"a"}"#), Some(Need::AudioInput));
     assert_eq!(message(r#""images":["x"]"#), Some(Need::Image));
     assert_eq!(message(r#""images":[],"audio":null"#), None);
+    assert_eq!(message(r#""content":"x","parts":[{"type":"input_audio","input_audio":{}}]"#), Some(Need::AudioInput));
+    assert_eq!(message(r#""content":[{"type":"text","text":{"type":"input_audio"}}]"#), Some(Need::AudioInput));
+    assert_eq!(message(r#""content":[{"type":"text","text":{"value":"x"}}]"#), Some(Need::OtherContent));
+    assert_eq!(message(r#""content":[{"type":"thinking","thinking":[{"type":"text","text":"x"}]}]"#), None);
+    assert_eq!(message(r#""content":"x","attachments":[{}]"#), Some(Need::File));
+    assert_eq!(message(r#""content":"x","input_audio":{}"#), Some(Need::AudioInput));
+}
+
+#[test]
+fn a_field_that_the_gateway_does_not_know_is_noted_and_one_that_chooses_the_model_too() {
+    let strange = |members: &str| {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":"x"}}],{members}}}"#);
+        let request = parse(&body).unwrap();
+        request.facts.strange_fields().map(|(name, strange)| (name.to_owned(), strange)).collect::<Vec<_>>()
+    };
+    for routing in ["models", "route", "provider", "preset", "fallbacks", "api_base", "Models", "\\u0070rovider"] {
+        assert_eq!(strange(&format!(r#""{routing}":["x"]"#))[0].1, Strange::Routing, "{routing}");
+    }
+    let unknown = ["extra_body", "parameters", "chat_template", "text", "data_sources", "Best_Of", "Seed", "x"];
+    for name in unknown {
+        assert_eq!(strange(&format!(r#""{name}":{{}}"#)), [(name.to_owned(), Strange::Unknown)]);
+        assert_eq!(strange(&format!(r#""{name}":null"#)), []);
+    }
+    // A number that cannot be read may be any number to a server.
+    for odd in [r#""best_of":"4""#, r#""num_predict":{}"#, r#""thinking":{"budget_tokens":"9"}"#, r#""min_tokens":1.5"#]
+    {
+        assert_eq!(strange(odd)[0].1, Strange::Unknown, "{odd}");
+    }
+    let usual = r#""top_k":3,"min_p":0.1,"guided_json":{},"chat_template_kwargs":{},"reasoning":{"effort":"low"},
+        "thinking":{"type":"enabled","budget_tokens":9},"best_of":2,"enable_search":true,"tools":[],"prediction":{}"#;
+    assert_eq!(strange(usual), []);
+}
+
+#[test]
+fn an_empty_user_is_no_user() {
+    let user = |members: &str| {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":"x"}}],{members}}}"#);
+        parse(&body).unwrap().facts.user.as_deref().map(str::to_owned)
+    };
+    assert_eq!(user(r#""user":"ann""#).as_deref(), Some("ann"));
+    assert_eq!(user(r#""user":"""#), None);
+    assert_eq!(user(r#""user":"","safety_identifier":"bob""#).as_deref(), Some("bob"));
+    assert_eq!(user(r#""user":null,"safety_identifier":"""#), None);
 }

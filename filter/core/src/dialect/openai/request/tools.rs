@@ -39,6 +39,11 @@ impl<'a> ChatRequest<'a> {
                         }
                     }
                     b"name" => is_named = true,
+                    // As in Gemini's API: `{"googleSearch": {}}`.
+                    name if Need::searches(name) => {
+                        is_typed = true;
+                        self.facts.needs.add(Need::SearchTool);
+                    }
                     _ => {}
                 }
                 Ok(())
@@ -55,6 +60,10 @@ impl<'a> ChatRequest<'a> {
         s.object(|s, key| {
             let name = s.folded_name(&key)?;
             let value = s.value()?;
+            // Kimi's own functions, such as `$web_search`.
+            if value.kind == Kind::String && &*name == b"name" && s.bytes(&value.span).starts_with(b"\"$") {
+                self.facts.needs.add(Need::of_tool(&s.folded_name(&value.span)?).unwrap_or(Need::OtherTool));
+            }
             if value.kind == Kind::String && self.facts.tool_names.len() < MAX_TOOL_NAMES && &*name == b"name" {
                 let name = s.bytes(&value.span);
                 let is_long = name.len() > MAX_TEXT;

@@ -73,7 +73,7 @@ pub fn suspicious(provider: &Provider, cluster: &Value) -> Vec<Problem> {
             .flatten()
             .collect();
         if name != "@type" && !FIELDS.contains(&snake.as_str()) {
-            let message = format!("unknown field \"{name}\" of an Envoy cluster; `up` would refuse it");
+            let message = format!("unknown field \"{name}\" of an Envoy cluster; Envoy would reject it");
             problems.push(Problem::of_field(Place::default(), name, message));
         }
     }

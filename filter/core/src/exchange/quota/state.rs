@@ -27,7 +27,7 @@ pub(in crate::exchange) struct Quota {
     rough_input: Option<u64>,
     /// What the input is estimated from if its bound was not needed.
     sample: Option<(Sample, u64)>,
-    /// Whether that estimate can teach a correction.
+    /// Whether a correction can be learned from that estimate.
     pub(in crate::exchange) is_estimate_comparable: bool,
     /// The corrections known in the first pass; every pass reserves the same.
     pub(super) corrections: Vec<(ModelId, Correction)>,

@@ -150,7 +150,7 @@ fn only_what_a_provider_counted_of_messages_is_learned_from() {
     let learned = |request: &Value, usage| {
         let mut store = store();
         call(&policy, &mut store, request, usage);
-        // Once more: a cached answer teaches nothing.
+        // Once more: nothing is learned from a cached answer.
         call(&policy, &mut store, request, usage);
         store.learned
     };

@@ -46,6 +46,10 @@ fn schema() -> serde_json::Result<Value> {
         let sources = ["env", "file", "sds"].map(|source| serde_json::json!({"required": [source]}));
         credential.insert("allOf".to_owned(), serde_json::json!([{"oneOf": sources}]));
     }
+    if let Some(provider) = schema.pointer_mut("/$defs/Provider").and_then(Value::as_object_mut) {
+        let names = ["dialect", "dialects"].map(|name| serde_json::json!({"required": [name]}));
+        provider.insert("allOf".to_owned(), serde_json::json!([{"oneOf": names}]));
+    }
     Ok(schema)
 }
 

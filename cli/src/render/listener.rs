@@ -2,7 +2,7 @@
 
 use super::duration::{IDLE_MS, seconds};
 use super::settings::Settings;
-use super::{access_log, route, wasm};
+use super::{access_log, local_replies, route, wasm};
 use pointsman_core::outcome::envoy_reply;
 use pointsman_core::outcome::reply::REPLY_DETAILS;
 use pointsman_core::policy::Policy;
@@ -237,12 +237,22 @@ fn local_replies(settings: &Settings) -> Value {
     ] {
         mappers.push(reply(of_envoy(status), kind, envoy_reply::outcome(status).code(), message));
     }
+    let mut mappers: Vec<Value> = mappers.into_iter().flat_map(in_both_dialects).collect();
     if settings.shared {
         for mapper in &mut mappers {
             mapper["filter"] = access_log::both(access_log::of_gateway(settings), mapper["filter"].take());
         }
     }
     json!({"mappers": mappers})
+}
+
+/// Returns the mapper for requests of Anthropic's API, then the mapper itself.
+fn in_both_dialects(mapper: Value) -> [Value; 2] {
+    let body = mapper.pointer("/body_format_override/text_format_source/inline_string").and_then(Value::as_str);
+    let error: Value = body.and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default();
+    let member = |name: &str| error.pointer(&format!("/error/{name}")).and_then(Value::as_str).unwrap_or_default();
+    let of_messages = local_replies::of_messages(&mapper, member("code"), member("message"));
+    [of_messages, mapper]
 }
 
 /// Matches Envoy's own replies with this status. 400 and 500 stand for their whole class.

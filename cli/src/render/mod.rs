@@ -17,6 +17,7 @@ pub mod inputs;
 mod istio;
 mod kept;
 pub mod listener;
+mod local_replies;
 pub mod mesh;
 mod metrics;
 mod object;

@@ -191,8 +191,12 @@ impl Default for Redis {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
-    /// The wire protocol of the provider.
-    pub dialect: Dialect,
+    /// The wire protocol of the provider, if it speaks one. Set exactly one of `dialect` and `dialects`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dialect: Option<Dialect>,
+    /// The wire protocols of the provider: it gets each request in the one in which the caller wrote it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dialects: Vec<Dialect>,
     /// Whether the provider runs on your own machines.
     #[serde(default)]
     pub local: bool,
@@ -201,7 +205,7 @@ pub struct Provider {
     /// Where it processes data. Informational only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// The path before `/chat/completions`: empty, or starting with `/` and not ending with `/`.
+    /// The path before `/chat/completions` and `/messages`: empty, or starting with `/` and not ending with `/`.
     #[serde(default = "default_base_path")]
     pub base_path: String,
     /// Where Envoy finds the provider's API key. Never the key itself.
@@ -220,6 +224,8 @@ fn default_base_path() -> String {
 pub enum Dialect {
     /// OpenAI chat completions, also supported by vLLM, Ollama and many other servers.
     Openai,
+    /// Anthropic Messages, also supported by vLLM, Ollama, SGLang, llama.cpp and LM Studio.
+    Anthropic,
 }
 
 /// Where Envoy finds a provider's API key, and the header that carries it. Set exactly one of `env`, `file` and `sds`.

@@ -4,9 +4,13 @@
 //! dialects: they read the facts of a request ([`crate::request::facts`]). Everything else goes through this table.
 
 pub mod answer;
+mod anthropic;
+mod chunk_template;
 pub mod client;
+mod first_event;
 pub mod kept;
 mod openai;
+mod usable;
 
 use crate::cache::local::recording::Recording;
 use crate::config::Dialect;
@@ -18,8 +22,8 @@ use crate::outcome::error_body::{ErrorBody, ProviderMessage};
 use crate::outcome::outcome::Outcome;
 use crate::outcome::refusal::Refusal;
 use crate::outcome::reply::Reply;
+use crate::policy::Policy;
 use crate::policy::output_limit::OutputLimit;
-use crate::policy::{Policy, Provider};
 use crate::quota::reservation::Scope;
 use crate::quota::window::WindowStatus;
 use crate::request::splice::Splice;
@@ -41,6 +45,7 @@ impl ClientRequest<'_> {
     ) -> Splice {
         match self {
             Self::OpenAi(request) => openai::upstream::build(policy, request, task, models, output, is_assembled),
+            Self::Anthropic(request) => anthropic::upstream::build(policy, request, task, models, output),
         }
     }
 
@@ -48,28 +53,50 @@ impl ClientRequest<'_> {
     pub fn is_streamable(&self) -> bool {
         match self {
             Self::OpenAi(request) => openai::streamable::is_streamable(&request.facts),
+            Self::Anthropic(_) => false,
         }
     }
 }
 
 /// Answers to the caller.
 impl ClientDialect {
-    /// Returns the body of an error.
-    pub fn error_body(self, error: &ErrorBody) -> Vec<u8> {
+    /// Returns an error with the status and the words that the dialect has for it.
+    pub fn adapted(self, error: ErrorBody) -> ErrorBody {
+        match self {
+            Self::OpenAi => error,
+            Self::Anthropic | Self::AnthropicCount => anthropic::error::adapted(error),
+        }
+    }
+
+    /// Returns the body of an error, which [`Self::adapted`] has returned.
+    pub fn error_body(self, error: &ErrorBody, request_id: &str) -> Vec<u8> {
         match self {
             Self::OpenAi => openai::error::body(error),
+            Self::Anthropic | Self::AnthropicCount => anthropic::error::body(error, request_id),
         }
     }
 
     /// Returns the answer to a refused request.
-    pub fn refusal(self, refusal: &Refusal) -> Reply {
-        Reply::refusal(refusal, |error| self.error_body(error))
+    pub fn refusal(self, refusal: &Refusal, request_id: &str) -> Reply {
+        let error = self.adapted(refusal.response());
+        let body = self.error_body(&error, request_id);
+        Reply::refusal(refusal, &error, body)
+    }
+
+    /// Returns the header in which the dialect has the id of a request, besides `x-request-id`.
+    pub fn id_header(self) -> Option<&'static str> {
+        match self {
+            Self::OpenAi => None,
+            Self::Anthropic | Self::AnthropicCount => Some("request-id"),
+        }
     }
 
     /// Returns the policy's own answer, in place of a model's, because this `window` is used up.
     pub fn template(self, text: &str, stream: bool, window: &str, now_ms: u64) -> Reply {
         match self {
             Self::OpenAi => openai::reply::template(text, stream, window, now_ms),
+            // Counting costs nothing, so no window is used up for it.
+            Self::Anthropic | Self::AnthropicCount => anthropic::reply::template(text, stream, window),
         }
     }
 
@@ -77,6 +104,7 @@ impl ClientDialect {
     pub fn models(self, policy: &Policy, tenant: TenantId) -> Reply {
         match self {
             Self::OpenAi => openai::reply::models(policy, tenant),
+            Self::Anthropic | Self::AnthropicCount => anthropic::reply::models(policy, tenant),
         }
     }
 
@@ -84,13 +112,15 @@ impl ClientDialect {
     pub fn model(self, policy: &Policy, tenant: TenantId, id: &str) -> Option<Reply> {
         match self {
             Self::OpenAi => openai::reply::model(policy, tenant, id),
+            Self::Anthropic | Self::AnthropicCount => anthropic::reply::model(policy, tenant, id),
         }
     }
 
-    /// Returns the rate-limit headers for these windows.
-    pub fn rate_limits(self, statuses: &[(Scope, WindowStatus)]) -> Vec<HeaderLine> {
+    /// Returns the rate-limit headers for these windows. `now_ms`: milliseconds since the Unix epoch.
+    pub fn rate_limits(self, statuses: &[(Scope, WindowStatus)], now_ms: u64) -> Vec<HeaderLine> {
         match self {
             Self::OpenAi => openai::rate_limits::headers(statuses),
+            Self::Anthropic | Self::AnthropicCount => anthropic::rate_limits::headers(statuses, now_ms),
         }
     }
 
@@ -98,6 +128,7 @@ impl ClientDialect {
     pub fn answer_id(self, trace_id: &str) -> String {
         let prefix = match self {
             Self::OpenAi => "chatcmpl-",
+            Self::Anthropic | Self::AnthropicCount => "msg_",
         };
         let mut id = String::with_capacity(prefix.len() + trace_id.len());
         id.push_str(prefix);
@@ -112,6 +143,9 @@ impl ClientDialect {
     pub fn stream_reader(self, recording: Option<Recording>) -> StreamReader {
         match self {
             Self::OpenAi => StreamReader::OpenAi(openai::stream::StreamReader::new(recording)),
+            Self::Anthropic | Self::AnthropicCount => {
+                StreamReader::Anthropic(anthropic::stream::StreamReader::new(recording))
+            }
         }
     }
 
@@ -129,6 +163,8 @@ impl ClientDialect {
                 };
                 openai::proof::completion(body).map(answer)
             }
+            Self::Anthropic => anthropic::proof::answer(body),
+            Self::AnthropicCount => anthropic::count::answer(body),
         }
     }
 
@@ -139,13 +175,15 @@ impl ClientDialect {
     pub fn beginning(self, body: &[u8]) -> Result<(), Failure> {
         match self {
             Self::OpenAi => openai::proof::beginning(body),
+            Self::Anthropic | Self::AnthropicCount => anthropic::proof::beginning(body),
         }
     }
 
     /// Reads the provider's message from the body of a failure.
     pub fn read_error(self, body: &[u8]) -> ProviderMessage {
         match self {
-            Self::OpenAi => openai::provider_error::read(body),
+            // Its reader knows Anthropic's errors, too: many servers mix the two.
+            Self::OpenAi | Self::Anthropic | Self::AnthropicCount => openai::provider_error::read(body),
         }
     }
 }
@@ -155,6 +193,8 @@ impl ClientDialect {
 pub enum StreamReader {
     /// OpenAI chat completions.
     OpenAi(openai::stream::StreamReader),
+    /// Anthropic Messages.
+    Anthropic(anthropic::stream::StreamReader),
 }
 
 impl StreamReader {
@@ -163,6 +203,7 @@ impl StreamReader {
     pub fn known_text<'a>(&self, chunk: &'a [u8]) -> Option<&'a [u8]> {
         match self {
             Self::OpenAi(reader) => reader.known_text(chunk),
+            Self::Anthropic(reader) => reader.known_text(chunk),
         }
     }
 
@@ -170,6 +211,7 @@ impl StreamReader {
     pub fn event(&mut self, event: &[u8]) -> StreamEvent {
         match self {
             Self::OpenAi(reader) => reader.event(event),
+            Self::Anthropic(reader) => reader.event(event),
         }
     }
 
@@ -178,6 +220,7 @@ impl StreamReader {
     pub fn has_begun(&self) -> bool {
         match self {
             Self::OpenAi(reader) => reader.has_begun(),
+            Self::Anthropic(reader) => reader.has_begun(),
         }
     }
 
@@ -185,6 +228,8 @@ impl StreamReader {
     pub fn is_finished(&self) -> bool {
         match self {
             Self::OpenAi(reader) => reader.is_finished(),
+            // Only the end marker says so.
+            Self::Anthropic(_) => false,
         }
     }
 
@@ -192,6 +237,7 @@ impl StreamReader {
     pub fn give_up(&mut self, why: &'static str) {
         match self {
             Self::OpenAi(reader) => reader.give_up(why),
+            Self::Anthropic(reader) => reader.give_up(why),
         }
     }
 
@@ -199,6 +245,7 @@ impl StreamReader {
     pub fn long_event(&mut self, start: &[u8]) -> LongEvent {
         match self {
             Self::OpenAi(reader) => reader.long_event(start),
+            Self::Anthropic(reader) => reader.long_event(start),
         }
     }
 
@@ -206,6 +253,7 @@ impl StreamReader {
     pub fn long_event_tier(&self, part: &[u8]) -> Option<ServedTier> {
         match self {
             Self::OpenAi(_) => openai::stream::StreamReader::long_event_tier(part),
+            Self::Anthropic(_) => anthropic::stream::StreamReader::long_event_tier(part),
         }
     }
 
@@ -213,6 +261,7 @@ impl StreamReader {
     pub fn long_event_usage(&self, tail: &[u8]) -> Option<ReportedUsage> {
         match self {
             Self::OpenAi(_) => openai::stream::StreamReader::long_event_usage(tail),
+            Self::Anthropic(_) => anthropic::stream::StreamReader::long_event_usage(tail),
         }
     }
 
@@ -220,6 +269,8 @@ impl StreamReader {
     pub fn without_usage(&self, event: &[u8]) -> Vec<u8> {
         match self {
             Self::OpenAi(_) => openai::stream::StreamReader::without_usage(event),
+            // It is never left out.
+            Self::Anthropic(_) => event.to_vec(),
         }
     }
 
@@ -227,6 +278,7 @@ impl StreamReader {
     pub fn is_end(&self, event: &[u8]) -> bool {
         match self {
             Self::OpenAi(_) => openai::stream::is_end_event(event),
+            Self::Anthropic(_) => anthropic::stream::is_end_event(event),
         }
     }
 
@@ -234,6 +286,7 @@ impl StreamReader {
     pub fn end_event(&self) -> &'static [u8] {
         match self {
             Self::OpenAi(_) => openai::stream::END,
+            Self::Anthropic(_) => anthropic::stream::END,
         }
     }
 
@@ -241,6 +294,7 @@ impl StreamReader {
     pub fn error_event(&self, code: Outcome) -> Vec<u8> {
         match self {
             Self::OpenAi(_) => openai::error::event(code),
+            Self::Anthropic(_) => anthropic::error::event(code),
         }
     }
 
@@ -248,6 +302,7 @@ impl StreamReader {
     pub fn unfit(&self) -> Option<NotKept> {
         match self {
             Self::OpenAi(reader) => reader.unfit(),
+            Self::Anthropic(_) => None,
         }
     }
 
@@ -255,6 +310,7 @@ impl StreamReader {
     pub fn take_assembled(&mut self) -> Option<Result<Assembled, NotKept>> {
         match self {
             Self::OpenAi(reader) => reader.take_assembled(),
+            Self::Anthropic(_) => None,
         }
     }
 
@@ -263,6 +319,7 @@ impl StreamReader {
     pub fn take_kept(&mut self, choices: u64) -> Option<Result<KeptAnswer, NotKept>> {
         match self {
             Self::OpenAi(reader) => reader.take_kept(choices).map(|kept| kept.map(KeptAnswer::OpenAi)),
+            Self::Anthropic(reader) => reader.take_kept().map(|kept| kept.map(KeptAnswer::Anthropic)),
         }
     }
 }
@@ -273,25 +330,19 @@ impl Dialect {
     pub fn id(self) -> u8 {
         match self {
             Self::Openai => 1,
+            Self::Anthropic => 2,
         }
     }
 
     /// Returns the dialect with this byte.
     pub fn of_id(id: u8) -> Option<Self> {
-        [Self::Openai].into_iter().find(|dialect| dialect.id() == id)
-    }
-
-    /// Returns the `:path` of a request to `provider`.
-    pub fn path(self, provider: &Provider) -> String {
-        match self {
-            Self::Openai => [&*provider.base_path, "/chat/completions"].concat(),
-        }
+        [Self::Openai, Self::Anthropic].into_iter().find(|dialect| dialect.id() == id)
     }
 
     /// Reads the provider's message from the body of a failure, or from a stream that begins with an error event.
     pub fn read_error(self, body: &[u8]) -> ProviderMessage {
         match self {
-            Self::Openai => openai::provider_error::read(body),
+            Self::Openai | Self::Anthropic => openai::provider_error::read(body),
         }
     }
 
@@ -299,7 +350,8 @@ impl Dialect {
     /// complete and more may come.
     pub fn first_event(self, so_far: &[u8], judged: &mut usize, end_of_stream: bool) -> Option<Result<(), Failure>> {
         match self {
-            Self::Openai => openai::proof::first_event(so_far, judged, end_of_stream),
+            Self::Openai => openai::proof::FIRST_EVENT.judge(so_far, judged, end_of_stream),
+            Self::Anthropic => anthropic::proof::FIRST_EVENT.judge(so_far, judged, end_of_stream),
         }
     }
 
@@ -310,6 +362,8 @@ impl Dialect {
     pub fn whole(self, body: &[u8]) -> Result<(), Failure> {
         match self {
             Self::Openai => openai::proof::completion(body).map(drop),
+            Self::Anthropic if anthropic::count::is_count(body) => Ok(()),
+            Self::Anthropic => anthropic::proof::answer(body).map(drop),
         }
     }
 
@@ -320,6 +374,7 @@ impl Dialect {
     pub fn beginning(self, body: &[u8]) -> Result<(), Failure> {
         match self {
             Self::Openai => openai::proof::beginning(body),
+            Self::Anthropic => anthropic::proof::beginning(body),
         }
     }
 }

@@ -81,6 +81,8 @@ pub struct Exchange {
     started_ms: u64,
     trace_id: String,
     endpoint: Endpoint,
+    /// The dialect of the list of models that the caller wants, if its headers say so.
+    listing: Option<ClientDialect>,
     /// Whether the request already declares its content type.
     is_json: bool,
     caller: Option<Caller>,
@@ -127,6 +129,7 @@ impl Exchange {
             started_ms: now_ms,
             trace_id: String::new(),
             endpoint: Endpoint::Unknown,
+            listing: None,
             is_json: false,
             caller: None,
             prompt: prompt::Logged::default(),
@@ -270,7 +273,7 @@ impl Exchange {
         let skips_model_stage = resilience::skips_model_stage(plan.models.len(), stream);
         let first = plan.models.first().map(|first| policy.provider_of(*first));
         if let Some(provider) = first {
-            headers.push((":path", provider.dialect.path(provider).into()));
+            headers.push((":path", provider.path(facts.target.path).into()));
         }
         let (cluster, dispatch) = match first.filter(|_| skips_model_stage) {
             Some(provider) => (dispatch::direct_cluster(provider), None),
@@ -279,6 +282,7 @@ impl Exchange {
                 Some(dispatch::encode(
                     policy,
                     self.caller.as_ref().map_or("", |caller| &policy.tenant(caller.tenant).name),
+                    facts.target,
                     &plan.models,
                     &splice,
                     &resilience.retries(deadline, now_ms),
@@ -293,6 +297,10 @@ impl Exchange {
         if !self.is_json {
             headers.push(("content-type", "application/json".into()));
         }
+        let own = self.caller.as_ref().map_or(&[][..], |caller| &caller.dialect_headers);
+        let has = |name: &str| own.split(|byte| *byte == b'\n').any(|line| line.starts_with(name.as_bytes()));
+        let absent = self.dialect().default_headers().iter().filter(|(name, _)| !has(name));
+        headers.extend(absent.map(|(name, value)| (*name, (*value).into())));
         let outgoing = Outgoing {
             cluster,
             dispatch,
@@ -334,11 +342,11 @@ impl Exchange {
 
     /// The dialect the caller speaks.
     pub fn dialect(&self) -> ClientDialect {
-        ClientDialect::of(self.endpoint)
+        self.listing.unwrap_or(ClientDialect::of(self.endpoint))
     }
 
     fn refuse(&mut self, refusal: &Refusal) -> Reply {
-        let mut reply = self.dialect().refusal(refusal);
+        let mut reply = self.dialect().refusal(refusal, &self.trace_id);
         // Quota headers also help a caller refused for another reason.
         reply.headers.append(&mut self.quota.headers);
         self.reply(reply)
@@ -350,6 +358,7 @@ impl Exchange {
         if self.saved().is_none() {
             reply.headers.push(("x-request-id", self.trace_id.clone().into()));
         }
+        reply.headers.extend(self.dialect().id_header().map(|name| (name, self.trace_id.clone().into())));
         reply
     }
 }

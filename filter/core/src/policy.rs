@@ -66,13 +66,13 @@ pub struct Policy {
 pub struct Provider {
     /// The provider's name. Its Envoy cluster has the same name.
     pub name: Box<str>,
-    /// Its wire protocol.
-    pub dialect: Dialect,
+    /// Its wire protocols, at least one.
+    pub dialects: Box<[Dialect]>,
     /// Whether it runs on the operator's own machines.
     pub local: bool,
     /// The most sensitive class of data it may receive.
     pub data: DataClass,
-    /// Path before `/chat/completions`, without a trailing slash.
+    /// Path before `/chat/completions` and its like, without a trailing slash.
     pub base_path: Box<str>,
     /// Where its key comes from.
     pub credential: Option<config::Credential>,
@@ -104,6 +104,18 @@ pub struct Model {
     pub unsupported_params: Vec<Box<str>>,
     /// Whether these fields are dropped. Otherwise the request is refused.
     pub drop_params: bool,
+}
+
+impl Provider {
+    /// Returns whether it speaks a dialect.
+    pub fn speaks(&self, dialect: Dialect) -> bool {
+        self.dialects.contains(&dialect)
+    }
+
+    /// Returns the `:path` of a request. `after_base`: the path after the base path.
+    pub fn path(&self, after_base: &str) -> String {
+        [&*self.base_path, after_base].concat()
+    }
 }
 
 impl Model {

@@ -3,7 +3,9 @@
 pub mod cache_control;
 pub mod endpoint;
 pub mod facts;
+pub mod field;
 pub mod head;
+pub mod integer;
 pub mod needs;
 pub mod prompt;
 pub mod splice;

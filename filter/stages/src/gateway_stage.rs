@@ -197,14 +197,16 @@ impl<H: Host> GatewayStage<H> {
             BodyEdit::Whole(head, rest, closing) => request_body::replace(self.host(), body, head, rest, closing),
         };
         if !replaced {
-            return self.answer(&self.exchange.dialect().refusal(&Refusal::Internal));
+            return self.answer(&self.exchange.dialect().refusal(&Refusal::Internal, ""));
         }
         let map = Map::RequestHeaders;
         // Headers are removed only now: a request that is answered here need not lose any.
         let headers = self.headers.take();
+        let has_own = self.exchange.dialect().has_headers();
+        let passes = |name: &[u8]| request_header_passes(name, has_own);
         let mut passing = Vec::with_capacity(16);
         for header @ (name, _) in headers.iter().flat_map(|headers| headers.iter()) {
-            match request_header_passes(name) {
+            match passes(name) {
                 true => passing.push(header),
                 false => self.host().remove_header(map, name),
             }
@@ -223,7 +225,7 @@ impl<H: Host> GatewayStage<H> {
         let own =
             [("content-length", &*length), ("user-agent", "pointsman"), ("x-pointsman-cluster", &outgoing.cluster)];
         for (name, value) in own.into_iter().chain(outgoing.headers.iter().map(|(name, value)| (*name, &**value))) {
-            match request_header_passes(name.as_bytes()) {
+            match passes(name.as_bytes()) {
                 true if has(name, value) => {}
                 true => self.host().set_header(map, name, value),
                 // A header that does not pass has been removed already.

@@ -15,6 +15,7 @@ use pointsman_core::outcome::outcome::Outcome;
 use pointsman_core::outcome::provider_error;
 use pointsman_core::outcome::refusal::Refusal;
 use pointsman_core::policy::resilience::NEXT_HEADER;
+use pointsman_core::request::head::CREDENTIALS;
 use pointsman_core::routing::attempt::{self, Failure, HOLD_LIMIT, OF_ONE_REQUEST, OnHead};
 use pointsman_core::routing::begun::{self, End, STATE_ENDED, STATE_SERVED};
 use pointsman_core::routing::dispatch::{self, STATE_DISPATCH, STATE_FAILED, STATE_PLACE, STATE_PROVIDER, Wanted};
@@ -105,7 +106,7 @@ impl<H: Host> ModelStage<H> {
 
     fn refuse(&mut self, why: &str) -> Action {
         self.host().log(LogLevel::Error, why);
-        let reply = ClientDialect::default().refusal(&Refusal::Internal);
+        let reply = ClientDialect::default().refusal(&Refusal::Internal, "");
         self.host().reply(&reply);
         self.request = RequestBody::Refused;
         Action::Pause
@@ -325,8 +326,9 @@ impl<H: Host> Stage for ModelStage<H> {
             let map = Map::RequestHeaders;
             self.host().set_header(map, ":path", attempt.path);
             self.host().set_header(map, "content-length", &plan.content_length(attempt).to_string());
-            for other in plan.attempts.iter().filter(|other| !other.credential_header.is_empty()) {
-                self.host().remove_header(map, other.credential_header.as_bytes());
+            let own = plan.attempts.iter().map(|other| other.credential_header).filter(|name| !name.is_empty());
+            for name in CREDENTIALS.into_iter().chain(own.filter(|name| !CREDENTIALS.contains(name))) {
+                self.host().remove_header(map, name.as_bytes());
             }
         }
         if attempt.head != plan.canonical_head() {

@@ -31,6 +31,7 @@ mod identity;
 mod local_reply;
 mod media;
 mod mesh;
+mod messages;
 mod metrics;
 mod outage;
 mod own_envoy;

@@ -20,6 +20,7 @@ pub const QUESTION: Question = Question {
     data: DataClass::Internal,
     model: ModelId(1),
     max_output: None,
+    headers: b"",
     body: b"{}",
 };
 

@@ -45,6 +45,8 @@ pub struct Fields<'a> {
     /// The request as the model receives it, in canonical form: prompt, tools, formats, parameters, and the provider's
     /// id for the model.
     pub request: &'a [u8],
+    /// The headers of the caller's dialect that the model receives.
+    pub headers: &'a [u8],
     /// Revisions that an operator raises to discard answers: of all, of the tenant, of the task, of the prompt.
     pub revisions: [u64; 4],
 }
@@ -52,7 +54,8 @@ pub struct Fields<'a> {
 impl Fields<'_> {
     /// Computes the key.
     pub fn key(&self) -> Key {
-        let Self { endpoint, tenant, sharing, task, data, provider, model, prompt, nfc, request, revisions } = self;
+        let Self { endpoint, tenant, sharing, task, data, provider, model, prompt, nfc, request, headers, revisions } =
+            self;
         let PromptName { id, version, schema } = prompt;
         let (scope, who): (&[u8], &[u8]) = match sharing {
             Sharing::Tenant => (b"tenant", b""),
@@ -82,6 +85,10 @@ impl Fields<'_> {
         }
         for revision in revisions {
             hash.u64(*revision);
+        }
+        // The dialect that had no headers when the version was set keeps its keys.
+        if !headers.is_empty() {
+            hash.bytes(headers);
         }
         Key(hash.finish().0.finalize().into())
     }
@@ -121,6 +128,7 @@ mod tests {
         model: "small",
         prompt: &NO_PROMPT,
         nfc: false,
+        headers: b"",
         request: b"{}",
         revisions: [0; 4],
     };

@@ -23,6 +23,8 @@ pub struct Question<'a> {
     /// Maximum output tokens, by the quota of the tenant and of its user. The limit changes the request that the model
     /// gets.
     pub max_output: Option<u64>,
+    /// The headers of the caller's dialect, which go to the model.
+    pub headers: &'a [u8],
     /// The request body as received.
     pub body: &'a [u8],
 }
@@ -41,13 +43,13 @@ pub enum Sharing<'a> {
 }
 
 /// The version of [`Question::identity_bytes`].
-pub(super) const IDENTITY_VERSION: u8 = 2;
+pub(super) const IDENTITY_VERSION: u8 = 3;
 
 impl Question<'_> {
     /// Encodes everything except the body, of which it encodes the length. Two questions that differ in any other
     /// field, or in the length of their bodies, never have the same bytes.
     pub(super) fn identity_bytes(&self) -> Vec<u8> {
-        let Self { endpoint, tenant, sharing, task, data, model, max_output, body } = *self;
+        let Self { endpoint, tenant, sharing, task, data, model, max_output, headers, body } = *self;
         let (scope, who): (u8, &[u8]) = match sharing {
             Sharing::Tenant => (0, b""),
             Sharing::User(user) => (1, user),
@@ -62,6 +64,7 @@ impl Question<'_> {
         out.flag(max_output.is_some());
         out.u64(max_output.unwrap_or(0));
         out.u64(body.len() as u64);
+        out.bytes(headers);
         out.raw(who);
         out.finish()
     }

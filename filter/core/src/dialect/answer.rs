@@ -27,6 +27,8 @@ pub struct Chunk {
     pub has_text: bool,
     /// The usage of the answer so far.
     pub usage: Option<ReportedUsage>,
+    /// Whether the usage is that of the answer before this part.
+    pub is_usage_before: bool,
     /// The service tier that it names.
     pub service_tier: Option<ServedTier>,
     /// What remains of it for a caller that did not ask for the usage.

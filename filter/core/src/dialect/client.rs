@@ -1,5 +1,6 @@
 //! The dialects that callers speak, and a request parsed in one of them.
 
+use crate::dialect::anthropic::request::{Asks, MessagesRequest};
 use crate::dialect::openai::request::ChatRequest;
 use crate::request::endpoint::Endpoint;
 use crate::request::facts::{Facts, InvalidRequest};
@@ -10,6 +11,10 @@ pub enum ClientDialect {
     /// OpenAI chat completions. Also used to answer callers whose dialect is unknown.
     #[default]
     OpenAi,
+    /// Anthropic Messages.
+    Anthropic,
+    /// Anthropic's count of the input tokens of a request.
+    AnthropicCount,
 }
 
 /// A parsed request.
@@ -17,17 +22,21 @@ pub enum ClientDialect {
 pub enum ClientRequest<'a> {
     /// OpenAI chat completions.
     OpenAi(ChatRequest<'a>),
+    /// Anthropic Messages.
+    Anthropic(MessagesRequest<'a>),
 }
 
 impl ClientDialect {
     /// Every dialect.
-    pub const ALL: [Self; 1] = [Self::OpenAi];
+    pub const ALL: [Self; 3] = [Self::OpenAi, Self::Anthropic, Self::AnthropicCount];
 
     /// Returns the dialect of an endpoint.
     pub fn of(endpoint: Endpoint) -> Self {
         match endpoint {
             Endpoint::Chat => Self::OpenAi,
-            // These endpoints have the same requests and answers in every dialect.
+            Endpoint::Messages => Self::Anthropic,
+            Endpoint::CountTokens => Self::AnthropicCount,
+            // A header says in which dialect the caller wants these.
             Endpoint::Unknown | Endpoint::Health | Endpoint::Models | Endpoint::Model | Endpoint::Usage => {
                 Self::default()
             }
@@ -38,6 +47,8 @@ impl ClientDialect {
     pub fn id(self) -> u8 {
         match self {
             Self::OpenAi => 1,
+            Self::Anthropic => 2,
+            Self::AnthropicCount => 3,
         }
     }
 
@@ -48,6 +59,27 @@ impl ClientDialect {
     pub fn parse(self, body: &[u8], max_nesting: u32) -> Result<ClientRequest<'_>, InvalidRequest> {
         match self {
             Self::OpenAi => ChatRequest::parse(body, max_nesting).map(ClientRequest::OpenAi),
+            Self::Anthropic => MessagesRequest::parse(Asks::Answer, body, max_nesting).map(ClientRequest::Anthropic),
+            Self::AnthropicCount => {
+                MessagesRequest::parse(Asks::Count, body, max_nesting).map(ClientRequest::Anthropic)
+            }
+        }
+    }
+
+    /// Returns whether the dialect has headers of its own, such as the version of its API and the features in beta that
+    /// a body uses. A provider that speaks the dialect gets them.
+    pub fn has_headers(self) -> bool {
+        match self {
+            Self::OpenAi => false,
+            Self::Anthropic | Self::AnthropicCount => true,
+        }
+    }
+
+    /// Returns the headers that a provider needs and that a caller may leave out.
+    pub fn default_headers(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::OpenAi => &[],
+            Self::Anthropic | Self::AnthropicCount => &[("anthropic-version", "2023-06-01")],
         }
     }
 
@@ -56,6 +88,7 @@ impl ClientDialect {
     pub fn delivery_members(self) -> &'static [(&'static str, Option<&'static str>)] {
         match self {
             Self::OpenAi => &[("stream", None), ("stream_options", Some("include_usage"))],
+            Self::Anthropic | Self::AnthropicCount => &[("stream", None)],
         }
     }
 }
@@ -65,6 +98,7 @@ impl<'a> ClientRequest<'a> {
     pub fn facts(&self) -> &Facts<'a> {
         match self {
             Self::OpenAi(request) => &request.facts,
+            Self::Anthropic(request) => &request.facts,
         }
     }
 

@@ -1,6 +1,8 @@
 //! An answer as the cache stores it, in the dialect of the caller that first asked for it.
 
 use crate::dialect::answer::NotKept;
+use crate::dialect::anthropic;
+use crate::dialect::anthropic::message::Message;
 use crate::dialect::client::ClientDialect;
 use crate::dialect::openai::completion::Completion;
 use crate::dialect::openai::read::MAX_DEPTH;
@@ -14,6 +16,8 @@ use crate::wire::json;
 pub enum KeptAnswer {
     /// An OpenAI chat completion.
     OpenAi(Completion),
+    /// A message of Anthropic's.
+    Anthropic(Message),
 }
 
 impl ClientDialect {
@@ -31,6 +35,8 @@ impl ClientDialect {
                 let whole = serde_json::from_slice(body).map_err(|_| NotKept("shape"))?;
                 Completion::from_whole(whole, choices).map(KeptAnswer::OpenAi)
             }
+            Self::Anthropic => Message::from_whole(body).map(KeptAnswer::Anthropic),
+            Self::AnthropicCount => Err(NotKept("shape")),
         }
     }
 }
@@ -40,6 +46,7 @@ impl KeptAnswer {
     pub fn dialect(&self) -> ClientDialect {
         match self {
             Self::OpenAi(_) => ClientDialect::OpenAi,
+            Self::Anthropic(_) => ClientDialect::Anthropic,
         }
     }
 
@@ -47,6 +54,7 @@ impl KeptAnswer {
     pub fn bytes(&self) -> usize {
         match self {
             Self::OpenAi(completion) => completion.bytes(),
+            Self::Anthropic(message) => message.bytes(),
         }
     }
 
@@ -55,6 +63,7 @@ impl KeptAnswer {
         out.u8(self.dialect().id());
         match self {
             Self::OpenAi(completion) => completion.encode(out),
+            Self::Anthropic(message) => message.encode(out),
         }
     }
 
@@ -63,6 +72,8 @@ impl KeptAnswer {
         let id = reader.u8()?;
         match ClientDialect::ALL.into_iter().find(|dialect| dialect.id() == id)? {
             ClientDialect::OpenAi => Completion::decode(reader).map(Self::OpenAi),
+            ClientDialect::Anthropic => Message::decode(reader).map(Self::Anthropic),
+            ClientDialect::AnthropicCount => None,
         }
     }
 
@@ -70,6 +81,7 @@ impl KeptAnswer {
     pub fn whole(&self, id: &str, now_ms: u64) -> Vec<u8> {
         match self {
             Self::OpenAi(completion) => replay::whole(completion, id, now_ms),
+            Self::Anthropic(message) => anthropic::replay::whole(message, id),
         }
     }
 
@@ -77,6 +89,7 @@ impl KeptAnswer {
     pub fn stream(&self, counted: &Usage, id: &str, now_ms: u64, wants_usage: bool) -> Vec<u8> {
         match self {
             Self::OpenAi(completion) => replay::stream(completion, counted, id, now_ms, wants_usage),
+            Self::Anthropic(message) => anthropic::replay::stream(message, id),
         }
     }
 }

@@ -1,10 +1,8 @@
 //! OpenAI's chat completions. Source of the format: OpenAI's API reference, "Create chat completion".
 
-pub mod chunk_template;
 pub mod completion;
 pub mod error;
 pub mod failure;
-pub mod integer;
 pub mod proof;
 pub mod provider_error;
 pub mod provider_words;

@@ -460,6 +460,7 @@ impl Stream {
         self.is_usage_old |= chunk.has_text;
         if let Some(usage) = chunk.usage {
             self.count(usage);
+            self.is_usage_old = chunk.has_text && chunk.is_usage_before;
         }
         self.service_tier = chunk.service_tier.or(self.service_tier);
         match chunk.without_usage {

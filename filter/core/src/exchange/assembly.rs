@@ -151,6 +151,7 @@ impl Exchange {
     /// The reply in place of an answer whose stream failed.
     fn broken(&mut self, policy: &Policy, why: Outcome) -> Reply {
         let error = provider_error::error_body(502, Some(why), &CallersOwn::default(), ProviderMessage::default);
+        let error = self.dialect().adapted(error);
         if let Some(upstream) = self.state.upstream_mut() {
             // The reply has none of the headers of the answer that it replaces.
             upstream.routed.served = upstream.routed.served.map(|mut served| {
@@ -164,6 +165,6 @@ impl Exchange {
         }
         let mut headers = self.response_headers(policy);
         headers.extend(self.cost_header(policy));
-        Reply { status: error.status, headers, body: self.dialect().error_body(&error), code: None }
+        Reply { status: error.status, headers, body: self.dialect().error_body(&error, &self.trace_id), code: None }
     }
 }

@@ -14,4 +14,6 @@ pub(in crate::exchange) struct Caller {
     pub(in crate::exchange) data_class: Option<DataClass>,
     pub(in crate::exchange) deadline_ms: Option<u64>,
     pub(in crate::exchange) cache_request: CacheRequest,
+    /// The headers of its dialect that go on to a provider, one line each: they can change the answer.
+    pub(in crate::exchange) dialect_headers: Vec<u8>,
 }

@@ -318,7 +318,7 @@ impl Exchange {
 
     /// Sets the headers that show these windows, and the budget shares that were reached.
     fn tell(&mut self, statuses: &[(Scope, WindowStatus)], crossed: &[(Scope, Crossed)]) {
-        self.quota.headers = self.dialect().rate_limits(statuses);
+        self.quota.headers = self.dialect().rate_limits(statuses, self.started_ms);
         self.quota.headers.extend(usage::alert_header(crossed));
     }
 

@@ -1,6 +1,7 @@
 //! A request's headers: its target, its sender, and its options.
 
 use crate::config::Identity;
+use crate::dialect::client::ClientDialect;
 use crate::exchange::cache::state::CacheRequest;
 use crate::exchange::caller::Caller;
 use crate::exchange::{Exchange, RequestStep};
@@ -43,7 +44,15 @@ impl Exchange {
     }
 
     fn admit(&mut self, context: &mut Context, head: &RequestHead) -> Result<Option<Reply>, Refusal> {
+        if head.path == b"/" && head.method == b"HEAD" {
+            // Claude Code asks so whether a gateway is there.
+            self.endpoint = Endpoint::Health;
+            return Ok(Some(Reply::healthy()));
+        }
         self.endpoint = Endpoint::of_path(head.path);
+        if head.wants_anthropic() && matches!(self.endpoint, Endpoint::Models | Endpoint::Model) {
+            self.listing = Some(ClientDialect::Anthropic);
+        }
         let method = self.endpoint.method().ok_or(Refusal::UnknownPath)?;
         if head.method != method.as_bytes() {
             return Err(Refusal::WrongMethod(method));
@@ -67,7 +76,7 @@ impl Exchange {
                 self.identify(context, head)?;
                 Ok(None)
             }
-            Endpoint::Chat => {
+            Endpoint::Chat | Endpoint::Messages | Endpoint::CountTokens => {
                 self.identify(context, head)?;
                 if head.is_encoded {
                     return Err(Refusal::ContentEncoding);
@@ -99,6 +108,10 @@ impl Exchange {
             data_class: None,
             deadline_ms: None,
             cache_request: CacheRequest::of(policy, head),
+            dialect_headers: match self.dialect().has_headers() {
+                true => head.dialect_headers.clone(),
+                false => Vec::new(),
+            },
         });
         let text = |name: &str, value: &[u8]| match std::str::from_utf8(value) {
             Ok(text) => Ok(text.to_owned()),

@@ -174,13 +174,13 @@ impl Exchange {
                 models: served.map_or([""; 2], |model| [&*model.name, &*model.upstream_id]),
             };
             let message = || if *is_body_envoys { ProviderMessage::default() } else { dialect.read_error(body) };
-            let error = provider_error::error_body(*status, *code, &own, message);
+            let error = dialect.adapted(provider_error::error_body(*status, *code, &own, message));
             *status = error.status;
             *code = Some(error.code);
             routed.failed_as = routed.failed_as.map(|failed_as| provider_error::recorded(error.code, failed_as));
             final_for_caller = !provider_error::may_retry(&error);
             retry_after = provider_error::retry_after(&error);
-            replace = Some((error.status, dialect.error_body(&error)));
+            replace = Some((error.status, dialect.error_body(&error, &self.trace_id)));
         }
         let mut headers = self.response_headers(policy);
         headers.extend(self.cost_header(policy));
@@ -313,6 +313,7 @@ impl Exchange {
     pub(super) fn response_headers(&mut self, policy: &Policy) -> Vec<HeaderLine> {
         let mut headers = Vec::with_capacity(8 + self.quota.headers.len());
         headers.push(("x-pointsman-cache", self.cache_header().into()));
+        headers.extend(self.dialect().id_header().map(|name| (name, self.trace_id.clone().into())));
         headers.append(&mut self.quota.headers);
         if let Some(corrected) = self.routed().and_then(|routed| routed.corrected_type) {
             headers.push(("content-type", corrected.into()));

@@ -153,6 +153,8 @@ outcomes! {
     DataClassNotAllowed, "data_class_not_allowed", NotTheProvider;
     /// No model can do what the request needs.
     UnsupportedCapability, "unsupported_capability", NotTheProvider;
+    /// No model that could serve the request is served by this API.
+    UnsupportedApi, "unsupported_api", NotTheProvider;
     /// No model accepts a field of the request.
     UnsupportedParameter, "unsupported_parameter", NotTheProvider;
     /// The prompt is too long.

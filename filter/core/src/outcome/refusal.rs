@@ -50,6 +50,8 @@ pub enum Refusal {
     MissingPrice(Need),
     /// A budget applies, and no model may get this field, because the gateway does not know what it costs.
     UnknownField(String),
+    /// No provider of a model speaks the caller's dialect.
+    UnsupportedApi,
     /// No model accepts this field.
     UnsupportedParam(String),
     /// The prompt is longer than every model's context window: the largest window, and what the prompt has at least, in
@@ -105,8 +107,8 @@ impl Refusal {
         };
         match self {
             Self::UnknownPath => {
-                let message = "Unknown request URL. This gateway serves POST /v1/chat/completions, GET /v1/models and \
-                    GET /v1/usage.";
+                let message = "Unknown request URL. This gateway serves POST /v1/chat/completions, POST /v1/messages, \
+                    GET /v1/models and GET /v1/usage.";
                 row(404, INVALID, Outcome::UnknownUrl, None, message.into())
             }
             Self::WrongMethod(allowed) => row(
@@ -213,6 +215,13 @@ impl Refusal {
                 Outcome::UnsupportedCapability,
                 Some(param),
                 format!("Unknown parameter: '{}'. A budget applies, and its cost is unknown.", shorten(param)),
+            ),
+            Self::UnsupportedApi => row(
+                400,
+                INVALID,
+                Outcome::UnsupportedApi,
+                Some("model"),
+                "The providers of the models that could serve this request do not offer this API.".into(),
             ),
             Self::UnsupportedParam(param) => row(
                 400,

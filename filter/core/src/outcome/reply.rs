@@ -22,9 +22,8 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Returns a refusal, with its error serialized by `body`.
-    pub fn refusal(refusal: &Refusal, body: impl FnOnce(&ErrorBody) -> Vec<u8>) -> Self {
-        let error = refusal.response();
+    /// Returns a refusal with its error, serialized as `body`.
+    pub fn refusal(refusal: &Refusal, error: &ErrorBody, body: Vec<u8>) -> Self {
         let mut headers: Vec<HeaderLine> = vec![("content-type", "application/json".into())];
         match refusal {
             Refusal::WrongMethod(allowed) => headers.push(("allow", (*allowed).into())),
@@ -37,7 +36,7 @@ impl Reply {
             Refusal::Quota(exhausted) => headers.extend(exhausted.headers.iter().cloned()),
             _ => {}
         }
-        Self { status: error.status, headers, body: body(&error), code: Some(error.code) }
+        Self { status: error.status, headers, body, code: Some(error.code) }
     }
 
     /// Returns the answer to `GET /healthz`.

@@ -2,7 +2,7 @@
 
 use crate::config::place::{Place, Step};
 use crate::config::problem::{Problem, quoted};
-use crate::config::{self, Config, Identity, RequestBounds, ResponseBounds};
+use crate::config::{self, Config, Dialect, Identity, RequestBounds, ResponseBounds};
 use crate::identity::keys::KeyTable;
 use crate::ids::{ModelId, ProviderId, TaskId, TenantId, TierId};
 use crate::policy::build::names::Names;
@@ -191,7 +191,7 @@ fn build_redis(
 }
 
 fn build_provider(name: &str, provider: &config::Provider, problems: &mut Vec<Problem>) -> Provider {
-    let config::Provider { dialect, local, data, region: _, base_path, credential } = provider;
+    let config::Provider { dialect, dialects, local, data, region: _, base_path, credential } = provider;
     let place = Place::of(&["providers", name]);
     check_name(&place, name, "_-", problems);
     if !base_path.is_empty()
@@ -204,12 +204,18 @@ fn build_provider(name: &str, provider: &config::Provider, problems: &mut Vec<Pr
             format!("{} must start with \"/\" and must not end with \"/\"", quoted(base_path)),
         ));
     }
+    let repeats = |(at, dialect): (usize, &Dialect)| dialects.iter().take(at).any(|other| other == dialect);
+    if dialect.is_some() != dialects.is_empty() {
+        problems.push(Problem::new(&place, "set exactly one of dialect and dialects"));
+    } else if let Some(at) = dialects.iter().enumerate().position(repeats) {
+        problems.push(Problem::new(place.name("dialects").index(at), "listed twice"));
+    }
     if let Some(credential) = credential {
         check_credential(&place.name("credential"), credential, problems);
     }
     Provider {
         name: name.into(),
-        dialect: *dialect,
+        dialects: dialect.iter().chain(dialects).copied().collect(),
         local: *local,
         data: *data,
         base_path: base_path.as_str().into(),

@@ -15,11 +15,24 @@ pub enum Endpoint {
     Usage,
     /// OpenAI's "Create chat completion".
     Chat,
+    /// Anthropic's "Create a Message".
+    Messages,
+    /// Anthropic's "Count tokens in a Message".
+    CountTokens,
 }
 
 impl Endpoint {
     /// Every endpoint.
-    pub const ALL: [Self; 6] = [Self::Unknown, Self::Health, Self::Models, Self::Model, Self::Usage, Self::Chat];
+    pub const ALL: [Self; 8] = [
+        Self::Unknown,
+        Self::Health,
+        Self::Models,
+        Self::Model,
+        Self::Usage,
+        Self::Chat,
+        Self::Messages,
+        Self::CountTokens,
+    ];
 
     /// Returns the endpoint of a path without query.
     pub fn of_path(path: &[u8]) -> Self {
@@ -28,6 +41,8 @@ impl Endpoint {
             b"/v1/models" => Self::Models,
             b"/v1/usage" => Self::Usage,
             b"/v1/chat/completions" => Self::Chat,
+            b"/v1/messages" => Self::Messages,
+            b"/v1/messages/count_tokens" => Self::CountTokens,
             path if model_id(path).is_some() => Self::Model,
             _ => Self::Unknown,
         }
@@ -38,7 +53,7 @@ impl Endpoint {
         match self {
             Self::Unknown => None,
             Self::Health | Self::Models | Self::Model | Self::Usage => Some("GET"),
-            Self::Chat => Some("POST"),
+            Self::Chat | Self::Messages | Self::CountTokens => Some("POST"),
         }
     }
 
@@ -51,6 +66,8 @@ impl Endpoint {
             Self::Model => "model",
             Self::Usage => "usage",
             Self::Chat => "chat",
+            Self::Messages => "messages",
+            Self::CountTokens => "count_tokens",
         }
     }
 }

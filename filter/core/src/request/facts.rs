@@ -2,6 +2,7 @@
 //!
 //! The prompt is neither decoded nor copied: its texts are spans of the body.
 
+use crate::config::Dialect;
 use crate::outcome::outcome::Outcome;
 use crate::request::needs::{Need, Needs};
 use crate::request::prompt::PromptFields;
@@ -22,9 +23,20 @@ pub struct Member<'a> {
     pub value: Scanned,
 }
 
+/// Where a request goes at a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// The dialect that the provider must speak.
+    pub dialect: Dialect,
+    /// The path after the provider's base path.
+    pub path: &'static str,
+}
+
 /// The contents of a request.
 #[derive(Debug)]
 pub struct Facts<'a> {
+    /// Where it goes at a provider.
+    pub target: Target,
     /// The whole body.
     pub body: &'a [u8],
     /// The top-level members, in order. Their names are the parameters that a model accepts or rejects.
@@ -126,8 +138,9 @@ impl From<InvalidJson> for InvalidRequest {
 
 impl<'a> Facts<'a> {
     /// Creates empty facts about a body.
-    pub fn new(body: &'a [u8]) -> Self {
+    pub fn new(target: Target, body: &'a [u8]) -> Self {
         Self {
+            target,
             body,
             members: Vec::with_capacity(COMMON_MEMBERS),
             model: None,

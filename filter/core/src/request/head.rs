@@ -31,6 +31,8 @@ pub struct RequestHead<'a> {
     pub data_class: Option<Result<DataClass, ()>>,
     /// `x-request-id`, which Envoy sets.
     pub request_id: Option<&'a [u8]>,
+    /// The headers of the caller's dialect that go on to a provider, one line each, in order.
+    pub dialect_headers: Vec<u8>,
     /// `cache-control`, all lines combined.
     pub cache_control: CacheControl,
     authorization: Option<&'a [u8]>,
@@ -41,10 +43,26 @@ pub struct RequestHead<'a> {
     permissions: Option<&'a [u8]>,
 }
 
+/// Headers in which providers get credentials and signatures. Envoy keeps what it added to one attempt for the next.
+pub const CREDENTIALS: [&str; 8] = [
+    "authorization",
+    "x-api-key",
+    "api-key",
+    "x-goog-api-key",
+    "x-amz-date",
+    "x-amz-security-token",
+    "x-amz-content-sha256",
+    "x-goog-user-project",
+];
+
+/// How the names of the headers of Anthropic's API begin.
+const ANTHROPIC: &[u8] = b"anthropic-";
+
 /// Returns whether a request header goes on to a provider. This is an allowlist, because the headers that can identify
-/// a caller cannot all be listed.
-pub fn request_header_passes(name: &[u8]) -> bool {
+/// a caller cannot all be listed. `has_dialect_headers`: whether the caller's dialect has headers of its own.
+pub fn request_header_passes(name: &[u8], has_dialect_headers: bool) -> bool {
     name.first() == Some(&b':')
+        || has_dialect_headers && name.starts_with(ANTHROPIC)
         || matches!(
             name,
             b"content-type" | b"content-length" | b"accept" | b"x-request-id" | b"traceparent" | b"tracestate"
@@ -89,6 +107,11 @@ impl<'a> RequestHead<'a> {
                 b"authorization" => head.authorization = head.authorization.or(Some(value)),
                 b"x-api-key" => head.x_api_key = head.x_api_key.or(Some(value)),
                 b"api-key" => head.api_key = head.api_key.or(Some(value)),
+                name if name.starts_with(ANTHROPIC) => {
+                    for part in [name, b":", value, b"\n"] {
+                        head.dialect_headers.extend_from_slice(part);
+                    }
+                }
                 _ => {}
             }
             for (_, said) in trusted.iter_mut().filter(|(header, _)| *header == Some(name)) {
@@ -99,6 +122,11 @@ impl<'a> RequestHead<'a> {
         let [(_, tenant), (_, user), (_, permissions)] = trusted;
         (head.tenant, head.user, head.permissions) = (tenant, user, permissions);
         head
+    }
+
+    /// Returns whether the caller speaks Anthropic's API, which always comes with its version.
+    pub fn wants_anthropic(&self) -> bool {
+        self.dialect_headers.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"anthropic-version:"))
     }
 
     /// Returns the caller's tenant.

@@ -1,6 +1,7 @@
 //! The request as it goes upstream: the caller's bytes behind a short head, the only part that differs between
 //! attempts.
 
+use crate::request::facts::{Facts, Member};
 use crate::wire::json::Span;
 
 /// A request that is ready to go upstream.
@@ -15,6 +16,33 @@ pub struct Splice {
 }
 
 impl Splice {
+    /// Joins `heads` to the members of the body that do not move into them. Adjacent ones stay together, with the
+    /// commas and white space between them.
+    pub fn new(facts: &Facts, heads: Vec<Vec<u8>>, moves: impl Fn(&Member) -> bool) -> Self {
+        let mut rest: Vec<Span> = Vec::with_capacity(2);
+        let mut after_kept = false;
+        let mut end = facts.body.iter().position(|b| *b == b'{').map_or(0, |brace| brace + 1);
+        for (i, member) in facts.members.iter().enumerate() {
+            let kept = !moves(member);
+            match rest.last_mut() {
+                Some(run) if kept && after_kept => run.end = member.value.span.end,
+                _ if kept => {
+                    let start = if i == 0 { end } else { after_comma(facts, end, member.key.start) };
+                    rest.push(start..member.value.span.end);
+                }
+                _ => {}
+            }
+            after_kept = kept;
+            end = member.value.span.end;
+        }
+        let mut closing = end..facts.body.len();
+        if let Some(last) = rest.last_mut().filter(|last| last.end == end) {
+            last.end = closing.end;
+            closing = closing.end..closing.end;
+        }
+        Self { heads, rest, closing }
+    }
+
     /// Returns the length in bytes of everything after the head.
     pub fn rest_len(&self) -> usize {
         self.rest.iter().map(ExactSizeIterator::len).sum::<usize>()
@@ -45,4 +73,9 @@ impl Splice {
         out.extend_from_slice(body.get(self.closing.clone()).unwrap_or_default());
         out
     }
+}
+
+fn after_comma(facts: &Facts, from: usize, to: usize) -> usize {
+    let between = facts.bytes(&(from..to));
+    between.iter().position(|b| *b == b',').map_or(to, |comma| from + comma + 1)
 }

@@ -8,6 +8,7 @@ use crate::ids::ModelId;
 use crate::outcome::outcome::Outcome;
 use crate::policy::resilience::Retries;
 use crate::policy::{Policy, Provider};
+use crate::request::facts::Target;
 use crate::request::splice::Splice;
 use crate::routing::in_flight::Places;
 use crate::wire::bytes::{Reader, Writer};
@@ -107,10 +108,12 @@ pub struct Dispatch<'a> {
     pub attempts: Vec<Attempt<'a>>,
 }
 
-/// Encodes the record of a tenant's plan.
+/// Encodes the record of a tenant's plan. `target`: where its attempts go at their providers.
+#[allow(clippy::too_many_arguments)]
 pub fn encode(
     policy: &Policy,
     tenant: &str,
+    target: Target,
     models: &[ModelId],
     splice: &Splice,
     retries: &Retries,
@@ -127,14 +130,14 @@ pub fn encode(
         let (model, provider) = (policy.model(*id), policy.provider_of(*id));
         out.text(&provider.name);
         out.text(&model.name);
-        out.text(&provider.dialect.path(provider));
+        out.text(&provider.path(target.path));
         out.text(provider.credential.as_ref().map_or("", |c| &c.header));
         out.flag(model.max_concurrent.is_some());
         if let Some(limit) = model.max_concurrent {
             out.u64(Places::new(limit, model.tenant_places, tenant).tenant());
         }
         out.u64(model.context);
-        out.u8(provider.dialect.id());
+        out.u8(target.dialect.id());
         out.bytes(head);
     }
     out.finish()

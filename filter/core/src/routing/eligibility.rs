@@ -11,6 +11,8 @@ use crate::request::strange::Strange;
 /// Why a model of the chain is not in the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ineligible {
+    /// Its provider does not speak the caller's dialect.
+    Dialect,
     /// The tenant's tier does not allow it.
     Tier,
     /// Its provider may not receive data of the request's class.
@@ -37,6 +39,7 @@ impl Ineligible {
     /// Returns the code for `left_out` of the audit record.
     pub fn word(&self) -> &'static str {
         match self {
+            Self::Dialect => "dialect",
             Self::Tier => "tier",
             Self::DataClass => "data_class",
             Self::Capability(_) => "capability",
@@ -63,6 +66,9 @@ pub fn fits(
     has_budget: bool,
 ) -> Result<(), Ineligible> {
     let model = policy.model(id);
+    if !policy.provider_of(id).speaks(request.target.dialect) {
+        return Err(Ineligible::Dialect);
+    }
     if data > policy.provider_of(id).data {
         return Err(Ineligible::DataClass);
     }
@@ -117,7 +123,8 @@ pub fn refusal(policy: &Policy, request: &Facts, ineligible: &[(ModelId, Ineligi
         .or_else(|| pick(|why| matches!(why, Ineligible::Price(_))))
         .or_else(|| pick(|why| matches!(why, Ineligible::Capability(_))))
         .or_else(|| pick(|why| *why == Ineligible::Context))
-        .or_else(|| pick(|why| *why == Ineligible::DataClass));
+        .or_else(|| pick(|why| *why == Ineligible::DataClass))
+        .or_else(|| pick(|why| *why == Ineligible::Dialect));
     match why {
         Some(Ineligible::Param(param)) => Refusal::UnsupportedParam(param.clone()),
         Some(Ineligible::Capability(missing)) => Refusal::MissingCapability(*missing),
@@ -129,6 +136,7 @@ pub fn refusal(policy: &Policy, request: &Facts, ineligible: &[(ModelId, Ineligi
             Refusal::ContextTooLong { context, tokens: least_tokens(request) }
         }
         Some(Ineligible::DataClass) => Refusal::DataClass,
+        Some(Ineligible::Dialect) => Refusal::UnsupportedApi,
         Some(Ineligible::Overloaded) => Refusal::Overloaded,
         Some(Ineligible::Share) => Refusal::ShareTaken,
         Some(Ineligible::Tier | Ineligible::Quota) | None => {

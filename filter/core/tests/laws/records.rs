@@ -105,7 +105,8 @@ fn quotas(bytes: &[u8]) {
         let mut host = Host(bytes);
         let _ = local::view(&mut host, limits, &ask, &moment);
         let statuses = local::look(&mut host, limits, &ask, &moment);
-        let _ = ClientDialect::OpenAi.rate_limits(&statuses);
+        let _ = ClientDialect::OpenAi.rate_limits(&statuses, 0);
+        let _ = ClientDialect::Anthropic.rate_limits(&statuses, u64::MAX);
         let _ = report::usage::usage(&POLICY, "t", &statuses, NOW);
         let _ = report::gauges::look(&POLICY, tenant, &mut host);
         if let Ok(grant) = local::reserve(&mut host, limits, &ask, &moment) {
@@ -153,6 +154,7 @@ fn cache(bytes: &[u8]) {
         data: DataClass::Internal,
         model: POLICY.find_model("m").unwrap(),
         max_output: None,
+        headers: b"",
         body: b"{}",
     };
     let Err(Some(fingerprint)) = memo.key(&question) else { panic!("it is not known, and can be") };

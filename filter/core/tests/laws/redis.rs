@@ -45,7 +45,8 @@ pub fn redis(body: &[u8]) {
         };
         if let Ok((Ok(grant), _)) = script::reserved(limits, zone, "1", &ask, &answered) {
             assert!(grant.full_models.iter().all(|id| *id == model));
-            let _ = (ClientDialect::OpenAi.rate_limits(&grant.statuses), report::usage::alert_header(&grant.crossed));
+            let _ =
+                (ClientDialect::OpenAi.rate_limits(&grant.statuses, 0), report::usage::alert_header(&grant.crossed));
         }
         if let Ok((statuses, now_ms)) = script::looked(limits, zone, "1", &ask, &answered) {
             let _ = report::usage::usage(&POLICY, "t", &statuses, now_ms);

@@ -1,46 +1,15 @@
 //! Checks that an upstream answer really is an answer in OpenAI's format, before the caller sees any of it.
 
-use crate::dialect::answer::LongEvent;
+use crate::dialect::first_event::Rules;
 use crate::dialect::openai::read::{self, ReadAnswer};
 use crate::dialect::openai::stream::{is_end, long_event};
 use crate::outcome::outcome::Outcome;
-use crate::routing::attempt::{Failure, HOLD_LIMIT};
+use crate::routing::attempt::Failure;
 use crate::wire::json::{InvalidJson, Kind, Scanner, Span, names};
-use crate::wire::sse::{self, EventCutter, Piece};
+use crate::wire::sse;
 
-/// Checks the start of a stream. `so_far`: everything that has arrived. The first event with something for the caller
-/// decides. Returns `None` while there is none, unless the stream has ended or exceeds [`HOLD_LIMIT`]: then it fails.
-/// `judged`: how many bytes of it an earlier call has already found to have nothing for the caller; updated.
-pub fn first_event(so_far: &[u8], judged: &mut usize, end_of_stream: bool) -> Option<Result<(), Failure>> {
-    let mut verdict = None;
-    let mut cutter = EventCutter::default();
-    cutter.push(so_far.get(*judged..).unwrap_or_default(), |piece| {
-        if verdict.is_none() {
-            verdict = match piece {
-                Piece::Event(event) => {
-                    let verdict = judge_event(event);
-                    if verdict.is_none() {
-                        *judged += event.len();
-                    }
-                    verdict
-                }
-                Piece::Start(start) => match long_event(start) {
-                    LongEvent::Silent => None,
-                    LongEvent::Chunk => Some(Ok(())),
-                    LongEvent::Malformed => Some(Err(Failure::bad_gateway(Outcome::MalformedEvent))),
-                },
-                Piece::Middle(_) | Piece::End(_) => None,
-            };
-        }
-    });
-    if verdict.is_none() && end_of_stream {
-        verdict = judge_rest(&cutter.take_rest());
-    }
-    match verdict {
-        None if end_of_stream || so_far.len() > HOLD_LIMIT => Some(Err(Failure::bad_gateway(Outcome::NoFirstEvent))),
-        verdict => verdict,
-    }
-}
+/// How the start of a stream is judged.
+pub const FIRST_EVENT: Rules = Rules { event: judge_event, long: long_event, rest: judge_rest };
 
 /// Checks one event. Returns `None` if a later one decides.
 fn judge_event(event: &[u8]) -> Option<Result<(), Failure>> {
@@ -147,11 +116,11 @@ mod tests {
 
     /// Judges the whole of it at once, and in two steps.
     fn first_event(so_far: &[u8], end_of_stream: bool) -> Option<Result<(), Failure>> {
-        let at_once = super::first_event(so_far, &mut 0, end_of_stream);
+        let at_once = FIRST_EVENT.judge(so_far, &mut 0, end_of_stream);
         for at in [so_far.len() / 3, so_far.len() / 2, so_far.len().saturating_sub(2)] {
             let mut judged = 0;
-            let early = super::first_event(&so_far[..at], &mut judged, false);
-            assert_eq!(early.or_else(|| super::first_event(so_far, &mut judged, end_of_stream)), at_once);
+            let early = FIRST_EVENT.judge(&so_far[..at], &mut judged, false);
+            assert_eq!(early.or_else(|| FIRST_EVENT.judge(so_far, &mut judged, end_of_stream)), at_once);
         }
         at_once
     }

@@ -1,5 +1,6 @@
 //! The gateway's own answers in OpenAI's format: the policy's text, and the list of models.
 
+use crate::dialect::usable::usable;
 use crate::ids::TenantId;
 use crate::outcome::reply::Reply;
 use crate::policy::Policy;
@@ -32,30 +33,14 @@ pub fn template(text: &str, stream: bool, window: &str, now_ms: u64) -> Reply {
 /// `GET /v1/models`: returns the models that the tenant may send its data to, and the tasks that include one of them,
 /// in the format of OpenAI's list.
 pub fn models(policy: &Policy, tenant: TenantId) -> Reply {
-    let data: Vec<_> = usable(policy, tenant).map(|(id, owner)| entry(id, owner)).collect();
+    let data: Vec<_> = usable(policy, tenant, None).map(|(id, owner)| entry(id, owner)).collect();
     Reply::json(json!({"object": "list", "data": data}).to_string().into_bytes())
 }
 
 /// `GET /v1/models/{id}`: returns one entry of that list.
 pub fn model(policy: &Policy, tenant: TenantId, id: &str) -> Option<Reply> {
-    let (id, owner) = usable(policy, tenant).find(|(other, _)| *other == id)?;
+    let (id, owner) = usable(policy, tenant, None).find(|(other, _)| *other == id)?;
     Some(Reply::json(entry(id, owner).to_string().into_bytes()))
-}
-
-/// The ids of tasks and models that the tenant may use, each with its owner.
-fn usable(policy: &Policy, tenant: TenantId) -> impl Iterator<Item = (&str, &str)> {
-    let tenant = policy.tenant(tenant);
-    let tier = policy.tier(tenant.tier);
-    let usable = move |model| tier.allows(model) && tenant.data <= policy.provider_of(model).data;
-    let tasks = policy
-        .tasks()
-        .filter(move |(_, task)| task.chain.iter().any(|model| usable(*model)))
-        .map(|(_, task)| (&*task.name, "pointsman-task"));
-    let models = policy
-        .models()
-        .filter(move |(id, _)| usable(*id))
-        .map(|(id, model)| (&*model.name, &*policy.provider_of(id).name));
-    tasks.chain(models)
 }
 
 fn entry(id: &str, owner: &str) -> Value {

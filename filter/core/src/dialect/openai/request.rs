@@ -2,12 +2,15 @@
 //!
 //! The prompt is neither decoded nor copied. Source of the fields: OpenAI's API reference, "Create chat completion".
 
-use crate::dialect::openai::integer::{self, Number};
+use crate::config::Dialect;
 use crate::outcome::outcome::Outcome;
-use crate::request::facts::{AskedOutput, Facts, InvalidField, InvalidRequest, Member};
+use crate::request::facts::{AskedOutput, Facts, InvalidRequest, Member, Target};
+use crate::request::field::{
+    self, MAX_VALUES, boolean, count, duplicate, is_absent, is_text, missing, optional_text, output_limit, text, wrong,
+    wrong_type,
+};
 use crate::request::needs::Need;
 use crate::service_tier::ServiceTier;
-use crate::wire::json::names::fold;
 use crate::wire::json::{InvalidJson, Kind, Scanned, Scanner, Why, unquote};
 use crate::wire::text::shorten;
 use std::borrow::Cow;
@@ -18,6 +21,9 @@ mod fields;
 mod output;
 mod tool_choice;
 mod tools;
+
+/// Where a request goes at a provider.
+const TARGET: Target = Target { dialect: Dialect::Openai, path: "/chat/completions" };
 
 /// The result of a scan.
 #[derive(Debug)]
@@ -30,49 +36,14 @@ pub struct ChatRequest<'a> {
     pub max_completion_tokens: Option<u64>,
 }
 
-/// Most top-level members of a request: many times as many as any API has. Each one costs memory and a comparison.
-pub const MAX_MEMBERS: usize = 1000;
-
-/// Longest value of a field that the gateway reads, such as the model's name, in bytes with its quotes.
-pub const MAX_TEXT: usize = 4096;
-
-/// Most members and elements of a request, at any depth. A longest body of tool definitions has a tenth as many.
-pub const MAX_VALUES: u32 = 1_000_000;
-
-/// Returns the error of a field, with OpenAI's code for it.
-fn wrong(code: Outcome, param: &str, message: impl Into<String>) -> InvalidRequest {
-    InvalidRequest::Field(InvalidField { param: param.to_owned(), code, message: message.into() })
-}
-
-fn duplicate(param: &str) -> InvalidRequest {
-    wrong(Outcome::InvalidValue, param, format!("Duplicate field '{param}'."))
-}
-
-fn missing(param: &str) -> InvalidRequest {
-    wrong(Outcome::MissingRequiredParameter, param, format!("Missing required parameter: '{param}'."))
-}
-
-/// Returns the error of a field whose value is of another kind than `expected`.
-fn wrong_type(param: &str, expected: &str, kind: Kind) -> InvalidRequest {
-    let got = match kind {
-        Kind::Null => "null",
-        Kind::Bool => "a boolean",
-        Kind::Number => "a number",
-        Kind::String => "a string",
-        Kind::Array => "an array",
-        Kind::Object => "an object",
-    };
-    let message = format!("Invalid type for '{param}': expected {expected}, but got {got} instead.");
-    wrong(Outcome::InvalidType, param, message)
-}
-
 impl<'a> ChatRequest<'a> {
     /// Parses `body`.
     ///
     /// # Errors
     /// [`InvalidRequest`], for the first mistake in the order of the text.
     pub fn parse(body: &'a [u8], max_nesting: u32) -> Result<Self, InvalidRequest> {
-        let mut request = ChatRequest { facts: Facts::new(body), max_tokens: None, max_completion_tokens: None };
+        let mut request =
+            ChatRequest { facts: Facts::new(TARGET, body), max_tokens: None, max_completion_tokens: None };
         let mut scanner = Scanner::bounded(body, max_nesting, MAX_VALUES);
         if body.trim_ascii_start().first() != Some(&b'{') {
             // Report JSON errors first: an empty or broken body is invalid JSON.
@@ -84,23 +55,8 @@ impl<'a> ChatRequest<'a> {
         let mut names = BTreeSet::new();
         scanner.object(|s, key| {
             let name = unquote(s.bytes(&key)).ok_or(InvalidJson { at: key.start, why: Why::Utf8 })?;
-            if request.facts.members.len() >= MAX_MEMBERS {
-                let name = shorten(&name);
-                return Err(wrong(
-                    Outcome::InvalidValue,
-                    name,
-                    format!("Too many fields: '{name}' exceeds the limit of {MAX_MEMBERS} fields."),
-                ));
-            }
-            if is_duplicate(&request.facts.members, &mut names, &name) {
-                let name = shorten(&name);
-                return Err(duplicate(name));
-            }
-            if let Some(known) = differs_in_case(&name) {
-                let name = shorten(&name);
-                let message = format!("Unknown parameter: '{name}'; use '{known}'.");
-                return Err(wrong(Outcome::UnknownParameter, name, message));
-            }
+            field::admit(&request.facts.members, &mut names, &name)?;
+            field::check_case(&KNOWN, &name)?;
             let value = match &*name {
                 "messages" => request.messages(s)?,
                 "metadata" => request.metadata(s)?,
@@ -143,7 +99,7 @@ impl<'a> ChatRequest<'a> {
                 name => request.other_field(name, &value, at),
             }
             request.facts.members.push(Member { name, key, value });
-            Ok(())
+            Ok::<_, InvalidRequest>(())
         })?;
         scanner.finish()?;
         let facts = &mut request.facts;
@@ -308,130 +264,36 @@ impl<'a> ChatRequest<'a> {
     }
 }
 
-/// Returns whether a scanned value is this string, which contains nothing to escape. Providers decode escapes, so an
-/// escaped spelling is equal. It is longer, at most six times as long, so only such values are decoded.
-fn is_text(quoted: &[u8], text: &str) -> bool {
-    let [b'"', inner @ .., b'"'] = quoted else { return false };
-    inner == text.as_bytes()
-        || (text.len() + 1..=6 * text.len()).contains(&inner.len())
-            && inner.contains(&b'\\')
-            && unquote(quoted).is_some_and(|said| said == text)
-}
-
-/// Returns the field that the gateway reads if `name` differs from it only in case. Some servers, such as those written
-/// in Go, treat the two as one field and use the last value (Go, `encoding/json`, "Unmarshal").
-fn differs_in_case(name: &str) -> Option<&'static str> {
-    const KNOWN: [&str; 27] = [
-        "model",
-        "messages",
-        "metadata",
-        "stream",
-        "stream_options",
-        "tools",
-        "functions",
-        "response_format",
-        "max_tokens",
-        "max_completion_tokens",
-        "n",
-        "user",
-        "safety_identifier",
-        "service_tier",
-        "modalities",
-        "audio",
-        "web_search_options",
-        "search_parameters",
-        "enable_search",
-        "plugins",
-        "mm_processor_kwargs",
-        "media_io_kwargs",
-        "web_search",
-        "search_mode",
-        "tool_choice",
-        "reasoning",
-        "thinking",
-    ];
-    if !name.bytes().any(|b| b.is_ascii_uppercase() || b >= 0x80) {
-        return None;
-    }
-    KNOWN.into_iter().find(|known| fold(name).eq(known.chars()))
-}
-
-/// Compares a few members one by one. Many members, which only a hostile body has, go through a set.
-fn is_duplicate<'a>(members: &[Member<'a>], names: &mut BTreeSet<Cow<'a, str>>, name: &str) -> bool {
-    const FEW: usize = 32;
-    if members.len() < FEW {
-        return members.iter().any(|m| m.name == name);
-    }
-    if names.is_empty() {
-        names.extend(members.iter().map(|m| m.name.clone()));
-    }
-    !names.insert(Cow::Owned(name.to_owned()))
-}
-
-fn text<'a>(param: &str, value: &Scanned, bytes: &'a [u8]) -> Result<Cow<'a, str>, InvalidRequest> {
-    if value.kind != Kind::String {
-        return Err(wrong_type(param, "a string", value.kind));
-    }
-    if bytes.len() > MAX_TEXT {
-        let message = format!("Invalid '{param}': string too long. Expected a string of at most {MAX_TEXT} bytes.");
-        return Err(wrong(Outcome::InvalidValue, param, message));
-    }
-    unquote(bytes).ok_or_else(|| wrong(Outcome::InvalidValue, param, format!("Invalid string in '{param}'.")))
-}
-
-fn optional_text<'a>(param: &str, value: &Scanned, bytes: &'a [u8]) -> Result<Option<Cow<'a, str>>, InvalidRequest> {
-    if value.kind == Kind::Null { Ok(None) } else { text(param, value, bytes).map(Some) }
-}
-
-fn boolean(param: &str, value: &Scanned, bytes: &[u8]) -> Result<bool, InvalidRequest> {
-    match value.kind {
-        Kind::Bool => Ok(bytes == b"true"),
-        Kind::Null => Ok(false),
-        kind => Err(wrong_type(param, "a boolean", kind)),
-    }
-}
-
-/// Parses a positive integer or null.
-fn count(param: &str, value: &Scanned, bytes: &[u8]) -> Result<Option<u64>, InvalidRequest> {
-    if value.kind == Kind::Null {
-        return Ok(None);
-    }
-    if value.kind != Kind::Number {
-        return Err(wrong_type(param, "an integer", value.kind));
-    }
-    let (code, fault) = match integer::read(bytes) {
-        Number::Whole { negative: false, value } if value > 0 => return Ok(Some(value)),
-        Number::Fraction => {
-            let message = format!("Invalid type for '{param}': expected an integer, but got a decimal number instead.");
-            return Err(wrong(Outcome::InvalidType, param, message));
-        }
-        Number::TooLarge { negative: false } => {
-            (Outcome::IntegerAboveMaxValue, format!("above maximum value. Expected a value <= {}", u64::MAX))
-        }
-        _ => (Outcome::IntegerBelowMinValue, "below minimum value. Expected a value >= 1".to_owned()),
-    };
-    let text = std::str::from_utf8(bytes).unwrap_or_default();
-    let message = format!("Invalid '{param}': integer {fault}, but got {} instead.", shorten(text));
-    Err(wrong(code, param, message))
-}
-
-/// Parses an output limit: a positive integer, or null or -1 for none, as LM Studio and llama.cpp have it.
-fn output_limit(param: &str, value: &Scanned, bytes: &[u8]) -> Result<Option<u64>, InvalidRequest> {
-    if value.kind == Kind::Number && integer::is_unlimited(bytes) {
-        return Ok(None);
-    }
-    count(param, value, bytes)
-}
-
-/// Returns whether a field with this value asks for nothing: it is null, false or an empty array.
-fn is_absent(value: &Scanned, bytes: &[u8]) -> bool {
-    match value.kind {
-        Kind::Null => true,
-        Kind::Bool => bytes == b"false",
-        Kind::Array => matches!(bytes, [b'[', inner @ .., b']'] if inner.trim_ascii().is_empty()),
-        _ => false,
-    }
-}
+/// The fields that the gateway reads.
+const KNOWN: [&str; 27] = [
+    "model",
+    "messages",
+    "metadata",
+    "stream",
+    "stream_options",
+    "tools",
+    "functions",
+    "response_format",
+    "max_tokens",
+    "max_completion_tokens",
+    "n",
+    "user",
+    "safety_identifier",
+    "service_tier",
+    "modalities",
+    "audio",
+    "web_search_options",
+    "search_parameters",
+    "enable_search",
+    "plugins",
+    "mm_processor_kwargs",
+    "media_io_kwargs",
+    "web_search",
+    "search_mode",
+    "tool_choice",
+    "reasoning",
+    "thinking",
+];
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use crate::cache::local::recording::Recording;
 use crate::dialect::answer::{Assembled, Chunk, Fault, LongEvent, NotKept, StreamEvent, TOO_LONG, WithoutUsage};
-use crate::dialect::openai::chunk_template::ChunkTemplate;
+use crate::dialect::chunk_template::ChunkTemplate;
 use crate::dialect::openai::completion::Completion;
 use crate::dialect::openai::failure::{self, Mark};
 use crate::dialect::openai::read::{self, MAX_DEPTH, Part};
@@ -105,6 +105,7 @@ impl StreamReader {
             text: read.generated,
             has_text: read.texts > 0,
             usage: read.usage,
+            is_usage_before: false,
             service_tier: read.service_tier.or(self.tier_before.take()),
             without_usage: match read.usage_kind {
                 Some(_) if is_without_choices && !has_extras => WithoutUsage::Nothing,

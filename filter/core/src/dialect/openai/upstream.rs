@@ -6,15 +6,15 @@
 //! by replacing the head, so its cost does not grow with the prompt.
 
 use crate::config::OutputParam;
-use crate::dialect::openai::integer::{self, Rewritten};
 use crate::dialect::openai::request::ChatRequest;
 use crate::ids::{ModelId, TaskId};
 use crate::policy::limits::Limits;
 use crate::policy::output_limit::OutputLimit;
 use crate::policy::{Model, Policy};
 use crate::request::facts::{Facts, Member};
+use crate::request::integer::{self, Rewritten};
 use crate::request::splice::Splice;
-use crate::wire::json::{Kind, Span, quote_into};
+use crate::wire::json::{Kind, quote_into};
 
 /// Builds the request for the plan's `models`. `is_assembled`: they are asked for a stream, although the caller is not.
 pub fn build(
@@ -87,8 +87,7 @@ pub fn build(
             head
         })
         .collect();
-    let (rest, closing) = rest(request, moves);
-    Splice { heads, rest, closing }
+    Splice::new(facts, heads, moves)
 }
 
 /// Appends a member as the caller sent it, apart from the spelling of a whole number.
@@ -104,39 +103,6 @@ fn member_into(head: &mut Vec<u8>, facts: &Facts, member: &Member) {
         head.extend_from_slice(if negative { b"-" } else { b"" });
         head.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     }
-}
-
-/// Returns the spans of the members that stay: runs of adjacent ones, with the commas and white space between them.
-///
-/// Also returns what follows the last run, unless the run contains it.
-fn rest(request: &ChatRequest, moves: impl Fn(&Member) -> bool) -> (Vec<Span>, Span) {
-    let mut runs: Vec<Span> = Vec::with_capacity(2);
-    let mut after_kept = false;
-    let mut end = request.facts.body.iter().position(|b| *b == b'{').map_or(0, |brace| brace + 1);
-    for (i, member) in request.facts.members.iter().enumerate() {
-        let kept = !moves(member);
-        match runs.last_mut() {
-            Some(run) if kept && after_kept => run.end = member.value.span.end,
-            _ if kept => {
-                let start = if i == 0 { end } else { after_comma(request, end, member.key.start) };
-                runs.push(start..member.value.span.end);
-            }
-            _ => {}
-        }
-        after_kept = kept;
-        end = member.value.span.end;
-    }
-    let mut closing = end..request.facts.body.len();
-    if let Some(last) = runs.last_mut().filter(|last| last.end == end) {
-        last.end = closing.end;
-        closing = closing.end..closing.end;
-    }
-    (runs, closing)
-}
-
-fn after_comma(request: &ChatRequest, from: usize, to: usize) -> usize {
-    let between = request.facts.bytes(&(from..to));
-    between.iter().position(|b| *b == b',').map_or(to, |comma| from + comma + 1)
 }
 
 /// Returns whether the model needs a different output limit from the caller's.

@@ -88,7 +88,8 @@ impl Exchange {
         let sharing = sharing(&policy.cache, rules, request, plan.data, cache_request.control, credentials, takes)?;
         let (tenant, data, model, body) = (caller.tenant, plan.data, *model, request.body);
         let max_output = policy.output_limit_of(tenant, caller.user.as_ref()).max;
-        Ok(Question { endpoint: self.endpoint, tenant, sharing, task, data, model, max_output, body })
+        let headers = &*caller.dialect_headers;
+        Ok(Question { endpoint: self.endpoint, tenant, sharing, task, data, model, max_output, headers, body })
     }
 }
 
@@ -101,7 +102,7 @@ pub(super) fn share_key(policy: &Policy, shared: &mut dyn SharedData, fingerprin
 
 /// The key of a question. Every input must come from the question, its body or the policy.
 fn key(policy: &Policy, request: &ClientRequest, question: &Question, prompt: &PromptName) -> Result<Key, Bypass> {
-    let Question { endpoint, tenant, sharing, task, data, model, max_output, body } = *question;
+    let Question { endpoint, tenant, sharing, task, data, model, max_output, headers, body } = *question;
     // The key covers the request as the model gets it, so any change the policy makes also changes the key.
     let output = OutputLimit { max: max_output, ..policy.output_limit_of(tenant, None) };
     let sent = request.upstream(policy, Some(task), &[model], output, false).assemble(body);
@@ -120,6 +121,7 @@ fn key(policy: &Policy, request: &ClientRequest, question: &Question, prompt: &P
         prompt,
         nfc: policy.cache.nfc,
         request: &meaning,
+        headers,
         revisions: [
             policy.cache.revision,
             tenant.cache_revision,

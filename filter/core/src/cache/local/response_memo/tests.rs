@@ -52,6 +52,7 @@ fn a_question_is_found_by_all_that_it_is_made_of_and_by_nothing_less() {
         Question { max_output: Some(5), ..question },
         Question { data: DataClass::Public, ..question },
         Question { sharing: Sharing::User(b"u"), ..question },
+        Question { headers: b"anthropic-beta:x\n", ..question },
         Question { sharing: Sharing::User(b""), ..question },
         Question { sharing: Sharing::NamedUser(b"u"), ..question },
         Question { sharing: Sharing::Permissions(b"u"), ..question },

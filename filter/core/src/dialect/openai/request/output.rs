@@ -1,9 +1,9 @@
 //! Fields besides the output limit by which a request can have more output, and fields that the gateway does not know.
 
-use crate::dialect::openai::integer::{self, Number};
 use crate::dialect::openai::request::ChatRequest;
 use crate::dialect::openai::request::fields::{self, OutputNumber};
 use crate::request::facts::InvalidRequest;
+use crate::request::integer::{self, Number};
 use crate::request::needs::Need;
 use crate::request::strange::{Strange, StrangeField};
 use crate::wire::json::{Kind, Scanned, Scanner};

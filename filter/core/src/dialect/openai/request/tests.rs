@@ -1,6 +1,8 @@
 //! Which facts are read from a request, and what is rejected as invalid.
 
 use super::*;
+use crate::request::facts::InvalidField;
+use crate::request::field::MAX_MEMBERS;
 use crate::request::strange::Strange;
 
 fn parse(body: &str) -> Result<ChatRequest<'_>, InvalidRequest> {

@@ -1,8 +1,8 @@
 //! The tools of a request: their names, and whether the provider runs them.
 
-use super::{MAX_TEXT, wrong_type};
 use crate::dialect::openai::request::ChatRequest;
 use crate::request::facts::{InvalidRequest, MAX_TOOL_NAMES};
+use crate::request::field::{MAX_TEXT, wrong_type};
 use crate::request::needs::Need;
 use crate::wire::json::{Kind, Scanned, Scanner, unquote};
 

@@ -191,8 +191,11 @@ fn unknown_variant(place: &[Step], variant: &str, allowed: &[String]) -> String 
             "vllm" | "ollama" | "azure" | "azure_openai" | "groq" | "mistral" | "deepseek" | "together" | "openrouter"
             | "lmstudio" | "llamacpp" | "llama.cpp" | "llama_cpp" | "sglang" | "tgi" | "litellm" | "xai" | "fireworks",
         ) => "it speaks openai: write `dialect: openai`".to_owned(),
-        ("a dialect", "anthropic" | "claude" | "gemini" | "google" | "vertex" | "vertex_ai" | "bedrock" | "cohere") => {
-            "only an API that is compatible with openai can be used: write `dialect: openai` for it".to_owned()
+        ("a dialect", "claude" | "messages") => "write `dialect: anthropic`".to_owned(),
+        ("a dialect", "gemini" | "google" | "vertex" | "vertex_ai" | "bedrock" | "cohere") => {
+            "only an API that is compatible with openai or anthropic can be used: write `dialect: openai` or \
+             `dialect: anthropic` for it"
+                .to_owned()
         }
         ("a source of identity", "jwt" | "oidc" | "oauth" | "oauth2" | "ext_authz") => {
             "let Envoy's filter verify it and set a header: `identity: {source: header, tenant: x-tenant}`".to_owned()

@@ -19,15 +19,22 @@ pub struct ChunkTemplate {
 
 impl ChunkTemplate {
     /// Learns an event. `text`: the span within its data of its only text; `filler`: that of its filler, if any;
-    /// quotation marks included. Events of several lines, or with line ends other than LF, are not learned.
+    /// quotation marks included. Events of several lines of data, or with line ends other than LF, are not learned.
     pub fn learn(&mut self, event: &[u8], text: &Span, filler: Option<&Span>) {
         for part in [&mut self.before, &mut self.between, &mut self.after] {
             part.clear();
         }
-        let head = if event.starts_with(b"data: ") { 6 } else { 5 };
-        let is_plain = event.starts_with(b"data:")
-            && event.ends_with(b"\n\n")
-            && memchr::memchr2(b'\n', b'\r', event) == Some(event.len() - 2);
+        // An event may have a line with its type in front.
+        let line = match event.starts_with(b"event:") {
+            true => memchr::memchr(b'\n', event).map_or(0, |end| end + 1),
+            false => 0,
+        };
+        let data = event.get(line..).unwrap_or_default();
+        let head = line + if data.starts_with(b"data: ") { 6 } else { 5 };
+        let is_plain = data.starts_with(b"data:")
+            && data.ends_with(b"\n\n")
+            && memchr::memchr2(b'\n', b'\r', data) == Some(data.len() - 2)
+            && memchr::memchr(b'\r', event).is_none();
         let filler = filler.filter(|filler| filler.start >= text.end);
         let last = filler.unwrap_or(text);
         let upto = |quote: usize| head + quote + 1;

@@ -1,7 +1,9 @@
 //! Anthropic's Messages reach a provider that speaks them as the caller wrote them, and what holds for chat holds for
 //! them.
 
+use crate::clients::say;
 use pointsman_integration::call::Call;
+use pointsman_integration::environment;
 use pointsman_integration::gateway::{AZURE_SECRET, Gateway, OPENAI_SECRET, Shared};
 use pointsman_integration::response::Response;
 use serde_json::{Value, json};
@@ -55,6 +57,14 @@ fn text(answer: &Response) -> String {
         event["delta"]["text"].as_str().unwrap_or_default().to_owned()
     };
     deltas.iter().map(text).collect()
+}
+
+#[test]
+#[ignore = "needs a real Envoy: make test"]
+fn anthropics_client_works() {
+    let gateway = gateway();
+    let (passed, said) = say(&gateway, &environment::path("POINTSMAN_PYTHON"), "python/anthropic_cases.py");
+    assert!(passed && said.lines().filter(|line| line.starts_with("ok ")).count() == 7, "{said}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub fn document(variant: Variant) -> Value {
     let mut document = json!({
         "default_task": "chat",
         "providers": {
-            "vllm": {"dialect": "openai", "local": true, "data": "regulated"},
+            "vllm": {"dialects": ["openai", "anthropic"], "local": true, "data": "regulated"},
             "openai": {"dialect": "openai", "data": "internal", "credential":
                 {"header": "authorization", "prefix": "Bearer ", "env": "POINTSMAN_BENCH_KEY"}},
         },

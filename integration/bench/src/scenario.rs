@@ -4,10 +4,21 @@ use crate::policy::{CACHED, MODEL, TASK};
 use crate::prompt::Text;
 use serde_json::{Value, json};
 
+/// The API that a request uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Api {
+    /// OpenAI's chat completions.
+    Chat,
+    /// Anthropic's Messages.
+    Messages,
+}
+
 /// One kind of request.
 pub struct Scenario {
     /// Its name in the table.
     pub name: &'static str,
+    /// The API that it uses.
+    pub api: Api,
     /// The number of requests in flight.
     pub connections: usize,
     /// Whether the answer is a stream.
@@ -23,7 +34,7 @@ pub struct Scenario {
 impl Scenario {
     /// Returns the complete requests, to be sent in turn.
     pub fn requests(&self) -> Vec<Vec<u8>> {
-        self.bodies.iter().map(|body| request(body, self.stream)).collect()
+        self.bodies.iter().map(|body| request(self.api, body, self.stream)).collect()
     }
 }
 
@@ -46,6 +57,7 @@ pub const CALLER_KEY: &str = "sk-bench-caller-0123456789abcdef0123456789abcdef";
 pub fn all() -> Vec<Scenario> {
     let chat = |name, connections, bytes, order, text: Text| Scenario {
         name,
+        api: Api::Chat,
         connections,
         stream: false,
         information: order == ModelAt::Start || text == Text::Asian,
@@ -54,6 +66,7 @@ pub fn all() -> Vec<Scenario> {
     };
     let with_fallback = |name, connections, bytes| Scenario {
         name,
+        api: Api::Chat,
         connections,
         stream: false,
         information: true,
@@ -62,6 +75,7 @@ pub fn all() -> Vec<Scenario> {
     };
     let cached = |name, prompt: String, questions: u32| Scenario {
         name,
+        api: Api::Chat,
         connections: 16,
         stream: false,
         information: false,
@@ -69,6 +83,15 @@ pub fn all() -> Vec<Scenario> {
         bodies: (0..questions)
             .map(|number| chat_body(&format!("{prompt} {number:04}"), CACHED, AfterMessages, false))
             .collect(),
+    };
+    let messages = |name, stream| Scenario {
+        name,
+        api: Api::Messages,
+        connections: 16,
+        stream,
+        information: false,
+        latency: false,
+        bodies: vec![chat_body(&English.escaped(2_000), MODEL, AfterMessages, stream)],
     };
     use ModelAt::{AfterMessages, Start};
     use Text::{Asian, English};
@@ -78,12 +101,15 @@ pub fn all() -> Vec<Scenario> {
         chat("chat_1m", 4, 1_000_000, AfterMessages, English),
         Scenario {
             name: "stream_200",
+            api: Api::Chat,
             connections: 16,
             stream: true,
             information: false,
             latency: true,
             bodies: vec![chat_body(&English.escaped(2_000), MODEL, AfterMessages, true)],
         },
+        messages("messages_2k", false),
+        messages("messages_stream_200", true),
         cached("cache_hit_2k", English.escaped(2_000), 1),
         cached("cache_hit_2k, 16k out", English.escaped(2_000) + LONG, 1),
         cached("cache_hit_2k, many", English.escaped(2_000), 1000),
@@ -101,7 +127,7 @@ pub fn all() -> Vec<Scenario> {
 /// Returns the request of a burst: a stream from a task of two models.
 pub fn burst_request() -> Vec<u8> {
     let prompt = Text::English.escaped(2_000) + BURST;
-    request(&chat_body(&prompt, TASK, ModelAt::AfterMessages, true), true)
+    request(Api::Chat, &chat_body(&prompt, TASK, ModelAt::AfterMessages, true), true)
 }
 
 /// Where the client puts `model`.
@@ -124,16 +150,21 @@ fn chat_body(prompt: &str, model: &str, order: ModelAt, stream: bool) -> String 
     }
 }
 
-/// Returns the complete request, with the headers of OpenAI's Python client.
-fn request(body: &str, stream: bool) -> Vec<u8> {
+/// Returns the complete request, with the headers of OpenAI's Python client, which are those of Anthropic's but for a
+/// version.
+fn request(api: Api, body: &str, stream: bool) -> Vec<u8> {
+    let (path, version) = match api {
+        Api::Chat => ("/v1/chat/completions", ""),
+        Api::Messages => ("/v1/messages", "anthropic-version: 2023-06-01\r\n"),
+    };
     let custom = if stream { "x-stainless-helper-method: stream\r\n" } else { "" };
     format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.example\r\naccept-encoding: gzip, deflate\r\n\
+        "POST {path} HTTP/1.1\r\nhost: gateway.example\r\naccept-encoding: gzip, deflate\r\n\
          connection: keep-alive\r\naccept: application/json\r\ncontent-type: application/json\r\n\
          user-agent: OpenAI/Python 1.109.1\r\nx-stainless-lang: python\r\nx-stainless-package-version: 1.109.1\r\n\
          x-stainless-os: Linux\r\nx-stainless-arch: x64\r\nx-stainless-runtime: CPython\r\n\
          x-stainless-runtime-version: 3.12.3\r\nx-stainless-async: false\r\nx-stainless-retry-count: 0\r\n\
-         x-stainless-read-timeout: 600\r\n{custom}authorization: Bearer {CALLER_KEY}\r\n\
+         x-stainless-read-timeout: 600\r\n{version}{custom}authorization: Bearer {CALLER_KEY}\r\n\
          content-length: {}\r\n\r\n{body}",
         body.len()
     )
@@ -154,7 +185,14 @@ pub fn rules() -> Value {
     if let Some(content) = long.pointer_mut("/choices/0/message/content") {
         *content = format!("The points are set. {}", "All trains run. ".repeat(1000)).into();
     }
+    let message = json!({
+        "id": "msg_bench", "type": "message", "role": "assistant", "model": "bench",
+        "content": [{"type": "text", "text": "The points are set."}], "stop_reason": "end_turn", "stop_sequence": null,
+        "usage": {"input_tokens": 500, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0,
+                  "output_tokens": 6},
+    });
     json!([
+        {"when": {"path_suffix": "/messages", "stream": false}, "respond": {"json": message}},
         {"when": {"body_contains": LONG}, "respond": {"json": long}},
         {"when": {"body_contains": BURST}, "respond": {"chunks": BURST_CHUNKS, "chunk_ms": 5}},
         {"when": {"stream": true}, "respond": {"chunks": STREAM_CHUNKS, "chunk_ms": 1}},

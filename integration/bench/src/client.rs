@@ -114,10 +114,11 @@ impl Head {
 fn check_body(body: &[u8], length: Option<usize>, is_stream: bool) -> std::result::Result<(), &'static str> {
     let text = String::from_utf8_lossy(body);
     if is_stream {
-        let done = text.trim_end_matches("\r\n0\r\n\r\n").ends_with("data: [DONE]\n\n");
-        let chunks = text.matches("\"delta\":{\"content\"").count();
+        let text = text.trim_end_matches("\r\n0\r\n\r\n");
+        let done = text.ends_with("data: [DONE]\n\n") || text.ends_with("data: {\"type\":\"message_stop\"}\n\n");
+        let chunks = text.matches("\"delta\":{\"content\"").count() + text.matches("\"text_delta\"").count();
         return match (done, chunks) {
-            (false, _) => Err("the stream does not end with [DONE]"),
+            (false, _) => Err("the stream does not end with its end marker"),
             (true, n) if n < STREAM_CHUNKS => Err("chunks of the stream are missing"),
             (true, _) => Ok(()),
         };

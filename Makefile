@@ -63,6 +63,17 @@ integration/clients/node_modules: integration/clients/package-lock.json
 	@cd integration/clients && npm ci --silent --no-audit --no-fund
 	@touch $@
 
+# Claude Code, which `make test-long` runs through the gateway. It is large, so only that test needs it.
+CLAUDE := $(TOOLS)/claude/node_modules/.bin/claude
+
+$(CLAUDE):
+	@command -v npm >/dev/null \
+	  || { echo "missing: npm (Node.js 18 or later), for the test with Claude Code." >&2; exit 1; }
+	@mkdir -p $(TOOLS)/claude
+	@npm install --silent --no-audit --no-fund --prefix $(TOOLS)/claude @anthropic-ai/claude-code@2.1.197 \
+	  || { rm -rf $(TOOLS)/claude; echo "missing: Claude Code. Needs npm and its registry." >&2; exit 1; }
+	@touch $@
+
 integration/mesh/node_modules: integration/mesh/package-lock.json
 	@command -v npm >/dev/null || { echo "missing: npm (Node.js 18 or later), for the checks of manifests." >&2; exit 1; }
 	@cd integration/mesh && npm ci --silent --no-audit --no-fund
@@ -210,7 +221,8 @@ chaos:
 
 # All tests, with longer load in those that keep up a load.
 test-long: export POINTSMAN_LONG = 1
-test-long: test
+test-long: export POINTSMAN_CLAUDE = $(CLAUDE)
+test-long: $(CLAUDE) test
 
 check: wasm programs $(ENVOY) docs deny manifests fuzzers
 	cargo fmt --check

@@ -12,6 +12,7 @@ mod cache_isolation;
 mod cache_kept;
 mod cache_key;
 mod chart;
+mod claude_code;
 mod clients;
 mod clock;
 mod compose;

@@ -7,6 +7,7 @@ mod support;
 
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use support::running::{ANY_KEY, Port, SHA256_OF_K, Up, ends, inputs, up, up_at};
 use support::{Scratch, cluster, envoy, policy, text, wasm};
 
@@ -56,6 +57,59 @@ fn a_missing_or_old_envoy_is_named() {
         scratch.hide(&text(&output)),
         "HERE/envoy: unsupported version 1.35.9: expected Envoy version 1.36 or later, such as 1.40\n"
     );
+}
+
+/// Writes an Envoy of this version that accepts everything, says what key it was given, and ends.
+fn talking_envoy(scratch: &Scratch, version: &str) -> PathBuf {
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in\n--version) echo \"$0  version: 0123abc/{version}/Clean/RELEASE/BoringSSL\" ;;\n\
+         *validate*) ;;\n*) printf 'given: %s.\\n' \"$POINTSMAN_TEST_KEY\" >&2; exit 3 ;;\nesac\n"
+    );
+    let path = scratch.write("envoy", &script);
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn a_key_file_with_a_line_break_is_refused_for_an_envoy_that_does_not_trim_it() {
+    let scratch = inputs("up-line-break", "PATH");
+    let key = scratch.path("b.key");
+    let file = policy("PATH").replace("env: PATH", &format!("file: {}", key.display()));
+    scratch.write("policy.yaml", &file);
+    let run = |version: &str, flags: &[&str]| {
+        let mut command = up(&scratch);
+        command.args(flags).args(["--wasm", "/nonexistent"]).arg("--envoy").arg(talking_envoy(&scratch, version));
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        scratch.hide(&text(&output))
+    };
+    scratch.write("b.key", "sk-live\n");
+    let said = run("1.39.3", &[]);
+    assert_eq!(
+        said,
+        "provider \"b\": HERE/b.key ends in a line break, with which Envoy before 1.40 answers every request to it with \
+         503; remove it: tr -d '\\r\\n' <HERE/b.key >HERE/b.key.new && mv HERE/b.key.new HERE/b.key\n"
+    );
+    // The next thing that is wrong.
+    for (version, flags) in [("1.40.0", &[][..]), ("1.39.3", &["--allow-missing-credentials"])] {
+        let said = run(version, flags);
+        assert!(said.contains("no filter module at /nonexistent"), "{version}: {said}");
+    }
+    scratch.write("b.key", "sk-live");
+    assert!(run("1.36.4", &[]).contains("no filter module at /nonexistent"));
+}
+
+#[test]
+fn envoy_is_given_a_key_of_the_environment_without_its_line_break() {
+    for (key, given) in [("sk-1\r\n", "given: sk-1.\n"), ("sk-1", "given: sk-1.\n"), ("a\nb", "given: a\nb.\n")] {
+        let scratch = inputs("up-environment", "POINTSMAN_TEST_KEY");
+        let module = scratch.path("module.wasm");
+        std::fs::write(&module, b"\0asm\x01\0\0\0\0\x0f\x09pointsman9.9.9").unwrap();
+        let mut command = up(&scratch);
+        command.arg("--wasm").arg(&module).arg("--envoy").arg(talking_envoy(&scratch, "1.38.2"));
+        let output = command.env("POINTSMAN_TEST_KEY", key).output().unwrap();
+        assert!(text(&output).contains(given), "{}", text(&output));
+    }
 }
 
 /// The first start is held to what a reload is held to.

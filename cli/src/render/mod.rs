@@ -16,6 +16,7 @@ pub mod gateway_args;
 pub mod inputs;
 mod istio;
 mod kept;
+pub mod line_break;
 pub mod listener;
 mod local_replies;
 pub mod mesh;
@@ -39,6 +40,7 @@ use files::Files;
 use gateway_args::GatewayArgs;
 use inputs::Inputs;
 use istio::Istio;
+use line_break::UntrimmedKeys;
 use mesh::args::MeshArgs;
 use mesh::pod::{Keys, RENDERED, Volume};
 use mesh::version::{Mesh, MeshVersion};
@@ -164,7 +166,11 @@ impl Args {
         let namespace = match (self.target, &self.mesh.namespace) {
             (Target::Istio, Some(namespace)) => namespace,
             (Target::EnvoyGateway, _) => &self.mesh.proxy_namespace,
-            _ => return self.module_is_missing().into_iter().collect(),
+            _ => {
+                let keys = UntrimmedKeys::of(&inputs.policy, self.envoy_version).faults();
+                let keys = keys.into_iter().map(|line| format!("warning: {line}"));
+                return self.module_is_missing().into_iter().chain(keys).collect();
+            }
         };
         let alone = inputs.policy.redis.is_none().then(|| {
             let each = "each pod counts its own quotas and budgets and has its own cache";

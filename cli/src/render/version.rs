@@ -50,6 +50,11 @@ impl EnvoyVersion {
         self >= Self(37)
     }
 
+    /// Whether white space around a key is removed before it is sent. Before, a line break makes the header invalid.
+    pub fn trims_keys(self) -> bool {
+        self >= Self(40)
+    }
+
     /// Whether an attempt may be failed at the very end of its response. Envoy 1.36 crashes if a retry follows; 1.38
     /// and later were tested to work.
     pub fn survives_failure_at_end(self) -> bool {

@@ -50,9 +50,12 @@ fn code(settings: &Settings) -> Value {
 }
 
 /// Returns a filter whose configuration comes from the control plane, as one of these types.
+///
+/// Without a timeout, like istiod's own: a listener and a cluster wait for the module, and a new pod is not ready
+/// before. With one, a pod that fetches its module slowly would be ready, and answer every request with 500.
 pub fn discovered(name: &str, types: &[&str]) -> Value {
     json!({"name": name, "config_discovery": {
-        "config_source": {"ads": {}, "resource_api_version": "V3"},
+        "config_source": {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"},
         "type_urls": types,
     }})
 }

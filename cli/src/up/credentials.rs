@@ -1,7 +1,9 @@
 //! Checks that the keys that a policy names exist, and that they look like keys.
 
 use pointsman_core::policy::Policy;
+use std::ffi::OsString;
 use std::io::Read as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 /// Returns one line per key that Envoy will not find. Envoy answers requests to a provider without its key with 401.
 pub fn missing(policy: &Policy) -> Vec<String> {
@@ -9,7 +11,7 @@ pub fn missing(policy: &Policy) -> Vec<String> {
     for provider in policy.providers() {
         let Some(credential) = &provider.credential else { continue };
         if let Some(variable) = &credential.env
-            && std::env::var_os(variable).is_none_or(|value| value.is_empty())
+            && std::env::var_os(variable).is_none_or(|value| without_line_break(value.as_bytes()).is_empty())
         {
             lines.push(format!("provider \"{}\": the environment variable {variable} is not set", provider.name));
         }
@@ -20,6 +22,22 @@ pub fn missing(policy: &Policy) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Returns the environment variables that end in a line break, without it: Envoy before 1.40 would send it with the key,
+/// and answer every request with 503. A Secret that was made of a file from an editor has one.
+pub fn trimmed_environment() -> Vec<(OsString, OsString)> {
+    let trimmed = |(name, value): (OsString, OsString)| {
+        let bytes = value.as_bytes();
+        let key = without_line_break(bytes);
+        (key.len() < bytes.len()).then(|| (name, OsString::from_vec(key.to_vec())))
+    };
+    std::env::vars_os().filter_map(trimmed).collect()
+}
+
+fn without_line_break(value: &[u8]) -> &[u8] {
+    let end = value.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |last| last + 1);
+    value.get(..end).unwrap_or_default()
 }
 
 /// Returns one line per key that Envoy would send in a form that providers do not accept. No line repeats a key. Keys
@@ -53,7 +71,7 @@ fn read(path: &str) -> Option<String> {
 
 /// Returns what is suspicious about a key that follows `prefix` in its header.
 fn fault(prefix: &str, value: &str) -> Option<&'static str> {
-    // Envoy drops the end of the line that an editor or `echo` adds.
+    // The line break that an editor or `echo` adds is another matter: `UntrimmedKeys` refuses it for older Envoys.
     let key = value.trim_end_matches(['\r', '\n']);
     let scheme = prefix.trim();
     let repeats = |scheme: &str| {
@@ -76,12 +94,19 @@ fn fault(prefix: &str, value: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::fault;
+    use super::{fault, without_line_break};
 
     #[test]
     fn a_key_as_providers_issue_it_is_not_suspicious() {
         for (prefix, key) in [("Bearer ", "sk-1"), ("Bearer ", "sk-1\n"), ("", "Bearer sk-1"), ("", "sk-1\r\n")] {
             assert_eq!(fault(prefix, key), None, "{prefix}{key}");
+        }
+    }
+
+    #[test]
+    fn only_the_line_break_at_the_end_of_a_variable_goes() {
+        for (value, key) in [("sk-1\n", "sk-1"), ("sk-1\r\n\n", "sk-1"), ("\n", ""), ("a\nb ", "a\nb "), ("", "")] {
+            assert_eq!(without_line_break(value.as_bytes()), key.as_bytes(), "{value:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::admin::Admin;
 use super::child;
+use super::credentials;
 use crate::render::listener;
 use crate::render::version::EnvoyVersion;
 use rustix::process::{Pid, Signal, kill_process};
@@ -82,8 +83,11 @@ impl Program {
         if let Some(workers) = concurrency {
             arguments.extend(["--concurrency".into(), workers.to_string().into()]);
         }
-        let child =
-            child::command(&self.path).args(arguments).spawn().map_err(|e| format!("{}: {e}", self.path.display()))?;
+        let child = child::command(&self.path)
+            .args(arguments)
+            .envs(credentials::trimmed_environment())
+            .spawn()
+            .map_err(|e| format!("{}: {e}", self.path.display()))?;
         Ok(Process { child, address_file })
     }
 }

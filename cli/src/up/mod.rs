@@ -21,6 +21,7 @@ use crate::module;
 use crate::policy_file::Origin;
 use crate::render::gateway_args::GatewayArgs;
 use crate::render::inputs::Inputs;
+use crate::render::line_break::UntrimmedKeys;
 use crate::render::settings::Settings;
 use address::NotClaimed;
 use envoy::{NotReady, Program};
@@ -104,6 +105,10 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
         missing.iter().for_each(|line| say(format_args!("warning: {line}")));
     }
     let program = Program::find(args.envoy.as_deref())?;
+    let untrimmed = UntrimmedKeys::of(&inputs.policy, program.version).faults();
+    if !untrimmed.is_empty() && !args.allow_missing_credentials {
+        return Err(untrimmed.join("\n"));
+    }
     let (wasm, warning) = module::find(args.wasm.as_deref())?;
     warning.iter().for_each(|line| say(format_args!("warning: {line}")));
     let stop = Stop::on_signals().map_err(|e| e.to_string())?;
@@ -211,6 +216,7 @@ fn serve(args: &Args, inputs: &Inputs, mut watch: Watch) -> Result<ExitCode, Str
             if !removal.is_of_directory {
                 live.prune(&admin, &stopped);
             }
+            live.keys.news().iter().for_each(|line| say(format_args!("warning: {line}")));
             log_writes.look(&admin).iter().for_each(say);
         }
         std::thread::sleep(Duration::from_millis(50));

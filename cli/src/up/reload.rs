@@ -11,6 +11,7 @@ use crate::render::credential::is_sds_file;
 use crate::render::files::{Files, cds, replace};
 use crate::render::gateway_args::GatewayArgs;
 use crate::render::inputs::{Inputs, Refused};
+use crate::render::line_break::UntrimmedKeys;
 use crate::render::rendering::Rendering;
 use crate::render::settings::Settings;
 use crate::render::{listener, route, wasm};
@@ -77,6 +78,8 @@ pub struct RunningConfig {
     awaits_redis: bool,
     /// Whether keys may be missing.
     allow_missing: bool,
+    /// The key files of the current policy, if Envoy does not trim them.
+    pub keys: UntrimmedKeys,
 }
 
 /// Why a new policy was not applied.
@@ -117,6 +120,7 @@ impl RunningConfig {
     pub fn start(directory: &Path, settings: Settings, inputs: &Inputs, allow_missing: bool) -> std::io::Result<Self> {
         let rendering = Rendering::new(&settings, inputs);
         let (files, clusters) = (rendering.files(), rendering.clusters());
+        let keys = UntrimmedKeys::of(&inputs.policy, settings.version);
         files.write(directory)?;
         Ok(Self {
             directory: directory.to_owned(),
@@ -128,6 +132,7 @@ impl RunningConfig {
             retired: DrainingClusters::default(),
             awaits_redis: inputs.policy.redis.is_some(),
             allow_missing,
+            keys,
         })
     }
 
@@ -145,7 +150,9 @@ impl RunningConfig {
         let lines = |refused: Refused| refused.to_string().lines().map(str::to_owned).collect::<Vec<_>>();
         let inputs = from.inputs(Origin::RegularFile).map_err(lines)?;
         let named = |line: &String| format!("{}: {line}", from.policy.display());
-        let missing = credentials::missing(&inputs.policy);
+        let mut missing = credentials::missing(&inputs.policy);
+        let keys = UntrimmedKeys::of(&inputs.policy, self.settings.version);
+        missing.extend(keys.faults());
         if !self.allow_missing && !missing.is_empty() {
             return Err(NotApplied::Refused(missing.iter().map(named).collect()));
         }
@@ -173,6 +180,7 @@ impl RunningConfig {
         self.needed = clusters.into_keys().collect();
         self.clusters = united;
         self.files = files;
+        self.keys = keys;
         self.awaits_redis |= inputs.policy.redis.is_some();
         inputs.warnings.iter().for_each(say);
         credentials::suspicious(&inputs.policy).iter().for_each(|line| say(format_args!("warning: {line}")));

@@ -96,7 +96,9 @@ impl Place {
                 let source = value.pointer_mut(pointer);
                 if let Some(source) = source.filter(|source| source.get("ads").is_some()) {
                     let path = self.directory.join(file);
-                    *source = json!({"path_config_source": {"path": path}, "resource_api_version": "V3"});
+                    let Some(members) = source.as_object_mut() else { return };
+                    members.remove("ads");
+                    members.insert("path_config_source".to_owned(), json!({"path": path}));
                 }
             }
             _ => {}

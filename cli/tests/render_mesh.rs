@@ -270,3 +270,63 @@ fn envoy_gateway_needs_no_image_if_the_pods_have_the_module() {
     assert!(render("own_module", &format!("{flags} --wasm /opt/pointsman.wasm")).is_ok());
     assert!(render("no_module", flags).is_err());
 }
+
+/// Returns what a rendering of these flags says, and one of its files. `with_key`: whether a provider has a key.
+fn said_of(name: &str, flags: &str, with_key: bool, file: &str) -> (String, String) {
+    let scratch = Scratch::new(name);
+    let text_of = policy("KEY");
+    let text_of = if with_key { text_of } else { text_of.replace(CREDENTIAL, "") };
+    assert_eq!(text_of.contains("credential"), with_key, "{text_of}");
+    let policy = scratch.write("policy.yaml", &text_of);
+    for provider in ["a", "b"] {
+        scratch.write(&format!("providers/{provider}.yaml"), &cluster(provider, 1));
+    }
+    let mut command = pointsman();
+    command.arg("render").arg("--policy").arg(policy).arg("--providers").arg(scratch.path("providers"));
+    let output = command.args(flags.split_whitespace()).arg("--out").arg(scratch.path("out")).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    (text(&output), std::fs::read_to_string(scratch.path("out").join(file)).unwrap())
+}
+
+const CREDENTIAL: &str = ", credential: {header: authorization, prefix: \"Bearer \", env: KEY}";
+
+/// A proxy refuses clusters whose keys are not mounted yet.
+#[test]
+fn the_order_of_first_steps_is_said_if_there_are_keys() {
+    let istio = format!("--target istio --target-version 1.30 --namespace ai --host a.b {}", image());
+    let gateway = format!(
+        "--target envoy-gateway --target-version 1.8 --namespace ai --gateway eg --listener https --host a.b {}",
+        image()
+    );
+    for (flags, patch) in [
+        (istio.clone(), "that Secret and configmap-*.yaml, then patch/deployment.yaml, and the other files"),
+        (
+            format!("{istio} --gateway eg"),
+            "that Secret and configmap-*.yaml, then patch/gateway.yaml, and the other files",
+        ),
+        (gateway.clone(), "that Secret and configmap-sds.yaml, then envoyproxy.yaml and the Gateway's parametersRef"),
+    ] {
+        let file = if flags == gateway { "envoypatchpolicy.yaml" } else { "envoyfilter.yaml" };
+        let (said, _) = said_of("order", &flags, true, file);
+        assert!(said.contains(patch), "{said}");
+        assert!(said.contains("--from-literal=KEY=\"$(cat FILE)\""), "{said}");
+        assert_eq!(said.contains("the only one at its port"), flags == gateway, "{said}");
+        let (said, _) = said_of("no-order", &flags, false, file);
+        assert!(!said.contains("Secret"), "{said}");
+    }
+}
+
+/// A pod is not ready before it has the module, and the filter comes after those of other EnvoyFilters.
+#[test]
+fn istio_waits_for_the_module_and_applies_the_patches_last() {
+    let flags = format!("--target istio --target-version 1.30 --namespace ai --host a.b {}", image());
+    for file in ["envoyfilter.yaml", "envoyfilter-clusters.yaml"] {
+        let (_, yaml) = said_of("waits", &flags, true, file);
+        let tree: serde_json::Value = serde_saphyr::from_str(&yaml).unwrap();
+        assert_eq!(tree["spec"]["priority"], 100, "{file}");
+        let (sources, timeouts) =
+            (yaml.matches("config_discovery:").count(), yaml.matches("initial_fetch_timeout: ").count());
+        assert!(sources > 0 && sources == timeouts, "{file}: {sources} {timeouts}");
+        assert!(yaml.contains("initial_fetch_timeout: \"0s\"") || yaml.contains("initial_fetch_timeout: 0s"), "{yaml}");
+    }
+}

@@ -163,9 +163,16 @@ impl Args {
 
     /// What the operator still has to do, or may have missed.
     fn notes(&self, inputs: &Inputs) -> Vec<String> {
-        let namespace = match (self.target, &self.mesh.namespace) {
-            (Target::Istio, Some(namespace)) => namespace,
-            (Target::EnvoyGateway, _) => &self.mesh.proxy_namespace,
+        let (namespace, config_maps, patch) = match (self.target, &self.mesh.namespace) {
+            (Target::Istio, Some(namespace)) => {
+                let of_gateway = self.mesh.gateway.is_some();
+                let patch = if of_gateway { "patch/gateway.yaml" } else { "patch/deployment.yaml" };
+                (namespace, "configmap-*.yaml", patch)
+            }
+            (Target::EnvoyGateway, _) => {
+                let patch = "envoyproxy.yaml and the Gateway's parametersRef";
+                (&self.mesh.proxy_namespace, "configmap-sds.yaml", patch)
+            }
             _ => {
                 let keys = UntrimmedKeys::of(&inputs.policy, self.envoy_version).faults();
                 let keys = keys.into_iter().map(|line| format!("warning: {line}"));
@@ -176,8 +183,21 @@ impl Args {
             let each = "each pod counts its own quotas and budgets and has its own cache";
             format!("warning: the policy has no `redis`, so {each}")
         });
-        let keys = Keys::of(&inputs.policy).ok().and_then(|keys| keys.hint(namespace, &self.mesh.name));
-        alone.into_iter().chain(keys).collect()
+        let keys = Keys::of(&inputs.policy).ok();
+        let hint = keys.as_ref().and_then(|keys| keys.hint(namespace, &self.mesh.name));
+        let order = keys.as_ref().and_then(|keys| keys.order(config_maps, patch));
+        alone.into_iter().chain(self.alone_at_its_port()).chain(hint).chain(order).collect()
+    }
+
+    /// Envoy Gateway gives listeners of one port one name, that of the first, and refuses a policy for one of them.
+    fn alone_at_its_port(&self) -> Option<String> {
+        let (gateway, listener) = (self.mesh.gateway.as_ref()?, self.mesh.listener.as_ref()?);
+        (self.target == Target::EnvoyGateway).then(|| {
+            format!(
+                "note: the listener \"{listener}\" of the Gateway \"{gateway}\" must be the only one at its port, and the \
+                 EnvoyProxy must not set mergeGateways; otherwise the patches do not apply"
+            )
+        })
     }
 
     fn mesh_settings(&self, version: MeshVersion) -> Result<Settings, String> {

@@ -24,6 +24,10 @@ use std::collections::BTreeMap;
 
 const API: &str = "networking.istio.io/v1alpha3";
 
+/// Istio applies patches of a lower priority first. After those of others, whose priority is usually 0, the filter stays
+/// directly before the router.
+const PRIORITY: i32 = 100;
+
 /// Everything that a rendering for Istio depends on.
 pub struct Istio<'a> {
     /// The version to render for.
@@ -63,7 +67,11 @@ impl Istio<'_> {
         let filter = |suffix: &str, patches: Patches| {
             // Beside the one of another version while the mesh is upgraded.
             let name = format!("{name}{suffix}-{}", self.version);
-            let spec = json!({"workloadSelector": {"labels": &selector}, "configPatches": patches.into_value()});
+            let spec = json!({
+                "priority": PRIORITY,
+                "workloadSelector": {"labels": &selector},
+                "configPatches": patches.into_value(),
+            });
             object(API, "EnvoyFilter", namespace, &name, spec)
         };
         add("envoyfilter-clusters.yaml", &filter("-clusters", self.clusters(rendering.clusters())))?;

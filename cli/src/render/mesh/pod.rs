@@ -88,12 +88,24 @@ impl Keys {
         volumes
     }
 
+    /// Returns in which order the files are applied if the pods need new mounts, for people: Envoy refuses clusters whose
+    /// keys it does not find. `config_maps`: the files of what is mounted. `patch`: what mounts it.
+    pub fn order(&self, config_maps: &str, patch: &str) -> Option<String> {
+        let line = format!(
+            "note: Envoy refuses clusters whose keys it does not find. Apply first that Secret and {config_maps}, then \
+             {patch}, and the other files once the pods have the keys (a minute later, if no pod restarts)"
+        );
+        (!self.entries.is_empty()).then_some(line)
+    }
+
     /// Returns the command that creates the Secret, for people.
     pub fn hint(&self, namespace: &str, name: &str) -> Option<String> {
         if self.entries.is_empty() {
             return None;
         }
-        let entries: Vec<_> = self.entries.keys().map(|entry| format!(" --from-file={entry}=FILE")).collect();
+        // `$(…)` drops the line break at the end of a file. Envoy before 1.40 would send it with the key.
+        let entry = |entry: &String| format!(" --from-literal={entry}=\"$(cat FILE)\"");
+        let entries: Vec<_> = self.entries.keys().map(entry).collect();
         Some(format!(
             "note: the keys come from a Secret of yours: kubectl -n {namespace} create secret generic {name}-keys{}",
             entries.concat()
@@ -176,7 +188,11 @@ mod tests {
         let keys = Keys::of(&policy)?;
         assert_eq!((keys.sds.len(), keys.volumes("p").len()), (2, 2));
         let hint = keys.hint("ai", "p").unwrap();
-        Ok(keys.entries.into_keys().inspect(|entry| assert!(hint.contains(&format!("={entry}=")), "{hint}")).collect())
+        Ok(keys
+            .entries
+            .into_keys()
+            .inspect(|entry| assert!(hint.contains(&format!("={entry}=\"$(cat ")), "{hint}"))
+            .collect())
     }
 
     const ENV: &str = r#"{"header": "authorization", "env": "KEY"}"#;

@@ -4,6 +4,7 @@ kubectl builds them are valid, say the same, and what would do harm is refused.
     python integration/manifests
 """
 
+import base64
 import copy
 import sys
 
@@ -36,6 +37,8 @@ providers:
 """,
     "providers": {"openai": HYBRID["providers"]["openai"]},
 }
+# What OpenShift's `restricted-v2` assigns itself.
+ASSIGNED = {"podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}}
 WATCHED = {"metrics": {"enabled": True, "from": FROM, "serviceMonitor": {"enabled": True}}}
 
 # What is rendered and must be valid.
@@ -53,7 +56,17 @@ VALID = {
             "from": [{"podSelector": {}}],
             "egress": [{"ports": [{"protocol": "TCP", "port": 443}]}],
         },
-        "service": {"annotations": {"a": "b"}},
+        "listenAddress": "[::]",
+        "service": {
+            "annotations": {"a": "b"},
+            "type": "LoadBalancer",
+            "ipFamilyPolicy": "PreferDualStack",
+            "ipFamilies": ["IPv6", "IPv4"],
+            "loadBalancerSourceRanges": ["203.0.113.0/24"],
+        },
+        "priorityClassName": "high",
+        "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+        "extraEnv": [{"name": "TZ", "value": "UTC"}],
         "serviceAccount": {"annotations": {"a": "b"}},
         "podAnnotations": {"a": "b"},
         "podLabels": {"team": "llm"},
@@ -67,6 +80,8 @@ VALID = {
         "extraVolumes": [{"name": "more", "emptyDir": {}}],
         "extraArgs": ["--allow-missing-credentials"],
     },
+    "users and groups that OpenShift assigns": LOCAL | ASSIGNED,
+    "IPv6 only": LOCAL | {"listenAddress": "[::]", "service": {"ipFamilies": ["IPv6"]}},
     "a key in a file": FILE_KEY | {"keys": {"data": {"openai": "sk-1"}}},
     "keys in a Secret of one's own": HYBRID | {"keys": {"existingSecret": "mine", "environment": True}},
     "keys that may be missing": HYBRID | {"extraArgs": ["--allow-missing-credentials"]},
@@ -144,6 +159,16 @@ REFUSED = {
         LOCAL | {"metrics": {"serviceMonitor": {"enabled": True}}},
         "metrics.serviceMonitor.enabled needs metrics.enabled",
     ),
+    "two address families, and only one listens": (
+        LOCAL | {"service": {"ipFamilyPolicy": "PreferDualStack"}},
+        'set listenAddress to "[::]"',
+    ),
+    "IPv6, and only IPv4 listens": (LOCAL | {"service": {"ipFamilies": ["IPv6"]}}, 'set listenAddress to "[::]"'),
+    "an address that is none": (LOCAL | {"listenAddress": "::"}, "listenAddress"),
+    "networks without a load balancer": (
+        LOCAL | {"service": {"loadBalancerSourceRanges": ["203.0.113.0/24"]}},
+        "service.loadBalancerSourceRanges has an effect only with service.type LoadBalancer",
+    ),
     "a misspelt value": (LOCAL | {"replica": 3}, "replica"),
     "a digest that is none": (LOCAL | {"image": {"digest": "sha256:0"}}, "digest"),
 }
@@ -162,6 +187,8 @@ def check_chart():
         except chart.Refused as refused:
             if reason not in str(refused):
                 yield f"chart, {name}: is refused with: {refused}"
+    yield from check_names()
+    yield from check_values()
     # The checks themselves can fail.
     broken = chart.render(VALID["metrics"])
     for resource in broken:
@@ -170,6 +197,39 @@ def check_chart():
     kinds = {"Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget", "ServiceMonitor"}
     for kind in kinds - {line.split()[1] for line in found}:
         yield f"a {kind} with a wrong field is found valid"
+
+
+def check_names():
+    """Yields what is wrong with the names that come from the release's."""
+    for name in ("pointsman", "llm", "a" * 53, "a" * 42 + "-b" + "c" * 9):
+        for resource in chart.render(VALID["everything"], name=name):
+            if len(resource["metadata"]["name"]) > 63 or resource["metadata"]["name"].endswith("-"):
+                yield f"chart, release {name}: {resource['kind']} {resource['metadata']['name']}"
+    for name in ("1-llm", "llm.v1"):
+        try:
+            chart.render(LOCAL, name=name)
+            yield f"chart, release {name}: is not refused"
+        except chart.Refused as refused:
+            if "begins with a letter and has no dot" not in str(refused):
+                yield f"chart, release {name}: is refused with: {refused}"
+
+
+def check_values():
+    """Yields which values do not have their effect."""
+    def of(values, kind):
+        return next(one for one in chart.render(values) if one["kind"] == kind)
+
+    assigned = of(LOCAL | ASSIGNED, "Deployment")["spec"]["template"]["spec"]["securityContext"]
+    if assigned != {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}:
+        yield f"chart: OpenShift gets {assigned}"
+    arguments = of(VALID["everything"], "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
+    for argument in ("--listen=[::]:8080", "--metrics=[::]:9902"):
+        if argument not in arguments:
+            yield f"chart: there is no {argument} in {arguments}"
+    for key in ("sk-1", "sk-1\n", "sk-1\r\n"):
+        data = of(FILE_KEY | {"keys": {"data": {"openai": key}}}, "Secret")["data"]["openai"]
+        if base64.b64decode(data) != b"sk-1":
+            yield f"chart: the key {key!r} is given as {data}"
 
 
 def secure(resources):

@@ -24,9 +24,13 @@ pub const MANAGER_TYPE: &str =
 /// left 1 MiB unread, beyond what both kernels hold.
 const UNREAD_MS: u64 = 30_000;
 
-/// Returns a listen address.
+/// Returns a listen address. `[::]` takes IPv4 connections too, as a pod of a dual-stack cluster must.
 pub fn address(address: SocketAddr) -> Value {
-    json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
+    let mut socket = json!({"address": address.ip().to_string(), "port_value": address.port()});
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket["ipv4_compat"] = true.into();
+    }
+    json!({"socket_address": socket})
 }
 
 /// The source of the listener's policy and routes.

@@ -1,5 +1,8 @@
+{{/* The name of a Service has at most 63 characters, and the longest suffix, `-providers`, has 10. */}}
 {{- define "pointsman.name" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name }}{{ end -}}
+{{- $name := printf "%s-%s" .Release.Name .Chart.Name }}
+{{- if contains .Chart.Name .Release.Name }}{{ $name = .Release.Name }}{{ end }}
+{{- $name | trunc 53 | trimSuffix "-" }}
 {{- end }}
 
 {{- define "pointsman.selector" -}}
@@ -32,6 +35,7 @@ labels: {{- include "pointsman.labels" . | nindent 2 }}
 
 {{/* Refuses what would start and do harm, or not start at all. `pointsman check` finds the rest of a policy's mistakes. */}}
 {{- define "pointsman.check" -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" .Release.Name) }}{{ fail (printf "release name %q: a Service would have it, whose name begins with a letter and has no dot" .Release.Name) }}{{ end }}
 {{- if not .Values.policy }}{{ fail "no policy: set one with --set-file policy=FILE" }}{{ end }}
 {{- $policy := fromYaml .Values.policy }}
 {{- with $policy.Error }}{{ fail (printf "policy: %s" .) }}{{ end }}
@@ -57,11 +61,15 @@ labels: {{- include "pointsman.labels" . | nindent 2 }}
 {{- end }}
 {{- if and .Values.metrics.serviceMonitor.enabled (not .Values.metrics.enabled) }}{{ fail "metrics.serviceMonitor.enabled needs metrics.enabled" }}{{ end }}
 {{- if and .Values.metrics.enabled .Values.networkPolicy.enabled (not .Values.metrics.from) }}{{ fail "metrics.enabled: say in metrics.from who may reach the metrics, which name tenants" }}{{ end }}
+{{- $families := .Values.service.ipFamilies }}
+{{- $policy6 := has .Values.service.ipFamilyPolicy (list "PreferDualStack" "RequireDualStack") }}
+{{- if and (or (has "IPv6" $families) $policy6) (ne .Values.listenAddress "[::]") }}{{ fail "service: the gateway would not listen at the IPv6 addresses of its pods: set listenAddress to \"[::]\"" }}{{ end }}
+{{- if and .Values.service.loadBalancerSourceRanges (ne .Values.service.type "LoadBalancer") }}{{ fail "service.loadBalancerSourceRanges has an effect only with service.type LoadBalancer; use networkPolicy.from" }}{{ end }}
 {{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" }}
 {{- if hasKey $.Values.podLabels $label }}{{ fail (printf "podLabels: %s is the label by which the Deployment and the Service find their pods; remove it" $label) }}{{ end }}
 {{- end }}
 {{- range $arg := .Values.extraArgs }}
-{{- range $flag, $value := dict "--policy" "policy" "--providers" "providers" "--listen" "service.port" "--admin" "metrics.enabled" "--metrics" "metrics.enabled" "--concurrency" "concurrency" "--max-heap" "maxHeap" "--drain" "drainSeconds" }}
+{{- range $flag, $value := dict "--policy" "policy" "--providers" "providers" "--listen" "listenAddress" "--admin" "metrics.enabled" "--metrics" "metrics.enabled" "--concurrency" "concurrency" "--max-heap" "maxHeap" "--drain" "drainSeconds" }}
 {{- if or (eq $arg $flag) (hasPrefix (printf "%s=" $flag) $arg) }}{{ fail (printf "extraArgs: %s is set by the chart; use %s" $flag $value) }}{{ end }}
 {{- end }}
 {{- end }}

@@ -6,6 +6,7 @@ const port = { number: anything };
 
 const members = {
   EnvoyFilter: {
+    priority: anything,
     workloadSelector: { labels: anything },
     configPatches: {
       applyTo: anything,

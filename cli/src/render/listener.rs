@@ -290,3 +290,15 @@ pub fn stream_window(settings: &Settings, request_limit: u64) -> u64 {
     const MOST: u64 = (1 << 31) - 1;
     if settings.version.has_route_buffer_limit() { USUAL } else { request_limit.min(MOST) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_address_of_all_interfaces_takes_both_families() {
+        for (text, expected) in [("[::]:80", json!(true)), ("[::1]:80", Value::Null), ("0.0.0.0:80", Value::Null)] {
+            assert_eq!(address(text.parse().unwrap())["socket_address"]["ipv4_compat"], expected, "{text}");
+        }
+    }
+}

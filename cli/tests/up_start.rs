@@ -87,8 +87,8 @@ fn a_key_file_with_a_line_break_is_refused_for_an_envoy_that_does_not_trim_it() 
     let said = run("1.39.3", &[]);
     assert_eq!(
         said,
-        "provider \"b\": HERE/b.key ends in a line break, with which Envoy before 1.40 answers every request to it with \
-         503; remove it: tr -d '\\r\\n' <HERE/b.key >HERE/b.key.new && mv HERE/b.key.new HERE/b.key\n"
+        "provider \"b\": HERE/b.key ends in a line break, with which Envoy before 1.40 answers every request to it \
+         with 503; remove it: tr -d '\\r\\n' <HERE/b.key >HERE/b.key.new && mv HERE/b.key.new HERE/b.key\n"
     );
     // The next thing that is wrong.
     for (version, flags) in [("1.40.0", &[][..]), ("1.39.3", &["--allow-missing-credentials"])] {

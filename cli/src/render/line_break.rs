@@ -1,5 +1,5 @@
-//! Key files that end in a line break. Envoy before 1.40 puts it into the header, and then answers every request to that
-//! provider with 503 (`invalid header value`).
+//! Key files that end in a line break. Envoy before 1.40 puts it into the header, and then answers every request to
+//! that provider with 503 (`invalid header value`).
 
 use super::version::EnvoyVersion;
 use pointsman_core::policy::Policy;

@@ -194,8 +194,8 @@ impl Args {
         let (gateway, listener) = (self.mesh.gateway.as_ref()?, self.mesh.listener.as_ref()?);
         (self.target == Target::EnvoyGateway).then(|| {
             format!(
-                "note: the listener \"{listener}\" of the Gateway \"{gateway}\" must be the only one at its port, and the \
-                 EnvoyProxy must not set mergeGateways; otherwise the patches do not apply"
+                "note: the listener \"{listener}\" of the Gateway \"{gateway}\" must be the only one at its port, and \
+                 the EnvoyProxy must not set mergeGateways; otherwise the patches do not apply"
             )
         })
     }

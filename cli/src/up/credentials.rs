@@ -24,8 +24,8 @@ pub fn missing(policy: &Policy) -> Vec<String> {
     lines
 }
 
-/// Returns the environment variables that end in a line break, without it: Envoy before 1.40 would send it with the key,
-/// and answer every request with 503. A Secret that was made of a file from an editor has one.
+/// Returns the environment variables that end in a line break, without it: Envoy before 1.40 would send it with the
+/// key, and answer every request with 503. A Secret that was made of a file from an editor has one.
 pub fn trimmed_environment() -> Vec<(OsString, OsString)> {
     let trimmed = |(name, value): (OsString, OsString)| {
         let bytes = value.as_bytes();

@@ -24,8 +24,8 @@ use std::collections::BTreeMap;
 
 const API: &str = "networking.istio.io/v1alpha3";
 
-/// Istio applies patches of a lower priority first. After those of others, whose priority is usually 0, the filter stays
-/// directly before the router.
+/// Istio applies patches of a lower priority first. After those of others, whose priority is usually 0, the filter
+/// stays directly before the router.
 const PRIORITY: i32 = 100;
 
 /// Everything that a rendering for Istio depends on.

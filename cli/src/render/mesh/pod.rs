@@ -88,8 +88,8 @@ impl Keys {
         volumes
     }
 
-    /// Returns in which order the files are applied if the pods need new mounts, for people: Envoy refuses clusters whose
-    /// keys it does not find. `config_maps`: the files of what is mounted. `patch`: what mounts it.
+    /// Returns in which order the files are applied if the pods need new mounts, for people: Envoy refuses clusters
+    /// whose keys it does not find. `config_maps`: the files of what is mounted. `patch`: what mounts it.
     pub fn order(&self, config_maps: &str, patch: &str) -> Option<String> {
         let line = format!(
             "note: Envoy refuses clusters whose keys it does not find. Apply first that Secret and {config_maps}, then \

@@ -1,7 +1,7 @@
 //! The rendered files. Each is replaced atomically, so Envoy never reads a partial file.
 
 use super::credential::is_sds_file;
-use super::yaml::to_yaml;
+use super::yaml::{is_literal, to_yaml};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -28,7 +28,8 @@ fn discovery(command: &str, resources: Vec<Value>) -> String {
 }
 
 fn document(command: &str, document: &Value) -> String {
-    let command: String = command.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    // A character that ends the line for some reader would end the comment.
+    let command: String = command.chars().map(|c| if is_literal(c) { c } else { ' ' }).collect();
     format!("{HEAD}\n#   {command}\n{}", to_yaml(document))
 }
 
@@ -117,4 +118,18 @@ fn write_beside(path: &Path, text: &str) -> io::Result<()> {
     let mut file = tempfile::Builder::new().permissions(mode).tempfile_in(directory)?;
     file.write_all(text.as_bytes())?;
     file.persist(path).map(drop).map_err(|e| e.error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_stays_in_its_comment() {
+        let head = |command: &str| document(command, &json!({"a": 1}));
+        let expected = format!("{HEAD}\n#   pointsman render --policy é.yaml x: 1\na: 1\n");
+        for end in ['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}', '\u{feff}', ' '] {
+            assert_eq!(head(&format!("pointsman render --policy é.yaml{end}x: 1")), expected);
+        }
+    }
 }

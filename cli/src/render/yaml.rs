@@ -92,11 +92,31 @@ fn inline(value: &Value, depth: usize, out: &mut String) {
     out.push('\n');
 }
 
-/// Returns whether the text can be a literal block: no empty lines, control characters, or white space at either end.
+/// Returns whether the text can be a literal block: no empty lines, no characters that need an escape, and no white space
+/// at either end.
 fn is_block(string: &str) -> bool {
     string.contains('\n')
         && string.trim() == string
-        && string.split('\n').all(|line| !line.is_empty() && !line.chars().any(char::is_control))
+        && string.split('\n').all(|line| !line.is_empty() && line.chars().all(is_literal))
+}
+
+/// Returns whether every reader of YAML takes a character for itself, and not for the end of a line. YAML 1.1 ends a line
+/// at U+0085, U+2028 and U+2029, and so do go-yaml, which Kubernetes uses, and PyYAML. U+FEFF may be read as the mark of
+/// another encoding. The rest of what is not printable (YAML 1.2, `c-printable`) is refused.
+pub(super) fn is_literal(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+}
+
+/// Writes text in double quotes, in which JSON's escapes are YAML's too.
+fn quoted(string: &str, out: &mut String) {
+    for c in Value::from(string).to_string().chars() {
+        // Each is below U+10000, so its escape has four digits.
+        if is_literal(c) {
+            out.push(c);
+        } else {
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        }
+    }
 }
 
 /// Writes text plain if it cannot be mistaken for another type, and otherwise in JSON quotes, which are YAML's too.
@@ -114,7 +134,7 @@ fn text(string: &str, out: &mut String) {
     if is_plain || is_duration {
         out.push_str(string);
     } else {
-        out.push_str(&Value::from(string).to_string());
+        quoted(string, out);
     }
 }
 
@@ -134,6 +154,36 @@ mod tests {
             - a: {}\n  b:\n  - 1\n  - [2]\n- s\n\
                         text: |-\n  {\n    \"a\": 1\n  }\n\"yes\": \"no\"\nzeta: 1\n";
         assert_eq!(to_yaml(&tree), expected);
+    }
+
+    /// In a reader of YAML 1.1, such a character ends the line, and what comes after it could be another member.
+    #[test]
+    fn text_that_ends_a_line_for_some_reader_stays_in_its_quotes() {
+        let hostile = "x\u{2028}kind: ClusterRoleBinding\u{2028}z: |1\n   y";
+        let text = to_yaml(&json!({"config": hostile, hostile: 1}));
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.contains("config: \"x\\u2028kind: ClusterRoleBinding\\u2028z: |1\\n   y\""), "{text}");
+        let harmless = "é €\n日本 😀\u{a0}x";
+        assert_eq!(to_yaml(&json!({"a": harmless})), "a: |-\n  é €\n  日本 😀\u{a0}x\n");
+    }
+
+    #[test]
+    fn every_character_is_read_back_and_none_but_a_printable_one_is_written_as_it_is() {
+        // YAML 1.2, c-printable, without the line ends of YAML 1.1 and the byte order mark.
+        let printable = |c: char| {
+            matches!(c, '\u{20}'..='\u{7e}' | '\u{a0}'..='\u{2027}' | '\u{202a}'..='\u{d7ff}')
+                || matches!(c, '\u{e000}'..='\u{fefe}' | '\u{ff00}'..='\u{fffd}' | '\u{10000}'..)
+        };
+        for c in '\0'..=char::MAX {
+            assert_eq!(is_literal(c), printable(c), "{c:?}");
+            if c < '\u{300}' || ('\u{2000}'..'\u{2100}').contains(&c) || ('\u{fe00}'..'\u{10010}').contains(&c) {
+                let tree =
+                    json!({"one": format!("a{c}b"), "two": format!("a{c}b\nc"), format!("k{c}"): [c.to_string()]});
+                let text = to_yaml(&tree);
+                assert!(text.chars().all(|c| c == '\n' || printable(c)), "{c:?}: {text}");
+                assert_eq!(from_yaml(&text).as_ref(), Ok(&tree), "{c:?}: {text}");
+            }
+        }
     }
 
     #[test]

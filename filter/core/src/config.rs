@@ -21,7 +21,7 @@ mod quota;
 mod statuses;
 mod task;
 mod time;
-mod words;
+pub(crate) mod words;
 
 pub use cache::{Cache, CacheRequests, CacheScope, CacheStore, TaskCache};
 pub use data_class::DataClass;

@@ -4,7 +4,13 @@ use std::fmt;
 
 /// Writes `text` without line breaks and other control characters.
 pub(crate) fn write_line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    text.chars().try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_default()) } else { write!(f, "{c}") })
+    text.chars().try_for_each(|c| if is_printable(c) { write!(f, "{c}") } else { write!(f, "{}", c.escape_default()) })
+}
+
+/// Returns whether a character is printable on the line that it is in. U+2028 and U+2029 end a line, though Unicode does
+/// not count them as control characters, and U+FEFF may be read as the mark of another encoding.
+pub(crate) fn is_printable(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }
 
 /// A word of the policy in quotation marks, unless it may be a secret in the wrong place: then it is not repeated.

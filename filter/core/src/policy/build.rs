@@ -2,6 +2,7 @@
 
 use crate::config::place::{Place, Step};
 use crate::config::problem::{Problem, quoted};
+use crate::config::words::is_printable;
 use crate::config::{self, Config, Dialect, Identity, RequestBounds, ResponseBounds};
 use crate::identity::keys::KeyTable;
 use crate::ids::{ModelId, ProviderId, TaskId, TenantId, TierId};
@@ -245,7 +246,7 @@ fn check_credential(place: &Place, credential: &config::Credential, problems: &m
         ));
     }
     for (field, path) in [("file", file), ("sds", sds)] {
-        if path.as_ref().is_some_and(|path| !path.starts_with('/') || path.chars().any(char::is_control)) {
+        if path.as_ref().is_some_and(|path| !path.starts_with('/') || !path.chars().all(is_printable)) {
             problems.push(Problem::new(
                 place.name(field),
                 "expected an absolute path, like /etc/envoy/openai.key; never put the key itself in a policy",
@@ -286,7 +287,7 @@ fn build_model(
         problems.push(Problem::new(place.name("tier"), message));
     }
     let provider = providers.find(provider, || place.name("provider"), problems).unwrap_or(0);
-    if upstream_id.is_empty() || upstream_id.len() > 256 || upstream_id.chars().any(char::is_control) {
+    if upstream_id.is_empty() || upstream_id.len() > 256 || !upstream_id.chars().all(is_printable) {
         problems.push(Problem::new(place.name("model"), "must be 1 to 256 printable characters"));
     }
     check_range(&place, "context", *context, 1..=100_000_000, problems);

@@ -163,3 +163,16 @@ fn a_level_may_have_its_former_name_or_be_absent_but_not_have_both_names() {
         assert!(changed("/models/big", model).is_ok(), "{name}");
     }
 }
+
+/// U+2028 and its like end a line for some readers of the rendered YAML.
+#[test]
+fn the_id_of_a_model_is_printable() {
+    for id in ["gpt-4o", "Modell é", "模型 😀", "a\u{a0}b"] {
+        assert!(changed("/models/big/model", json!(id)).is_ok(), "{id:?}");
+    }
+    for hidden in ['\n', '\t', '\u{7f}', '\u{85}', '\u{2028}', '\u{2029}', '\u{feff}', '\u{ffff}'] {
+        let told = changed("/models/big/model", json!(format!("x{hidden}kind: Pod"))).err().unwrap();
+        assert_eq!(told, ["models.big.model: must be 1 to 256 printable characters"], "{hidden:?}");
+        assert!(changed("/tenants", json!({format!("a{hidden}b"): {"tier": "free", "keys": []}})).is_err());
+    }
+}

@@ -52,7 +52,7 @@ pub struct MeshArgs {
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// The HTTP filter before which Pointsman goes. With an InferencePool at the gateway: envoy.filters.http.ext_proc.
-    #[arg(long, value_name = "FILTER", default_value = ROUTER)]
+    #[arg(long, value_name = "FILTER", value_parser = filter, default_value = ROUTER)]
     pub before: String,
     /// Host name of the egress gateway's Service (Istio, `--at egress`).
     #[arg(long, value_name = "NAME", value_parser = host)]
@@ -139,6 +139,19 @@ fn label(text: &str) -> Result<String, String> {
     if is_label(text) { Ok(text.to_owned()) } else { Err("expected lowercase letters, digits and -".to_owned()) }
 }
 
+/// Parses the name of an HTTP filter. Envoy takes any text; control planes use these characters, as in
+/// `envoy.filters.http.ext_proc/envoyextensionpolicy/ai/pool/extproc/0`. In a JSONPath, a quotation mark would end it.
+fn filter(text: &str) -> Result<String, String> {
+    let is_inner = |b: u8| b.is_ascii_alphanumeric() || b"._/:-".contains(&b);
+    match text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text.len() <= 512
+        && text.bytes().all(is_inner)
+    {
+        true => Ok(text.to_owned()),
+        false => Err("expected the name of an HTTP filter, such as envoy.filters.http.ext_proc".to_owned()),
+    }
+}
+
 /// Parses a label and its value.
 fn selector(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -158,6 +171,17 @@ mod tests {
         }
         for wrong in ["*", "*.example.com", "https://a.b", "a.b:80", "A.b", "a..b", "-a", ""] {
             assert!(host(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn filters() {
+        let long = "envoy.filters.http.ext_proc/envoyextensionpolicy/ai/pool/extproc/0";
+        for right in [ROUTER, long, "istio.stats", "ns.plugin-1"] {
+            assert_eq!(filter(right).as_deref(), Ok(right));
+        }
+        for wrong in ["", "a b", "a'", "x')]", "\"", "a\nb", "a\u{2028}b", ".a", "$", "a*"] {
+            assert!(filter(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -50,16 +50,51 @@ impl FromStr for ImageName {
         if !registry.is_some_and(|registry| registry.contains(['.', ':']) || registry == "localhost") {
             return Err("expected a name with its registry, such as registry.example.com/pointsman".to_owned());
         }
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"./:-_".contains(&b);
-        let (name, tag) = match text.rsplit_once(':') {
-            Some((name, tag)) if !tag.contains('/') => (name, tag),
-            _ => (text, ""),
-        };
-        if !name.bytes().all(allowed) || !tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
-            return Err("expected a name of lowercase letters, digits and . / : - _".to_owned());
+        if !is_reference(text) {
+            return Err(
+                "expected a name such as registry.example.com/team/pointsman:1.0, as container registries have it: \
+                        lowercase letters and digits, parts that / separates, and . _ __ or - only inside a part"
+                    .to_owned(),
+            );
         }
         Ok(Self(text.to_owned()))
     }
+}
+
+/// Returns whether a text is a reference with a registry, perhaps with a tag (`pkg/reference` of the OCI distribution).
+fn is_reference(text: &str) -> bool {
+    let Some((registry, rest)) = text.split_once('/') else { return false };
+    let (repository, tag) = match rest.rsplit_once(':') {
+        Some((repository, tag)) => (repository, Some(tag)),
+        None => (rest, None),
+    };
+    registry.len() + 1 + repository.len() <= 255
+        && is_registry(registry)
+        && repository.split('/').all(is_component)
+        && tag.is_none_or(is_tag)
+}
+
+/// Returns whether a text is a host name, perhaps with a port. Capitals would be right in it, but not everywhere else.
+fn is_registry(text: &str) -> bool {
+    let (host, port) = text.split_once(':').unwrap_or((text, "0"));
+    let is_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let is_part =
+        |part: &str| !part.is_empty() && part.bytes().all(is_inner) && !part.starts_with('-') && !part.ends_with('-');
+    host.split('.').all(is_part) && (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Returns whether a text is a part of a repository's name: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
+fn is_component(text: &str) -> bool {
+    let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_separator = |run: &str| matches!(run, "" | "." | "_" | "__") || run.bytes().all(|b| b == b'-');
+    text.starts_with(is_inner) && text.ends_with(is_inner) && text.split(is_inner).all(is_separator)
+}
+
+/// Returns whether a text is a tag: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
+fn is_tag(text: &str) -> bool {
+    text.len() <= 128
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
 /// The SHA-256 digest of an image's manifest, as 64 hexadecimal digits.
@@ -90,6 +125,39 @@ mod tests {
         assert_eq!(pinned("localhost:5000/p/q").uri(), format!("oci://localhost:5000/p/q@{digest}"));
         assert_eq!(pinned("ghcr.io/p/q:V1").reference(), format!("ghcr.io/p/q:V1@{digest}"));
         assert_eq!(pinned("ghcr.io/p").digest(), "0a".repeat(32));
+    }
+
+    #[test]
+    fn a_name_has_the_form_that_registries_take() {
+        for right in ["ghcr.io/p/q-r_s__t.u--v", "r.example:5000/p:v1.0_A-b", "localhost/p", "10.0.0.1/p:_x", "r.io/0"]
+        {
+            assert!(right.parse::<ImageName>().is_ok(), "{right}");
+        }
+        for wrong in [
+            "r.io/",
+            "r.io//p",
+            "r.io/p/",
+            "r.io/-p",
+            "r.io/p-",
+            "r.io/p..q",
+            "r.io/p___q",
+            "r.io/p._q",
+            "r.io/p:",
+            "r.io/p:-x",
+            "r.io/p:a/b",
+            "r.io/p:a:b",
+            "r.io:/p",
+            "r.io:x/p",
+            "r..io/p",
+            "-r.io/p",
+            ".r.io/p",
+            "r_x.io/p",
+            "../p",
+            &format!("r.io/{}", "p".repeat(251)),
+            &format!("r.io/p:{}", "t".repeat(129)),
+        ] {
+            assert!(wrong.parse::<ImageName>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -28,9 +28,13 @@ fn discovery(command: &str, resources: Vec<Value>) -> String {
 }
 
 fn document(command: &str, document: &Value) -> String {
+    format!("{}{}", head(command), to_yaml(document))
+}
+
+fn head(command: &str) -> String {
     // A character that ends the line for some reader would end the comment.
     let command: String = command.chars().map(|c| if is_literal(c) { c } else { ' ' }).collect();
-    format!("{HEAD}\n#   {command}\n{}", to_yaml(document))
+    format!("{HEAD}\n#   {command}\n")
 }
 
 /// The first line of each file.
@@ -55,6 +59,12 @@ impl Files {
     /// Adds a file.
     pub fn document(&mut self, path: &str, tree: &Value) {
         self.texts.insert(path.to_owned(), document(&self.command, tree));
+    }
+
+    /// Adds a file with a comment of one or more lines about its object.
+    pub fn commented(&mut self, path: &str, comment: &str, tree: &Value) {
+        let comment: String = comment.lines().map(|line| format!("# {line}\n")).collect();
+        self.texts.insert(path.to_owned(), format!("{}{comment}{}", head(&self.command), to_yaml(tree)));
     }
 
     /// Adds a file as it is.

@@ -105,9 +105,16 @@ pub fn run(args: &Args, given: &ArgMatches) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match files.write(&args.out).and_then(|()| stale::remove(&files, &args.out)) {
-        Ok(removed) => {
-            removed.iter().chain(&args.notes(&inputs)).for_each(|line| eprintln!("{line}"));
+    let written = || {
+        stale::check(&files, &args.out)?;
+        let mut said = stale::replaced(&files, &args.out);
+        files.write(&args.out)?;
+        said.extend(stale::remove(&files, &args.out)?);
+        Ok::<_, std::io::Error>(said)
+    };
+    match written() {
+        Ok(said) => {
+            said.iter().chain(&args.notes(&inputs)).for_each(|line| eprintln!("{line}"));
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -22,6 +22,11 @@ use serde_json::{Value, json};
 const API: &str = "gateway.envoyproxy.io/v1alpha1";
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
+/// What the author of the Gateway must know about the ClientTrafficPolicy.
+const TRAFFIC: &str = "\
+This policy of one listener takes the place of a ClientTrafficPolicy for the whole Gateway: Envoy Gateway does not merge
+the two. If there is one, copy into this one whatever the listener still needs of it, such as TLS and client addresses.";
+
 /// Everything that a rendering for Envoy Gateway depends on.
 pub struct EnvoyGateway<'a> {
     /// The flags.
@@ -56,11 +61,13 @@ impl EnvoyGateway<'_> {
         }
         let of = |kind: &str, spec: Value| object(API, kind, namespace, name, spec);
         add("envoyproxy.yaml", &of("EnvoyProxy", self.proxy(&keys)))?;
-        add("clienttrafficpolicy.yaml", &of("ClientTrafficPolicy", self.traffic()?))?;
+        let traffic = of("ClientTrafficPolicy", self.traffic()?);
+        check_size(&traffic)?;
         // What has no patch refuses everything.
         add("httproutefilter.yaml", &of("HTTPRouteFilter", json!({"directResponse": {"statusCode": 404}})))?;
         add("httproute.yaml", &object(&format!("{GATEWAY_API}/v1"), "HTTPRoute", namespace, name, self.route()?))?;
         add("envoypatchpolicy.yaml", &of("EnvoyPatchPolicy", self.patches(namespace)?))?;
+        files.commented("clienttrafficpolicy.yaml", TRAFFIC, &traffic);
         Ok(files)
     }
 
@@ -90,7 +97,8 @@ impl EnvoyGateway<'_> {
         })
     }
 
-    /// Envoy Gateway's default buffer of 32 KiB refuses most prompts.
+    /// Envoy Gateway's default buffer of 32 KiB refuses most prompts. How the listener reads paths stays as it is, because
+    /// the rules of its other hosts depend on it: a client that encodes the slashes of a model's id is redirected.
     fn traffic(&self) -> Result<Value, String> {
         let (gateway, section) = self.gateway()?;
         let limit = route::buffer_limit(&self.inputs.policy);
@@ -98,8 +106,6 @@ impl EnvoyGateway<'_> {
         let mut spec = json!({
             "targetRefs": [target],
             "connection": {"bufferLimit": listener::connection_limit(self.settings, limit).to_string()},
-            // The id of a model in a path may have slashes, which OpenAI's clients encode.
-            "path": {"escapedSlashesAction": "KeepUnchanged"},
         });
         if !self.settings.version.has_route_buffer_limit() {
             let window = listener::stream_window(self.settings, limit).to_string();

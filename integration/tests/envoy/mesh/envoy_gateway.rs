@@ -42,8 +42,9 @@ fn traffic_policy(resources: &mut Resources, policy: &Value) {
     let is_plain = listener.get("default_filter_chain").is_some();
     let chain = if is_plain { &mut listener["default_filter_chain"] } else { &mut listener["filter_chains"][0] };
     let manager = &mut chain["filters"][0]["typed_config"];
-    assert_eq!(spec["path"]["escapedSlashesAction"], "KeepUnchanged");
-    manager["path_with_escaped_slashes_action"] = "KEEP_UNCHANGED".into();
+    // The rules of the listener's other hosts depend on it.
+    assert!(spec["path"].is_null());
+    assert_eq!(manager["path_with_escaped_slashes_action"], "UNESCAPE_AND_REDIRECT");
     let window = &spec["http2"]["initialStreamWindowSize"];
     if !window.is_null() {
         manager["http2_protocol_options"]["initial_stream_window_size"] = bytes(window).into();

@@ -165,6 +165,27 @@ fn a_flag_without_effect_is_refused_by_its_name() {
     assert!(render("own", &format!("{gateway} --wasm /m.wasm --proxy-namespace p --before f --name n")).is_ok());
 }
 
+/// A mesh's Envoys would keep their own cluster of that name, and send it the prompts.
+#[test]
+fn a_provider_with_the_name_of_a_meshs_own_cluster_is_refused() {
+    let scratch = Scratch::new("taken");
+    let policy =
+        scratch.write("policy.yaml", &policy("KEY").replace("b:", "agent:").replace("provider: b", "provider: agent"));
+    for provider in ["a", "agent"] {
+        scratch.write(&format!("providers/{provider}.yaml"), &cluster(provider, 1));
+    }
+    let istio = format!("--target istio --target-version 1.31 --namespace ai --host a.b {}", image());
+    let gateway = "--target envoy-gateway --target-version 1.9 --namespace ai --gateway eg --listener http --host a.b";
+    for (flags, status) in [(istio, 2), (format!("{gateway} {}", image()), 0), ("--prefix /p".to_owned(), 0)] {
+        let mut command = pointsman();
+        command.arg("render").arg("--policy").arg(&policy).arg("--providers").arg(scratch.path("providers"));
+        let output = command.args(flags.split_whitespace()).arg("--out").arg(scratch.path("out")).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{flags}: {}", text(&output));
+        let said = text(&output).contains("the Envoys of istio have a cluster \"agent\" of their own");
+        assert_eq!((said, scratch.path("out").exists()), (status == 2, status == 0), "{}", text(&output));
+    }
+}
+
 /// Nothing that an earlier rendering wrote is applied again by accident, and nothing else is touched.
 #[test]
 fn files_of_an_earlier_rendering_are_removed() {
@@ -221,6 +242,76 @@ fn files_of_an_earlier_rendering_are_removed() {
     let mut expected: Vec<_> = of_operator.into_iter().chain(of_render).collect();
     expected.sort_unstable();
     assert_eq!(left, expected);
+}
+
+/// An object that goes by another name now is not applied again, and stays in the cluster until it is deleted.
+#[test]
+fn objects_of_an_earlier_rendering_are_named_when_the_new_ones_have_other_names() {
+    let scratch = Scratch::new("renamed");
+    let policy = scratch.write("policy.yaml", &policy("KEY"));
+    for provider in ["a", "b"] {
+        scratch.write(&format!("providers/{provider}.yaml"), &cluster(provider, 1));
+    }
+    let render = |flags: &str| {
+        let mut command = pointsman();
+        command.arg("render").arg("--policy").arg(&policy).arg("--providers").arg(scratch.path("providers"));
+        let output = command.args(flags.split_whitespace()).arg("--out").arg(scratch.path("out")).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let said = text(&output);
+        let deletions = said.lines().filter_map(|line| line.split_once("if that was applied: "));
+        deletions.map(|(_, deletion)| deletion.to_owned()).collect::<Vec<_>>()
+    };
+    let istio = |version: &str, name: &str, host: &str| {
+        format!(
+            "--target istio --target-version {version} --namespace ai --name {name} --at sidecar --selector a=b --host {host} {}",
+            image()
+        )
+    };
+    let none: Vec<String> = Vec::new();
+    assert_eq!(render(&istio("1.30", "llm", SERVICE)), none);
+    assert_eq!(render(&istio("1.30", "llm", SERVICE)), none, "the same objects");
+    let deletes = |objects: &[&str]| -> Vec<String> {
+        objects.iter().map(|object| format!("kubectl -n ai delete {object}")).collect()
+    };
+    let filters = ["envoyfilter llm-clusters-1.30", "envoyfilter llm-1.30"];
+    assert_eq!(render(&istio("1.31", "llm", SERVICE)), deletes(&filters));
+    assert_eq!(render(&istio("1.31", "llm", "ai.ai.svc.cluster.local")), deletes(&["service llm"]));
+    let named =
+        ["configmap llm-bootstrap", "configmap llm-sds", "envoyfilter llm-clusters-1.31", "envoyfilter llm-1.31"];
+    assert_eq!(render(&istio("1.31", "other", "ai.ai.svc.cluster.local")), deletes(&named));
+}
+
+/// What cannot be replaced is refused before anything is written.
+#[test]
+fn an_output_that_is_no_file_is_refused_before_anything_is_written() {
+    let scratch = Scratch::new("occupied");
+    let policy = scratch.write("policy.yaml", &policy("KEY"));
+    for provider in ["a", "b"] {
+        scratch.write(&format!("providers/{provider}.yaml"), &cluster(provider, 1));
+    }
+    let out = scratch.path("out");
+    let occupied = out.join("rds.yaml");
+    std::fs::create_dir_all(&occupied).unwrap();
+    let render = || {
+        let mut command = pointsman();
+        command.arg("render").arg("--policy").arg(&policy).arg("--providers").arg(scratch.path("providers"));
+        let output = command.args(["--prefix", "/p", "--out"]).arg(&out).output().unwrap();
+        (output.status.code(), text(&output))
+    };
+    let fifo = || assert!(std::process::Command::new("mkfifo").arg(&occupied).status().unwrap().success());
+    for occupy in [None, Some(fifo)] {
+        if let Some(occupy) = occupy {
+            occupy();
+        }
+        let (status, said) = render();
+        assert!(status == Some(2) && said.contains("rds.yaml is not a regular file"), "{said}");
+        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 1);
+        let _ = std::fs::remove_dir(&occupied);
+        let _ = std::fs::remove_file(&occupied);
+    }
+    std::os::unix::fs::symlink(scratch.write("mine", "mine\n"), &occupied).unwrap();
+    assert_eq!(render().0, Some(0));
+    assert_eq!(std::fs::read_to_string(scratch.path("mine")).unwrap(), "mine\n");
 }
 
 /// Istio injects nothing into the pods that it makes from a Gateway: what the annotations do elsewhere is written out.

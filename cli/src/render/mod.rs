@@ -43,6 +43,7 @@ use istio::Istio;
 use line_break::UntrimmedKeys;
 use mesh::args::MeshArgs;
 use mesh::pod::{Keys, RENDERED, Volume};
+use mesh::reserved;
 use mesh::version::{Mesh, MeshVersion};
 use rendering::Rendering;
 use settings::{MeshSettings, Settings};
@@ -134,6 +135,7 @@ impl Args {
             Target::EnvoyGateway => Mesh::EnvoyGateway,
         };
         let version = mesh.version(self.target_version.as_deref().unwrap_or_default())?;
+        reserved::check(mesh, inputs.providers.keys().map(String::as_str))?;
         let mut settings = self.mesh_settings(version)?;
         match mesh {
             Mesh::Istio => {

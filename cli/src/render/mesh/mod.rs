@@ -3,4 +3,5 @@
 pub mod args;
 pub mod image;
 pub mod pod;
+pub mod reserved;
 pub mod version;

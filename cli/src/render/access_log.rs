@@ -1,5 +1,6 @@
 //! The two access logs: one JSON line per request, and one per attempt at a provider.
 
+use super::route;
 use super::settings::{LogTarget, SHARED_PREFIX, Settings};
 use pointsman_core::routing::dispatch::STATE_AUDIT;
 use serde_json::{Value, json};
@@ -24,20 +25,32 @@ pub fn requests(settings: &Settings) -> Value {
     });
     let mut failed = failed_without_record(&without);
     if settings.shared {
-        failed = both(of_gateway(settings), failed);
+        failed = both(failed, of_gateway(settings));
     }
     json!([logger(settings, &record, None), logger(settings, &json!({"json_format": no_record}), Some(failed))])
 }
 
-/// Matches requests to the gateway in a shared listener.
+/// Matches requests to the gateway in a shared listener: those that its stage has routed, and those that never came to
+/// it, by their path and host. Once a provider is chosen, these are the provider's.
 pub fn of_gateway(settings: &Settings) -> Value {
-    let path = json!({"header_filter": {"header": {"name": ":path", "string_match": {"prefix": SHARED_PREFIX}}}});
-    let Some(mesh) = &settings.mesh else { return path };
-    // The host may come with a port.
-    let hosts: Vec<_> = mesh.hosts.iter().map(|host| host.replace('.', r"\.")).collect();
-    let regex = format!(r"({})(:\d+)?", hosts.join("|"));
-    let host = json!({"name": ":authority", "string_match": {"safe_regex": {"regex": regex}}});
-    both(path, json!({"header_filter": {"header": host}}))
+    let arrived = header(":path", &json!({"prefix": SHARED_PREFIX}));
+    let arrived = match &settings.mesh {
+        Some(mesh) => both(arrived, header(":authority", &json!({"safe_regex": {"regex": authority(&mesh.hosts)}}))),
+        None => arrived,
+    };
+    let routed = cel(&format!("'{}' in filter_state", route::state_key()));
+    json!({"or_filter": {"filters": [arrived, routed]}})
+}
+
+fn header(name: &str, matched: &Value) -> Value {
+    json!({"header_filter": {"header": {"name": name, "string_match": matched}}})
+}
+
+/// Returns the regular expression of what leads Envoy to the virtual host with these domains where ports are ignored:
+/// the name in letters of any case, and what follows its last colon is the port, whatever it is.
+fn authority(hosts: &[String]) -> String {
+    let hosts: Vec<_> = hosts.iter().map(|host| host.replace('.', r"\.")).collect();
+    format!(r"(?i)({})(:[^:\]]*)?", hosts.join("|"))
 }
 
 /// Matches what both filters match.
@@ -119,4 +132,23 @@ pub fn cel(expression: &str) -> Value {
             "expression": expression,
         },
     }})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::authority;
+    use regex::Regex;
+
+    /// As Envoy does for a virtual host whose domains are lower case, with `ignore_port_in_host_matching`.
+    #[test]
+    fn the_host_is_matched_as_envoy_routes_it() {
+        let hosts = ["llm.example.com", "llm"].map(str::to_owned);
+        let matches = Regex::new(&format!("^(?:{})$", authority(&hosts))).unwrap();
+        for ours in ["llm.example.com", "LLM.Example.COM", "llm.example.com:", "llm:abc", "llm:99999", "LLM:80"] {
+            assert!(matches.is_match(ours), "{ours}");
+        }
+        for other in ["llm.example.com.", "llmxexample.com", "llm:1:2", "a.llm", "llm.example.org", "", "llm:[::1]"] {
+            assert!(!matches.is_match(other), "{other}");
+        }
+    }
 }

@@ -244,7 +244,7 @@ fn local_replies(settings: &Settings) -> Value {
     let mut mappers: Vec<Value> = mappers.into_iter().flat_map(in_both_dialects).collect();
     if settings.shared {
         for mapper in &mut mappers {
-            mapper["filter"] = access_log::both(access_log::of_gateway(settings), mapper["filter"].take());
+            mapper["filter"] = access_log::both(mapper["filter"].take(), access_log::of_gateway(settings));
         }
     }
     json!({"mappers": mappers})

@@ -211,7 +211,8 @@ impl Args {
 
     fn mesh_settings(&self, version: MeshVersion) -> Result<Settings, String> {
         let mesh = MeshSettings {
-            hosts: self.mesh.hosts()?.to_vec(),
+            // At Envoy Gateway, as at an ingress gateway: the hosts.
+            hosts: istio::domains(&self.mesh)?,
             image: None,
             // Istio's build of Envoy has no composite cluster, whatever its version.
             has_composite_cluster: false,

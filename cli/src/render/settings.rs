@@ -50,7 +50,7 @@ pub struct Settings {
 /// Settings of an Envoy that a control plane configures.
 #[derive(Debug, Clone)]
 pub struct MeshSettings {
-    /// The host names of the gateway. Its listeners have other hosts too.
+    /// The domains of the gateway's virtual host. Its listeners have other hosts too.
     pub hosts: Vec<String>,
     /// The image with the module, if the control plane's agent fetches it. Both stages then come by discovery, because
     /// the agent looks for images nowhere else.

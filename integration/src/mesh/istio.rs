@@ -80,7 +80,8 @@ impl Patch<'_> {
         &self.0["match"]["routeConfiguration"]
     }
 
-    /// `routeConfigurationMatch`: for a gateway, the port of its Service; for a sidecar, that in the name.
+    /// `routeConfigurationMatch`: for a gateway, the port of its Service, and the Gateway, which only the name of an HTTPS
+    /// server's routes has; for a sidecar, the port in the name.
     fn matches_routes(&self, routes: &Value, proxy: &Proxy) -> bool {
         let Some(port) = self.route_configuration()["portNumber"].as_u64() else { return true };
         let number = |text: &str| text.parse::<u64>().ok();
@@ -89,7 +90,13 @@ impl Patch<'_> {
             return number(name) == Some(port);
         }
         // http.8080, or https.443.NAME.GATEWAY.NAMESPACE
-        let Some(listening) = name.split('.').nth(1).and_then(number) else { return false };
+        let mut parts = name.split('.').skip(1);
+        let Some(listening) = parts.next().and_then(number) else { return false };
+        let named = &self.route_configuration()["gateway"];
+        let gateway = parts.nth(1).zip(parts.next()).map(|(name, namespace)| format!("{namespace}/{name}"));
+        if !named.is_null() && named.as_str() != gateway.as_deref() {
+            return false;
+        }
         match proxy.ports.get(&listening) {
             Some(ports) => ports.contains(&port),
             None => listening == port,

@@ -9,14 +9,27 @@ use serde_json::{Value, json};
 const API: &str = "networking.istio.io/v1";
 
 /// Inside the mesh, a host is a Service.
-pub const ONE_HOST: &str = "only one --host is possible with this --at";
+const ONE_HOST: &str = "only one --host is possible with this --at";
+
+/// Returns the domains of the gateway's virtual host.
+///
+/// # Errors
+/// A host that is missing, given twice, or not possible there.
+pub fn domains(args: &MeshArgs) -> Result<Vec<String>, String> {
+    let hosts = args.hosts()?;
+    match (args.at, hosts) {
+        (At::Ingress | At::Egress, _) => Ok(hosts.to_vec()),
+        (At::Sidecar, [host]) => names_of(host, &args.cluster_domain, args.namespace()?),
+        (At::Sidecar, _) => Err(ONE_HOST.to_owned()),
+    }
+}
 
 /// Returns the names by which workloads of a namespace may call a Service. A Service of another namespace may have the
 /// short name.
 ///
 /// # Errors
 /// That the host is that of no Service.
-pub fn names_of(host: &str, domain: &str, namespace: &str) -> Result<Vec<String>, String> {
+fn names_of(host: &str, domain: &str, namespace: &str) -> Result<Vec<String>, String> {
     let (service, its_namespace) = service_of(host, domain)?;
     let mut names =
         vec![host.to_owned(), format!("{service}.{its_namespace}.svc"), format!("{service}.{its_namespace}")];

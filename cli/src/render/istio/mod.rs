@@ -22,6 +22,8 @@ use patch::Patches;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+pub use entry::domains;
+
 const API: &str = "networking.istio.io/v1alpha3";
 
 /// Istio applies patches of a lower priority first. After those of others, whose priority is usually 0, the filter
@@ -154,22 +156,28 @@ impl Istio<'_> {
     }
 
     fn routes(&self, patches: &mut Patches) -> Result<(), String> {
+        let args = self.args;
         let routes = route::routes(self.settings, &self.inputs.policy);
-        let hosts = self.args.hosts()?;
-        match self.args.at {
-            At::Ingress | At::Egress => {
-                let port = place::gateway_port(self.args);
-                let host = json!({"name": self.args.name, "domains": hosts, "routes": routes});
-                patches.add("VIRTUAL_HOST", json!({"routeConfiguration": {"portNumber": port}}), "ADD", host);
+        let domains = domains(args)?;
+        let of = |name: &str| json!({"name": name, "domains": domains, "routes": routes});
+        match args.at {
+            // Of every Gateway at the port: the route configuration of an HTTP port names none.
+            At::Ingress => {
+                let matched = json!({"routeConfiguration": {"portNumber": place::gateway_port(args)}});
+                patches.add("VIRTUAL_HOST", matched, "ADD", of(&args.name));
+            }
+            // Of the rendered Gateway only.
+            At::Egress => {
+                let gateway = format!("{}/{}", args.namespace()?, args.name);
+                let matched = json!({"portNumber": place::gateway_port(args), "gateway": gateway});
+                patches.add("VIRTUAL_HOST", json!({"routeConfiguration": matched}), "ADD", of(&args.name));
             }
             // Replaces what istiod makes for the Service, which would tell providers the number of the attempt.
             At::Sidecar => {
-                let ([host], port) = (hosts, place::port(self.args)) else { return Err(entry::ONE_HOST.to_owned()) };
-                let name = format!("{host}:{port}");
-                let domains = entry::names_of(host, &self.args.cluster_domain, self.args.namespace()?)?;
+                let port = place::port(args);
+                let name = format!("{}:{port}", domains.first().map_or("", String::as_str));
                 let matched = json!({"routeConfiguration": {"portNumber": port, "vhost": {"name": name}}});
-                let value = json!({"name": name, "domains": domains, "routes": routes});
-                patches.add("VIRTUAL_HOST", matched, "REPLACE", value);
+                patches.add("VIRTUAL_HOST", matched, "REPLACE", of(&name));
             }
         }
         Ok(())

@@ -262,10 +262,8 @@ fn objects_of_an_earlier_rendering_are_named_when_the_new_ones_have_other_names(
         deletions.map(|(_, deletion)| deletion.to_owned()).collect::<Vec<_>>()
     };
     let istio = |version: &str, name: &str, host: &str| {
-        format!(
-            "--target istio --target-version {version} --namespace ai --name {name} --at sidecar --selector a=b --host {host} {}",
-            image()
-        )
+        let at = format!("--namespace ai --name {name} --at sidecar --selector a=b --host {host}");
+        format!("--target istio --target-version {version} {at} {}", image())
     };
     let none: Vec<String> = Vec::new();
     assert_eq!(render(&istio("1.30", "llm", SERVICE)), none);

@@ -92,17 +92,17 @@ fn inline(value: &Value, depth: usize, out: &mut String) {
     out.push('\n');
 }
 
-/// Returns whether the text can be a literal block: no empty lines, no characters that need an escape, and no white space
-/// at either end.
+/// Returns whether the text can be a literal block: no empty lines, no characters that need an escape, and no white
+/// space at either end.
 fn is_block(string: &str) -> bool {
     string.contains('\n')
         && string.trim() == string
         && string.split('\n').all(|line| !line.is_empty() && line.chars().all(is_literal))
 }
 
-/// Returns whether every reader of YAML takes a character for itself, and not for the end of a line. YAML 1.1 ends a line
-/// at U+0085, U+2028 and U+2029, and so do go-yaml, which Kubernetes uses, and PyYAML. U+FEFF may be read as the mark of
-/// another encoding. The rest of what is not printable (YAML 1.2, `c-printable`) is refused.
+/// Returns whether every reader of YAML takes a character for itself, and not for the end of a line. YAML 1.1 ends a
+/// line at U+0085, U+2028 and U+2029, and so do go-yaml, which Kubernetes uses, and PyYAML. U+FEFF may be read as the
+/// mark of another encoding. The rest of what is not printable (YAML 1.2, `c-printable`) is refused.
 pub(super) fn is_literal(c: char) -> bool {
     !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }

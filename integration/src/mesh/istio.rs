@@ -80,8 +80,8 @@ impl Patch<'_> {
         &self.0["match"]["routeConfiguration"]
     }
 
-    /// `routeConfigurationMatch`: for a gateway, the port of its Service, and the Gateway, which only the name of an HTTPS
-    /// server's routes has; for a sidecar, the port in the name.
+    /// `routeConfigurationMatch`: for a gateway, the port of its Service, and the Gateway, which only the name of an
+    /// HTTPS server's routes has; for a sidecar, the port in the name.
     fn matches_routes(&self, routes: &Value, proxy: &Proxy) -> bool {
         let Some(port) = self.route_configuration()["portNumber"].as_u64() else { return true };
         let number = |text: &str| text.parse::<u64>().ok();

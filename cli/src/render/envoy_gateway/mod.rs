@@ -24,8 +24,9 @@ const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
 /// What the author of the Gateway must know about the ClientTrafficPolicy.
 const TRAFFIC: &str = "\
-This policy of one listener takes the place of a ClientTrafficPolicy for the whole Gateway: Envoy Gateway does not merge
-the two. If there is one, copy into this one whatever the listener still needs of it, such as TLS and client addresses.";
+This policy of one listener takes the place of a ClientTrafficPolicy for the whole Gateway: Envoy Gateway does not
+merge the two. If there is one, copy into this one what the listener still needs of it, such as TLS and client
+addresses.";
 
 /// Everything that a rendering for Envoy Gateway depends on.
 pub struct EnvoyGateway<'a> {
@@ -97,8 +98,9 @@ impl EnvoyGateway<'_> {
         })
     }
 
-    /// Envoy Gateway's default buffer of 32 KiB refuses most prompts. How the listener reads paths stays as it is, because
-    /// the rules of its other hosts depend on it: a client that encodes the slashes of a model's id is redirected.
+    /// Envoy Gateway's default buffer of 32 KiB refuses most prompts. How the listener reads paths stays as it is,
+    /// because the rules of its other hosts depend on it: a client that encodes the slashes of a model's id is
+    /// redirected.
     fn traffic(&self) -> Result<Value, String> {
         let (gateway, section) = self.gateway()?;
         let limit = route::buffer_limit(&self.inputs.policy);

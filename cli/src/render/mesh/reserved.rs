@@ -46,8 +46,8 @@ pub fn check<'a>(mesh: Mesh, names: impl IntoIterator<Item = &'a str>) -> Result
     };
     match names.into_iter().find(is_taken) {
         Some(name) => Err(format!(
-            "the Envoys of {mesh} have a cluster \"{name}\" of their own, which prompts and keys would be sent to; give \
-             the provider or the Redis bridge of this name another one"
+            "the Envoys of {mesh} have a cluster \"{name}\" of their own, which prompts and keys would be sent to; \
+             give the provider or the Redis bridge of this name another one"
         )),
         None => Ok(()),
     }

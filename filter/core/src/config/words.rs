@@ -7,8 +7,8 @@ pub(crate) fn write_line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result 
     text.chars().try_for_each(|c| if is_printable(c) { write!(f, "{c}") } else { write!(f, "{}", c.escape_default()) })
 }
 
-/// Returns whether a character is printable on the line that it is in. U+2028 and U+2029 end a line, though Unicode does
-/// not count them as control characters, and U+FEFF may be read as the mark of another encoding.
+/// Returns whether a character is printable on the line that it is in. U+2028 and U+2029 end a line, though Unicode
+/// does not count them as control characters, and U+FEFF may be read as the mark of another encoding.
 pub(crate) fn is_printable(c: char) -> bool {
     !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }

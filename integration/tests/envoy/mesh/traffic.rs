@@ -10,7 +10,8 @@ use pointsman_integration::mesh::envoy::Running;
 use pointsman_integration::response::Response;
 use pointsman_integration::simulator::Simulator;
 use serde_json::{Value, json};
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 
 /// An Envoy of a mesh, and who calls it.
 pub struct Mesh<'a> {
@@ -42,6 +43,8 @@ impl Mesh<'_> {
         self.cache();
         self.large_body();
         self.records();
+        self.broken_answers();
+        self.other_spellings();
         self.reload();
         self.check_doctor(&[]);
     }
@@ -133,6 +136,49 @@ impl Mesh<'_> {
             };
             metrics.text().lines().any(counted)
         });
+    }
+
+    /// Envoy's own replies are the gateway's even after the request has got the host and the path of a provider.
+    fn broken_answers(&self) {
+        let cases = [
+            (
+                "breaks",
+                json!({"content": "one two three four", "fault": {"close_mid_stream": {"after_chunks": 2}}}),
+                503,
+                "provider_unreachable",
+            ),
+            ("waits", json!({"fault": "hang_after_headers"}), 504, "deadline_exceeded"),
+        ];
+        for (mark, behavior, status, code) in cases {
+            self.simulator.rule("openai", mark, &behavior);
+            for call in [self.call(&ask("far", mark), "sk-acme"), self.call(&ask("far", mark), "sk-acme").http2()] {
+                let call = if status == 504 { call.header("x-pointsman-deadline-ms", "500") } else { call };
+                let answer = call.send(self.address);
+                answer.assert_refusal(status, code);
+                let audit = self.envoy.log.audit(answer.trace_id());
+                assert_eq!((&audit["tenant_id"], &audit["error_code"]), (&json!("acme"), &json!(code)), "{audit}");
+            }
+        }
+    }
+
+    /// Names of the host that Envoy takes for the same. A request that the module never sees is logged all the same.
+    fn other_spellings(&self) {
+        let upper = self.host.to_uppercase();
+        for host in [&*upper, &format!("{}:", self.host), &format!("{}:8443", self.host), &format!("{upper}:abc")] {
+            let to = || Call::new("GET", "/v1/models").header("host", host).key("sk-acme");
+            assert_eq!(to().send(self.address).status, 200, "{host}");
+            // Envoy itself refuses a path with a fragment, before it gives the request an id.
+            let refusals =
+                || self.envoy.log.text().lines().filter(|line| line.contains("\"policy_decision\":\"none\"")).count();
+            let before = refusals();
+            let mut connection = TcpStream::connect(self.address).unwrap();
+            let request = format!("GET /v1/models#x HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+            connection.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            connection.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("\"bad_request\""), "{host}: {answer}");
+            await_true("the line of a request that the module never saw", || refusals() > before);
+        }
     }
 
     /// A pushed policy is in force, and a stream that began before ends as it should.

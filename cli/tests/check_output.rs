@@ -219,7 +219,7 @@ fn the_clusters_of_the_providers_are_checked_with_the_policy() {
     assert_eq!(
         stderr,
         format!(
-            "providers/b.yaml:{}:1: warning: unknown field \"conect_timeout\" of an Envoy cluster; `up` would refuse \
+            "providers/b.yaml:{}:1: warning: unknown field \"conect_timeout\" of an Envoy cluster; Envoy would reject \
              it\nproviders/b.yaml:{}:1: warning: no `transport_socket`, so prompts and keys of this provider, which is \
              not `local`, go over the network without TLS\n",
             lines + 1,

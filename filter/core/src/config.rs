@@ -195,8 +195,8 @@ pub struct Provider {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dialect: Option<Dialect>,
     /// The wire protocols of the provider: it gets each request in the one in which the caller wrote it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub dialects: Vec<Dialect>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dialects: Option<Vec<Dialect>>,
     /// Whether the provider runs on your own machines.
     #[serde(default)]
     pub local: bool,

@@ -205,10 +205,13 @@ fn build_provider(name: &str, provider: &config::Provider, problems: &mut Vec<Pr
             format!("{} must start with \"/\" and must not end with \"/\"", quoted(base_path)),
         ));
     }
-    let repeats = |(at, dialect): (usize, &Dialect)| dialects.iter().take(at).any(|other| other == dialect);
-    if dialect.is_some() != dialects.is_empty() {
+    let listed = dialects.as_deref().unwrap_or_default();
+    let repeats = |(at, dialect): (usize, &Dialect)| listed.iter().take(at).any(|other| other == dialect);
+    if dialect.is_some() == dialects.is_some() {
         problems.push(Problem::new(&place, "set exactly one of dialect and dialects"));
-    } else if let Some(at) = dialects.iter().enumerate().position(repeats) {
+    } else if dialects.as_ref().is_some_and(Vec::is_empty) {
+        problems.push(Problem::new(place.name("dialects"), "a provider needs at least one dialect"));
+    } else if let Some(at) = listed.iter().enumerate().position(repeats) {
         problems.push(Problem::new(place.name("dialects").index(at), "listed twice"));
     }
     if let Some(credential) = credential {
@@ -216,7 +219,7 @@ fn build_provider(name: &str, provider: &config::Provider, problems: &mut Vec<Pr
     }
     Provider {
         name: name.into(),
-        dialects: dialect.iter().chain(dialects).copied().collect(),
+        dialects: dialect.iter().chain(listed).copied().collect(),
         local: *local,
         data: *data,
         base_path: base_path.as_str().into(),

@@ -17,7 +17,7 @@ const members = {
           portNumber: anything,
           filterChain: { filter: { name: anything, subFilter: { name: anything } } },
         },
-        routeConfiguration: { portNumber: anything, vhost: { name: anything } },
+        routeConfiguration: { portNumber: anything, gateway: anything, vhost: { name: anything } },
       },
       patch: { operation: anything, value: anything },
     },

@@ -298,7 +298,10 @@ impl Exchange {
             headers.push(("content-type", "application/json".into()));
         }
         let own = self.caller.as_ref().map_or(&[][..], |caller| &caller.dialect_headers);
-        let has = |name: &str| own.split(|byte| *byte == b'\n').any(|line| line.starts_with(name.as_bytes()));
+        let has = |name: &str| {
+            own.split(|byte| *byte == b'\n')
+                .any(|line| line.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b":")))
+        };
         let absent = self.dialect().default_headers().iter().filter(|(name, _)| !has(name));
         headers.extend(absent.map(|(name, value)| (*name, (*value).into())));
         let outgoing = Outgoing {

@@ -257,10 +257,11 @@ fn a_providers_refusal_keeps_its_words() {
 fn counting_tokens_is_a_request_that_costs_nothing() {
     let gateway = gateway();
     let body = json!({"model": "claude", "messages": [{"role": "user", "content": "How many?"}]});
-    let count = |body: &Value| {
-        let call = Call::new("POST", "/v1/messages/count_tokens").header("x-api-key", "sk-counted");
+    let count_as = |key: &str, body: &Value| {
+        let call = Call::new("POST", "/v1/messages/count_tokens").header("x-api-key", key);
         gateway.send(call.header("anthropic-version", VERSION).body(body.to_string()))
     };
+    let count = |body: &Value| count_as("sk-counted", body);
     let answer = count(&body);
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(answer.json()["input_tokens"].as_u64() > Some(0), "{}", answer.text());
@@ -275,6 +276,12 @@ fn counting_tokens_is_a_request_that_costs_nothing() {
         all.iter().find(|one| one["window"] == window).map(|one| one["used"].clone())
     };
     assert_eq!(used("tokens_per_day"), Some(json!(0)), "{usage}");
+    // Limits on tokens refuse the same prompt only where it is to be answered.
+    let mut long = ask("claude", &json!({"content": "a long prompt for a small limit ".repeat(10)}));
+    assert_eq!(count_as("sk-tiny", &long).status, 200);
+    long["max_tokens"] = 1.into();
+    let refused = gateway.send(Call::new("POST", "/v1/messages").header("x-api-key", "sk-tiny").body(long.to_string()));
+    assert_error(&refused, 400, "invalid_request_error", "context_length_exceeded");
     assert_error(&count(&json!({"model": "claude"})), 400, "invalid_request_error", "missing_required_parameter");
 }
 

@@ -45,6 +45,11 @@ fn parts<'r>(request: &'r Facts) -> impl Iterator<Item = (&'r [u8], bool)> {
     })
 }
 
+/// Returns whether a request generates nothing and so is charged nothing: a count of tokens.
+fn is_free(request: &Facts) -> bool {
+    request.generated == 0
+}
+
 /// Returns what images, audio, video and files count.
 pub fn media(request: &Facts) -> u64 {
     IMAGE_TOKENS.saturating_mul((request.images.len() + request.files.len()) as u64)
@@ -53,6 +58,9 @@ pub fn media(request: &Facts) -> u64 {
 /// Returns an upper bound of the input tokens, for the tokenizers of [`bound`]. Everything in the body counts except
 /// the bytes of images. Takes some ten nanoseconds per byte, and at most some 50 ms.
 pub fn input_tokens(request: &Facts) -> u64 {
+    if is_free(request) {
+        return 0;
+    }
     let (mut bound, mut buffer, mut around) = (Bound::default(), Vec::new(), 0);
     for (part, is_of_messages) in parts(request) {
         let weights = if is_of_messages { OF_MESSAGES } else { OF_OTHERS };
@@ -63,6 +71,9 @@ pub fn input_tokens(request: &Facts) -> u64 {
 
 /// Returns a higher upper bound: about one token per byte. Takes a fraction of a nanosecond per byte.
 pub fn rough_input_tokens(request: &Facts) -> u64 {
+    if is_free(request) {
+        return 0;
+    }
     let rough = |(part, is_of_messages)| bound::rough_tokens(part) * if is_of_messages { 1 } else { 2 };
     parts(request).map(rough).sum::<u64>().saturating_add(media(request))
 }

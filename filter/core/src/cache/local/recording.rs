@@ -56,7 +56,7 @@ impl RecordingBudget {
         Self::of(0, max, Some(self.clone()))
     }
 
-    /// Sets `bytes` of the budget aside. Whoever holds this part has them for certain, and more only while there is
+    /// Sets `bytes` of the budget aside. The holder of this part has them for certain, and more only while there is
     /// room. Returns `None` if the budget has no room for them.
     pub fn reserve(&self, bytes: usize) -> Option<Self> {
         self.change(0, bytes).then(|| Self::of(bytes, usize::MAX, Some(self.clone())))

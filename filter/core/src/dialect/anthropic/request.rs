@@ -185,7 +185,9 @@ impl<'a> MessagesRequest<'a> {
             let name = s.name(&key)?;
             let value = s.value()?;
             if &*name == b"user_id" {
-                self.facts.user = optional_text("metadata.user_id", &value, s.bytes(&value.span))?;
+                // An empty one is no user.
+                let user = optional_text("metadata.user_id", &value, s.bytes(&value.span))?;
+                self.facts.user = user.filter(|user| !user.is_empty());
             }
             Ok::<_, InvalidRequest>(())
         })?;

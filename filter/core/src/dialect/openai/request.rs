@@ -72,7 +72,7 @@ impl<'a> ChatRequest<'a> {
             let at = s.bytes(&value.span);
             match &*name {
                 "model" => request.facts.model = Some(text("model", &value, at)?),
-                // An empty one names nobody.
+                // An empty one is no user.
                 "user" => request.facts.user = optional_text("user", &value, at)?.filter(|user| !user.is_empty()),
                 "safety_identifier" => {
                     let named = optional_text("safety_identifier", &value, at)?;

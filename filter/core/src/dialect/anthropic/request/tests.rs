@@ -1,6 +1,7 @@
 //! Which facts are read from a request, and what is rejected as invalid.
 
 use super::*;
+use crate::quota::demand;
 
 fn parse(body: &str) -> Result<MessagesRequest<'_>, InvalidRequest> {
     MessagesRequest::parse(Asks::Answer, body.as_bytes(), 16)
@@ -129,4 +130,18 @@ fn a_count_needs_no_output_limit_and_makes_no_output() {
     let facts = MessagesRequest::parse(Asks::Count, body, 16).unwrap().facts;
     assert_eq!((facts.choices, facts.stream, facts.output.least), (0, false, None));
     assert_eq!(facts.target.path, "/messages/count_tokens");
+    // Nor does a limit on tokens stand in its way.
+    let answer =
+        MessagesRequest::parse(Asks::Answer, br#"{"max_tokens":1,"messages":[{"role":"user","content":"x"}]}"#, 16);
+    assert_eq!(demand::input_tokens(&facts), 0);
+    assert!(demand::input_tokens(&answer.unwrap().facts) > 0);
+}
+
+#[test]
+fn an_empty_user_is_none() {
+    let user = |id: &str| {
+        let body = format!(r#"{{{M},"metadata":{{"user_id":"{id}"}}}}"#);
+        parse(&body).unwrap().facts.user.map(|user| user.into_owned())
+    };
+    assert_eq!((user(""), user("ann")), (None, Some("ann".to_owned())));
 }

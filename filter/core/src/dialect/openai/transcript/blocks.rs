@@ -118,7 +118,7 @@ impl Blocks {
     }
 }
 
-/// Reads a block. One with other members than a text or a thinking is none that can be joined.
+/// Reads a block. A block with members other than a text or a thinking cannot be joined.
 fn read_block(s: &mut Scanner) -> Result<Block, InvalidJson> {
     let (mut text, mut thinking, mut is_other) = (None, None, false);
     if s.peek()? != Kind::Object {
